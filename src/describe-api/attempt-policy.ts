@@ -1,0 +1,100 @@
+import { messageOf } from '../shared/errors.js';
+import type { ErrorCode } from '../shared/outcome.js';
+import {
+  ConnectionError,
+  DescribeApiError,
+  InterruptedError,
+  RejectedError,
+  ResponseShapeError,
+  StatusError,
+} from './errors.js';
+
+/**
+ * What to do about a failed submit:
+ * - `retry-free`: nothing was sent; again, as often as it takes
+ * - `retry`: again with a backoff (not before `retryAfterMs`), which costs an attempt
+ * - `wait`: the whole account waits; costs no attempt
+ * - `fail`: the image ends here
+ * - `stop`: this worker's token is refused
+ * - `suspect`: the quota may be spent; certain when it happens for three images with no success between
+ */
+export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: boolean } & (
+  | { readonly action: 'retry-free' }
+  | {
+      readonly action: 'retry';
+      readonly code: ErrorCode;
+      readonly maybePaid: boolean;
+      readonly retryAfterMs?: number | undefined;
+    }
+  | { readonly action: 'wait'; readonly retryAfterMs?: number | undefined }
+  | { readonly action: 'fail'; readonly code: 'rejected' }
+  | { readonly action: 'stop'; readonly why: 'token' }
+  | { readonly action: 'suspect'; readonly why: 'quota' }
+);
+
+/** What to do about a failed poll: its message is paid for, so almost anything is waited for. */
+export type PollVerdict = { readonly reason: string; readonly countsAsDown: boolean } & (
+  | { readonly action: 'wait'; readonly retryAfterMs?: number | undefined }
+  | { readonly action: 'stop'; readonly why: 'token' }
+);
+
+const ABOUT_QUOTA =
+  /\b(credits?|quotas?|billing|subscription|payment required|insufficient (funds|balance)|out of (funds|tokens))\b/i;
+
+/** Whether a refusal speaks of credits or quota; URLs in it (`.../credit-card.png`) do not count. */
+function speaksOfQuota(reason: string): boolean {
+  return ABOUT_QUOTA.test(reason.replace(/\b[a-z]+:\/\/\S+/gi, ' '));
+}
+
+/** 408, 409, 425 and 5xx: the request may be good, the moment was not. */
+function isPassing(status: number): boolean {
+  return status === 408 || status === 409 || status === 425 || status >= 500;
+}
+
+function judgeSubmitStatus({ status, reason, refused, retryAfterMs }: StatusError): SubmitVerdict {
+  const countsAsDown = status >= 500;
+  if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown };
+  if (status === 429) return { action: 'wait', retryAfterMs, reason, countsAsDown };
+  if (status === 402 || status === 403 || (refused && speaksOfQuota(reason))) {
+    return { action: 'suspect', why: 'quota', reason, countsAsDown };
+  }
+  if (isPassing(status)) {
+    return { action: 'retry', code: 'http', maybePaid: !refused, retryAfterMs, reason, countsAsDown };
+  }
+  if (status >= 400) return { action: 'fail', code: 'rejected', reason, countsAsDown };
+  return { action: 'retry', code: 'bad-response', maybePaid: true, retryAfterMs, reason, countsAsDown };
+}
+
+/**
+ * "Retry or not" for a submit, the table "How an attempt can end". `countsAsDown`: connection errors (breaks
+ * and timeouts included) and 5xx; five in a row over different images mean that the account is down.
+ */
+export function judgeSubmitFailure(error: unknown): SubmitVerdict {
+  if (!(error instanceof DescribeApiError)) {
+    const reason = messageOf(error);
+    return { action: 'retry', code: 'network', maybePaid: true, reason, countsAsDown: false };
+  }
+  const { reason } = error;
+  if (error instanceof StatusError) return judgeSubmitStatus(error);
+  if (error instanceof ConnectionError) return { action: 'retry-free', reason, countsAsDown: true };
+  if (error instanceof RejectedError) {
+    if (speaksOfQuota(reason)) return { action: 'suspect', why: 'quota', reason, countsAsDown: false };
+    return { action: 'fail', code: 'rejected', reason, countsAsDown: false };
+  }
+  const code = error instanceof ResponseShapeError ? 'bad-response' : 'network';
+  return { action: 'retry', code, maybePaid: true, reason, countsAsDown: error instanceof InterruptedError };
+}
+
+/** "Retry or not" for a poll: only a refused token ends the waiting. */
+export function judgePollFailure(error: unknown): PollVerdict {
+  if (!(error instanceof DescribeApiError))
+    return { action: 'wait', reason: messageOf(error), countsAsDown: false };
+  const { reason } = error;
+  if (error instanceof StatusError) {
+    const { status, retryAfterMs } = error;
+    if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown: false };
+    return { action: 'wait', retryAfterMs, reason, countsAsDown: status >= 500 };
+  }
+  const countsAsDown = error instanceof ConnectionError || error instanceof InterruptedError;
+  return { action: 'wait', reason, countsAsDown };
+}

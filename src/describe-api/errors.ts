@@ -1,0 +1,90 @@
+import { excerptOf, showBody } from './excerpt.js';
+import { type Redact, redactCause } from './redact.js';
+
+/** The HTTP call an error is about. */
+export interface ApiCall {
+  readonly method: 'GET' | 'POST';
+  /** Without its query: with `GET /describe` the token is in there. */
+  readonly url: string;
+  readonly redact: Redact;
+}
+
+const REASON_LENGTH = 300;
+const EXCERPT_LENGTH = 160;
+
+/**
+ * A call of the describe API failed. Neither the message nor the cause ever holds the token: both are
+ * redacted here, whatever they are made of.
+ */
+export class DescribeApiError extends Error {
+  override name = 'DescribeApiError';
+  readonly method: string;
+  readonly url: string;
+  /** What went wrong, on one line, without method and URL. */
+  readonly reason: string;
+
+  constructor(call: ApiCall, reason: string, cause?: unknown) {
+    const line = excerptOf(reason, REASON_LENGTH, call.redact);
+    const options = cause === undefined ? undefined : { cause: redactCause(cause, call.redact) };
+    super(`${call.method} ${call.redact(call.url)}: ${line}`, options);
+    this.method = call.method;
+    this.url = call.redact(call.url);
+    this.reason = line;
+  }
+}
+
+/** There was no connection (DNS, refused, TLS, connect timeout): nothing was sent, so nothing was paid. */
+export class ConnectionError extends DescribeApiError {
+  override name = 'ConnectionError';
+}
+
+/** The connection broke after the request was begun: a submit may have been paid. */
+export class InterruptedError extends DescribeApiError {
+  override name = 'InterruptedError';
+}
+
+/** No complete answer came in time after the request was begun: a submit may have been paid. */
+export class TimeoutError extends InterruptedError {
+  override name = 'TimeoutError';
+}
+
+/** An HTTP status that is no success and no refusal of this very request. */
+export class StatusError extends DescribeApiError {
+  override name = 'StatusError';
+  readonly status: number;
+  /** The body said `success: false`: the service has answered, and did not take the request. */
+  readonly refused: boolean;
+  /** What `Retry-After` asks for, in milliseconds from now. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    call: ApiCall,
+    about: { status: number; reason: string; refused: boolean; retryAfterMs?: number | undefined },
+  ) {
+    super(call, about.reason);
+    this.status = about.status;
+    this.refused = about.refused;
+    this.retryAfterMs = about.retryAfterMs;
+  }
+}
+
+/** The service refuses this request: `success: false` with any reason, or 400, 404, 413, 415, 422. */
+export class RejectedError extends DescribeApiError {
+  override name = 'RejectedError';
+  readonly status: number;
+
+  constructor(call: ApiCall, about: { status: number; reason: string }) {
+    super(call, about.reason);
+    this.status = about.status;
+  }
+}
+
+/** A success whose body is no JSON or not the promised shape: a submit may have been paid. */
+export class ResponseShapeError extends DescribeApiError {
+  override name = 'ResponseShapeError';
+
+  /** @param body what came, parsed or as text */
+  constructor(call: ApiCall, expected: string, body: unknown) {
+    super(call, `expected ${expected}, got ${excerptOf(showBody(body), EXCERPT_LENGTH, call.redact)}`);
+  }
+}

@@ -1,0 +1,148 @@
+import { z } from 'zod';
+import type { Prompts } from '../shared/outcome.js';
+import { type ApiCall, ResponseShapeError } from './errors.js';
+import { readPrompts } from './prompts.js';
+
+/** A submit that was accepted. */
+export interface Submitted {
+  readonly messageId: string;
+  /** ISO 8601, UTC, by the service's clock. */
+  readonly createdAt?: string | undefined;
+}
+
+/** The result of a submit: what completed messages and webhook deliveries have in common. */
+export interface Described {
+  readonly prompts: Prompts;
+  readonly ref?: string | undefined;
+  /** ISO 8601, UTC. `responseAt` can be earlier than `createdAt`: derive no duration from them. */
+  readonly createdAt?: string | undefined;
+  readonly responseAt?: string | undefined;
+}
+
+export interface CompletedMessage extends Described {
+  readonly status: 'completed';
+  readonly messageId: string;
+}
+
+/** What the API made of a submit so far; `progress` is 0..99, `incomplete` means that it gave up. */
+export type Message =
+  | { readonly status: 'working'; readonly progress: number }
+  | { readonly status: 'incomplete' }
+  | CompletedMessage;
+
+/** A webhook delivery. It can come from a stranger: the id and the ref are claims. */
+export interface Delivery extends Described {
+  readonly messageId?: string | undefined;
+}
+
+function toIso(
+  instant: string | { _seconds: number; _nanoseconds?: number | undefined },
+): string | undefined {
+  const isText = typeof instant === 'string';
+  const date = new Date(isText ? instant : instant._seconds * 1000 + (instant._nanoseconds ?? 0) / 1e6);
+  return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
+}
+
+const idSchema = z.union([z.string(), z.number()]).transform(String).pipe(z.string().trim().min(1));
+
+// Facts beside the prompts are optional, and dropped when they are odd: prompts that are paid for are not
+// thrown away over a date.
+const instantSchema = z
+  .union([z.string(), z.object({ _seconds: z.number(), _nanoseconds: z.number().optional() })])
+  .transform(toIso)
+  .optional()
+  .catch(undefined);
+const optionalIdSchema = idSchema.optional().catch(undefined);
+
+const promptsSchema = z.union([z.string(), z.array(z.string())]).transform((content, context) => {
+  const prompts = readPrompts(content);
+  if (prompts) return prompts;
+  context.addIssue({ code: 'custom', message: 'not four prompts' });
+  return z.NEVER;
+});
+
+const submittedSchema = z.object({ messageId: idSchema, createdAt: instantSchema });
+
+const describedSchema = z.object({
+  content: promptsSchema,
+  ref: optionalIdSchema,
+  createdAt: instantSchema,
+  responseAt: instantSchema,
+  originatingMessageId: optionalIdSchema,
+});
+const nestedSchema = z.object({ response: describedSchema }).transform(({ response }) => response);
+const completedSchema = z.union([describedSchema, nestedSchema]);
+
+const incompleteSchema = z.object({ progress: z.literal('incomplete') });
+const workingSchema = z.object({
+  progress: z
+    .union([
+      z.number(),
+      z
+        .string()
+        .regex(/^\d+(\.\d+)?%?$/)
+        .transform(parseFloat),
+    ])
+    .pipe(z.number().lt(100))
+    .transform((progress) => Math.max(0, progress)),
+});
+
+const refusalSchema = z.object({ success: z.literal(false) });
+const reasonSchema = z.union([
+  z.string().trim().min(1),
+  z.object({ message: z.string().trim().min(1) }).transform(({ message }) => message),
+]);
+const REASON_KEYS = ['msg', 'message', 'error'] as const;
+
+/** Whether a body says `success: false`. */
+export function isRefusal(body: unknown): boolean {
+  return refusalSchema.safeParse(body).success;
+}
+
+/** The reason in a refusal or an error body: `msg`, `message` or `error`, the first that is a text. */
+export function reasonIn(body: unknown): string | undefined {
+  const reasons = z.looseObject({}).safeParse(body);
+  if (!reasons.success) return undefined;
+  return REASON_KEYS.map((key) => reasonSchema.safeParse(reasons.data[key]).data).find((text) => text);
+}
+
+/** @throws {ResponseShapeError} when this is no answer to a submit */
+export function parseSubmitted(body: unknown, call: ApiCall): Submitted {
+  const submitted = submittedSchema.safeParse(body);
+  if (submitted.success) return submitted.data;
+  throw new ResponseShapeError(call, 'an answer to a submit, with a messageId', body);
+}
+
+/**
+ * Reads the answer of `GET /message/<id>`, in any of its shapes.
+ * @throws {ResponseShapeError} when it is none of them
+ */
+export function parseMessage(body: unknown, messageId: string, call: ApiCall): Message {
+  if (incompleteSchema.safeParse(body).success) return { status: 'incomplete' };
+  const working = workingSchema.safeParse(body);
+  if (working.success) return { status: 'working', progress: working.data.progress };
+  const completed = completedSchema.safeParse(body);
+  if (!completed.success) {
+    throw new ResponseShapeError(
+      call,
+      'a message: progress 0..99, "incomplete", or content of four prompts',
+      body,
+    );
+  }
+  const { content, ref, createdAt, responseAt } = completed.data;
+  return { status: 'completed', messageId, prompts: content, ref, createdAt, responseAt };
+}
+
+const DELIVERY: ApiCall = { method: 'POST', url: 'webhook delivery', redact: (text) => text };
+
+/**
+ * Reads the body that the API posts to a webhook: a completed message without `progress`.
+ * @throws {ResponseShapeError} when it is anything else
+ */
+export function parseDelivery(body: unknown): Delivery {
+  const delivery = completedSchema.safeParse(body);
+  if (!delivery.success)
+    throw new ResponseShapeError(DELIVERY, 'a delivery with content of four prompts', body);
+  const { content, ref, createdAt, responseAt, originatingMessageId } = delivery.data;
+  return { messageId: originatingMessageId, prompts: content, ref, createdAt, responseAt };
+}

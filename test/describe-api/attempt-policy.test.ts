@@ -1,0 +1,103 @@
+import { describe, expect, test } from 'vitest';
+import { judgePollFailure, judgeSubmitFailure } from '../../src/describe-api/attempt-policy.js';
+import {
+  type ApiCall,
+  ConnectionError,
+  DescribeApiError,
+  InterruptedError,
+  RejectedError,
+  ResponseShapeError,
+  StatusError,
+  TimeoutError,
+} from '../../src/describe-api/errors.js';
+
+const call: ApiCall = { method: 'POST', url: 'http://localhost/describe', redact: (text) => text };
+const status = (code: number, about: { refused?: boolean; reason?: string; retryAfterMs?: number } = {}) =>
+  new StatusError(call, { status: code, refused: false, reason: 'why', ...about });
+const rejected = (reason: string, code = 200) => new RejectedError(call, { status: code, reason });
+const retry = (code: string, maybePaid: boolean, countsAsDown: boolean) => ({
+  action: 'retry',
+  code,
+  maybePaid,
+  countsAsDown,
+});
+const fail = { action: 'fail', code: 'rejected', countsAsDown: false };
+const suspect = { action: 'suspect', why: 'quota', countsAsDown: false };
+
+describe('a failed submit', () => {
+  test.each<[string, unknown, object]>([
+    ['no connection', new ConnectionError(call, 'refused'), { action: 'retry-free', countsAsDown: true }],
+    ['reset after sending', new InterruptedError(call, 'reset'), retry('network', true, true)],
+    ['timeout after sending', new TimeoutError(call, 'late'), retry('network', true, true)],
+    ['408', status(408), retry('http', true, false)],
+    ['409', status(409), retry('http', true, false)],
+    ['425', status(425), retry('http', true, false)],
+    ['500', status(500), retry('http', true, true)],
+    ['503', status(503), retry('http', true, true)],
+    ['500 with a clear refusal', status(500, { refused: true }), retry('http', false, true)],
+    ['409 with a clear refusal', status(409, { refused: true }), retry('http', false, false)],
+    [
+      '503 with Retry-After',
+      status(503, { retryAfterMs: 9000 }),
+      { ...retry('http', true, true), retryAfterMs: 9000 },
+    ],
+    [
+      'a body of the wrong shape',
+      new ResponseShapeError(call, 'JSON', '<html>'),
+      retry('bad-response', true, false),
+    ],
+    ['an unexpected redirect', status(302), retry('bad-response', true, false)],
+    ['429', status(429), { action: 'wait', retryAfterMs: undefined, countsAsDown: false }],
+    ['429 with Retry-After', status(429, { retryAfterMs: 3000 }), { action: 'wait', retryAfterMs: 3000 }],
+    [
+      '429 that speaks of quota',
+      status(429, { refused: true, reason: 'quota exceeded' }),
+      { action: 'wait' },
+    ],
+    ['400', rejected('bad url', 400), fail],
+    ['404', rejected('not found', 404), fail],
+    ['422', rejected('unprocessable', 422), fail],
+    ['success: false', rejected("Invalid phrase: 'x'"), fail],
+    ['a refusal whose URL has the word credit', rejected('cannot load https://a.b/credit-card.png'), fail],
+    ['405', status(405), fail],
+    ['451', status(451), fail],
+    ['401', status(401), { action: 'stop', why: 'token', countsAsDown: false }],
+    ['402', status(402), suspect],
+    ['403', status(403), suspect],
+    ['a refusal that speaks of credits', rejected('You have no Credits left'), suspect],
+    ['a refusal that speaks of quota', rejected('Monthly quota exceeded', 400), suspect],
+    [
+      'a 503 refusal that speaks of quota',
+      status(503, { refused: true, reason: 'quota' }),
+      { action: 'suspect' },
+    ],
+    ['an error that is not from the API', new TypeError('bug'), retry('network', true, false)],
+    ['a request that cannot be built', new DescribeApiError(call, 'bug'), retry('network', true, false)],
+  ])('%s', (_title, error, verdict) => {
+    expect(judgeSubmitFailure(error)).toMatchObject(verdict);
+  });
+
+  test('keeps the reason of the refusal', () => {
+    expect(judgeSubmitFailure(rejected("Invalid phrase: 'x'")).reason).toBe("Invalid phrase: 'x'");
+  });
+});
+
+describe('a failed poll', () => {
+  test.each<[string, unknown, object]>([
+    ['no connection', new ConnectionError(call, 'refused'), { action: 'wait', countsAsDown: true }],
+    ['reset', new InterruptedError(call, 'reset'), { action: 'wait', countsAsDown: true }],
+    ['500', status(500), { action: 'wait', countsAsDown: true }],
+    ['429', status(429, { retryAfterMs: 3000 }), { action: 'wait', retryAfterMs: 3000, countsAsDown: false }],
+    ['404, not visible yet', rejected('not found', 404), { action: 'wait', countsAsDown: false }],
+    ['402', status(402), { action: 'wait', countsAsDown: false }],
+    [
+      'a wrong shape',
+      new ResponseShapeError(call, 'JSON', '<html>'),
+      { action: 'wait', countsAsDown: false },
+    ],
+    ['anything else', new Error('bug'), { action: 'wait', countsAsDown: false }],
+    ['401', status(401), { action: 'stop', why: 'token', countsAsDown: false }],
+  ])('%s', (_title, error, verdict) => {
+    expect(judgePollFailure(error)).toMatchObject(verdict);
+  });
+});

@@ -1,0 +1,131 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { parseDelivery } from '../../src/describe-api/shapes.js';
+import { readJournal, startSimulator } from '../../src/simulator/simulator.js';
+import { serve } from '../describe-api/http-server.js';
+import { aNumber, aText, call, post, simulate, submit } from './api.js';
+
+const IMAGE = 'https://images.example/1.jpg';
+
+async function tempFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'simulator-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+describe('from another process', () => {
+  test('GET /stats gives the counts as JSON, without a token', async () => {
+    const simulator = await simulate({ token: 'secret' });
+    await post(`${simulator.url}/describe`, { url: IMAGE }, { authorization: 'Bearer secret' });
+    const { body } = await call(`http://127.0.0.1:${simulator.port}/stats`);
+    expect(body).toMatchObject({ paid: 1, submits: 1, paidByUrl: { [IMAGE]: 1 } });
+  });
+
+  test('POST /options turns a storm on and off', async () => {
+    const simulator = await simulate();
+    const options = `http://127.0.0.1:${simulator.port}/options`;
+    const statusOfSubmit = async (): Promise<number> =>
+      (await fetch(`${simulator.url}/describe?url=${IMAGE}`)).status;
+    expect((await post(options, { failures: { http500: 1 } })).status).toBe(200);
+    expect(await statusOfSubmit()).toBe(500);
+    await post(options, { failures: {} });
+    expect(await statusOfSubmit()).toBe(200);
+  });
+
+  test.each([
+    [{ failures: { nonsense: 1 } }, 'failures'],
+    [{ failures: { reset: 2 } }, 'failures.reset'],
+    [{ latencyMs: -1 }, 'latencyMs'],
+    [{ port: 80 }, 'port'],
+  ])('POST /options refuses %j and says what is wrong', async (options, about) => {
+    const simulator = await simulate();
+    const answer = await post(`http://127.0.0.1:${simulator.port}/options`, options);
+    expect(answer).toMatchObject({ status: 400, body: { msg: aText(new RegExp(about)) } });
+  });
+});
+
+describe('a webhook', () => {
+  test('is sent the completed message once, when it completes', async () => {
+    const deliveries: unknown[] = [];
+    const receiver = await serve((request, response) => {
+      let body = '';
+      request.on('data', (chunk: Buffer) => (body += chunk.toString()));
+      request.on('end', () => {
+        deliveries.push(JSON.parse(body));
+        response.end();
+      });
+    });
+    const simulator = await simulate({ latencyMs: 50 });
+    const messageId = await submit(simulator, IMAGE, {
+      ref: 'r1',
+      webhookOverride: `${receiver.url}/hook?x=1`,
+    });
+    await expect.poll(() => simulator.stats().webhooksSent).toBe(1);
+    expect(receiver.requests).toEqual(['POST /hook?x=1']);
+    expect(deliveries[0]).not.toHaveProperty('progress');
+    expect(parseDelivery(deliveries[0])).toMatchObject({ messageId, ref: 'r1' });
+  });
+
+  test('that fails is counted, and not tried again', async () => {
+    const receiver = await serve((_request, response) => {
+      response.statusCode = 500;
+      response.end();
+    });
+    const simulator = await simulate();
+    await submit(simulator, IMAGE, { webhookOverride: receiver.url });
+    await submit(simulator, IMAGE, { webhookOverride: 'http://no-such-host.invalid/' });
+    await expect.poll(() => simulator.stats().webhooksFailed).toBe(2);
+    expect(receiver.requests).toHaveLength(1);
+  });
+
+  test('that is not due is forgotten at close', async () => {
+    const receiver = await serve((_request, response) => response.end());
+    const simulator = await startSimulator({ latencyMs: 100, latencySpread: 0 });
+    await submit(simulator, IMAGE, { webhookOverride: receiver.url });
+    await simulator.close();
+    // Another one with the same latency, begun later, is delivered: the first would have been by then.
+    const other = await simulate({ latencyMs: 150 });
+    await submit(other, IMAGE, { webhookOverride: `${receiver.url}/other` });
+    await expect.poll(() => other.stats().webhooksSent).toBe(1);
+    expect(receiver.requests).toEqual(['POST /other']);
+  });
+});
+
+describe('the journal', () => {
+  test('keeps what was accepted through a restart: counts and images in progress', async () => {
+    const journal = join(await tempFolder(), 'journal.jsonl');
+    const first = await simulate({ journal, latencyMs: 60_000 });
+    const messageId = await submit(first, IMAGE);
+    // Before any close: what is answered is in the file, whatever becomes of the process.
+    expect(readJournal(journal)).toEqual([{ time: aNumber, url: IMAGE, messageId }]);
+    await first.close();
+    const second = await simulate({ journal, maxInFlight: 2 });
+    await submit(second, IMAGE);
+    expect(second.stats()).toMatchObject({ paid: 2, paidByUrl: new Map([[IMAGE, 2]]), inFlight: 1 });
+    expect(readJournal(journal)).toHaveLength(2);
+  });
+
+  test('that cannot be read is an error, and nothing is started', async () => {
+    const journal = join(await tempFolder(), 'journal.jsonl');
+    await writeFile(journal, 'no journal\n');
+    await expect(startSimulator({ journal })).rejects.toThrow();
+  });
+});
+
+test('a port that is taken is an error', async () => {
+  const simulator = await simulate();
+  await expect(startSimulator({ port: simulator.port })).rejects.toThrow(/EADDRINUSE/);
+});
+
+test('options given as undefined are the defaults', async () => {
+  const simulator = await simulate({ latencyMs: undefined, shape: undefined });
+  expect(parseInt((await submit(simulator, IMAGE)).split('-')[2] ?? '', 36)).toBe(1000);
+});
+
+test('without trackUrls nothing is kept by URL', async () => {
+  const simulator = await simulate({ trackUrls: false });
+  await submit(simulator, IMAGE);
+  expect(simulator.stats()).toMatchObject({ paid: 1, paidByUrl: new Map() });
+});
