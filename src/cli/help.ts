@@ -1,0 +1,107 @@
+export const MAIN_HELP = `bulk-describe: a manifest of image URLs in, a file of prompts out
+
+  bulk-describe run <manifest> [-o <output>]      describe every row; the same command again resumes
+  bulk-describe verify <manifest> <output>        recount: described, failed, missing, extra, twice
+  bulk-describe simulate                          a describe API on localhost
+
+Try it without an account:
+
+  bulk-describe run examples/paintings.csv --api simulator --rate 10/s
+
+\`bulk-describe <command> --help\` shows a command's options and examples.
+`;
+
+const RUN_HELP = `bulk-describe run <manifest> [-o <output>]
+
+Describes every row of a manifest (.csv, .tsv, .jsonl, .list, each also .gz, or - for stdin). The output has
+the manifest's columns, then prompt_1 to prompt_4, message_id and described_at. The same command again resumes.
+
+The manifest
+      --format <name>          csv, tsv, jsonl or list; needed for stdin
+      --delimiter <char>       of a .csv, where its header does not show it; \`tab\` is one
+      --url-column <name>      where the image URLs are (found, where one column has them)
+      --key-column <name>      what identifies a row (else its image URL)
+      --base-url <url>         what relative image paths are relative to
+  -o, --output <path>          where prompts go (else beside the manifest: <name>.prompts.csv)
+      --new-columns            rewrite an older output once that lacks columns the manifest has now
+
+The API                                                                        environment
+      --api <url>              the API, or \`simulator\`                         DESCRIBE_API_URL
+      --token-file <path>      a file with the token; or put the token in      DESCRIBE_API_TOKEN
+      --account <name>         whose limits these are (default)                DESCRIBE_ACCOUNT
+      --attempts <n>           submits of one image at most (5)
+      --deadline <duration>    from a submit to its completion (20m)
+
+Limits, held over all workers of the account together
+      --rate <n/duration>      submits (20/min)                                DESCRIBE_RATE
+      --poll-rate <n/duration> polls (10/s)                                    DESCRIBE_POLL_RATE
+      --max-in-flight <n>      submitted and not yet completed (10)            DESCRIBE_MAX_IN_FLIGHT
+      --limit <n>              images paid for in this run at most
+
+The queue
+      --queue <url>            redis://..., rediss://... or embedded:<dir>     QUEUE_URL
+                               (embedded, in the user's state directory)
+      --no-work                only produce and write; other processes work
+
+When it ends
+      --accept <code,...>      failures with these codes do not make exit code 2
+      --stop-failing <percent> stop when more of the last 50 images fail (50; 100 turns it off)
+      --pay-again <n>          go on, and pay for n images, though the output hardly matches the manifest
+
+What it says
+      --dry-run                the preview alone: nothing is created or paid
+      --json                   the receipt as JSON on stdout
+      --quiet, --no-progress   less on stderr
+      --log-level <level>      fatal, error, warn, info, debug, trace          LOG_LEVEL
+
+Exit codes: 0 all described or accepted, 1 usage or a fatal error, 2 some rows failed, 3 token refused or quota
+spent, 4 the API is down or too much fails, 5 another process has this output or queue, 130 interrupted.
+
+  bulk-describe run paintings.csv --dry-run
+  bulk-describe run paintings.csv --rate 1/3s --limit 100
+  bulk-describe run paintings.jsonl.gz -o prompts.csv --queue redis://localhost:6379
+  zcat urls.gz | bulk-describe run - --format list -o prompts.csv
+`;
+
+const VERIFY_HELP = `bulk-describe verify <manifest> <output>
+
+Recounts, from the files alone: how many of the manifest's rows are described, failed or missing; and how many
+rows the output has beyond them (extra), or more than once (twice). Exit code 0 when every row is described and
+none twice, else 2.
+
+      --format, --delimiter, --url-column, --key-column, --base-url    as for \`run\`; taken from the run file
+                               beside the output where they are not given
+      --json                   the counts as JSON on stdout
+
+  bulk-describe verify paintings.csv paintings.prompts.csv
+`;
+
+const SIMULATE_HELP = `bulk-describe simulate
+
+A describe API on localhost, for trying things out. Prints its base URL and answers until it is told to stop.
+Its message ids start with sim-; the same URL gets the same prompts each time.
+
+      --port <n>               where to listen (a free port)
+      --latency <duration>     median time from a submit to its completion (1s)
+      --spread <sigma>         of the lognormal latency (0.3); 0 for always the same
+      --rate-limit <n/duration>, --max-in-flight <n>    more get 429
+      --retry-after <how>      seconds, date or none: what a 429 says
+      --require-token <token>  others get 401
+      --fail <kind=share,...>  fail so often: http500, quota, resetBefore, reject, reject400, reset, badJson,
+                               html, hang, incomplete, never, pollError, pollMissing
+      --shape <name>           of completed messages: flat, nested, string, nested-string, seconds-date, mixed
+      --seed <n>               of all random decisions
+      --journal <path>         a line for each accepted submit, and taken up again at the next start
+
+  bulk-describe simulate --port 8080 --latency 20s --fail http500=0.05
+  bulk-describe run paintings.csv --api http://127.0.0.1:8080/v2 --rate 10/s
+`;
+
+/** Help of each command. */
+export const HELP: Readonly<Record<string, string>> = {
+  run: RUN_HELP,
+  verify: VERIFY_HELP,
+  simulate: SIMULATE_HELP,
+};
+
+export const ALL_HELP = `${MAIN_HELP}\n${Object.values(HELP).join('\n')}`;

@@ -1,0 +1,39 @@
+import { formatDuration } from '../shared/durations.js';
+import type { RunResult } from '../run/run-options.js';
+import { count, listOf, plural, printable } from './text.js';
+
+/**
+ * The closing account for people.
+ * @param resume the command that goes on with this run
+ */
+export function receiptLines(result: RunResult, resume: string): string[] {
+  const { receipt, stop, failedByCode } = result;
+  if (receipt === undefined) return [];
+  const counts = listOf([
+    `${count(receipt.described)} described`,
+    receipt.resumed > 0 && `${count(receipt.resumed)} resumed`,
+    receipt.copied > 0 && `${count(receipt.copied)} copied`,
+    receipt.failed > 0 && `${count(receipt.failed)} failed`,
+    receipt.remaining > 0 && `${count(receipt.remaining)} remaining`,
+  ]);
+  const codes = [...failedByCode].map(([code, failures]) => `${count(failures)} ${code}`).join(', ');
+  const calls = listOf([
+    plural(receipt.submits, 'submit'),
+    plural(receipt.polls, 'poll'),
+    receipt.reattached > 0 && `${count(receipt.reattached)} in flight since an earlier run`,
+    receipt.maybePaidTwice > 0 && `${count(receipt.maybePaidTwice)} perhaps paid twice`,
+    formatDuration(receipt.seconds * 1000),
+  ]);
+  const lines = [
+    `${plural(receipt.rows, 'row')}${receipt.complete ? '' : ' read'}: ${counts}`,
+    `calls     ${calls}`,
+    `output    ${receipt.output}`,
+  ];
+  if (receipt.failed > 0) lines.push(`failures  ${receipt.failures} (${codes})`);
+  if (receipt.extra > 0)
+    lines.push(`extra     ${plural(receipt.extra, 'row')} of the output are not in the manifest`);
+  if (!receipt.balanced) lines.push('the account does not balance: the counts and the files disagree');
+  if (stop !== undefined) lines.push(`stopped   ${printable(stop.reason)}`);
+  if (receipt.remaining > 0 || receipt.failed > 0 || stop !== undefined) lines.push(`resume    ${resume}`);
+  return lines;
+}

@@ -1,0 +1,81 @@
+import { describeManifest } from '../run/describe-manifest.js';
+import type { RunEvent, RunOptions, RunResult } from '../run/run-options.js';
+import { UsageError } from '../shared/errors.js';
+import { createLogger } from '../shared/log.js';
+import { parseFlags } from './flags.js';
+import { previewLines } from './preview-text.js';
+import { receiptLines } from './receipt-text.js';
+import { RUN_FLAGS, limitsWarning, parseLogLevel, runOptionsOf } from './run-flags.js';
+import { listenForSignals } from './signals.js';
+import { Terminal } from './terminal.js';
+import { shellQuote } from './text.js';
+
+/** `bulk-describe run <manifest>`. @returns the exit code */
+export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const flags = parseFlags('run', argv, RUN_FLAGS, env);
+  const [manifest, ...rest] = flags.positionals;
+  if (manifest === undefined) {
+    throw new UsageError('run needs a manifest: bulk-describe run <manifest> (or - for stdin)');
+  }
+  if (rest.length > 0) throw new UsageError(`run takes one manifest, and ${rest[0] ?? ''} is a second one`);
+  const options = runOptionsOf(manifest, flags, env);
+  const terminal = new Terminal(process.stderr, {
+    quiet: flags.has('quiet'),
+    progress: !flags.has('no-progress'),
+  });
+  const signals = listenForSignals((name) => {
+    terminal.say(`${name}: finishing what is on the wire; once more to quit at once`);
+  });
+  try {
+    const result = await describeManifest({
+      ...options,
+      input: process.stdin,
+      signal: signals.signal,
+      logger: createLogger(parseLogLevel(flags.get('log-level'))),
+      onEvent: (event) => showEvent(event, terminal),
+    });
+    terminal.end();
+    printResult(result, options, terminal, { argv, json: flags.has('json') });
+    return result.exitCode;
+  } finally {
+    terminal.end();
+    signals.dispose();
+  }
+}
+
+function showEvent(event: RunEvent, terminal: Terminal): void {
+  switch (event.type) {
+    case 'preview': {
+      for (const line of previewLines(event.preview, new Date())) terminal.say(line);
+      const warning = limitsWarning(event.preview.limits);
+      if (warning !== undefined) terminal.warn(warning);
+      return;
+    }
+    case 'phase':
+      terminal.phase(event.text);
+      return;
+    case 'notice':
+      terminal.warn(event.text);
+      return;
+    case 'progress':
+      terminal.progress(event.progress);
+  }
+}
+
+function printResult(
+  result: RunResult,
+  options: RunOptions,
+  terminal: Terminal,
+  how: { argv: readonly string[]; json: boolean },
+): void {
+  const { receipt, stop } = result;
+  if (receipt === undefined) return;
+  if (how.json) process.stdout.write(`${JSON.stringify(receipt)}\n`);
+  const resume = ['bulk-describe', 'run', ...how.argv].map(shellQuote).join(' ');
+  const lines = receiptLines(result, options.manifest === '-' ? `${resume} < the same rows` : resume);
+  if (how.json) {
+    if (stop !== undefined) terminal.warn(`stopped: ${stop.reason}`);
+    return;
+  }
+  for (const line of lines) process.stdout.write(`${line}\n`);
+}

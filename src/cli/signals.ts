@@ -1,0 +1,22 @@
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+const INTERRUPTED = 130;
+
+/** Turns the first interrupt into an abort; the second one ends the process at once. */
+export function listenForSignals(onFirst: (name: string) => void): {
+  readonly signal: AbortSignal;
+  dispose(): void;
+} {
+  const controller = new AbortController();
+  const listener = (name: NodeJS.Signals) => {
+    if (controller.signal.aborted) process.exit(INTERRUPTED);
+    onFirst(name === 'SIGINT' ? 'Ctrl-C' : name);
+    controller.abort();
+  };
+  for (const name of SIGNALS) process.on(name, listener);
+  return {
+    signal: controller.signal,
+    dispose() {
+      for (const name of SIGNALS) process.off(name, listener);
+    },
+  };
+}

@@ -1,0 +1,99 @@
+import { parseDuration, parseRate } from '../shared/durations.js';
+import { UsageError } from '../shared/errors.js';
+import { FAILURE_KINDS, SHAPES, type FailureShares, type Shape } from '../simulator/options.js';
+import { startSimulator } from '../simulator/simulator.js';
+import { type FlagTable, parseFlags } from './flags.js';
+import { OUTPUT_FLAGS } from './run-flags.js';
+import { listenForSignals } from './signals.js';
+
+const SIMULATE_FLAGS = {
+  port: { takes: 'value' },
+  latency: { takes: 'value' },
+  spread: { takes: 'value' },
+  'rate-limit': { takes: 'value' },
+  'max-in-flight': { takes: 'value' },
+  'retry-after': { takes: 'value' },
+  'require-token': { takes: 'value' },
+  fail: { takes: 'value' },
+  shape: { takes: 'value' },
+  seed: { takes: 'value' },
+  journal: { takes: 'value' },
+  help: OUTPUT_FLAGS.help,
+} as const satisfies FlagTable;
+
+const RETRY_AFTER = ['seconds', 'date', 'none'] as const;
+
+/** `bulk-describe simulate`: prints its base URL, and answers until it is told to stop. @returns 0 */
+export async function simulateCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const flags = parseFlags('simulate', argv, SIMULATE_FLAGS, env);
+  const [extra] = flags.positionals;
+  if (extra !== undefined) throw new UsageError(`simulate takes no argument: ${extra}`);
+  const latency = flags.get('latency');
+  const rateLimit = flags.get('rate-limit');
+  const port = flags.integer('port', 0);
+  if (port !== undefined && port > 65_535)
+    throw new UsageError(`--port ${port}: expected a port up to 65535`);
+  const signals = listenForSignals(() => undefined);
+  try {
+    const simulator = await startSimulator({
+      port,
+      latencyMs: latency === undefined ? undefined : parseDuration(latency, '--latency'),
+      latencySpread: parseNumber(flags.get('spread'), '--spread'),
+      rateLimit: rateLimit === undefined ? undefined : parseRate(rateLimit, '--rate-limit'),
+      maxInFlight: flags.integer('max-in-flight', 1),
+      retryAfter: parseChoice(flags.get('retry-after'), '--retry-after', RETRY_AFTER),
+      token: flags.get('require-token'),
+      failures: parseShares(flags.get('fail')),
+      shape: parseChoice<Shape>(flags.get('shape'), '--shape', SHAPES),
+      seed: flags.integer('seed', 0),
+      journal: flags.get('journal'),
+    });
+    process.stdout.write(`${simulator.url}\n`);
+    await aborted(signals.signal);
+    await simulator.close();
+    return 0;
+  } finally {
+    signals.dispose();
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+function parseNumber(text: string | undefined, name: string): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d+(\.\d+)?$/.test(text)) throw new UsageError(`${name} ${text}: expected a number of at least 0`);
+  return Number(text);
+}
+
+function parseChoice<T extends string>(
+  text: string | undefined,
+  name: string,
+  choices: readonly T[],
+): T | undefined {
+  if (text === undefined) return undefined;
+  const choice = choices.find((known) => known === text);
+  if (choice === undefined) throw new UsageError(`${name} ${text}: expected one of ${choices.join(', ')}`);
+  return choice;
+}
+
+/** Reads `reject=0.1,http500=0.05`: how often to fail in which way. */
+function parseShares(text: string | undefined): FailureShares | undefined {
+  if (text === undefined) return undefined;
+  const shares = text.split(',').map((part) => {
+    const [name = '', value = ''] = part.split('=');
+    const kind = FAILURE_KINDS.find((known) => known === name.trim());
+    const share = Number(value);
+    if (kind === undefined || value === '' || !(share >= 0 && share <= 1)) {
+      throw new UsageError(
+        `--fail ${part}: expected <kind>=<0 to 1>, with a kind of ${FAILURE_KINDS.join(', ')}`,
+      );
+    }
+    return [kind, share] as const;
+  });
+  return Object.fromEntries(shares);
+}

@@ -1,0 +1,27 @@
+/**
+ * bulk-describe as a library: everything the command line does, as functions with typed options and events.
+ */
+export { describeManifest } from './run/describe-manifest.js';
+export { type VerifyOptions, verifyOutput } from './run/verify-output.js';
+export type { Preview, Progress, RunEvent, RunOptions, RunResult } from './run/run-options.js';
+export { RUN_DEFAULTS } from './run/run-options.js';
+export { type Receipt, type RunStop, exitCodeOf } from './run/receipt.js';
+export type { Recount } from './writer/recount.js';
+export type { ManifestFormat } from './producer/manifest.js';
+
+export { DescribeClient, type DescribeClientOptions, type Message } from './describe-api/client.js';
+export * from './describe-api/errors.js';
+
+export { type Simulator, type SimulatorOptions, startSimulator } from './simulator/simulator.js';
+
+export { DEFAULT_LIMITS, type Limits } from './shared/limits.js';
+export { type Rate, formatRate, parseDuration, parseRate } from './shared/durations.js';
+export { BulkDescribeError, BusyError, FatalError, UsageError } from './shared/errors.js';
+export {
+  type DescribedOutcome,
+  type ErrorCode,
+  type FailedOutcome,
+  type Outcome,
+  type Prompts,
+  ERROR_CODES,
+} from './shared/outcome.js';

@@ -1,0 +1,129 @@
+import { hash } from 'node:crypto';
+import { FatalError, messageOf } from '../shared/errors.js';
+import { type Hash64, HashTable } from '../shared/hash-table.js';
+import type { Manifest } from './manifest.js';
+import { type Row, type RowPlan, readRows, toRow } from './row-reader.js';
+
+/** Reading more than this takes longer than anybody waits for a preview. */
+const MOST_BYTES = 1024 ** 3;
+
+/**
+ * What the output holds of a row: the row, only its image, or neither. Asked once for each row that has a URL,
+ * in the manifest's order, so that it can count occurrences.
+ */
+export type IsKnown = (row: {
+  readonly key?: string;
+  readonly url: string;
+  readonly image: string;
+}) => 'resumed' | 'copied' | 'new';
+
+/** rows = resumed + copied + newImages + badUrls + badRecords + duplicateKeys */
+export interface ManifestCounts {
+  /** Only the first records were counted: the manifest is a pipe, or over 1 GB on disk. */
+  sampled: boolean;
+  rows: number;
+  /** Distinct ones. */
+  images: number;
+  resumed: number;
+  /** Rows that share an image with a described row, or with an earlier one that is to be described. */
+  copied: number;
+  /** What is to be paid for. */
+  newImages: number;
+  /** Rows without a URL, or with one that is none. */
+  badUrls: number;
+  badRecords: number;
+  /** Rows with a key that an earlier one has. */
+  duplicateKeys: number;
+  firstUrl?: string;
+  /** Why the rest was not counted: the manifest cannot be read past some place. */
+  unreadable?: string;
+}
+
+/**
+ * Counts what there is to do, by the rules by which the rows are produced. Memory: about 13 bytes for each distinct
+ * image, and for each key.
+ * @param options `signal` ends the counting early
+ */
+export async function previewManifest(
+  manifest: Manifest,
+  plan: RowPlan,
+  options: { readonly isKnown: IsKnown; readonly signal?: AbortSignal | undefined },
+): Promise<ManifestCounts> {
+  const sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
+  const counter = new RowCounter(options.isKnown, plan.keyColumn !== undefined, sampled);
+  if (sampled) {
+    for (const record of manifest.sample) counter.count(toRow(record, plan));
+    return counter.counts;
+  }
+  try {
+    for await (const rows of readRows(manifest, plan, options.signal))
+      for (const row of rows) counter.count(row);
+  } catch (error) {
+    if (!(error instanceof FatalError)) throw error;
+    // The run comes to the same place, and takes on what is before it.
+    counter.counts.unreadable = messageOf(error);
+  }
+  return counter.counts;
+}
+
+const NEW_IMAGE = 1;
+
+class RowCounter {
+  readonly counts: ManifestCounts;
+  readonly #keys = new HashTable([]);
+  /** The payload says whether the image has been counted as new. */
+  readonly #images = new HashTable([1]);
+
+  constructor(
+    private readonly isKnown: IsKnown,
+    private readonly isKeyed: boolean,
+    sampled: boolean,
+  ) {
+    this.counts = {
+      sampled,
+      rows: 0,
+      images: 0,
+      resumed: 0,
+      copied: 0,
+      newImages: 0,
+      badUrls: 0,
+      badRecords: 0,
+      duplicateKeys: 0,
+    };
+  }
+
+  count(row: Row): void {
+    const { counts } = this;
+    counts.rows++;
+    if (row.problem?.code === 'bad-record') counts.badRecords++;
+    else if (row.url === undefined || row.image === undefined) counts.badUrls++;
+    else if (this.isKeyed && !this.#isFirst(row.key ?? '')) counts.duplicateKeys++;
+    else this.#countImage({ key: row.key, url: row.url, image: row.image });
+  }
+
+  #isFirst(key: string): boolean {
+    const before = this.#keys.size;
+    this.#keys.add(hash64(hash('sha256', key, 'buffer')));
+    return this.#keys.size > before;
+  }
+
+  #countImage(row: Parameters<IsKnown>[0]): void {
+    const { counts } = this;
+    counts.firstUrl ??= row.url;
+    const entry = this.#images.add(hash64(Buffer.from(row.image, 'base64url')));
+    counts.images = this.#images.size;
+    const known = this.isKnown(row);
+    if (known === 'resumed') {
+      counts.resumed++;
+    } else if (known === 'copied' || this.#images.get(entry, 0) === NEW_IMAGE) {
+      counts.copied++;
+    } else {
+      this.#images.set(entry, 0, NEW_IMAGE);
+      counts.newImages++;
+    }
+  }
+}
+
+function hash64(digest: Buffer): Hash64 {
+  return { high: digest.readUInt32LE(0), low: digest.readUInt32LE(4) };
+}

@@ -1,0 +1,53 @@
+import { type FailedOutcome, type PreviousFailure, isPermanent } from '../shared/outcome.js';
+import type { Row } from './row-reader.js';
+
+/** What is known of rows and images; the output's index and the failures file stand behind it. */
+export interface Knowledge {
+  /** False when this pass has met the row's key before. Without a key column always true. */
+  markSeen(row: Row): boolean;
+  /** Whether the output holds this very row. Without a key column each call uses one of its rows up. */
+  isInOutput(row: Row): boolean;
+  /** Whether the output holds a row with this image. */
+  isDescribed(image: string): boolean;
+  isOutstanding(image: string): boolean;
+  /** How the image failed in this run. */
+  failedNow(image: string): FailedOutcome | undefined;
+  previousFailure(row: Row): PreviousFailure | undefined;
+}
+
+/** What is to become of a row. */
+export type Decision =
+  | { readonly action: 'fail'; readonly outcome: FailedOutcome }
+  | { readonly action: 'resume' }
+  | { readonly action: 'copy'; readonly image: string }
+  | { readonly action: 'attach'; readonly image: string }
+  /** To be submitted; `previous` when it failed before, and is taken up after the new rows. */
+  | { readonly action: 'submit'; readonly image: string; readonly previous?: PreviousFailure | undefined };
+
+function failBeforeSubmit(code: FailedOutcome['code'], reason: string): Decision {
+  return { action: 'fail', outcome: { status: 'failed', code, reason, attempts: 0 } };
+}
+
+/** Decides what becomes of a row that is met for the first time in this pass. Uses its occurrence up. */
+export function decideRow(row: Row, known: Knowledge): Decision {
+  if (row.problem !== undefined) return failBeforeSubmit(row.problem.code, row.problem.reason);
+  if (!known.markSeen(row)) {
+    return failBeforeSubmit('duplicate-key', `line ${row.line}: an earlier row has the key ${row.key ?? ''}`);
+  }
+  if (known.isInOutput(row)) return { action: 'resume' };
+  return decideImage(row, known);
+}
+
+/** Decides by the row's image alone: for rows that are not in the output. May be asked again. */
+export function decideImage(row: Row, known: Knowledge): Decision {
+  const { image } = row;
+  if (image === undefined) return failBeforeSubmit('invalid-url', 'no URL');
+  if (known.isDescribed(image)) return { action: 'copy', image };
+  if (known.isOutstanding(image)) return { action: 'attach', image };
+  const now = known.failedNow(image);
+  if (now !== undefined) return { action: 'fail', outcome: now };
+  const previous = known.previousFailure(row);
+  if (previous === undefined || previous.image !== image) return { action: 'submit', image };
+  if (isPermanent(previous.outcome.code)) return { action: 'fail', outcome: previous.outcome };
+  return { action: 'submit', image, previous };
+}

@@ -1,0 +1,169 @@
+import type { ResultJobData } from '../shared/jobs.js';
+import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
+import type { Outstanding } from '../shared/outstanding.js';
+import type { RunCounts } from '../shared/run-counts.js';
+import { type Decision, type Knowledge, decideImage, decideRow } from './decide-row.js';
+import type { PayBudget } from './pay-budget.js';
+import type { Row } from './row-reader.js';
+
+/** A job of this run that was in the queue when the run started. */
+export interface QueuedJob {
+  /**
+   * paid: it has been submitted, perhaps completed: it is taken over, not paid for again.
+   * waiting: nobody has submitted it yet. failed: it is replaced by a new one.
+   */
+  readonly state: 'paid' | 'waiting' | 'failed';
+  readonly submits: number;
+  readonly polls: number;
+  readonly lastMessageId?: string | undefined;
+  /** Of a completed job. */
+  readonly result?: ResultJobData | undefined;
+}
+
+/** An image that is to be added to the queue. */
+export interface NewImage {
+  readonly image: string;
+  readonly url: string;
+  readonly row: number;
+  readonly previous?: PreviousFailure | undefined;
+  /** The failed job that it takes the place of. */
+  readonly replaces?: QueuedJob | undefined;
+}
+
+/** What the producer works with. */
+export interface ProducerTools {
+  readonly knowledge: Knowledge;
+  readonly outstanding: Outstanding<Row>;
+  readonly counts: RunCounts;
+  readonly budget: PayBudget;
+  /** Rows that may be outstanding at the moment. */
+  windowRows(): number;
+  /** A job of this run that is still in the queue from an earlier one. */
+  queuedJob(image: string): QueuedJob | undefined;
+  /** Whether the image's result came before its row did. */
+  hasEarlyResult(image: string): boolean;
+  /** Hands such a result, or that of a completed job, to the writer. */
+  settleEarlyResult(image: string): void;
+  /** The row is left for the next run. */
+  leave(row: Row): void;
+  addImages(images: readonly NewImage[]): Promise<void>;
+  /** Both count the row as outstanding until it is on disk, and do not wait for that. */
+  writeFailure(row: Row, outcome: FailedOutcome): void;
+  writeCopy(row: Row, image: string): void;
+}
+
+/** Rows that failed before are kept back until the new ones are in; beyond this many they wait no longer. */
+const MOST_KEPT_BACK = 5000;
+const ADD_AT_ONCE = 500;
+
+/**
+ * Turns a manifest's rows into jobs, as many at a time as the window allows, each image once. Ends when
+ * every row has been taken on or given up, or when the signal aborts.
+ */
+export class Producer {
+  readonly #tools: ProducerTools;
+  readonly #signal: AbortSignal;
+  #adding: NewImage[] = [];
+  #keptBack: Row[] = [];
+
+  constructor(tools: ProducerTools, signal: AbortSignal) {
+    this.#tools = tools;
+    this.#signal = signal;
+  }
+
+  async produce(batches: AsyncIterable<readonly Row[]>): Promise<void> {
+    for await (const rows of batches) {
+      for (const row of rows) {
+        if (this.#signal.aborted) return;
+        this.#tools.counts.rows++;
+        await this.#place(row, decideRow(row, this.#tools.knowledge), false);
+      }
+      await this.#flush();
+    }
+    for (const row of this.#keptBack) {
+      if (this.#signal.aborted) return;
+      await this.#place(row, decideImage(row, this.#tools.knowledge), true);
+    }
+    await this.#flush();
+  }
+
+  async #place(row: Row, decision: Decision, isLast: boolean): Promise<void> {
+    const tools = this.#tools;
+    if (decision.action === 'resume') {
+      tools.counts.resumed++;
+      return;
+    }
+    if (!(await this.#waitForRoom())) return;
+    switch (decision.action) {
+      case 'fail':
+        tools.writeFailure(row, decision.outcome);
+        return;
+      case 'copy':
+        tools.writeCopy(row, decision.image);
+        return;
+      case 'attach':
+        // Its outcome may have come while this row waited for room.
+        if (tools.outstanding.attach(decision.image, row)) return;
+        await this.#place(row, decideImage(row, tools.knowledge), isLast);
+        return;
+      case 'submit':
+        await this.#submit(row, decision.image, decision.previous, isLast);
+    }
+  }
+
+  async #submit(
+    row: Row,
+    image: string,
+    previous: PreviousFailure | undefined,
+    isLast: boolean,
+  ): Promise<void> {
+    const { outstanding, counts } = this.#tools;
+    const queued = this.#tools.queuedJob(image);
+    // A job that takes the place of a failed one counts its calls from nothing.
+    const taken = queued?.state === 'failed' ? undefined : queued;
+    const before = { submitsBefore: taken?.submits ?? 0, pollsBefore: taken?.polls ?? 0 };
+    if (queued?.state === 'paid' || this.#tools.hasEarlyResult(image)) {
+      counts.reattached++;
+      outstanding.add(image, { rows: [row], ...before, reattached: true });
+      this.#tools.settleEarlyResult(image);
+      return;
+    }
+    if (previous !== undefined && !isLast && this.#keptBack.length < MOST_KEPT_BACK) {
+      this.#keptBack.push(row);
+      return;
+    }
+    if (!(await this.#waitForBudget())) {
+      this.#tools.leave(row);
+      return;
+    }
+    outstanding.add(image, { rows: [row], ...before, reattached: false });
+    if (queued?.state === 'waiting') return;
+    this.#adding.push({ image, url: row.url ?? '', row: row.number, previous, replaces: queued });
+    if (this.#adding.length >= ADD_AT_ONCE) await this.#flush();
+  }
+
+  /** Waits until another row may be outstanding; false when the run is being stopped. */
+  async #waitForRoom(): Promise<boolean> {
+    const { outstanding } = this.#tools;
+    const hasRoom = () => outstanding.rows < this.#tools.windowRows();
+    if (hasRoom()) return true;
+    await this.#flush();
+    return outstanding.until(hasRoom, this.#signal);
+  }
+
+  /** Takes a place of `--limit`; a place that is taken may become free again, when its image fails. */
+  async #waitForBudget(): Promise<boolean> {
+    const { budget, outstanding } = this.#tools;
+    if (budget.take()) return true;
+    await this.#flush();
+    await outstanding.until(() => budget.hasRoom || budget.isSpent, this.#signal);
+    return !this.#signal.aborted && budget.take();
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#adding.length === 0) return;
+    const images = this.#adding;
+    this.#adding = [];
+    await this.#tools.addImages(images);
+  }
+}

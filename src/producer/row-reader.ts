@@ -1,0 +1,57 @@
+import { imageHash } from './identity.js';
+import { resolveImageUrl } from './image-url.js';
+import type { Manifest } from './manifest.js';
+import type { ManifestRecord } from './record-reader.js';
+
+/** How records become rows. */
+export interface RowPlan {
+  /** Indexes into the manifest's columns. */
+  readonly urlColumn: number;
+  readonly keyColumn?: number | undefined;
+  readonly baseUrl?: URL | undefined;
+}
+
+/** One row of a manifest. Which occurrence of its image it is, its reader does not count. */
+export interface Row {
+  /** Which record it is, and the line in which it begins, both from 1. */
+  readonly number: number;
+  readonly line: number;
+  /** As many as the manifest has columns. */
+  readonly cells: readonly string[];
+  /** Its cell in the key column, unless there is none or it is empty. */
+  readonly key?: string;
+  /** The absolute image URL and its `imageHash`, both or neither; never with a problem. */
+  readonly url?: string;
+  readonly image?: string;
+  /** Why it cannot be described; the reason says the line. */
+  readonly problem?: { readonly code: 'invalid-url' | 'bad-record'; readonly reason: string };
+}
+
+/**
+ * Reads a manifest's rows in batches, from the first.
+ * @param signal ends the iteration without an error
+ * @throws {FatalError} see `Manifest.batches`
+ */
+export async function* readRows(
+  manifest: Pick<Manifest, 'batches'>,
+  plan: RowPlan,
+  signal?: AbortSignal,
+): AsyncGenerator<readonly Row[], void> {
+  for await (const records of manifest.batches(signal)) yield records.map((record) => toRow(record, plan));
+}
+
+/** Makes a row of a record: its key, its image, or what keeps it from having them. */
+export function toRow(record: ManifestRecord, plan: RowPlan): Row {
+  const { number, line, cells } = record;
+  const key = plan.keyColumn === undefined ? undefined : cells[plan.keyColumn];
+  const row: Row = { number, line, cells, ...(key === undefined || key === '' ? {} : { key }) };
+  if (record.problem !== undefined) return withProblem(row, 'bad-record', record.problem);
+  if (key === '') return withProblem(row, 'bad-record', 'no key');
+  const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl);
+  if ('problem' in resolved) return withProblem(row, 'invalid-url', resolved.problem);
+  return { ...row, url: resolved.url, image: imageHash(resolved.url) };
+}
+
+function withProblem(row: Row, code: 'invalid-url' | 'bad-record', reason: string): Row {
+  return { ...row, problem: { code, reason: `line ${row.line}: ${reason}` } };
+}

@@ -1,0 +1,255 @@
+import { Producer } from '../producer/produce.js';
+import { PayBudget } from '../producer/pay-budget.js';
+import { readRows } from '../producer/row-reader.js';
+import { describeQueueName } from '../shared/account.js';
+import type { AccountLimits } from '../shared/account-limits.js';
+import { messageOf } from '../shared/errors.js';
+import { outstandingWindow } from '../shared/limits.js';
+import type { Logger } from '../shared/log.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { sleep } from '../shared/sleep.js';
+import { listWorkers } from '../shared/worker-status.js';
+import type { FailuresFile } from '../writer/failures-file.js';
+import type { OutputFile } from '../writer/output-file.js';
+import { ResultsConsumer } from '../writer/results-consumer.js';
+import { CompletedJobs } from './completed-jobs.js';
+import { FailingManifest } from './failing-manifest.js';
+import { Home } from './home.js';
+import { judgeWorkers } from './judge-workers.js';
+import type { PreparedRun } from './prepare.js';
+import { ProgressMeter } from './progress-meter.js';
+import { Reconciler } from './reconcile.js';
+import type { RunControl } from './run-control.js';
+import { RunJobs } from './run-jobs.js';
+import { type Preview, RUN_DEFAULTS, type RunEvent, type RunOptions } from './run-options.js';
+
+/** What an active run has been given, open and locked. */
+export interface ActiveRunTools {
+  readonly options: RunOptions;
+  readonly prepared: PreparedRun;
+  readonly preview: Preview;
+  readonly run: string;
+  readonly connection: QueueConnection;
+  readonly limits: AccountLimits;
+  readonly output: OutputFile;
+  readonly failures: FailuresFile;
+  readonly control: RunControl;
+  readonly logger: Logger;
+  readonly emit: (event: RunEvent) => void;
+  /** Starts the worker of this process; undefined where others work. */
+  readonly startWorker: (() => Promise<{ stop(): Promise<void> }>) | undefined;
+}
+
+const TICK_MS = 1000;
+const RECONCILE_EVERY_MS = 30_000;
+const NO_WORKER_NOTICE_MS = 10_000;
+/** The queue may be away when a run ends: then its jobs stay as they are. */
+const CLOSE_DEADLINE_MS = 10_000;
+
+/**
+ * One run from its first row to its last outcome: the producer, the writer and, mostly, a worker at
+ * work together, and the watch over them.
+ */
+export class ActiveRun {
+  readonly home: Home;
+  readonly #jobs: RunJobs;
+  readonly #consumer: ResultsConsumer;
+  readonly #completed: CompletedJobs;
+  readonly #budget: PayBudget;
+  readonly #reconciler = new Reconciler();
+  readonly #over = new AbortController();
+  readonly #queueName: string;
+  readonly #policy: { maxAttempts: number; deadlineMs: number };
+  #isRead = false;
+
+  constructor(private readonly tools: ActiveRunTools) {
+    const { options, connection, prepared, run, control, output, failures } = tools;
+    this.#queueName = describeQueueName(prepared.account);
+    this.#policy = {
+      maxAttempts: options.attempts ?? RUN_DEFAULTS.attempts,
+      deadlineMs: options.deadlineMs ?? RUN_DEFAULTS.deadlineMs,
+    };
+    this.#jobs = new RunJobs(connection, prepared.account, run, this.#policy, control.signal);
+    this.#completed = new CompletedJobs(this.#jobs, tools.logger);
+    this.#budget = new PayBudget(options.limit ?? Infinity);
+    const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
+    this.home = new Home({
+      output,
+      failures,
+      budget: this.#budget,
+      onBroken: (error) => control.fail(error),
+      onOutcome: ({ image, outcome }) => {
+        if (outcome.status === 'described') this.#completed.written(image);
+        if (failing.add(outcome)) control.stop({ kind: 'failing', reason: failingReason(outcome) });
+      },
+    });
+    this.#consumer = new ResultsConsumer(connection, run, (result) => this.home.settle(result), tools.logger);
+  }
+
+  /** Whether the manifest was read to its end. */
+  get isRead(): boolean {
+    return this.#isRead;
+  }
+
+  /**
+   * Runs until every row has its outcome on disk, or the run is stopped.
+   * @returns how many images are left in flight
+   */
+  async execute(): Promise<number> {
+    const { control, startWorker } = this.tools;
+    await this.#consumer.drained(control.signal);
+    const leftOver = await this.#jobs.leftOver();
+    this.#completed.foundWritten(leftOver.keys(), (image) => this.home.knowledge.isDescribed(image));
+    const worker = await startWorker?.();
+    const watching = this.#watch();
+    try {
+      if (!control.signal.aborted) await this.#produce(leftOver);
+      this.home.releaseEarlyResults();
+      await this.home.outstanding.until(() => !this.home.isBusy, control.signal);
+    } catch (error) {
+      // A queue operation that was given up because the run ends is no failure of its own.
+      if (!control.signal.aborted) control.fail(error);
+    }
+    this.#over.abort();
+    await watching;
+    return this.#close(worker);
+  }
+
+  async #produce(leftOver: Awaited<ReturnType<RunJobs['leftOver']>>): Promise<void> {
+    const { prepared, control, limits } = this.tools;
+    const producer = new Producer(
+      {
+        knowledge: this.home.knowledge,
+        outstanding: this.home.outstanding,
+        counts: this.home.counts,
+        budget: this.#budget,
+        windowRows: () => outstandingWindow(limits.configured),
+        queuedJob: (image) => leftOver.get(image),
+        hasEarlyResult: (image) => this.home.hasEarlyResult(image),
+        settleEarlyResult: (image) => this.home.settleEarlyResult(image, leftOver.get(image)?.result),
+        leave: (row) => this.home.leave(row),
+        addImages: (images) => this.#jobs.add(images),
+        writeFailure: (row, outcome) => this.home.writeFailure(row, outcome),
+        writeCopy: (row, image) => this.home.writeCopy(row, image),
+      },
+      control.signal,
+    );
+    try {
+      await producer.produce(readRows(prepared.manifest, prepared.plan, control.signal));
+      this.#isRead = !control.signal.aborted;
+    } catch (error) {
+      if (control.signal.aborted) return;
+      control.failAfterwards(error);
+    }
+  }
+
+  /** Each second: progress, the workers' state; now and then whether anything was lost. */
+  async #watch(): Promise<void> {
+    const { preview, options } = this.tools;
+    const meter = new ProgressMeter(preview.sampled ? undefined : preview.rows);
+    const startedAt = performance.now();
+    let reconciledAt = startedAt;
+    let saidNoWorker = options.work !== false;
+    while (await sleep(TICK_MS, this.#over.signal)) {
+      try {
+        await this.#tick(meter);
+        const now = performance.now();
+        if (!saidNoWorker && now - startedAt > NO_WORKER_NOTICE_MS)
+          saidNoWorker = await this.#noticeNoWorker();
+        if (now - reconciledAt > RECONCILE_EVERY_MS) {
+          await this.#reconcile();
+          reconciledAt = now;
+        }
+      } catch (error) {
+        this.tools.logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
+      }
+    }
+  }
+
+  async #tick(meter: ProgressMeter): Promise<void> {
+    const { connection, limits, control, emit } = this.tools;
+    if (this.tools.startWorker === undefined) await limits.refresh();
+    const [workers, inFlight] = await Promise.all([
+      listWorkers(connection.store, this.#queueName),
+      connection.queue(this.#queueName).getActiveCount(),
+    ]);
+    const stop = judgeWorkers(workers, Date.now());
+    if (stop !== undefined) control.stop(stop);
+    const share = Math.min(1, ...workers.map((worker) => worker.share));
+    emit({ type: 'progress', progress: meter.read(this.home.counts, { inFlight, share }, Date.now()) });
+  }
+
+  async #noticeNoWorker(): Promise<boolean> {
+    const { connection, emit } = this.tools;
+    const workers = await listWorkers(connection.store, this.#queueName);
+    if (workers.length > 0) return false;
+    emit({
+      type: 'notice',
+      text: 'no worker has come for this account: start one with `bulk-describe worker`, or leave --no-work away',
+    });
+    return true;
+  }
+
+  /** Settles the rows whose jobs were removed, or ended without their result coming home. */
+  async #reconcile(): Promise<void> {
+    const places = await this.#jobs.places();
+    const resultsAreIn = (await this.#consumer.backlog()) === 0;
+    for (const { image, kind } of this.#reconciler.look(
+      this.home.outstanding.images.keys(),
+      places,
+      resultsAreIn,
+    )) {
+      const ended = kind === 'ended' ? await this.#jobs.ended(image) : undefined;
+      const reason =
+        ended?.failedReason ??
+        'its job was removed from the queue; it may have been paid for, and is described by the next run';
+      const lost = { status: 'failed', code: 'lost', reason, attempts: 0 } as const;
+      await this.home.settle(ended?.result ?? { image, outcome: lost, submits: 0, polls: 0, maybePaid: 0 });
+    }
+  }
+
+  /** Puts everything where the next run finds it. */
+  async #close(worker: { stop(): Promise<void> } | undefined): Promise<number> {
+    const { connection, prepared, run } = this.tools;
+    const deadline = AbortSignal.timeout(CLOSE_DEADLINE_MS);
+    const jobs = new RunJobs(connection, prepared.account, run, this.#policy, deadline);
+    const unlessAway = async (step: () => Promise<void>) => {
+      try {
+        await step();
+      } catch (error) {
+        this.tools.logger.warn(`the queue could not be tidied up: ${messageOf(error)}`);
+      }
+    };
+    // Twice: workers elsewhere would go on submitting, and ours hands unsubmitted images back.
+    await Promise.all([worker?.stop(), unlessAway(() => jobs.removeUnsubmitted())]);
+    await unlessAway(() => jobs.removeUnsubmitted());
+    await unlessAway(() => this.#consumer.drained(deadline));
+    this.home.releaseEarlyResults();
+    await this.home.flushed();
+    await this.#consumer.close();
+    await this.#completed.settled();
+    let inFlight = this.home.outstanding.images.size;
+    await unlessAway(async () => {
+      const left = await jobs.leftOver();
+      inFlight = this.#countLeftInFlight(left);
+    });
+    return inFlight;
+  }
+
+  /** The calls made for images whose outcome is still to come belong to this run as well. */
+  #countLeftInFlight(left: Awaited<ReturnType<RunJobs['leftOver']>>): number {
+    const { counts, outstanding } = this.home;
+    for (const [image, pending] of outstanding.images) {
+      const job = left.get(image);
+      if (job === undefined) continue;
+      counts.submits += Math.max(0, job.submits - pending.submitsBefore);
+      counts.polls += Math.max(0, job.polls - pending.pollsBefore);
+    }
+    return [...left.values()].filter(({ state }) => state !== 'failed').length;
+  }
+}
+
+function failingReason(outcome: { status: string; reason?: string }): string {
+  const last = outcome.reason === undefined ? '' : ` (the last one: ${outcome.reason})`;
+  return `more of the last 50 images failed than --stop-failing allows${last}`;
+}

@@ -1,0 +1,205 @@
+import { DescribeClient } from '../describe-api/client.js';
+import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
+import { AccountLimits } from '../shared/account-limits.js';
+import { UsageError, messageOf } from '../shared/errors.js';
+import { type Logger, silentLogger } from '../shared/log.js';
+import { type QueueConnection, openQueue } from '../shared/queue/connection.js';
+import { parseQueueUrl } from '../shared/queue/queue-url.js';
+import { UndoStack } from '../shared/undo.js';
+import { DescribeWorker } from '../worker/describe-worker.js';
+import { FailuresFile } from '../writer/failures-file.js';
+import { OutputFile } from '../writer/output-file.js';
+import { type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
+import { ActiveRun } from './active-run.js';
+import { closeAccounts } from './close-accounts.js';
+import { type PreparedRun, prepareRun, previewRun, pricePreview, refusePayingAgain } from './prepare.js';
+import { exitCodeOf } from './receipt.js';
+import { RunControl } from './run-control.js';
+import { RunLease } from './run-lease.js';
+import { type Preview, RUN_DEFAULTS, type RunOptions, type RunResult } from './run-options.js';
+
+/**
+ * Describes every row of a manifest: what `bulk-describe run` does. The same call again resumes.
+ * @throws {UsageError} before anything is paid or created, when something in the options or files cannot work
+ * @throws {BusyError} when another process has the output or the embedded queue
+ */
+export async function describeManifest(options: RunOptions): Promise<RunResult> {
+  const undo = new UndoStack();
+  try {
+    const prepared = await prepareRun(options, undo);
+    const preview = await previewRun(prepared, options);
+    if (options.dryRun === true) {
+      options.onEvent?.({ type: 'preview', preview });
+      return { preview, receipt: undefined, stop: undefined, failedByCode: new Map(), exitCode: 0 };
+    }
+    refuseMissingToken(options);
+    refusePayingAgain(prepared, preview, options);
+    return await runPrepared(options, prepared, preview, undo);
+  } finally {
+    await undo.release();
+  }
+}
+
+function refuseMissingToken(options: RunOptions): void {
+  if (options.api === 'simulator' || options.work === false || options.token !== undefined) return;
+  throw new UsageError(
+    'no token: give one with DESCRIBE_API_TOKEN or --token-file <path>, or try without one with --api simulator',
+  );
+}
+
+async function runPrepared(
+  options: RunOptions,
+  prepared: PreparedRun,
+  counted: Preview,
+  undo: UndoStack,
+): Promise<RunResult> {
+  const startedAt = performance.now();
+  const logger = options.logger ?? silentLogger();
+  const emit = (event: Parameters<NonNullable<RunOptions['onEvent']>>[0]) => options.onEvent?.(event);
+  const control = new RunControl(options.signal);
+  const client = await createClient(options, undo);
+  const target = parseQueueUrl(options.queue ?? RUN_DEFAULTS.queue, options.env ?? process.env);
+  refuseOtherQueue(prepared, target.label);
+
+  const connection = await openQueue(target, { logger, onSlow: (text) => emit({ type: 'phase', text }) });
+  undo.defer(() => connection.close());
+  connection.onTrouble((state, reason) =>
+    emit({
+      type: 'notice',
+      text: state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back',
+    }),
+  );
+  const queueName = describeQueueName(prepared.account);
+  const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
+  const preview = pricePreview(counted, limits.configured);
+  emit({ type: 'preview', preview });
+
+  const runFile = prepared.runFile ?? newRunFile(prepared, options);
+  const { run } = runFile;
+  const current = { ...runFile, queue: target.label, account: accountLabel(prepared.account), open: true };
+  const onLost = (error: unknown) => control.fail(error);
+  const lease = await RunLease.take(connection.store, run, { onLost, logger, signal: control.signal });
+  undo.defer(() => lease.release());
+  const output = await OutputFile.open({ ...prepared.outputOptions, create: true });
+  undo.defer(() => output.close());
+  const failures = await FailuresFile.open({ ...prepared.outputOptions, path: prepared.paths.failures });
+  undo.defer(() => failures.close());
+  await writeRunFile(prepared.paths.runFile, current);
+
+  const rowsBefore = output.rows;
+  const active = new ActiveRun({
+    options,
+    prepared,
+    preview,
+    run,
+    connection,
+    limits,
+    output,
+    failures,
+    control,
+    logger,
+    emit,
+    startWorker:
+      options.work === false
+        ? undefined
+        : () => startWorker(connection, prepared.account, client, limits, logger),
+  });
+  const inFlight = await active.execute();
+  const { home } = active;
+  await endFailures(active, failures, output, control);
+  await endRunFile(prepared, { ...current, open: inFlight > 0 }, control);
+
+  const receipt = await closeAccounts(prepared, {
+    run,
+    counts: home.counts,
+    rowsBefore,
+    complete: active.isRead,
+    isStopped: control.reason !== undefined,
+    limit: options.limit,
+    seconds: (performance.now() - startedAt) / 1000,
+  });
+  const { failedByCode } = home.counts;
+  const stop = control.reason;
+  const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
+  return { preview, receipt, stop, failedByCode, exitCode };
+}
+
+function startWorker(
+  connection: QueueConnection,
+  account: Account,
+  client: DescribeClient,
+  limits: AccountLimits,
+  logger: Logger,
+): Promise<DescribeWorker> {
+  return DescribeWorker.start({ connection, account, client, limits, logger });
+}
+
+/** The API's client; with `simulator` for an API, one that is started in this process. */
+async function createClient(options: RunOptions, undo: UndoStack): Promise<DescribeClient> {
+  let baseUrl = options.api ?? RUN_DEFAULTS.api;
+  if (baseUrl === 'simulator') {
+    const { startSimulator } = await import('../simulator/simulator.js');
+    const simulator = await startSimulator({});
+    undo.defer(() => simulator.close());
+    baseUrl = simulator.url;
+  }
+  const client = new DescribeClient({ baseUrl, token: options.token });
+  undo.defer(() => client.close());
+  return client;
+}
+
+/** What is in flight in one queue cannot be taken over through another. */
+function refuseOtherQueue(prepared: PreparedRun, queue: string): void {
+  const { runFile, account, paths } = prepared;
+  if (runFile?.open !== true) return;
+  if (runFile.queue === queue && runFile.account === accountLabel(account)) return;
+  throw new UsageError(
+    `images of ${paths.output} are in flight at the account ${runFile.account} in the queue ${runFile.queue}: ` +
+      `end the run there first, with the same --queue, --api and --account (or remove ${paths.runFile} and pay for them again)`,
+  );
+}
+
+function newRunFile(prepared: PreparedRun, options: RunOptions): RunFile {
+  const { manifest, plan, isSimulated } = prepared;
+  return {
+    version: 1,
+    run: newRunId(),
+    queue: '',
+    account: '',
+    simulator: isSimulated,
+    urlColumn: manifest.columns[plan.urlColumn] ?? '',
+    keyColumn: options.keyColumn,
+    baseUrl: options.baseUrl,
+    open: true,
+    createdAt: new Date().toISOString(),
+  };
+}
+
+/** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
+async function endFailures(
+  active: ActiveRun,
+  failures: FailuresFile,
+  output: OutputFile,
+  control: RunControl,
+): Promise<void> {
+  const isWhole = active.isRead && control.reason === undefined;
+  try {
+    await failures.replace(({ row }) => {
+      const isDescribed = output.index.keyed
+        ? output.index.keyInOutput(row.key ?? '')
+        : row.image !== undefined && output.index.offsetOf(row.image) !== undefined;
+      if (isDescribed) return false;
+      return !isWhole || active.home.isLeftFailed(row.key ?? row.image);
+    });
+  } catch (error) {
+    control.fail(error);
+  }
+}
+
+async function endRunFile(prepared: PreparedRun, runFile: RunFile, control: RunControl): Promise<void> {
+  try {
+    await writeRunFile(prepared.paths.runFile, runFile);
+  } catch (error) {
+    control.fail(`the run file could not be written: ${messageOf(error)}`);
+  }
+}

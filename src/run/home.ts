@@ -1,0 +1,247 @@
+import type { Knowledge } from '../producer/decide-row.js';
+import type { PayBudget } from '../producer/pay-budget.js';
+import type { Row } from '../producer/row-reader.js';
+import type { ResultJobData } from '../shared/jobs.js';
+import type { DescribedOutcome, FailedOutcome } from '../shared/outcome.js';
+import { Outstanding, type PendingImage } from '../shared/outstanding.js';
+import { countFailed, createRunCounts } from '../shared/run-counts.js';
+import type { FailuresFile } from '../writer/failures-file.js';
+import { GroupCommit } from '../writer/group-commit.js';
+import type { OutputFile } from '../writer/output-file.js';
+import type { Disposal } from '../writer/results-consumer.js';
+
+/** Rows that go to disk together with others. */
+interface Entry {
+  readonly described: readonly { readonly row: Row; readonly outcome: DescribedOutcome }[];
+  readonly failed: readonly { readonly row: Row; readonly outcome: FailedOutcome }[];
+}
+
+/** A result whose row has not been read yet: it stays unacknowledged. */
+interface EarlyResult {
+  readonly result: ResultJobData;
+  readonly resolve: (disposal: Disposal) => void;
+}
+
+export interface HomeTools {
+  readonly output: OutputFile;
+  readonly failures: FailuresFile;
+  readonly budget: PayBudget;
+  /** The disk does not take rows any more. */
+  onBroken(error: unknown): void;
+  /** An image's outcome is on disk. */
+  onOutcome(result: ResultJobData): void;
+}
+
+/**
+ * The process that has the manifest and the output: it knows which rows wait for which image, and brings
+ * producer and writer together. Completion is counted here and nowhere else.
+ *
+ * An image stays outstanding until its outcome is on disk, so that a row which is read in that moment
+ * waits for it and is not submitted again.
+ */
+export class Home {
+  readonly outstanding = new Outstanding<Row>();
+  readonly counts = createRunCounts();
+  readonly #commit: GroupCommit<Entry>;
+  readonly #early = new Map<string, EarlyResult>();
+  readonly #writing = new Map<string, Promise<Disposal>>();
+  readonly #leftFailed = new Set<string>();
+  readonly #failedNow = new Map<string, FailedOutcome>();
+  readonly #keyed: boolean;
+
+  constructor(private readonly tools: HomeTools) {
+    this.#commit = new GroupCommit((entries) => this.#flush(entries));
+    this.#keyed = tools.output.index.keyed;
+  }
+
+  /** What the producer asks before it decides on a row. */
+  readonly knowledge: Knowledge = {
+    markSeen: (row) => !this.#keyed || this.tools.output.index.markKeySeen(row.key ?? ''),
+    isInOutput: (row) =>
+      this.#keyed
+        ? this.tools.output.index.keyInOutput(row.key ?? '')
+        : row.image !== undefined && this.tools.output.index.takeOccurrence(row.image),
+    isDescribed: (image) => this.tools.output.index.offsetOf(image) !== undefined,
+    isOutstanding: (image) => this.outstanding.images.has(image),
+    failedNow: (image) => this.#failedNow.get(image),
+    previousFailure: (row) => this.tools.failures.previous(this.#keyed ? row.key : row.image),
+  };
+
+  /** True while something waits for an outcome or for the disk. */
+  get isBusy(): boolean {
+    return this.outstanding.rows > 0;
+  }
+
+  hasEarlyResult(image: string): boolean {
+    return this.#early.has(image);
+  }
+
+  /**
+   * Writes a result that was there before its row; the row is outstanding now.
+   * @param jobs what the image's completed job says, in case its result was acknowledged and the row lost since
+   */
+  settleEarlyResult(image: string, jobs: ResultJobData | undefined): void {
+    const early = this.#early.get(image);
+    const result = early?.result ?? jobs;
+    if (result === undefined) return;
+    this.#early.delete(image);
+    // Its calls were made before this run.
+    const pending = this.outstanding.images.get(image);
+    if (pending !== undefined) {
+      pending.submitsBefore = result.submits;
+      pending.pollsBefore = result.polls;
+    }
+    void this.settle(result).then(early?.resolve);
+  }
+
+  /**
+   * Brings a result's rows to disk. Never rejects: a disk that fails is told to `onBroken`.
+   * @returns what is to become of the result
+   */
+  settle(result: ResultJobData): Promise<Disposal> {
+    const { image } = result;
+    const writing = this.#writing.get(image);
+    if (writing !== undefined) return writing;
+    const pending = this.outstanding.images.get(image);
+    if (pending !== undefined) return this.#startWriting(result, pending);
+    // A second result of an image that is on disk: its worker died between handing it over and ending the job.
+    if (this.knowledge.isDescribed(image) || this.#early.has(image)) return Promise.resolve('done');
+    return new Promise((resolve) => this.#early.set(image, { result, resolve }));
+  }
+
+  /**
+   * The manifest has been read and no row came for these results. Prompts are paid for, so they stay in
+   * the queue in case the row comes back; failures are of no use to anybody.
+   */
+  releaseEarlyResults(): void {
+    for (const [image, { result, resolve }] of this.#early) {
+      const useless = result.outcome.status === 'failed' || this.knowledge.isDescribed(image);
+      resolve(useless ? 'done' : 'put-back');
+    }
+    this.#early.clear();
+  }
+
+  /** A row is left for the next run; one that failed before stays failed until then. */
+  leave(row: Row): void {
+    const name = this.#keyed ? row.key : row.image;
+    if (name !== undefined && this.knowledge.previousFailure(row) !== undefined) this.#leftFailed.add(name);
+  }
+
+  /** Whether a row that failed before was left as it is; by its key, without keys by its image. */
+  isLeftFailed(name: string | undefined): boolean {
+    return name !== undefined && this.#leftFailed.has(name);
+  }
+
+  /** Writes a failed row that waits for no image. */
+  writeFailure(row: Row, outcome: FailedOutcome): void {
+    this.outstanding.hold(1);
+    void this.#write({ described: [], failed: [{ row, outcome }] }, 1, () => {
+      countFailed(this.counts, outcome.code);
+    });
+  }
+
+  /** Writes a row whose image the output holds already. */
+  writeCopy(row: Row, image: string): void {
+    this.outstanding.hold(1);
+    void this.#copy(row, image);
+  }
+
+  /** Waits until everything that was handed to the disk is there, or has failed to be. */
+  async flushed(): Promise<void> {
+    await this.#commit.settled();
+  }
+
+  async #copy(row: Row, image: string): Promise<void> {
+    try {
+      const offset = this.tools.output.index.offsetOf(image);
+      if (offset === undefined) throw new Error(`the output's index has lost an image of row ${row.number}`);
+      const found = await this.tools.output.readPromptsAt(offset);
+      const outcome: DescribedOutcome = { status: 'described', ...found };
+      await this.#write({ described: [{ row, outcome }], failed: [] }, 1, () => {
+        this.counts.copied++;
+      });
+    } catch (error) {
+      this.tools.onBroken(error);
+    }
+  }
+
+  #startWriting(result: ResultJobData, pending: PendingImage<Row>): Promise<Disposal> {
+    const { image } = result;
+    const written = this.#settleImage(result, pending).finally(() => this.#writing.delete(image));
+    this.#writing.set(image, written);
+    return written;
+  }
+
+  async #settleImage(result: ResultJobData, pending: PendingImage<Row>): Promise<Disposal> {
+    const { image, outcome } = result;
+    const rows = [...pending.rows];
+    const isWritten = await this.#write(entryOf(rows, outcome), rows.length, () => {
+      this.outstanding.take(image);
+      this.#count(result, pending, rows.length);
+    });
+    if (!isWritten) return 'put-back';
+    // Rows that were read while the first ones went to disk.
+    for (const row of pending.rows.slice(rows.length)) {
+      this.outstanding.release(1);
+      if (outcome.status === 'failed') this.writeFailure(row, outcome);
+      else this.writeCopy(row, image);
+    }
+    this.tools.onOutcome(result);
+    return 'done';
+  }
+
+  #count(result: ResultJobData, pending: PendingImage<Row>, rows: number): void {
+    const { outcome, image } = result;
+    this.counts.submits += Math.max(0, result.submits - pending.submitsBefore);
+    this.counts.polls += Math.max(0, result.polls - pending.pollsBefore);
+    this.counts.maybePaidTwice += result.maybePaid;
+    if (outcome.status === 'described') {
+      this.counts.described++;
+      this.counts.copied += rows - 1;
+      if (!pending.reattached) this.tools.budget.spend();
+      return;
+    }
+    this.#failedNow.set(image, outcome);
+    for (let row = 0; row < rows; row++) countFailed(this.counts, outcome.code);
+    if (!pending.reattached) this.tools.budget.giveBack();
+  }
+
+  /** @returns whether the rows are on disk; they are outstanding no more then */
+  async #write(entry: Entry, rows: number, onWritten: () => void): Promise<boolean> {
+    try {
+      await this.#commit.commit(entry);
+    } catch (error) {
+      this.tools.onBroken(error);
+      return false;
+    }
+    onWritten();
+    this.outstanding.release(rows);
+    return true;
+  }
+
+  async #flush(entries: readonly Entry[]): Promise<void> {
+    const { output, failures } = this.tools;
+    const described = entries.flatMap((entry) => entry.described);
+    if (described.length > 0) {
+      const records = described.map(({ row, outcome }) => [
+        ...row.cells,
+        ...outcome.prompts,
+        outcome.messageId,
+        outcome.describedAt,
+      ]);
+      const { offsets } = await output.append(records);
+      for (const [position, { row }] of described.entries()) {
+        output.index.addAppended({ image: row.image, key: row.key, offset: offsets[position] ?? 0 });
+      }
+    }
+    const failed = entries.flatMap((entry) => entry.failed);
+    if (failed.length === 0) return;
+    for (const { row, outcome } of failed) failures.add({ row, outcome });
+    await failures.flush();
+  }
+}
+
+function entryOf(rows: readonly Row[], outcome: ResultJobData['outcome']): Entry {
+  if (outcome.status === 'failed') return { described: [], failed: rows.map((row) => ({ row, outcome })) };
+  return { described: rows.map((row) => ({ row, outcome })), failed: [] };
+}

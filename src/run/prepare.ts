@@ -1,0 +1,193 @@
+import { realpath } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { previewManifest } from '../producer/count-manifest.js';
+import { imageHash } from '../producer/identity.js';
+import { parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
+import { type Manifest, openManifest } from '../producer/manifest.js';
+import type { RowPlan } from '../producer/row-reader.js';
+import { findKeyColumn, findUrlColumn } from '../producer/url-column.js';
+import { type Account, SIMULATOR_HOST, accountLabel, parseAccountName } from '../shared/account.js';
+import { UsageError } from '../shared/errors.js';
+import { acquireFileLock } from '../shared/file-lock.js';
+import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
+import type { UndoStack } from '../shared/undo.js';
+import { type InspectedOutput, type OutputOptions, inspectOutput } from '../writer/output-file.js';
+import { type RunPaths, assertManifestIsSafe, defaultOutputPath, runPaths } from '../writer/output-paths.js';
+import { type RunFile, readRunFile } from '../writer/run-file.js';
+import { type Preview, RUN_DEFAULTS, type RunOptions } from './run-options.js';
+
+/** Everything a run needs to know before it touches anything. */
+export interface PreparedRun {
+  readonly manifest: Manifest;
+  readonly plan: RowPlan;
+  readonly paths: RunPaths;
+  readonly outputOptions: OutputOptions;
+  readonly found: InspectedOutput | undefined;
+  readonly runFile: RunFile | undefined;
+  readonly account: Account;
+  readonly isSimulated: boolean;
+}
+
+/**
+ * Opens the manifest, finds its columns, locks the output (but for a dry run) and looks at it, and refuses what
+ * cannot work. Nothing but the lock is created.
+ * @param undo gets the closing of what was opened
+ * @throws {UsageError} one line: what is wrong, where, and what to do
+ * @throws {BusyError} when another process has the output
+ */
+export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<PreparedRun> {
+  const isSimulated = options.api === 'simulator';
+  const account = accountOf(options);
+  if (options.manifest === '-' && options.output === undefined) {
+    throw new UsageError('the manifest comes from stdin: say with -o <path> where the output goes');
+  }
+  const paths = await findPaths(options, isSimulated);
+  const rows = await openRows(options, paths, undo);
+  if (options.dryRun !== true) {
+    const lock = await acquireFileLock(paths.lock, { what: `the output ${paths.output}` });
+    undo.defer(() => lock.release());
+  }
+  const found = await inspectOutput(rows.outputOptions);
+  const runFile = await readRunFile(paths.runFile);
+  const prepared = { ...rows, paths, found, runFile, account, isSimulated };
+  refuseForeignOutput(prepared, options);
+  return prepared;
+}
+
+/** Opens a manifest, and finds out how its rows are told apart and where their images are. */
+export async function openRows(
+  options: Omit<RunOptions, 'api'>,
+  paths: RunPaths,
+  undo: UndoStack,
+): Promise<Pick<PreparedRun, 'manifest' | 'plan' | 'outputOptions'>> {
+  const manifest = await openManifest({
+    path: options.manifest,
+    format: options.format,
+    delimiter: options.delimiter,
+    input: options.input,
+  });
+  undo.defer(() => manifest.close());
+  const plan = planRows(manifest, options);
+  return { manifest, plan, outputOptions: outputOptionsOf(manifest, plan, paths, options) };
+}
+
+/** The account that a run's options name. */
+export function accountOf(options: Pick<RunOptions, 'api' | 'account'>): Account {
+  const api = options.api ?? RUN_DEFAULTS.api;
+  const name = parseAccountName(options.account ?? RUN_DEFAULTS.account);
+  if (api === 'simulator') return { host: SIMULATOR_HOST, dialect: 'thenextleg', name };
+  if (!URL.canParse(api) || !/^https?:$/.test(new URL(api).protocol)) {
+    throw new UsageError('--api: expected an http(s) URL, or `simulator` to try without an account');
+  }
+  return { host: new URL(api).host, dialect: 'thenextleg', name };
+}
+
+async function findPaths(options: RunOptions, simulator: boolean): Promise<RunPaths> {
+  const output = options.output ?? defaultOutputPath(options.manifest, { simulator });
+  // By its real name: two links to one file are one output, with one lock.
+  const paths = runPaths(await realpath(output).catch(() => resolve(output)));
+  if (options.manifest !== '-') await assertManifestIsSafe(resolve(options.manifest), paths);
+  return paths;
+}
+
+function planRows(manifest: Manifest, options: RunOptions): RowPlan {
+  const { urlColumn, keyColumn } = options;
+  const baseUrl = options.baseUrl === undefined ? undefined : parseBaseUrl(options.baseUrl);
+  return {
+    urlColumn: findUrlColumn(manifest.columns, manifest.sample, { urlColumn, baseUrl }),
+    baseUrl,
+    keyColumn: keyColumn === undefined ? undefined : findKeyColumn(manifest.columns, keyColumn),
+  };
+}
+
+function outputOptionsOf(
+  manifest: Manifest,
+  plan: RowPlan,
+  paths: RunPaths,
+  options: RunOptions,
+): OutputOptions {
+  return {
+    path: paths.output,
+    columns: manifest.columns,
+    delimiter: manifest.format === 'csv' ? manifest.delimiter : paths.output.endsWith('.tsv') ? '\t' : ',',
+    urlColumn: plan.urlColumn,
+    keyColumn: plan.keyColumn,
+    resolveUrl: (raw) => {
+      const resolved = resolveImageUrl(raw, plan.baseUrl);
+      return 'url' in resolved ? imageHash(resolved.url) : undefined;
+    },
+    newColumns: options.newColumns,
+    signal: options.signal,
+  };
+}
+
+/** Prompts of a simulator and of an API in one file would be told apart by nobody. */
+function refuseForeignOutput(prepared: PreparedRun, options: RunOptions): void {
+  const { found, runFile, account, isSimulated, paths } = prepared;
+  if (found === undefined) return;
+  const sameAccount = runFile?.account === accountLabel(account);
+  // A simulator may well be listening there.
+  const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/.test(account.host);
+  if (found.hasSimulated && !isSimulated && !sameAccount && !isLoopback) {
+    throw new UsageError(
+      `${paths.output} holds prompts of a simulator, and the API is ${options.api ?? RUN_DEFAULTS.api}: name another output with -o, or move that one away`,
+    );
+  }
+  if (found.hasReal && isSimulated) {
+    throw new UsageError(
+      `${paths.output} holds prompts of a real API: let the simulator write to another output, with -o`,
+    );
+  }
+}
+
+/** Counts what there is to do; priced at the limits that are known without asking the queue. */
+export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
+  const { manifest, plan, found, paths } = prepared;
+  const keyed = plan.keyColumn !== undefined;
+  found?.index.startPass();
+  const counted = await previewManifest(manifest, plan, {
+    isKnown: ({ key, image }) => {
+      if (found === undefined) return 'new';
+      const isThere = keyed ? found.index.keyInOutput(key ?? '') : found.index.takeOccurrence(image);
+      if (isThere) return 'resumed';
+      return found.index.offsetOf(image) === undefined ? 'new' : 'copied';
+    },
+    signal: options.signal,
+  });
+  const preview = {
+    manifest: manifest.path,
+    output: paths.output,
+    sampled: counted.sampled,
+    rows: counted.rows,
+    images: counted.images,
+    described: counted.resumed,
+    toCopy: counted.copied,
+    badUrls: counted.badUrls,
+    badRecords: counted.badRecords,
+    duplicateKeys: counted.duplicateKeys,
+    unreadable: counted.unreadable,
+    toSubmit: Math.min(counted.newImages, options.limit ?? Infinity),
+    urlColumn: manifest.columns[plan.urlColumn] ?? '',
+    firstUrl: counted.firstUrl ?? '',
+  };
+  return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits });
+}
+
+/** The same preview at the account's limits. */
+export function pricePreview(preview: Omit<Preview, 'limits' | 'submitMs'>, limits: Limits): Preview {
+  return { ...preview, limits, submitMs: preview.toSubmit * intervalMs(limits.rate) };
+}
+
+/**
+ * An output that hardly matches the manifest would be paid for once more, nearly whole.
+ * @throws {UsageError} unless `--pay-again` covers what it would cost
+ */
+export function refusePayingAgain(prepared: PreparedRun, preview: Preview, options: RunOptions): void {
+  const held = prepared.found?.index.rows ?? 0;
+  if (held === 0 || preview.sampled || preview.described * 2 >= held) return;
+  if (options.payAgain !== undefined && options.payAgain >= preview.toSubmit) return;
+  throw new UsageError(
+    `only ${preview.described} of the ${held} rows in ${preview.output} match this manifest (signed URLs? a new host?): ` +
+      `name a column that identifies rows with --key-column <name>, or pay for ${preview.toSubmit} images with --pay-again ${preview.toSubmit}`,
+  );
+}

@@ -1,0 +1,139 @@
+import type { JobType } from 'bullmq';
+import type { NewImage, QueuedJob } from '../producer/produce.js';
+import { type Account, describeQueueName } from '../shared/account.js';
+import {
+  DESCRIBE_JOB,
+  type DescribeJobData,
+  type ResultJobData,
+  describeJobId,
+  freshJobData,
+  imageOfJobId,
+} from '../shared/jobs.js';
+import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
+import { retryUntilUp } from '../shared/queue/retry-until-up.js';
+
+/** Where a job of the run is, as far as the queue knows. */
+export type JobPlace = 'unfinished' | 'completed' | 'failed';
+
+const UNFINISHED = ['waiting', 'active', 'delayed', 'prioritized'] as const;
+const AT_ONCE = 200;
+
+/** One run's jobs in its account's describe queue. */
+export class RunJobs {
+  readonly #queue: JobQueue<DescribeJobData, ResultJobData>;
+
+  constructor(
+    private readonly connection: QueueConnection,
+    account: Account,
+    private readonly run: string,
+    private readonly policy: { readonly maxAttempts: number; readonly deadlineMs: number },
+    /** Ends the waiting for a queue that is away. */
+    private readonly signal?: AbortSignal,
+  ) {
+    this.#queue = connection.queue(describeQueueName(account));
+  }
+
+  /** The run's jobs by image, with the place of each. */
+  async places(): Promise<Map<string, JobPlace>> {
+    const places = new Map<string, JobPlace>();
+    const note = (ids: readonly string[], place: JobPlace) => {
+      for (const id of ids) {
+        const image = imageOfJobId(this.run, id);
+        if (image !== undefined) places.set(image, place);
+      }
+    };
+    // Jobs move from left to right meanwhile: looked at in this order, none is overlooked.
+    note(await this.#ids([...UNFINISHED]), 'unfinished');
+    note(await this.#ids(['failed']), 'failed');
+    note(await this.#ids(['completed']), 'completed');
+    return places;
+  }
+
+  #persist<T>(operation: () => Promise<T>): Promise<T> {
+    return retryUntilUp(this.connection, operation, this.signal);
+  }
+
+  #job(image: string) {
+    return this.#persist(() => this.#queue.getJob(describeJobId(this.run, image)));
+  }
+
+  #ids(types: JobType[]): Promise<string[]> {
+    return this.#persist(() => this.#queue.getRanges(types, 0, -1));
+  }
+
+  /** What an earlier run of the same id has left in the queue, by image. */
+  async leftOver(): Promise<Map<string, QueuedJob>> {
+    const left = new Map<string, QueuedJob>();
+    await this.#each([...(await this.places())], async ([image, place]) => {
+      const job = await this.#job(image);
+      if (job === undefined) return;
+      const { submits, polls, messageId, lastMessageId } = job.data;
+      const paid = place === 'completed' || messageId !== undefined;
+      const state = place === 'failed' ? 'failed' : paid ? 'paid' : 'waiting';
+      const result = place === 'completed' ? job.returnvalue : undefined;
+      left.set(image, { state, submits, polls, lastMessageId: messageId ?? lastMessageId, result });
+    });
+    return left;
+  }
+
+  /** Adds images; one that is in the queue already stays as it is, unless it replaces a failed job. */
+  async add(images: readonly NewImage[]): Promise<void> {
+    const replaced = images.filter((image) => image.replaces?.state === 'failed');
+    await this.#each(replaced, ({ image }) => this.remove(image));
+    const jobs = images.map((image) => ({
+      name: DESCRIBE_JOB,
+      data: this.#data(image),
+      opts: { jobId: describeJobId(this.run, image.image) },
+    }));
+    await this.#persist(() => this.#queue.addBulk(jobs));
+  }
+
+  /** Removes a job that no worker holds. */
+  async remove(image: string): Promise<boolean> {
+    const removed = await this.#persist(() => this.#queue.remove(describeJobId(this.run, image)));
+    return removed === 1;
+  }
+
+  async removeAll(images: readonly string[]): Promise<void> {
+    await this.#each(images, (image) => this.remove(image));
+  }
+
+  /**
+   * Takes the run's jobs that nobody has submitted out of the queue. Those with a message stay, and those
+   * whose history counts: a submit of theirs may have been paid for.
+   */
+  async removeUnsubmitted(): Promise<void> {
+    const places = await this.places();
+    const unfinished = [...places].filter(([, place]) => place === 'unfinished');
+    await this.#each(unfinished, async ([image]) => {
+      const job = await this.#job(image);
+      if (job !== undefined && isUntouched(job)) await this.remove(image);
+    });
+  }
+
+  /** The result of a completed job, or the reason of a failed one. */
+  async ended(image: string): Promise<{ result?: ResultJobData; failedReason?: string } | undefined> {
+    const job = await this.#job(image);
+    if (job === undefined) return undefined;
+    return job.failedReason ? { failedReason: job.failedReason } : { result: job.returnvalue };
+  }
+
+  #data({ url, row, previous, replaces }: NewImage): DescribeJobData {
+    const lastMessageId = replaces?.lastMessageId ?? previous?.outcome.messageId;
+    // A row that ended as lost may have been paid for: nothing is left that could tell.
+    const maybePaid = previous?.outcome.code === 'lost' ? 1 : 0;
+    return freshJobData({ run: this.run, url, row, ...this.policy }, { lastMessageId, maybePaid });
+  }
+
+  async #each<T>(items: readonly T[], visit: (item: T) => Promise<unknown>): Promise<void> {
+    for (let start = 0; start < items.length; start += AT_ONCE) {
+      await Promise.all(items.slice(start, start + AT_ONCE).map(visit));
+    }
+  }
+}
+
+function isUntouched(job: { data: DescribeJobData; attemptsStarted: number }): boolean {
+  const { messageId, lastMessageId, maybePaid, orderlyStarts } = job.data;
+  const crashed = job.attemptsStarted > orderlyStarts;
+  return messageId === undefined && lastMessageId === undefined && maybePaid === 0 && !crashed;
+}

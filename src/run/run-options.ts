@@ -1,0 +1,128 @@
+import type { ManifestFormat } from '../producer/manifest.js';
+import type { Limits } from '../shared/limits.js';
+import type { Logger } from '../shared/log.js';
+import type { ErrorCode } from '../shared/outcome.js';
+import type { Receipt, RunStop } from './receipt.js';
+
+/** What `describeManifest` takes; the flags of `bulk-describe run` one to one. */
+export interface RunOptions {
+  /** Path of the manifest, or `-` for `input`. */
+  readonly manifest: string;
+  /** Where `-` reads from. */
+  readonly input?: NodeJS.ReadableStream | undefined;
+  readonly format?: ManifestFormat | undefined;
+  readonly delimiter?: string | undefined;
+  /** Path of the output; by default beside the manifest, see `defaultOutputPath`. */
+  readonly output?: string | undefined;
+
+  /** The API's base URL, or `simulator` for one in this process. */
+  readonly api?: string | undefined;
+  readonly token?: string | undefined;
+  readonly account?: string | undefined;
+  /** `redis://...`, `rediss://...`, `embedded:<dir>`; by default embedded, in the user's state directory. */
+  readonly queue?: string | undefined;
+  /** Only what is given explicitly; the rest is what the account's queue holds, or `DEFAULT_LIMITS`. */
+  readonly limits?: Partial<Limits> | undefined;
+  /** Submits of one image at most; 5. */
+  readonly attempts?: number | undefined;
+  /** Milliseconds from a submit to its completion; 20 minutes. */
+  readonly deadlineMs?: number | undefined;
+  /** Whether this process submits and polls as well; true. */
+  readonly work?: boolean | undefined;
+
+  readonly urlColumn?: string | undefined;
+  readonly keyColumn?: string | undefined;
+  readonly baseUrl?: string | undefined;
+  /** Images paid for in this run at most. */
+  readonly limit?: number | undefined;
+  /** Failures with these codes do not make exit code 2. */
+  readonly accept?: readonly ErrorCode[] | undefined;
+  /** Percent of the last 50 outcomes that may be failures of the manifest's making; 50. 100 turns it off. */
+  readonly stopFailing?: number | undefined;
+  /** Only the preview: nothing is created or paid. */
+  readonly dryRun?: boolean | undefined;
+  /** Rewrite an output once that lacks columns which the manifest has now. */
+  readonly newColumns?: boolean | undefined;
+  /** How many images may be paid for again although less than half of the output matches the manifest. */
+  readonly payAgain?: number | undefined;
+
+  /** Aborting it ends the run in order: what is in flight goes back to the queue. */
+  readonly signal?: AbortSignal | undefined;
+  readonly logger?: Logger | undefined;
+  readonly onEvent?: ((event: RunEvent) => void) | undefined;
+  readonly env?: NodeJS.ProcessEnv | undefined;
+}
+
+/** What there is to do, told before anything is paid. */
+export interface Preview {
+  readonly manifest: string;
+  readonly output: string;
+  /** Counts of the whole manifest; of its first records when `sampled`. */
+  readonly sampled: boolean;
+  readonly rows: number;
+  readonly images: number;
+  readonly described: number;
+  readonly toCopy: number;
+  readonly badUrls: number;
+  readonly badRecords: number;
+  readonly duplicateKeys: number;
+  /** Why the rest was not counted: the manifest cannot be read past some place. */
+  readonly unreadable: string | undefined;
+  /** Images that are to be submitted, `--limit` considered. */
+  readonly toSubmit: number;
+  readonly urlColumn: string;
+  readonly firstUrl: string;
+  readonly limits: Limits;
+  /** Milliseconds that submitting them takes at the configured rate. */
+  readonly submitMs: number;
+}
+
+/** Where a run is; told each second. */
+export interface Progress {
+  readonly rows: number;
+  /** Rows of the whole manifest, where they could be counted. */
+  readonly totalRows: number | undefined;
+  /** Rows that are accounted for. */
+  readonly settled: number;
+  readonly described: number;
+  readonly resumed: number;
+  readonly copied: number;
+  readonly failed: number;
+  /** Images of the account in flight at the API, whoever's run they belong to. */
+  readonly inFlight: number;
+  /** Images described or failed per second, over the last half a minute. */
+  readonly perSecond: number;
+  /** Share of the configured rate that the API lets through, in (0, 1]. */
+  readonly share: number;
+  /** Milliseconds to the end, when there is a rate to tell it from. */
+  readonly etaMs: number | undefined;
+}
+
+export type RunEvent =
+  | { readonly type: 'preview'; readonly preview: Preview }
+  /** Something that a person should know and need not act on. */
+  | { readonly type: 'notice'; readonly text: string }
+  /** What is being done before rows move: 'creating the embedded queue ...'. */
+  | { readonly type: 'phase'; readonly text: string }
+  | { readonly type: 'progress'; readonly progress: Progress };
+
+/** How a run ended. */
+export interface RunResult {
+  readonly preview: Preview;
+  /** Undefined after a dry run. */
+  readonly receipt: Receipt | undefined;
+  /** Why it ended before its manifest did; undefined when it did not. */
+  readonly stop: RunStop | undefined;
+  readonly failedByCode: ReadonlyMap<ErrorCode, number>;
+  readonly exitCode: number;
+}
+
+/** Values for what is not given. */
+export const RUN_DEFAULTS = {
+  api: 'https://api.thenextleg.io/v2',
+  account: 'default',
+  queue: 'embedded:',
+  attempts: 5,
+  deadlineMs: 20 * 60_000,
+  stopFailing: 50,
+} as const;

@@ -1,0 +1,178 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { constants, copyFile, link, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { z } from 'zod';
+import { BusyError, UsageError, isSystemError, messageOf } from './errors.js';
+import { isAlive, thisProcess } from './process-identity.js';
+
+/*
+ * An exclusive lock file that says who holds it.
+ *
+ *   absent   --link-->                 held      exactly one `link` of a complete file succeeds
+ *   held     --release-->              absent    only by its owner
+ *   held     --owner dies-->           stale
+ *   stale    --claim, check, rename--> held      by whoever holds the claim on exactly this stale file
+ *
+ * Taking over: the claim is a lock file of its own, named after the content of the stale one, and taken
+ * with this same function. Whoever has it looks again whether the stale file is still there (a faster
+ * taker may have come and gone), and puts its own in place with one rename. While the claim is held nobody
+ * else may change the stale file, so a live lock is never moved, not even for a moment. A taker that dies
+ * leaves a stale claim, which is taken over in the same way, or lies about unused if its rename was done.
+ */
+
+/** A lock file that is no lock of ours may be one that is being written; older than this it is not. */
+const GARBAGE_AFTER_MS = 10_000;
+/** Claims on claims on claims: each level needs a process that died within its milliseconds. */
+const MAX_CLAIMS = 5;
+/** How often a lock that changes between two looks is looked at before it counts as busy. */
+const MAX_LOOKS = 100;
+/** What `link` answers on a file system that has no links. */
+const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
+
+const ownerSchema = z.object({
+  host: z.string(),
+  pid: z.number().int().positive(),
+  startTime: z.number().nullable(),
+  boot: z.string().nullable().default(null),
+  since: z.string(),
+  command: z.string(),
+});
+type Owner = z.infer<typeof ownerSchema>;
+
+interface LockFile {
+  /** Tells this very lock file from any other that had or will have its name. */
+  readonly id: string;
+  readonly ageMs: number;
+  readonly owner: Owner | undefined;
+}
+
+export interface FileLock {
+  /** Removes the lock file if it is still this process's own. May be called twice. */
+  release(): Promise<void>;
+}
+
+/**
+ * Takes the exclusive lock file at `path`, from a dead owner too. Owners on other hosts cannot be checked and
+ * count as alive. Containers: see the hazard at `isAlive`.
+ * @param describe what is locked, for the message: `this output`
+ * @throws {BusyError} when another process, or this one, has it
+ * @throws {UsageError} when no lock file can be made there
+ */
+export async function acquireFileLock(path: string, describe: { what: string }): Promise<FileLock> {
+  return await acquire(path, describe.what, 0);
+}
+
+async function acquire(path: string, what: string, claims: number): Promise<FileLock> {
+  const me = await thisProcess();
+  const owner = { ...me, since: new Date().toISOString(), command: process.argv.slice(1).join(' ') };
+  // The random id makes every lock file's content unique, which is what claims are named after.
+  const content = `${JSON.stringify({ ...owner, id: randomUUID() })}\n`;
+  const temp = `${path}.${randomUUID().slice(0, 8)}.tmp`;
+  await writeTemp(temp, path, content);
+  try {
+    for (let look = 0; look < MAX_LOOKS; look++) {
+      if (await linkIfAbsent(temp, path)) return lockAt(path, content);
+      const found = await readLockFile(path);
+      if (found === undefined) continue;
+      if (!(await isStale(found, me.host)) || claims === MAX_CLAIMS) throw busy(path, what, found, me);
+      if (await takeOver(path, what, found, temp, claims)) return lockAt(path, content);
+    }
+    throw new BusyError(`another process has ${what}: ${path} keeps changing hands`);
+  } finally {
+    await rm(temp, { force: true });
+  }
+}
+
+/** Puts `temp` in the place of the stale lock; false when the lock is no longer the stale one. */
+async function takeOver(path: string, what: string, stale: LockFile, temp: string, claims: number) {
+  const claim = await acquire(`${path}.${stale.id}`, what, claims + 1);
+  try {
+    if ((await readLockFile(path))?.id !== stale.id) return false;
+    await rename(temp, path);
+    return true;
+  } finally {
+    await claim.release();
+  }
+}
+
+function lockAt(path: string, content: string): FileLock {
+  return {
+    async release() {
+      // Nobody replaces the lock of a live owner, so nothing can come between the look and the removal.
+      const now = await readIfThere(path);
+      if (now === content) await rm(path, { force: true });
+    },
+  };
+}
+
+async function writeTemp(temp: string, path: string, content: string): Promise<void> {
+  try {
+    const handle = await open(temp, 'wx', 0o644);
+    try {
+      await handle.writeFile(content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw new UsageError(`no lock file can be made at ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function linkIfAbsent(temp: string, path: string): Promise<boolean> {
+  try {
+    await link(temp, path).catch(async (error: unknown) => {
+      // FAT and some network file systems have no links. A copy is exclusive too, but is seen half
+      // written for a moment, which is what the patience with unreadable lock files is for.
+      if (!isSystemError(error) || !NO_LINKS.has(error.code)) throw error;
+      await copyFile(temp, path, constants.COPYFILE_EXCL);
+    });
+    return true;
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'EEXIST') return false;
+    throw new UsageError(`no lock file can be made at ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
+    throw new UsageError(`the lock file ${path} cannot be read: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function readLockFile(path: string): Promise<LockFile | undefined> {
+  const content = await readIfThere(path);
+  const stats = await stat(path).catch(() => undefined);
+  if (content === undefined || stats === undefined) return undefined;
+  const owner = parseOwner(content);
+  // A foreign file has no random id inside; its inode and time stand in for one.
+  const unique = owner === undefined ? `${stats.ino}:${stats.mtimeMs}:${content}` : content;
+  const id = createHash('sha256').update(unique).digest('hex').slice(0, 16);
+  return { id, ageMs: Date.now() - stats.mtimeMs, owner };
+}
+
+function parseOwner(content: string): Owner | undefined {
+  try {
+    return ownerSchema.safeParse(JSON.parse(content)).data;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+async function isStale({ owner, ageMs }: LockFile, host: string): Promise<boolean> {
+  if (owner === undefined) return ageMs > GARBAGE_AFTER_MS;
+  return owner.host === host && !(await isAlive(owner));
+}
+
+function busy(path: string, what: string, { owner }: LockFile, me: { host: string; pid: number }): BusyError {
+  if (owner === undefined) {
+    return new BusyError(`another process has ${what}: ${path} is being written and cannot be read yet`);
+  }
+  const { host, pid, since, command } = owner;
+  const who = host === me.host && pid === me.pid ? 'this process already has' : 'another process has';
+  const remedy = host === me.host ? '' : `; if ${host} is gone, remove ${path}`;
+  return new BusyError(`${who} ${what}: pid ${pid} on ${host} since ${since} (${command})${remedy}`);
+}

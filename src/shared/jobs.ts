@@ -1,0 +1,78 @@
+import type { Outcome } from './outcome.js';
+
+/**
+ * A job of the describe queue: one image of one run. It is active from its submit until its message is
+ * completed. What has been paid for is in here before anything is done with it.
+ */
+export interface DescribeJobData {
+  readonly run: string;
+  /** The absolute image URL. */
+  readonly url: string;
+  /** Number of the first manifest record that shows this image, for people who watch. */
+  readonly row: number;
+  /** Submits of this image at most, and how long one may take to complete. */
+  readonly maxAttempts: number;
+  readonly deadlineMs: number;
+
+  /** HTTP calls made for this image so far. */
+  readonly submits: number;
+  readonly polls: number;
+  /** Submits whose answer was lost: each may have been paid for without anything to show for it. */
+  readonly maybePaid: number;
+  /** Submits that count against `maxAttempts`. */
+  readonly attempts: number;
+
+  /** The message that is being waited for: whoever takes the job up polls it and does not submit. */
+  readonly messageId?: string | undefined;
+  /** Milliseconds that a worker has waited for it, up to the last orderly end of an activation. */
+  readonly waitedMs?: number | undefined;
+  /** The message of an earlier failure, to be asked for once before anything is paid again. */
+  readonly lastMessageId?: string | undefined;
+  /**
+   * BullMQ's `attemptsStarted` when an activation last ended in order. When a job without a messageId
+   * starts with a count that is more than one higher, the activations between ended by a crash, and a
+   * submit may have been lost with each.
+   */
+  readonly orderlyStarts: number;
+}
+
+/** What a worker hands over to the run's home; also the describe job's return value. */
+export interface ResultJobData {
+  /** The image's hash, see `imageHash`. */
+  readonly image: string;
+  readonly outcome: Outcome;
+  /** Totals of the image's whole life. */
+  readonly submits: number;
+  readonly polls: number;
+  readonly maybePaid: number;
+}
+
+/** Name of every describe job and every result: BullMQ wants one, nothing reads it. */
+export const DESCRIBE_JOB = 'describe';
+export const RESULT_JOB = 'outcome';
+
+/** A describe job's id: one image of one run. Image hashes are base64url, so neither part holds a dot. */
+export function describeJobId(run: string, image: string): string {
+  return `${run}.${image}`;
+}
+
+/** Takes a describe job's id apart; undefined for a job of another run. */
+export function imageOfJobId(run: string, jobId: string): string | undefined {
+  return jobId.startsWith(`${run}.`) ? jobId.slice(run.length + 1) : undefined;
+}
+
+/** The fields of a job that has not been submitted yet. */
+export function freshJobData(
+  about: Pick<DescribeJobData, 'run' | 'url' | 'row' | 'maxAttempts' | 'deadlineMs'>,
+  earlier: { lastMessageId?: string | undefined; maybePaid?: number } = {},
+): DescribeJobData {
+  return {
+    ...about,
+    submits: 0,
+    polls: 0,
+    maybePaid: earlier.maybePaid ?? 0,
+    attempts: 0,
+    orderlyStarts: 0,
+    ...(earlier.lastMessageId === undefined ? {} : { lastMessageId: earlier.lastMessageId }),
+  };
+}

@@ -1,0 +1,18 @@
+import { type Logger, pino } from 'pino';
+
+export type { Logger };
+
+/** The levels that `--log-level` takes. */
+export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** A logger that writes JSON lines to stderr. */
+export function createLogger(level: LogLevel): Logger {
+  return pino({ level, base: { pid: process.pid } }, pino.destination({ dest: 2, sync: true }));
+}
+
+/** A logger for those who do not want one. */
+export function silentLogger(): Logger {
+  return pino({ level: 'silent' });
+}

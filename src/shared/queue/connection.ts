@@ -1,0 +1,70 @@
+import type { IQueueBackend, Job, JobProgress, Queue, Worker, WorkerOptions } from 'bullmq';
+import type { Logger } from '../log.js';
+import type { TroubleListener } from './outage.js';
+import type { QueueTarget } from './queue-url.js';
+import type { SharedStore } from './store.js';
+
+/** A BullMQ queue of jobs with data `D` and result `R`, whatever it is kept in. */
+export type JobQueue<D, R> = Queue<D, R, string, D, R, string, IQueueBackend, unknown>;
+
+/** A BullMQ worker, whatever the queue is kept in. */
+export type JobWorker<D, R> = Worker<D, R, string, IQueueBackend, JobProgress, unknown>;
+
+/** Hazard: BullMQ hands the signal only to functions that declare three parameters. */
+export type JobProcessor<D, R> = (job: Job<D, R>, token?: string, signal?: AbortSignal) => Promise<R>;
+
+export type JobWorkerOptions = Omit<WorkerOptions<unknown>, 'connection' | 'prefix' | 'skipVersionCheck'>;
+
+/** An open queue: makes BullMQ queues and workers, and closes what it made. */
+export interface QueueConnection {
+  readonly kind: 'redis' | 'embedded';
+  /** Names it for people, without a password. */
+  readonly label: string;
+  readonly store: SharedStore;
+
+  /** The queue of that name; the same object each time. */
+  queue<D, R>(name: string): JobQueue<D, R>;
+  /**
+   * A new worker. Stalled jobs are looked for every 5 s and locks last 10 s, unless given otherwise. Its
+   * concurrency should not be above the queue's global one: on the embedded queue it would ask in vain.
+   */
+  worker<D, R>(name: string, processor: JobProcessor<D, R>, options: JobWorkerOptions): JobWorker<D, R>;
+
+  /** Registers who is told once when the queue goes away and once when it is back. @returns its removal */
+  onTrouble(listener: TroubleListener): () => void;
+  /** Takes note of a failed operation: true when it is of a kind that passes, so that trying again helps. */
+  noteTrouble(error: unknown): boolean;
+
+  /**
+   * Closes everything it made, last in, first out, and then itself, within a few seconds. Workers should have
+   * been closed before: jobs that are still active then are left to recovery.
+   */
+  close(): Promise<void>;
+}
+
+export interface OpenQueueOptions {
+  logger?: Logger | undefined;
+  /** Gives up with a clear error within 5 s when Redis is not there (the default), or waits for it. */
+  failFast?: boolean | undefined;
+  /** Told when opening takes longer than one would think, and why. */
+  onSlow?: ((text: string) => void) | undefined;
+  /** Ends the waiting for a Redis that is not there. */
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Opens a queue. Only the code of the kind in use is loaded.
+ * @throws {FatalError} when it is not there or cannot be used: one line that says what to do
+ * @throws {BusyError} when another process has the embedded queue
+ */
+export async function openQueue(
+  target: QueueTarget,
+  options: OpenQueueOptions = {},
+): Promise<QueueConnection> {
+  if (target.kind === 'redis') {
+    const { openRedisQueue } = await import('./redis/open-redis-queue.js');
+    return openRedisQueue(target, options);
+  }
+  const { openEmbeddedQueue } = await import('./embedded/open-embedded-queue.js');
+  return openEmbeddedQueue(target, options);
+}

@@ -1,0 +1,108 @@
+import type { SharedStore } from '../store.js';
+import type { SessionPool } from './session-pool.js';
+
+interface Expiring {
+  readonly text: string;
+  readonly endsAtMs: number;
+}
+
+/** A clock that nobody sets. */
+const now = () => performance.now();
+
+/**
+ * The shared values of the embedded queue. Nobody else shares them, so what need not outlive the process is
+ * kept in its memory; the durable records are in a table beside the jobs'.
+ */
+export class EmbeddedStore implements SharedStore {
+  readonly #slots = new Map<string, number>();
+  readonly #leases = new Map<string, Expiring>();
+  readonly #groups = new Map<string, Map<string, Expiring>>();
+
+  private constructor(private readonly pool: SessionPool) {}
+
+  static async open(pool: SessionPool): Promise<EmbeddedStore> {
+    await pool.query('CREATE SCHEMA IF NOT EXISTS bulk_describe');
+    await pool.query(
+      `CREATE TABLE IF NOT EXISTS bulk_describe.field (
+         record text NOT NULL, name text NOT NULL, value text NOT NULL, PRIMARY KEY (record, name))`,
+    );
+    return new EmbeddedStore(pool);
+  }
+
+  reserveSlot(name: string, intervalMs: number): Promise<number> {
+    const time = now();
+    const slot = Math.max(time, this.#slots.get(name) ?? 0);
+    this.#slots.set(name, slot + intervalMs);
+    return Promise.resolve(slot - time);
+  }
+
+  holdSlots(name: string, ms: number): Promise<number> {
+    const time = now();
+    const free = Math.max(time + ms, this.#slots.get(name) ?? 0);
+    this.#slots.set(name, free);
+    return Promise.resolve(free - time);
+  }
+
+  async getFields(name: string): Promise<Record<string, string>> {
+    const { rows } = await this.pool.query<{ name: string; value: string }>(
+      'SELECT name, value FROM bulk_describe.field WHERE record = $1',
+      [name],
+    );
+    return Object.fromEntries(rows.map((row) => [row.name, row.value]));
+  }
+
+  async setFields(name: string, fields: Record<string, string | null>): Promise<void> {
+    const entries = Object.entries(fields);
+    const set = entries.flatMap(([field, value]) => (value === null ? [] : [{ field, value }]));
+    const removed = entries.flatMap(([field, value]) => (value === null ? [field] : []));
+    // One statement is one transaction: all or none.
+    await this.pool.query(
+      `WITH removed AS (DELETE FROM bulk_describe.field WHERE record = $1 AND name = ANY ($4::text[]))
+       INSERT INTO bulk_describe.field (record, name, value)
+       SELECT $1, * FROM unnest($2::text[], $3::text[])
+       ON CONFLICT (record, name) DO UPDATE SET value = EXCLUDED.value`,
+      [name, set.map(({ field }) => field), set.map(({ value }) => value), removed],
+    );
+  }
+
+  lease(name: string, owner: string, ttlMs: number): Promise<boolean> {
+    const holder = living(this.#leases.get(name));
+    const free = holder === undefined || holder === owner;
+    if (free) this.#leases.set(name, { text: owner, endsAtMs: now() + ttlMs });
+    return Promise.resolve(free);
+  }
+
+  leaseOwner(name: string): Promise<string | undefined> {
+    return Promise.resolve(living(this.#leases.get(name)));
+  }
+
+  release(name: string, owner: string): Promise<void> {
+    if (this.#leases.get(name)?.text === owner) this.#leases.delete(name);
+    return Promise.resolve();
+  }
+
+  announce(group: string, member: string, text: string, ttlMs: number): Promise<void> {
+    const members = this.#groups.get(group) ?? new Map<string, Expiring>();
+    this.#groups.set(group, members.set(member, { text, endsAtMs: now() + ttlMs }));
+    return Promise.resolve();
+  }
+
+  withdraw(group: string, member: string): Promise<void> {
+    this.#groups.get(group)?.delete(member);
+    return Promise.resolve();
+  }
+
+  members(group: string): Promise<Map<string, string>> {
+    const found = new Map<string, string>();
+    for (const [member, entry] of this.#groups.get(group) ?? []) {
+      const text = living(entry);
+      if (text === undefined) this.#groups.get(group)?.delete(member);
+      else found.set(member, text);
+    }
+    return Promise.resolve(found);
+  }
+}
+
+function living(entry: Expiring | undefined): string | undefined {
+  return entry !== undefined && entry.endsAtMs > now() ? entry.text : undefined;
+}

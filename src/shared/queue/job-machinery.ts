@@ -1,0 +1,110 @@
+import {
+  type BackendFactory,
+  type IQueueBackend,
+  type JobProgress,
+  Queue,
+  type QueueBaseOptions,
+  Worker,
+} from 'bullmq';
+import { messageOf } from '../errors.js';
+import type { Logger } from '../log.js';
+import { sleep } from '../sleep.js';
+import { UndoStack } from '../undo.js';
+import type { JobProcessor, JobQueue, JobWorker, JobWorkerOptions } from './connection.js';
+
+/** Key prefix of everything in Redis. */
+export const KEY_PREFIX = 'bulk-describe';
+/** How often a job may be recovered from a worker that died, before it fails. */
+export const MAX_STALLED_COUNT = 100;
+
+/** A job of a dead worker is taken up after 10 to 15 s; a worker that was away for a moment tries again in 1 s. */
+const WORKER_DEFAULTS = {
+  stalledInterval: 5000,
+  lockDuration: 10_000,
+  maxStalledCount: MAX_STALLED_COUNT,
+  runRetryDelay: 1000,
+};
+
+/** What a queue's name says of its jobs' types, the compiler cannot check. */
+interface QueuesByName {
+  get<D, R>(name: string): JobQueue<D, R> | undefined;
+  set<D, R>(name: string, queue: JobQueue<D, R>): unknown;
+}
+
+export interface MachineryOptions {
+  /** What BullMQ is to call the connection, and how it makes a backend of it. */
+  readonly connection: unknown;
+  readonly createBackend: BackendFactory<IQueueBackend, unknown>;
+  readonly skipVersionCheck?: boolean;
+  readonly logger?: Logger | undefined;
+  /** Takes note of an error: true when it is told elsewhere. */
+  noteTrouble(error: unknown): boolean;
+}
+
+/** The BullMQ queues and workers of one connection. */
+export class JobMachinery {
+  readonly #queues: QueuesByName = new Map();
+  readonly #made = new UndoStack();
+
+  constructor(private readonly options: MachineryOptions) {}
+
+  queue<D, R>(name: string): JobQueue<D, R> {
+    const known = this.#queues.get<D, R>(name);
+    if (known !== undefined) return known;
+    const queue = new Queue<D, R, string, D, R, string, IQueueBackend, unknown>(
+      name,
+      this.#bullOptions(),
+      this.options.createBackend,
+    );
+    this.#queues.set(name, queue);
+    queue.on('error', (error) => this.#logError(name, error));
+    this.#made.defer(() => queue.close());
+    return queue;
+  }
+
+  worker<D, R>(name: string, processor: JobProcessor<D, R>, options: JobWorkerOptions): JobWorker<D, R> {
+    const worker = new Worker<D, R, string, IQueueBackend, JobProgress, unknown>(
+      name,
+      processor,
+      { ...WORKER_DEFAULTS, ...options, ...this.#bullOptions() },
+      this.options.createBackend,
+    );
+    worker.on('error', (error) => this.#logError(name, error));
+    this.#made.defer(() => worker.close());
+    return worker;
+  }
+
+  /** Closes workers and queues, last in, first out; what does not close by the deadline is left. */
+  async close(deadlineMs: number): Promise<void> {
+    const deadline = new AbortController();
+    const closed = this.#made.release().catch((error: unknown) => {
+      this.options.logger?.debug({ error: messageOf(error) }, 'a queue or worker did not close in order');
+    });
+    await Promise.race([closed, sleep(deadlineMs, deadline.signal)]);
+    deadline.abort();
+  }
+
+  #bullOptions() {
+    const { connection, skipVersionCheck = false } = this.options;
+    return { connection, skipVersionCheck, prefix: KEY_PREFIX };
+  }
+
+  #logError(queue: string, error: unknown): void {
+    if (this.options.noteTrouble(error)) return;
+    this.options.logger?.warn({ queue, error: messageOf(error) }, 'the queue reports an error');
+  }
+}
+
+/** Makes a factory that knows its connection into one that takes whatever BullMQ carries around. */
+export function bindBackend<C>(
+  connection: C,
+  create: BackendFactory<IQueueBackend, C>,
+): BackendFactory<IQueueBackend, unknown> {
+  const isOurs = (options: QueueBaseOptions<unknown>): options is QueueBaseOptions<C> =>
+    options.connection === connection;
+  return (name, options, factoryOptions) => {
+    // The very same object is passed on: BullMQ's backend reads `worker.opts.limiter` at each fetch.
+    if (!isOurs(options)) throw new TypeError(`the queue ${name} was given a connection of another kind`);
+    return create(name, options, factoryOptions);
+  };
+}

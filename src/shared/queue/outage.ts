@@ -1,0 +1,86 @@
+import { sleep } from '../sleep.js';
+
+/** Told once when the queue goes down and once when it is up again. */
+export type TroubleListener = (state: 'down' | 'up', reason: string) => void;
+
+export interface OutageOptions {
+  /** Why an operation failed, if that passes by itself (server away, out of memory); else undefined. */
+  classify(error: unknown): string | undefined;
+  /** An operation that succeeds when the queue works again; may wait for that. */
+  probe(): Promise<void>;
+  /** Shorter outages are nobody's business. */
+  graceMs?: number;
+  retryMs?: number;
+}
+
+/**
+ * Whether the queue is there.
+ *
+ *   up    --a failure of a passing kind-->  down   (told after a grace period, if it lasts)
+ *   down  --a probe succeeds-->             up     (told if `down` was)
+ */
+export class Outage {
+  readonly #listeners = new Set<TroubleListener>();
+  readonly #closed = new AbortController();
+  #watching = false;
+
+  constructor(private readonly options: OutageOptions) {}
+
+  /** Registers a listener. @returns its removal */
+  on(listener: TroubleListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Takes note of a failure: true when it is of a kind that passes, so that trying again helps. */
+  note(error: unknown): boolean {
+    const reason = this.options.classify(error);
+    if (reason === undefined || this.#closed.signal.aborted) return false;
+    if (!this.#watching) void this.#watch(reason);
+    return true;
+  }
+
+  /** Ends the probing; nothing is told any more. */
+  close(): void {
+    this.#closed.abort();
+    this.#listeners.clear();
+  }
+
+  async #watch(reason: string): Promise<void> {
+    this.#watching = true;
+    const grace = this.#tellAfterGrace(reason);
+    while (!this.#closed.signal.aborted && (await this.#isDown())) {
+      await sleep(this.options.retryMs ?? 500, this.#closed.signal);
+    }
+    this.#watching = false;
+    if (grace.end()) this.#tell('up', reason);
+  }
+
+  /** @returns an end of the grace period that answers whether it was over and `down` has been told */
+  #tellAfterGrace(reason: string): { end(): boolean } {
+    let told = false;
+    const timer = setTimeout(() => {
+      told = true;
+      this.#tell('down', reason);
+    }, this.options.graceMs ?? 500);
+    return {
+      end() {
+        clearTimeout(timer);
+        return told;
+      },
+    };
+  }
+
+  async #isDown(): Promise<boolean> {
+    try {
+      await this.options.probe();
+      return false;
+    } catch (error) {
+      return this.options.classify(error) !== undefined;
+    }
+  }
+
+  #tell(state: 'down' | 'up', reason: string): void {
+    for (const listener of this.#listeners) listener(state, reason);
+  }
+}

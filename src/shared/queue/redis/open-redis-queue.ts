@@ -1,0 +1,71 @@
+import { createRedisBackend } from 'bullmq';
+import type { Redis } from 'ioredis';
+import type { OpenQueueOptions, QueueConnection } from '../connection.js';
+import { JobMachinery, bindBackend } from '../job-machinery.js';
+import { Outage } from '../outage.js';
+import type { QueueTarget } from '../queue-url.js';
+import { checkServer, probeWrite } from './check-server.js';
+import { connect, createClient } from './connect.js';
+import { passingRedisFailure } from './redis-errors.js';
+import { RedisStore } from './redis-store.js';
+
+const CLOSE_DEADLINE_MS = 4000;
+
+/**
+ * Opens a queue on Redis or Valkey. One connection serves the queues, the commands of the workers and the
+ * store; each worker has one more to block on.
+ * @throws {FatalError} when it is not there, refuses the password, is too old, evicts or is read-only
+ */
+export async function openRedisQueue(
+  target: Extract<QueueTarget, { kind: 'redis' }>,
+  options: OpenQueueOptions,
+): Promise<QueueConnection> {
+  const client = createClient(target.url);
+  try {
+    await connect(client, target, options);
+    const skipVersionCheck = !(await checkServer(client, target.label));
+    return connectionOver(client, target.label, skipVersionCheck, options);
+  } catch (error) {
+    client.disconnect();
+    throw error;
+  }
+}
+
+function connectionOver(
+  client: Redis,
+  label: string,
+  skipVersionCheck: boolean,
+  options: OpenQueueOptions,
+): QueueConnection {
+  const outage = new Outage({
+    classify: (error) => passingRedisFailure(error)?.replace(/^Redis/, `Redis at ${label}`),
+    probe: () => probeWrite(client),
+  });
+  client.on('error', (error: unknown) => outage.note(error));
+  client.on('close', () => outage.note(new Error('Connection is closed.')));
+  const machinery = new JobMachinery({
+    connection: client,
+    createBackend: bindBackend(client, createRedisBackend),
+    skipVersionCheck,
+    logger: options.logger,
+    noteTrouble: (error) => outage.note(error),
+  });
+  let closing: Promise<void> | undefined;
+  return {
+    kind: 'redis',
+    label,
+    store: new RedisStore(client),
+    queue: (name) => machinery.queue(name),
+    worker: (name, processor, workerOptions) => machinery.worker(name, processor, workerOptions),
+    onTrouble: (listener) => outage.on(listener),
+    noteTrouble: (error) => outage.note(error),
+    close: () => (closing ??= closeAll(client, machinery, outage)),
+  };
+}
+
+async function closeAll(client: Redis, machinery: JobMachinery, outage: Outage): Promise<void> {
+  outage.close();
+  await machinery.close(CLOSE_DEADLINE_MS);
+  // Everything that was awaited has been answered; what is still queued would wait for a server that is away.
+  client.disconnect();
+}

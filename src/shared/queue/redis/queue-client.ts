@@ -1,0 +1,26 @@
+import { Redis, type RedisOptions } from 'ioredis';
+
+/**
+ * An ioredis client that can be closed while it waits to reconnect.
+ *
+ * ioredis then only drops its timer and never says `end`. BullMQ waits for that word, so a worker's `close`
+ * would last as long as the outage. This one makes a last attempt to connect, at once, and cancels it, which
+ * ends the client in order.
+ */
+export class QueueClient extends Redis {
+  override disconnect(reconnect = false): void {
+    const isWaiting = this.status === 'reconnecting' && !reconnect;
+    super.disconnect(reconnect);
+    if (!isWaiting) return;
+    this.once('connecting', () => super.disconnect());
+    // It cannot but fail: that is how the client comes to its end.
+    this.connect().catch(() => undefined);
+  }
+
+  /** BullMQ blocks on a duplicate for each worker. */
+  override duplicate(override?: Partial<RedisOptions>): Redis {
+    const twin = new QueueClient({ ...this.options, ...override, replyMapping: 'legacy' });
+    twin.on('error', () => undefined);
+    return twin;
+  }
+}

@@ -1,0 +1,97 @@
+import { createHash } from 'node:crypto';
+import type { Redis } from 'ioredis';
+
+/** A Lua script; atomic, and one round trip once the server knows it. */
+export interface Script {
+  readonly source: string;
+  readonly sha: string;
+}
+
+function script(source: string): Script {
+  return { source, sha: createHash('sha1').update(source).digest('hex') };
+}
+
+/** Milliseconds since 1970 by the server's clock, with microseconds. */
+const NOW = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+`;
+
+/** KEYS: slots. ARGV: interval in ms. The key holds when the next slot is free, and ends with it. */
+export const RESERVE_SLOT = script(`${NOW}
+local slot = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
+local free = slot + tonumber(ARGV[1])
+redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(free - now) + 1)
+return string.format('%.3f', slot - now)
+`);
+
+/** KEYS: slots. ARGV: ms from now. */
+export const HOLD_SLOTS = script(`${NOW}
+local free = tonumber(redis.call('GET', KEYS[1]) or '0')
+local wanted = now + tonumber(ARGV[1])
+if wanted > free then
+  free = wanted
+  redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(free - now) + 1)
+end
+return string.format('%.3f', math.max(0, free - now))
+`);
+
+/** KEYS: record. ARGV: how many fields are set, these fields and values, then the fields to remove. */
+export const SET_FIELDS = script(`
+local last = tonumber(ARGV[1]) * 2 + 1
+for i = 2, last, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+for i = last + 1, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
+return 1
+`);
+
+/** KEYS: lease. ARGV: owner, ttl in ms. */
+export const TAKE_LEASE = script(`
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+`);
+
+/** KEYS: lease. ARGV: owner. */
+export const RELEASE_LEASE = script(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+`);
+
+/** KEYS: group. ARGV: member, text, ttl in ms. Each value is its end, a bar and the text. */
+export const ANNOUNCE = script(`${NOW}
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + tonumber(ARGV[3])) .. '|' .. ARGV[2])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1
+`);
+
+/** KEYS: group. Answers members and texts in turn; forgets those whose time is over. */
+export const LIST_MEMBERS = script(`${NOW}
+local living = {}
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local bar = string.find(all[i + 1], '|', 1, true)
+  if tonumber(string.sub(all[i + 1], 1, bar - 1)) > now then
+    table.insert(living, all[i])
+    table.insert(living, string.sub(all[i + 1], bar + 1))
+  else
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+return living
+`);
+
+/** Runs a script by its hash; sends it whole to a server that does not know it (any more). */
+export async function runScript(
+  client: Redis,
+  { source, sha }: Script,
+  key: string,
+  ...args: readonly (string | number)[]
+): Promise<unknown> {
+  try {
+    return await client.evalsha(sha, 1, key, ...args);
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+    return client.eval(source, 1, key, ...args);
+  }
+}

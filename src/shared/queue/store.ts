@@ -1,0 +1,36 @@
+/**
+ * Small values that all processes of a queue share, beside the jobs. Each call is one round trip and atomic.
+ *
+ * On Redis the time is the server's, so that processes with different clocks agree. On the embedded queue
+ * there is one process: what is not durable is kept in its memory.
+ */
+export interface SharedStore {
+  /**
+   * Paces calls over all processes: reserves the next free slot. Slots of one name are never closer than
+   * `intervalMs`; one that has passed unused is not kept, so there are no bursts.
+   * @returns in how many milliseconds the slot is, 0 for now
+   */
+  reserveSlot(name: string, intervalMs: number): Promise<number>;
+  /**
+   * Pushes the slots of `name` that are still free to at least `ms` from now; never brings them nearer.
+   * @returns in how many milliseconds the next free slot is
+   */
+  holdSlots(name: string, ms: number): Promise<number>;
+
+  /** The fields of a durable record; empty when there is none. */
+  getFields(name: string): Promise<Record<string, string>>;
+  /** Sets fields of a durable record, all or none; null removes one. */
+  setFields(name: string, fields: Record<string, string | null>): Promise<void>;
+
+  /** Takes or renews an exclusive lease: true when `owner` has it now, for `ttlMs`. */
+  lease(name: string, owner: string, ttlMs: number): Promise<boolean>;
+  leaseOwner(name: string): Promise<string | undefined>;
+  /** Gives a lease back; without effect when another owner has it. */
+  release(name: string, owner: string): Promise<void>;
+
+  /** Announces a member of a group, with a small text of its own, for `ttlMs`. */
+  announce(group: string, member: string, text: string, ttlMs: number): Promise<void>;
+  withdraw(group: string, member: string): Promise<void>;
+  /** The members whose time is not over, with their texts. */
+  members(group: string): Promise<Map<string, string>>;
+}

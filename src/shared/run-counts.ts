@@ -1,0 +1,39 @@
+import type { ErrorCode } from './outcome.js';
+
+/** What a run has done so far; the producer and the writer count, the receipt adds up. */
+export interface RunCounts {
+  /** Manifest rows read. */
+  rows: number;
+  described: number;
+  resumed: number;
+  copied: number;
+  readonly failedByCode: Map<ErrorCode, number>;
+  submits: number;
+  polls: number;
+  reattached: number;
+  maybePaidTwice: number;
+}
+
+export function createRunCounts(): RunCounts {
+  return {
+    rows: 0,
+    described: 0,
+    resumed: 0,
+    copied: 0,
+    failedByCode: new Map(),
+    submits: 0,
+    polls: 0,
+    reattached: 0,
+    maybePaidTwice: 0,
+  };
+}
+
+/** Counts a failed row. */
+export function countFailed(counts: RunCounts, code: ErrorCode): void {
+  counts.failedByCode.set(code, (counts.failedByCode.get(code) ?? 0) + 1);
+}
+
+/** Failed rows, whatever their code. */
+export function failedRows(counts: RunCounts): number {
+  return [...counts.failedByCode.values()].reduce((sum, count) => sum + count, 0);
+}

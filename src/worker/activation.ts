@@ -1,0 +1,303 @@
+import type { Message } from '../describe-api/client.js';
+import { judgePollFailure, judgeSubmitFailure } from '../describe-api/attempt-policy.js';
+import { backoffMs } from '../describe-api/backoff.js';
+import { RejectedError, StatusError } from '../describe-api/errors.js';
+import { messageOf } from '../shared/errors.js';
+import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
+import type { ErrorCode, Outcome } from '../shared/outcome.js';
+import { sleep } from '../shared/sleep.js';
+import type { ApiHealth } from './api-health.js';
+import type { PollSchedule } from './poll-schedule.js';
+
+/**
+ * One activation of a describe job: from where its data says it is to an ending.
+ *
+ *   no message --submit--> waiting for a message --poll--> completed: an outcome
+ *       ^                        |
+ *       +------- expired --------+
+ *
+ * What a submit was paid for is saved before the first poll; a job that has a messageId never submits.
+ * Between two submits the activation ends ("delay"), so that every submit has passed the queue's limiter.
+ */
+export type Ending =
+  /** The image has its outcome; `data` is what a failed job keeps for being taken up again. */
+  | { readonly kind: 'outcome'; readonly result: ResultJobData; readonly data: DescribeJobData }
+  /** To the head of the queue, for another worker. */
+  | { readonly kind: 'hand-back'; readonly data: DescribeJobData }
+  /** Try again after a while; takes a new token of the limiter. */
+  | { readonly kind: 'delay'; readonly data: DescribeJobData; readonly ms: number }
+  /** The whole queue waits. */
+  | { readonly kind: 'hold'; readonly data: DescribeJobData; readonly ms: number }
+  /** This worker's token is refused, or the account's quota is spent. */
+  | { readonly kind: 'stop'; readonly data: DescribeJobData; readonly why: StopWhy; readonly reason: string };
+
+export type StopWhy = 'token' | 'quota';
+
+/** The job as the activation sees it. */
+export interface ActiveJob {
+  readonly image: string;
+  readonly data: DescribeJobData;
+  /** BullMQ's count of activations, this one included. */
+  readonly attemptsStarted: number;
+  /** Stores the data and does not give up while the queue is away. */
+  save(data: DescribeJobData): Promise<void>;
+  /** Tells people: the API's progress, and a line for the job's log. Never fails, never waits. */
+  report(progress: number): void;
+  tell(line: string): void;
+}
+
+/** What an activation works with; all of it is shared by the worker's images. */
+export interface ActivationTools {
+  readonly client: {
+    submit(request: { url: string }): Promise<{ messageId: string }>;
+    message(messageId: string, options: { signal: AbortSignal }): Promise<Message>;
+  };
+  readonly health: ApiHealth;
+  readonly schedule: PollSchedule;
+  /** Waits for a slot of the account's poll rate; false when the signal cut it short. */
+  takePollSlot(signal: AbortSignal): Promise<boolean>;
+  /** The polls of the whole account wait. */
+  holdPolls(ms: number): Promise<void>;
+  /** A submit went through or met a 429; the latter returns how long the queue is to wait. */
+  submitted(): Promise<void>;
+  refused(retryAfterMs: number | undefined): Promise<number>;
+  /** Monotonic milliseconds: a machine's sleep does not count. */
+  now(): number;
+}
+
+const QUOTA_DELAY_MS = 5000;
+const LAST_MESSAGE_TRIES = 5;
+
+/**
+ * Takes one image as far as it goes.
+ * @param stopping aborts when the worker is to hand its images back; a submit on the wire is still awaited
+ */
+export async function describeImage(
+  job: ActiveJob,
+  tools: ActivationTools,
+  stopping: AbortSignal,
+): Promise<Ending> {
+  let data = await countCrashes(job);
+  if (data.messageId === undefined && data.lastMessageId !== undefined) {
+    const checked = await checkLastMessage(job, data, tools, stopping);
+    if ('kind' in checked) return checked;
+    data = checked;
+  }
+  if (data.messageId === undefined) {
+    const submitted = await submitImage(job, data, tools, stopping);
+    if ('kind' in submitted) return submitted;
+    data = submitted;
+  } else {
+    job.tell(`taken up again: waiting for message ${data.messageId}`);
+  }
+  return waitForMessage(job, data, data.messageId ?? '', tools, stopping);
+}
+
+/**
+ * Activations that ended without a word may each have lost a submit's answer. A count that is lower than the
+ * stored one was set back from outside (BullMQ's "retry all"): counting starts over.
+ */
+async function countCrashes(job: ActiveJob): Promise<DescribeJobData> {
+  const orderly = { ...job.data, orderlyStarts: job.attemptsStarted };
+  if (job.attemptsStarted <= job.data.orderlyStarts) {
+    await job.save({ ...job.data, orderlyStarts: job.attemptsStarted - 1 });
+    return orderly;
+  }
+  const crashes = job.attemptsStarted - job.data.orderlyStarts - 1;
+  if (crashes === 0 || job.data.messageId !== undefined) return orderly;
+  job.tell(`${crashes} earlier activation(s) ended by a crash: a submit may have been lost`);
+  return { ...orderly, maybePaid: job.data.maybePaid + crashes };
+}
+
+/** Before a failed image is paid for again: its last message may have been completed after all. */
+async function checkLastMessage(
+  job: ActiveJob,
+  data: DescribeJobData,
+  tools: ActivationTools,
+  stopping: AbortSignal,
+): Promise<DescribeJobData | Ending> {
+  const messageId = data.lastMessageId ?? '';
+  let polls = data.polls;
+  const startOver = () => ({ ...data, polls, lastMessageId: undefined, attempts: 0 });
+  for (let tries = 1; tries <= LAST_MESSAGE_TRIES; tries++) {
+    if (!(await tools.takePollSlot(stopping))) return { kind: 'hand-back', data: { ...data, polls } };
+    polls++;
+    try {
+      const message = await tools.client.message(messageId, { signal: stopping });
+      if (message.status !== 'completed') return startOver();
+      return described(job, { ...data, polls, messageId }, message);
+    } catch (error) {
+      if (stopping.aborted) return { kind: 'hand-back', data: { ...data, polls } };
+      if (isGone(error)) return startOver();
+      const verdict = judgePollFailure(error);
+      if (verdict.action === 'stop') {
+        return { kind: 'stop', data: { ...data, polls }, why: 'token', reason: verdict.reason };
+      }
+      await sleep(verdict.retryAfterMs ?? backoffMs(tries, Math.random()), stopping);
+    }
+  }
+  return startOver();
+}
+
+function isGone(error: unknown): boolean {
+  return (error instanceof StatusError || error instanceof RejectedError) && error.status === 404;
+}
+
+/** The paid call. Its answer is stored before anything else happens. */
+async function submitImage(
+  job: ActiveJob,
+  data: DescribeJobData,
+  tools: ActivationTools,
+  stopping: AbortSignal,
+): Promise<DescribeJobData | Ending> {
+  if (stopping.aborted) return { kind: 'hand-back', data };
+  const downMs = tools.health.submitDelayMs(job.image);
+  if (downMs > 0) return { kind: 'hold', data, ms: downMs };
+  const counted = { ...data, submits: data.submits + 1 };
+  let messageId: string;
+  try {
+    ({ messageId } = await tools.client.submit({ url: data.url }));
+  } catch (error) {
+    return endSubmitFailure(job, counted, error, tools);
+  }
+  const paid = { ...counted, attempts: data.attempts + 1, messageId, waitedMs: 0, lastMessageId: undefined };
+  await job.save(paid);
+  tools.health.succeeded('submit');
+  await tools.submitted();
+  job.tell(`submitted (attempt ${paid.attempts} of ${paid.maxAttempts}): message ${messageId}`);
+  return paid;
+}
+
+async function endSubmitFailure(
+  job: ActiveJob,
+  data: DescribeJobData,
+  error: unknown,
+  tools: ActivationTools,
+): Promise<Ending> {
+  const wasDown = tools.health.downSince !== undefined;
+  const verdict = judgeSubmitFailure(error);
+  job.tell(`submit failed: ${messageOf(error)}`);
+  if (verdict.countsAsDown) tools.health.failed('submit', job.image);
+  switch (verdict.action) {
+    case 'retry-free':
+      return { kind: 'delay', data, ms: backoffMs(data.attempts + 1, Math.random()) };
+    case 'wait':
+      return { kind: 'hold', data, ms: await tools.refused(verdict.retryAfterMs) };
+    case 'fail':
+      return failed(job, { ...data, attempts: data.attempts + 1 }, verdict.code, verdict.reason);
+    case 'stop':
+      return { kind: 'stop', data, why: verdict.why, reason: verdict.reason };
+    case 'suspect':
+      if (tools.health.quotaRefused(job.image)) {
+        return { kind: 'stop', data, why: verdict.why, reason: verdict.reason };
+      }
+      return { kind: 'delay', data, ms: QUOTA_DELAY_MS };
+    case 'retry': {
+      const maybePaid = data.maybePaid + (verdict.maybePaid ? 1 : 0);
+      // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
+      const attempts = wasDown && verdict.countsAsDown ? data.attempts : data.attempts + 1;
+      const tried = { ...data, maybePaid, attempts };
+      if (attempts >= data.maxAttempts) return failed(job, tried, verdict.code, verdict.reason);
+      const ms = Math.max(verdict.retryAfterMs ?? 0, backoffMs(attempts, Math.random()));
+      return { kind: 'delay', data: tried, ms };
+    }
+  }
+}
+
+/** Polls until the message is completed, has expired, or the deadline is over. */
+async function waitForMessage(
+  job: ActiveJob,
+  start: DescribeJobData,
+  messageId: string,
+  tools: ActivationTools,
+  stopping: AbortSignal,
+): Promise<Ending> {
+  const startedAt = tools.now();
+  const before = start.waitedMs ?? 0;
+  const waited = () => before + tools.now() - startedAt;
+  let { polls } = start;
+  let failures = 0;
+  let lastPollAt = before;
+  const current = (): DescribeJobData => ({ ...start, polls, waitedMs: Math.round(waited()) });
+
+  for (;;) {
+    const leftMs = start.deadlineMs - waited();
+    const delayMs = Math.min(tools.schedule.nextDelayMs(waited(), failures), Math.max(0, leftMs));
+    const isLast = leftMs <= 0;
+    if (!(await sleep(delayMs, stopping)) || !(await tools.takePollSlot(stopping))) {
+      return { kind: 'hand-back', data: current() };
+    }
+    const gapMs = waited() - lastPollAt;
+    lastPollAt = waited();
+    polls++;
+    try {
+      const message = await tools.client.message(messageId, { signal: stopping });
+      failures = 0;
+      tools.health.succeeded('poll');
+      if (message.status === 'completed') {
+        tools.schedule.completed(waited(), gapMs);
+        return described(job, current(), message);
+      }
+      if (message.status === 'incomplete') return endExpired(job, current());
+      job.report(message.progress);
+    } catch (error) {
+      if (stopping.aborted) return { kind: 'hand-back', data: current() };
+      const verdict = judgePollFailure(error);
+      if (verdict.action === 'stop') {
+        return { kind: 'stop', data: current(), why: 'token', reason: verdict.reason };
+      }
+      failures++;
+      job.tell(`poll failed: ${messageOf(error)}`);
+      if (verdict.countsAsDown) tools.health.failed('poll', job.image);
+      if (verdict.retryAfterMs !== undefined) await tools.holdPolls(verdict.retryAfterMs);
+    }
+    if (isLast) {
+      const seconds = Math.round(start.deadlineMs / 1000);
+      return failed(job, current(), 'deadline', `message ${messageId} was not completed within ${seconds} s`);
+    }
+  }
+}
+
+function endExpired(job: ActiveJob, data: DescribeJobData): Ending {
+  const reason = `message ${data.messageId ?? ''} expired before it was completed`;
+  if (data.attempts >= data.maxAttempts) return failed(job, data, 'incomplete', reason);
+  job.tell(`${reason}: submitting again`);
+  return { kind: 'delay', data: { ...data, messageId: undefined, waitedMs: undefined }, ms: 0 };
+}
+
+function described(
+  job: ActiveJob,
+  data: DescribeJobData,
+  message: Extract<Message, { status: 'completed' }>,
+): Ending {
+  job.report(100);
+  job.tell(`completed after ${data.polls} poll(s)`);
+  return endWith(job, data, {
+    status: 'described',
+    prompts: message.prompts,
+    messageId: data.messageId ?? message.messageId,
+    describedAt: new Date().toISOString(),
+  });
+}
+
+function failed(job: ActiveJob, data: DescribeJobData, code: ErrorCode, reason: string): Ending {
+  job.tell(`failed (${code}): ${reason}`);
+  const messageId = data.messageId ?? data.lastMessageId;
+  const { attempts } = data;
+  return endWith(job, data, { status: 'failed', code, reason, attempts, messageId });
+}
+
+function endWith(job: ActiveJob, data: DescribeJobData, outcome: Outcome): Ending {
+  const { submits, polls, maybePaid } = data;
+  return {
+    kind: 'outcome',
+    result: { image: job.image, outcome, submits, polls, maybePaid },
+    data: {
+      ...data,
+      messageId: undefined,
+      waitedMs: undefined,
+      lastMessageId: data.messageId ?? data.lastMessageId,
+      attempts: 0,
+    },
+  };
+}

@@ -1,0 +1,93 @@
+/**
+ * What a worker makes of the API's failures, over all its images.
+ *
+ * up -> down: five failures in a row over different images (or ten over fewer), counted apart for submits
+ *   and polls, since one can fail while the other works.
+ * down -> up: one success of the kind that failed (a submit's counts for both).
+ * While it is down, one image at a time probes; the others wait, and no attempt is used up.
+ */
+export class ApiHealth {
+  #submits = new Streak();
+  #polls = new Streak();
+  #quota = new Set<string>();
+  #downSince: number | undefined;
+  #probe: { image: string; next: number; interval: number } | undefined;
+
+  constructor(private readonly now: () => number = Date.now) {}
+
+  /** Since when the API has been down (epoch milliseconds); undefined while it is up. */
+  get downSince(): number | undefined {
+    return this.#downSince;
+  }
+
+  /** A connection error or 5xx at a submit or poll of this image. */
+  failed(call: 'submit' | 'poll', image: string): void {
+    const streak = call === 'submit' ? this.#submits : this.#polls;
+    streak.add(image);
+    if (streak.isLong) this.#downSince ??= this.now();
+    if (call === 'submit' && this.#probe?.image === image) this.#scheduleProbe();
+  }
+
+  succeeded(call: 'submit' | 'poll'): void {
+    this.#polls.clear();
+    if (call === 'submit') {
+      this.#submits.clear();
+      this.#quota.clear();
+    }
+    if (this.#submits.isLong) return;
+    this.#downSince = undefined;
+    this.#probe = undefined;
+  }
+
+  /**
+   * Whether a submit of this image may go out now.
+   * @returns 0, or how many milliseconds the queue should wait
+   */
+  submitDelayMs(image: string): number {
+    if (this.#downSince === undefined) return 0;
+    this.#probe ??= { image: '', next: this.now() + FIRST_PROBE_MS, interval: FIRST_PROBE_MS };
+    const waitMs = this.#probe.next - this.now();
+    if (waitMs > 0) return waitMs;
+    this.#probe = { ...this.#probe, image, next: this.now() + this.#probe.interval };
+    return 0;
+  }
+
+  /**
+   * A refusal that speaks of credits or quota.
+   * @returns true when three different images have met it with no success between: it is spent
+   */
+  quotaRefused(image: string): boolean {
+    this.#quota.add(image);
+    return this.#quota.size >= QUOTA_IMAGES;
+  }
+
+  #scheduleProbe(): void {
+    const interval = Math.min(LONGEST_PROBE_MS, (this.#probe?.interval ?? FIRST_PROBE_MS) * 2);
+    this.#probe = { image: '', next: this.now() + interval, interval };
+  }
+}
+
+const FIRST_PROBE_MS = 1000;
+const LONGEST_PROBE_MS = 15_000;
+const QUOTA_IMAGES = 3;
+const DOWN_IMAGES = 5;
+const DOWN_FAILURES = 10;
+
+class Streak {
+  #images = new Set<string>();
+  #failures = 0;
+
+  get isLong(): boolean {
+    return this.#images.size >= DOWN_IMAGES || this.#failures >= DOWN_FAILURES;
+  }
+
+  add(image: string): void {
+    this.#failures++;
+    if (this.#images.size < DOWN_IMAGES) this.#images.add(image);
+  }
+
+  clear(): void {
+    this.#failures = 0;
+    this.#images.clear();
+  }
+}

@@ -1,0 +1,214 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { type Account, describeQueueName } from '../shared/account.js';
+import type { AccountLimits } from '../shared/account-limits.js';
+import { messageOf } from '../shared/errors.js';
+import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../shared/jobs.js';
+import { type LimiterWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
+import type { Logger } from '../shared/log.js';
+import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
+import { retryUntilUp } from '../shared/queue/retry-until-up.js';
+import { sleep } from '../shared/sleep.js';
+import { type WorkerStatus, announceWorker, withdrawWorker } from '../shared/worker-status.js';
+import { type ActivationTools, type ActiveJob, type StopWhy, describeImage } from './activation.js';
+import { ApiHealth } from './api-health.js';
+import { createPollSchedule } from './poll-schedule.js';
+import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
+
+export interface WorkerOptions {
+  readonly connection: QueueConnection;
+  readonly account: Account;
+  readonly client: ActivationTools['client'];
+  readonly limits: AccountLimits;
+  readonly logger: Logger;
+}
+
+const TICK_MS = 1000;
+const PROGRESS_EVERY_MS = 2000;
+/** A stop waits this long for submits on the wire and for the queue, then leaves the rest to recovery. */
+const STOP_DEADLINE_MS = 35_000;
+
+/** A worker: takes images of an account, whoever's run they belong to, until it is stopped. */
+export class DescribeWorker {
+  readonly id = randomUUID();
+  /** Aborts when images are to be handed back; `#ended`, when nothing of this worker is to go on. */
+  readonly #handBack = new AbortController();
+  readonly #ended = new AbortController();
+  readonly #queueName: string;
+  readonly #health = new ApiHealth();
+  readonly #logger: Logger;
+  readonly #settleTools: SettleTools;
+  readonly #tools: ActivationTools;
+  readonly #limits: AccountLimits;
+  #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
+  #refusal: { state: StopWhy; reason: string; since: number } | undefined;
+  #ticking: Promise<void> = Promise.resolve();
+  #stopped: Promise<void> | undefined;
+
+  private constructor(private readonly options: WorkerOptions) {
+    this.#queueName = describeQueueName(options.account);
+    this.#limits = options.limits;
+    this.#logger = options.logger.child({ worker: this.id });
+    this.#settleTools = {
+      connection: options.connection,
+      queue: options.connection.queue(this.#queueName),
+      persist: (operation) => retryUntilUp(options.connection, operation),
+      logger: this.#logger,
+      stop: (why, reason) => this.#refuse(why, reason),
+    };
+    this.#tools = this.#createTools();
+  }
+
+  /** Starts a worker in this process. */
+  static async start(options: WorkerOptions): Promise<DescribeWorker> {
+    const worker = new DescribeWorker(options);
+    await worker.#start();
+    return worker;
+  }
+
+  async #start(): Promise<void> {
+    const { maxInFlight } = this.#limits.configured;
+    await this.#settleTools.queue.setGlobalConcurrency(maxInFlight);
+    await this.#announce();
+    this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
+      this.#queueName,
+      (job, token, signal) => this.#process(job, token ?? '', signal),
+      {
+        concurrency: maxInFlight,
+        limiter: this.#limiter(),
+        // How long a change of the limits, or the end of a pause, may go unnoticed.
+        maximumRateLimitDelay: TICK_MS,
+        name: this.id,
+      },
+    );
+    this.#worker.on('lockRenewalFailed', (jobs) => {
+      this.#logger.warn({ jobs }, 'locks could not be renewed: other workers may take these images up');
+    });
+    this.#ticking = this.#tick();
+  }
+
+  /** Takes no more images, awaits submits on the wire, hands the others back to the queue. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    // Closing waits for the active jobs; they end because the signal tells them to hand themselves back.
+    const closing = this.#worker?.close().then(() => true) ?? Promise.resolve(true);
+    this.#handBack.abort();
+    this.#ended.abort();
+    const deadline = new AbortController();
+    const inTime = await Promise.race([closing, sleep(STOP_DEADLINE_MS, deadline.signal).then(() => false)]);
+    deadline.abort();
+    if (!inTime) {
+      this.#logger.error(
+        'not all images could be handed back in time: they are taken up when their locks end',
+      );
+    }
+    await this.#ticking;
+    try {
+      await withdrawWorker(this.options.connection.store, this.#queueName, this.id);
+    } catch (error) {
+      this.#logger.debug(
+        { error: messageOf(error) },
+        'the worker is taken off the list when its time is over',
+      );
+    }
+  }
+
+  async #process(job: DescribeJob, token: string, signal: AbortSignal | undefined): Promise<ResultJobData> {
+    const own = this.#handBack.signal;
+    const stopping = signal ? AbortSignal.any([own, signal]) : own;
+    const ending = await describeImage(this.#activeJob(job), this.#tools, stopping);
+    return settleJob(job, token, ending, this.#settleTools);
+  }
+
+  /** Each second: presence, the account's limits as they are now, and the learned rate. */
+  async #tick(): Promise<void> {
+    while (await sleep(TICK_MS, this.#ended.signal)) {
+      try {
+        if (await this.#limits.refresh()) {
+          await this.#settleTools.queue.setGlobalConcurrency(this.#limits.configured.maxInFlight);
+        }
+        this.#applyLimits();
+        await this.#announce();
+      } catch (error) {
+        this.#logger.debug({ error: messageOf(error) }, 'the queue did not answer; trying again');
+      }
+    }
+  }
+
+  #limiter(): LimiterWindow {
+    return limiterWindow(scaleRate(this.#limits.configured.rate, this.#limits.share()));
+  }
+
+  #applyLimits(): void {
+    if (this.#worker === undefined) return;
+    this.#worker.opts.limiter = this.#limiter();
+    this.#worker.concurrency = this.#limits.configured.maxInFlight;
+  }
+
+  async #refuse(why: StopWhy, reason: string): Promise<void> {
+    if (this.#refusal !== undefined) return;
+    this.#refusal = { state: why, reason, since: Date.now() };
+    await this.#worker?.pause(true);
+    await this.#settleTools.persist(() => this.#announce());
+    this.#handBack.abort();
+  }
+
+  async #announce(): Promise<void> {
+    await announceWorker(this.options.connection.store, this.#queueName, this.id, this.#status());
+  }
+
+  #status(): WorkerStatus {
+    const about = { host: hostname(), pid: process.pid, share: this.#limits.share() };
+    if (this.#refusal !== undefined) return { ...about, ...this.#refusal };
+    const { downSince } = this.#health;
+    if (downSince === undefined) return { ...about, state: 'working', reason: '', since: 0 };
+    return { ...about, state: 'down', reason: 'the API does not answer', since: downSince };
+  }
+
+  #createTools(): ActivationTools {
+    const { store } = this.options.connection;
+    const slots = `polls:${this.#queueName}`;
+    const { persist } = this.#settleTools;
+    return {
+      client: this.options.client,
+      health: this.#health,
+      schedule: createPollSchedule(),
+      takePollSlot: async (signal) => {
+        if (signal.aborted) return false;
+        const interval = intervalMs(this.#limits.configured.pollRate);
+        return sleep(await persist(() => store.reserveSlot(slots, interval)), signal);
+      },
+      holdPolls: async (ms) => {
+        await persist(() => store.holdSlots(slots, ms));
+      },
+      submitted: () => persist(() => this.#limits.settle()),
+      refused: (retryAfterMs) => persist(() => this.#limits.fall(retryAfterMs)),
+      now: () => performance.now(),
+    };
+  }
+
+  #activeJob(job: DescribeJob): ActiveJob {
+    let reportedAt = performance.now();
+    const about = { run: job.data.run, row: job.data.row, url: job.data.url };
+    return {
+      image: imageOfJobId(job.data.run, job.id ?? '') ?? '',
+      data: job.data,
+      attemptsStarted: job.attemptsStarted,
+      save: (data) => saveJob(job, data, this.#settleTools),
+      report: (progress) => {
+        if (performance.now() - reportedAt < PROGRESS_EVERY_MS) return;
+        reportedAt = performance.now();
+        job.updateProgress(progress).catch((error: unknown) => {
+          this.#logger.debug({ ...about, error: messageOf(error) }, 'progress could not be stored');
+        });
+      },
+      tell: (line) => {
+        this.#logger.debug(about, line);
+      },
+    };
+  }
+}

@@ -1,0 +1,102 @@
+import { DelayedError, type Job, RateLimitError, UnrecoverableError, WaitingError } from 'bullmq';
+import { resultsQueueName } from '../shared/account.js';
+import { messageOf } from '../shared/errors.js';
+import { type DescribeJobData, RESULT_JOB, type ResultJobData } from '../shared/jobs.js';
+import type { Logger } from '../shared/log.js';
+import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
+import type { Ending, StopWhy } from './activation.js';
+
+export type DescribeJob = Job<DescribeJobData, ResultJobData>;
+
+/** Runs a queue operation until it succeeds, through outages of the queue. */
+export type Persist = <T>(operation: () => Promise<T>) => Promise<T>;
+
+export interface SettleTools {
+  readonly connection: QueueConnection;
+  readonly queue: JobQueue<DescribeJobData, ResultJobData>;
+  readonly persist: Persist;
+  readonly logger: Logger;
+  /** Ends the worker's taking of images. */
+  stop(why: StopWhy, reason: string): Promise<void>;
+}
+
+/** BullMQ's word for a job that was removed: by a person, or with the whole of Redis. */
+function isMissingJob(error: unknown): boolean {
+  return /^Missing key for job/.test(messageOf(error));
+}
+
+/** Stores a job's data. A job that was removed by hand meanwhile is still finished: its row waits at home. */
+export async function saveJob(job: DescribeJob, data: DescribeJobData, tools: SettleTools): Promise<void> {
+  try {
+    await tools.persist(() => job.updateData(data));
+  } catch (error) {
+    if (!isMissingJob(error)) throw error;
+    tools.logger.warn(
+      { job: job.id, messageId: data.messageId },
+      'the job was removed while it was worked on',
+    );
+  }
+}
+
+/**
+ * Turns an activation's ending into what BullMQ is to do with the job.
+ * @returns the job's return value, for an image that was described
+ * @throws BullMQ's marker errors, for every other ending
+ */
+export async function settleJob(
+  job: DescribeJob,
+  token: string,
+  ending: Ending,
+  tools: SettleTools,
+): Promise<ResultJobData> {
+  switch (ending.kind) {
+    case 'outcome':
+      return settleOutcome(job, ending.result, ending.data, tools);
+    case 'stop':
+      await tools.stop(ending.why, ending.reason);
+      return handBack(job, token, ending.data, tools);
+    case 'hand-back':
+      return handBack(job, token, ending.data, tools);
+    case 'delay':
+      await saveJob(job, ending.data, tools);
+      await tools.persist(() => job.moveToDelayed(Date.now() + Math.ceil(ending.ms), token));
+      throw new DelayedError();
+    case 'hold':
+      await saveJob(job, ending.data, tools);
+      await holdQueue(ending.ms, tools);
+      throw new RateLimitError();
+  }
+}
+
+/** The outcome is in the run's results queue before its describe job ends: no crash between loses it. */
+async function settleOutcome(
+  job: DescribeJob,
+  result: ResultJobData,
+  data: DescribeJobData,
+  tools: SettleTools,
+): Promise<ResultJobData> {
+  const results = tools.connection.queue<ResultJobData, null>(resultsQueueName(job.data.run));
+  await tools.persist(() => results.add(RESULT_JOB, result));
+  if (result.outcome.status === 'described') return result;
+  await saveJob(job, data, tools);
+  throw new UnrecoverableError(`${result.outcome.code}: ${result.outcome.reason}`);
+}
+
+async function handBack(
+  job: DescribeJob,
+  token: string,
+  data: DescribeJobData,
+  tools: SettleTools,
+): Promise<never> {
+  await saveJob(job, data, tools);
+  await tools.persist(() => job.moveToWait(token));
+  throw new WaitingError();
+}
+
+/** The whole queue waits; a longer wait that is under way is not shortened. */
+async function holdQueue(ms: number, tools: SettleTools): Promise<void> {
+  await tools.persist(async () => {
+    const leftMs = await tools.queue.getRateLimitTtl();
+    if (leftMs < ms) await tools.queue.rateLimit(Math.ceil(ms));
+  });
+}

@@ -1,0 +1,127 @@
+import { stat } from 'node:fs/promises';
+import pLimit from 'p-limit';
+import { FatalError, isSystemError } from '../shared/errors.js';
+import { describeFileError } from './durable-file.js';
+
+/** What appending needs of a file handle; a test can give one whose disk is full. */
+export interface AppendHandle {
+  write(
+    buffer: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<{ bytesWritten: number }>;
+  datasync(): Promise<void>;
+  truncate(size: number): Promise<void>;
+  stat(): Promise<{ dev: number; ino: number; size: number }>;
+  close(): Promise<void>;
+}
+
+/**
+ * A file that only grows, by whole groups, each on disk before `append` returns. After an append that failed it takes
+ * no more: what is on disk is known up to `size` only, and an fsync that failed once may succeed the next
+ * time without having written anything.
+ */
+export class AppendFile {
+  readonly #handle: AppendHandle;
+  readonly #oneAtATime = pLimit(1);
+  #size: number;
+  #failure: FatalError | undefined;
+
+  /**
+   * @param what for messages: `the output`
+   * @param handle open for writing, without O_APPEND: a position is given with each write
+   * @param size where the next group goes
+   */
+  constructor(
+    readonly path: string,
+    readonly what: string,
+    handle: AppendHandle,
+    size: number,
+  ) {
+    this.#handle = handle;
+    this.#size = size;
+  }
+
+  /** Bytes that are known to be on disk. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /**
+   * Writes a group and waits until it is on disk. Calls are done one after the other.
+   * @returns the offset where the group starts
+   * @throws {FatalError} when the file was changed by someone else, or cannot be written; what can be taken back is
+   */
+  async append(group: string): Promise<number> {
+    return await this.#oneAtATime(async () => {
+      if (this.#failure) throw this.#failure;
+      const start = this.#size;
+      try {
+        await this.#assertUnchanged();
+        await this.#write(Buffer.from(group));
+        return start;
+      } catch (error) {
+        this.#failure = await this.#fail(error);
+        throw this.#failure;
+      }
+    });
+  }
+
+  /** Waits for an append under way and closes the file. */
+  async close(): Promise<void> {
+    await this.#oneAtATime(() => this.#handle.close());
+  }
+
+  async #write(bytes: Buffer): Promise<void> {
+    for (let done = 0; done < bytes.length;) {
+      const left = bytes.length - done;
+      done += (await this.#handle.write(bytes, done, left, this.#size + done)).bytesWritten;
+    }
+    await this.#handle.datasync();
+    this.#size += bytes.length;
+  }
+
+  /** An editor that saves puts another file in this one's place; rows would go to a file that nobody sees. */
+  async #assertUnchanged(): Promise<void> {
+    const [ours, named] = await Promise.all([this.#handle.stat(), this.#lookUp()]);
+    if (named === undefined) throw this.#changed('deleted');
+    if (named.dev !== ours.dev || named.ino !== ours.ino) throw this.#changed('replaced');
+    if (ours.size !== this.#size) throw this.#changed('changed');
+  }
+
+  async #lookUp() {
+    try {
+      return await stat(this.path);
+    } catch (error) {
+      if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined;
+      throw error;
+    }
+  }
+
+  #changed(how: string): FatalError {
+    return new FatalError(
+      `${this.what} ${this.path} was ${how} while the run goes on; check it before the same command is run again: what is no longer in it is paid for again`,
+    );
+  }
+
+  async #fail(error: unknown): Promise<FatalError> {
+    if (error instanceof FatalError) return error;
+    const left = await this.#takeBack();
+    const trouble = describeFileError(error);
+    return new FatalError(`${trouble}: ${this.what} ${this.path} cannot be written; ${left}`, {
+      cause: error,
+    });
+  }
+
+  /** Cuts what was written of the group. Where even that fails, the next run cuts the torn record. */
+  async #takeBack(): Promise<string> {
+    const next = 'run the same command again when that is solved';
+    try {
+      await this.#handle.truncate(this.#size);
+      return `what it held before is kept, ${next}`;
+    } catch (error) {
+      return `its end may be torn (${describeFileError(error)}), ${next}`;
+    }
+  }
+}

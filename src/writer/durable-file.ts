@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto';
+import { link, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { FatalError, isSystemError, messageOf } from '../shared/errors.js';
+
+/** What went wrong with a disk, in words; everything else keeps the system's message. */
+const DISK_TROUBLE: Readonly<Record<string, string>> = {
+  ENOSPC: 'no space left on the disk',
+  EDQUOT: 'the disk quota is spent',
+  EFBIG: 'the file has reached the largest size allowed',
+  EROFS: 'the disk is read-only',
+  EIO: 'the disk reports an error',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  ENOENT: 'the folder does not exist',
+  ENOTDIR: 'the folder is a file',
+  EISDIR: 'it is a folder',
+};
+
+/** One line about a file that cannot be written or read. */
+export function describeFileError(error: unknown): string {
+  const known = isSystemError(error) ? DISK_TROUBLE[error.code] : undefined;
+  return known === undefined || !isSystemError(error) ? messageOf(error) : `${known} (${error.code})`;
+}
+
+/**
+ * Puts a new file in the place of `path`, atomically: a crash leaves the old one or the new one, whole. The new
+ * one has the old one's mode.
+ * @param write writes the content; may stream
+ * @throws {FatalError} when it cannot be written; the old file is untouched then
+ */
+export async function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+  await viaTemp(path, write, (temp) => rename(temp, path));
+}
+
+/**
+ * Creates a file with its content, atomically: a crash leaves none, or the whole.
+ * @returns false when there is one already
+ * @throws {FatalError} when it cannot be written
+ */
+export async function createFile(path: string, content: string): Promise<boolean> {
+  let created = true;
+  await viaTemp(
+    path,
+    (handle) => handle.writeFile(content),
+    async (temp) => {
+      created = await linkIfAbsent(temp, path);
+    },
+  );
+  return created;
+}
+
+/** Removes a file, if it is there, for good. */
+export async function removeFile(path: string): Promise<void> {
+  await rm(path, { force: true });
+  await syncFolder(dirname(path));
+}
+
+async function viaTemp(
+  path: string,
+  write: (handle: FileHandle) => Promise<void>,
+  place: (temp: string) => Promise<void>,
+): Promise<void> {
+  const temp = `${path}.${randomUUID().slice(0, 8)}.tmp`;
+  try {
+    const mode = await modeOf(path);
+    const handle = await open(temp, 'wx');
+    try {
+      if (mode !== undefined) await handle.chmod(mode);
+      await write(handle);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await place(temp);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    throw new FatalError(`${path} cannot be written: ${describeFileError(error)}`, { cause: error });
+  } finally {
+    await rm(temp, { force: true }).catch(ignoreMissingFolder);
+  }
+}
+
+/** The temporary file cannot be there when its folder is not, and the write has already said so. */
+function ignoreMissingFolder(error: unknown): void {
+  if (!(isSystemError(error) && error.code === 'ENOTDIR')) throw error;
+}
+
+async function linkIfAbsent(temp: string, path: string): Promise<boolean> {
+  try {
+    await link(temp, path);
+    return true;
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    if (error.code === 'EEXIST') return false;
+    // A file system without links. The output's lock keeps other runs away between the look and the rename.
+    if ((await modeOf(path)) !== undefined) return false;
+    await rename(temp, path);
+    return true;
+  }
+}
+
+async function modeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).mode & 0o7777;
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** A new name is on disk only when its folder is. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } catch (error) {
+    // Some network file systems have no fsync for folders, and then nothing more can be done.
+    if (!(isSystemError(error) && ['EINVAL', 'ENOTSUP', 'EOPNOTSUPP'].includes(error.code))) throw error;
+  } finally {
+    await handle.close();
+  }
+}

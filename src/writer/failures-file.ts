@@ -1,0 +1,201 @@
+import { readSync } from 'node:fs';
+import { open, stat } from 'node:fs/promises';
+import { FatalError, isSystemError } from '../shared/errors.js';
+import { HashTable } from '../shared/hash-table.js';
+import type { PreviousFailure } from '../shared/outcome.js';
+import { AppendFile } from './append-file.js';
+import { formatRecord } from './csv-format.js';
+import { RecordScanner } from './csv-records.js';
+import { createFile, describeFileError } from './durable-file.js';
+import {
+  failureColumns,
+  formatFailure,
+  identityOfName,
+  type FailureOptions,
+  type FailureRecord,
+} from './failure-records.js';
+import { mergeFailures } from './failures-merge.js';
+import { forEachFailure, openFailures, type OpenFailures } from './failures-reading.js';
+import { partialPath } from './output-paths.js';
+
+/* Columns of the table of earlier failures. */
+const OFFSET_LOW = 0;
+const OFFSET_HIGH = 1;
+const TWO_POW_32 = 0x1_0000_0000;
+const RECORD_BYTES = 1 << 13;
+
+/**
+ * The failed rows of an output, in two files.
+ *
+ *   <failures>          what was failed when the last run ended; replaced as a whole, never changed
+ *   <failures>.partial  what has failed in the run under way; appended to and fsynced in groups
+ *
+ * At its end a run replaces the first by what is failed now and removes the second. One that was killed leaves both,
+ * and the next one merges them before it starts, so it begins with one file again.
+ *
+ * Without a key column a failed row is told by its image, and rows that share it come and go together: they share its
+ * outcome. A run adds every failed row it meets, those of permanent failures too, so what it adds for an
+ * image takes the place of all that was there before.
+ *
+ * Memory: some 18 bytes an earlier failure. What it says is read from the file when it is asked for.
+ */
+export class FailuresFile {
+  readonly #options: FailureOptions;
+  readonly #earlier: OpenFailures | undefined;
+  readonly #offsets = new HashTable([4, 2]);
+  #pending: FailureRecord[] = [];
+  #partial: AppendFile | undefined;
+  #flushing: Promise<void> = Promise.resolve();
+
+  private constructor(options: FailureOptions, earlier: OpenFailures | undefined) {
+    this.#options = options;
+    this.#earlier = earlier;
+  }
+
+  /**
+   * Opens the failures of an output; whoever does holds the output's lock. Creates nothing, but merges what a run
+   * that was killed has left.
+   * @throws {UsageError} when there is a file that is no failures file of this manifest
+   * @throws {FatalError} when what was left cannot be merged
+   */
+  static async open(options: FailureOptions): Promise<FailuresFile> {
+    if (await isThere(partialPath(options.path))) await mergeFailures(options, () => true);
+    const earlier = await openFailures(options.path, options);
+    const failures = new FailuresFile(options, earlier);
+    try {
+      if (earlier !== undefined) await failures.#index(earlier);
+    } catch (error) {
+      await failures.close();
+      throw error;
+    }
+    return failures;
+  }
+
+  /** Earlier failures that `previous` can find. */
+  get previousCount(): number {
+    return this.#offsets.size;
+  }
+
+  /**
+   * How a row failed in an earlier run.
+   * @param name the row's key; in a manifest without keys its image
+   */
+  previous(name: string | undefined): PreviousFailure | undefined {
+    if (name === undefined) return undefined;
+    const entry = this.#offsets.find(identityOfName(name));
+    if (entry === -1) return undefined;
+    const offset = this.#offsets.get(entry, OFFSET_HIGH) * TWO_POW_32 + this.#offsets.get(entry, OFFSET_LOW);
+    const { row, outcome } = this.#readAt(offset);
+    return (row.key ?? row.image) === name ? { outcome, image: row.image } : undefined;
+  }
+
+  /** Takes a failed row of this run; it is on disk after the next `flush`. */
+  add(failure: FailureRecord): void {
+    this.#pending.push(failure);
+  }
+
+  /**
+   * Brings what was added to disk, with one write and one fdatasync.
+   * @throws {FatalError} as `AppendFile.append`
+   */
+  async flush(): Promise<void> {
+    const flushed = this.#flushing.then(() => this.#flushPending());
+    // Whoever called sees the error; the next one finds the file refusing by itself.
+    this.#flushing = flushed.catch(() => undefined);
+    await flushed;
+  }
+
+  /**
+   * Ends the run: what is failed now takes the place of the failures file, atomically. That is every row added in
+   * this run, and of the earlier failures those that no added one supersedes and that `keep` says are still failed.
+   * (For codes that `isDecidedAnew` names `keep` should say no after the whole manifest was read: the run has added
+   * those that still are.) Without any failure there is no file.
+   * @returns rows in the new file
+   * @throws {FatalError} when it cannot be written; nothing is lost then, and the next run merges
+   */
+  async replace(keep: (failure: FailureRecord) => boolean): Promise<number> {
+    await this.flush();
+    if (this.#partial === undefined && this.#earlier === undefined && !(await isThere(this.#options.path))) {
+      return 0;
+    }
+    await this.#partial?.close();
+    this.#partial = undefined;
+    return await mergeFailures(this.#options, keep);
+  }
+
+  /** Closes the files as they are. */
+  async close(): Promise<void> {
+    await this.#flushing;
+    await this.#partial?.close();
+    this.#partial = undefined;
+    await this.#earlier?.handle.close();
+  }
+
+  async #index(earlier: OpenFailures): Promise<void> {
+    await forEachFailure(earlier, this.#options, ({ row, outcome }, offset) => {
+      // The key of these may be another row's.
+      if (outcome.code === 'duplicate-key' || outcome.code === 'bad-record') return;
+      const name = row.key ?? row.image;
+      if (name === undefined) return;
+      const entry = this.#offsets.add(identityOfName(name));
+      this.#offsets.set(entry, OFFSET_LOW, offset % TWO_POW_32);
+      this.#offsets.set(entry, OFFSET_HIGH, Math.floor(offset / TWO_POW_32));
+    });
+  }
+
+  async #flushPending(): Promise<void> {
+    if (this.#pending.length === 0) return;
+    const group = this.#pending;
+    this.#pending = [];
+    this.#partial ??= await this.#createPartial();
+    await this.#partial.append(group.map((failure) => formatFailure(failure, this.#options)).join(''));
+  }
+
+  async #createPartial(): Promise<AppendFile> {
+    const { path, columns, delimiter } = this.#options;
+    const partial = partialPath(path);
+    const header = formatRecord(failureColumns(columns), delimiter);
+    await createFile(partial, header);
+    const handle = await open(partial, 'r+');
+    return new AppendFile(partial, 'the failures file', handle, Buffer.byteLength(header));
+  }
+
+  /** Synchronous, since a decision on a row is: a few kilobytes of a file that was read a moment ago. */
+  #readAt(offset: number): FailureRecord {
+    const earlier = this.#earlier;
+    if (earlier === undefined) throw new Error('there are no earlier failures');
+    const scanner = new RecordScanner(earlier.reader.header.delimiter, offset);
+    const buffer = Buffer.allocUnsafe(RECORD_BYTES);
+    for (let position = offset; ;) {
+      const bytes = readChunk(earlier, buffer, position);
+      for (const record of scanner.push(buffer.subarray(0, bytes)))
+        return earlier.reader.read(record.cells());
+      position += bytes;
+      if (bytes > 0) continue;
+      // The last record of a file that somebody edited may lack its line end.
+      const tail = scanner.tail();
+      if (tail !== undefined) return earlier.reader.read(tail.cells());
+      throw new FatalError(`the failures file ${earlier.path} was changed while the run goes on`);
+    }
+  }
+}
+
+function readChunk({ handle, path }: OpenFailures, buffer: Buffer, position: number): number {
+  try {
+    return readSync(handle.fd, buffer, 0, buffer.length, position);
+  } catch (error) {
+    throw new FatalError(`${describeFileError(error)}: the failures file ${path} cannot be read`, {
+      cause: error,
+    });
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,85 @@
+import { realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { UsageError, isSystemError } from '../shared/errors.js';
+
+/** All files of one run, absolute. */
+export interface RunPaths {
+  readonly output: string;
+  readonly failures: string;
+  /** Failures of a run that is still going on or was killed. */
+  readonly failuresPartial: string;
+  readonly runFile: string;
+  readonly lock: string;
+}
+
+/** Endings that a manifest's name loses; `.gz` may follow. */
+const MANIFEST_ENDING = /(?:\.(?:csv|tsv|jsonl|ndjson|list|txt))?(?:\.gz)?$/i;
+
+/** The output of a manifest, beside it: `a/b.csv.gz` -> `a/b.prompts.csv`, or `a/b.simulated.csv`. */
+export function defaultOutputPath(manifest: string, options: { simulator: boolean }): string {
+  const base = basename(manifest);
+  // A file that is named like an ending (`.csv`) keeps it.
+  const stem = base.replace(MANIFEST_ENDING, '') || base;
+  return join(dirname(manifest), `${stem}${options.simulator ? '.simulated' : '.prompts'}.csv`);
+}
+
+/** The files that belong to an output. */
+export function runPaths(output: string): RunPaths {
+  const failures = /\.csv$/i.test(output)
+    ? `${output.slice(0, -'.csv'.length)}.failed${output.slice(-'.csv'.length)}`
+    : `${output}.failed.csv`;
+  return {
+    output,
+    failures,
+    failuresPartial: partialPath(failures),
+    runFile: `${output}.run`,
+    lock: `${output}.lock`,
+  };
+}
+
+/** Where the failures of a run that has not ended are kept. */
+export function partialPath(failures: string): string {
+  return `${failures}.partial`;
+}
+
+/**
+ * Makes sure that a run does not write over its own manifest, by whatever name.
+ * @throws {UsageError} when one of the run's files is the manifest
+ */
+export async function assertManifestIsSafe(manifest: string, paths: RunPaths): Promise<void> {
+  for (const path of allPaths(paths)) {
+    if (!(await isSameFile(manifest, path))) continue;
+    const role = path === paths.output ? 'the output' : `a file that belongs to the output ${paths.output}`;
+    throw new UsageError(`${path} is both the manifest and ${role}: name another output with -o`);
+  }
+}
+
+function allPaths(paths: RunPaths): string[] {
+  return [paths.output, paths.failures, paths.failuresPartial, paths.runFile, paths.lock];
+}
+
+async function isSameFile(one: string, other: string): Promise<boolean> {
+  if ((await resolveLinks(one)) === (await resolveLinks(other))) return true;
+  const [oneStats, otherStats] = [await statIfThere(one), await statIfThere(other)];
+  if (oneStats === undefined || otherStats === undefined) return false;
+  return oneStats.dev === otherStats.dev && oneStats.ino === otherStats.ino;
+}
+
+/** The path without symbolic links, also of a file that is not there yet. */
+async function resolveLinks(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (!isSystemError(error) || dirname(path) === path) return path;
+    return join(await resolveLinks(dirname(path)), basename(path));
+  }
+}
+
+async function statIfThere(path: string): Promise<{ dev: number; ino: number } | undefined> {
+  try {
+    return await stat(path);
+  } catch (error) {
+    if (isSystemError(error)) return undefined;
+    throw error;
+  }
+}

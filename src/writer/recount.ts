@@ -1,0 +1,115 @@
+import { HashTable, type Hash64 } from '../shared/hash-table.js';
+import type { ErrorCode } from '../shared/outcome.js';
+import { identityOfName, isDecidedAnew, type FailureOptions, type FailureRecord } from './failure-records.js';
+import { FailureSet, readAll } from './failures-merge.js';
+import { hashOfText } from './hashes.js';
+import { inspectOutput, type OutputOptions } from './output-file.js';
+import { OutputIndex } from './output-index.js';
+import { partialPath } from './output-paths.js';
+
+/** What a recount needs to know of a manifest row. */
+export interface RecountRow {
+  /** Only with a key column. */
+  readonly key?: string | undefined;
+  readonly image?: string | undefined;
+  /** Why the row cannot be described, where the manifest alone tells. */
+  readonly problem?: { readonly code: ErrorCode } | undefined;
+}
+
+/** `rows = described + failed + missing`; `extra` and `twice` are rows of the output beyond those. */
+export interface Recount {
+  /** Rows of the manifest. */
+  readonly rows: number;
+  readonly described: number;
+  readonly failed: number;
+  /** Neither described nor failed. */
+  readonly missing: number;
+  /** Rows of the output that the manifest has no row like. */
+  readonly extra: number;
+  /** Rows of the output beyond what the manifest has of their key or image. */
+  readonly twice: number;
+}
+
+export interface RecountOptions extends OutputOptions {
+  /** The manifest's rows, in their order. */
+  readonly rows: AsyncIterable<readonly RecountRow[]>;
+  /** The failures file. */
+  readonly failuresPath: string;
+}
+
+/**
+ * Counts what has become of each manifest row, from the files alone; reads only. Rows are told apart as a run tells
+ * them: by key; without keys by image and how many rows of it came before. A row with a problem has neither.
+ * Memory: the output's index, and some 20 bytes a failure.
+ * @throws {UsageError} when the files do not belong to the manifest, or are broken
+ */
+export async function recountOutput(options: RecountOptions): Promise<Recount> {
+  const inspected = await inspectOutput(options);
+  const index = inspected?.index ?? new OutputIndex({ keyed: options.keyColumn !== undefined });
+  const failures = await tallyFailures({ ...options, path: options.failuresPath });
+  index.startPass();
+  let [rows, described, failed] = [0, 0, 0];
+  for await (const batch of options.rows) {
+    for (const row of batch) {
+      rows++;
+      const fate = fateOf(row, index);
+      if (fate === 'described') described++;
+      else if (failures.take(fate)) failed++;
+    }
+    options.signal?.throwIfAborted();
+  }
+  return { rows, described, failed, missing: rows - described - failed, ...index.surplus() };
+}
+
+/** What a row is if the output has it, or else what the failure is called that it should have. */
+function fateOf({ key, image, problem }: RecountRow, index: OutputIndex): 'described' | FailureName {
+  if (problem !== undefined) return { code: problem.code };
+  if (index.keyed) {
+    if (!index.markKeySeen(key ?? '')) return { code: 'duplicate-key' };
+    if (index.keyInOutput(key ?? '')) return 'described';
+    return image === undefined ? { code: 'invalid-url' } : { name: key ?? '' };
+  }
+  if (image === undefined) return { code: 'invalid-url' };
+  return index.takeOccurrence(image) ? 'described' : { name: image };
+}
+
+/** Failures that the manifest alone tells are counted by their code, others by key or image. */
+type FailureName = { readonly code: ErrorCode } | { readonly name: string };
+
+function hashOfName(failure: FailureName): Hash64 {
+  return 'code' in failure ? hashOfText(`code\0${failure.code}`) : identityOfName(failure.name);
+}
+
+/** How many failures of each name there are, and which have been met. */
+class FailureTally {
+  readonly #left = new HashTable([4]);
+
+  add({ row, outcome }: FailureRecord): void {
+    const name = isDecidedAnew(outcome.code) ? undefined : (row.key ?? row.image);
+    const entry = this.#left.add(hashOfName(name === undefined ? { code: outcome.code } : { name }));
+    this.#left.set(entry, 0, this.#left.get(entry, 0) + 1);
+  }
+
+  /** Uses one up; false when none is left. */
+  take(failure: FailureName): boolean {
+    const entry = this.#left.find(hashOfName(failure));
+    if (entry === -1) return false;
+    const left = this.#left.get(entry, 0);
+    if (left > 0) this.#left.set(entry, 0, left - 1);
+    return left > 0;
+  }
+}
+
+/** Counts what merging the failures file and the partial one would give. */
+async function tallyFailures(options: FailureOptions): Promise<FailureTally> {
+  const tally = new FailureTally();
+  const superseded = new FailureSet(options.columns);
+  await readAll(partialPath(options.path), options, (failure) => {
+    superseded.add(failure);
+    tally.add(failure);
+  });
+  await readAll(options.path, options, (failure) => {
+    if (!superseded.supersedes(failure)) tally.add(failure);
+  });
+  return tally;
+}

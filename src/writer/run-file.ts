@@ -1,0 +1,79 @@
+import { randomInt } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { z } from 'zod';
+import { UsageError, isSystemError } from '../shared/errors.js';
+import { describeFileError, replaceFile } from './durable-file.js';
+
+const runFileSchema = z.object({
+  version: z.literal(1),
+  /** The run's id. */
+  run: z.string().regex(/^[a-z][a-z0-9]{11}$/),
+  /** The queue's URL without its password. */
+  queue: z.string(),
+  account: z.string(),
+  /** Whether the prompts are the built-in simulator's. */
+  simulator: z.boolean(),
+  urlColumn: z.string(),
+  keyColumn: z.string().optional(),
+  baseUrl: z.string().optional(),
+  /** Whether rows of the run may still be in the queue. */
+  open: z.boolean(),
+  /** ISO 8601, UTC. */
+  createdAt: z.string(),
+});
+
+/** `<output>.run`: what the same command needs to resume a run. It moves with the output. */
+export type RunFile = z.infer<typeof runFileSchema>;
+
+/**
+ * Reads a run file.
+ * @returns undefined when there is none
+ * @throws {UsageError} when it is not what this program writes
+ */
+export async function readRunFile(path: string): Promise<RunFile | undefined> {
+  const text = await readIfThere(path);
+  if (text === undefined) return undefined;
+  const run = runFileSchema.safeParse(parseJson(text));
+  if (run.success) return run.data;
+  const field = run.error.issues[0]?.path.join('.') ?? '';
+  const where = field === '' ? 'it is no JSON object' : `its field ${field} is wrong or missing`;
+  throw new UsageError(
+    `the run file ${path} cannot be used: ${where}; restore it, or remove it to begin a new run that keeps the output's rows (images that are in flight now would be paid for again)`,
+  );
+}
+
+/**
+ * Writes a run file, atomically, and waits until it is on disk.
+ * @throws {FatalError} when it cannot be written
+ */
+export async function writeRunFile(path: string, run: RunFile): Promise<void> {
+  await replaceFile(path, (handle) => handle.writeFile(`${JSON.stringify(run, null, 2)}\n`));
+}
+
+/** A new random run id: a letter, then 11 letters and digits. */
+export function newRunId(): string {
+  const letters = 'abcdefghijklmnopqrstuvwxyz';
+  const all = `${letters}0123456789`;
+  const pick = (from: string) => from.charAt(randomInt(from.length));
+  return pick(letters) + Array.from({ length: 11 }, () => pick(all)).join('');
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
+    throw new UsageError(`the run file ${path} cannot be read: ${describeFileError(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,169 @@
+import { gzipSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type CliOptions, runCli } from '../helpers/cli.js';
+import { Workspace, manifestOf } from '../helpers/workspace.js';
+
+let workspace: Workspace;
+let simulator: Simulator;
+
+beforeAll(async () => {
+  simulator = await startSimulator();
+});
+afterAll(() => simulator.close());
+beforeEach(async () => {
+  workspace = await Workspace.create();
+});
+afterEach(() => workspace.remove());
+
+/** Runs a command that has to be refused: one line, no stack, no file touched, nothing paid. */
+async function refuse(args: readonly string[], options: CliOptions = {}) {
+  const files = await workspace.files();
+  const before = simulator.stats().submits;
+  const env = { XDG_STATE_HOME: workspace.at('state'), ...options.env };
+  const end = await runCli(args, { ...options, cwd: workspace.path, env });
+  expect(end.stderr).toMatch(/^bulk-describe: [^\n]+\n$/);
+  expect(end.stderr).not.toMatch(/\n {4}at |defect/);
+  expect(end.stdout).toBe('');
+  expect(await workspace.files()).toEqual(files);
+  expect(simulator.stats().submits).toBe(before);
+  return { code: end.code, line: end.stderr };
+}
+
+describe('before the first submit, run refuses', () => {
+  const api = () => ['--api', simulator.url];
+  const env = { DESCRIBE_API_TOKEN: 'secret-token' };
+
+  it.each<[string, string[], RegExp]>([
+    [
+      'an unknown flag, with the nearest known one',
+      ['--rat', '5/s'],
+      /unknown flag --rat: did you mean --rate\?/,
+    ],
+    ['a token as an argument', ['--token', 'x'], /--token-file <path> or DESCRIBE_API_TOKEN/],
+    ['a flag without its value', ['--limit'], /--limit needs a value/],
+    ['a flag that takes no value', ['--json=yes'], /--json takes no value/],
+    ['a flag that is given twice', ['--limit', '1', '--limit', '2'], /--limit is given twice/],
+    ['a wrong rate', ['--rate', 'fast'], /--rate fast: expected a rate such as/],
+    ['a wrong number', ['--max-in-flight', '0'], /--max-in-flight 0: expected a whole number of at least 1/],
+    ['a wrong duration', ['--deadline', 'soon'], /--deadline soon: expected a duration/],
+    ['a wrong code', ['--accept', 'nonsense'], /--accept nonsense: expected codes among invalid-url/],
+    ['a wrong percentage', ['--stop-failing', '120'], /--stop-failing 120: expected a percentage/],
+    ['a wrong API', ['--api', 'ftp://x'], /--api: expected an http\(s\) URL/],
+    ['a wrong queue', ['--queue', 'amqp://x'], /expected redis:/],
+    ['a wrong account', ['--account', 'a b'], /--account a b: expected/],
+    ['a second manifest', ['other.csv'], /run takes one manifest/],
+    ['a URL column that is not there', ['--url-column', 'imag'], /imag.*image/],
+    ['a key column that is not there', ['--key-column', 'di'], /di.*id/],
+    ['a base URL that is none', ['--base-url', 'images'], /--base-url images/],
+    ['a token file that is not there', ['--token-file', 'nowhere'], /--token-file nowhere cannot be read/],
+  ])('%s', async (_name, args, message) => {
+    await workspace.write('m.csv', manifestOf(3));
+    const apiFlags = args.includes('--api') ? [] : api();
+    const { code, line } = await refuse(['run', 'm.csv', ...apiFlags, ...args], { env });
+    expect(code).toBe(1);
+    expect(line).toMatch(message);
+  });
+
+  it.each<[string, string, string | Buffer, RegExp]>([
+    ['an empty manifest', 'm.csv', '', /m\.csv.*empty/],
+    ['a manifest with a header alone', 'm.csv', 'id,image\n', /m\.csv/],
+    ['duplicate column names', 'm.csv', 'id,id\n1,http://h/1.jpg\n', /id/],
+    ['a column named like one of ours', 'm.csv', 'image,prompt_1\nhttp://h/1.jpg,x\n', /prompt_1/],
+    ['no column with URLs', 'm.csv', 'a,b\n1,2\n', /--url-column/],
+    [
+      'several columns with URLs',
+      'm.csv',
+      'a,b\nhttp://h/1,http://h/2\n',
+      /a.*http:\/\/h\/1.*b.*http:\/\/h\/2.*--url-column/,
+    ],
+    ['a name that tells no format', 'm.xlsx', 'id,image\n', /--format/],
+    ['broken gzip', 'm.csv.gz', gzipSync(manifestOf(99)).subarray(0, 5), /m\.csv\.gz/],
+    ['something binary', 'm.csv', Buffer.from([0x50, 0x4b, 3, 4, 0, 0, 0xff, 0xfe]), /m\.csv/],
+  ])('%s', async (_name, file, content, message) => {
+    await workspace.write(file, content);
+    const { code, line } = await refuse(['run', file, ...api()], { env });
+    expect(code).toBe(1);
+    expect(line).toMatch(message);
+  });
+
+  it('a manifest that is not there', async () => {
+    const { code, line } = await refuse(['run', 'nowhere.csv', ...api()], { env });
+    expect([code, line]).toEqual([1, expect.stringContaining('nowhere.csv')]);
+  });
+
+  it('to run without a token, and says how to give one', async () => {
+    await workspace.write('m.csv', manifestOf(3));
+    const { code, line } = await refuse(['run', 'm.csv', ...api()]);
+    expect(code).toBe(1);
+    expect(line).toMatch(/no token.*DESCRIBE_API_TOKEN.*--token-file.*--api simulator/);
+  });
+
+  it('stdin without a format, or without an output', async () => {
+    const args = ['run', '-', ...api()];
+    expect((await refuse([...args, '-o', 'o.csv'], { env, input: manifestOf(1) })).line).toMatch(/--format/);
+    expect((await refuse([...args, '--format', 'csv'], { env, input: manifestOf(1) })).line).toMatch(/-o/);
+  });
+
+  it('an output whose columns do not fit', async () => {
+    await workspace.write('m.csv', manifestOf(3));
+    await workspace.write('o.csv', 'id,prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at\n');
+    const { code, line } = await refuse(['run', 'm.csv', '-o', 'o.csv', ...api()], { env });
+    expect(code).toBe(1);
+    expect(line).toMatch(/o\.csv.*image.*--new-columns/);
+  });
+
+  it('an output that is the manifest', async () => {
+    await workspace.write('m.csv', manifestOf(3));
+    const { code, line } = await refuse(['run', 'm.csv', '-o', './m.csv', ...api()], { env });
+    expect([code, line]).toEqual([1, expect.stringContaining('both the manifest')]);
+  });
+
+  it("an output with a simulator's prompts when the API is another", async () => {
+    await workspace.write('m.csv', manifestOf(1));
+    await workspace.write('o.csv', outputOf(['sim-1']));
+    const { code, line } = await refuse(
+      ['run', 'm.csv', '-o', 'o.csv', '--api', 'https://api.example.org/v2'],
+      { env },
+    );
+    expect([code, line]).toEqual([1, expect.stringContaining('simulator')]);
+  });
+
+  it('an output that hardly matches, and says what to do and what it would cost', async () => {
+    await workspace.write('m.csv', manifestOf(5, 'http://new-host.test'));
+    await workspace.write('o.csv', outputOf(['m1', 'm2', 'm3', 'm4']));
+    const { code, line } = await refuse(['run', 'm.csv', '-o', 'o.csv', ...api()], { env });
+    expect(code).toBe(1);
+    expect(line).toMatch(/0 of the 4 rows.*--key-column.*--pay-again 5/);
+  });
+
+  it('a Redis that is not there', async () => {
+    await workspace.write('m.csv', manifestOf(3));
+    const queue = ['--queue', 'redis://:hidden@127.0.0.1:1'];
+    const { code, line } = await refuse(['run', 'm.csv', ...api(), ...queue], { env });
+    expect(code).toBe(1);
+    expect(line).toMatch(/no Redis at redis:.*127\.0\.0\.1:1.*docker compose up/);
+    expect(line).not.toContain('hidden');
+  });
+});
+
+it.each([
+  [['rn'], /unknown command rn: did you mean `run`\?/],
+  [['run'], /run needs a manifest/],
+  [['verify', 'only-one.csv'], /verify needs a manifest and an output/],
+  [['simulate', '--latency', 'long'], /--latency long: expected a duration/],
+  [['simulate', '--fail', 'often=1'], /--fail often=1: expected/],
+])('%j is refused with one line', async (args, message) => {
+  const { code, line } = await refuse(args);
+  expect(code).toBe(1);
+  expect(line).toMatch(message);
+});
+
+function outputOf(messageIds: readonly string[]): string {
+  const header = 'id,image,prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at\n';
+  return messageIds.reduce(
+    (text, id, index) =>
+      `${text}${index + 1},http://images.test/${index + 1}.jpg,a,b,c,d,${id},2026-01-01T00:00:00.000Z\n`,
+    header,
+  );
+}

@@ -1,0 +1,124 @@
+import { describe, expect, it } from 'vitest';
+import { type IsKnown, previewManifest } from '../../src/producer/count-manifest.js';
+import { type Manifest, openManifest } from '../../src/producer/manifest.js';
+import { openText, useManifestFolder } from './manifest-texts.js';
+
+const folder = useManifestFolder();
+const allNew: IsKnown = () => 'new';
+
+async function openCsv(text: string): Promise<Manifest> {
+  return openManifest({ path: await folder.write('manifest.csv', text) });
+}
+
+describe('previewManifest', () => {
+  it('counts the example: one row without a URL, two that share an image', async () => {
+    const manifest = await openManifest({ path: 'examples/paintings.csv' });
+    expect(await previewManifest(manifest, { urlColumn: 8 }, { isKnown: allNew })).toEqual({
+      sampled: false,
+      rows: 24,
+      images: 22,
+      resumed: 0,
+      copied: 1,
+      newImages: 22,
+      badUrls: 1,
+      badRecords: 0,
+      duplicateKeys: 0,
+      firstUrl: 'http://www.tate.org.uk/art/images/work/N/N01/N01523_8.jpg',
+    });
+  });
+
+  it('asks for each row with a URL once, in order, and adds up what it is told', async () => {
+    const manifest = await openCsv(
+      'id,url\n1,http://a/1\n2,http://a/1\n3,\n4,http://a/2\n5\n6,http://a/3\n7,http://a/3\n',
+    );
+    const asked: string[] = [];
+    const answers = ['resumed', 'copied', 'copied', 'new', 'new'] as const;
+    const counts = await previewManifest(
+      manifest,
+      { urlColumn: 1 },
+      {
+        isKnown: ({ url, key, image }) => {
+          expect(key).toBeUndefined();
+          expect(image).toHaveLength(22);
+          return answers[asked.push(url) - 1] ?? 'new';
+        },
+      },
+    );
+    expect(asked).toEqual(['http://a/1', 'http://a/1', 'http://a/2', 'http://a/3', 'http://a/3']);
+    expect(counts).toMatchObject({
+      rows: 7,
+      images: 3,
+      resumed: 1,
+      copied: 3,
+      newImages: 1,
+      badUrls: 1,
+      badRecords: 1,
+    });
+  });
+
+  it('counts an image as new once, even when some of its rows are copied from the output', async () => {
+    const manifest = await openCsv('id,url\n1,http://a/1\n2,http://a/1\n3,http://a/1\n');
+    const counts = await previewManifest(manifest, { urlColumn: 1 }, { isKnown: allNew });
+    expect(counts).toMatchObject({ rows: 3, images: 1, newImages: 1, copied: 2 });
+  });
+
+  it('counts rows with a key seen before as duplicates, and does not ask for them', async () => {
+    const manifest = await openCsv('id,url\na,http://a/1\nb,\na,http://a/2\n,http://a/3\nb,http://a/4\n');
+    const asked: (string | undefined)[] = [];
+    const counts = await previewManifest(
+      manifest,
+      { urlColumn: 1, keyColumn: 0 },
+      {
+        isKnown: ({ key }) => {
+          asked.push(key);
+          return 'new';
+        },
+      },
+    );
+    // The first b has no URL, so that its key is not taken.
+    expect(asked).toEqual(['a', 'b']);
+    expect(counts).toMatchObject({ rows: 5, newImages: 2, badUrls: 1, badRecords: 1, duplicateKeys: 1 });
+  });
+
+  it('always balances: every row is counted in one place', async () => {
+    const lines = Array.from(
+      { length: 3000 },
+      (_, row) => `${row % 900},${['http://a/', '', 'x', 'http://b/'][row % 4]}${row % 70}`,
+    );
+    const manifest = await openCsv(`id,url\n${lines.join('\n')}\nbad\n`);
+    for (const keyColumn of [undefined, 0]) {
+      const counts = await previewManifest(
+        manifest,
+        { urlColumn: 1, keyColumn },
+        { isKnown: ({ url }) => (url.endsWith('1') ? 'resumed' : url.endsWith('2') ? 'copied' : 'new') },
+      );
+      const { rows, resumed, copied, newImages, badUrls, badRecords, duplicateKeys } = counts;
+      expect(rows).toBe(3001);
+      expect(resumed + copied + newImages + badUrls + badRecords + duplicateKeys).toBe(rows);
+    }
+  });
+
+  it('counts the first records only of a pipe, which stays readable, and of what is over 1 GB', async () => {
+    const text = `id,url\n${Array.from({ length: 300 }, (_, row) => `${row},http://a/${row}`).join('\n')}\n`;
+    const pipe = await openText(text);
+    expect(await previewManifest(pipe, { urlColumn: 1 }, { isKnown: allNew })).toMatchObject({
+      sampled: true,
+      rows: 100,
+    });
+    let rows = 0;
+    for await (const batch of pipe.batches()) rows += batch.length;
+    expect(rows).toBe(300);
+    const huge = { ...(await openCsv(text)), sizeBytes: 1024 ** 3 + 1 };
+    expect(await previewManifest(huge, { urlColumn: 1 }, { isKnown: allNew })).toMatchObject({
+      sampled: true,
+      rows: 100,
+    });
+  });
+
+  it('counts up to a place that cannot be read past, and says so', async () => {
+    const manifest = await openCsv('id,url\n1,http://a/1\n2,http://a/2\n"3,http://a/3\n');
+    const counts = await previewManifest(manifest, { urlColumn: 1 }, { isKnown: allNew });
+    expect(counts.rows).toBe(2);
+    expect(counts.unreadable).toContain('line 4: cannot be read past');
+  });
+});

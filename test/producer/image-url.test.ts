@@ -1,0 +1,68 @@
+import { describe, expect, it } from 'vitest';
+import { parseBaseUrl, resolveImageUrl } from '../../src/producer/image-url.js';
+
+describe('resolveImageUrl', () => {
+  it.each([
+    ['http://a/b.jpg', 'http://a/b.jpg'],
+    [' \t\r\nhttps://a/b.jpg\n', 'https://a/b.jpg'],
+    ['HTTP://Host:80/A b.jpg', 'http://host/A%20b.jpg'],
+    ['http://host', 'http://host/'],
+    ['http://host/é?q=ü#x', 'http://host/%C3%A9?q=%C3%BC#x'],
+    ['http://münchen.example/a', 'http://xn--mnchen-3ya.example/a'],
+    ['https://a/b?next=http://c/d', 'https://a/b?next=http://c/d'],
+  ])('makes of %j the absolute, canonical %s', (raw, url) => {
+    expect(resolveImageUrl(raw)).toEqual({ url });
+  });
+
+  it.each([
+    ['', 'no URL'],
+    [' \n', 'no URL'],
+    ['a/b.jpg', 'not an absolute URL: a/b.jpg'],
+    ['//host/b.jpg', 'not an absolute URL: //host/b.jpg'],
+    ['www.example.org/b.jpg', 'not an absolute URL: www.example.org/b.jpg'],
+    ['http://', 'not a URL: http://'],
+    ['http://a b/c', 'not a URL: http://a b/c'],
+    ['http://host:99999/', 'not a URL: http://host:99999/'],
+    ['ftp://host/b.jpg', 'not an http(s) URL: ftp://host/b.jpg'],
+    ['data:image/png;base64,AAAA', 'not an http(s) URL: data:image/png;base64,AAAA'],
+    ['C:\\images\\b.jpg', 'not an http(s) URL: C:\\images\\b.jpg'],
+    ['http://a/b\nhttp://a/c', 'a URL has no line breaks or tabs: http://a/b http://a/c'],
+    ['http://a/b https://a/c', 'more than one URL: http://a/b https://a/c'],
+    [`x${'y'.repeat(200)}`, `not an absolute URL: x${'y'.repeat(78)}…`],
+    [`http://a/${'x'.repeat(8184)}`, 'a URL of 8193 characters, where 8192 are the most'],
+    [`http://a/${'é'.repeat(2000)}`, 'a URL of 12009 characters, where 8192 are the most'],
+  ])('refuses %j', (raw, problem) => {
+    expect(resolveImageUrl(raw)).toEqual({ problem });
+  });
+
+  it('takes a URL of 8,192 characters', () => {
+    const url = `http://a/${'x'.repeat(8183)}`;
+    expect(resolveImageUrl(url)).toEqual({ url });
+  });
+
+  it.each([
+    ['b.jpg', 'https://host/images/b.jpg'],
+    ['/b.jpg', 'https://host/b.jpg'],
+    ['../b.jpg', 'https://host/b.jpg'],
+    ['//other/b.jpg', 'https://other/b.jpg'],
+    ['http://other/b.jpg', 'http://other/b.jpg'],
+    ['a b/c.jpg', 'https://host/images/a%20b/c.jpg'],
+  ])('resolves %j against a base URL', (raw, url) => {
+    for (const base of ['https://host/images', 'https://host/images/', 'https://host/images/?q#f']) {
+      expect(resolveImageUrl(raw, parseBaseUrl(base))).toEqual({ url });
+    }
+  });
+
+  it('needs a URL with a base URL too', () => {
+    expect(resolveImageUrl(' ', parseBaseUrl('https://host'))).toEqual({ problem: 'no URL' });
+    expect(resolveImageUrl('mailto:x', parseBaseUrl('https://host'))).toEqual({
+      problem: 'not an http(s) URL: mailto:x',
+    });
+  });
+});
+
+describe('parseBaseUrl', () => {
+  it.each(['', 'host/images', 'ftp://host/', 'file:///images', 'https://'])('refuses %j', (text) => {
+    expect(() => parseBaseUrl(text)).toThrow('expected an http(s) URL such as');
+  });
+});

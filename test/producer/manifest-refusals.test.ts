@@ -1,0 +1,156 @@
+import { mkdir } from 'node:fs/promises';
+import { gzipSync } from 'node:zlib';
+import { describe, expect, it } from 'vitest';
+import { OWN_COLUMNS } from '../../src/producer/column-names.js';
+import { type ManifestOptions, openManifest } from '../../src/producer/manifest.js';
+import { RESERVED_COLUMNS } from '../../src/writer/output-columns.js';
+import { openText, streamOf, useManifestFolder } from './manifest-texts.js';
+
+const folder = useManifestFolder();
+
+async function refusal(opened: Promise<unknown>): Promise<string> {
+  const error: unknown = await opened.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toMatchObject({ name: 'UsageError' });
+  const message = error instanceof Error ? error.message : '';
+  expect(message).not.toContain('\n');
+  return message;
+}
+
+async function refusalOfFile(
+  name: string,
+  content: string | Buffer,
+  options: Omit<ManifestOptions, 'path'> = {},
+): Promise<string> {
+  const path = await folder.write(name, content);
+  const message = await refusal(openManifest({ path, ...options }));
+  return message.replaceAll(path, name);
+}
+
+describe('openManifest refuses', () => {
+  it('a file that is not there', async () => {
+    expect(await refusal(openManifest({ path: folder.path('none.csv') }))).toMatch(/none\.csv: no such file/);
+  });
+
+  it('a folder', async () => {
+    await mkdir(folder.path('folder.csv'));
+    expect(await refusal(openManifest({ path: folder.path('folder.csv') }))).toContain('is a folder');
+  });
+
+  it.each([
+    ['nothing in it', 'a.csv', '', 'a.csv is empty'],
+    ['nothing in it when unpacked', 'a.csv.gz', gzipSync(''), 'a.csv.gz is empty'],
+    ['only a byte order mark', 'b.csv', '\ufeff', 'b.csv is empty'],
+    ['blank lines only', 'b.csv', '\n\r\n\n', 'b.csv has blank lines only'],
+    ['only a header', 'c.csv', 'id,url\n\n', 'c.csv has no records'],
+    ['no lines', 'c.txt', ' \n\n', 'c.txt has no records'],
+    ['no objects', 'c.jsonl', '\n', 'c.jsonl has no records'],
+    ['UTF-16', 'd.csv', Buffer.from('\ufeffid,url\n', 'utf16le'), 'd.csv is UTF-16: convert it to UTF-8'],
+    ['UTF-16 without a mark', 'd.csv', Buffer.from('id,url\n1,2\n', 'utf16le'), 'd.csv is no text'],
+    [
+      'a header in Latin-1',
+      'd.csv',
+      Buffer.from('id,größe\n1,2\n', 'latin1'),
+      'd.csv: its header is not UTF-8',
+    ],
+    ['binary data', 'd.csv', Buffer.from('PK\x03\x04\x14\0\x06\0\n1', 'latin1'), 'd.csv is no text'],
+    ['one name twice', 'e.csv', 'id,url,id,url\n1,2,3,4\n', 'several columns are named id, url'],
+    ['a column without a name', 'e.csv', 'id,,url\n1,2,3\n', 'column 2 of 3 has no name'],
+    ['a blank name', 'e.csv', 'id, \n1,2\n', 'column 2 of 2 has no name'],
+    ['our columns', 'e.csv', 'id,prompt_1,error\n1,2,3\n', 'columns named prompt_1, error of its own'],
+    ['a quote in its header', 'f.csv', 'id,ur"l\n1,2\n', 'f.csv, line 1: cannot be read past'],
+    ['a header that does not end', 'f.csv', '"id,url\n1,2\n', 'f.csv, line 1: cannot be read past'],
+    [
+      'broken quoting in the first record',
+      'f.csv',
+      'id,url\n1,"2\n3,4',
+      'f.csv, line 2: cannot be read past',
+    ],
+    ['a header of megabytes', 'f.csv', `"${'x'.repeat(2e6)}`, 'its header does not end within 1 MB'],
+    ['no gzip despite its name', 'g.csv.gz', 'id,url\n1,2\n', 'g.csv.gz is not gzip data'],
+    [
+      'damaged gzip',
+      'g.csv.gz',
+      gzipSync('id,url\n1,2\n').subarray(0, 15),
+      'the gzip data is damaged or incomplete',
+    ],
+    ['gzip of one byte', 'g.csv.gz', Buffer.from([0x1f]), 'g.csv.gz is not gzip data'],
+    ['damaged gzip without the ending', 'g.csv', gzipSync('id').fill(7, 8), 'the gzip data is damaged'],
+    [
+      'an unknown ending',
+      'h.xlsx',
+      'id,url\n1,2\n',
+      '(known: .csv .tsv .jsonl .ndjson .txt .list .urls, each also with .gz)',
+    ],
+    ['no ending', 'manifest', 'id,url\n1,2\n', 'say --format csv|tsv|jsonl|list'],
+  ])('a manifest with %s', async (_, name, content, message) => {
+    expect(await refusalOfFile(name, content)).toContain(message);
+  });
+
+  it('stdin without a format', async () => {
+    const opened = openManifest({ path: '-', input: streamOf('id,url\n1,2\n') });
+    expect(await refusal(opened)).toBe(
+      'the manifest comes from stdin: say what it is with --format csv|tsv|jsonl|list',
+    );
+  });
+
+  it('damaged gzip from stdin', async () => {
+    const opened = openText(gzipSync('id,url\n1,2\n').subarray(0, 15));
+    expect(await refusal(opened)).toMatch(/^stdin cannot be read: the gzip data is damaged/);
+  });
+
+  it.each([
+    ['tsv', ','],
+    ['jsonl', ','],
+    ['list', '\t'],
+  ] as const)('a delimiter for %s', async (format, delimiter) => {
+    expect(await refusal(openText('a', { format, delimiter }))).toContain(
+      'only csv has a delimiter to choose',
+    );
+  });
+
+  it.each(['', ';;', '"', '\n', '\r', 'é', '\0'])('%j as a delimiter', async (delimiter) => {
+    expect(await refusal(openText('a', { delimiter }))).toContain('expected one ASCII character');
+  });
+});
+
+describe('openManifest', () => {
+  it.each(['tab', '\\t', '\t'])('takes %j for a tab', async (delimiter) => {
+    expect((await openText('a,b\tc\n1\t2\n', { delimiter })).columns).toEqual(['a,b', 'c']);
+  });
+
+  it.each([
+    ['a.CSV', 'csv'],
+    ['a.b.csv.gz', 'csv'],
+    ['a.tsv', 'tsv'],
+    ['a.ndjson', 'jsonl'],
+    ['a.jsonl.gz', 'jsonl'],
+    ['a.urls', 'list'],
+    ['a.list', 'list'],
+  ])('tells by the name of %s that it is %s', async (name, format) => {
+    const text = format === 'jsonl' ? '{"url":"http://a/b"}\n' : 'url\nhttp://a/b\n';
+    const path = await folder.write(name, name.endsWith('.gz') ? gzipSync(text) : text);
+    const manifest = await openManifest({ path });
+    expect(manifest.format).toBe(format);
+    expect(manifest.name).toBe(path);
+  });
+
+  it('believes --format rather than the name', async () => {
+    const path = await folder.write('list.csv', 'http://a/b\nhttp://a/c\n');
+    const manifest = await openManifest({ path, format: 'list' });
+    expect(manifest.sample).toHaveLength(2);
+  });
+
+  it('unpacks gzip that its name does not promise', async () => {
+    const path = await folder.write('packed.csv', gzipSync('id,url\n1,2\n'));
+    const manifest = await openManifest({ path });
+    expect(manifest.columns).toEqual(['id', 'url']);
+    expect(manifest.sizeBytes).toBeGreaterThan(0);
+  });
+
+  it('knows all columns that the output and the failures file add', () => {
+    expect(new Set(OWN_COLUMNS)).toEqual(RESERVED_COLUMNS);
+  });
+});

@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest';
+import { FailingManifest } from '../../src/run/failing-manifest.js';
+import { judgeWorkers } from '../../src/run/judge-workers.js';
+import { type RunStop, exitCodeOf } from '../../src/run/receipt.js';
+import { Reconciler } from '../../src/run/reconcile.js';
+import type { ErrorCode, Outcome } from '../../src/shared/outcome.js';
+import type { WorkerStatus } from '../../src/shared/worker-status.js';
+
+describe('exit code', () => {
+  const none: RunStop | undefined = undefined;
+  const stop = (kind: RunStop['kind']): RunStop => ({ kind, reason: '' });
+  it.each<[string, boolean, RunStop | undefined, [ErrorCode, number][], ErrorCode[], number]>([
+    ['all described', true, none, [], [], 0],
+    ['some failed', true, none, [['http', 1]], [], 2],
+    ['failures that are accepted', true, none, [['http', 1]], ['http'], 0],
+    [
+      'one code accepted, another not',
+      true,
+      none,
+      [
+        ['http', 1],
+        ['lost', 1],
+      ],
+      ['http'],
+      2,
+    ],
+    ['a receipt that does not balance', false, none, [], [], 1],
+    ['a fatal error', true, stop('fatal'), [], [], 1],
+    ['a refused token', true, stop('token'), [], [], 3],
+    ['a spent quota', true, stop('quota'), [['http', 1]], [], 3],
+    ['an API that is down', true, stop('down'), [], [], 4],
+    ['a failing manifest', true, stop('failing'), [['rejected', 30]], ['rejected'], 4],
+    ['an interrupt', true, stop('interrupted'), [['http', 1]], [], 130],
+  ])('%s', (_name, balanced, why, failed, accepted, code) => {
+    expect(exitCodeOf({ balanced }, why, new Map(failed), new Set(accepted))).toBe(code);
+  });
+});
+
+describe('stop-failing', () => {
+  const described: Outcome = {
+    status: 'described',
+    prompts: ['a', 'b', 'c', 'd'],
+    messageId: 'm',
+    describedAt: '2026-01-01T00:00:00.000Z',
+  };
+  const failed = (code: ErrorCode): Outcome => ({ status: 'failed', code, reason: 'x', attempts: 1 });
+  const feed = (watch: FailingManifest, outcome: Outcome, times: number) =>
+    Array.from({ length: times }, () => watch.add(outcome)).some(Boolean);
+
+  it('says nothing before 50 outcomes are in', () => {
+    expect(feed(new FailingManifest(50), failed('rejected'), 49)).toBe(false);
+  });
+  it('stops at more than half of the last 50, not at half', () => {
+    const watch = new FailingManifest(50);
+    expect(feed(watch, failed('rejected'), 25)).toBe(false);
+    expect(feed(watch, described, 25)).toBe(false);
+    expect(feed(watch, described, 24)).toBe(false);
+    expect(feed(watch, failed('deadline'), 25)).toBe(false);
+    expect(watch.add(failed('incomplete'))).toBe(true);
+  });
+  it('does not count failures that the API is to blame for', () => {
+    expect(feed(new FailingManifest(50), failed('http'), 100)).toBe(false);
+  });
+  it('is turned off by 100', () => {
+    expect(feed(new FailingManifest(100), failed('rejected'), 100)).toBe(false);
+  });
+});
+
+describe('the state of the workers', () => {
+  const worker = (state: WorkerStatus['state'], since = 0): WorkerStatus => ({
+    host: 'h',
+    pid: 1,
+    state,
+    reason: 'no',
+    since,
+    share: 1,
+  });
+  const minutes = 60_000;
+  it.each<[string, WorkerStatus[], RunStop['kind'] | undefined]>([
+    ['no worker at all: the run waits', [], undefined],
+    ['one works', [worker('working'), worker('token')], undefined],
+    ['all are refused', [worker('token'), worker('token')], 'token'],
+    ['the quota is spent', [worker('quota')], 'quota'],
+    ['down for 14 minutes', [worker('down', 2 * minutes)], undefined],
+    ['down for 15 minutes', [worker('down', 1 * minutes)], 'down'],
+    [
+      'down for 15 minutes for one, less for the other',
+      [worker('down', 1 * minutes), worker('down', 9 * minutes)],
+      undefined,
+    ],
+    ['one down, the other refused', [worker('down', 0), worker('token')], 'down'],
+  ])('%s', (_name, workers, kind) => {
+    expect(judgeWorkers(workers, 16 * minutes)?.kind).toBe(kind);
+  });
+});
+
+describe('reconciling', () => {
+  it('finds an image lost when its job is missing twice in a row', () => {
+    const reconciler = new Reconciler();
+    expect(reconciler.look(['a'], new Map(), true)).toEqual([]);
+    expect(reconciler.look(['a'], new Map(), true)).toEqual([{ image: 'a', kind: 'lost' }]);
+  });
+  it('finds nothing when the job was there in between', () => {
+    const reconciler = new Reconciler();
+    reconciler.look(['a'], new Map(), true);
+    reconciler.look(['a'], new Map([['a', 'unfinished']]), true);
+    expect(reconciler.look(['a'], new Map(), true)).toEqual([]);
+  });
+  it('concludes nothing while results are on their way', () => {
+    const reconciler = new Reconciler();
+    reconciler.look(['a'], new Map(), true);
+    expect(reconciler.look(['a'], new Map(), false)).toEqual([]);
+  });
+  it('settles a job that ended without its result, by what the job says', () => {
+    const reconciler = new Reconciler();
+    const places = new Map([
+      ['a', 'completed'],
+      ['b', 'failed'],
+    ] as const);
+    reconciler.look(['a', 'b'], places, true);
+    expect(reconciler.look(['a', 'b'], places, true).map(({ kind }) => kind)).toEqual(['ended', 'ended']);
+  });
+});

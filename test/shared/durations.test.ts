@@ -1,0 +1,73 @@
+import { describe, expect, it } from 'vitest';
+import {
+  formatDuration,
+  formatRate,
+  parseDuration,
+  parseRate,
+  perSecond,
+} from '../../src/shared/durations.js';
+import { limiterWindow, outstandingWindow } from '../../src/shared/limits.js';
+
+describe('durations and rates', () => {
+  it.each([
+    ['500ms', 500],
+    ['30s', 30_000],
+    ['1.5h', 5_400_000],
+    ['20m', 1_200_000],
+    ['2min', 120_000],
+  ])('reads the duration %s', (text, ms) => {
+    expect(parseDuration(text, '--deadline')).toBe(ms);
+  });
+  it.each(['', '5', '0s', '-1s', 's', '1w', '1 2s', 'constructor'])('refuses the duration %j', (text) => {
+    expect(() => parseDuration(text, '--deadline')).toThrow(/^--deadline .*expected a duration/);
+  });
+  it.each([
+    ['20/min', 20, 60_000],
+    ['1/3s', 1, 3000],
+    ['500/h', 500, 3_600_000],
+    ['0.5/s', 0.5, 1000],
+  ])('reads the rate %s', (text, count, perMs) => {
+    expect(parseRate(text, '--rate')).toEqual({ count, perMs });
+  });
+  it.each(['', '20', '/min', '0/s', '5/', '-5/s', '5/0s'])('refuses the rate %j', (text) => {
+    expect(() => parseRate(text, '--rate')).toThrow(/^--rate .*expected a rate/);
+  });
+  it.each(['20/min', '1/3s', '10/s', '500/h'])('writes the rate %s as it was given', (text) => {
+    expect(formatRate(parseRate(text, '--rate'))).toBe(text);
+  });
+  it.each([
+    [45_000, '45 s'],
+    [720_000, '12 min'],
+    [12_240_000, '3.4 hours'],
+    [596_160_000, '6.9 days'],
+  ])('writes %d ms for people', (ms, text) => {
+    expect(formatDuration(ms)).toBe(text);
+  });
+});
+
+describe('the limiter window of a rate', () => {
+  it.each(['1/3s', '20/min', '3/s', '10/s', '33/s', '50/s', '200/s', '1000/s', '7/h'])(
+    'is never faster than %s, and at most 2 %% slower',
+    (text) => {
+      const { max, duration } = limiterWindow(parseRate(text, '--rate'));
+      const allowed = perSecond(parseRate(text, '--rate'));
+      const given = (max / duration) * 1000;
+      expect(given).toBeLessThanOrEqual(allowed);
+      expect(given).toBeGreaterThan(allowed * 0.98);
+    },
+  );
+  it('holds one job below ten a second', () => {
+    expect(limiterWindow({ count: 20, perMs: 60_000 })).toEqual({ max: 1, duration: 3000 });
+  });
+});
+
+describe('the window of outstanding rows', () => {
+  const pollRate = { count: 10, perMs: 1000 };
+  it.each([
+    [20 / 60, 10, 50],
+    [10, 10, 610],
+    [200, 100, 5000],
+  ])('at %d/s and %d in flight is %d', (rate, maxInFlight, rows) => {
+    expect(outstandingWindow({ rate: { count: rate, perMs: 1000 }, pollRate, maxInFlight })).toBe(rows);
+  });
+});

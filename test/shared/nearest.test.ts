@@ -1,0 +1,25 @@
+import { describe, expect, it } from 'vitest';
+import { nearest } from '../../src/shared/nearest.js';
+
+describe('nearest', () => {
+  it.each([
+    ['outptu', 'output'],
+    ['OUTPUT', 'output'],
+    ['max-in-fligth', 'max-in-flight'],
+    ['rat', 'rate'],
+    ['dash', 'dashboard'],
+    ['max', 'max-in-flight'],
+    ['pol', undefined],
+    ['zzz', undefined],
+    ['', undefined],
+  ])('finds for %j %j', (word, found) => {
+    expect(nearest(word, ['output', 'rate', 'max-in-flight', 'dashboard', 'poll-rate', 'poll-size'])).toBe(
+      found,
+    );
+  });
+
+  it('takes the nearest of several', () => {
+    expect(nearest('rates', ['dates', 'rate', 'rates2'])).toBe('dates');
+    expect(nearest('url_column', ['url-columns', 'url-column'])).toBe('url-column');
+  });
+});

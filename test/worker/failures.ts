@@ -1,0 +1,32 @@
+import type { Message } from '../../src/describe-api/client.js';
+import {
+  ConnectionError,
+  InterruptedError,
+  RejectedError,
+  StatusError,
+} from '../../src/describe-api/errors.js';
+
+const call = { method: 'POST', url: 'http://api.test/v2/describe', redact: (text: string) => text } as const;
+
+export function unreachable(): Error {
+  return new ConnectionError(call, 'ECONNREFUSED');
+}
+
+export function interrupted(): Error {
+  return new InterruptedError(call, 'ECONNRESET');
+}
+
+export function refused(reason: string): Error {
+  return new RejectedError(call, { status: 200, reason });
+}
+
+/** What the client makes of an HTTP status. */
+export function status(code: number, about: { refused?: boolean } = {}): Error {
+  const reason = `HTTP ${code}`;
+  if ([400, 404, 413, 415, 422].includes(code)) return new RejectedError(call, { status: code, reason });
+  return new StatusError(call, { status: code, reason, refused: about.refused ?? false });
+}
+
+export function completed(messageId: string): Message {
+  return { status: 'completed', messageId, prompts: ['one', 'two', 'three', 'four'] };
+}

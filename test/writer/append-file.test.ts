@@ -1,0 +1,117 @@
+import { existsSync } from 'node:fs';
+import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { FatalError } from '../../src/shared/errors.js';
+import { AppendFile, type AppendHandle } from '../../src/writer/append-file.js';
+import { makeFolder } from './fixtures.js';
+
+/** A handle on a disk that is full after so many more bytes: those that fit are written, as the system does. */
+function onFullDisk(handle: FileHandle, room: number): AppendHandle {
+  let left = room;
+  return {
+    async write(buffer, offset, length, position) {
+      const fits = Math.min(left, length);
+      if (fits === 0) throw await noSpaceError(buffer);
+      left -= fits;
+      return await handle.write(buffer, offset, fits, position);
+    },
+    datasync: () => handle.datasync(),
+    truncate: (size) => handle.truncate(size),
+    stat: () => handle.stat(),
+    close: () => handle.close(),
+  };
+}
+
+/** What the system itself says, where there is a device that is always full. */
+async function noSpaceError(buffer: Uint8Array): Promise<unknown> {
+  if (!existsSync('/dev/full')) return Object.assign(new Error('write'), { code: 'ENOSPC' });
+  const full = await open('/dev/full', 'w');
+  try {
+    await full.write(buffer);
+    return new Error('the device took something');
+  } catch (error) {
+    return error;
+  } finally {
+    await full.close();
+  }
+}
+
+async function makeFile({ room = Infinity } = {}) {
+  const path = join(await makeFolder(), 'out.csv');
+  await writeFile(path, 'header\n');
+  const handle = await open(path, 'r+');
+  const file = new AppendFile(path, 'the output', onFullDisk(handle, room), 7);
+  onTestFinished(() => file.close());
+  return { path, file, handle, content: () => readFile(path, 'utf8') };
+}
+
+describe('append', () => {
+  test('writes groups one behind the other and tells where each starts', async () => {
+    const { file, content } = await makeFile();
+    // Not awaited one by one: they are done one after the other all the same.
+    expect(await Promise.all([file.append('größe\n'), file.append('two\n'), file.append('three\n')])).toEqual(
+      [7, 15, 19],
+    );
+    expect(await content()).toBe('header\ngröße\ntwo\nthree\n');
+    expect(file.size).toBe(25);
+  });
+
+  test('goes on after a write that took only a part', async () => {
+    const { handle, path, content } = await makeFile();
+    const byBytes = { ...onFullDisk(handle, Infinity) };
+    byBytes.write = (buffer, offset, _, position) => handle.write(buffer, offset, 1, position);
+    const file = new AppendFile(path, 'the output', byBytes, 7);
+    await file.append('some bytes\n');
+    expect(await content()).toBe('header\nsome bytes\n');
+  });
+
+  test('takes back what was written when the disk is full, says so in one line, and takes no more', async () => {
+    const { file, path, content } = await makeFile({ room: 8 });
+    await file.append('12345\n');
+    const refused = file.append('67890\n');
+    await expect(refused).rejects.toThrow(FatalError);
+    await expect(refused).rejects.toThrow(
+      `no space left on the disk (ENOSPC): the output ${path} cannot be written; what it held before is kept, run the same command again when that is solved`,
+    );
+    expect(await content()).toBe('header\n12345\n');
+    await expect(file.append('x')).rejects.toThrow('no space left');
+    expect(await content()).toBe('header\n12345\n');
+  });
+
+  test('takes no more after an fsync that failed, and says when the end may be torn', async () => {
+    const { handle, path } = await makeFile();
+    const failing = { ...onFullDisk(handle, Infinity) };
+    const trouble = () =>
+      Promise.reject(Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' }));
+    failing.datasync = trouble;
+    failing.truncate = trouble;
+    const file = new AppendFile(path, 'the output', failing, 7);
+    await expect(file.append('x\n')).rejects.toThrow('its end may be torn (the disk reports an error (EIO))');
+    failing.datasync = () => Promise.resolve();
+    await expect(file.append('x\n')).rejects.toThrow('the disk reports an error (EIO): the output');
+  });
+
+  test.each([
+    ['deleted', (path: string) => rm(path)],
+    ['deleted', (path: string) => rename(path, `${path}.moved`)],
+    ['replaced', (path: string) => rm(path).then(() => writeFile(path, 'header\n'))],
+    ['changed', (path: string) => writeFile(path, 'header\nmore\n')],
+    ['changed', (path: string) => writeFile(path, '')],
+  ])('refuses when the file was %s', async (how, change) => {
+    const { file, path } = await makeFile();
+    // Kept open, so that a new file cannot be given the old one's inode.
+    await file.append('one\n');
+    await change(path);
+    const refused = file.append('two\n');
+    await expect(refused).rejects.toThrow(FatalError);
+    await expect(refused).rejects.toThrow(`the output ${path} was ${how} while the run goes on`);
+  });
+
+  test('leaves a file alone that others have changed', async () => {
+    const { file, path, content } = await makeFile();
+    await writeFile(path, 'header\nsomebody else was here\n');
+    await expect(file.append('two\n')).rejects.toThrow('changed');
+    expect(await content()).toBe('header\nsomebody else was here\n');
+  });
+});

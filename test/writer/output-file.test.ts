@@ -1,0 +1,345 @@
+import fc from 'fast-check';
+import { parse } from 'csv-parse/sync';
+import { mkdir, readFile, readdir, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { FatalError, UsageError } from '../../src/shared/errors.js';
+import { formatRecord } from '../../src/writer/csv-format.js';
+import { OutputFile, inspectOutput, type OutputOptions } from '../../src/writer/output-file.js';
+import { DESCRIBED_AT, described, imageOf, makeFolder, outputOptions } from './fixtures.js';
+
+const HEADER = 'id,url,prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at\n';
+
+function rowOf(id: string, image = id, messageId?: string): string[] {
+  return [id, `https://${image}`, ...described(image, messageId)];
+}
+
+function textOf(...rows: string[][]): string {
+  return HEADER + rows.map((row) => formatRecord(row, ',')).join('');
+}
+
+async function openOutput(path: string, options: Partial<OutputOptions> & { create?: boolean } = {}) {
+  const output = await OutputFile.open({ create: true, ...outputOptions(path), ...options });
+  onTestFinished(() => output.close());
+  return output;
+}
+
+async function makeOutput(content?: string | Buffer) {
+  const path = join(await makeFolder(), 'out.csv');
+  if (content !== undefined) await writeFile(path, content);
+  return { path, read: () => readFile(path, 'utf8') };
+}
+
+describe('opening', () => {
+  test('creates an output with its header and nothing else', async () => {
+    const { path, read } = await makeOutput();
+    const output = await openOutput(path);
+    expect(await read()).toBe(HEADER);
+    expect(await readdir(dirname(path))).toEqual(['out.csv']);
+    expect([output.rows, output.cutBytes, output.hasReal, output.hasSimulated]).toEqual([0, 0, false, false]);
+  });
+
+  test('refuses when there is none and none may be created', async () => {
+    const { path } = await makeOutput();
+    await expect(openOutput(path, { create: false })).rejects.toThrow(`there is no output ${path}`);
+  });
+
+  test('indexes what is there', async () => {
+    const { path } = await makeOutput(textOf(rowOf('1', 'a'), rowOf('2', 'b', 'sim-7'), rowOf('3', 'a')));
+    const output = await openOutput(path);
+    expect([output.rows, output.hasReal, output.hasSimulated]).toEqual([3, true, true]);
+    expect(output.index.offsetOf(imageOf('https://a'))).toBe(HEADER.length);
+    expect([1, 2, 3].map(() => output.index.takeOccurrence(imageOf('https://a')))).toEqual([
+      true,
+      true,
+      false,
+    ]);
+  });
+
+  test('indexes keys, and counts rows that share one', async () => {
+    const { path } = await makeOutput(textOf(rowOf('1', 'a'), rowOf('1', 'b'), rowOf('2', 'b')));
+    const output = await openOutput(path, { keyColumn: 0 });
+    expect(output.duplicates).toBe(1);
+    expect(['1', '2', '3'].map((key) => output.index.keyInOutput(key))).toEqual([true, true, false]);
+  });
+
+  test.each([';', '\t', ','])('goes on with the delimiter %j that the file has', async (delimiter) => {
+    const columns = parse(HEADER)[0] ?? [];
+    const { path, read } = await makeOutput(formatRecord(columns, delimiter));
+    const output = await openOutput(path);
+    await output.append([rowOf('1;,', 'a')]);
+    expect(parse(await read(), { delimiter })[1]).toEqual(rowOf('1;,', 'a'));
+  });
+
+  test('reads what a spreadsheet saved: byte order mark, CRLF, quotes everywhere', async () => {
+    const quoted = [parse(HEADER)[0] ?? [], rowOf('1', 'a')].map((cells) =>
+      cells.map((cell) => `"${cell}"`).join(','),
+    );
+    const { path, read } = await makeOutput(`\uFEFF${quoted.join('\r\n')}\r\n\r\n`);
+    const output = await openOutput(path);
+    expect(output.rows).toBe(1);
+    const { offsets } = await output.append([rowOf('2', 'b')]);
+    expect((await output.readPromptsAt(output.index.offsetOf(imageOf('https://a')) ?? -1)).messageId).toBe(
+      'message-a',
+    );
+    expect(parse(await read(), { bom: true, skip_empty_lines: true })).toHaveLength(3);
+    expect((await readFile(path)).subarray(offsets[0]).toString()).toBe(formatRecord(rowOf('2', 'b'), ','));
+  });
+
+  test('follows a symbolic link and keeps it', async () => {
+    const { path } = await makeOutput(textOf(rowOf('1')));
+    const name = join(dirname(path), 'link.csv');
+    await symlink(path, name);
+    const output = await openOutput(name, { columns: ['id', 'url', 'new'], newColumns: true });
+    expect(output.path).toBe(path);
+    expect(await readdir(dirname(path))).toEqual(['link.csv', 'out.csv']);
+  });
+
+  test('says what is wrong with the place', async () => {
+    const { path } = await makeOutput('');
+    const folder = dirname(path);
+    await mkdir(join(folder, 'sub'));
+    await expect(openOutput(join(folder, 'sub'))).rejects.toThrow(UsageError);
+    await expect(openOutput(join(folder, 'none', 'x.csv'))).rejects.toThrow('the folder does not exist');
+    await expect(openOutput(join(path, 'x.csv'))).rejects.toThrow('the folder is a file');
+    await expect(openOutput('/dev/null')).rejects.toThrow('is not a plain file');
+    await expect(openOutput(join(folder, 'sub'))).rejects.toThrow('is not a plain file');
+  });
+});
+
+test('an output with a delimiter of its own is gone on with, a torn header too', async () => {
+  const { path, read } = await makeOutput('id|ur');
+  const output = await openOutput(path, { delimiter: '|' });
+  await output.append([rowOf('1|', 'a')]);
+  await output.close();
+  expect(parse(await read(), { delimiter: '|' })[1]).toEqual(rowOf('1|', 'a'));
+  expect((await openOutput(path, { delimiter: '|' })).rows).toBe(1);
+});
+
+describe('the columns', () => {
+  test.each([
+    [['id', 'url', 'tags'], 'lacks columns that the manifest has: "tags"; --new-columns rewrites it once'],
+    [['url'], 'has columns that the manifest does not have: "id"; name another output with -o'],
+    [['key', 'url'], 'does not have: "id" and lacks "key"'],
+    [['url', 'id'], 'has its columns in another order than the manifest: "id", "url", "prompt_1"'],
+  ])('refuses a manifest with %j and says what differs', async (columns, message) => {
+    const { path, read } = await makeOutput(textOf(rowOf('1')));
+    const refused = openOutput(path, { columns });
+    await expect(refused).rejects.toThrow(UsageError);
+    await expect(refused).rejects.toThrow(`the output ${path} `);
+    await expect(refused).rejects.toThrow(message);
+    await expect(inspectOutput({ ...outputOptions(path), columns })).rejects.toThrow(message);
+    expect(await read()).toBe(textOf(rowOf('1')));
+  });
+
+  test.each([
+    ['id,url\n1,https://a\n', 'is no output of bulk-describe: it has no column "prompt_1"'],
+    ['no line end at all', 'no header line'],
+    [HEADER.replace('id', 'url'), 'has two columns named "url"'],
+  ])('refuses %j', async (content, message) => {
+    const { path, read } = await makeOutput(content);
+    await expect(openOutput(path)).rejects.toThrow(message);
+    expect(await read()).toBe(content);
+  });
+
+  test('are added once with newColumns: rows keep their cells by name, new cells are empty', async () => {
+    const torn = '3,https://c,"to';
+    const { path, read } = await makeOutput(textOf(rowOf('1,"x"', 'a'), rowOf('2', 'b')) + torn);
+    const columns = ['url', 'tags', 'id'];
+    const options = { columns, urlColumn: 0, keyColumn: 2, newColumns: true };
+    const output = await openOutput(path, options);
+    expect(output.cutBytes).toBe(torn.length);
+    await output.append([['https://c', 'tag', '3', ...described('c')]]);
+    expect(parse(await read(), { columns: true })).toMatchObject([
+      { id: '1,"x"', url: 'https://a', tags: '', prompt_4: 'a 4', described_at: DESCRIBED_AT },
+      { id: '2', url: 'https://b', tags: '', message_id: 'message-b' },
+      { id: '3', url: 'https://c', tags: 'tag', message_id: 'message-c' },
+    ]);
+    expect(output.index.keyInOutput('1,"x"')).toBe(true);
+    await expect(openOutput(path, { ...options, newColumns: false })).resolves.toMatchObject({ cutBytes: 0 });
+    expect(await readdir(dirname(path))).toEqual(['out.csv']);
+  });
+
+  test('are never removed, not with newColumns either', async () => {
+    const { path } = await makeOutput(textOf(rowOf('1')));
+    await expect(
+      openOutput(path, { columns: ['url', 'new'], urlColumn: 0, newColumns: true }),
+    ).rejects.toThrow('has columns that the manifest does not have: "id"');
+  });
+});
+
+describe('a torn end', () => {
+  test('is cut, and reported', async () => {
+    const { path, read } = await makeOutput(`${textOf(rowOf('1'))}2,https://b,"a prompt, in`);
+    const output = await openOutput(path);
+    expect([output.rows, output.cutBytes]).toEqual([1, 25]);
+    expect(await read()).toBe(textOf(rowOf('1')));
+  });
+
+  test('that lacks only its line end is a whole row', async () => {
+    const { path, read } = await makeOutput(textOf(rowOf('1'), rowOf('2')).slice(0, -1));
+    const output = await openOutput(path);
+    expect([output.rows, output.cutBytes]).toEqual([2, 0]);
+    await output.append([rowOf('3')]);
+    expect(await read()).toBe(textOf(rowOf('1'), rowOf('2'), rowOf('3')));
+  });
+
+  test('is not cut when it hides rows behind a quote too many', async () => {
+    const content =
+      HEADER +
+      formatRecord(rowOf('1'), ',').replace(',1 2,', ',"1 2,') +
+      textOf(rowOf('2')).slice(HEADER.length);
+    const { path, read } = await makeOutput(content);
+    await expect(openOutput(path)).rejects.toThrow('a quote too many or too few in the record at line 2');
+    expect(await read()).toBe(content);
+  });
+
+  test('a broken record in the midst of others is refused with its line', async () => {
+    const { path } = await makeOutput(`${textOf(rowOf('1\n1', 'a'))}a,b\n${formatRecord(rowOf('2'), ',')}`);
+    await expect(openOutput(path)).rejects.toThrow('has 2 cells in the record at line 4, not 8');
+  });
+
+  test('is left alone by inspectOutput', async () => {
+    const content = `${textOf(rowOf('1'), rowOf('2', 'b', 'sim-1'))}3,https`;
+    const { path, read } = await makeOutput(content);
+    const inspected = await inspectOutput(outputOptions(path));
+    expect(inspected).toMatchObject({ tornBytes: 7, hasReal: true, hasSimulated: true, outdated: false });
+    expect(inspected?.index.rows).toBe(2);
+    expect(await read()).toBe(content);
+    expect(await inspectOutput(outputOptions(`${path}.none`))).toBeUndefined();
+    expect(await readdir(dirname(path))).toEqual(['out.csv']);
+  });
+
+  const text = fc.string({ unit: fc.constantFrom('a', ' ', '"', ',', ';', '\n', '\r', 'é', '🙂', '\0') });
+  const rows = fc.array(fc.array(text, { minLength: 6, maxLength: 6 }), { maxLength: 4 });
+
+  test(
+    'at any byte leaves whole records, and appending goes on behind them',
+    { timeout: 120_000 },
+    async () => {
+      const { path } = await makeOutput();
+      const property = fc.asyncProperty(rows, fc.nat(), async (cells, at) => {
+        const all = cells.map(([id = '', ...four], number) => [
+          id,
+          `https://${number}`,
+          ...four.slice(0, 4),
+          `m${number}`,
+          DESCRIBED_AT,
+        ]);
+        const whole = Buffer.from(textOf(...all));
+        const cut = at % (whole.length + 1);
+        await writeFile(path, whole.subarray(0, cut));
+        const inspected = await inspectOutput(outputOptions(path));
+        const output = await OutputFile.open({ create: true, ...outputOptions(path) });
+        const next = rowOf('next', 'next');
+        const { offsets } = await output.append([next]);
+        await output.close();
+
+        // A row without its line end is whole.
+        const ends = all.map((_, number) => Buffer.byteLength(textOf(...all.slice(0, number + 1))) - 1);
+        const kept = all.slice(0, ends.filter((end) => end <= cut).length);
+        const content = await readFile(path, 'utf8');
+        expect(content).toBe(textOf(...kept, next));
+        expect(parse(content).slice(1)).toEqual([...kept, next]);
+        expect(offsets).toEqual([Buffer.byteLength(textOf(...kept))]);
+        expect([inspected?.index.rows ?? 0, output.rows]).toEqual([kept.length, kept.length]);
+      });
+      await fc.assert(property, { numRuns: 150 });
+    },
+  );
+});
+
+describe('appending', () => {
+  test('writes a group at once and tells where its rows start', async () => {
+    const { path, read } = await makeOutput();
+    const output = await openOutput(path);
+    const rows = [rowOf('1', 'grün'), rowOf('2', '日本'), rowOf('3,"\n', 'c')];
+    const { offsets } = await output.append(rows);
+    expect(await read()).toBe(textOf(...rows));
+    for (const [number, offset] of offsets.entries()) {
+      const { prompts, messageId, describedAt } = await output.readPromptsAt(offset);
+      expect([...prompts, messageId, describedAt]).toEqual(rows[number]?.slice(2));
+    }
+    expect((await output.append([])).offsets).toEqual([]);
+    expect(output.size).toBe(Buffer.byteLength(textOf(...rows)));
+  });
+
+  test('leaves the index to whoever appends', async () => {
+    const { path } = await makeOutput();
+    const output = await openOutput(path);
+    const { offsets } = await output.append([rowOf('1', 'a')]);
+    expect(output.rows).toBe(0);
+    output.index.addAppended({ image: imageOf('https://a'), offset: offsets[0] ?? -1 });
+    expect([output.rows, output.index.offsetOf(imageOf('https://a'))]).toEqual([1, HEADER.length]);
+  });
+
+  test('refuses rows that are not as long as the header', async () => {
+    const { path, read } = await makeOutput();
+    const output = await openOutput(path);
+    await expect(output.append([['1', 'https://a']])).rejects.toThrow('a row has 2 cells, not 8');
+    expect(await read()).toBe(HEADER);
+  });
+
+  test('takes cells of several megabytes', async () => {
+    const { path } = await makeOutput();
+    const huge = '"é",\n'.repeat(500_000);
+    const output = await openOutput(path);
+    const { offsets } = await output.append([rowOf(huge, 'a'), rowOf('2', 'b')]);
+    await output.close();
+    const again = await openOutput(path, { keyColumn: 0 });
+    expect(again.index.keyInOutput(huge)).toBe(true);
+    expect((await again.readPromptsAt(offsets[0] ?? -1)).prompts[0]).toBe('a 1');
+    expect((await again.readPromptsAt(offsets[1] ?? -1)).prompts[0]).toBe('b 1');
+  });
+
+  test('stops for good when the output is deleted', async () => {
+    const { path } = await makeOutput();
+    const output = await openOutput(path);
+    await output.append([rowOf('1')]);
+    await rename(path, `${path}.away`);
+    await expect(output.append([rowOf('2')])).rejects.toThrow(FatalError);
+    await rename(`${path}.away`, path);
+    await expect(output.append([rowOf('2')])).rejects.toThrow('was deleted while the run goes on');
+  });
+
+  test('stops for good when another file takes its place', async () => {
+    const { path, read } = await makeOutput();
+    const output = await openOutput(path);
+    await writeFile(`${path}.new`, HEADER);
+    await rename(`${path}.new`, path);
+    await expect(output.append([rowOf('1')])).rejects.toThrow('was replaced while the run goes on');
+    expect(await read()).toBe(HEADER);
+  });
+});
+
+describe('reading prompts', () => {
+  test('reads rows that were appended long ago, and those found at opening', async () => {
+    const { path } = await makeOutput(textOf(rowOf('old', 'old')));
+    const output = await openOutput(path);
+    const rows = Array.from({ length: 700 }, (_, number) => rowOf(String(number)));
+    const { offsets } = await output.append(rows);
+    expect((await output.readPromptsAt(HEADER.length)).messageId).toBe('message-old');
+    for (const number of [0, 350, 699]) {
+      const stored = await output.readPromptsAt(offsets[number] ?? -1);
+      expect(stored).toEqual({
+        prompts: [`${number} 1`, `${number} 2`, `${number} 3`, `${number} 4`],
+        messageId: `message-${number}`,
+        describedAt: DESCRIBED_AT,
+      });
+    }
+  });
+
+  test('ends the run when the row is not there any more', async () => {
+    const { path } = await makeOutput(textOf(rowOf('1')));
+    const output = await openOutput(path);
+    await truncate(path, HEADER.length + 5);
+    await expect(output.readPromptsAt(HEADER.length)).rejects.toThrow(FatalError);
+    await rm(path);
+  });
+});
+
+test('an abort ends the reading with its reason', async () => {
+  const { path } = await makeOutput(textOf(rowOf('1')));
+  const signal = AbortSignal.abort(new Error('interrupted'));
+  await expect(openOutput(path, { signal })).rejects.toThrow('interrupted');
+});

@@ -1,0 +1,119 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { OutputIndex } from '../../src/writer/output-index.js';
+import { imageOf } from './fixtures.js';
+
+const A = imageOf('https://a');
+const B = imageOf('https://b');
+
+describe('an index without keys', () => {
+  test('knows the place of an image, beyond 4 GB too', () => {
+    const index = new OutputIndex({ keyed: false });
+    index.addFound({ image: A, offset: 12 });
+    index.addFound({ image: B, offset: 7 * 2 ** 32 + 5 });
+    expect([index.offsetOf(A), index.offsetOf(B)]).toEqual([12, 7 * 2 ** 32 + 5]);
+    expect(index.offsetOf(imageOf('https://c'))).toBeUndefined();
+    expect([index.rows, index.duplicates]).toEqual([2, 0]);
+  });
+
+  test('has as many rows of an image as the output holds, in each pass', () => {
+    const index = new OutputIndex({ keyed: false });
+    index.addFound({ image: A, offset: 0 });
+    index.addFound({ image: A, offset: 10 });
+    for (let pass = 0; pass < 2; pass++) {
+      index.startPass();
+      expect([1, 2, 3].map(() => index.takeOccurrence(A))).toEqual([true, true, false]);
+      expect(index.takeOccurrence(B)).toBe(false);
+    }
+  });
+
+  test('does not take a row that this pass appended for another one of the manifest', () => {
+    const index = new OutputIndex({ keyed: false });
+    index.addFound({ image: A, offset: 0 });
+    expect(index.takeOccurrence(A)).toBe(true);
+    expect(index.takeOccurrence(A)).toBe(false);
+    index.addAppended({ image: A, offset: 10 });
+    expect(index.takeOccurrence(A)).toBe(false);
+    index.startPass();
+    expect([1, 2, 3].map(() => index.takeOccurrence(A))).toEqual([true, true, false]);
+  });
+
+  test('tells rows that are there twice from rows that the manifest does not have', () => {
+    const index = new OutputIndex({ keyed: false });
+    for (const image of [A, A, A, B, undefined]) index.addFound({ image, offset: 0 });
+    index.takeOccurrence(A);
+    expect(index.surplus()).toEqual({ extra: 2, twice: 2 });
+  });
+
+  test('refuses questions of keys', () => {
+    const index = new OutputIndex({ keyed: false });
+    expect(() => index.markKeySeen('a')).toThrow('no keys');
+  });
+});
+
+describe('an index with keys', () => {
+  test('knows which keys the output holds, those that are appended too', () => {
+    const index = new OutputIndex({ keyed: true });
+    index.addFound({ image: A, key: 'one', offset: 0 });
+    index.markKeySeen('three');
+    expect(['one', 'two', 'three'].map((key) => index.keyInOutput(key))).toEqual([true, false, false]);
+    index.addAppended({ image: A, key: 'two', offset: 10 });
+    expect(index.keyInOutput('two')).toBe(true);
+    expect(index.offsetOf(A)).toBe(0);
+  });
+
+  test('sees a key once in each pass', () => {
+    const index = new OutputIndex({ keyed: true });
+    index.addFound({ image: A, key: 'one', offset: 0 });
+    for (let pass = 0; pass < 2; pass++) {
+      index.startPass();
+      expect(['one', 'two', 'one', 'two', ''].map((key) => index.markKeySeen(key))).toEqual([
+        true,
+        true,
+        false,
+        false,
+        true,
+      ]);
+    }
+    expect(index.keyInOutput('one')).toBe(true);
+    expect(index.keyInOutput('two')).toBe(false);
+  });
+
+  test('counts keys that the output has twice', () => {
+    const index = new OutputIndex({ keyed: true });
+    for (const key of ['one', 'one', 'one', 'two', 'two']) index.addFound({ image: A, key, offset: 0 });
+    expect(index.duplicates).toBe(3);
+    index.markKeySeen('one');
+    index.markKeySeen('three');
+    expect(index.surplus()).toEqual({ extra: 2, twice: 2 });
+  });
+
+  test('refuses questions of occurrences', () => {
+    expect(() => new OutputIndex({ keyed: true }).takeOccurrence(A)).toThrow('keys');
+  });
+});
+
+test('accounts for every row of the output, whatever the manifest', () => {
+  const names = fc.array(fc.constantFrom('a', 'b', 'c', 'd'), { maxLength: 12 });
+  fc.assert(
+    fc.property(names, names, fc.boolean(), (output, manifest, keyed) => {
+      const index = new OutputIndex({ keyed });
+      for (const name of output)
+        index.addFound({ image: imageOf(name), key: keyed ? name : undefined, offset: 0 });
+      const isMatched = (name: string) =>
+        keyed ? index.markKeySeen(name) && index.keyInOutput(name) : index.takeOccurrence(imageOf(name));
+      const matched = manifest.filter(isMatched).length;
+      const { extra, twice } = index.surplus();
+      expect(matched + extra + twice).toBe(output.length);
+      expect(extra).toBe(output.filter((name) => !manifest.includes(name)).length);
+    }),
+  );
+});
+
+test.each([true, false])('takes less than 32 bytes a row (with keys: %s)', (keyed) => {
+  const index = new OutputIndex({ keyed });
+  for (let row = 0; row < 100_000; row++) {
+    index.addFound({ image: imageOf(String(row)), key: keyed ? String(row) : undefined, offset: row });
+    if (row > 10_000 && row % 500 === 0) expect(index.bytes / index.rows).toBeLessThan(32);
+  }
+});
