@@ -1,6 +1,6 @@
 import { formatDuration, formatRate } from '../shared/durations.js';
 import type { Preview } from '../run/run-options.js';
-import { count, listOf, plural, printable } from './text.js';
+import { count, listOf, nearPath, plural, printable } from './text.js';
 
 /** When something that starts now and takes `ms` is over, in local time: `14:10`, `Tue 14:10`, `Tue 3 Mar 14:10`. */
 export function localEnd(ms: number, now: Date): string {
@@ -34,7 +34,7 @@ export function previewLines(preview: Preview, now: Date): string[] {
       ? []
       : [`          ${printable(preview.unreadable)}: the rows before are run`]),
     `images    column "${printable(preview.urlColumn)}", first ${printable(preview.firstUrl, 120)}`,
-    `output    ${preview.output}`,
+    `output    ${nearPath(preview.output)}`,
     preview.sampled
       ? `to do     ${rate}, ${preview.limits.maxInFlight} in flight`
       : toSubmit === 0

@@ -1,6 +1,6 @@
 import { formatDuration } from '../shared/durations.js';
 import type { RunResult } from '../run/run-options.js';
-import { count, listOf, plural, printable } from './text.js';
+import { count, listOf, nearPath, plural, printable } from './text.js';
 
 /**
  * The closing account for people.
@@ -27,9 +27,9 @@ export function receiptLines(result: RunResult, resume: string): string[] {
   const lines = [
     `${plural(receipt.rows, 'row')}${receipt.complete ? '' : ' read'}: ${counts}`,
     `calls     ${calls}`,
-    `output    ${receipt.output}`,
+    `output    ${nearPath(receipt.output)}`,
   ];
-  if (receipt.failed > 0) lines.push(`failures  ${receipt.failures} (${codes})`);
+  if (receipt.failed > 0) lines.push(`failures  ${nearPath(receipt.failures)} (${codes})`);
   if (receipt.extra > 0)
     lines.push(`extra     ${plural(receipt.extra, 'row')} of the output are not in the manifest`);
   if (!receipt.balanced) lines.push('the account does not balance: the counts and the files disagree');

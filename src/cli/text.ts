@@ -1,3 +1,5 @@
+import { relative } from 'node:path';
+
 /** Whole numbers as people write them: 12,345. */
 export function count(value: number): string {
   return value.toLocaleString('en-US');
@@ -25,4 +27,10 @@ export function printable(text: string, longest = 200): string {
 /** A path or argument as a POSIX shell takes it. */
 export function shellQuote(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+/** A path as a person at this folder would write it. */
+export function nearPath(path: string): string {
+  const near = relative(process.cwd(), path);
+  return near === '' || near.startsWith('..') ? path : near;
 }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Producer } from '../producer/produce.js';
 import { PayBudget } from '../producer/pay-budget.js';
 import { readRows } from '../producer/row-reader.js';
@@ -212,6 +213,7 @@ export class ActiveRun {
   async #close(worker: { stop(): Promise<void> } | undefined): Promise<number> {
     const { connection, prepared, run } = this.tools;
     const deadline = AbortSignal.timeout(CLOSE_DEADLINE_MS);
+    setMaxListeners(0, deadline);
     const jobs = new RunJobs(connection, prepared.account, run, this.#policy, deadline);
     const unlessAway = async (step: () => Promise<void>) => {
       try {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { messageOf } from '../shared/errors.js';
 import type { RunStop } from './receipt.js';
 
@@ -8,6 +9,8 @@ export class RunControl {
 
   /** @param interrupt aborts when a person or the system wants the run to end */
   constructor(interrupt: AbortSignal | undefined) {
+    // Every queue operation under way listens.
+    setMaxListeners(0, this.signal);
     const onInterrupt = () => this.stop({ kind: 'interrupted', reason: 'interrupted' });
     if (interrupt?.aborted === true) onInterrupt();
     else interrupt?.addEventListener('abort', onInterrupt, { once: true });

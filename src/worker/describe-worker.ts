@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { type Account, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
@@ -46,6 +47,8 @@ export class DescribeWorker {
   #stopped: Promise<void> | undefined;
 
   private constructor(private readonly options: WorkerOptions) {
+    // Every image in flight listens.
+    setMaxListeners(0, this.#handBack.signal);
     this.#queueName = describeQueueName(options.account);
     this.#limits = options.limits;
     this.#logger = options.logger.child({ worker: this.id });

@@ -75,7 +75,7 @@ describe('before the first submit, run refuses', () => {
       'several columns with URLs',
       'm.csv',
       'a,b\nhttp://h/1,http://h/2\n',
-      /a.*http:\/\/h\/1.*b.*http:\/\/h\/2.*--url-column/,
+      /--url-column <name>: a \(http:\/\/h\/1\), b \(http:\/\/h\/2\)/,
     ],
     ['a name that tells no format', 'm.xlsx', 'id,image\n', /--format/],
     ['broken gzip', 'm.csv.gz', gzipSync(manifestOf(99)).subarray(0, 5), /m\.csv\.gz/],
