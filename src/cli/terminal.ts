@@ -12,7 +12,7 @@ export class Terminal {
   #plainAt = Date.now();
 
   constructor(
-    private readonly stream: NodeJS.WriteStream,
+    private readonly stream: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number },
     private readonly options: { readonly quiet: boolean; readonly progress: boolean },
   ) {}
 
@@ -38,7 +38,7 @@ export class Terminal {
   progress(progress: Progress): void {
     if (!this.#isOn) return;
     if (this.stream.isTTY) {
-      this.#redraw(progressLine(progress, (this.stream.columns || 80) - 1));
+      this.#redraw(progressLine(progress, (this.stream.columns ?? 80) - 1));
       return;
     }
     if (Date.now() - this.#plainAt < PLAIN_EVERY_MS) return;

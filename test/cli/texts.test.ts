@@ -1,0 +1,194 @@
+import { Writable } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { localEnd, previewLines } from '../../src/cli/preview-text.js';
+import { progressLine } from '../../src/cli/progress-line.js';
+import { receiptLines } from '../../src/cli/receipt-text.js';
+import { Terminal } from '../../src/cli/terminal.js';
+import { printable, shellQuote } from '../../src/cli/text.js';
+import type { Receipt } from '../../src/run/receipt.js';
+import type { Preview, Progress, RunResult } from '../../src/run/run-options.js';
+
+const preview: Preview = {
+  manifest: 'm.csv',
+  output: '/data/m.prompts.csv',
+  sampled: false,
+  rows: 200_100,
+  images: 199_000,
+  described: 1000,
+  toCopy: 100,
+  badUrls: 1,
+  badRecords: 0,
+  duplicateKeys: 0,
+  unreadable: undefined,
+  toSubmit: 198_720,
+  urlColumn: 'image',
+  firstUrl: 'http://h.test/1.jpg',
+  limits: { rate: { count: 20, perMs: 60_000 }, pollRate: { count: 10, perMs: 1000 }, maxInFlight: 10 },
+  submitMs: 198_720 * 3000,
+};
+
+const progress: Progress = {
+  rows: 50,
+  totalRows: 100,
+  settled: 50,
+  described: 30,
+  resumed: 10,
+  copied: 5,
+  failed: 5,
+  inFlight: 10,
+  perSecond: 0.25,
+  share: 1,
+  etaMs: 200_000,
+};
+
+const receipt: Receipt = {
+  run: 'r',
+  manifest: 'm.csv',
+  output: '/data/o.csv',
+  failures: '/data/o.failed.csv',
+  rows: 10,
+  described: 4,
+  resumed: 1,
+  copied: 1,
+  failed: 2,
+  remaining: 2,
+  extra: 0,
+  submits: 7,
+  polls: 9,
+  reattached: 0,
+  maybePaidTwice: 0,
+  seconds: 12.3,
+  complete: true,
+  balanced: true,
+};
+
+describe('the preview', () => {
+  it('says how many rows and images there are, the column, the rate and the end', () => {
+    const text = previewLines(preview, new Date(2026, 10, 17, 12, 10)).join('\n');
+    expect(text).toContain(
+      'm.csv: 200,100 rows, 199,000 images, 1,000 already described, 100 to copy, 1 without or with a bad URL',
+    );
+    expect(text).toContain('column "image", first http://h.test/1.jpg');
+    expect(text).toMatch(
+      /198,720 images to submit, at most 20\/min: about 6\.9 days, until Tue 24 Nov \d\d:\d\d/,
+    );
+  });
+  it('says that there is nothing to do', () => {
+    expect(previewLines({ ...preview, toSubmit: 0 }, new Date()).join('\n')).toContain('nothing to submit');
+  });
+  it('says when only the first records were counted', () => {
+    expect(previewLines({ ...preview, sampled: true }, new Date()).join('\n')).toContain(
+      '(of the first records)',
+    );
+  });
+  it('shows no control characters of a manifest', () => {
+    const lines = previewLines({ ...preview, urlColumn: 'a\u001b[2Jb\nc' }, new Date());
+    expect(lines.join('|')).toContain('"a [2Jb c"');
+  });
+  it.each([
+    [60_000, '12:01'],
+    [86_400_000, 'Wed 12:00'],
+    [8 * 86_400_000, 'Wed 25 Nov 12:00'],
+  ])('tells the local time %d ms from now', (ms, text) => {
+    expect(localEnd(ms, new Date(2026, 10, 17, 12, 0))).toBe(text);
+  });
+});
+
+describe('the progress line', () => {
+  it('shows bar, counts, in flight, rate and time left', () => {
+    expect(progressLine(progress, 200)).toBe(
+      '[############............] 50/100, 35 described, 10 resumed, 5 failed, 10 in flight, 15.0/min, 3 min left',
+    );
+  });
+  it('shows a learned rate that is not the configured one', () => {
+    expect(progressLine({ ...progress, share: 0.5 }, 200)).toContain('slowed to 50 % by the API');
+  });
+  it('shows no bar where the rows are not counted', () => {
+    expect(progressLine({ ...progress, totalRows: undefined, etaMs: undefined }, 200)).toMatch(/^50 rows, /);
+  });
+  it('is never wider than the terminal', () => {
+    expect(progressLine(progress, 40)).toHaveLength(40);
+  });
+});
+
+describe('the account at the end', () => {
+  const result = (changes: Partial<RunResult>): RunResult => ({
+    preview,
+    receipt,
+    stop: undefined,
+    failedByCode: new Map([['http', 2]]),
+    exitCode: 2,
+    ...changes,
+  });
+  it('counts every row, names both files and how to go on', () => {
+    const text = receiptLines(result({}), 'bulk-describe run m.csv').join('\n');
+    expect(text).toContain('10 rows: 4 described, 1 resumed, 1 copied, 2 failed, 2 remaining');
+    expect(text).toContain('/data/o.failed.csv (2 http)');
+    expect(text).toContain('resume    bulk-describe run m.csv');
+  });
+  it('says why it stopped, and what may have been paid twice', () => {
+    const stopped = result({
+      stop: { kind: 'down', reason: 'the API has not answered for 15 min' },
+      receipt: { ...receipt, maybePaidTwice: 3 },
+    });
+    const text = receiptLines(stopped, 'x').join('\n');
+    expect(text).toContain('stopped   the API has not answered for 15 min');
+    expect(text).toContain('3 perhaps paid twice');
+  });
+  it('offers nothing to resume when all is done', () => {
+    const done = { ...receipt, failed: 0, remaining: 0 };
+    expect(receiptLines(result({ receipt: done }), 'x').join('\n')).not.toMatch(/^resume/m);
+  });
+});
+
+describe('the terminal', () => {
+  function open(isTTY: boolean) {
+    let text = '';
+    const sink = new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        text += chunk.toString();
+        done();
+      },
+    });
+    const stream = Object.assign(sink, { isTTY, columns: 200 });
+    return { stream, text: () => text };
+  }
+  it('redraws progress in place, and keeps lines above it', () => {
+    const { stream, text } = open(true);
+    const terminal = new Terminal(stream, { quiet: false, progress: true });
+    terminal.progress(progress);
+    terminal.say('a line');
+    terminal.end();
+    const line = progressLine(progress, 199);
+    const erase = '\r\u001b[2K';
+    expect(text()).toBe(`${line}${erase}a line\n${line}${erase}`);
+  });
+  it('writes no control characters where it is no terminal', () => {
+    const { stream, text } = open(false);
+    const terminal = new Terminal(stream, { quiet: false, progress: true });
+    terminal.phase('creating');
+    terminal.progress(progress);
+    terminal.end();
+    expect(text()).toBe('creating\n');
+  });
+  it('shows warnings alone with --quiet', () => {
+    const { stream, text } = open(false);
+    const terminal = new Terminal(stream, { quiet: true, progress: true });
+    terminal.say('a line');
+    terminal.phase('creating');
+    terminal.warn('a warning');
+    expect(text()).toBe('a warning\n');
+  });
+});
+
+it.each([
+  ['plain.csv', 'plain.csv'],
+  ['my file.csv', "'my file.csv'"],
+  ["it's", `'it'\\''s'`],
+])('quotes %s for a shell', (text, quoted) => {
+  expect(shellQuote(text)).toBe(quoted);
+});
+
+it('cuts what is too long to print', () => {
+  expect(printable('x'.repeat(300), 10)).toBe('xxxxxxxxx…');
+});
