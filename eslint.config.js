@@ -20,7 +20,10 @@ const layerRules = Object.entries(layers).map(([folder, allowed]) => ({
       {
         patterns: folders
           .filter((other) => other !== folder && !allowed.includes(other))
-          .map((other) => ({ group: [`**/${other}/**`], message: `${folder} may not import from ${other}.` })),
+          .map((other) => ({
+            group: [`**/${other}/**`],
+            message: `${folder} may not import from ${other}.`,
+          })),
       },
     ],
   },
@@ -32,7 +35,10 @@ export default tseslint.config(
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: {
-      parserOptions: { projectService: { allowDefaultProject: ['*.js'] }, tsconfigRootDir: import.meta.dirname },
+      parserOptions: {
+        projectService: { allowDefaultProject: ['*.js'] },
+        tsconfigRootDir: import.meta.dirname,
+      },
     },
     rules: {
       'no-console': 'error',
