@@ -1,13 +1,18 @@
-import { formatDuration } from '../shared/durations.js';
+import { type Rate, formatDuration, formatRate } from '../shared/durations.js';
 import type { RunResult } from '../run/run-options.js';
 import { count, listOf, nearPath, plural, printable } from './text.js';
+
+/** What a receipt says that does not agree with the files. */
+export function unbalancedLine({ differences }: Pick<RunResult, 'differences'>): string {
+  return `the account does not balance: ${differences.join('; ')}`;
+}
 
 /**
  * The closing account for people.
  * @param resume the command that goes on with this run
  */
 export function receiptLines(result: RunResult, resume: string): string[] {
-  const { receipt, stop, failedByCode } = result;
+  const { receipt, stop, failedByCode, learnedShare = 1 } = result;
   if (receipt === undefined) return [];
   const counts = listOf([
     `${count(receipt.described)} described`,
@@ -32,8 +37,14 @@ export function receiptLines(result: RunResult, resume: string): string[] {
   if (receipt.failed > 0) lines.push(`failures  ${nearPath(receipt.failures)} (${codes})`);
   if (receipt.extra > 0)
     lines.push(`extra     ${plural(receipt.extra, 'row')} of the output are not in the manifest`);
-  if (!receipt.balanced) lines.push('the account does not balance: the counts and the files disagree');
+  if (learnedShare < 1) lines.push(`rate      ${slowedText(learnedShare, result.preview.limits.rate)}`);
+  if (!receipt.balanced) lines.push(unbalancedLine(result));
   if (stop !== undefined) lines.push(`stopped   ${printable(stop.reason)}`);
   if (receipt.remaining > 0 || receipt.failed > 0 || stop !== undefined) lines.push(`resume    ${resume}`);
   return lines;
+}
+
+function slowedText(share: number, rate: Rate): string {
+  const percent = Math.round(share * 100);
+  return `slowed by the API to ${percent} % of ${formatRate(rate)} when the run ended`;
 }

@@ -4,7 +4,7 @@ import { UsageError } from '../shared/errors.js';
 import { createLogger } from '../shared/log.js';
 import { parseFlags } from './flags.js';
 import { previewLines } from './preview-text.js';
-import { receiptLines } from './receipt-text.js';
+import { receiptLines, unbalancedLine } from './receipt-text.js';
 import { RUN_FLAGS, limitsWarning, parseLogLevel, runOptionsOf } from './run-flags.js';
 import { listenForSignals } from './signals.js';
 import { Terminal } from './terminal.js';
@@ -74,6 +74,7 @@ function printResult(
   const resume = ['bulk-describe', 'run', ...how.argv].map(shellQuote).join(' ');
   const lines = receiptLines(result, options.manifest === '-' ? `${resume} < the same rows` : resume);
   if (how.json) {
+    if (!receipt.balanced) terminal.warn(unbalancedLine(result));
     if (stop !== undefined) terminal.warn(`stopped: ${stop.reason}`);
     return;
   }

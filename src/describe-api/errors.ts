@@ -88,3 +88,10 @@ export class ResponseShapeError extends DescribeApiError {
     super(call, `expected ${expected}, got ${excerptOf(showBody(body), EXCERPT_LENGTH, call.redact)}`);
   }
 }
+
+/** Whether something answered at all, be it with a refusal or with nonsense. */
+export function isAnswer(error: unknown): boolean {
+  return (
+    error instanceof StatusError || error instanceof RejectedError || error instanceof ResponseShapeError
+  );
+}

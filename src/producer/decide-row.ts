@@ -13,6 +13,8 @@ export interface Knowledge {
   /** How the image failed in this run. */
   failedNow(image: string): FailedOutcome | undefined;
   previousFailure(row: Row): PreviousFailure | undefined;
+  /** Whether a job or a result of the image is in the queue: somebody has taken it up again. */
+  isTakenUp(image: string): boolean;
 }
 
 /** What is to become of a row. */
@@ -48,6 +50,7 @@ export function decideImage(row: Row, known: Knowledge): Decision {
   if (now !== undefined) return { action: 'fail', outcome: now };
   const previous = known.previousFailure(row);
   if (previous === undefined || previous.image !== image) return { action: 'submit', image };
-  if (isPermanent(previous.outcome.code)) return { action: 'fail', outcome: previous.outcome };
+  if (isPermanent(previous.outcome.code) && !known.isTakenUp(image))
+    return { action: 'fail', outcome: previous.outcome };
   return { action: 'submit', image, previous };
 }

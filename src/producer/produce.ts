@@ -42,7 +42,10 @@ export interface ProducerTools {
   queuedJob(image: string): QueuedJob | undefined;
   /** Whether the image's result came before its row did. */
   hasEarlyResult(image: string): boolean;
-  /** Hands such a result, or that of a completed job, to the writer. */
+  /**
+   * Hands such a result, or that of a completed job, to the writer. To be told of each image that is taken on: a
+   * failure that it has had in the queue is over now.
+   */
   settleEarlyResult(image: string): void;
   /** The row is left for the next run. */
   leave(row: Row): void;
@@ -128,7 +131,8 @@ export class Producer {
       this.#tools.settleEarlyResult(image);
       return;
     }
-    if (previous !== undefined && !isLast && this.#keptBack.length < MOST_KEPT_BACK) {
+    const isNew = queued?.state !== 'waiting';
+    if (previous !== undefined && isNew && !isLast && this.#keptBack.length < MOST_KEPT_BACK) {
       this.#keptBack.push(row);
       return;
     }
@@ -137,7 +141,8 @@ export class Producer {
       return;
     }
     outstanding.add(image, { rows: [row], ...before, reattached: false });
-    if (queued?.state === 'waiting') return;
+    this.#tools.settleEarlyResult(image);
+    if (!isNew) return;
     this.#adding.push({ image, url: row.url ?? '', row: row.number, previous, replaces: queued });
     if (this.#adding.length >= ADD_AT_ONCE) await this.#flush();
   }

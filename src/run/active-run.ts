@@ -5,11 +5,13 @@ import { readRows } from '../producer/row-reader.js';
 import { describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import { messageOf } from '../shared/errors.js';
+import { describeJobId } from '../shared/jobs.js';
 import { outstandingWindow } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { sleep } from '../shared/sleep.js';
-import { listWorkers } from '../shared/worker-status.js';
+import { listWorkers, livingWorkerIds } from '../shared/worker-status.js';
 import type { FailuresFile } from '../writer/failures-file.js';
 import type { OutputFile } from '../writer/output-file.js';
 import { ResultsConsumer } from '../writer/results-consumer.js';
@@ -23,6 +25,7 @@ import { Reconciler } from './reconcile.js';
 import type { RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
 import { type Preview, RUN_DEFAULTS, type RunEvent, type RunOptions } from './run-options.js';
+import { RUN_TIMING, type RunTiming } from './run-timing.js';
 
 /** What an active run has been given, open and locked. */
 export interface ActiveRunTools {
@@ -38,14 +41,15 @@ export interface ActiveRunTools {
   readonly logger: Logger;
   readonly emit: (event: RunEvent) => void;
   /** Starts the worker of this process; undefined where others work. */
-  readonly startWorker: (() => Promise<{ stop(): Promise<void> }>) | undefined;
+  readonly startWorker: (() => Promise<OwnWorker>) | undefined;
 }
 
-const TICK_MS = 1000;
-const RECONCILE_EVERY_MS = 30_000;
-const NO_WORKER_NOTICE_MS = 10_000;
-/** The queue may be away when a run ends: then its jobs stay as they are. */
-const CLOSE_DEADLINE_MS = 10_000;
+/** The worker of this process. */
+export interface OwnWorker {
+  stop(): Promise<void>;
+  /** Whether it is at work on the job, even if the queue does not know of that any more. */
+  isHolding(jobId: string): boolean;
+}
 
 /**
  * One run from its first row to its last outcome: the producer, the writer and, mostly, a worker at
@@ -61,11 +65,15 @@ export class ActiveRun {
   readonly #over = new AbortController();
   readonly #queueName: string;
   readonly #policy: { maxAttempts: number; deadlineMs: number };
+  readonly #timing: RunTiming;
+  #worker: OwnWorker | undefined;
+  readonly #startedAt = Date.now();
   #isRead = false;
 
   constructor(private readonly tools: ActiveRunTools) {
     const { options, connection, prepared, run, control, output, failures } = tools;
     this.#queueName = describeQueueName(prepared.account);
+    this.#timing = { ...RUN_TIMING, ...options.timing };
     this.#policy = {
       maxAttempts: options.attempts ?? RUN_DEFAULTS.attempts,
       deadlineMs: options.deadlineMs ?? RUN_DEFAULTS.deadlineMs,
@@ -87,6 +95,12 @@ export class ActiveRun {
     this.#consumer = new ResultsConsumer(connection, run, (result) => this.home.settle(result), tools.logger);
   }
 
+  /** Whether every row was read and taken on. */
+  get #isWhole(): boolean {
+    const { control, options } = this.tools;
+    return this.#isRead && control.reason === undefined && options.limit === undefined;
+  }
+
   /** Whether the manifest was read to its end. */
   get isRead(): boolean {
     return this.#isRead;
@@ -98,14 +112,12 @@ export class ActiveRun {
    */
   async execute(): Promise<number> {
     const { control, startWorker } = this.tools;
-    await this.#consumer.drained(control.signal);
-    const leftOver = await this.#jobs.leftOver();
-    this.#completed.foundWritten(leftOver.keys(), (image) => this.home.knowledge.isDescribed(image));
-    const worker = await startWorker?.();
-    const watching = this.#watch();
+    let watching = Promise.resolve();
     try {
+      const leftOver = await this.#lookBack();
+      this.#worker = await startWorker?.();
+      watching = this.#watch();
       if (!control.signal.aborted) await this.#produce(leftOver);
-      this.home.releaseEarlyResults();
       await this.home.outstanding.until(() => !this.home.isBusy, control.signal);
     } catch (error) {
       // A queue operation that was given up because the run ends is no failure of its own.
@@ -113,21 +125,43 @@ export class ActiveRun {
     }
     this.#over.abort();
     await watching;
-    return this.#close(worker);
+    return this.#close();
+  }
+
+  /** What earlier runs have left in the queue; nobody has begun to work for this one. */
+  async #lookBack(): Promise<Awaited<ReturnType<RunJobs['leftOver']>>> {
+    const { connection, control, emit } = this.tools;
+    await this.#consumer.takeBack(control.signal);
+    await this.#consumer.drained(control.signal);
+    const living = await livingWorkerIds(connection.store, this.#queueName);
+    const count = await this.#jobs.takeBack((worker) => living.has(worker));
+    if (count > 0) emit({ type: 'phase', text: `taking over ${count} image(s) of a worker that has died` });
+    // They come again with their rows, in their order and within --limit, unless their rows are gone.
+    await this.#jobs.removeNeedless(
+      (image) => this.home.knowledge.isDescribed(image) || this.home.hasEarlyResult(image),
+    );
+    const leftOver = await this.#jobs.leftOver();
+    this.#completed.foundWritten(leftOver.keys(), (image) => this.home.knowledge.isDescribed(image));
+    this.home.begin();
+    return leftOver;
   }
 
   async #produce(leftOver: Awaited<ReturnType<RunJobs['leftOver']>>): Promise<void> {
     const { prepared, control, limits } = this.tools;
     const producer = new Producer(
       {
-        knowledge: this.home.knowledge,
+        knowledge: {
+          ...this.home.knowledge,
+          isTakenUp: (image) =>
+            this.home.hasEarlyResult(image) || (leftOver.get(image)?.state ?? 'failed') !== 'failed',
+        },
         outstanding: this.home.outstanding,
         counts: this.home.counts,
         budget: this.#budget,
         windowRows: () => outstandingWindow(limits.configured),
         queuedJob: (image) => leftOver.get(image),
         hasEarlyResult: (image) => this.home.hasEarlyResult(image),
-        settleEarlyResult: (image) => this.home.settleEarlyResult(image, leftOver.get(image)?.result),
+        settleEarlyResult: (image) => this.home.settleEarlyResult(image, leftOver.get(image)),
         leave: (row) => this.home.leave(row),
         addImages: (images) => this.#jobs.add(images),
         writeFailure: (row, outcome) => this.home.writeFailure(row, outcome),
@@ -151,14 +185,14 @@ export class ActiveRun {
     const startedAt = performance.now();
     let reconciledAt = startedAt;
     let saidNoWorker = options.work !== false;
-    while (await sleep(TICK_MS, this.#over.signal)) {
+    while (await sleep(this.#timing.tickMs, this.#over.signal)) {
       try {
-        await this.#tick(meter);
+        await unlessAborted(this.#tick(meter), this.#over.signal);
         const now = performance.now();
-        if (!saidNoWorker && now - startedAt > NO_WORKER_NOTICE_MS)
-          saidNoWorker = await this.#noticeNoWorker();
-        if (now - reconciledAt > RECONCILE_EVERY_MS) {
-          await this.#reconcile();
+        if (!saidNoWorker && now - startedAt > this.#timing.noWorkerNoticeMs)
+          saidNoWorker = await unlessAborted(this.#noticeNoWorker(), this.#over.signal);
+        if (now - reconciledAt > this.#timing.reconcileEveryMs) {
+          await unlessAborted(this.#reconcile(), this.#over.signal);
           reconciledAt = now;
         }
       } catch (error) {
@@ -174,7 +208,8 @@ export class ActiveRun {
       listWorkers(connection.store, this.#queueName),
       connection.queue(this.#queueName).getActiveCount(),
     ]);
-    const stop = judgeWorkers(workers, Date.now());
+    const { downLimitMs } = this.#timing;
+    const stop = judgeWorkers(workers, Date.now(), { downLimitMs, startedAt: this.#startedAt });
     if (stop !== undefined) control.stop(stop);
     const share = Math.min(1, ...workers.map((worker) => worker.share));
     emit({ type: 'progress', progress: meter.read(this.home.counts, { inFlight, share }, Date.now()) });
@@ -200,6 +235,8 @@ export class ActiveRun {
       places,
       resultsAreIn,
     )) {
+      // Removed from the queue, and still in flight here: its outcome comes all the same.
+      if (this.#worker?.isHolding(describeJobId(this.tools.run, image)) === true) continue;
       const ended = kind === 'ended' ? await this.#jobs.ended(image) : undefined;
       const reason =
         ended?.failedReason ??
@@ -210,11 +247,12 @@ export class ActiveRun {
   }
 
   /** Puts everything where the next run finds it. */
-  async #close(worker: { stop(): Promise<void> } | undefined): Promise<number> {
+  async #close(): Promise<number> {
     const { connection, prepared, run } = this.tools;
-    const deadline = AbortSignal.timeout(CLOSE_DEADLINE_MS);
+    const deadline = AbortSignal.timeout(this.#timing.closeDeadlineMs);
     setMaxListeners(0, deadline);
     const jobs = new RunJobs(connection, prepared.account, run, this.#policy, deadline);
+    const removeUnsubmitted = () => jobs.removeUnsubmitted((image, calls) => this.#countCalls(image, calls));
     const unlessAway = async (step: () => Promise<void>) => {
       try {
         await step();
@@ -223,12 +261,17 @@ export class ActiveRun {
       }
     };
     // Twice: workers elsewhere would go on submitting, and ours hands unsubmitted images back.
-    await Promise.all([worker?.stop(), unlessAway(() => jobs.removeUnsubmitted())]);
-    await unlessAway(() => jobs.removeUnsubmitted());
+    await Promise.all([this.#worker?.stop(), unlessAway(removeUnsubmitted)]);
+    await unlessAway(removeUnsubmitted);
     await unlessAway(() => this.#consumer.drained(deadline));
-    this.home.releaseEarlyResults();
     await this.home.flushed();
-    await this.#consumer.close();
+    this.home.releaseEarlyResults(this.#isWhole);
+    // What cannot be acknowledged while the queue is away is taken back by the next run.
+    const isClosed = new AbortController();
+    await Promise.race([
+      this.#consumer.close().finally(() => isClosed.abort()),
+      sleep(this.#timing.closeDeadlineMs / 2, isClosed.signal),
+    ]);
     await this.#completed.settled();
     let inFlight = this.home.outstanding.images.size;
     await unlessAway(async () => {
@@ -238,16 +281,23 @@ export class ActiveRun {
     return inFlight;
   }
 
+  #countCalls(image: string, calls: { readonly submits: number; readonly polls: number }): void {
+    const { counts, outstanding } = this.home;
+    const pending = outstanding.images.get(image);
+    if (pending === undefined) return;
+    counts.submits += Math.max(0, calls.submits - pending.submitsBefore);
+    counts.polls += Math.max(0, calls.polls - pending.pollsBefore);
+  }
+
   /** The calls made for images whose outcome is still to come belong to this run as well. */
   #countLeftInFlight(left: Awaited<ReturnType<RunJobs['leftOver']>>): number {
-    const { counts, outstanding } = this.home;
-    for (const [image, pending] of outstanding.images) {
+    for (const image of this.home.outstanding.images.keys()) {
       const job = left.get(image);
-      if (job === undefined) continue;
-      counts.submits += Math.max(0, job.submits - pending.submitsBefore);
-      counts.polls += Math.max(0, job.polls - pending.pollsBefore);
+      if (job !== undefined) this.#countCalls(image, job);
     }
-    return [...left.values()].filter(({ state }) => state !== 'failed').length;
+    const isOpen = ([image, { state }]: [string, { state: string }]) =>
+      state !== 'failed' && !this.home.knowledge.isDescribed(image);
+    return [...left].filter(isOpen).length;
   }
 }
 

@@ -18,50 +18,75 @@ export interface RunAccount {
   readonly seconds: number;
 }
 
+/** A receipt, and where the files say something else than the run; nothing when it is balanced. */
+export interface ClosedAccounts {
+  readonly receipt: Receipt;
+  readonly differences: readonly string[];
+}
+
 /**
  * Makes the receipt: counts every row anew from the files, and compares that with what the run believes. A
  * manifest that came through a pipe cannot be read again; there the output's rows alone are counted.
  */
-export async function closeAccounts(prepared: PreparedRun, account: RunAccount): Promise<Receipt> {
+export async function closeAccounts(prepared: PreparedRun, account: RunAccount): Promise<ClosedAccounts> {
   const { counts, complete } = account;
   const recount = prepared.manifest.replayable
     ? await recountRows(prepared, counts.rows)
     : await recountPiped(prepared, account);
-  const resumed = recount.described - counts.described - counts.copied;
-  return {
+  const differences = findDifferences(account, recount);
+  const receipt = {
     run: account.run,
     manifest: prepared.manifest.path,
     output: prepared.paths.output,
     failures: prepared.paths.failures,
     rows: counts.rows,
     described: counts.described,
-    resumed,
+    resumed: counts.resumed,
     copied: counts.copied,
     failed: recount.failed,
     remaining: recount.missing,
-    extra: complete ? recount.extra : 0,
+    extra: complete ? recount.extra + recount.twice : 0,
     submits: counts.submits,
     polls: counts.polls,
     reattached: counts.reattached,
     maybePaidTwice: counts.maybePaidTwice,
     seconds: Math.round(account.seconds * 1000) / 1000,
     complete,
-    balanced: isBalanced(account, recount, resumed),
+    balanced: differences.length === 0,
   };
+  return { receipt, differences };
 }
 
-/** Whether the files say what the run believes. */
-export function isBalanced(account: RunAccount, recount: Recount, resumed: number): boolean {
-  const { counts } = account;
+/**
+ * Where the files say something else than the run believes, each with both numbers. Rows that the output held twice
+ * before are no fault of this run's: without keys they are what is left when a row leaves the manifest.
+ */
+export function findDifferences(account: RunAccount, recount: Recount): string[] {
+  const { counts, rowsBefore } = account;
+  const { rows, described, resumed, copied } = counts;
   const failed = failedRows(counts);
+  const wanted = described + resumed + copied;
+  const inOutput = recount.described + recount.extra + recount.twice;
+  const expected = rowsBefore + described + copied;
   const mayLeave = account.isStopped || account.limit !== undefined;
-  return (
-    recount.rows === counts.rows &&
-    resumed === counts.resumed &&
-    recount.twice === 0 &&
-    // Rows that failed earlier and were not taken up again are failed as well.
-    (mayLeave ? recount.failed >= failed : recount.failed === failed && recount.missing === 0)
-  );
+  const differences: string[] = [];
+  if (recount.rows !== rows) differences.push(`${rows} rows were read, the manifest has ${recount.rows} now`);
+  if (inOutput !== expected) {
+    differences.push(
+      `the output has ${inOutput} rows, not ${expected} (${rowsBefore} before, ${described + copied} written)`,
+    );
+  }
+  if (recount.described !== wanted) {
+    differences.push(`${recount.described} rows of the manifest are in the output, not ${wanted}`);
+  }
+  // Rows that failed earlier and were not taken up again are failed as well.
+  if (mayLeave ? recount.failed < failed : recount.failed !== failed) {
+    differences.push(`${recount.failed} rows are failed by the failures file, not ${failed}`);
+  }
+  if (!mayLeave && recount.missing > 0) {
+    differences.push(`${recount.missing} rows are neither described nor failed`);
+  }
+  return differences;
 }
 
 async function recountRows(prepared: PreparedRun, rowsRead: number): Promise<Recount> {
@@ -80,7 +105,7 @@ async function recountPiped(prepared: PreparedRun, account: RunAccount): Promise
   const described = counts.resumed + written;
   const failed = failedRows(counts);
   const missing = counts.rows - described - failed;
-  return { rows: counts.rows, described, failed, missing, extra: 0, twice: found?.index.duplicates ?? 0 };
+  return { rows: counts.rows, described, failed, missing, extra: rowsBefore - counts.resumed, twice: 0 };
 }
 
 /** The manifest may have more rows than this run has read. */

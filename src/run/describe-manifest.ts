@@ -1,7 +1,7 @@
 import { DescribeClient } from '../describe-api/client.js';
 import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
-import { UsageError, messageOf } from '../shared/errors.js';
+import { FatalError, InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
 import { type Logger, silentLogger } from '../shared/log.js';
 import { type QueueConnection, openQueue } from '../shared/queue/connection.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
@@ -22,6 +22,7 @@ import { type Preview, RUN_DEFAULTS, type RunOptions, type RunResult } from './r
  * Describes every row of a manifest: what `bulk-describe run` does. The same call again resumes.
  * @throws {UsageError} before anything is paid or created, when something in the options or files cannot work
  * @throws {BusyError} when another process has the output or the embedded queue
+ * @throws {InterruptedEarlyError} when the signal aborts before the first submit
  */
 export async function describeManifest(options: RunOptions): Promise<RunResult> {
   const undo = new UndoStack();
@@ -30,14 +31,29 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
     const preview = await previewRun(prepared, options);
     if (options.dryRun === true) {
       options.onEvent?.({ type: 'preview', preview });
-      return { preview, receipt: undefined, stop: undefined, failedByCode: new Map(), exitCode: 0 };
+      return {
+        preview,
+        receipt: undefined,
+        differences: [],
+        stop: undefined,
+        failedByCode: new Map(),
+        exitCode: 0,
+      };
     }
     refuseMissingToken(options);
     refusePayingAgain(prepared, preview, options);
     return await runPrepared(options, prepared, preview, undo);
+  } catch (error) {
+    // A run that has begun ends with a receipt; here the manifest or the output was still being read.
+    if (options.signal?.aborted !== true || !isAbort(error)) throw error;
+    throw new InterruptedEarlyError('interrupted before the first submit', { cause: error });
   } finally {
     await undo.release();
   }
+}
+
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError';
 }
 
 function refuseMissingToken(options: RunOptions): void {
@@ -109,7 +125,7 @@ async function runPrepared(
   await endFailures(active, failures, output, control);
   await endRunFile(prepared, { ...current, open: inFlight > 0 }, control);
 
-  const receipt = await closeAccounts(prepared, {
+  const { receipt, differences } = await closeAccounts(prepared, {
     run,
     counts: home.counts,
     rowsBefore,
@@ -117,11 +133,15 @@ async function runPrepared(
     isStopped: control.reason !== undefined,
     limit: options.limit,
     seconds: (performance.now() - startedAt) / 1000,
+  }).catch((error: unknown) => {
+    // What ended the run says more than files that cannot be read any more.
+    throw new FatalError(control.reason?.reason ?? messageOf(error), { cause: error });
   });
   const { failedByCode } = home.counts;
   const stop = control.reason;
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
-  return { preview, receipt, stop, failedByCode, exitCode };
+  const learnedShare = limits.share();
+  return { preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
 }
 
 function startWorker(
@@ -143,7 +163,7 @@ async function createClient(options: RunOptions, undo: UndoStack): Promise<Descr
     undo.defer(() => simulator.close());
     baseUrl = simulator.url;
   }
-  const client = new DescribeClient({ baseUrl, token: options.token });
+  const client = new DescribeClient({ baseUrl, token: options.token, timeoutMs: options.requestTimeoutMs });
   undo.defer(() => client.close());
   return client;
 }

@@ -1,8 +1,9 @@
 import type { Knowledge } from '../producer/decide-row.js';
 import type { PayBudget } from '../producer/pay-budget.js';
+import type { QueuedJob } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
 import type { ResultJobData } from '../shared/jobs.js';
-import type { DescribedOutcome, FailedOutcome } from '../shared/outcome.js';
+import type { DescribedOutcome, FailedOutcome, PreviousFailure } from '../shared/outcome.js';
 import { Outstanding, type PendingImage } from '../shared/outstanding.js';
 import { countFailed, createRunCounts } from '../shared/run-counts.js';
 import type { FailuresFile } from '../writer/failures-file.js';
@@ -19,6 +20,8 @@ interface Entry {
 /** A result whose row has not been read yet: it stays unacknowledged. */
 interface EarlyResult {
   readonly result: ResultJobData;
+  /** It was there before this run began. */
+  readonly isOld: boolean;
   readonly resolve: (disposal: Disposal) => void;
 }
 
@@ -48,6 +51,8 @@ export class Home {
   readonly #leftFailed = new Set<string>();
   readonly #failedNow = new Map<string, FailedOutcome>();
   readonly #keyed: boolean;
+  #hasBegun = false;
+  #isOver = false;
 
   constructor(private readonly tools: HomeTools) {
     this.#commit = new GroupCommit((entries) => this.#flush(entries));
@@ -55,7 +60,7 @@ export class Home {
   }
 
   /** What the producer asks before it decides on a row. */
-  readonly knowledge: Knowledge = {
+  readonly knowledge: Omit<Knowledge, 'isTakenUp'> = {
     markSeen: (row) => !this.#keyed || this.tools.output.index.markKeySeen(row.key ?? ''),
     isInOutput: (row) =>
       this.#keyed
@@ -64,7 +69,7 @@ export class Home {
     isDescribed: (image) => this.tools.output.index.offsetOf(image) !== undefined,
     isOutstanding: (image) => this.outstanding.images.has(image),
     failedNow: (image) => this.#failedNow.get(image),
-    previousFailure: (row) => this.tools.failures.previous(this.#keyed ? row.key : row.image),
+    previousFailure: (row) => this.#earlierFailure(row.image) ?? this.#failureOnFile(row),
   };
 
   /** True while something waits for an outcome or for the disk. */
@@ -72,26 +77,36 @@ export class Home {
     return this.outstanding.rows > 0;
   }
 
+  /** From here on workers of this run are at work: a failure that comes now is not tried again in this run. */
+  begin(): void {
+    this.#hasBegun = true;
+  }
+
+  /** Whether an image that is taken on now has its result already; not one that is to be tried again. */
   hasEarlyResult(image: string): boolean {
-    return this.#early.has(image);
+    const early = this.#early.get(image);
+    return early !== undefined && !isTriedAgain(early);
   }
 
   /**
-   * Writes a result that was there before its row; the row is outstanding now.
-   * @param jobs what the image's completed job says, in case its result was acknowledged and the row lost since
+   * Writes a result that was there before its row; the row is outstanding now. A failure that is tried again
+   * has been used up by that.
+   * @param queued the image's job, in case its result was acknowledged and the row lost since
    */
-  settleEarlyResult(image: string, jobs: ResultJobData | undefined): void {
+  settleEarlyResult(image: string, queued: QueuedJob | undefined): void {
     const early = this.#early.get(image);
-    const result = early?.result ?? jobs;
-    if (result === undefined) return;
     this.#early.delete(image);
-    // Its calls were made before this run.
+    if (early !== undefined && isTriedAgain(early)) early.resolve('done');
+    const held = early === undefined || isTriedAgain(early) ? undefined : early;
+    const result = held?.result ?? queued?.result;
+    if (result === undefined) return;
     const pending = this.outstanding.images.get(image);
-    if (pending !== undefined) {
+    const isFromBefore = held === undefined || held.isOld || queued === undefined;
+    if (pending !== undefined && isFromBefore) {
       pending.submitsBefore = result.submits;
       pending.pollsBefore = result.polls;
     }
-    void this.settle(result).then(early?.resolve);
+    void this.settle(result).then(held?.resolve);
   }
 
   /**
@@ -101,22 +116,36 @@ export class Home {
   settle(result: ResultJobData): Promise<Disposal> {
     const { image } = result;
     const writing = this.#writing.get(image);
-    if (writing !== undefined) return writing;
+    // Decided anew when that one is on disk: prompts that follow a failure are not to be thrown away.
+    if (writing !== undefined) return writing.then(() => this.settle(result));
     const pending = this.outstanding.images.get(image);
     if (pending !== undefined) return this.#startWriting(result, pending);
     // A second result of an image that is on disk: its worker died between handing it over and ending the job.
-    if (this.knowledge.isDescribed(image) || this.#early.has(image)) return Promise.resolve('done');
-    return new Promise((resolve) => this.#early.set(image, { result, resolve }));
+    if (this.knowledge.isDescribed(image)) return Promise.resolve('done');
+    if (this.#isOver) return Promise.resolve('put-back');
+    return this.#hold(result);
+  }
+
+  /** Of two results for one image prompts count, whichever came first. */
+  #hold(result: ResultJobData): Promise<Disposal> {
+    const held = this.#early.get(result.image);
+    if (held?.result.outcome.status === 'described') return Promise.resolve('done');
+    held?.resolve('done');
+    return new Promise((resolve) => {
+      this.#early.set(result.image, { result, isOld: !this.#hasBegun, resolve });
+    });
   }
 
   /**
-   * The manifest has been read and no row came for these results. Prompts are paid for, so they stay in
-   * the queue in case the row comes back; failures are of no use to anybody.
+   * The run is over and no row came for these results. They stay in the queue: prompts are paid for, and their row
+   * may come back.
+   * @param isWhole whether every row was read and taken on: then nobody will ask for the failures
    */
-  releaseEarlyResults(): void {
+  releaseEarlyResults(isWhole: boolean): void {
+    this.#isOver = true;
     for (const [image, { result, resolve }] of this.#early) {
-      const useless = result.outcome.status === 'failed' || this.knowledge.isDescribed(image);
-      resolve(useless ? 'done' : 'put-back');
+      const isUseless = isWhole && result.outcome.status === 'failed';
+      resolve(isUseless || this.knowledge.isDescribed(image) ? 'done' : 'put-back');
     }
     this.#early.clear();
   }
@@ -124,7 +153,18 @@ export class Home {
   /** A row is left for the next run; one that failed before stays failed until then. */
   leave(row: Row): void {
     const name = this.#keyed ? row.key : row.image;
-    if (name !== undefined && this.knowledge.previousFailure(row) !== undefined) this.#leftFailed.add(name);
+    if (name !== undefined && this.#failureOnFile(row) !== undefined) this.#leftFailed.add(name);
+  }
+
+  /** A failure that came home while no home was there: newer than what the file says. */
+  #earlierFailure(image: string | undefined): PreviousFailure | undefined {
+    const early = image === undefined ? undefined : this.#early.get(image);
+    if (early?.isOld !== true || early.result.outcome.status !== 'failed') return undefined;
+    return { outcome: early.result.outcome, image };
+  }
+
+  #failureOnFile(row: Row): PreviousFailure | undefined {
+    return this.tools.failures.previous(this.#keyed ? row.key : row.image);
   }
 
   /** Whether a row that failed before was left as it is; by its key, without keys by its image. */
@@ -221,24 +261,27 @@ export class Home {
 
   async #flush(entries: readonly Entry[]): Promise<void> {
     const { output, failures } = this.tools;
-    const described = entries.flatMap((entry) => entry.described);
-    if (described.length > 0) {
-      const records = described.map(({ row, outcome }) => [
-        ...row.cells,
-        ...outcome.prompts,
-        outcome.messageId,
-        outcome.describedAt,
-      ]);
-      const { offsets } = await output.append(records);
-      for (const [position, { row }] of described.entries()) {
-        output.index.addAppended({ image: row.image, key: row.key, offset: offsets[position] ?? 0 });
-      }
-    }
+    // Failures first: when the disk takes those and no prompts, the counts and the files still agree.
     const failed = entries.flatMap((entry) => entry.failed);
-    if (failed.length === 0) return;
     for (const { row, outcome } of failed) failures.add({ row, outcome });
     await failures.flush();
+    const described = entries.flatMap((entry) => entry.described);
+    const records = described.map(({ row, outcome }) => [
+      ...row.cells,
+      ...outcome.prompts,
+      outcome.messageId,
+      outcome.describedAt,
+    ]);
+    const { offsets } = await output.append(records);
+    for (const [position, { row }] of described.entries()) {
+      output.index.addAppended({ image: row.image, key: row.key, offset: offsets[position] ?? 0 });
+    }
   }
+}
+
+/** Failures from before this run are tried again by it; what has failed in it is not. */
+function isTriedAgain({ isOld, result }: EarlyResult): boolean {
+  return isOld && result.outcome.status === 'failed';
 }
 
 function entryOf(rows: readonly Row[], outcome: ResultJobData['outcome']): Entry {

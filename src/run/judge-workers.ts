@@ -2,14 +2,16 @@ import { formatDuration } from '../shared/durations.js';
 import type { WorkerStatus } from '../shared/worker-status.js';
 import type { RunStop } from './receipt.js';
 
-/** After so long without one success an API that is down ends the run. */
-const DOWN_LIMIT_MS = 15 * 60_000;
-
 /**
  * Whether the state of an account's workers ends a run: when every one of them has given up, or the API has
- * been down for fifteen minutes for all of them. Without any worker a run waits.
+ * been down for long for all of them. Without any worker a run waits.
+ * @param startedAt when the run began: a worker that had nothing to do has not probed since the last run
  */
-export function judgeWorkers(workers: readonly WorkerStatus[], nowMs: number): RunStop | undefined {
+export function judgeWorkers(
+  workers: readonly WorkerStatus[],
+  nowMs: number,
+  { downLimitMs, startedAt }: { readonly downLimitMs: number; readonly startedAt: number },
+): RunStop | undefined {
   const [first] = workers;
   if (first === undefined) return undefined;
   const refused = workers.filter(({ state }) => state === 'token' || state === 'quota');
@@ -21,7 +23,7 @@ export function judgeWorkers(workers: readonly WorkerStatus[], nowMs: number): R
   }
   const down = workers.filter(({ state }) => state === 'down');
   if (down.length + refused.length < workers.length) return undefined;
-  const since = Math.max(...down.map((worker) => worker.since));
-  if (nowMs - since < DOWN_LIMIT_MS) return undefined;
+  const since = Math.max(startedAt, ...down.map((worker) => worker.since));
+  if (nowMs - since < downLimitMs) return undefined;
   return { kind: 'down', reason: `the API has not answered for ${formatDuration(nowMs - since)}` };
 }

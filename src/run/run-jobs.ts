@@ -1,4 +1,4 @@
-import type { JobType } from 'bullmq';
+import type { Job, JobType } from 'bullmq';
 import type { NewImage, QueuedJob } from '../producer/produce.js';
 import { type Account, describeQueueName } from '../shared/account.js';
 import {
@@ -11,6 +11,7 @@ import {
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
+import { takeBackJob } from '../shared/queue/take-back-job.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
@@ -61,16 +62,37 @@ export class RunJobs {
     return this.#persist(() => this.#queue.getRanges(types, 0, -1));
   }
 
+  /**
+   * Takes back what dead workers hold, to the head of the queue, so that it is polled before anything new is
+   * submitted. BullMQ would find these jobs 10 to 15 s later.
+   * @param isAlive tells by a worker's name
+   * @returns how many there were
+   */
+  async takeBack(isAlive: (worker: string) => boolean): Promise<number> {
+    const abandoned: Job<DescribeJobData, ResultJobData>[] = [];
+    await this.#each(await this.#ids(['active']), async (id) => {
+      const image = imageOfJobId(this.run, id);
+      const job = image === undefined ? undefined : await this.#job(image);
+      if (job?.processedBy !== undefined && !isAlive(job.processedBy)) abandoned.push(job);
+    });
+    // Each goes before those that went before it: the ones with a message come last.
+    const unsubmitted = abandoned.filter((job) => job.data.messageId === undefined);
+    const inFlight = abandoned.filter((job) => job.data.messageId !== undefined);
+    for (const job of [...unsubmitted, ...inFlight]) await this.#persist(() => takeBackJob(job));
+    return abandoned.length;
+  }
+
   /** What an earlier run of the same id has left in the queue, by image. */
   async leftOver(): Promise<Map<string, QueuedJob>> {
     const left = new Map<string, QueuedJob>();
     await this.#each([...(await this.places())], async ([image, place]) => {
       const job = await this.#job(image);
       if (job === undefined) return;
-      const { submits, polls, messageId, lastMessageId } = job.data;
+      const { messageId, lastMessageId } = job.data;
       const paid = place === 'completed' || messageId !== undefined;
       const state = place === 'failed' ? 'failed' : paid ? 'paid' : 'waiting';
       const result = place === 'completed' ? job.returnvalue : undefined;
+      const { submits, polls } = result ?? job.data;
       left.set(image, { state, submits, polls, lastMessageId: messageId ?? lastMessageId, result });
     });
     return left;
@@ -101,13 +123,36 @@ export class RunJobs {
   /**
    * Takes the run's jobs that nobody has submitted out of the queue. Those with a message stay, and those
    * whose history counts: a submit of theirs may have been paid for.
+   * @param onRemoved is told of the calls that were made for a job all the same, such as one that met a 429
    */
-  async removeUnsubmitted(): Promise<void> {
+  async removeUnsubmitted(
+    onRemoved: (image: string, calls: { submits: number; polls: number }) => void = () => undefined,
+  ): Promise<void> {
+    await this.#eachUnfinished(async (image, job) => {
+      if (isUntouched(job) && (await this.remove(image))) onRemoved(image, job.data);
+    });
+  }
+
+  /**
+   * The same at the start of a run, where those stay that the API has refused before: somebody may have taken them
+   * up again. But whatever would pay for an image goes that is described already.
+   */
+  async removeNeedless(isDescribed: (image: string) => boolean): Promise<void> {
+    await this.#eachUnfinished(async (image, job) => {
+      const isUntried = isUntouched(job) && job.data.submits === 0;
+      const isDone = job.data.messageId === undefined && isDescribed(image);
+      if (isUntried || isDone) await this.remove(image);
+    });
+  }
+
+  async #eachUnfinished(
+    visit: (image: string, job: Job<DescribeJobData, ResultJobData>) => Promise<void>,
+  ): Promise<void> {
     const places = await this.places();
     const unfinished = [...places].filter(([, place]) => place === 'unfinished');
     await this.#each(unfinished, async ([image]) => {
       const job = await this.#job(image);
-      if (job !== undefined && isUntouched(job)) await this.remove(image);
+      if (job !== undefined) await visit(image, job);
     });
   }
 

@@ -2,12 +2,15 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { BusyError, isSystemError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { sleep } from '../shared/sleep.js';
 
 const TTL_MS = 15_000;
 const RENEW_EVERY_MS = 5000;
 const LOOK_EVERY_MS = 500;
+/** A queue that is away lets the lease run out instead. */
+const RELEASE_MS = 2000;
 
 /**
  * A run's lease in the queue: one home at a time, on whatever machine, also where the output and its run
@@ -46,7 +49,7 @@ export class RunLease {
     this.#ended.abort();
     await this.#renewing;
     try {
-      await this.store.release(this.name, this.owner);
+      await unlessAborted(this.store.release(this.name, this.owner), AbortSignal.timeout(RELEASE_MS));
     } catch (error) {
       this.logger.debug({ error: messageOf(error) }, 'the lease runs out by itself');
     }
@@ -59,6 +62,7 @@ export class RunLease {
       const holder = (await this.store.leaseOwner(this.name)) ?? '';
       if (isDeadHere(holder)) await this.store.release(this.name, holder);
       else if (performance.now() > giveUpAt || !(await sleep(LOOK_EVERY_MS, signal))) {
+        signal.throwIfAborted();
         const [host = '', pid = ''] = holder.split('/');
         throw new BusyError(`another process has the run ${run}: pid ${pid} on ${host}`);
       }
@@ -68,7 +72,8 @@ export class RunLease {
   async #renew(): Promise<void> {
     while (await sleep(RENEW_EVERY_MS, this.#ended.signal)) {
       try {
-        if (await this.store.lease(this.name, this.owner, TTL_MS)) continue;
+        const renewing = this.store.lease(this.name, this.owner, TTL_MS);
+        if (await unlessAborted(renewing, this.#ended.signal)) continue;
         this.onLost(new BusyError('another process has taken this run over'));
         return;
       } catch (error) {

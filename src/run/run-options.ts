@@ -3,6 +3,7 @@ import type { Limits } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { ErrorCode } from '../shared/outcome.js';
 import type { Receipt, RunStop } from './receipt.js';
+import type { RunTiming } from './run-timing.js';
 
 /** What `describeManifest` takes; the flags of `bulk-describe run` one to one. */
 export interface RunOptions {
@@ -27,6 +28,8 @@ export interface RunOptions {
   readonly attempts?: number | undefined;
   /** Milliseconds from a submit to its completion; 20 minutes. */
   readonly deadlineMs?: number | undefined;
+  /** Milliseconds that one call of the API may take, its answer's body included; 30 seconds. */
+  readonly requestTimeoutMs?: number | undefined;
   /** Whether this process submits and polls as well; true. */
   readonly work?: boolean | undefined;
 
@@ -51,6 +54,8 @@ export interface RunOptions {
   readonly logger?: Logger | undefined;
   readonly onEvent?: ((event: RunEvent) => void) | undefined;
   readonly env?: NodeJS.ProcessEnv | undefined;
+  /** For tests. */
+  readonly timing?: Partial<RunTiming> | undefined;
 }
 
 /** What there is to do, told before anything is paid. */
@@ -111,9 +116,13 @@ export interface RunResult {
   readonly preview: Preview;
   /** Undefined after a dry run. */
   readonly receipt: Receipt | undefined;
+  /** Where the files disagree with the receipt's counts, one line each; nothing when it is balanced. */
+  readonly differences: readonly string[];
   /** Why it ended before its manifest did; undefined when it did not. */
   readonly stop: RunStop | undefined;
   readonly failedByCode: ReadonlyMap<ErrorCode, number>;
+  /** The share of the configured rate that the API let through at its end, in (0, 1]. */
+  readonly learnedShare?: number | undefined;
   readonly exitCode: number;
 }
 

@@ -23,6 +23,11 @@ function parseField<T>(schema: z.ZodType<T>, text: string | undefined): T | unde
   }
 }
 
+function newerOf(stored: LearnedRate | undefined, own: LearnedRate): LearnedRate {
+  const newer = stored !== undefined && stored.fellAt > own.fellAt ? stored : own;
+  return { ...newer, heldUntil: Math.max(newer.heldUntil, stored?.heldUntil ?? 0, own.heldUntil) };
+}
+
 /**
  * The limits of one account as its queue holds them, shared by every process that works for it.
  *
@@ -90,6 +95,7 @@ export class AccountLimits {
    * @returns how many milliseconds the whole queue should wait
    */
   async fall(retryAfterMs: number | undefined): Promise<number> {
+    await this.#adoptLearned();
     const { learned, pauseMs } = fallAfter429(this.#learned, Date.now(), retryAfterMs);
     this.#learned = learned;
     await this.#writeLearned();
@@ -98,9 +104,9 @@ export class AccountLimits {
 
   /** Takes note of a submit that went through. Writes only where there was a streak of refusals. */
   async settle(): Promise<void> {
-    const settled = settleAfterSuccess(this.#learned);
-    if (settled === this.#learned) return;
-    this.#learned = settled;
+    if (settleAfterSuccess(this.#learned) === this.#learned) return;
+    await this.#adoptLearned();
+    this.#learned = settleAfterSuccess(this.#learned);
     await this.#writeLearned();
   }
 
@@ -120,6 +126,12 @@ export class AccountLimits {
       maxInFlight: JSON.stringify(this.#limits.maxInFlight),
       learned: JSON.stringify(this.#learned),
     });
+  }
+
+  /** Another worker may have met a 429 since the last refresh: its fall is not to be written over. */
+  async #adoptLearned(): Promise<void> {
+    const fields = await this.store.getFields(this.name);
+    this.#learned = newerOf(parseField(learnedSchema, fields['learned']), this.#learned);
   }
 
   async #writeLearned(): Promise<void> {

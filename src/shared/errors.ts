@@ -24,6 +24,12 @@ export class BusyError extends BulkDescribeError {
   override readonly exitCode = 5;
 }
 
+/** Told to end before anything had begun. */
+export class InterruptedEarlyError extends BulkDescribeError {
+  override name = 'InterruptedEarlyError';
+  override readonly exitCode = 130;
+}
+
 /** The message of anything that was thrown, on one line. */
 export function messageOf(error: unknown): string {
   const text = error instanceof Error ? error.message || error.name : String(error);

@@ -21,7 +21,7 @@ const LOWEST_SHARE = 0.1;
 const FALL_FACTOR = 0.5;
 const STEP_SHARE = 0.05;
 const STEP_MS = 2000;
-/** Refusals that come this soon after a fall were on their way when it happened. */
+/** Refusals that come this soon after a fall, or while the queue waits, were on their way when it happened. */
 const SAME_STORM_MS = 1000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 60_000;
@@ -43,7 +43,7 @@ export function fallAfter429(
   nowMs: number,
   retryAfterMs: number | undefined,
 ): { learned: LearnedRate; pauseMs: number } {
-  const sameStorm = nowMs < Math.max(learned.fellAt, learned.heldUntil) + SAME_STORM_MS && learned.fellAt > 0;
+  const sameStorm = nowMs < Math.max(learned.fellAt + SAME_STORM_MS, learned.heldUntil) && learned.fellAt > 0;
   const streak = sameStorm ? learned.streak : learned.streak + 1;
   const grown = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (Math.max(1, streak) - 1));
   const pauseMs = retryAfterMs ?? Math.max(grown, sameStorm ? learned.heldUntil - nowMs : 0);

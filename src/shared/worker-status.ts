@@ -1,4 +1,6 @@
+import { hostname } from 'node:os';
 import { z } from 'zod';
+import { isAlive } from './process-identity.js';
 import type { SharedStore } from './queue/store.js';
 
 /**
@@ -49,6 +51,21 @@ export async function listWorkers(store: SharedStore, queueName: string): Promis
     const parsed = workerStatusSchema.safeParse(parseJson(text));
     return parsed.success ? [parsed.data] : [];
   });
+}
+
+/**
+ * Ids of the workers that may be at work: those that have told so lately, but for processes of this machine that
+ * are known to be dead. An entry that cannot be read counts as alive.
+ */
+export async function livingWorkerIds(store: SharedStore, queueName: string): Promise<Set<string>> {
+  const living = new Set<string>();
+  for (const [id, text] of await store.members(workersGroup(queueName))) {
+    const status = workerStatusSchema.safeParse(parseJson(text)).data;
+    const isHere = status?.host === hostname();
+    const isDead = isHere && !(await isAlive({ ...status, startTime: null, boot: null }));
+    if (!isDead) living.add(id);
+  }
+  return living;
 }
 
 function parseJson(text: string): unknown {

@@ -1,12 +1,13 @@
 import type { Message } from '../describe-api/client.js';
 import { judgePollFailure, judgeSubmitFailure } from '../describe-api/attempt-policy.js';
 import { backoffMs } from '../describe-api/backoff.js';
-import { RejectedError, StatusError } from '../describe-api/errors.js';
+import { ConnectionError, RejectedError, StatusError, isAnswer } from '../describe-api/errors.js';
 import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { ErrorCode, Outcome } from '../shared/outcome.js';
 import { sleep } from '../shared/sleep.js';
 import type { ApiHealth } from './api-health.js';
+import type { FirstPolls } from './first-polls.js';
 import type { PollSchedule } from './poll-schedule.js';
 
 /**
@@ -28,6 +29,8 @@ export type Ending =
   | { readonly kind: 'delay'; readonly data: DescribeJobData; readonly ms: number }
   /** The whole queue waits. */
   | { readonly kind: 'hold'; readonly data: DescribeJobData; readonly ms: number }
+  /** This worker waits, since the API is down for it; others may reach it. */
+  | { readonly kind: 'rest'; readonly data: DescribeJobData; readonly ms: number }
   /** This worker's token is refused, or the account's quota is spent. */
   | { readonly kind: 'stop'; readonly data: DescribeJobData; readonly why: StopWhy; readonly reason: string };
 
@@ -54,6 +57,7 @@ export interface ActivationTools {
   };
   readonly health: ApiHealth;
   readonly schedule: PollSchedule;
+  readonly firstPolls: FirstPolls;
   /** Waits for a slot of the account's poll rate; false when the signal cut it short. */
   takePollSlot(signal: AbortSignal): Promise<boolean>;
   /** The polls of the whole account wait. */
@@ -77,6 +81,21 @@ export async function describeImage(
   tools: ActivationTools,
   stopping: AbortSignal,
 ): Promise<Ending> {
+  // Before anything is awaited: an image that is activated after this one has to see it.
+  const polled = job.data.messageId === undefined ? undefined : tools.firstPolls.expect();
+  try {
+    return await takeOnwards(job, tools, stopping, polled);
+  } finally {
+    polled?.();
+  }
+}
+
+async function takeOnwards(
+  job: ActiveJob,
+  tools: ActivationTools,
+  stopping: AbortSignal,
+  polled: (() => void) | undefined,
+): Promise<Ending> {
   let data = await countCrashes(job);
   if (data.messageId === undefined && data.lastMessageId !== undefined) {
     const checked = await checkLastMessage(job, data, tools, stopping);
@@ -90,7 +109,7 @@ export async function describeImage(
   } else {
     job.tell(`taken up again: waiting for message ${data.messageId}`);
   }
-  return waitForMessage(job, data, data.messageId ?? '', tools, stopping);
+  return waitForMessage(job, data, data.messageId ?? '', tools, stopping, polled);
 }
 
 /**
@@ -129,12 +148,18 @@ async function checkLastMessage(
     } catch (error) {
       if (stopping.aborted) return { kind: 'hand-back', data: { ...data, polls } };
       if (isGone(error)) return startOver();
+      if (error instanceof ConnectionError) polls--;
       const verdict = judgePollFailure(error);
+      if (verdict.countsAsDown) tools.health.failed('poll', job.image);
       if (verdict.action === 'stop') {
         return { kind: 'stop', data: { ...data, polls }, why: 'token', reason: verdict.reason };
       }
       await sleep(verdict.retryAfterMs ?? backoffMs(tries, Math.random()), stopping);
     }
+  }
+  // An API that is down says nothing about the message: it is asked again before anything is paid.
+  if (tools.health.downSince !== undefined) {
+    return { kind: 'delay', data: { ...data, polls }, ms: backoffMs(LAST_MESSAGE_TRIES, Math.random()) };
   }
   return startOver();
 }
@@ -150,9 +175,9 @@ async function submitImage(
   tools: ActivationTools,
   stopping: AbortSignal,
 ): Promise<DescribeJobData | Ending> {
-  if (stopping.aborted) return { kind: 'hand-back', data };
+  if (!(await tools.firstPolls.made(stopping))) return { kind: 'hand-back', data };
   const downMs = tools.health.submitDelayMs(job.image);
-  if (downMs > 0) return { kind: 'hold', data, ms: downMs };
+  if (downMs > 0) return { kind: 'rest', data, ms: downMs };
   const counted = { ...data, submits: data.submits + 1 };
   let messageId: string;
   try {
@@ -178,9 +203,15 @@ async function endSubmitFailure(
   const verdict = judgeSubmitFailure(error);
   job.tell(`submit failed: ${messageOf(error)}`);
   if (verdict.countsAsDown) tools.health.failed('submit', job.image);
+  else if (isAnswer(error)) tools.health.answered('submit');
   switch (verdict.action) {
     case 'retry-free':
-      return { kind: 'delay', data, ms: backoffMs(data.attempts + 1, Math.random()) };
+      // Nothing was sent, so it was no call.
+      return {
+        kind: 'delay',
+        data: { ...data, submits: data.submits - 1 },
+        ms: backoffMs(data.attempts + 1, Math.random()),
+      };
     case 'wait':
       return { kind: 'hold', data, ms: await tools.refused(verdict.retryAfterMs) };
     case 'fail':
@@ -204,13 +235,18 @@ async function endSubmitFailure(
   }
 }
 
-/** Polls until the message is completed, has expired, or the deadline is over. */
+/**
+ * Polls until the message is completed, has expired, or the deadline is over.
+ * @param polled of a message that an earlier activation submitted: to be called after the first poll, which
+ *   is made at once, since nobody knows how long ago that was
+ */
 async function waitForMessage(
   job: ActiveJob,
   start: DescribeJobData,
   messageId: string,
   tools: ActivationTools,
   stopping: AbortSignal,
+  polled: (() => void) | undefined,
 ): Promise<Ending> {
   const startedAt = tools.now();
   const before = start.waitedMs ?? 0;
@@ -218,11 +254,14 @@ async function waitForMessage(
   let { polls } = start;
   let failures = 0;
   let lastPollAt = before;
+  let isOverdue = polled !== undefined;
   const current = (): DescribeJobData => ({ ...start, polls, waitedMs: Math.round(waited()) });
 
   for (;;) {
     const leftMs = start.deadlineMs - waited();
-    const delayMs = Math.min(tools.schedule.nextDelayMs(waited(), failures), Math.max(0, leftMs));
+    const dueMs = isOverdue ? 0 : tools.schedule.nextDelayMs(waited(), failures);
+    isOverdue = false;
+    const delayMs = Math.min(dueMs, Math.max(0, leftMs));
     const isLast = leftMs <= 0;
     if (!(await sleep(delayMs, stopping)) || !(await tools.takePollSlot(stopping))) {
       return { kind: 'hand-back', data: current() };
@@ -235,7 +274,8 @@ async function waitForMessage(
       failures = 0;
       tools.health.succeeded('poll');
       if (message.status === 'completed') {
-        tools.schedule.completed(waited(), gapMs);
+        // After a crash the time between the activations is not known.
+        if (polled === undefined) tools.schedule.completed(waited(), gapMs);
         return described(job, current(), message);
       }
       if (message.status === 'incomplete') return endExpired(job, current());
@@ -249,8 +289,11 @@ async function waitForMessage(
       failures++;
       job.tell(`poll failed: ${messageOf(error)}`);
       if (verdict.countsAsDown) tools.health.failed('poll', job.image);
+      else if (isAnswer(error)) tools.health.answered('poll');
+      if (error instanceof ConnectionError) polls--;
       if (verdict.retryAfterMs !== undefined) await tools.holdPolls(verdict.retryAfterMs);
     }
+    polled?.();
     if (isLast) {
       const seconds = Math.round(start.deadlineMs / 1000);
       return failed(job, current(), 'deadline', `message ${messageId} was not completed within ${seconds} s`);

@@ -3,8 +3,10 @@
  *
  * up -> down: five failures in a row over different images (or ten over fewer), counted apart for submits
  *   and polls, since one can fail while the other works.
- * down -> up: one success of the kind that failed (a submit's counts for both).
- * While it is down, one image at a time probes; the others wait, and no attempt is used up.
+ * down -> up: one answer of the kind that failed, be it a refusal or a 429: the API is there. A submit that
+ *   goes through counts for both kinds.
+ * While it is down, one image at a time probes; the others wait, and no attempt is used up. Probes are paced by
+ * the clock, not by their ends: one that never comes back, or that is handed back, is followed by the next.
  */
 export class ApiHealth {
   #submits = new Streak();
@@ -13,7 +15,11 @@ export class ApiHealth {
   #downSince: number | undefined;
   #probe: { image: string; next: number; interval: number } | undefined;
 
-  constructor(private readonly now: () => number = Date.now) {}
+  /** @param onUp the API answers again: nobody needs to wait for the next probe any more */
+  constructor(
+    private readonly now: () => number = Date.now,
+    private readonly onUp: () => void = () => undefined,
+  ) {}
 
   /** Since when the API has been down (epoch milliseconds); undefined while it is up. */
   get downSince(): number | undefined {
@@ -28,15 +34,19 @@ export class ApiHealth {
     if (call === 'submit' && this.#probe?.image === image) this.#scheduleProbe();
   }
 
+  /** The API answered, with something else than a 5xx and than what was asked for. */
+  answered(call: 'submit' | 'poll'): void {
+    (call === 'submit' ? this.#submits : this.#polls).clear();
+    this.#comeUp();
+  }
+
   succeeded(call: 'submit' | 'poll'): void {
     this.#polls.clear();
     if (call === 'submit') {
       this.#submits.clear();
       this.#quota.clear();
     }
-    if (this.#submits.isLong) return;
-    this.#downSince = undefined;
-    this.#probe = undefined;
+    this.#comeUp();
   }
 
   /**
@@ -59,6 +69,13 @@ export class ApiHealth {
   quotaRefused(image: string): boolean {
     this.#quota.add(image);
     return this.#quota.size >= QUOTA_IMAGES;
+  }
+
+  #comeUp(): void {
+    if (this.#downSince === undefined || this.#submits.isLong || this.#polls.isLong) return;
+    this.#downSince = undefined;
+    this.#probe = undefined;
+    this.onUp();
   }
 
   #scheduleProbe(): void {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
+import { WaitingError } from 'bullmq';
 import { type Account, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import { messageOf } from '../shared/errors.js';
@@ -8,11 +9,13 @@ import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../share
 import { type LimiterWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
-import { retryUntilUp } from '../shared/queue/retry-until-up.js';
+import { retryUntilUp, unlessAborted } from '../shared/queue/retry-until-up.js';
 import { sleep } from '../shared/sleep.js';
 import { type WorkerStatus, announceWorker, withdrawWorker } from '../shared/worker-status.js';
 import { type ActivationTools, type ActiveJob, type StopWhy, describeImage } from './activation.js';
+import { Activations, SupersededError } from './activations.js';
 import { ApiHealth } from './api-health.js';
+import { FirstPolls } from './first-polls.js';
 import { createPollSchedule } from './poll-schedule.js';
 import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
 
@@ -26,8 +29,14 @@ export interface WorkerOptions {
 
 const TICK_MS = 1000;
 const PROGRESS_EVERY_MS = 2000;
-/** A stop waits this long for submits on the wire and for the queue, then leaves the rest to recovery. */
+/**
+ * A stop waits this long for submits on the wire and for the queue, then leaves the rest to recovery; with nothing
+ * on the wire it waits no longer than the second time for a queue that is away.
+ */
 const STOP_DEADLINE_MS = 35_000;
+const AWAY_DEADLINE_MS = 5000;
+const LOOK_EVERY_MS = 100;
+const WITHDRAW_MS = 2000;
 
 /** A worker: takes images of an account, whoever's run they belong to, until it is stopped. */
 export class DescribeWorker {
@@ -36,12 +45,18 @@ export class DescribeWorker {
   readonly #handBack = new AbortController();
   readonly #ended = new AbortController();
   readonly #queueName: string;
-  readonly #health = new ApiHealth();
+  readonly #health = new ApiHealth(Date.now, () => this.#up.abort());
+  readonly #activations = new Activations();
+  readonly #endListening: () => void;
+  #isQueueAway = false;
+  #onTheWire = 0;
   readonly #logger: Logger;
   readonly #settleTools: SettleTools;
   readonly #tools: ActivationTools;
   readonly #limits: AccountLimits;
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
+  /** Aborts when the API answers again after it was down. */
+  #up = new AbortController();
   #refusal: { state: StopWhy; reason: string; since: number } | undefined;
   #ticking: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
@@ -57,9 +72,14 @@ export class DescribeWorker {
       queue: options.connection.queue(this.#queueName),
       persist: (operation) => retryUntilUp(options.connection, operation),
       logger: this.#logger,
+      windowMs: () => this.#limiter().duration,
+      rest: (ms) => this.#rest(ms),
       stop: (why, reason) => this.#refuse(why, reason),
     };
     this.#tools = this.#createTools();
+    this.#endListening = options.connection.onTrouble((state) => {
+      this.#isQueueAway = state === 'down';
+    });
   }
 
   /** Starts a worker in this process. */
@@ -71,7 +91,7 @@ export class DescribeWorker {
 
   async #start(): Promise<void> {
     const { maxInFlight } = this.#limits.configured;
-    await this.#settleTools.queue.setGlobalConcurrency(maxInFlight);
+    await this.#applyMaxInFlight();
     await this.#announce();
     this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
       this.#queueName,
@@ -90,6 +110,11 @@ export class DescribeWorker {
     this.#ticking = this.#tick();
   }
 
+  /** Whether this worker is at work on the job, even if the queue does not know of that any more. */
+  isHolding(jobId: string): boolean {
+    return this.#activations.isRunning(jobId);
+  }
+
   /** Takes no more images, awaits submits on the wire, hands the others back to the queue. */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
@@ -101,9 +126,10 @@ export class DescribeWorker {
     const closing = this.#worker?.close().then(() => true) ?? Promise.resolve(true);
     this.#handBack.abort();
     this.#ended.abort();
-    const deadline = new AbortController();
-    const inTime = await Promise.race([closing, sleep(STOP_DEADLINE_MS, deadline.signal).then(() => false)]);
-    deadline.abort();
+    const isClosed = new AbortController();
+    const inTime = await Promise.race([closing, this.#outOfPatience(isClosed.signal)]);
+    isClosed.abort();
+    this.#endListening();
     if (!inTime) {
       this.#logger.error(
         'not all images could be handed back in time: they are taken up when their locks end',
@@ -111,7 +137,8 @@ export class DescribeWorker {
     }
     await this.#ticking;
     try {
-      await withdrawWorker(this.options.connection.store, this.#queueName, this.id);
+      const withdrawn = withdrawWorker(this.options.connection.store, this.#queueName, this.id);
+      await unlessAborted(withdrawn, AbortSignal.timeout(WITHDRAW_MS));
     } catch (error) {
       this.#logger.debug(
         { error: messageOf(error) },
@@ -120,36 +147,82 @@ export class DescribeWorker {
     }
   }
 
+  async #outOfPatience(isClosed: AbortSignal): Promise<false> {
+    const startedAt = performance.now();
+    const lasts = (ms: number) => performance.now() - startedAt < ms;
+    const isHopeful = () => !this.#isQueueAway || this.#onTheWire > 0 || lasts(AWAY_DEADLINE_MS);
+    while (lasts(STOP_DEADLINE_MS) && isHopeful()) {
+      if (!(await sleep(LOOK_EVERY_MS, isClosed))) break;
+    }
+    return false;
+  }
+
   async #process(job: DescribeJob, token: string, signal: AbortSignal | undefined): Promise<ResultJobData> {
     const own = this.#handBack.signal;
     const stopping = signal ? AbortSignal.any([own, signal]) : own;
-    const ending = await describeImage(this.#activeJob(job), this.#tools, stopping);
-    return settleJob(job, token, ending, this.#settleTools);
+    try {
+      return await this.#activations.run(
+        job.id ?? '',
+        (inherited, superseded) => {
+          if (inherited.kind === 'ending') return Promise.resolve(inherited.ending);
+          if (inherited.kind === 'data') job.data = inherited.data;
+          return describeImage(this.#activeJob(job), this.#tools, AbortSignal.any([stopping, superseded]));
+        },
+        (ending) => settleJob(job, token, ending, this.#settleTools),
+      );
+    } catch (error) {
+      // Nothing is to be done with the job: its lock is the newer activation's.
+      if (error instanceof SupersededError) throw new WaitingError();
+      throw error;
+    }
   }
 
   /** Each second: presence, the account's limits as they are now, and the learned rate. */
   async #tick(): Promise<void> {
     while (await sleep(TICK_MS, this.#ended.signal)) {
       try {
-        if (await this.#limits.refresh()) {
-          await this.#settleTools.queue.setGlobalConcurrency(this.#limits.configured.maxInFlight);
-        }
-        this.#applyLimits();
-        await this.#announce();
+        await unlessAborted(this.#refresh(), this.#ended.signal);
       } catch (error) {
         this.#logger.debug({ error: messageOf(error) }, 'the queue did not answer; trying again');
       }
     }
   }
 
+  async #refresh(): Promise<void> {
+    await this.#limits.refresh();
+    await this.#applyMaxInFlight();
+    this.#applyLimits();
+    await this.#announce();
+  }
+
   #limiter(): LimiterWindow {
     return limiterWindow(scaleRate(this.#limits.configured.rate, this.#limits.share()));
+  }
+
+  /** Looks at what the queue has, since a queue that was flushed has nothing. */
+  async #applyMaxInFlight(): Promise<void> {
+    const { maxInFlight } = this.#limits.configured;
+    const { queue } = this.#settleTools;
+    if ((await queue.getGlobalConcurrency()) !== maxInFlight) await queue.setGlobalConcurrency(maxInFlight);
   }
 
   #applyLimits(): void {
     if (this.#worker === undefined) return;
     this.#worker.opts.limiter = this.#limiter();
     this.#worker.concurrency = this.#limits.configured.maxInFlight;
+  }
+
+  /** Takes no images for a while, or until the API answers; those in flight go on. */
+  async #rest(ms: number): Promise<void> {
+    if (this.#worker === undefined || this.#worker.isPaused()) return;
+    this.#up = new AbortController();
+    await this.#worker.pause(true);
+    void this.#resumeAfter(ms, AbortSignal.any([this.#up.signal, this.#ended.signal]));
+  }
+
+  async #resumeAfter(ms: number, early: AbortSignal): Promise<void> {
+    await sleep(ms, early);
+    if (this.#refusal === undefined && !this.#ended.signal.aborted) await this.#worker?.resume();
   }
 
   async #refuse(why: StopWhy, reason: string): Promise<void> {
@@ -173,13 +246,25 @@ export class DescribeWorker {
   }
 
   #createTools(): ActivationTools {
-    const { store } = this.options.connection;
+    const { client, connection } = this.options;
+    const { store } = connection;
     const slots = `polls:${this.#queueName}`;
     const { persist } = this.#settleTools;
     return {
-      client: this.options.client,
+      client: {
+        submit: async (request) => {
+          this.#onTheWire++;
+          try {
+            return await client.submit(request);
+          } finally {
+            this.#onTheWire--;
+          }
+        },
+        message: (messageId, options) => client.message(messageId, options),
+      },
       health: this.#health,
       schedule: createPollSchedule(),
+      firstPolls: new FirstPolls(),
       takePollSlot: async (signal) => {
         if (signal.aborted) return false;
         const interval = intervalMs(this.#limits.configured.pollRate);
@@ -189,7 +274,11 @@ export class DescribeWorker {
         await persist(() => store.holdSlots(slots, ms));
       },
       submitted: () => persist(() => this.#limits.settle()),
-      refused: (retryAfterMs) => persist(() => this.#limits.fall(retryAfterMs)),
+      refused: async (retryAfterMs) => {
+        const pauseMs = await persist(() => this.#limits.fall(retryAfterMs));
+        this.#applyLimits();
+        return pauseMs;
+      },
       now: () => performance.now(),
     };
   }

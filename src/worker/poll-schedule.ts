@@ -36,7 +36,8 @@ export function createPollSchedule(): PollSchedule {
       return Math.min(LONGEST_MS, Math.max(SHORTEST_MS, waitedMs * GROWTH_KNOWN));
     },
     completed(seenMs, gapMs) {
-      samples[next] = Math.max(0, seenMs - gapMs / 2);
+      // One that was completed at its first poll tells little: taken by half, it would make all polls come early.
+      samples[next] = seenMs - Math.min(gapMs / 2, seenMs / 4);
       next = (next + 1) % SAMPLES;
       const sorted = [...samples].sort((a, b) => a - b);
       likelyMs = sorted[Math.floor(sorted.length / 10)];

@@ -5,6 +5,7 @@ import { type DescribeJobData, RESULT_JOB, type ResultJobData } from '../shared/
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { Ending, StopWhy } from './activation.js';
+import { holdQueue } from './hold-queue.js';
 
 export type DescribeJob = Job<DescribeJobData, ResultJobData>;
 
@@ -16,6 +17,10 @@ export interface SettleTools {
   readonly queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly persist: Persist;
   readonly logger: Logger;
+  /** The limiter's window: a wait that is shorter would end the one under way before its time. */
+  windowMs(): number;
+  /** The worker takes no images for a while. */
+  rest(ms: number): Promise<void>;
   /** Ends the worker's taking of images. */
   stop(why: StopWhy, reason: string): Promise<void>;
 }
@@ -55,6 +60,9 @@ export async function settleJob(
     case 'stop':
       await tools.stop(ending.why, ending.reason);
       return handBack(job, token, ending.data, tools);
+    case 'rest':
+      await tools.rest(ending.ms);
+      return handBack(job, token, ending.data, tools);
     case 'hand-back':
       return handBack(job, token, ending.data, tools);
     case 'delay':
@@ -63,7 +71,9 @@ export async function settleJob(
       throw new DelayedError();
     case 'hold':
       await saveJob(job, ending.data, tools);
-      await holdQueue(ending.ms, tools);
+      await tools.persist(() =>
+        holdQueue(tools.queue, tools.connection.store, Math.max(ending.ms, tools.windowMs())),
+      );
       throw new RateLimitError();
   }
 }
@@ -91,12 +101,4 @@ async function handBack(
   await saveJob(job, data, tools);
   await tools.persist(() => job.moveToWait(token));
   throw new WaitingError();
-}
-
-/** The whole queue waits; a longer wait that is under way is not shortened. */
-async function holdQueue(ms: number, tools: SettleTools): Promise<void> {
-  await tools.persist(async () => {
-    const leftMs = await tools.queue.getRateLimitTtl();
-    if (leftMs < ms) await tools.queue.rateLimit(Math.ceil(ms));
-  });
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { type Job, WaitingError } from 'bullmq';
 import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
@@ -5,6 +6,7 @@ import type { ResultJobData } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
+import { takeBackJob } from '../shared/queue/take-back-job.js';
 import { sleep } from '../shared/sleep.js';
 
 /**
@@ -14,12 +16,21 @@ import { sleep } from '../shared/sleep.js';
 export type Disposal = 'done' | 'put-back';
 
 /** Results that may be held at once: no run has more images outstanding. */
-const CONCURRENCY = 5000;
+const MOST_AT_WORK = 5000;
+/**
+ * How many results may be fetched before the first of them is looked at. Hazard: BullMQ's worker fetches up to its
+ * concurrency before it processes anything, so where results come as fast as they are fetched, a large
+ * concurrency alone would keep all of them waiting.
+ */
+const FETCHED_AHEAD = 8;
+const AT_ONCE = 200;
 
 /** The home's end of a run's results queue. */
 export class ResultsConsumer {
+  readonly #id = randomUUID();
   readonly #queue: JobQueue<ResultJobData, null>;
   readonly #worker: JobWorker<ResultJobData, null>;
+  #atWork = 0;
 
   /** @param settle resolves when the result's rows are on disk; never rejects */
   constructor(
@@ -34,10 +45,21 @@ export class ResultsConsumer {
       name,
       (job, token) => this.#process(job, token ?? ''),
       {
-        concurrency: CONCURRENCY,
+        concurrency: FETCHED_AHEAD,
+        name: this.#id,
         removeOnComplete: { count: 0 },
       },
     );
+  }
+
+  /** Takes back what a dead home has not acknowledged: whoever has the run's lease is its only home. */
+  async takeBack(signal: AbortSignal): Promise<void> {
+    const taken = await retryUntilUp(this.connection, () => this.#queue.getJobs(['active']), signal);
+    const abandoned = taken.filter((job) => job.processedBy !== undefined && job.processedBy !== this.#id);
+    for (let start = 0; start < abandoned.length; start += AT_ONCE) {
+      const jobs = abandoned.slice(start, start + AT_ONCE);
+      await Promise.all(jobs.map((job) => retryUntilUp(this.connection, () => takeBackJob(job), signal)));
+    }
   }
 
   /** How many results nobody has looked at yet. */
@@ -51,9 +73,10 @@ export class ResultsConsumer {
     return this.#queue.getActiveCount();
   }
 
-  /** Waits until every result that is there has been looked at. */
+  /** Waits until every result that is there has been looked at, or some were put back. */
   async drained(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted && (await retryUntilUp(this.connection, () => this.backlog(), signal)) > 0) {
+    const isOn = () => !signal.aborted && !this.#worker.isPaused();
+    while (isOn() && (await retryUntilUp(this.connection, () => this.backlog(), signal)) > 0) {
       await sleep(20, signal);
     }
   }
@@ -63,9 +86,26 @@ export class ResultsConsumer {
     await this.#worker.close();
   }
 
+  /** Results at work take no place from those that are to be fetched. */
+  #countAtWork(change: 1 | -1): void {
+    this.#atWork += change;
+    this.#worker.concurrency = Math.min(MOST_AT_WORK, this.#atWork) + FETCHED_AHEAD;
+  }
+
   async #process(job: Job<ResultJobData, null>, token: string): Promise<null> {
+    this.#countAtWork(1);
+    try {
+      return await this.#dispose(job, token);
+    } finally {
+      this.#countAtWork(-1);
+    }
+  }
+
+  async #dispose(job: Job<ResultJobData, null>, token: string): Promise<null> {
     const disposal = await this.settle(job.data);
     if (disposal === 'done') return null;
+    // It is for the next start: taken again now, it would go round and round.
+    await this.#worker.pause(true);
     try {
       await retryUntilUp(this.connection, () => job.moveToWait(token));
     } catch (error) {

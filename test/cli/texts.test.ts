@@ -115,6 +115,7 @@ describe('the account at the end', () => {
   const result = (changes: Partial<RunResult>): RunResult => ({
     preview,
     receipt,
+    differences: [],
     stop: undefined,
     failedByCode: new Map([['http', 2]]),
     exitCode: 2,

@@ -90,7 +90,14 @@ describe('the state of the workers', () => {
     ],
     ['one down, the other refused', [worker('down', 0), worker('token')], 'down'],
   ])('%s', (_name, workers, kind) => {
-    expect(judgeWorkers(workers, 16 * minutes)?.kind).toBe(kind);
+    const timing = { downLimitMs: 15 * minutes, startedAt: 0 };
+    expect(judgeWorkers(workers, 16 * minutes, timing)?.kind).toBe(kind);
+  });
+  it('counts no time from before the run began: an idle worker probes nothing', () => {
+    const timing = { downLimitMs: 15 * minutes, startedAt: 10 * minutes };
+    const workers = [worker('down', 0)];
+    expect(judgeWorkers(workers, 24 * minutes, timing)).toBeUndefined();
+    expect(judgeWorkers(workers, 25 * minutes, timing)?.kind).toBe('down');
   });
 });
 

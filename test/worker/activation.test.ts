@@ -7,6 +7,7 @@ import {
   describeImage,
 } from '../../src/worker/activation.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
+import { FirstPolls } from '../../src/worker/first-polls.js';
 import { completed, interrupted, refused, status, unreachable } from './failures.js';
 
 type Answer = { messageId: string } | Error;
@@ -58,6 +59,7 @@ async function play(scene: Scene) {
     },
     health: scene.health ?? new ApiHealth(() => 0),
     schedule: { nextDelayMs: () => 0, completed: () => undefined },
+    firstPolls: new FirstPolls(),
     takePollSlot: (signal) => {
       clock += 10_000;
       return Promise.resolve(!signal.aborted);
@@ -173,7 +175,12 @@ describe('an activation', () => {
 
 describe('how a submit can fail', () => {
   it.each<[string, Error, Ending['kind'], Partial<DescribeJobData>]>([
-    ['connection refused: again, no attempt used', unreachable(), 'delay', { attempts: 0, maybePaid: 0 }],
+    [
+      'connection refused: again, no attempt used, no call counted',
+      unreachable(),
+      'delay',
+      { attempts: 0, maybePaid: 0, submits: 0 },
+    ],
     [
       'reset after sending: again, counted as perhaps paid',
       interrupted(),
@@ -192,7 +199,7 @@ describe('how a submit can fail', () => {
     ['402 once: again later, no attempt used', status(402), 'delay', { attempts: 0, maybePaid: 0 }],
   ])('%s', async (_name, error, kind, data) => {
     const { ending } = await play({ submits: [error] });
-    expect(ending).toMatchObject({ kind, data: { ...data, submits: 1, orderlyStarts: 1 } });
+    expect(ending).toMatchObject({ kind, data: { submits: 1, orderlyStarts: 1, ...data } });
     expect(ending).not.toHaveProperty('data.messageId');
   });
 
@@ -225,7 +232,7 @@ describe('how a submit can fail', () => {
     const health = new ApiHealth(() => now);
     for (const image of ['a', 'b', 'c', 'd', 'e']) health.failed('submit', image);
     const waiting = await play({ submits: [], health });
-    expect(waiting.ending).toMatchObject({ kind: 'hold' });
+    expect(waiting.ending).toMatchObject({ kind: 'rest' });
     now = 60_000;
     const probing = await play({ submits: [status(500)], data: { attempts: 2 }, health });
     expect(probing.ending).toMatchObject({ kind: 'delay', data: { attempts: 2 } });

@@ -30,9 +30,14 @@ export async function retryUntilUp<T>(
   }
 }
 
-/** While Redis is away, commands wait without end: the signal has to end the wait for them. */
-async function unlessAborted<T>(pending: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+/**
+ * While Redis is away, commands wait without end: the signal has to end the wait for them.
+ * @throws the signal's reason when it aborts first
+ */
+export async function unlessAborted<T>(pending: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return pending;
+  if (signal.aborted) pending.catch(() => undefined);
+  signal.throwIfAborted();
   let onAbort: (() => void) | undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
     onAbort = () => reject(signal.reason instanceof Error ? signal.reason : new Error('aborted'));

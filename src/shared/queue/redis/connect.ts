@@ -13,7 +13,7 @@ const LONGEST_RECONNECT_PAUSE_MS = 2000;
  * A client whose commands wait while the server is away and go on when it returns.
  * Hazard: ioredis keeps the arguments of failed commands, AUTH's too, in its errors; they are never passed on.
  */
-export function createClient(url: string): Redis {
+export function createClient(url: string): QueueClient {
   const client = new QueueClient(url, {
     lazyConnect: true,
     maxRetriesPerRequest: null,

@@ -1,11 +1,11 @@
 import { createRedisBackend } from 'bullmq';
-import type { Redis } from 'ioredis';
 import type { OpenQueueOptions, QueueConnection } from '../connection.js';
 import { JobMachinery, bindBackend } from '../job-machinery.js';
 import { Outage } from '../outage.js';
 import type { QueueTarget } from '../queue-url.js';
 import { checkServer, probeWrite } from './check-server.js';
 import { connect, createClient } from './connect.js';
+import type { QueueClient } from './queue-client.js';
 import { passingRedisFailure } from './redis-errors.js';
 import { RedisStore } from './redis-store.js';
 
@@ -32,7 +32,7 @@ export async function openRedisQueue(
 }
 
 function connectionOver(
-  client: Redis,
+  client: QueueClient,
   label: string,
   skipVersionCheck: boolean,
   options: OpenQueueOptions,
@@ -63,9 +63,10 @@ function connectionOver(
   };
 }
 
-async function closeAll(client: Redis, machinery: JobMachinery, outage: Outage): Promise<void> {
+async function closeAll(client: QueueClient, machinery: JobMachinery, outage: Outage): Promise<void> {
   outage.close();
   await machinery.close(CLOSE_DEADLINE_MS);
   // Everything that was awaited has been answered; what is still queued would wait for a server that is away.
+  client.disconnectTwins();
   client.disconnect();
 }

@@ -1,13 +1,15 @@
 import { Redis, type RedisOptions } from 'ioredis';
 
 /**
- * An ioredis client that can be closed while it waits to reconnect.
+ * An ioredis client that can be closed while it waits to reconnect, and that knows its duplicates.
  *
  * ioredis then only drops its timer and never says `end`. BullMQ waits for that word, so a worker's `close`
  * would last as long as the outage. This one makes a last attempt to connect, at once, and cancels it, which
  * ends the client in order.
  */
 export class QueueClient extends Redis {
+  readonly #twins = new Set<Redis>();
+
   override disconnect(reconnect = false): void {
     const isWaiting = this.status === 'reconnecting' && !reconnect;
     super.disconnect(reconnect);
@@ -21,6 +23,13 @@ export class QueueClient extends Redis {
   override duplicate(override?: Partial<RedisOptions>): Redis {
     const twin = new QueueClient({ ...this.options, ...override, replyMapping: 'legacy' });
     twin.on('error', () => undefined);
+    twin.once('end', () => this.#twins.delete(twin));
+    this.#twins.add(twin);
     return twin;
+  }
+
+  /** Disconnects the duplicates, which would otherwise try to reconnect for ever. */
+  disconnectTwins(): void {
+    for (const twin of this.#twins) twin.disconnect();
   }
 }

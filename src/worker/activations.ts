@@ -1,0 +1,76 @@
+import type { DescribeJobData } from '../shared/jobs.js';
+import type { Ending } from './activation.js';
+
+/** One job that this process is working on. */
+interface Activation {
+  readonly superseded: AbortController;
+  readonly ending: Promise<Ending>;
+  /** Resolves when the queue has been told of the ending, or was not to be told. */
+  readonly settled: Promise<unknown>;
+}
+
+/** How an activation is to begin when an earlier one of the same job was still going on. */
+export type Inherited =
+  | { readonly kind: 'nothing' }
+  /** As far as the earlier one has brought it, which the job as it was fetched does not say. */
+  | { readonly kind: 'data'; readonly data: DescribeJobData }
+  /** The earlier one came to an outcome, which is to be settled by the new one. */
+  | { readonly kind: 'ending'; readonly ending: Ending };
+
+/** Says that a newer activation of the job goes on, and that this one has nothing to settle. */
+export class SupersededError extends Error {}
+
+/**
+ * The jobs that this process is working on: each of them once.
+ *
+ * A process that slept for longer than its locks live (a suspended machine, a queue that was away) is given
+ * its own jobs once more, as if it had died. The new activation then waits for the old one to stop where it is:
+ * a submit that is on the wire is not made a second time, but awaited.
+ */
+export class Activations {
+  readonly #running = new Map<string, Activation>();
+
+  isRunning(jobId: string): boolean {
+    return this.#running.has(jobId);
+  }
+
+  /**
+   * @param describe brings the job as far as it goes, from where the earlier activation has left it
+   * @param settle tells the queue
+   * @throws {SupersededError} when a newer activation of the job has begun meanwhile
+   */
+  async run<T>(
+    jobId: string,
+    describe: (inherited: Inherited, superseded: AbortSignal) => Promise<Ending>,
+    settle: (ending: Ending) => Promise<T>,
+  ): Promise<T> {
+    const earlier = this.#running.get(jobId);
+    const superseded = new AbortController();
+    const ending = stop(earlier).then((inherited) => describe(inherited, superseded.signal));
+    const settled = ending.then((end) => {
+      if (superseded.signal.aborted) throw new SupersededError('a newer activation goes on');
+      return settle(end);
+    });
+    const activation: Activation = { superseded, ending, settled };
+    this.#running.set(jobId, activation);
+    try {
+      return await settled;
+    } finally {
+      if (this.#running.get(jobId) === activation) this.#running.delete(jobId);
+    }
+  }
+}
+
+/** Waits until the earlier activation has stopped. */
+async function stop(earlier: Activation | undefined): Promise<Inherited> {
+  if (earlier === undefined) return { kind: 'nothing' };
+  earlier.superseded.abort();
+  try {
+    const ending = await earlier.ending;
+    await earlier.settled.catch(() => undefined);
+    return ending.kind === 'outcome' ? { kind: 'ending', ending } : { kind: 'data', data: ending.data };
+  } catch {
+    // It failed, and was told so: the job begins where the queue has it.
+    return { kind: 'nothing' };
+  }
+}

@@ -1,0 +1,110 @@
+import { describe, expect, it } from 'vitest';
+import { type Decision, type Knowledge, decideImage, decideRow } from '../../src/producer/decide-row.js';
+import type { Row } from '../../src/producer/row-reader.js';
+import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/outcome.js';
+
+const row: Row = { number: 1, line: 2, cells: ['k', 'u'], key: 'k', url: 'http://h.test/1', image: 'image' };
+const failed = (code: ErrorCode): FailedOutcome => ({ status: 'failed', code, reason: 'why', attempts: 2 });
+
+/** Nothing is known, but for what a case says. */
+function know(changes: Partial<Knowledge> = {}): Knowledge {
+  return {
+    markSeen: () => true,
+    isInOutput: () => false,
+    isDescribed: () => false,
+    isOutstanding: () => false,
+    failedNow: () => undefined,
+    previousFailure: () => undefined,
+    isTakenUp: () => false,
+    ...changes,
+  };
+}
+
+const submit: Decision = { action: 'submit', image: 'image' };
+const failsWith = (code: ErrorCode) => ({ action: 'fail', outcome: { code } });
+const before = (code: ErrorCode, image?: string) => ({ outcome: failed(code), image });
+
+describe('what becomes of a row', () => {
+  it.each<[string, Row, Partial<Knowledge>, object]>([
+    ['a new one is submitted', row, {}, submit],
+    [
+      'one with a problem fails, and neither key nor occurrence is used up',
+      { ...row, problem: { code: 'invalid-url', reason: 'line 2: no URL' } },
+      { markSeen: never, isInOutput: never },
+      failsWith('invalid-url'),
+    ],
+    ['a second one with a key fails', row, { markSeen: () => false }, failsWith('duplicate-key')],
+    ['one that the output has is resumed', row, { isInOutput: () => true }, { action: 'resume' }],
+    [
+      'the output counts before a failure',
+      row,
+      { isInOutput: () => true, previousFailure: never },
+      { action: 'resume' },
+    ],
+    [
+      'one whose image the output has is copied',
+      row,
+      { isDescribed: () => true },
+      { action: 'copy', image: 'image' },
+    ],
+    [
+      'one whose image is outstanding waits for it',
+      row,
+      { isOutstanding: () => true },
+      { action: 'attach', image: 'image' },
+    ],
+    [
+      'an image that is on disk while it is still outstanding is copied',
+      row,
+      { isDescribed: () => true, isOutstanding: () => true },
+      { action: 'copy', image: 'image' },
+    ],
+    [
+      'one whose image has failed in this run fails as well',
+      row,
+      { failedNow: () => failed('http') },
+      failsWith('http'),
+    ],
+    [
+      'what failed in this run counts before what failed earlier',
+      row,
+      { failedNow: () => failed('http'), previousFailure: () => before('rejected', 'image') },
+      failsWith('http'),
+    ],
+    [
+      'a permanent failure over another URL says nothing',
+      row,
+      { previousFailure: () => before('rejected', 'other') },
+      submit,
+    ],
+    ['a row that had no URL is new', row, { previousFailure: () => before('invalid-url') }, submit],
+    [
+      'a permanent failure that somebody has taken up again is waited for',
+      row,
+      { previousFailure: () => before('rejected', 'image'), isTakenUp: () => true },
+      { action: 'submit', image: 'image', previous: before('rejected', 'image') },
+    ],
+  ])('%s', (_title, given, known, decision) => {
+    expect(decideRow(given, know(known))).toMatchObject(decision);
+  });
+
+  it.each(ERROR_CODES)('after %s: again, unless only another manifest can help', (code) => {
+    const decision = decideRow(row, know({ previousFailure: () => before(code, 'image') }));
+    const permanent = ['invalid-url', 'rejected', 'bad-record', 'duplicate-key'].includes(code);
+    expect(decision).toEqual(
+      permanent
+        ? { action: 'fail', outcome: failed(code) }
+        : { action: 'submit', image: 'image', previous: before(code, 'image') },
+    );
+  });
+
+  it('asked again about a row it uses nothing up', () => {
+    const known = know({ markSeen: never, isInOutput: never });
+    expect(decideImage(row, known)).toEqual(submit);
+    expect(decideImage(row, known)).toEqual(submit);
+  });
+});
+
+function never(): never {
+  throw new Error('nobody should ask');
+}

@@ -1,0 +1,145 @@
+import fc from 'fast-check';
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import {
+  escapeBulkJson,
+  escapeJson,
+  escapeText,
+  parseEscapedJson,
+  unescapeText,
+} from '../../src/shared/queue/embedded/text-escape.js';
+import { describeOnBothQueues } from '../helpers/queues.js';
+
+interface Data {
+  readonly value: unknown;
+  readonly fails: boolean;
+}
+
+/** Code units that PostgreSQL cannot hold or that the escape uses, among others, in any order. */
+const unit = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.constantFrom(0, 0xd83d, 0xde00, 0xdfff, 0xd800, 0xe000, 0xe001, 0x5c, 0x22, 0x75),
+  },
+  { weight: 2, arbitrary: fc.constantFrom(0x30, 0x64, 0x65, 0x0a, 0x1b, 0xe9, 0xfffd) },
+  { weight: 1, arbitrary: fc.integer({ min: 0, max: 0xffff }) },
+);
+const text = fc.oneof(
+  fc.array(unit, { maxLength: 12 }).map((units) => String.fromCharCode(...units)),
+  fc.constantFrom(
+    '\\u0000',
+    '\\\\u0000',
+    '\uE0000000',
+    '"\\ud800"',
+    '{"a":"\\u0000"}',
+    '\u001b[31mred\u001b[0m',
+  ),
+);
+const value = fc.tuple(text, text, text).map(([a, b, c]) => ({ [`k${a}`]: [b, { [`l${c}`]: a }], n: 1.5 }));
+
+/** What is left of a text that went over a wire as UTF-8. */
+const asUtf8 = (each: string) => Buffer.from(each, 'utf8').toString('utf8');
+
+describe('the escape of text for PostgreSQL', () => {
+  test('gives back every text, and makes one that PostgreSQL holds', () => {
+    fc.assert(
+      fc.property(text, (each) => {
+        const escaped = escapeText(each);
+        expect(unescapeText(escaped)).toBe(each);
+        expect(escaped).not.toContain('\0');
+        expect(asUtf8(escaped)).toBe(escaped);
+      }),
+    );
+  });
+
+  test('gives back every JSON value, and makes JSON without what jsonb refuses', () => {
+    fc.assert(
+      fc.property(value, (each) => {
+        const escaped = escapeJson(JSON.stringify(each));
+        expect(parseEscapedJson(escaped)).toEqual(each);
+        expect(JSON.stringify(JSON.parse(escaped))).not.toMatch(/(^|[^\\])(\\\\)*\\u(0000|d[89a-f])/);
+      }),
+    );
+  });
+
+  test('leaves ordinary JSON as it is, to the letter', () => {
+    const json = '{ "a" : "\\u00e9 é \\n", "b":1e3 }';
+    expect(escapeJson(json)).toBe(json);
+    expect(escapeBulkJson(json)).toBe(json);
+  });
+});
+
+describeOnBothQueues('any text', (open, kind) => {
+  let connection: QueueConnection;
+  beforeAll(async () => {
+    connection = await (await open()).connect();
+  });
+
+  test('comes out of job data, results, progress, logs, reasons and names unchanged', async () => {
+    const queue = connection.queue<Data, unknown>('any-text');
+    const worker = connection.worker<Data, unknown>(
+      queue.name,
+      async (job) => {
+        await job.updateProgress({ is: job.data.value });
+        await job.log(job.name);
+        if (job.data.fails) throw new Error(job.name);
+        return { is: job.data.value };
+      },
+      { concurrency: 2 },
+    );
+    onTestFinished(() => worker.close());
+    // What is no JSON travels to Redis as UTF-8, which has no half surrogates.
+    const possible = (each: string) => (kind === 'redis' ? asUtf8(each) : each);
+    await fc.assert(
+      fc.asyncProperty(text, value, fc.boolean(), async (each, data, bulk) => {
+        const name = possible(`x${each}`);
+        const jobs = [false, true].map((fails) => ({ name, data: { value: data, fails } }));
+        const added = bulk
+          ? await queue.addBulk(jobs)
+          : await Promise.all(jobs.map((job) => queue.add(job.name, job.data)));
+        const [completed = '', failed = ''] = added.map(({ id }) => id);
+        await vi.waitFor(
+          async () => {
+            expect(await queue.getJobState(completed)).toBe('completed');
+            expect(await queue.getJobState(failed)).toBe('failed');
+          },
+          { timeout: 10_000, interval: 5 },
+        );
+        const good = await queue.getJob(completed);
+        expect(good).toMatchObject({
+          data: { value: data },
+          returnvalue: { is: data },
+          progress: { is: data },
+        });
+        expect(good?.name).toBe(name);
+        const bad = await queue.getJob(failed);
+        expect(bad?.failedReason).toBe(name);
+        expect((await queue.getJobLogs(failed)).logs).toEqual([name]);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('comes out of changed job data unchanged', async () => {
+    const queue = connection.queue<Data, unknown>('changed-data');
+    const job = await queue.add('x', { value: '', fails: false });
+    await fc.assert(
+      fc.asyncProperty(value, async (each) => {
+        await job.updateData({ value: each, fails: false });
+        expect((await queue.getJob(job.id ?? ''))?.data.value).toEqual(each);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('comes out of the shared fields unchanged', async () => {
+    await fc.assert(
+      fc.asyncProperty(text, text, async (name, each) => {
+        const stored = (part: string) => (kind === 'redis' ? asUtf8(part) : part);
+        await connection.store.setFields('any-text', { [`f${name}`]: each });
+        expect((await connection.store.getFields('any-text'))[stored(`f${name}`)]).toBe(stored(each));
+      }),
+      { numRuns: 60 },
+    );
+  });
+});

@@ -1,0 +1,119 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { beforeAll, expect, test, vi } from 'vitest';
+import type { SharedStore } from '../../src/shared/queue/store.js';
+import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
+
+const soon = { timeout: 10_000, interval: 20 };
+
+describeOnBothQueues('the shared store', (open, kind) => {
+  let fixture: QueueFixture;
+  /** The store as two processes have it, which the embedded queue cannot have. */
+  let stores: [SharedStore, SharedStore];
+  beforeAll(async () => {
+    fixture = await open();
+    const { store } = await fixture.connect();
+    stores = [store, kind === 'redis' ? (await fixture.connect()).store : store];
+  });
+
+  test('spaces slots by the interval over all processes', async () => {
+    const before = performance.now();
+    const waits = await Promise.all(
+      Array.from({ length: 20 }, async (_, i) => {
+        const wait = await stores[i % 2 === 0 ? 0 : 1].reserveSlot('spaced', 1000);
+        return { wait, latest: performance.now() };
+      }),
+    );
+    const slots = waits.map(({ wait }) => wait).sort((a, b) => a - b);
+    const took = performance.now() - before;
+    expect(slots[0]).toBe(0);
+    slots.forEach((slot, i) => {
+      // The waits were answered at different moments, within the time that all of it took.
+      expect(slot).toBeLessThanOrEqual(i * 1000);
+      expect(slot).toBeGreaterThan(i * 1000 - took - 1);
+    });
+  });
+
+  test('keeps no slot that has passed: after a rest there is no burst', async () => {
+    const [store] = stores;
+    await store.reserveSlot('rested', 20);
+    await delay(200);
+    expect(await store.reserveSlot('rested', 20)).toBe(0);
+    expect(await store.reserveSlot('rested', 20)).toBeGreaterThan(10);
+  });
+
+  test('takes intervals that are no whole milliseconds', async () => {
+    const [store] = stores;
+    for (let i = 0; i < 100; i++) await store.reserveSlot('fraction', 1000 / 3);
+    const wait = await store.reserveSlot('fraction', 1000 / 3);
+    expect(wait).toBeGreaterThan(30_000);
+    expect(wait).toBeLessThanOrEqual(33_334);
+  });
+
+  test('holds the slots back, and never brings them nearer', async () => {
+    const [a, b] = stores;
+    expect(await a.holdSlots('held', 5000)).toBeGreaterThan(4900);
+    expect(await b.holdSlots('held', 1000)).toBeGreaterThan(4800);
+    expect(await b.reserveSlot('held', 100)).toBeGreaterThan(4800);
+    expect(await a.reserveSlot('held', 100)).toBeGreaterThan(4900);
+    expect(await a.holdSlots('not-held', 0)).toBe(0);
+    expect(await a.reserveSlot('not-held', 100)).toBe(0);
+  });
+
+  test('sets and removes fields, and leaves the others', async () => {
+    const [a, b] = stores;
+    expect(await a.getFields('record')).toEqual({});
+    await a.setFields('record', { one: '1', two: '2', empty: '' });
+    await b.setFields('record', { two: null, one: 'I', three: '3', absent: null });
+    expect(await a.getFields('record')).toEqual({ one: 'I', three: '3', empty: '' });
+    await a.setFields('record', {});
+    await a.setFields('record', { one: null, three: null, empty: null });
+    expect(await b.getFields('record')).toEqual({});
+  });
+
+  test('gives a lease to one owner at a time', async () => {
+    const [a, b] = stores;
+    expect(await a.lease('run', 'ada', 60_000)).toBe(true);
+    expect(await b.lease('run', 'bob', 60_000)).toBe(false);
+    expect(await a.lease('run', 'ada', 60_000)).toBe(true);
+    expect(await b.leaseOwner('run')).toBe('ada');
+    await b.release('run', 'bob');
+    expect(await b.leaseOwner('run')).toBe('ada');
+    await a.release('run', 'ada');
+    expect(await a.leaseOwner('run')).toBeUndefined();
+    expect(await b.lease('run', 'bob', 60_000)).toBe(true);
+  });
+
+  test('ends a lease that is not renewed', async () => {
+    const [a, b] = stores;
+    await a.lease('short', 'ada', 50);
+    await vi.waitFor(async () => expect(await b.lease('short', 'bob', 60_000)).toBe(true), soon);
+    expect(await a.lease('short', 'ada', 50)).toBe(false);
+  });
+
+  test('lists the members whose time is not over, with what they say', async () => {
+    const [a, b] = stores;
+    await a.announce('workers', 'w1', '{"pid":1}', 60_000);
+    await b.announce('workers', 'w2', 'a|b|c', 60_000);
+    await b.announce('workers', 'w3', 'short', 50);
+    await a.announce('workers', 'w1', '{"pid":2}', 60_000);
+    await vi.waitFor(async () => expect((await a.members('workers')).has('w3')).toBe(false), soon);
+    expect(await b.members('workers')).toEqual(
+      new Map([
+        ['w1', '{"pid":2}'],
+        ['w2', 'a|b|c'],
+      ]),
+    );
+    await b.withdraw('workers', 'w1');
+    expect([...(await a.members('workers')).keys()]).toEqual(['w2']);
+    expect(await a.members('nobody')).toEqual(new Map());
+  });
+
+  test('keeps fields when everybody has gone', async () => {
+    const other = await open();
+    const first = await other.connect();
+    await first.store.setFields('account', { rate: '20/min' });
+    await first.close();
+    const second = await other.connect();
+    expect(await second.store.getFields('account')).toEqual({ rate: '20/min' });
+  });
+});

@@ -1,0 +1,126 @@
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
+import { DescribeClient } from '../../src/describe-api/client.js';
+import { imageHash } from '../../src/producer/identity.js';
+import { describeManifest } from '../../src/run/describe-manifest.js';
+import { accountOf } from '../../src/run/prepare.js';
+import type { Receipt } from '../../src/run/receipt.js';
+import type { RunOptions, RunResult } from '../../src/run/run-options.js';
+import { describeQueueName, resultsQueueName } from '../../src/shared/account.js';
+import { AccountLimits } from '../../src/shared/account-limits.js';
+import { type DescribeJobData, type ResultJobData, describeJobId } from '../../src/shared/jobs.js';
+import type { Limits } from '../../src/shared/limits.js';
+import { silentLogger } from '../../src/shared/log.js';
+import type { JobQueue, QueueConnection } from '../../src/shared/queue/connection.js';
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { DescribeWorker } from '../../src/worker/describe-worker.js';
+import type { OpenFixture, QueueFixture } from '../helpers/queues.js';
+import { Workspace } from '../helpers/workspace.js';
+
+const rate = { count: 500, perMs: 1000 };
+/** Limits that no test waits for. */
+export const FAST: Limits = { rate, pollRate: rate, maxInFlight: 20 };
+export const FAST_FLAGS = ['--rate', '500/s', '--poll-rate', '500/s', '--max-in-flight', '20'];
+
+export interface EndedRun extends RunResult {
+  readonly receipt: Receipt;
+}
+
+/** The queues of one run, as somebody at the board sees them. */
+export interface BoardView {
+  readonly connection: QueueConnection;
+  readonly jobs: JobQueue<DescribeJobData, ResultJobData>;
+  readonly results: JobQueue<ResultJobData, null>;
+  jobOf(url: string): ReturnType<JobQueue<DescribeJobData, ResultJobData>['getJob']>;
+  /** A worker that belongs to nobody's run, while `during` goes on. */
+  withWorker(during: () => Promise<void>): Promise<void>;
+}
+
+/** What a run needs around it: a folder, an API and a queue, new for each test (the queue: for each suite). */
+export class Bench {
+  workspace!: Workspace;
+  simulator!: Simulator;
+  queue!: QueueFixture;
+
+  /** Makes a bench for the suite that is being defined. */
+  static forSuite(openQueue: OpenFixture): Bench {
+    const bench = new Bench();
+    beforeAll(async () => {
+      bench.queue = await openQueue();
+    });
+    beforeEach(async () => {
+      bench.workspace = await Workspace.create();
+      bench.simulator = await startSimulator({ latencyMs: 30 });
+    });
+    afterEach(async () => {
+      await bench.simulator.close();
+      await bench.workspace.remove();
+    });
+    afterAll(() => bench.queue.cleanup());
+    return bench;
+  }
+
+  /** Runs a manifest to `out.csv`; the account has to balance. */
+  async run(options: Partial<RunOptions> & { manifest: string }): Promise<EndedRun> {
+    const ended = await this.runAnyhow(options);
+    expect(ended.differences).toEqual([]);
+    const { rows, described, resumed, copied, failed, remaining } = ended.receipt;
+    expect(described + resumed + copied + failed + remaining).toBe(rows);
+    return ended;
+  }
+
+  /** The same, whatever the account says. */
+  async runAnyhow(options: Partial<RunOptions> & { manifest: string }): Promise<EndedRun> {
+    const result = await describeManifest({
+      api: this.simulator.url,
+      token: 'any',
+      queue: this.queue.url,
+      output: this.workspace.at('out.csv'),
+      limits: FAST,
+      ...options,
+    });
+    if (result.receipt === undefined) throw new Error('no receipt');
+    return { ...result, receipt: result.receipt };
+  }
+
+  /** Looks at a run's queues from outside, between two runs. */
+  async atBoard(run: string, look: (board: BoardView) => Promise<void>): Promise<void> {
+    const connection = await this.queue.connect();
+    const account = accountOf({ api: this.simulator.url });
+    const jobs = connection.queue<DescribeJobData, ResultJobData>(describeQueueName(account));
+    const board: BoardView = {
+      connection,
+      jobs,
+      results: connection.queue<ResultJobData, null>(resultsQueueName(run)),
+      jobOf: (url) => jobs.getJob(describeJobId(run, imageHash(url))),
+      withWorker: async (during) => {
+        const client = new DescribeClient({ baseUrl: this.simulator.url, token: 'any' });
+        const logger = silentLogger();
+        const limits = await AccountLimits.open(connection.store, describeQueueName(account), FAST, logger);
+        const worker = await DescribeWorker.start({ connection, account, client, limits, logger });
+        try {
+          await during();
+        } finally {
+          await worker.stop();
+          await client.close();
+        }
+      },
+    };
+    try {
+      await look(board);
+    } finally {
+      await connection.close();
+    }
+  }
+
+  /** Ids of the rows in a file; none when there is no such file. */
+  async ids(name: string): Promise<string[]> {
+    if (!(await this.workspace.files()).includes(name)) return [];
+    return (await this.workspace.records(name)).map((record) => record['id'] ?? '').sort();
+  }
+
+  /** Each manifest row is in one of the files, once. */
+  async expectRows(described: readonly string[], failed: readonly string[]): Promise<void> {
+    expect(await this.ids('out.csv')).toEqual([...described].sort());
+    expect(await this.ids('out.failed.csv')).toEqual([...failed].sort());
+  }
+}

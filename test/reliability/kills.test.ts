@@ -1,0 +1,92 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { Workspace, manifestOf } from '../helpers/workspace.js';
+import { type RecordingProxy, startRecordingProxy } from './recording-proxy.js';
+import { allIds, describedIds, endOf, kill9, startRun } from './run-process.js';
+
+describeOnBothQueues('a run that is killed, and run again', (openQueue) => {
+  let workspace: Workspace;
+  let simulator: Simulator;
+  let proxy: RecordingProxy;
+  let queue: QueueFixture;
+
+  beforeEach(async () => {
+    workspace = await Workspace.create();
+    simulator = await startSimulator({ latencyMs: 30 });
+    proxy = await startRecordingProxy(simulator.url);
+    queue = await openQueue();
+  });
+  afterEach(async () => {
+    await proxy.close();
+    await simulator.close();
+    await workspace.remove();
+  });
+
+  const start = () => startRun({ workspace, api: proxy.url, queue: queue.url });
+
+  /** Every row once; what was paid for twice is at most what the receipt counts. */
+  async function expectEachRowOnce(count: number, maybePaidTwice: number) {
+    expect(await describedIds(workspace)).toEqual(allIds(count));
+    expect(simulator.stats().paidByUrl.size).toBe(count);
+    expect(simulator.stats().paid - count).toBeLessThanOrEqual(maybePaidTwice);
+  }
+
+  it('with images in flight: asks for each of them before it submits anything, and pays for none again', async () => {
+    await workspace.write('m.csv', manifestOf(12));
+    simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
+    const killed = start();
+    await waitUntil('eight are in flight, and asked for', () => {
+      const asked = new Set(proxy.calls.filter((call) => call !== 'submit'));
+      return asked.size === 8;
+    });
+    await kill9(killed);
+    const inFlight = new Set(proxy.calls.filter((call) => call !== 'submit'));
+    simulator.setOptions({ latencyMs: 30 });
+    proxy.calls.splice(0);
+    const { receipt } = await endOf(start());
+    expect(receipt).toMatchObject({ described: 12, reattached: 8, maybePaidTwice: 0, submits: 4 });
+    const beforeSubmits = proxy.calls.slice(0, proxy.calls.indexOf('submit'));
+    expect(new Set(beforeSubmits)).toEqual(inFlight);
+    expect(simulator.stats().paid).toBe(12);
+    await expectEachRowOnce(12, 0);
+  });
+
+  it('with some submits on the wire: counts each of them, and asks first for what is in flight', async () => {
+    await workspace.write('m.csv', manifestOf(10));
+    simulator.setOptions({ latencyMs: 2000, latencySpread: 0, failures: { hang: 0.5 } });
+    const killed = start();
+    const asked = () => new Set(proxy.calls.filter((call) => call !== 'submit'));
+    const hanging = () => simulator.stats().failures.hang ?? 0;
+    await waitUntil('eight are paid for', () => asked().size + hanging() === 8);
+    await kill9(killed);
+    const inFlight = asked();
+    const lost = hanging();
+    expect(Math.min(inFlight.size, lost)).toBeGreaterThan(0);
+    simulator.setOptions({ latencyMs: 30, failures: {} });
+    proxy.calls.splice(0);
+    const { receipt } = await endOf(start());
+    expect(receipt).toMatchObject({ described: 10, reattached: inFlight.size, maybePaidTwice: lost });
+    expect(new Set(proxy.calls.slice(0, proxy.calls.indexOf('submit')))).toEqual(inFlight);
+    expect(simulator.stats().paid).toBe(10 + lost);
+    await expectEachRowOnce(10, receipt.maybePaidTwice);
+  });
+
+  it('with results arriving, at any moment: no row is lost or written twice', async () => {
+    const moment = Math.ceil(Math.random() * 40);
+    await workspace.write('m.csv', manifestOf(50));
+    const killed = start();
+    await waitUntil(`row ${moment} is written`, async () => (await describedIds(workspace)).length >= moment);
+    await kill9(killed);
+    const before = simulator.stats().paid;
+    const written = (await describedIds(workspace)).length;
+    const { receipt } = await endOf(start());
+    const about = `killed at row ${moment}, ${before} paid`;
+    expect(receipt.described + receipt.resumed, about).toBe(50);
+    expect(receipt.resumed, about).toBe(written);
+    // Whatever had been paid for is in the output, was taken over, or is counted.
+    expect(receipt.reattached + receipt.maybePaidTwice, about).toBeGreaterThanOrEqual(before - written);
+    await expectEachRowOnce(50, receipt.maybePaidTwice);
+  });
+});
