@@ -4,7 +4,7 @@ import { PayBudget } from '../producer/pay-budget.js';
 import { readRows } from '../producer/row-reader.js';
 import { describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
-import { messageOf } from '../shared/errors.js';
+import { FatalError, messageOf } from '../shared/errors.js';
 import { describeJobId } from '../shared/jobs.js';
 import { outstandingWindow } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
@@ -174,7 +174,9 @@ export class ActiveRun {
       this.#isRead = !control.signal.aborted;
     } catch (error) {
       if (control.signal.aborted) return;
-      control.failAfterwards(error);
+      // Only what was read before the break is certain to be taken on; a queue that refuses jobs ends all of it.
+      if (error instanceof FatalError) control.failAfterwards(error);
+      else control.fail(error);
     }
   }
 

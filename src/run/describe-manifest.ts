@@ -77,6 +77,8 @@ async function runPrepared(
   const target = parseQueueUrl(options.queue ?? RUN_DEFAULTS.queue, options.env ?? process.env);
   refuseOtherQueue(prepared, target.label);
 
+  // Told to end already: then neither queue nor output is to be made.
+  options.signal?.throwIfAborted();
   const connection = await openQueue(target, { logger, onSlow: (text) => emit({ type: 'phase', text }) });
   undo.defer(() => connection.close());
   connection.onTrouble((state, reason) =>
@@ -96,6 +98,7 @@ async function runPrepared(
   const onLost = (error: unknown) => control.fail(error);
   const lease = await RunLease.take(connection.store, run, { onLost, logger, signal: control.signal });
   undo.defer(() => lease.release());
+  options.signal?.throwIfAborted();
   const output = await OutputFile.open({ ...prepared.outputOptions, create: true });
   undo.defer(() => output.close());
   const failures = await FailuresFile.open({ ...prepared.outputOptions, path: prepared.paths.failures });

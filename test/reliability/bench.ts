@@ -30,9 +30,9 @@ export interface BoardView {
   readonly connection: QueueConnection;
   readonly jobs: JobQueue<DescribeJobData, ResultJobData>;
   readonly results: JobQueue<ResultJobData, null>;
-  jobOf(url: string): ReturnType<JobQueue<DescribeJobData, ResultJobData>['getJob']>;
+  readonly jobOf: (url: string) => ReturnType<JobQueue<DescribeJobData, ResultJobData>['getJob']>;
   /** A worker that belongs to nobody's run, while `during` goes on. */
-  withWorker(during: () => Promise<void>): Promise<void>;
+  readonly withWorker: (during: () => Promise<void>) => Promise<void>;
 }
 
 /** What a run needs around it: a folder, an API and a queue, new for each test (the queue: for each suite). */

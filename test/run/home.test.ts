@@ -232,7 +232,6 @@ describe('a home', () => {
   it('puts a result back when the disk does not take its rows, and says so', async () => {
     take(row(1, 'a'));
     take(row(2, 'b'));
-    await workspace.write('replaced.csv', 'x');
     await output.close();
     expect(await home.settle(described('a'))).toBe('put-back');
     expect(await home.settle(failed('b'))).toBe('put-back');
