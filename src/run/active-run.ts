@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import { Producer } from '../producer/produce.js';
+import { Producer, type QueuedJob } from '../producer/produce.js';
 import { PayBudget } from '../producer/pay-budget.js';
 import { readRows } from '../producer/row-reader.js';
 import { describeQueueName } from '../shared/account.js';
@@ -43,6 +43,9 @@ export interface ActiveRunTools {
   /** Starts the worker of this process; undefined where others work. */
   readonly startWorker: (() => Promise<OwnWorker>) | undefined;
 }
+
+/** HTTP calls made for an image. */
+type Calls = Pick<QueuedJob, 'submits' | 'polls'>;
 
 /** The worker of this process. */
 export interface OwnWorker {
@@ -231,7 +234,7 @@ export class ActiveRun {
   /** Settles the rows whose jobs were removed, or ended without their result coming home. */
   async #reconcile(): Promise<void> {
     const places = await this.#jobs.places();
-    const resultsAreIn = (await this.#consumer.backlog()) === 0;
+    const resultsAreIn = (await this.#consumer.unseen()) === 0;
     for (const { image, kind } of this.#reconciler.look(
       this.home.outstanding.images.keys(),
       places,
@@ -254,7 +257,8 @@ export class ActiveRun {
     const deadline = AbortSignal.timeout(this.#timing.closeDeadlineMs);
     setMaxListeners(0, deadline);
     const jobs = new RunJobs(connection, prepared.account, run, this.#policy, deadline);
-    const removeUnsubmitted = () => jobs.removeUnsubmitted((image, calls) => this.#countCalls(image, calls));
+    const removed = new Map<string, Calls>();
+    const removeUnsubmitted = () => jobs.removeUnsubmitted((image, calls) => removed.set(image, calls));
     const unlessAway = async (step: () => Promise<void>) => {
       try {
         await step();
@@ -278,24 +282,22 @@ export class ActiveRun {
     let inFlight = this.home.outstanding.images.size;
     await unlessAway(async () => {
       const left = await jobs.leftOver();
-      inFlight = this.#countLeftInFlight(left);
+      inFlight = this.#countLeftInFlight(left, removed);
     });
     return inFlight;
   }
 
-  #countCalls(image: string, calls: { readonly submits: number; readonly polls: number }): void {
+  /**
+   * The calls made for images whose outcome is still to come belong to this run as well. Counted after the last
+   * result came home: a job that was removed may have ended in that moment, and be counted by its result.
+   */
+  #countLeftInFlight(left: ReadonlyMap<string, QueuedJob>, removed: ReadonlyMap<string, Calls>): number {
     const { counts, outstanding } = this.home;
-    const pending = outstanding.images.get(image);
-    if (pending === undefined) return;
-    counts.submits += Math.max(0, calls.submits - pending.submitsBefore);
-    counts.polls += Math.max(0, calls.polls - pending.pollsBefore);
-  }
-
-  /** The calls made for images whose outcome is still to come belong to this run as well. */
-  #countLeftInFlight(left: Awaited<ReturnType<RunJobs['leftOver']>>): number {
-    for (const image of this.home.outstanding.images.keys()) {
-      const job = left.get(image);
-      if (job !== undefined) this.#countCalls(image, job);
+    for (const [image, pending] of outstanding.images) {
+      const calls = left.get(image) ?? removed.get(image);
+      if (calls === undefined) continue;
+      counts.submits += Math.max(0, calls.submits - pending.submitsBefore);
+      counts.polls += Math.max(0, calls.polls - pending.pollsBefore);
     }
     const isOpen = ([image, { state }]: [string, { state: string }]) =>
       state !== 'failed' && !this.home.knowledge.isDescribed(image);

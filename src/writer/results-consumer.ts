@@ -62,21 +62,22 @@ export class ResultsConsumer {
     }
   }
 
-  /** How many results nobody has looked at yet. */
-  async backlog(): Promise<number> {
-    const counts = await this.#queue.getJobCounts('waiting', 'delayed', 'prioritized');
-    return Object.values(counts).reduce((sum, count) => sum + count, 0);
-  }
-
-  /** Results that have come and have neither been acknowledged nor put back. */
-  async active(): Promise<number> {
-    return this.#queue.getActiveCount();
+  /** How many results nobody has looked at yet: they wait, or were fetched and wait for their turn. */
+  async unseen(): Promise<number> {
+    const { active = 0, ...waiting } = await this.#queue.getJobCounts(
+      'waiting',
+      'delayed',
+      'prioritized',
+      'active',
+    );
+    const backlog = Object.values(waiting).reduce((sum, count) => sum + count, 0);
+    return backlog + Math.max(0, active - this.#atWork);
   }
 
   /** Waits until every result that is there has been looked at, or some were put back. */
   async drained(signal: AbortSignal): Promise<void> {
     const isOn = () => !signal.aborted && !this.#worker.isPaused();
-    while (isOn() && (await retryUntilUp(this.connection, () => this.backlog(), signal)) > 0) {
+    while (isOn() && (await retryUntilUp(this.connection, () => this.unseen(), signal)) > 0) {
       await sleep(20, signal);
     }
   }
