@@ -1,0 +1,224 @@
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { accountOf } from '../../src/run/prepare.js';
+import { describeQueueName } from '../../src/shared/account.js';
+import { openQueue } from '../../src/shared/queue/connection.js';
+import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
+import { startCli } from '../helpers/cli.js';
+import { describeOnBothQueues } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { manifestOf } from '../helpers/workspace.js';
+import { FAST } from './bench.js';
+import { CheapBench, Stage, expectCalls, expectCallsUntilStop } from './cheap-bench.js';
+import { endOf } from './run-process.js';
+import { type ScriptedApi, acts } from './scripted-api.js';
+
+const bench = CheapBench.forFile();
+const images = (count: number) => Array.from({ length: count }, (_, i) => `http://images.test/${i}.jpg`);
+
+describe.concurrent('a run that cannot go on', () => {
+  it('a refused token: exit 3 at once, a handful of calls, nothing lost; with the right token it goes on', async (test) => {
+    const stage = await bench.stage(test);
+    const simulator = await stage.simulate({ token: 'right' });
+    await stage.workspace.write('m.csv', manifestOf(100));
+    const command = (token: string) =>
+      startCli(commandOf(stage, simulator.url, '500/s'), {
+        cwd: stage.workspace.path,
+        env: { DESCRIBE_API_TOKEN: token },
+      });
+    const refused = await endOf(command('wrong'), 3);
+    expect(refused.receipt).toMatchObject({
+      rows: expect.anything() as unknown,
+      described: 0,
+      failed: 0,
+      maybePaidTwice: 0,
+    });
+    expect(refused.receipt.submits).toBe(simulator.stats().submits);
+    // No more than may be in flight.
+    expect(simulator.stats().submits).toBeLessThanOrEqual(8);
+    expect(linesAbout(refused.stderr, /token/)).toEqual([
+      'stopped: the API refuses the token: 401 Unauthorized: The token is not valid',
+    ]);
+    const resumed = await endOf(command('right'));
+    expect(resumed.receipt).toMatchObject({ described: 100, submits: 100 });
+  });
+
+  it('a token that is revoked in the middle: what is in flight is kept, and not paid for again', async (test) => {
+    const stage = await bench.stage(test);
+    const simulator = await stage.simulate({ token: 'old', latencyMs: 400 });
+    const manifest = await stage.manifest(images(60));
+    const running = stage.run({ manifest, api: simulator.url, token: 'old' });
+    await waitUntil('some are in flight', () => simulator.stats().paid >= 10);
+    simulator.setOptions({ token: 'new' });
+    const stopped = await running;
+    expect([stopped.exitCode, stopped.stop?.kind]).toEqual([3, 'token']);
+    expectCallsUntilStop(stopped, simulator.stats(), 20);
+    expect(simulator.stats().answered401).toBeLessThanOrEqual(20 + 5);
+    const resumed = await stage.run({ manifest, api: simulator.url, token: 'new' });
+    expect(resumed.receipt.described + resumed.receipt.resumed).toBe(60);
+    expect(simulator.stats().paid).toBe(60);
+  });
+
+  it('a spent quota: exit 3, a handful of calls, nothing lost; with new credits it goes on', async (test) => {
+    const stage = await bench.stage(test);
+    const simulator = await stage.simulate();
+    const manifest = await stage.manifest(images(60));
+    const limits = { ...FAST, maxInFlight: 5 };
+    const running = stage.run({ manifest, api: simulator.url, limits });
+    await waitUntil('some are paid', () => simulator.stats().paid >= 10);
+    simulator.setOptions({ failures: { quota: 1 } });
+    const stopped = await running;
+    expect([stopped.exitCode, stopped.stop?.kind]).toEqual([3, 'quota']);
+    expect(stopped.stop?.reason).toBe(
+      'the API says that the quota is spent: 402 Payment Required: Your account has no credits left',
+    );
+    expect(simulator.stats().failures.quota).toBeLessThanOrEqual(3 + 5);
+    expect(stopped.receipt).toMatchObject({ failed: 0, maybePaidTwice: 0 });
+    expectCallsUntilStop(stopped, simulator.stats(), 5);
+    simulator.setOptions({ failures: {} });
+    const resumed = await stage.run({ manifest, api: simulator.url, limits });
+    expect(resumed.receipt).toMatchObject({ remaining: 0, failed: 0 });
+    expect(simulator.stats().paid).toBe(60);
+  });
+
+  it('a manifest that fails: exit 4 after its 50 outcomes; once it is repaired the same command goes on', async (test) => {
+    const stage = await bench.stage(test);
+    const simulator = await stage.simulate({ failures: { reject: 1 } });
+    const manifest = await stage.manifest(images(300));
+    const limits = { rate: { count: 100, perMs: 1000 }, pollRate: FAST.pollRate, maxInFlight: 5 };
+    const stopped = await stage.run({ manifest, api: simulator.url, limits });
+    expect([stopped.exitCode, stopped.stop?.kind]).toEqual([4, 'failing']);
+    expect(stopped.stop?.reason).toMatch(
+      /^more of the last 50 images failed than --stop-failing allows \(.*Invalid/,
+    );
+    // Fifty had to be seen; few were under way when they were on disk.
+    expect(simulator.stats().submits).toBeLessThanOrEqual(80);
+    expectCalls(stopped, simulator.stats());
+    expect(simulator.stats().paid).toBe(0);
+    simulator.setOptions({ failures: {} });
+    const repaired = await stage.manifest(images(300).map((url) => `${url}?repaired`));
+    const resumed = await stage.run({ manifest: repaired, api: simulator.url, limits: FAST });
+    expect(resumed.receipt).toMatchObject({ described: 300, failed: 0, remaining: 0 });
+  });
+
+  it('stopped while a submit gets no answer: it waits for its timeout, and counts it as perhaps paid', async (test) => {
+    const stage = await bench.stage(test);
+    let isMute = true;
+    const api = await stage.scripted({ submit: () => (isMute ? acts.never : undefined) });
+    const manifest = await stage.manifest(images(3));
+    const interrupt = new AbortController();
+    const running = stage.run({ manifest, api: api.url, requestTimeoutMs: 1500, signal: interrupt.signal });
+    await waitUntil('all are on the wire', () => api.submits === 3);
+    interrupt.abort();
+    const startedAt = performance.now();
+    const stopped = await running;
+    expect(performance.now() - startedAt).toBeLessThan(3000);
+    expect(stopped.receipt).toMatchObject({ remaining: 3, submits: 3 });
+    isMute = false;
+    const resumed = await stage.run({ manifest, api: api.url });
+    expect(resumed.receipt).toMatchObject({ described: 3, submits: 3, maybePaidTwice: 3 });
+  });
+});
+
+/** The command line's arguments for a run of `m.csv`. */
+function commandOf(stage: Stage, api: string, rate: string, maxInFlight = 8): string[] {
+  const limits = ['--rate', rate, '--poll-rate', '500/s', '--max-in-flight', String(maxInFlight)];
+  return [
+    'run',
+    'm.csv',
+    '-o',
+    'out.csv',
+    '--api',
+    api,
+    '--queue',
+    stage.queue,
+    ...limits,
+    '--json',
+    '--no-progress',
+  ];
+}
+
+function linesAbout(text: string, about: RegExp): string[] {
+  return text.split('\n').filter((line) => about.test(line));
+}
+
+/** An API whose submits take their time, and whose messages are completed when `pace` says so. */
+async function slowApi(stage: Stage, submitMs: number) {
+  const pace = { isFast: false };
+  const working = acts.answer(200, { progress: 10 });
+  const api = await stage.scripted({
+    submit: () => (pace.isFast ? undefined : acts.slowly(submitMs)),
+    poll: () => (pace.isFast ? undefined : working),
+  });
+  return { api, pace };
+}
+
+const start = (stage: Stage, api: ScriptedApi, maxInFlight: number, rate = '10/s') =>
+  startCli(commandOf(stage, api.url, rate, maxInFlight), {
+    cwd: stage.workspace.path,
+    env: { DESCRIBE_API_TOKEN: 'any' },
+  });
+
+const RULE = 'no new submit, those on the wire are stored, the others leave the queue, exit 130 within 3 s';
+
+/** Interrupts a run that has images waiting, on the wire and in flight; then resumes it. */
+async function interrupt(stage: Stage, signal: NodeJS.Signals): Promise<void> {
+  const { api, pace } = await slowApi(stage, 1000);
+  await stage.workspace.write('m.csv', manifestOf(60));
+  const run = start(stage, api, 40);
+  // A new one goes out each 100 ms, and an answer takes a second.
+  await waitUntil('some are in flight and some on the wire', () => api.submits >= 15);
+  const submits = api.submits;
+  const startedAt = performance.now();
+  run.child.kill(signal);
+  const { receipt, stderr } = await endOf(run, 130);
+  expect(performance.now() - startedAt).toBeLessThan(3000);
+  expect(stderr).toMatch(/finishing what is on the wire; once more to quit at once/);
+  // One may have been on its way to the API when the signal was on its way to the process.
+  expect(api.submits).toBeLessThanOrEqual(submits + 1);
+  expect(receipt).toMatchObject({ described: 0, failed: 0, submits: api.submits, maybePaidTwice: 0 });
+  expect(receipt.remaining).toBe(receipt.rows);
+
+  const connection = await openQueue(parseQueueUrl(stage.queue, {}));
+  const jobs = connection.queue(describeQueueName(accountOf({ api: api.url })));
+  const counts = await jobs.getJobCounts();
+  await connection.close();
+  expect(counts).toMatchObject({ waiting: api.paid.size, active: 0, delayed: 0, failed: 0 });
+
+  pace.isFast = true;
+  const resumed = await endOf(start(stage, api, 40, '200/s'));
+  expect(resumed.receipt).toMatchObject({ rows: 60, described: 60, reattached: receipt.submits });
+  expect([...api.paid.values()]).toEqual(Array.from({ length: 60 }, () => 1));
+}
+
+describeOnBothQueues('a run that is interrupted', (openFixture) => {
+  it(`Ctrl-C: ${RULE}`, async () => {
+    const { url } = await openFixture();
+    const { workspace } = await bench.stage({ onTestFinished });
+    await interrupt(new Stage(workspace, url, { onTestFinished }), 'SIGINT');
+  });
+});
+
+describe.concurrent('a process that is told to end', () => {
+  it.for(['SIGTERM', 'SIGHUP'] as const)(`%s: ${RULE}`, async (signal, test) => {
+    await interrupt(await bench.stage(test), signal);
+  });
+
+  it('the second signal ends it at once; what was on the wire is counted by the next run', async (test) => {
+    const stage = await bench.stage(test);
+    let isMute = true;
+    const api = await stage.scripted({ submit: () => (isMute ? acts.never : undefined) });
+    await stage.workspace.write('m.csv', manifestOf(20));
+    const run = start(stage, api, 4, '200/s');
+    await waitUntil('four are on the wire', () => api.submits === 4);
+    run.child.kill('SIGINT');
+    await waitUntil('it says that it waits', () => run.stderr().includes('once more to quit at once'));
+    const startedAt = performance.now();
+    run.child.kill('SIGINT');
+    expect(await run.ended).toMatchObject({ code: 130, signal: null, stdout: '' });
+    expect(performance.now() - startedAt).toBeLessThan(1000);
+    expect(api.submits).toBe(4);
+    isMute = false;
+    const { receipt } = await endOf(start(stage, api, 4, '200/s'));
+    expect(receipt).toMatchObject({ rows: 20, described: 20, maybePaidTwice: 4 });
+  });
+});
