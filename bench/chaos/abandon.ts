@@ -1,15 +1,15 @@
-const kills = new Set<() => void>();
+const undos = new Set<() => void>();
 
 /**
- * Registers what ends a process that this one started, in case this one ends early.
+ * Registers what ends a process that this one started, or removes its files, in case this one ends early.
  * @returns forgets it
  */
-export function onAbandon(kill: () => void): () => void {
-  kills.add(kill);
-  return () => kills.delete(kill);
+export function onAbandon(undo: () => void): () => void {
+  undos.add(undo);
+  return () => undos.delete(undo);
 }
 
-/** Ends everything at once; to be called when this process ends. */
+/** Undoes everything at once, last in, first out; to be called when this process ends. */
 export function abandonAll(): void {
-  for (const kill of kills) kill();
+  for (const undo of [...undos].reverse()) undo();
 }

@@ -1,8 +1,10 @@
+import { rmSync } from 'node:fs';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
+import { onAbandon } from './abandon.js';
 
 /** An empty embedded queue to copy, since making one takes seconds. */
 export class EmptyQueue {
@@ -24,6 +26,7 @@ export class EmptyQueue {
 
 async function make(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'bulk-describe-chaos-queue-'));
+  onAbandon(() => rmSync(directory, { recursive: true, force: true }));
   const connection = await openQueue(parseQueueUrl(`embedded:${directory}`, {}));
   await connection.close();
   return directory;

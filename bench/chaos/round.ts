@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UndoStack } from '../../src/shared/undo.js';
+import { onAbandon } from './abandon.js';
 import { countPayments, type PaymentCounts } from './count-payments.js';
 import { countRows, type RowCounts } from './count-rows.js';
 import type { EmptyQueue } from './empty-queue.js';
@@ -45,6 +46,7 @@ export interface RoundTools {
 /** Runs one round to its end and counts. */
 export async function runRound(plan: RoundPlan, { cli, emptyQueue }: RoundTools): Promise<RoundResult> {
   const folder = mkdtempSync(join(tmpdir(), 'bulk-describe-chaos-'));
+  const forget = onAbandon(() => rmSync(folder, { recursive: true, force: true }));
   writeFileSync(join(folder, 'plan.json'), JSON.stringify(plan, undefined, 1));
   const startedAt = performance.now();
   const undo = new UndoStack();
@@ -66,6 +68,7 @@ export async function runRound(plan: RoundPlan, { cli, emptyQueue }: RoundTools)
     throw new Error(`the round in ${folder} could not be ended and counted`, { cause: error });
   } finally {
     await undo.release();
+    forget();
   }
 }
 

@@ -18,6 +18,7 @@ export class ParsedFlags<Table extends FlagTable> {
     private readonly values: ReadonlyMap<string, string>,
     /** Flags that were typed, as opposed to read from the environment. */
     private readonly typed: ReadonlySet<string>,
+    private readonly table: Table,
   ) {}
 
   get(name: keyof Table & string): string | undefined {
@@ -29,8 +30,8 @@ export class ParsedFlags<Table extends FlagTable> {
   }
 
   /** How to name the value's source in a message: the flag, or the variable it came from. */
-  source(name: keyof Table & string, table: Table): string {
-    return this.typed.has(name) ? `--${name}` : (table[name]?.env ?? `--${name}`);
+  source(name: keyof Table & string): string {
+    return this.typed.has(name) ? `--${name}` : (this.table[name]?.env ?? `--${name}`);
   }
 
   /** Reads a whole number of at least `min`. */
@@ -39,7 +40,7 @@ export class ParsedFlags<Table extends FlagTable> {
     if (text === undefined) return undefined;
     const value = Number(text);
     if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < min) {
-      throw new UsageError(`--${name} ${text}: expected a whole number of at least ${min}`);
+      throw new UsageError(`${this.source(name)} ${text}: expected a whole number of at least ${min}`);
     }
     return value;
   }
@@ -86,7 +87,7 @@ export function parseFlags<Table extends FlagTable>(
     const value = flag.env === undefined ? undefined : env[flag.env];
     if (value !== undefined && value !== '' && !values.has(name)) values.set(name, value);
   }
-  return new ParsedFlags<Table>(positionals, values, typed);
+  return new ParsedFlags<Table>(positionals, values, typed, table);
 }
 
 function readValue(name: string, flag: Flag, value: string | undefined): string {

@@ -1,3 +1,4 @@
+import { type ErrorCode, isPermanent } from '../shared/outcome.js';
 import { type Rate, formatDuration, formatRate } from '../shared/durations.js';
 import type { RunResult } from '../run/run-options.js';
 import { count, listOf, nearPath, plural, printable } from './text.js';
@@ -40,11 +41,16 @@ export function receiptLines(result: RunResult, resume: string): string[] {
   if (learnedShare < 1) lines.push(`rate      ${slowedText(learnedShare, result.preview.limits.rate)}`);
   if (!receipt.balanced) lines.push(unbalancedLine(result));
   if (stop !== undefined) lines.push(`stopped   ${printable(stop.reason)}`);
-  if (receipt.remaining > 0 || receipt.failed > 0 || stop !== undefined) lines.push(`resume    ${resume}`);
+  if (receipt.remaining > 0 || helps(failedByCode) || stop !== undefined) lines.push(`resume    ${resume}`);
   return lines;
 }
 
 function slowedText(share: number, rate: Rate): string {
   const percent = Math.round(share * 100);
   return `slowed by the API to ${percent} % of ${formatRate(rate)} when the run ended`;
+}
+
+/** Whether the same command tries some of the failed rows again. */
+function helps(failedByCode: ReadonlyMap<ErrorCode, number>): boolean {
+  return [...failedByCode.keys()].some((code) => !isPermanent(code));
 }

@@ -100,9 +100,9 @@ export function limitsOf(flags: ParsedFlags<typeof ACCOUNT_FLAGS>): Partial<Limi
   const pollRate = flags.get('poll-rate');
   const maxInFlight = flags.integer('max-in-flight', 1);
   return {
-    ...(rate !== undefined && { rate: parseRate(rate, flags.source('rate', ACCOUNT_FLAGS)) }),
+    ...(rate !== undefined && { rate: parseRate(rate, flags.source('rate')) }),
     ...(pollRate !== undefined && {
-      pollRate: parseRate(pollRate, flags.source('poll-rate', ACCOUNT_FLAGS)),
+      pollRate: parseRate(pollRate, flags.source('poll-rate')),
     }),
     ...(maxInFlight !== undefined && { maxInFlight }),
   };

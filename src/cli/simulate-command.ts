@@ -1,7 +1,7 @@
 import { parseDuration, parseRate } from '../shared/durations.js';
-import { UsageError } from '../shared/errors.js';
+import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
 import { FAILURE_KINDS, SHAPES, type FailureShares, type Shape } from '../simulator/options.js';
-import { startSimulator } from '../simulator/simulator.js';
+import { type Simulator, startSimulator } from '../simulator/simulator.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { OUTPUT_FLAGS } from './run-flags.js';
 import { listenForSignals } from './signals.js';
@@ -35,7 +35,7 @@ export async function simulateCommand(argv: readonly string[], env: NodeJS.Proce
     throw new UsageError(`--port ${port}: expected a port up to 65535`);
   const signals = listenForSignals(() => undefined);
   try {
-    const simulator = await startSimulator({
+    const simulator = await start({
       port,
       latencyMs: latency === undefined ? undefined : parseDuration(latency, '--latency'),
       latencySpread: parseNumber(flags.get('spread'), '--spread'),
@@ -54,6 +54,21 @@ export async function simulateCommand(argv: readonly string[], env: NodeJS.Proce
     return 0;
   } finally {
     signals.dispose();
+  }
+}
+
+/** Starts the simulator; a port or journal that cannot be had is the user's to mend. */
+async function start(options: Parameters<typeof startSimulator>[0]): Promise<Simulator> {
+  try {
+    return await startSimulator(options);
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    if (error.code === 'EADDRINUSE') {
+      throw new UsageError(
+        `--port ${options?.port ?? ''} is in use: name another, or leave it away for a free one`,
+      );
+    }
+    throw new UsageError(`the simulator cannot be started: ${messageOf(error)}`);
   }
 }
 

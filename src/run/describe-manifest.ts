@@ -90,6 +90,7 @@ async function runPrepared(
   const queueName = describeQueueName(prepared.account);
   const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
   const preview = pricePreview(counted, limits.configured);
+  if (limits.lastChange !== undefined) emit({ type: 'notice', text: limits.lastChange });
   emit({ type: 'preview', preview });
 
   const runFile = prepared.runFile ?? newRunFile(prepared, options);

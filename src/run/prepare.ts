@@ -1,5 +1,5 @@
-import { realpath } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { realpath, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { previewManifest } from '../producer/count-manifest.js';
 import { imageHash } from '../producer/identity.js';
 import { parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
@@ -44,6 +44,7 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   const paths = await findPaths(options, isSimulated);
   const rows = await openRows(options, paths, undo);
   if (options.dryRun !== true) {
+    await refuseMissingFolder(paths.output);
     const lock = await acquireFileLock(paths.lock, { what: `the output ${paths.output}` });
     undo.defer(() => lock.release());
   }
@@ -52,6 +53,15 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   const prepared = { ...rows, paths, found, runFile, account, isSimulated };
   refuseForeignOutput(prepared, options);
   return prepared;
+}
+
+async function refuseMissingFolder(output: string): Promise<void> {
+  const folder = dirname(output);
+  const found = await stat(folder).catch(() => undefined);
+  if (found?.isDirectory() === true) return;
+  throw new UsageError(
+    `the output's folder ${folder} does not exist: make it, or name another output with -o`,
+  );
 }
 
 /** Opens a manifest, and finds out how its rows are told apart and where their images are. */

@@ -37,6 +37,7 @@ function newerOf(stored: LearnedRate | undefined, own: LearnedRate): LearnedRate
 export class AccountLimits {
   #limits: Limits = DEFAULT_LIMITS;
   #learned: LearnedRate = FULL_RATE;
+  #change: string | undefined;
 
   private constructor(
     private readonly store: SharedStore,
@@ -65,6 +66,11 @@ export class AccountLimits {
       if (fields['rate'] !== undefined) limits.#logChange(before);
     }
     return limits;
+  }
+
+  /** What the last change of the limits was, for people; undefined when there was none. */
+  get lastChange(): string | undefined {
+    return this.#change;
   }
 
   get configured(): Limits {
@@ -142,6 +148,7 @@ export class AccountLimits {
     const text = (limits: Limits) =>
       `${formatRate(limits.rate)}, polls ${formatRate(limits.pollRate)}, ${limits.maxInFlight} in flight`;
     if (text(before) === text(this.#limits)) return;
-    this.logger.warn(`the account's limits are now ${text(this.#limits)} (were ${text(before)})`);
+    this.#change = `the account's limits are now ${text(this.#limits)} (were ${text(before)})`;
+    this.logger.info(this.#change);
   }
 }

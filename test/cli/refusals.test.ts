@@ -137,6 +137,30 @@ describe('before the first submit, run refuses', () => {
     expect(line).toMatch(/0 of the 4 rows.*--key-column.*--pay-again 5/);
   });
 
+  it('an output in a folder that does not exist', async () => {
+    await workspace.write('m.csv', manifestOf(3));
+    const { code, line } = await refuse(['run', 'm.csv', '-o', 'nowhere/o.csv', ...api()], { env });
+    expect([code, line]).toEqual([1, expect.stringMatching(/folder .*nowhere does not exist: make it/)]);
+  });
+
+  it('an embedded queue in a directory that cannot be made', async () => {
+    await workspace.write('m.csv', manifestOf(3));
+    await workspace.write('file', '');
+    for (const directory of [workspace.at('file/queue'), '/proc/bulk-describe/queue']) {
+      const queue = ['--queue', `embedded:${directory}`];
+      const { code, line } = await refuse(['run', 'm.csv', ...api(), ...queue], { env });
+      expect([code, line]).toEqual([1, expect.stringContaining('directory cannot be made')]);
+    }
+  });
+
+  it('a wrong value of a variable, by the name of the variable', async () => {
+    await workspace.write('m.csv', manifestOf(3));
+    const wrong = { ...env, DESCRIBE_MAX_IN_FLIGHT: 'many' };
+    expect((await refuse(['run', 'm.csv', ...api()], { env: wrong })).line).toMatch(
+      /DESCRIBE_MAX_IN_FLIGHT many: expected/,
+    );
+  });
+
   it('a Redis that is not there', async () => {
     await workspace.write('m.csv', manifestOf(3));
     const queue = ['--queue', 'redis://:hidden@127.0.0.1:1'];
@@ -157,6 +181,13 @@ it.each([
   const { code, line } = await refuse(args);
   expect(code).toBe(1);
   expect(line).toMatch(message);
+});
+
+it('simulate refuses a port that is taken, and a journal that cannot be written', async () => {
+  const taken = await refuse(['simulate', '--port', String(simulator.port)]);
+  expect([taken.code, taken.line]).toEqual([1, expect.stringMatching(/--port \d+ is in use: name another/)]);
+  const journal = await refuse(['simulate', '--journal', 'nowhere/journal']);
+  expect([journal.code, journal.line]).toEqual([1, expect.stringContaining('nowhere/journal')]);
 });
 
 function outputOf(messageIds: readonly string[]): string {

@@ -136,9 +136,12 @@ describe('the account at the end', () => {
     expect(text).toContain('stopped   the API has not answered for 15 min');
     expect(text).toContain('3 perhaps paid twice');
   });
-  it('offers nothing to resume when all is done', () => {
-    const done = { ...receipt, failed: 0, remaining: 0 };
-    expect(receiptLines(result({ receipt: done }), 'x').join('\n')).not.toMatch(/^resume/m);
+  it('offers nothing to resume when all is done, or when only a changed manifest can help', () => {
+    const done = result({
+      receipt: { ...receipt, remaining: 0 },
+      failedByCode: new Map([['invalid-url', 2]]),
+    });
+    expect(receiptLines(done, 'x').join('\n')).not.toMatch(/^resume/m);
   });
 });
 

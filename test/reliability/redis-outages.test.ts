@@ -105,13 +105,14 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
     await admin.flushall();
     const flushed = await running;
     const described = (await describedIds(workspace)).length;
-    expect(described).toBeGreaterThanOrEqual(simulator.stats().paid);
+    // What was in the results queue at that moment is gone with everything else; it is counted below.
+    expect(described + 6).toBeGreaterThanOrEqual(simulator.stats().paid);
     expect([...flushed.failedByCode]).toEqual([['lost', 40 - described]]);
     expect(flushed.receipt).toMatchObject({ balanced: true, remaining: 0 });
     const again = await describeManifest({ ...options, limits: undefined });
     expect(again.receipt).toMatchObject({ balanced: true, resumed: described, failed: 0, remaining: 0 });
     expect(await describedIds(workspace)).toEqual(allIds(40));
-    expect(simulator.stats().paid).toBe(40);
+    expect(simulator.stats().paid - 40).toBeLessThanOrEqual(again.receipt?.maybePaidTwice ?? 0);
     expect(simulator.stats().maxInFlight).toBeLessThanOrEqual(6);
     expect(simulator.stats().maxSubmitsInASecond).toBeLessThanOrEqual(12);
   });

@@ -1,5 +1,5 @@
 import { chmod, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { runMigrations } from 'bullmq';
 import { BusyError, FatalError, UsageError, isSystemError, messageOf } from '../../errors.js';
 import { type FileLock, acquireFileLock } from '../../file-lock.js';
@@ -16,7 +16,7 @@ const UNFINISHED = 'pgdata.new-';
  */
 export async function lockDirectory(directory: string): Promise<FileLock> {
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory);
   } catch (error) {
     throw new UsageError(`the embedded queue's directory cannot be made: ${messageOf(error)}`);
   }
@@ -25,6 +25,18 @@ export async function lockDirectory(directory: string): Promise<FileLock> {
   } catch (error) {
     if (!(error instanceof BusyError)) throw error;
     throw new BusyError(`${error.message}; commands beside a run need Redis (--queue redis://...)`);
+  }
+}
+
+/** One level at a time: Node's recursive mkdir never ends where the system says that a parent is missing (/proc). */
+async function makeDirectory(directory: string): Promise<void> {
+  if (await exists(directory)) return;
+  const parent = dirname(directory);
+  if (parent !== directory) await makeDirectory(parent);
+  try {
+    await mkdir(directory, { mode: 0o700 });
+  } catch (error) {
+    if (!isSystemError(error) || error.code !== 'EEXIST') throw error;
   }
 }
 
