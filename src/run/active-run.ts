@@ -90,12 +90,35 @@ export class ActiveRun {
       failures,
       budget: this.#budget,
       onBroken: (error) => control.fail(error),
+      keepMaybePaid: (count) => this.#keepMaybePaid(count),
       onOutcome: ({ image, outcome }) => {
         if (outcome.status === 'described') this.#completed.written(image);
         if (failing.add(outcome)) control.stop({ kind: 'failing', reason: failingReason(outcome) });
       },
     });
     this.#consumer = new ResultsConsumer(connection, run, (result) => this.home.settle(result), tools.logger);
+  }
+
+  /** The queue keeps the count until a receipt has told it; without the queue it is this process's alone. */
+  async #keepMaybePaid(count: number | null): Promise<void> {
+    const { connection, run, logger } = this.tools;
+    const text = count === null ? null : String(count);
+    try {
+      await unlessAborted(
+        connection.store.setFields(`counts:${run}`, { maybePaidTwice: text }),
+        AbortSignal.timeout(this.#timing.closeDeadlineMs),
+      );
+    } catch (error) {
+      logger.debug(
+        { error: messageOf(error) },
+        'the count of submits that may have been paid twice is not kept',
+      );
+    }
+  }
+
+  /** The receipt is about to be printed: the next run counts from nothing. */
+  async forgetMaybePaid(): Promise<void> {
+    if (this.home.counts.maybePaidTwice > 0) await this.#keepMaybePaid(null);
   }
 
   /** Whether every row was read and taken on. */
@@ -134,6 +157,8 @@ export class ActiveRun {
   /** What earlier runs have left in the queue; nobody has begun to work for this one. */
   async #lookBack(): Promise<Awaited<ReturnType<RunJobs['leftOver']>>> {
     const { connection, control, emit } = this.tools;
+    const kept = await connection.store.getFields(`counts:${this.tools.run}`);
+    this.home.counts.maybePaidTwice += Number(kept['maybePaidTwice'] ?? 0);
     await this.#consumer.takeBack(control.signal);
     await this.#consumer.drained(control.signal);
     const living = await livingWorkerIds(connection.store, this.#queueName);

@@ -141,6 +141,7 @@ async function runPrepared(
     // What ended the run says more than files that cannot be read any more.
     throw new FatalError(control.reason?.reason ?? messageOf(error), { cause: error });
   });
+  await active.forgetMaybePaid();
   const { failedByCode } = home.counts;
   const stop = control.reason;
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));

@@ -31,6 +31,8 @@ export interface HomeTools {
   readonly budget: PayBudget;
   /** The disk does not take rows any more. */
   onBroken(error: unknown): void;
+  /** Keeps a count of submits that may have been paid twice, for a receipt that this process may not live to print. */
+  keepMaybePaid(count: number): Promise<void>;
   /** An image's outcome is on disk. */
   onOutcome(result: ResultJobData): void;
 }
@@ -214,6 +216,8 @@ export class Home {
 
   async #settleImage(result: ResultJobData, pending: PendingImage<Row>): Promise<Disposal> {
     const { image, outcome } = result;
+    // Before it can be acknowledged: a process that is killed prints no receipt.
+    if (result.maybePaid > 0) await this.tools.keepMaybePaid(this.#addMaybePaid(result.maybePaid));
     const rows = [...pending.rows];
     const isWritten = await this.#write(entryOf(rows, outcome), rows.length, () => {
       this.outstanding.take(image);
@@ -230,11 +234,15 @@ export class Home {
     return 'done';
   }
 
+  #addMaybePaid(count: number): number {
+    this.counts.maybePaidTwice += count;
+    return this.counts.maybePaidTwice;
+  }
+
   #count(result: ResultJobData, pending: PendingImage<Row>, rows: number): void {
     const { outcome, image } = result;
     this.counts.submits += Math.max(0, result.submits - pending.submitsBefore);
     this.counts.polls += Math.max(0, result.polls - pending.pollsBefore);
-    this.counts.maybePaidTwice += result.maybePaid;
     if (outcome.status === 'described') {
       this.counts.described++;
       this.counts.copied += rows - 1;
