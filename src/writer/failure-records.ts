@@ -5,6 +5,7 @@ import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../shared/outco
 import { isTornHeader, readHeader, type CsvHeader } from './csv-header.js';
 import { formatRecord } from './csv-format.js';
 import { hashOfText } from './hashes.js';
+import type { OutputOptions } from './open-output.js';
 import { FAILURE_COLUMNS } from './output-columns.js';
 
 /** A row that failed, and how. */
@@ -20,17 +21,8 @@ export interface FailureRecord {
   readonly outcome: FailedOutcome;
 }
 
-/** What failures are read and written with; as for the output. */
-export interface FailureOptions {
-  /** The failures file. */
-  readonly path: string;
-  readonly columns: readonly string[];
-  readonly delimiter: string;
-  readonly urlColumn: number;
-  readonly keyColumn?: number | undefined;
-  readonly resolveUrl: (raw: string) => string | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
+/** What failures are read and written with: as for the output, with the failures file's own path. */
+export type FailureOptions = Omit<OutputOptions, 'newColumns'>;
 
 /** All columns of a failures file for a manifest with these. */
 export function failureColumns(manifestColumns: readonly string[]): string[] {
