@@ -23,6 +23,8 @@ export interface ScriptedApi {
   readonly submitTimes: readonly number[];
   /** Submits that got a message, by image: each of them is paid. */
   readonly paid: ReadonlyMap<string, number>;
+  /** Images whose prompts were handed out. */
+  readonly completed: ReadonlySet<string>;
   close(): Promise<void>;
 }
 
@@ -71,6 +73,7 @@ export async function startScriptedApi(scripts: { submit?: Script; poll?: Script
   const calls = { submits: 0, polls: 0 };
   const submitTimes: number[] = [];
   const paid = new Map<string, number>();
+  const completed = new Set<string>();
   const seen = new Map<string, number>();
   const count = (key: string) => {
     const nth = (seen.get(key) ?? 0) + 1;
@@ -103,6 +106,7 @@ export async function startScriptedApi(scripts: { submit?: Script; poll?: Script
     const content = ['one', 'two', 'three', 'four'];
     const body = JSON.stringify({ progress: 100, content, originatingMessageId: id, type: 'describe' });
     const act = scripts.poll?.(url, count(`poll ${url}`));
+    if (act === undefined) completed.add(url);
     (act ?? good)({ request, response, body });
   }
 
@@ -114,6 +118,7 @@ export async function startScriptedApi(scripts: { submit?: Script; poll?: Script
     url: `http://127.0.0.1:${port}/v2`,
     port,
     paid,
+    completed,
     submitTimes,
     get submits() {
       return calls.submits;
