@@ -9,8 +9,12 @@ const layers = {
   producer: ['shared', 'describe-api'],
   worker: ['shared', 'describe-api'],
   writer: ['shared', 'describe-api'],
+  webhook: ['shared', 'describe-api'],
+  dashboard: ['shared', 'describe-api'],
+  run: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer'],
+  runs: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer', 'run'],
 };
-const folders = ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer', 'run', 'cli'];
+const folders = [...Object.keys(layers), 'cli'];
 
 const layerRules = Object.entries(layers).map(([folder, allowed]) => ({
   files: [`src/${folder}/**/*.ts`],

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { BulkDescribeError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
-import { ALL_HELP, HELP, MAIN_HELP } from './help.js';
+import { ALL_HELP, HELP, MAIN_HELP } from './help/index.js';
 
 type Command = (argv: readonly string[], env: NodeJS.ProcessEnv) => Promise<number>;
 

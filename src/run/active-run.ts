@@ -25,6 +25,7 @@ import { Reconciler } from './reconcile.js';
 import type { RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
 import { type Preview, RUN_DEFAULTS, type RunEvent, type RunOptions } from './run-options.js';
+import type { RunPresence } from './run-presence.js';
 import { RUN_TIMING, type RunTiming } from './run-timing.js';
 
 /** What an active run has been given, open and locked. */
@@ -40,6 +41,7 @@ export interface ActiveRunTools {
   readonly control: RunControl;
   readonly logger: Logger;
   readonly emit: (event: RunEvent) => void;
+  readonly presence: RunPresence;
   /** Starts the worker of this process; undefined where others work. */
   readonly startWorker: (() => Promise<OwnWorker>) | undefined;
 }
@@ -232,7 +234,7 @@ export class ActiveRun {
   }
 
   async #tick(meter: ProgressMeter): Promise<void> {
-    const { connection, limits, control, emit } = this.tools;
+    const { connection, limits, control, emit, presence } = this.tools;
     if (this.tools.startWorker === undefined) await limits.refresh();
     const [workers, inFlight] = await Promise.all([
       listWorkers(connection.store, this.#queueName),
@@ -242,7 +244,9 @@ export class ActiveRun {
     const stop = judgeWorkers(workers, Date.now(), { downLimitMs, startedAt: this.#startedAt });
     if (stop !== undefined) control.stop(stop);
     const share = Math.min(1, ...workers.map((worker) => worker.share));
-    emit({ type: 'progress', progress: meter.read(this.home.counts, { inFlight, share }, Date.now()) });
+    const progress = meter.read(this.home.counts, { inFlight, share }, Date.now());
+    emit({ type: 'progress', progress });
+    await presence.tell(progress);
   }
 
   async #noticeNoWorker(): Promise<boolean> {

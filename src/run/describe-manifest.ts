@@ -16,6 +16,7 @@ import { type PreparedRun, prepareRun, previewRun, pricePreview, refusePayingAga
 import { exitCodeOf } from './receipt.js';
 import { RunControl } from './run-control.js';
 import { RunLease } from './run-lease.js';
+import { RunPresence } from './run-presence.js';
 import { type Preview, RUN_DEFAULTS, type RunOptions, type RunResult } from './run-options.js';
 
 /**
@@ -87,6 +88,7 @@ async function runPrepared(
       text: state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back',
     }),
   );
+  for (const start of options.companions ?? []) undo.defer(await start(connection));
   const queueName = describeQueueName(prepared.account);
   const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
   const preview = pricePreview(counted, limits.configured);
@@ -107,6 +109,14 @@ async function runPrepared(
   await writeRunFile(prepared.paths.runFile, current);
 
   const rowsBefore = output.rows;
+  const presence = new RunPresence(connection.store, {
+    run,
+    account: current.account,
+    queueName,
+    manifest: prepared.manifest.path,
+    output: prepared.paths.output,
+    schedule: options.schedule,
+  });
   const active = new ActiveRun({
     options,
     prepared,
@@ -119,6 +129,7 @@ async function runPrepared(
     control,
     logger,
     emit,
+    presence,
     startWorker:
       options.work === false
         ? undefined
@@ -146,6 +157,9 @@ async function runPrepared(
   const stop = control.reason;
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
   const learnedShare = limits.share();
+  await presence.tellEnd(receipt, stop, exitCode).catch((error: unknown) => {
+    logger.debug({ error: messageOf(error) }, 'nobody else is told how the run ended');
+  });
   return { preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
 }
 

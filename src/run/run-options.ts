@@ -2,8 +2,12 @@ import type { ManifestFormat } from '../producer/manifest.js';
 import type { Limits } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { ErrorCode } from '../shared/outcome.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
 import type { Receipt, RunStop } from './receipt.js';
 import type { RunTiming } from './run-timing.js';
+
+/** Starts something on an open queue. @returns what ends it */
+export type Companion = (connection: QueueConnection) => Promise<() => Promise<void>>;
 
 /** What `describeManifest` takes; the flags of `bulk-describe run` one to one. */
 export interface RunOptions {
@@ -48,6 +52,15 @@ export interface RunOptions {
   readonly newColumns?: boolean | undefined;
   /** How many images may be paid for again although less than half of the output matches the manifest. */
   readonly payAgain?: number | undefined;
+
+  /** The schedule that starts this run, for people who watch. */
+  readonly schedule?: string | undefined;
+
+  /**
+   * What works beside the run on the same queue (a dashboard, a webhook receiver), which only one process can have
+   * when it is the embedded one. Each is started before anything is paid, and returns its undo.
+   */
+  readonly companions?: readonly Companion[] | undefined;
 
   /** Aborting it ends the run in order: what is in flight goes back to the queue. */
   readonly signal?: AbortSignal | undefined;

@@ -1,17 +1,4 @@
-export const MAIN_HELP = `bulk-describe: a manifest of image URLs in, a file of prompts out
-
-  bulk-describe run <manifest> [-o <output>]      describe every row; the same command again resumes
-  bulk-describe verify <manifest> <output>        recount: described, failed, missing, extra, twice
-  bulk-describe simulate                          a describe API on localhost
-
-Try it without an account:
-
-  bulk-describe run examples/paintings.csv --api simulator --rate 10/s
-
-\`bulk-describe <command> --help\` shows a command's options and examples.
-`;
-
-const RUN_HELP = `bulk-describe run <manifest> [-o <output>]
+export const RUN_HELP = `bulk-describe run <manifest> [-o <output>]
 
 Describes every row of a manifest (.csv, .tsv, .jsonl, .list, each also .gz, or - for stdin). The output has
 the manifest's columns, then prompt_1 to prompt_4, message_id and described_at. The same command again resumes.
@@ -62,46 +49,3 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
   bulk-describe run paintings.jsonl.gz -o prompts.csv --queue redis://localhost:6379
   zcat urls.gz | bulk-describe run - --format list -o prompts.csv
 `;
-
-const VERIFY_HELP = `bulk-describe verify <manifest> <output>
-
-Recounts, from the files alone: how many of the manifest's rows are described, failed or missing; and how many
-rows the output has beyond them (extra), or more than once (twice). Exit code 0 when every row is described and
-none twice, else 2.
-
-      --format, --delimiter, --url-column, --key-column, --base-url    as for \`run\`; taken from the run file
-                               beside the output where they are not given
-      --json                   the counts as JSON on stdout
-
-  bulk-describe verify paintings.csv paintings.prompts.csv
-`;
-
-const SIMULATE_HELP = `bulk-describe simulate
-
-A describe API on localhost, for trying things out. Prints its base URL and answers until it is told to stop.
-Its message ids start with sim-; the same URL gets the same prompts each time.
-
-      --port <n>               where to listen (a free port)
-      --latency <duration>     median time from a submit to its completion (1s)
-      --spread <sigma>         of the lognormal latency (0.3); 0 for always the same
-      --rate-limit <n/duration>, --max-in-flight <n>    more get 429
-      --retry-after <how>      seconds, date or none: what a 429 says
-      --require-token <token>  others get 401
-      --fail <kind=share,...>  fail so often: http500, quota, resetBefore, reject, reject400, reset, badJson,
-                               html, hang, incomplete, never, pollError, pollMissing
-      --shape <name>           of completed messages: flat, nested, string, nested-string, seconds-date, mixed
-      --seed <n>               of all random decisions
-      --journal <path>         a line for each accepted submit, and taken up again at the next start
-
-  bulk-describe simulate --port 8080 --latency 20s --fail http500=0.05
-  bulk-describe run paintings.csv --api http://127.0.0.1:8080/v2 --rate 10/s
-`;
-
-/** Help of each command. */
-export const HELP: Readonly<Record<string, string>> = {
-  run: RUN_HELP,
-  verify: VERIFY_HELP,
-  simulate: SIMULATE_HELP,
-};
-
-export const ALL_HELP = `${MAIN_HELP}\n${Object.values(HELP).join('\n')}`;

@@ -1,0 +1,15 @@
+import { MAIN_HELP } from './main.js';
+import { RUN_HELP } from './run.js';
+import { SIMULATE_HELP } from './simulate.js';
+import { VERIFY_HELP } from './verify.js';
+
+export { MAIN_HELP };
+
+/** Help of each command. */
+export const HELP: Readonly<Record<string, string>> = {
+  run: RUN_HELP,
+  verify: VERIFY_HELP,
+  simulate: SIMULATE_HELP,
+};
+
+export const ALL_HELP = `${MAIN_HELP}\n${Object.values(HELP).join('\n')}`;

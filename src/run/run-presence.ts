@@ -1,0 +1,43 @@
+import { hostname } from 'node:os';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import type { SharedStore } from '../shared/queue/store.js';
+import { type RunStatus, announceRun } from '../shared/run-status.js';
+import type { Receipt, RunStop } from './receipt.js';
+import type { Progress } from './run-options.js';
+
+/** A queue that is away keeps nobody waiting for the last word of a run. */
+const LAST_WORD_MS = 2000;
+
+/** Lets everybody at the same queue see how a run is getting on. */
+export class RunPresence {
+  readonly #about: Pick<
+    RunStatus,
+    'run' | 'account' | 'queueName' | 'manifest' | 'output' | 'schedule' | 'host' | 'pid' | 'startedAt'
+  >;
+
+  constructor(
+    private readonly store: SharedStore,
+    about: Pick<RunStatus, 'run' | 'account' | 'queueName' | 'manifest' | 'output' | 'schedule'>,
+  ) {
+    this.#about = { ...about, host: hostname(), pid: process.pid, startedAt: Date.now() };
+  }
+
+  async tell(progress: Progress): Promise<void> {
+    const { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs } = progress;
+    const counts = { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs };
+    await announceRun(this.store, { ...this.#about, seenAt: Date.now(), ...counts });
+  }
+
+  /** @throws when the queue does not take it within two seconds */
+  async tellEnd(receipt: Receipt, stop: RunStop | undefined, exitCode: number): Promise<void> {
+    const { rows, described, resumed, copied, failed, remaining } = receipt;
+    const told = announceRun(this.store, {
+      ...this.#about,
+      seenAt: Date.now(),
+      ...{ rows, totalRows: receipt.complete ? rows : undefined, described, resumed, copied, failed },
+      perSecond: receipt.seconds > 0 ? (described + copied + failed) / receipt.seconds : 0,
+      ended: { exitCode, remaining, reason: stop?.reason },
+    });
+    await unlessAborted(told, AbortSignal.timeout(LAST_WORD_MS));
+  }
+}
