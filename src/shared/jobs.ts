@@ -51,6 +51,10 @@ export interface ResultJobData {
 export const DESCRIBE_JOB = 'describe';
 export const RESULT_JOB = 'outcome';
 
+/** The queue of runs that homes execute, one job being "do this run"; and the name of its jobs. */
+export const RUNS_QUEUE = 'runs';
+export const RUN_JOB = 'run';
+
 /** A describe job's id: one image of one run. Image hashes are base64url, so neither part holds a dot. */
 export function describeJobId(run: string, image: string): string {
   return `${run}.${image}`;
