@@ -1,4 +1,4 @@
-import { DescribeClient } from '../describe-api/client.js';
+import type { DescribeClient } from '../describe-api/client.js';
 import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { FatalError, InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
@@ -12,6 +12,7 @@ import { OutputFile } from '../writer/output-file.js';
 import { type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
 import { ActiveRun } from './active-run.js';
 import { closeAccounts } from './close-accounts.js';
+import { openClient, refuseMissingToken } from './open-client.js';
 import { type PreparedRun, prepareRun, previewRun, pricePreview, refusePayingAgain } from './prepare.js';
 import { exitCodeOf } from './receipt.js';
 import { RunControl } from './run-control.js';
@@ -57,13 +58,6 @@ function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
 }
 
-function refuseMissingToken(options: RunOptions): void {
-  if (options.api === 'simulator' || options.work === false || options.token !== undefined) return;
-  throw new UsageError(
-    'no token: give one with DESCRIBE_API_TOKEN or --token-file <path>, or try without one with --api simulator',
-  );
-}
-
 async function runPrepared(
   options: RunOptions,
   prepared: PreparedRun,
@@ -74,7 +68,7 @@ async function runPrepared(
   const logger = options.logger ?? silentLogger();
   const emit = (event: Parameters<NonNullable<RunOptions['onEvent']>>[0]) => options.onEvent?.(event);
   const control = new RunControl(options.signal);
-  const client = await createClient(options, undo);
+  const client = await openClient(options, undo);
   const target = parseQueueUrl(options.queue ?? RUN_DEFAULTS.queue, options.env ?? process.env);
   refuseOtherQueue(prepared, target.label);
 
@@ -171,20 +165,6 @@ function startWorker(
   logger: Logger,
 ): Promise<DescribeWorker> {
   return DescribeWorker.start({ connection, account, client, limits, logger });
-}
-
-/** The API's client; with `simulator` for an API, one that is started in this process. */
-async function createClient(options: RunOptions, undo: UndoStack): Promise<DescribeClient> {
-  let baseUrl = options.api ?? RUN_DEFAULTS.api;
-  if (baseUrl === 'simulator') {
-    const { startSimulator } = await import('../simulator/simulator.js');
-    const simulator = await startSimulator({});
-    undo.defer(() => simulator.close());
-    baseUrl = simulator.url;
-  }
-  const client = new DescribeClient({ baseUrl, token: options.token, timeoutMs: options.requestTimeoutMs });
-  undo.defer(() => client.close());
-  return client;
 }
 
 /** What is in flight in one queue cannot be taken over through another. */
