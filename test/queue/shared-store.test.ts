@@ -70,6 +70,29 @@ describeOnBothQueues('the shared store', (open, kind) => {
     expect(await b.getFields('record')).toEqual({});
   });
 
+  test('adds to the numbers of a record over all processes, and loses none', async () => {
+    const [a, b] = stores;
+    await a.setFields('sums', { other: 'text', broken: 'no number' });
+    await Promise.all(
+      Array.from({ length: 40 }, (_, i) =>
+        (i % 2 === 0 ? a : b).addToFields('sums', { count: 1, seconds: 0.25, 'with spaces': 2 }),
+      ),
+    );
+    await a.addToFields('sums', { large: 3_000_000_000, broken: 5, tiny: 0.0001, down: -2 });
+    await b.addToFields('sums', {});
+    const { other, ...sums } = await b.getFields('sums');
+    expect(other).toBe('text');
+    expect(Object.fromEntries(Object.entries(sums).map(([name, text]) => [name, Number(text)]))).toEqual({
+      count: 40,
+      seconds: 10,
+      'with spaces': 80,
+      large: 3_000_000_000,
+      broken: 5,
+      tiny: 0.0001,
+      down: -2,
+    });
+  });
+
   test('gives a lease to one owner at a time', async () => {
     const [a, b] = stores;
     expect(await a.lease('run', 'ada', 60_000)).toBe(true);

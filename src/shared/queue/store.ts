@@ -21,6 +21,8 @@ export interface SharedStore {
   getFields(name: string): Promise<Record<string, string>>;
   /** Sets fields of a durable record, all or none; null removes one. */
   setFields(name: string, fields: Record<string, string | null>): Promise<void>;
+  /** Adds to fields of a durable record that hold numbers, all or none; one that is not there counts as 0. */
+  addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<void>;
 
   /** Takes or renews an exclusive lease: true when `owner` has it now, for `ttlMs`. */
   lease(name: string, owner: string, ttlMs: number): Promise<boolean>;

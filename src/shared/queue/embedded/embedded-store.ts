@@ -65,6 +65,18 @@ export class EmbeddedStore implements SharedStore {
     );
   }
 
+  async addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<void> {
+    const entries = Object.entries(deltas);
+    if (entries.length === 0) return;
+    await this.pool.query(
+      `INSERT INTO bulk_describe.field AS kept (record, name, value)
+       SELECT $1, * FROM unnest($2::text[], $3::text[])
+       ON CONFLICT (record, name) DO UPDATE SET value =
+         (CASE WHEN kept.value ~ '^-?[0-9.]+(e[-+]?[0-9]+)?$' THEN kept.value::float8 ELSE 0 END + EXCLUDED.value::float8)::text`,
+      [name, entries.map(([field]) => field), entries.map(([, delta]) => String(delta))],
+    );
+  }
+
   lease(name: string, owner: string, ttlMs: number): Promise<boolean> {
     const holder = living(this.#leases.get(name));
     const free = holder === undefined || holder === owner;

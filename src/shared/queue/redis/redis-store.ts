@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { KEY_PREFIX } from '../job-machinery.js';
 import type { SharedStore } from '../store.js';
 import {
+  ADD_TO_FIELDS,
   ANNOUNCE,
   HOLD_SLOTS,
   LIST_MEMBERS,
@@ -43,6 +44,11 @@ export class RedisStore implements SharedStore {
     await this.#run(SET_FIELDS, 'fields', name, set.length / 2, ...set, ...removed);
   }
 
+  async addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<void> {
+    const pairs = Object.entries(deltas).flatMap(([field, delta]) => [field, decimal(delta)]);
+    if (pairs.length > 0) await this.#run(ADD_TO_FIELDS, 'fields', name, ...pairs);
+  }
+
   async lease(name: string, owner: string, ttlMs: number): Promise<boolean> {
     return (await this.#run(TAKE_LEASE, 'lease', name, owner, Math.ceil(ttlMs))) === 1;
   }
@@ -77,4 +83,9 @@ export class RedisStore implements SharedStore {
   #run(script: Script, kind: Kind, name: string, ...args: readonly (string | number)[]): Promise<unknown> {
     return runScript(this.client, script, this.#key(kind, name), ...args);
   }
+}
+
+/** Redis takes no numbers with an exponent. */
+function decimal(value: number): string {
+  return Number.isInteger(value) ? value.toFixed(0) : value.toFixed(6);
 }

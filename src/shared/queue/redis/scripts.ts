@@ -44,6 +44,15 @@ for i = last + 1, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 return 1
 `);
 
+/** KEYS: record. ARGV: fields and what to add to each. One that holds no number starts at 0. */
+export const ADD_TO_FIELDS = script(`
+for i = 1, #ARGV, 2 do
+  if not tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '0') then redis.call('HDEL', KEYS[1], ARGV[i]) end
+  redis.call('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+return 1
+`);
+
 /** KEYS: lease. ARGV: owner, ttl in ms. */
 export const TAKE_LEASE = script(`
 local owner = redis.call('GET', KEYS[1])
