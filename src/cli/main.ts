@@ -10,6 +10,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   run: async () => (await import('./run-command.js')).runCommand,
   verify: async () => (await import('./verify-command.js')).verifyCommand,
   simulate: async () => (await import('./simulate-command.js')).simulateCommand,
+  worker: async () => (await import('./worker-command.js')).workerCommand,
 };
 
 async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {

@@ -62,12 +62,9 @@ export function runOptionsOf(manifest: string, flags: RunFlags, env: NodeJS.Proc
   return {
     manifest,
     ...manifestOptionsOf(flags),
+    ...accountOptionsOf(flags, env),
     output: flags.get('output'),
-    api: flags.get('api'),
-    token: flags.get('api') === 'simulator' ? undefined : readToken(flags.get('token-file'), env),
-    account: flags.get('account'),
     queue: flags.get('queue'),
-    limits: limitsOf(flags),
     attempts: flags.integer('attempts', 1),
     deadlineMs: deadline === undefined ? undefined : parseDuration(deadline, '--deadline'),
     limit: flags.integer('limit', 1),
@@ -78,6 +75,19 @@ export function runOptionsOf(manifest: string, flags: RunFlags, env: NodeJS.Proc
     newColumns: flags.has('new-columns'),
     payAgain: flags.integer('pay-again', 0),
     env,
+  };
+}
+
+/** The options that tell whose API is called, how, and how fast: of all commands that work. */
+export function accountOptionsOf(
+  flags: ParsedFlags<typeof ACCOUNT_FLAGS>,
+  env: NodeJS.ProcessEnv,
+): Pick<RunOptions, 'api' | 'token' | 'account' | 'limits'> {
+  return {
+    api: flags.get('api'),
+    token: flags.get('api') === 'simulator' ? undefined : readToken(flags.get('token-file'), env),
+    account: flags.get('account'),
+    limits: limitsOf(flags),
   };
 }
 

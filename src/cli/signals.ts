@@ -20,3 +20,11 @@ export function listenForSignals(onFirst: (name: string) => void): {
     },
   };
 }
+
+/** Waits until the process is told to end. */
+export function untilTold(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -4,7 +4,7 @@ import { FAILURE_KINDS, SHAPES, type FailureShares, type Shape } from '../simula
 import { type Simulator, startSimulator } from '../simulator/simulator.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { OUTPUT_FLAGS } from './run-flags.js';
-import { listenForSignals } from './signals.js';
+import { listenForSignals, untilTold } from './signals.js';
 
 const SIMULATE_FLAGS = {
   port: { takes: 'value' },
@@ -49,7 +49,7 @@ export async function simulateCommand(argv: readonly string[], env: NodeJS.Proce
       journal: flags.get('journal'),
     });
     process.stdout.write(`${simulator.url}\n`);
-    await aborted(signals.signal);
+    await untilTold(signals.signal);
     await simulator.close();
     return 0;
   } finally {
@@ -70,13 +70,6 @@ async function start(options: Parameters<typeof startSimulator>[0]): Promise<Sim
     }
     throw new UsageError(`the simulator cannot be started: ${messageOf(error)}`);
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }
 
 function parseNumber(text: string | undefined, name: string): number | undefined {

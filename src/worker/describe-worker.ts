@@ -6,6 +6,7 @@ import { type Account, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import { messageOf } from '../shared/errors.js';
 import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../shared/jobs.js';
+import { announceAccount } from '../shared/known-accounts.js';
 import { type LimiterWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
@@ -37,6 +38,7 @@ const STOP_DEADLINE_MS = 35_000;
 const AWAY_DEADLINE_MS = 5000;
 const LOOK_EVERY_MS = 100;
 const WITHDRAW_MS = 2000;
+const ACCOUNT_EVERY_MS = 60_000;
 
 /** A worker: takes images of an account, whoever's run they belong to, until it is stopped. */
 export class DescribeWorker {
@@ -45,11 +47,13 @@ export class DescribeWorker {
   readonly #handBack = new AbortController();
   readonly #ended = new AbortController();
   readonly #queueName: string;
-  readonly #health = new ApiHealth(Date.now, () => this.#up.abort());
+  readonly #health = new ApiHealth(Date.now, () => this.#comeUp());
   readonly #activations = new Activations();
   readonly #endListening: () => void;
   #isQueueAway = false;
   #onTheWire = 0;
+  #workingSince = Date.now();
+  #accountToldAt = -Infinity;
   readonly #logger: Logger;
   readonly #settleTools: SettleTools;
   readonly #tools: ActivationTools;
@@ -220,6 +224,11 @@ export class DescribeWorker {
     void this.#resumeAfter(ms, AbortSignal.any([this.#up.signal, this.#ended.signal]));
   }
 
+  #comeUp(): void {
+    this.#workingSince = Date.now();
+    this.#up.abort();
+  }
+
   async #resumeAfter(ms: number, early: AbortSignal): Promise<void> {
     await sleep(ms, early);
     if (this.#refusal === undefined && !this.#ended.signal.aborted) await this.#worker?.resume();
@@ -234,14 +243,20 @@ export class DescribeWorker {
   }
 
   async #announce(): Promise<void> {
-    await announceWorker(this.options.connection.store, this.#queueName, this.id, this.#status());
+    const { connection, account } = this.options;
+    await announceWorker(connection.store, this.#queueName, this.id, this.status);
+    const now = performance.now();
+    if (now - this.#accountToldAt < ACCOUNT_EVERY_MS) return;
+    await announceAccount(connection.store, account);
+    this.#accountToldAt = now;
   }
 
-  #status(): WorkerStatus {
+  /** What it tells of itself to everybody at the same queue. */
+  get status(): WorkerStatus {
     const about = { host: hostname(), pid: process.pid, share: this.#limits.share() };
     if (this.#refusal !== undefined) return { ...about, ...this.#refusal };
     const { downSince } = this.#health;
-    if (downSince === undefined) return { ...about, state: 'working', reason: '', since: 0 };
+    if (downSince === undefined) return { ...about, state: 'working', reason: '', since: this.#workingSince };
     return { ...about, state: 'down', reason: 'the API does not answer', since: downSince };
   }
 

@@ -2,6 +2,7 @@ import { MAIN_HELP } from './main.js';
 import { RUN_HELP } from './run.js';
 import { SIMULATE_HELP } from './simulate.js';
 import { VERIFY_HELP } from './verify.js';
+import { WORKER_HELP } from './worker.js';
 
 export { MAIN_HELP };
 
@@ -10,6 +11,7 @@ export const HELP: Readonly<Record<string, string>> = {
   run: RUN_HELP,
   verify: VERIFY_HELP,
   simulate: SIMULATE_HELP,
+  worker: WORKER_HELP,
 };
 
 export const ALL_HELP = `${MAIN_HELP}\n${Object.values(HELP).join('\n')}`;

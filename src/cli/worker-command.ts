@@ -1,0 +1,104 @@
+import { type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
+import { refuseMissingToken } from '../run/open-client.js';
+import { formatRate } from '../shared/durations.js';
+import { UsageError } from '../shared/errors.js';
+import type { Limits } from '../shared/limits.js';
+import { createLogger } from '../shared/log.js';
+import { UndoStack } from '../shared/undo.js';
+import type { WorkerStatus } from '../shared/worker-status.js';
+import { type FlagTable, parseFlags } from './flags.js';
+import { HEALTH_FLAGS, healthAddressOf, startHealth } from './health-flags.js';
+import { openSharedQueue } from './redis-queue.js';
+import { ACCOUNT_FLAGS, OUTPUT_FLAGS, accountOptionsOf, limitsWarning, parseLogLevel } from './run-flags.js';
+import { listenForSignals, untilTold } from './signals.js';
+import { Terminal } from './terminal.js';
+import { plural, printable } from './text.js';
+
+const WORKER_FLAGS = {
+  ...ACCOUNT_FLAGS,
+  ...HEALTH_FLAGS,
+  quiet: OUTPUT_FLAGS.quiet,
+  'log-level': OUTPUT_FLAGS['log-level'],
+  help: OUTPUT_FLAGS.help,
+} as const satisfies FlagTable;
+
+/** `bulk-describe worker`: works for everybody's runs until it is told to stop. @returns 0 */
+export async function workerCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const flags = parseFlags('worker', argv, WORKER_FLAGS, env);
+  const [extra] = flags.positionals;
+  if (extra !== undefined) {
+    throw new UsageError(
+      `worker takes no argument: ${extra} (runs are fed by \`run --no-work\` or \`serve\`)`,
+    );
+  }
+  const options = accountOptionsOf(flags, env);
+  healthAddressOf(flags);
+  refuseMissingToken(options);
+  const logger = createLogger(parseLogLevel(flags.get('log-level')));
+  const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
+  const undo = new UndoStack();
+  const signals = listenForSignals((name) => {
+    terminal.say(`${name}: finishing what is on the wire, handing the rest back; once more to quit at once`);
+  });
+  undo.defer(() => signals.dispose());
+  try {
+    const connection = await openSharedQueue('worker', flags.get('queue'), env, { logger });
+    undo.defer(() => connection.close());
+    connection.onTrouble((state, reason) =>
+      terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
+    );
+    const onEvent = (event: WorkerEvent) => showWorkerEvent(event, terminal);
+    const worker = await startAccountWorker(connection, options, { logger, onEvent });
+    undo.defer(() => worker.stop());
+    const notReady = () => (signals.signal.aborted ? 'it is stopping' : notWorking(worker.status));
+    const health = await startHealth(flags, connection, notReady, undo);
+    if (health !== undefined) terminal.say(health);
+    await untilTold(signals.signal);
+    return 0;
+  } finally {
+    await undo.release();
+  }
+}
+
+/** What a worker says of itself, to people. */
+export function showWorkerEvent(event: WorkerEvent, terminal: Terminal): void {
+  switch (event.type) {
+    case 'limits': {
+      terminal.say(limitsLine(event.limits, event.workers));
+      const warning = limitsWarning(event.limits);
+      if (warning !== undefined) terminal.warn(warning);
+      return;
+    }
+    case 'limits-changed':
+      terminal.say(event.text);
+      return;
+    case 'state':
+      terminal.warn(stateLine(event.status));
+  }
+}
+
+/** Why a worker takes no images at the moment; undefined while it does. */
+export function notWorking(status: WorkerStatus): string | undefined {
+  return status.state === 'working' ? undefined : stateLine(status);
+}
+
+function limitsLine({ rate, maxInFlight }: Limits, workers: number): string {
+  return (
+    `limits of the account: ${formatRate(rate)}, ${maxInFlight} in flight, over ${plural(workers, 'worker')}; ` +
+    'more workers do not raise them'
+  );
+}
+
+function stateLine({ state, reason }: WorkerStatus): string {
+  const why = printable(reason);
+  switch (state) {
+    case 'working':
+      return 'the API answers again';
+    case 'down':
+      return `${why}: one image at a time tries whether it does again`;
+    case 'token':
+      return `the API refuses the token (${why}): this worker takes no more images; stop it and start it with another token`;
+    case 'quota':
+      return `the API says that the quota is spent (${why}): this worker takes no more images; start it again when there is credit`;
+  }
+}

@@ -1,0 +1,38 @@
+import { type CliProcess, startCli } from '../helpers/cli.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import type { Workspace } from '../helpers/workspace.js';
+
+/** Starts commands on one queue and one API; what is still running when the test ends is killed. */
+export class Service {
+  readonly #started: CliProcess[] = [];
+
+  constructor(
+    private readonly workspace: Workspace,
+    private readonly queue: string,
+    /** Variables of all its processes. */
+    private readonly env: NodeJS.ProcessEnv = {},
+  ) {}
+
+  start(command: string, args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): CliProcess {
+    const started = startCli([command, ...args], {
+      cwd: this.workspace.path,
+      env: { QUEUE_URL: this.queue, DESCRIBE_API_TOKEN: 'any', ...this.env, ...env },
+    });
+    this.#started.push(started);
+    return started;
+  }
+
+  async end(): Promise<void> {
+    for (const { child } of this.#started) child.kill('SIGKILL');
+    await Promise.all(this.#started.map(({ ended }) => ended));
+  }
+}
+
+/** Waits until a process has written this to stderr, and fails with all of it otherwise. */
+export async function untilSaid(started: CliProcess, what: RegExp, deadlineMs = 30_000): Promise<void> {
+  await waitUntil(`${String(what)} on stderr`, () => what.test(started.stderr()), deadlineMs).catch(
+    (error: unknown) => {
+      throw new Error(`it said:\n${started.stderr()}${started.stdout()}`, { cause: error });
+    },
+  );
+}

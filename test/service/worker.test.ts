@@ -1,0 +1,127 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
+import { runCli } from '../helpers/cli.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { Workspace, manifestOf } from '../helpers/workspace.js';
+import { Service, untilSaid } from './service.js';
+
+describe.skipIf(!redisAvailable)('bulk-describe worker', () => {
+  let redis: TestRedis;
+  let database = 0;
+  let workspace: Workspace;
+  let simulator: Simulator;
+  let service: Service;
+
+  beforeAll(async () => {
+    redis = await startRedis();
+  });
+  afterAll(() => redis.stop());
+  beforeEach(async () => {
+    workspace = await Workspace.create();
+    simulator = await startSimulator({ latencyMs: 50 });
+    const env = { DESCRIBE_API_URL: simulator.url };
+    service = new Service(workspace, `${redis.url}/${database++}`, env);
+  });
+  afterEach(async () => {
+    await service.end();
+    await simulator.close();
+    await workspace.remove();
+  });
+
+  const readiness = async (started: { stderr(): string }, path: string) => {
+    const base = /health at (http:\/\/127\.0\.0\.1:\d+)/.exec(started.stderr())?.[1] ?? '';
+    const answer = await fetch(`${base}/${path}`);
+    return { status: answer.status, body: await answer.text() };
+  };
+
+  it('says first which limits hold over how many workers, and again when either changes', async () => {
+    const first = service.start('worker', ['--rate', '7/s', '--max-in-flight', '3']);
+    await untilSaid(first, /over 1 worker;/);
+    expect(first.stderr().split('\n')[0]).toBe(
+      'limits of the account: 7/s, 3 in flight, over 1 worker; more workers do not raise them',
+    );
+    const second = service.start('worker');
+    await untilSaid(second, /^limits of the account: 7\/s, 3 in flight, over 2 workers;/);
+    await untilSaid(first, /over 2 workers;/);
+    const third = service.start('worker', ['--rate', '9/s']);
+    await untilSaid(third, /^limits of the account: 9\/s, 3 in flight, over 3 workers;/);
+    await untilSaid(third, /limits are now 9\/s.*were 7\/s/);
+    await untilSaid(first, /^limits of the account: 9\/s, 3 in flight, over 3 workers;/m);
+    third.child.kill('SIGTERM');
+    expect((await third.ended).code).toBe(0);
+    await untilSaid(first, /9\/s, 3 in flight, over 2 workers;.*$(?![\s\S]*over 3)/m);
+  });
+
+  it('works for a run that another process feeds, and hands its images to the others when it is told to stop', async () => {
+    simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
+    await workspace.write('m.csv', manifestOf(12));
+    const limits = ['--rate', '200/s', '--poll-rate', '200/s', '--max-in-flight', '6'];
+    const home = service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json', ...limits]);
+    const first = service.start('worker');
+    await waitUntil('six are in flight', () => simulator.stats().paid === 6);
+    const second = service.start('worker');
+    await untilSaid(second, /over 2 workers;/);
+    first.child.kill('SIGTERM');
+    expect((await first.ended).code).toBe(0);
+    const end = await home.ended;
+    expect([end.code, end.stderr]).toEqual([0, expect.not.stringContaining('defect')]);
+    expect(JSON.parse(end.stdout)).toMatchObject({ described: 12, submits: 12, maybePaidTwice: 0 });
+    expect(simulator.stats().paid).toBe(12);
+    second.child.kill('SIGINT');
+    expect((await second.ended).code).toBe(0);
+  });
+
+  it('is ready while it takes images, not when the API refuses the token: it says so, and stays up', async () => {
+    const worker = service.start('worker', ['--health-port', '0'], { DESCRIBE_API_TOKEN: 'secret-token' });
+    await untilSaid(worker, /health at/);
+    expect(await readiness(worker, 'healthz')).toMatchObject({ status: 200 });
+    expect(await readiness(worker, 'readyz')).toEqual({ status: 200, body: '{"ready":true}\n' });
+    simulator.setOptions({ token: 'another' });
+    await workspace.write('m.csv', manifestOf(3));
+    const home = service.start('run', ['m.csv', '--no-work']);
+    expect((await home.ended).code).toBe(3);
+    await untilSaid(worker, /the API refuses the token/);
+    const ready = await readiness(worker, 'readyz');
+    expect(ready.status).toBe(503);
+    expect(ready.body).toContain('"ready":false,"reason":"the API refuses the token (401');
+    expect(await readiness(worker, 'healthz')).toMatchObject({ status: 200 });
+    expect(await readiness(worker, 'other')).toMatchObject({ status: 404 });
+    expect(worker.stderr().match(/the API refuses/g)).toHaveLength(1);
+    expect(worker.child.exitCode).toBe(null);
+    expect(worker.stderr()).not.toContain('secret-token');
+  });
+
+  it('is not ready while Redis is away, says that it waits, and is ready when Redis is back', async () => {
+    const own = await startRedis();
+    const worker = service.start('worker', ['--health-port', '0', '--queue', own.url]);
+    try {
+      await untilSaid(worker, /health at/);
+      await own.kill9();
+      await untilSaid(worker, /waiting for the queue: Redis at .* does not answer/);
+      expect(await readiness(worker, 'readyz')).toMatchObject({ status: 503 });
+      expect(await readiness(worker, 'healthz')).toMatchObject({ status: 200 });
+      await own.restart();
+      await untilSaid(worker, /the queue is back/);
+      await waitUntil('it is ready', async () => (await readiness(worker, 'readyz')).status === 200);
+    } finally {
+      worker.child.kill('SIGKILL');
+      await own.stop();
+    }
+  });
+
+  it('refuses on one line what cannot work', async () => {
+    const refusal = async (args: string[], env: NodeJS.ProcessEnv) => {
+      const end = await runCli(['worker', ...args], { cwd: workspace.path, env });
+      expect([end.code, end.stdout, end.stderr.split('\n').length]).toEqual([1, '', 2]);
+      return end.stderr;
+    };
+    const env = { DESCRIBE_API_TOKEN: 'any' };
+    expect(await refusal([], {})).toContain('no token: give one');
+    expect(await refusal([], env)).toContain('worker needs a queue that several processes share');
+    expect(await refusal(['m.csv'], env)).toContain('worker takes no argument: m.csv');
+    expect(await refusal(['--health-port', '70000'], env)).toContain('--health-port 70000');
+    expect(await refusal(['--health-host', '::1'], env)).toContain('needs --health-port');
+    expect(await refusal(['--output', 'x'], env)).toContain('unknown flag --output');
+  });
+});
