@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { WaitingError } from 'bullmq';
-import { type Account, describeQueueName } from '../shared/account.js';
+import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import { messageOf } from '../shared/errors.js';
 import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../shared/jobs.js';
@@ -13,12 +13,21 @@ import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp, unlessAborted } from '../shared/queue/retry-until-up.js';
 import { sleep } from '../shared/sleep.js';
 import { type WorkerStatus, announceWorker, withdrawWorker } from '../shared/worker-status.js';
-import { type ActivationTools, type ActiveJob, type StopWhy, describeImage } from './activation.js';
+import {
+  type ActivationTools,
+  type ActiveJob,
+  type Ending,
+  type StopWhy,
+  describeImage,
+} from './activation.js';
 import { Activations, SupersededError } from './activations.js';
 import { ApiHealth } from './api-health.js';
 import { FirstPolls } from './first-polls.js';
+import { JobLogs } from './job-logs.js';
+import { tellEnding } from './job-story.js';
 import { createPollSchedule } from './poll-schedule.js';
 import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
+import { WorkerMetrics } from './worker-metrics.js';
 
 export interface WorkerOptions {
   readonly connection: QueueConnection;
@@ -56,6 +65,8 @@ export class DescribeWorker {
   #accountToldAt = -Infinity;
   readonly #logger: Logger;
   readonly #settleTools: SettleTools;
+  readonly #metrics: WorkerMetrics;
+  readonly #jobLogs: JobLogs;
   readonly #tools: ActivationTools;
   readonly #limits: AccountLimits;
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
@@ -80,6 +91,10 @@ export class DescribeWorker {
       rest: (ms) => this.#rest(ms),
       stop: (why, reason) => this.#refuse(why, reason),
     };
+    const { connection, account } = options;
+    const counted = { store: connection.store, queueName: this.#queueName, account: accountLabel(account) };
+    this.#metrics = new WorkerMetrics(counted, this.#logger);
+    this.#jobLogs = new JobLogs(connection, this.#settleTools.queue, this.#logger);
     this.#tools = this.#createTools();
     this.#endListening = options.connection.onTrouble((state) => {
       this.#isQueueAway = state === 'down';
@@ -112,6 +127,8 @@ export class DescribeWorker {
       this.#logger.warn({ jobs }, 'locks could not be renewed: other workers may take these images up');
     });
     this.#ticking = this.#tick();
+    this.#metrics.start();
+    this.#jobLogs.start();
   }
 
   /** Whether this worker is at work on the job, even if the queue does not know of that any more. */
@@ -139,7 +156,11 @@ export class DescribeWorker {
         'not all images could be handed back in time: they are taken up when their locks end',
       );
     }
-    await this.#ticking;
+    const withdrawn = this.#ticking.then(() => this.#withdraw());
+    await Promise.all([withdrawn, this.#metrics.stop(), this.#jobLogs.stop()]);
+  }
+
+  async #withdraw(): Promise<void> {
     try {
       const withdrawn = withdrawWorker(this.options.connection.store, this.#queueName, this.id);
       await unlessAborted(withdrawn, AbortSignal.timeout(WITHDRAW_MS));
@@ -170,15 +191,35 @@ export class DescribeWorker {
         (inherited, superseded) => {
           if (inherited.kind === 'ending') return Promise.resolve(inherited.ending);
           if (inherited.kind === 'data') job.data = inherited.data;
-          return describeImage(this.#activeJob(job), this.#tools, AbortSignal.any([stopping, superseded]));
+          return this.#describe(job, AbortSignal.any([stopping, superseded]));
         },
-        (ending) => settleJob(job, token, ending, this.#settleTools),
+        (ending) => {
+          this.#tell(job, tellEnding(ending, job.data.run));
+          return settleJob(job, token, ending, this.#settleTools);
+        },
       );
     } catch (error) {
       // Nothing is to be done with the job: its lock is the newer activation's.
       if (error instanceof SupersededError) throw new WaitingError();
       throw error;
     }
+  }
+
+  async #describe(job: DescribeJob, stopping: AbortSignal): Promise<Ending> {
+    this.#tell(job, `taken by a worker on ${hostname()}, process ${process.pid}`);
+    const ending = await describeImage(this.#activeJob(job), this.#tools, stopping);
+    if (ending.kind !== 'outcome') return ending;
+    const { outcome, submits, polls } = ending.result;
+    this.#metrics.ended(outcome);
+    const how = outcome.status === 'described' ? 'described' : `failed (${outcome.code}): ${outcome.reason}`;
+    this.#logger.info({ ...aboutJob(job), messageId: outcome.messageId, submits, polls }, how);
+    return ending;
+  }
+
+  /** For whoever looks at the job, and for the process's log. */
+  #tell(job: DescribeJob, line: string): void {
+    this.#logger.debug({ ...aboutJob(job), messageId: job.data.messageId }, line);
+    this.#jobLogs.tell(job.id ?? '', line);
   }
 
   /** Each second: presence, the account's limits as they are now, and the learned rate. */
@@ -266,7 +307,7 @@ export class DescribeWorker {
     const slots = `polls:${this.#queueName}`;
     const { persist } = this.#settleTools;
     return {
-      client: {
+      client: this.#metrics.counted({
         submit: async (request) => {
           this.#onTheWire++;
           try {
@@ -276,9 +317,9 @@ export class DescribeWorker {
           }
         },
         message: (messageId, options) => client.message(messageId, options),
-      },
+      }),
       health: this.#health,
-      schedule: createPollSchedule(),
+      schedule: this.#metrics.observed(createPollSchedule()),
       firstPolls: new FirstPolls(),
       takePollSlot: async (signal) => {
         if (signal.aborted) return false;
@@ -300,7 +341,6 @@ export class DescribeWorker {
 
   #activeJob(job: DescribeJob): ActiveJob {
     let reportedAt = performance.now();
-    const about = { run: job.data.run, row: job.data.row, url: job.data.url };
     return {
       image: imageOfJobId(job.data.run, job.id ?? '') ?? '',
       data: job.data,
@@ -310,12 +350,17 @@ export class DescribeWorker {
         if (performance.now() - reportedAt < PROGRESS_EVERY_MS) return;
         reportedAt = performance.now();
         job.updateProgress(progress).catch((error: unknown) => {
-          this.#logger.debug({ ...about, error: messageOf(error) }, 'progress could not be stored');
+          this.#logger.debug({ ...aboutJob(job), error: messageOf(error) }, 'progress could not be stored');
         });
       },
       tell: (line) => {
-        this.#logger.debug(about, line);
+        this.#tell(job, line);
       },
     };
   }
+}
+
+function aboutJob(job: DescribeJob): { run: string; row: number; url: string } {
+  const { run, row, url } = job.data;
+  return { run, row, url };
 }

@@ -1,0 +1,121 @@
+import type { Message } from '../describe-api/client.js';
+import { ConnectionError, StatusError } from '../describe-api/errors.js';
+import {
+  type CallName,
+  type HistogramName,
+  type MetricField,
+  addMetrics,
+  announceAccount,
+  bucketOf,
+} from '../shared/account-metrics.js';
+import { messageOf } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import type { Outcome } from '../shared/outcome.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import type { SharedStore } from '../shared/queue/store.js';
+import { sleep } from '../shared/sleep.js';
+import type { ActivationTools } from './activation.js';
+import type { PollSchedule } from './poll-schedule.js';
+
+const EVERY_MS = 1000;
+const LAST_WORD_MS = 2000;
+const ANNOUNCE_EVERY_MS = 60_000;
+
+type Client = ActivationTools['client'];
+
+/**
+ * Counts what a worker does, in its memory, and adds it to what the account's workers have counted together once
+ * a second: one round trip, however many images there were.
+ */
+export class WorkerMetrics {
+  #deltas = new Map<MetricField, number>();
+  #announcedAt = -Infinity;
+  readonly #ended = new AbortController();
+  #telling: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly about: { store: SharedStore; queueName: string; account: string },
+    private readonly logger: Logger,
+  ) {}
+
+  /** Begins to tell; to be ended with `stop`. */
+  start(): void {
+    this.#telling = this.#tellRegularly();
+  }
+
+  /** The same client, counted. A call that did not reach the API was none. */
+  counted(client: Client): Client {
+    return {
+      submit: (request) => this.#call('submit', () => client.submit(request)),
+      message: (messageId, options): Promise<Message> =>
+        this.#call('poll', () => client.message(messageId, options)),
+    };
+  }
+
+  /** The same schedule, whose completions are observed: how long each took, and how late it was noticed at most. */
+  observed(schedule: PollSchedule): PollSchedule {
+    return {
+      nextDelayMs: (waitedMs, failures) => schedule.nextDelayMs(waitedMs, failures),
+      completed: (seenMs, gapMs) => {
+        schedule.completed(seenMs, gapMs);
+        this.#observe('latency', seenMs / 1000);
+        this.#observe('pollLag', gapMs / 1000);
+      },
+    };
+  }
+
+  /** An image has its outcome. */
+  ended(outcome: Outcome): void {
+    this.#add(`outcomes:${outcome.status === 'described' ? 'described' : outcome.code}`, 1);
+  }
+
+  /** Tells what has not been told, unless the queue is away. */
+  async stop(): Promise<void> {
+    this.#ended.abort();
+    await this.#telling;
+    await this.#tell(AbortSignal.timeout(LAST_WORD_MS));
+  }
+
+  async #call<T>(name: CallName, call: () => Promise<T>): Promise<T> {
+    try {
+      const answer = await call();
+      this.#add(`calls:${name}`, 1);
+      return answer;
+    } catch (error) {
+      if (!(error instanceof ConnectionError)) this.#add(`calls:${name}`, 1);
+      if (error instanceof StatusError && error.status === 429) this.#add(`throttled:${name}`, 1);
+      throw error;
+    }
+  }
+
+  #observe(name: HistogramName, seconds: number): void {
+    this.#add(bucketOf(name, seconds), 1);
+    this.#add(`${name}:sum`, seconds);
+  }
+
+  #add(field: MetricField, delta: number): void {
+    this.#deltas.set(field, (this.#deltas.get(field) ?? 0) + delta);
+  }
+
+  async #tellRegularly(): Promise<void> {
+    do await this.#tell(this.#ended.signal);
+    while (await sleep(EVERY_MS, this.#ended.signal));
+  }
+
+  /** Counts that the queue did not take are told the next time. */
+  async #tell(signal: AbortSignal): Promise<void> {
+    const { store, queueName, account } = this.about;
+    const deltas = this.#deltas;
+    this.#deltas = new Map();
+    try {
+      if (performance.now() - this.#announcedAt > ANNOUNCE_EVERY_MS) {
+        await unlessAborted(announceAccount(store, queueName, account), signal);
+        this.#announcedAt = performance.now();
+      }
+      if (deltas.size > 0) await unlessAborted(addMetrics(store, queueName, deltas), signal);
+    } catch (error) {
+      for (const [field, delta] of deltas) this.#add(field, delta);
+      this.logger.debug({ error: messageOf(error) }, 'the counts are told later');
+    }
+  }
+}
