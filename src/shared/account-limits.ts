@@ -28,6 +28,33 @@ function newerOf(stored: LearnedRate | undefined, own: LearnedRate): LearnedRate
   return { ...newer, heldUntil: Math.max(newer.heldUntil, stored?.heldUntil ?? 0, own.heldUntil) };
 }
 
+/** What the queue holds of an account's limits, for those who only look. */
+export interface AccountLimitsView {
+  readonly configured: Limits;
+  /** The share of the configured rate that the API lets through at the moment, in (0, 1]. */
+  readonly share: number;
+  /** Until when the whole queue waits because of a 429, epoch milliseconds; in the past when it does not. */
+  readonly heldUntil: number;
+}
+
+/** Reads the limits of an account; undefined when nobody has worked for it yet. */
+export async function readAccountLimits(
+  store: SharedStore,
+  queueName: string,
+  nowMs: number,
+): Promise<AccountLimitsView | undefined> {
+  const fields = await store.getFields(`account:${queueName}`);
+  const rate = parseField(rateSchema, fields['rate']);
+  if (rate === undefined) return undefined;
+  const learned = parseField(learnedSchema, fields['learned']) ?? FULL_RATE;
+  const configured = {
+    rate,
+    pollRate: parseField(rateSchema, fields['pollRate']) ?? DEFAULT_LIMITS.pollRate,
+    maxInFlight: parseField(z.number().int().positive(), fields['maxInFlight']) ?? DEFAULT_LIMITS.maxInFlight,
+  };
+  return { configured, share: shareAt(learned, nowMs), heldUntil: learned.heldUntil };
+}
+
 /**
  * The limits of one account as its queue holds them, shared by every process that works for it.
  *

@@ -51,17 +51,3 @@ export async function readMetrics(store: SharedStore, queueName: string): Promis
     fields.flatMap(([name, text]) => (Number.isFinite(Number(text)) ? [[name, Number(text)] as const] : [])),
   );
 }
-
-const ACCOUNTS = 'accounts';
-/** An account that no worker has worked for is forgotten after so long. */
-const ACCOUNT_TTL_MS = 30 * 24 * 3_600_000;
-
-/** Lets everybody at the queue know that there is work for this account; to be repeated now and then. */
-export async function announceAccount(store: SharedStore, queueName: string, label: string): Promise<void> {
-  await store.announce(ACCOUNTS, queueName, label, ACCOUNT_TTL_MS);
-}
-
-/** The accounts of the last month: the names of their describe queues, with their labels. */
-export function listAccounts(store: SharedStore): Promise<Map<string, string>> {
-  return store.members(ACCOUNTS);
-}

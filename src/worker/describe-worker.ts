@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { WaitingError } from 'bullmq';
-import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
+import { type Account, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import { messageOf } from '../shared/errors.js';
 import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../shared/jobs.js';
@@ -91,8 +91,8 @@ export class DescribeWorker {
       rest: (ms) => this.#rest(ms),
       stop: (why, reason) => this.#refuse(why, reason),
     };
-    const { connection, account } = options;
-    const counted = { store: connection.store, queueName: this.#queueName, account: accountLabel(account) };
+    const { connection } = options;
+    const counted = { store: connection.store, queueName: this.#queueName };
     this.#metrics = new WorkerMetrics(counted, this.#logger);
     this.#jobLogs = new JobLogs(connection, this.#settleTools.queue, this.#logger);
     this.#tools = this.#createTools();

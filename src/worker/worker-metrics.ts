@@ -5,7 +5,6 @@ import {
   type HistogramName,
   type MetricField,
   addMetrics,
-  announceAccount,
   bucketOf,
 } from '../shared/account-metrics.js';
 import { messageOf } from '../shared/errors.js';
@@ -19,7 +18,6 @@ import type { PollSchedule } from './poll-schedule.js';
 
 const EVERY_MS = 1000;
 const LAST_WORD_MS = 2000;
-const ANNOUNCE_EVERY_MS = 60_000;
 
 type Client = ActivationTools['client'];
 
@@ -29,12 +27,11 @@ type Client = ActivationTools['client'];
  */
 export class WorkerMetrics {
   #deltas = new Map<MetricField, number>();
-  #announcedAt = -Infinity;
   readonly #ended = new AbortController();
   #telling: Promise<void> = Promise.resolve();
 
   constructor(
-    private readonly about: { store: SharedStore; queueName: string; account: string },
+    private readonly about: { store: SharedStore; queueName: string },
     private readonly logger: Logger,
   ) {}
 
@@ -104,14 +101,10 @@ export class WorkerMetrics {
 
   /** Counts that the queue did not take are told the next time. */
   async #tell(signal: AbortSignal): Promise<void> {
-    const { store, queueName, account } = this.about;
+    const { store, queueName } = this.about;
     const deltas = this.#deltas;
     this.#deltas = new Map();
     try {
-      if (performance.now() - this.#announcedAt > ANNOUNCE_EVERY_MS) {
-        await unlessAborted(announceAccount(store, queueName, account), signal);
-        this.#announcedAt = performance.now();
-      }
       if (deltas.size > 0) await unlessAborted(addMetrics(store, queueName, deltas), signal);
     } catch (error) {
       for (const [field, delta] of deltas) this.#add(field, delta);
