@@ -1,11 +1,12 @@
-import { readFileSync } from 'node:fs';
-import { UsageError, messageOf } from '../shared/errors.js';
+import { UsageError } from '../shared/errors.js';
 import { parseDuration, parseRate, perSecond } from '../shared/durations.js';
 import type { Limits } from '../shared/limits.js';
 import { LOG_LEVELS, type LogLevel } from '../shared/log.js';
 import { ERROR_CODES, type ErrorCode } from '../shared/outcome.js';
 import type { ManifestFormat } from '../producer/manifest.js';
+import type { ApiOptions } from '../run/api-options.js';
 import type { RunOptions } from '../run/run-options.js';
+import { API_FLAGS, CALL_FLAGS, apiOptionsOf } from './api-flags.js';
 import { type FlagTable, type ParsedFlags } from './flags.js';
 
 /** Which rows there are and where they go: what `run` and `verify` have in common. */
@@ -19,9 +20,8 @@ export const MANIFEST_FLAGS = {
 
 /** The API, the account, the queue and the limits. */
 export const ACCOUNT_FLAGS = {
-  api: { takes: 'value', env: 'DESCRIBE_API_URL' },
-  'token-file': { takes: 'value' },
-  account: { takes: 'value', env: 'DESCRIBE_ACCOUNT' },
+  ...API_FLAGS,
+  ...CALL_FLAGS,
   queue: { takes: 'value', env: 'QUEUE_URL' },
   rate: { takes: 'value', env: 'DESCRIBE_RATE' },
   'poll-rate': { takes: 'value', env: 'DESCRIBE_POLL_RATE' },
@@ -82,13 +82,8 @@ export function runOptionsOf(manifest: string, flags: RunFlags, env: NodeJS.Proc
 export function accountOptionsOf(
   flags: ParsedFlags<typeof ACCOUNT_FLAGS>,
   env: NodeJS.ProcessEnv,
-): Pick<RunOptions, 'api' | 'token' | 'account' | 'limits'> {
-  return {
-    api: flags.get('api'),
-    token: flags.get('api') === 'simulator' ? undefined : readToken(flags.get('token-file'), env),
-    account: flags.get('account'),
-    limits: limitsOf(flags),
-  };
+): ApiOptions & Pick<RunOptions, 'limits'> {
+  return { ...apiOptionsOf(flags, env), limits: limitsOf(flags) };
 }
 
 /** The options that tell how a manifest is read. */
@@ -131,18 +126,6 @@ export function parseLogLevel(text: string | undefined): LogLevel {
   if (level === undefined)
     throw new UsageError(`--log-level ${text}: expected one of ${LOG_LEVELS.join(', ')}`);
   return level;
-}
-
-function readToken(path: string | undefined, env: NodeJS.ProcessEnv): string | undefined {
-  if (path === undefined) return env['DESCRIBE_API_TOKEN']?.trim() || undefined;
-  let token: string;
-  try {
-    token = readFileSync(path, 'utf8').trim();
-  } catch (error) {
-    throw new UsageError(`--token-file ${path} cannot be read: ${messageOf(error)}`);
-  }
-  if (token === '') throw new UsageError(`--token-file ${path} is empty: put the token into it, on one line`);
-  return token;
 }
 
 function parseFormat(text: string | undefined): ManifestFormat | undefined {

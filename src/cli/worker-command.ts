@@ -1,5 +1,5 @@
 import { type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
-import { refuseMissingToken } from '../run/open-client.js';
+import { checkApi } from '../run/api-options.js';
 import { formatRate } from '../shared/durations.js';
 import { UsageError } from '../shared/errors.js';
 import type { Limits } from '../shared/limits.js';
@@ -33,7 +33,7 @@ export async function workerCommand(argv: readonly string[], env: NodeJS.Process
   }
   const options = accountOptionsOf(flags, env);
   healthAddressOf(flags);
-  refuseMissingToken(options);
+  checkApi(options);
   const logger = createLogger(parseLogLevel(flags.get('log-level')));
   const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
   const undo = new UndoStack();
@@ -71,6 +71,9 @@ export function showWorkerEvent(event: WorkerEvent, terminal: Terminal): void {
     }
     case 'limits-changed':
       terminal.say(event.text);
+      return;
+    case 'notice':
+      terminal.warn(event.text);
       return;
     case 'state':
       terminal.warn(stateLine(event.status));

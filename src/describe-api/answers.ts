@@ -1,4 +1,5 @@
 import { STATUS_CODES } from 'node:http';
+import type { Dialect } from './dialects/dialect.js';
 import { type ApiCall, RejectedError, ResponseShapeError, StatusError } from './errors.js';
 import type { HttpAnswer } from './http.js';
 import { retryAfterToMs } from './retry-after.js';
@@ -6,6 +7,9 @@ import { isRefusal, reasonIn } from './shapes.js';
 
 /** Statuses that refuse this very request: the same request would be refused again. */
 const REJECTING: ReadonlySet<number> = new Set([400, 404, 413, 415, 422]);
+
+/** What of a dialect is needed to tell a success from a failure. */
+export type FailureWords = Pick<Dialect, 'statusIn' | 'isQuota' | 'isNotFoundSetUp' | 'restMs'>;
 
 function parseJson(text: string): { readonly ok: boolean; readonly body: unknown } {
   try {
@@ -26,9 +30,15 @@ function statusText(status: number): string {
  * @throws {StatusError} for any other status than 2xx
  * @throws {ResponseShapeError} for a 2xx that is no JSON, or cut off
  */
-export function readAnswer(answer: HttpAnswer, call: ApiCall, nowMs: number): unknown {
-  const { status } = answer;
+export function readAnswer(
+  answer: HttpAnswer,
+  call: ApiCall,
+  nowMs: number,
+  words: FailureWords = {},
+): unknown {
   const json = parseJson(answer.text);
+  const isSuccess = answer.status >= 200 && answer.status < 300;
+  const status = isSuccess && json.ok ? (words.statusIn?.(json.body) ?? answer.status) : answer.status;
   const refused = json.ok && isRefusal(json.body);
   const said = json.ok ? reasonIn(json.body) : undefined;
   if (status >= 200 && status < 300) {
@@ -37,13 +47,15 @@ export function readAnswer(answer: HttpAnswer, call: ApiCall, nowMs: number): un
     if (!json.ok) throw new ResponseShapeError(call, 'JSON', answer.text || 'an empty body');
     return json.body;
   }
-  const rejected = REJECTING.has(status);
+  const isSetUp = status === 404 && words.isNotFoundSetUp === true;
+  const rejected = REJECTING.has(status) && !isSetUp;
   if (rejected) throw new RejectedError(call, { status, reason: said ?? statusText(status) });
   const reason = said === undefined ? statusText(status) : `${statusText(status)}: ${said}`;
   throw new StatusError(call, {
     status,
     reason,
     refused,
-    retryAfterMs: retryAfterToMs(answer.retryAfter, nowMs),
+    concernsAccount: isSetUp || (json.ok && words.isQuota?.(json.body) === true),
+    retryAfterMs: retryAfterToMs(answer.headers['retry-after'], nowMs) ?? words.restMs?.(answer.headers),
   });
 }

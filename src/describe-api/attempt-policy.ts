@@ -51,9 +51,12 @@ function isPassing(status: number): boolean {
   return status === 408 || status === 409 || status === 425 || status >= 500;
 }
 
-function judgeSubmitStatus({ status, reason, refused, retryAfterMs }: StatusError): SubmitVerdict {
+function judgeSubmitStatus(error: StatusError): SubmitVerdict {
+  const { status, reason, refused, concernsAccount, retryAfterMs } = error;
   const countsAsDown = status >= 500;
   if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown };
+  // A quota that is spent can come as a 429: waiting does not help.
+  if (concernsAccount) return { action: 'suspect', why: 'quota', reason, countsAsDown: false };
   if (status === 429) return { action: 'wait', retryAfterMs, reason, countsAsDown };
   if (status === 402 || status === 403 || (refused && speaksOfQuota(reason))) {
     return { action: 'suspect', why: 'quota', reason, countsAsDown };

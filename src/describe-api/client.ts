@@ -1,35 +1,51 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import { UsageError } from '../shared/errors.js';
 import { readAnswer } from './answers.js';
-import type { ApiCall } from './errors.js';
-import { type HttpRequest, HttpTransport, untilAborted } from './http.js';
+import {
+  type Dialect,
+  type DialectName,
+  type DialectSettings,
+  checkSettings,
+  dialectFor,
+} from './dialects/index.js';
+import { type ApiCall, RejectedError } from './errors.js';
+import { type HttpAnswer, type HttpRequest, HttpTransport, untilAborted } from './http.js';
 import { type Redact, redactorOf } from './redact.js';
-import { type Message, parseMessage, parseSubmitted, type Submitted } from './shapes.js';
+import type { CompletedMessage, Message, Submitted } from './shapes.js';
+import { type WaitOptions, waitForMessage } from './wait-for-message.js';
 import type { WireSubmit } from './wire.js';
 
 export type { CompletedMessage, Message, Submitted } from './shapes.js';
+export type { WaitOptions, WaitProgress } from './wait-for-message.js';
 
-export interface DescribeClientOptions {
+export interface DescribeClientOptions extends DialectSettings {
   /** The API's base, such as `https://api.thenextleg.io/v2`, with or without a slash at its end. */
   readonly baseUrl: string;
   /** Without one no credentials are sent. */
   readonly token?: string | undefined;
-  /** `get` puts everything, the token included, into the query: for services that can only GET. */
-  readonly submitMethod?: 'post' | 'get' | undefined;
-  /** Over a whole submit, and a whole poll unless `pollTimeoutMs` says otherwise. */
+  /** Name of a dialect, or one of your own; that of the API's host unless it is given, else `thenextleg`. */
+  readonly dialect?: DialectName | Dialect | undefined;
+  /**
+   * Over a whole submit (30 s; with a synchronous dialect the submit's deadline), and a whole poll unless
+   * `pollTimeoutMs` says otherwise.
+   */
   readonly timeoutMs?: number | undefined;
   readonly pollTimeoutMs?: number | undefined;
-  /** After how many minutes the API is to count a message as incomplete; its own default is 12. */
-  readonly expireMins?: number | undefined;
   /** Open connections at most; never more than calls at a time. */
   readonly maxConnections?: number | undefined;
   /** HTTP calls at a time; others wait their turn without their clock running. */
   readonly maxConcurrent?: number | undefined;
 }
 
-const DEFAULTS = { timeoutMs: 30_000, maxConcurrent: 64 } as const;
+const DEFAULTS = { timeoutMs: 30_000, synchronousTimeoutMs: 10 * 60_000, maxConcurrent: 64 } as const;
 
 export type SubmitRequest = WireSubmit;
+
+/** What `DescribeClient.describe` takes beside the image. */
+export interface DescribeOptions extends WaitOptions {
+  /** Told back with the message, where the dialect has it. */
+  readonly ref?: string | undefined;
+}
 
 function parseBaseUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
@@ -47,66 +63,99 @@ function checkToken(token: string | undefined): void {
 }
 
 /**
- * The describe API. Knows the protocol, not when to call: rates, retries and waiting are the caller's. All
- * methods throw the errors of errors.ts, in which the token never is.
+ * The describe API, in any of its dialects. `submit` and `message` are one HTTP call each: rates, retries and
+ * waiting are the caller's, or `describe`'s for a single image. All methods throw the errors of errors.ts, in
+ * which the token never is.
  */
 export class DescribeClient {
+  readonly dialect: Dialect;
   private readonly base: string;
   private readonly redact: Redact;
-  private readonly timeoutMs: number;
   private readonly limit: LimitFunction;
   private readonly transport: HttpTransport;
 
-  /** @throws {UsageError} for a base URL or a token that cannot work */
+  /** @throws {UsageError} for a base URL, a token or a dialect that cannot work */
   constructor(private readonly options: DescribeClientOptions) {
+    const { baseUrl, dialect } = options;
     checkToken(options.token);
-    this.base = parseBaseUrl(options.baseUrl);
+    this.base = parseBaseUrl(baseUrl);
+    this.dialect = typeof dialect === 'object' ? dialect : dialectFor({ dialect, api: baseUrl });
+    checkSettings(this.dialect, options);
     this.redact = redactorOf(options.token);
-    this.timeoutMs = options.timeoutMs ?? DEFAULTS.timeoutMs;
     const calls = options.maxConcurrent ?? DEFAULTS.maxConcurrent;
     const connections = Math.min(calls, options.maxConnections ?? calls);
     this.limit = pLimit(connections);
-    this.transport = new HttpTransport(connections, this.timeoutMs);
+    this.transport = new HttpTransport(connections, options.timeoutMs ?? DEFAULTS.timeoutMs);
   }
 
   /**
    * The paid call. It cannot be aborted: once sent, its answer is paid for, and is waited for up to `timeoutMs`.
+   * @param about.deadlineMs how long a synchronous dialect may take for its answer, where the client has no
+   *   `timeoutMs` of its own; 10 minutes
+   * @returns the message to poll; with a synchronous dialect (or a service that is quick) its outcome as well
    * @throws {DescribeApiError} for `judgeSubmitFailure`
    */
-  async submit(request: SubmitRequest): Promise<Submitted> {
-    const { url, ref, webhookOverride } = request;
-    const fields = {
-      url,
-      ...(ref !== undefined && { ref }),
-      ...(webhookOverride !== undefined && { webhookOverride }),
-    };
-    const call = this.call(this.options.submitMethod === 'get' ? 'GET' : 'POST', '/describe');
+  async submit(
+    request: SubmitRequest,
+    about: { readonly deadlineMs?: number | undefined } = {},
+  ): Promise<Submitted> {
+    const { dialect, options } = this;
+    const body = dialect.submitBody(request, options);
+    const isGet = options.submitMethod === 'get';
+    const call = this.call(isGet ? 'GET' : 'POST', dialect.submitUrl(this.base));
     const target = new URL(call.url);
-    if (call.method === 'POST') {
-      const headers = { ...this.headers(), 'content-type': 'application/json' };
-      return parseSubmitted(await this.send({ call, target, headers, body: JSON.stringify(fields) }), call);
-    }
-    const { token } = this.options;
-    target.search = new URLSearchParams({ ...(token && { authToken: token }), ...fields }).toString();
-    return parseSubmitted(await this.send({ call, target, headers: { accept: 'application/json' } }), call);
+    const timeoutMs = this.submitTimeoutMs(about.deadlineMs);
+    const json = { ...this.headers(), 'content-type': 'application/json' };
+    if (isGet) target.search = this.queryOf(body);
+    const { body: answered, answer } = await this.send(
+      isGet
+        ? { call, target, headers: { accept: 'application/json' }, timeoutMs }
+        : { call, target, headers: json, body: JSON.stringify(body), timeoutMs },
+    );
+    const restMs = dialect.restMs?.(answer.headers);
+    return { ...dialect.readSubmitted(answered, call), ...(restMs !== undefined && { restMs }) };
   }
 
   /**
    * Polls a message once.
    * @param about.signal ends the poll, which then rejects with the signal's reason
-   * @throws {DescribeApiError} for `judgePollFailure`
+   * @throws {DescribeApiError} for `judgePollFailure`; {RejectedError} with a synchronous dialect, which has no messages
    */
   async message(messageId: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Message> {
-    const call = this.call('GET', `/message/${encodeURIComponent(messageId)}`);
+    const { messageUrl, readMessage, expireParameter } = this.dialect;
+    if (messageUrl === undefined || readMessage === undefined) {
+      const reason = `the ${this.dialect.name} dialect has no messages`;
+      throw new RejectedError(this.call('GET', this.base), { status: 404, reason });
+    }
+    const call = this.call('GET', messageUrl(this.base, messageId));
     const target = new URL(call.url);
-    const { expireMins, pollTimeoutMs } = this.options;
-    if (expireMins !== undefined) target.searchParams.set('expireMins', String(expireMins));
-    const timeoutMs = pollTimeoutMs ?? this.timeoutMs;
-    const body = await untilAborted(
-      this.send({ call, target, headers: this.headers(), timeoutMs, signal }),
+    const { expireMins, pollTimeoutMs, timeoutMs = DEFAULTS.timeoutMs } = this.options;
+    if (expireMins !== undefined && expireParameter !== undefined)
+      target.searchParams.set(expireParameter, String(expireMins));
+    const { body } = await untilAborted(
+      this.send({ call, target, headers: this.headers(), timeoutMs: pollTimeoutMs ?? timeoutMs, signal }),
       signal,
     );
-    return parseMessage(body, messageId, call);
+    return readMessage(body, messageId, call);
+  }
+
+  /**
+   * Submits an image once and waits for its prompts. Failed polls are repeated; the submit is not, since it may have
+   * been paid for: that is the caller's to decide, by the error.
+   * @param url an image on the web; the service downloads it
+   * @throws {DescribeApiError} when the submit fails, or a poll is refused the token
+   * @throws {MessageFailedError} when the message expires or fails
+   * @throws {DeadlineError} when it is not completed in time; both name the message
+   * @throws the signal's reason when it aborts; a submit on the wire is awaited before
+   */
+  async describe(url: string, { ref, ...waiting }: DescribeOptions = {}): Promise<CompletedMessage> {
+    waiting.signal?.throwIfAborted();
+    const startedAt = performance.now();
+    const submitted = await this.submit({ url, ...(ref !== undefined && { ref }) }, waiting);
+    waiting.onProgress?.({ messageId: submitted.messageId, progress: submitted.completed ? 100 : 0 });
+    if (submitted.completed !== undefined) return submitted.completed;
+    const call = this.call('GET', this.dialect.messageUrl?.(this.base, submitted.messageId) ?? this.base);
+    return waitForMessage(this, submitted.messageId, call, startedAt, waiting);
   }
 
   /** Waits for the calls under way (their own timeouts bound that), then closes the connections. */
@@ -114,18 +163,32 @@ export class DescribeClient {
     await this.transport.close();
   }
 
-  private call(method: ApiCall['method'], path: string): ApiCall {
-    return { method, url: this.base + path, redact: this.redact };
+  private call(method: ApiCall['method'], url: string): ApiCall {
+    return { method, url, redact: this.redact };
   }
 
   private headers(): Record<string, string> {
     const { token } = this.options;
-    return { accept: 'application/json', ...(token && { authorization: `Bearer ${token}` }) };
+    return { accept: 'application/json', ...(token && this.dialect.credentials(token)) };
   }
 
-  private async send(request: Omit<HttpRequest, 'timeoutMs'> & { timeoutMs?: number }): Promise<unknown> {
-    const { timeoutMs = this.timeoutMs } = request;
-    const answer = await this.limit(() => this.transport.send({ ...request, timeoutMs }));
-    return readAnswer(answer, request.call, Date.now());
+  private queryOf(fields: Record<string, unknown>): string {
+    const { token } = this.options;
+    const parameter = this.dialect.getTokenParameter;
+    const query = new URLSearchParams(token && parameter !== undefined ? { [parameter]: token } : {});
+    for (const [name, value] of Object.entries(fields)) query.set(name, String(value));
+    return query.toString();
+  }
+
+  private submitTimeoutMs(deadlineMs: number | undefined): number {
+    const { timeoutMs } = this.options;
+    if (timeoutMs !== undefined) return timeoutMs;
+    const isSynchronous = this.dialect.messageUrl === undefined;
+    return isSynchronous ? (deadlineMs ?? DEFAULTS.synchronousTimeoutMs) : DEFAULTS.timeoutMs;
+  }
+
+  private async send(request: HttpRequest): Promise<{ readonly body: unknown; readonly answer: HttpAnswer }> {
+    const answer = await this.limit(() => this.transport.send(request));
+    return { body: readAnswer(answer, request.call, Date.now(), this.dialect), answer };
   }
 }

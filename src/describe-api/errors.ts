@@ -54,14 +54,23 @@ export class StatusError extends DescribeApiError {
   readonly status: number;
   /** The body said `success: false`: the service has answered, and did not take the request. */
   readonly refused: boolean;
+  /** The body says that the quota is spent, or that what is asked does not exist there for any image. */
+  readonly concernsAccount: boolean;
   /** What `Retry-After` asks for, in milliseconds from now. */
   readonly retryAfterMs: number | undefined;
 
   constructor(
     call: ApiCall,
-    about: { status: number; reason: string; refused: boolean; retryAfterMs?: number | undefined },
+    about: {
+      status: number;
+      reason: string;
+      refused: boolean;
+      concernsAccount?: boolean | undefined;
+      retryAfterMs?: number | undefined;
+    },
   ) {
     super(call, about.reason);
+    this.concernsAccount = about.concernsAccount ?? false;
     this.status = about.status;
     this.refused = about.refused;
     this.retryAfterMs = about.retryAfterMs;
@@ -76,6 +85,33 @@ export class RejectedError extends DescribeApiError {
   constructor(call: ApiCall, about: { status: number; reason: string }) {
     super(call, about.reason);
     this.status = about.status;
+  }
+}
+
+/** A message has come to its end without prompts: it has expired, or the service says why it failed. */
+export class MessageFailedError extends DescribeApiError {
+  override name = 'MessageFailedError';
+
+  constructor(
+    call: ApiCall,
+    readonly messageId: string,
+    reason: string,
+  ) {
+    super(call, reason);
+  }
+}
+
+/** A message was not completed in the time that the caller has for it; it may be later. */
+export class DeadlineError extends DescribeApiError {
+  override name = 'DeadlineError';
+
+  constructor(
+    call: ApiCall,
+    readonly messageId: string,
+    reason: string,
+    cause?: unknown,
+  ) {
+    super(call, reason, cause);
   }
 }
 

@@ -19,7 +19,8 @@ export interface HttpRequest {
 
 export interface HttpAnswer {
   readonly status: number;
-  readonly retryAfter: string | undefined;
+  /** By their names in lower case; the first value of one that comes several times. */
+  readonly headers: Readonly<Record<string, string | undefined>>;
   readonly text: string;
   /** The body went on after what is in `text`. */
   readonly tooLong: boolean;
@@ -41,6 +42,15 @@ export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | un
   } finally {
     if (stop) signal.removeEventListener('abort', stop);
   }
+}
+
+function firstValues(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+): Readonly<Record<string, string | undefined>> {
+  const first = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => [name.toLowerCase(), first(value)]),
+  );
 }
 
 /** Calls `onSent` when a request's first byte is about to be written: from then on a submit may be paid. */
@@ -139,14 +149,13 @@ export class HttpTransport {
       body: request.body ?? null,
       signal,
     });
-    const header = response.headers['retry-after'];
-    const retryAfter = Array.isArray(header) ? header[0] : header;
+    const headers = firstValues(response.headers);
     try {
-      return { status: response.statusCode, retryAfter, ...(await readBody(response.body)) };
+      return { status: response.statusCode, headers, ...(await readBody(response.body)) };
     } catch (error) {
       // A failing status is an answer by itself, whatever became of the body behind it.
       if (response.statusCode < 400 || signal.aborted) throw error;
-      return { status: response.statusCode, retryAfter, text: '', tooLong: false };
+      return { status: response.statusCode, headers, text: '', tooLong: false };
     }
   }
 

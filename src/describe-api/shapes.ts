@@ -8,6 +8,10 @@ export interface Submitted {
   readonly messageId: string;
   /** ISO 8601, UTC, by the service's clock. */
   readonly createdAt?: string | undefined;
+  /** The outcome itself, where the service answers with it: there is nothing to be polled. */
+  readonly completed?: CompletedMessage | undefined;
+  /** For how many milliseconds the service says that it will take no other submit. */
+  readonly restMs?: number | undefined;
 }
 
 /** The result of a submit: what completed messages and webhook deliveries have in common. */
@@ -24,10 +28,13 @@ export interface CompletedMessage extends Described {
   readonly messageId: string;
 }
 
-/** What the API made of a submit so far; `progress` is 0..99, `incomplete` means that it gave up. */
+/**
+ * What the API made of a submit so far; `progress` is 0..99, `incomplete` means that it gave up: the message has
+ * expired, or failed for a reason.
+ */
 export type Message =
   | { readonly status: 'working'; readonly progress: number }
-  | { readonly status: 'incomplete' }
+  | { readonly status: 'incomplete'; readonly reason?: string | undefined }
   | CompletedMessage;
 
 /** A webhook delivery. It can come from a stranger: the id and the ref are claims. */
@@ -43,11 +50,11 @@ function toIso(
   return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
 }
 
-const idSchema = z.union([z.string(), z.number()]).transform(String).pipe(z.string().trim().min(1));
+export const idSchema = z.union([z.string(), z.number()]).transform(String).pipe(z.string().trim().min(1));
 
 // Facts beside the prompts are optional, and dropped when they are odd: prompts that are paid for are not
 // thrown away over a date.
-const instantSchema = z
+export const instantSchema = z
   .union([z.string(), z.object({ _seconds: z.number(), _nanoseconds: z.number().optional() })])
   .transform(toIso)
   .optional()
@@ -91,15 +98,16 @@ const refusalSchema = z.object({ success: z.literal(false) });
 const reasonSchema = z.union([
   z.string().trim().min(1),
   z.object({ message: z.string().trim().min(1) }).transform(({ message }) => message),
+  z.object({ raw_message: z.string().trim().min(1) }).transform((error) => error.raw_message),
 ]);
-const REASON_KEYS = ['msg', 'message', 'error'] as const;
+const REASON_KEYS = ['msg', 'message', 'error', 'raw_message', 'detail'] as const;
 
 /** Whether a body says `success: false`. */
 export function isRefusal(body: unknown): boolean {
   return refusalSchema.safeParse(body).success;
 }
 
-/** The reason in a refusal or an error body: `msg`, `message` or `error`, the first that is a text. */
+/** The reason in a refusal or an error body: the first of `msg`, `message`, `error` and the like that is a text. */
 export function reasonIn(body: unknown): string | undefined {
   const reasons = z.looseObject({}).safeParse(body);
   if (!reasons.success) return undefined;

@@ -9,12 +9,12 @@ import { sleep } from '../shared/sleep.js';
 import { UndoStack } from '../shared/undo.js';
 import { type WorkerStatus, listWorkers } from '../shared/worker-status.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
-import { type ClientOptions, openClient, refuseMissingToken } from './open-client.js';
-import { accountOf } from './prepare.js';
+import { type ApiOptions, accountOf } from './api-options.js';
+import { openClient } from './open-client.js';
 import type { RunOptions } from './run-options.js';
 
 /** Whose images are worked on, and how; the API, account and limit flags one to one. */
-export type AccountWorkerOptions = ClientOptions & Pick<RunOptions, 'account' | 'limits'>;
+export type AccountWorkerOptions = ApiOptions & Pick<RunOptions, 'limits'>;
 
 export interface AccountWorkerTools {
   readonly logger: Logger;
@@ -26,6 +26,8 @@ export type WorkerEvent =
   | { readonly type: 'limits'; readonly limits: Limits; readonly workers: number }
   /** What the limits have been changed to by this worker's own flags. */
   | { readonly type: 'limits-changed'; readonly text: string }
+  /** Something that a person should know and need not act on. */
+  | { readonly type: 'notice'; readonly text: string }
   /** The API refuses, is down, or is back: the first word comes when it is no longer `working`. */
   | { readonly type: 'state'; readonly status: WorkerStatus };
 
@@ -48,12 +50,11 @@ export async function startAccountWorker(
   options: AccountWorkerOptions,
   { logger, onEvent }: AccountWorkerTools,
 ): Promise<AccountWorker> {
-  refuseMissingToken(options);
   const account = accountOf(options);
   const queueName = describeQueueName(account);
   const undo = new UndoStack();
   try {
-    const client = await openClient(options, undo);
+    const client = await openClient(options, undo, (text) => onEvent({ type: 'notice', text }));
     const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
     const worker = await DescribeWorker.start({ connection, account, client, limits, logger });
     undo.defer(() => worker.stop());

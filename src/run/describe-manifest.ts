@@ -10,9 +10,10 @@ import { DescribeWorker } from '../worker/describe-worker.js';
 import { FailuresFile } from '../writer/failures-file.js';
 import { OutputFile } from '../writer/output-file.js';
 import { type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
+import { checkApi } from './api-options.js';
 import { ActiveRun } from './active-run.js';
 import { closeAccounts } from './close-accounts.js';
-import { openClient, refuseMissingToken } from './open-client.js';
+import { openClient } from './open-client.js';
 import { type PreparedRun, prepareRun, previewRun, pricePreview, refusePayingAgain } from './prepare.js';
 import { exitCodeOf } from './receipt.js';
 import { RunControl } from './run-control.js';
@@ -42,7 +43,7 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
         exitCode: 0,
       };
     }
-    refuseMissingToken(options);
+    if (options.work !== false) checkApi(options);
     refusePayingAgain(prepared, preview, options);
     return await runPrepared(options, prepared, preview, undo);
   } catch (error) {
@@ -68,7 +69,10 @@ async function runPrepared(
   const logger = options.logger ?? silentLogger();
   const emit = (event: Parameters<NonNullable<RunOptions['onEvent']>>[0]) => options.onEvent?.(event);
   const control = new RunControl(options.signal);
-  const client = await openClient(options, undo);
+  const client =
+    options.work === false
+      ? undefined
+      : await openClient(options, undo, (text) => emit({ type: 'notice', text }));
   const target = parseQueueUrl(options.queue ?? RUN_DEFAULTS.queue, options.env ?? process.env);
   refuseOtherQueue(prepared, target.label);
 
@@ -125,7 +129,7 @@ async function runPrepared(
     emit,
     presence,
     startWorker:
-      options.work === false
+      client === undefined
         ? undefined
         : () => startWorker(connection, prepared.account, client, limits, logger),
   });

@@ -1,32 +1,36 @@
 import { DescribeClient } from '../describe-api/client.js';
-import { UsageError } from '../shared/errors.js';
+import { dialectFor } from '../describe-api/dialects/index.js';
 import type { UndoStack } from '../shared/undo.js';
-import { RUN_DEFAULTS, type RunOptions } from './run-options.js';
-
-/** What tells whose API is called, and how. */
-export type ClientOptions = Pick<RunOptions, 'api' | 'token' | 'requestTimeoutMs'>;
+import { type ApiOptions, apiOf, apiWarnings, checkApi, dialectSettingsOf } from './api-options.js';
 
 /**
- * The API's client; with `simulator` for an API, one that is started in this process.
+ * The API's client, for whoever works; with `simulator` for an API, one that is started in this process.
  * @param undo gets the closing of both
+ * @param warn is told what a person should know
+ * @throws {UsageError} for options that cannot work
  */
-export async function openClient(options: ClientOptions, undo: UndoStack): Promise<DescribeClient> {
-  let baseUrl = options.api ?? RUN_DEFAULTS.api;
+export async function openClient(
+  options: ApiOptions,
+  undo: UndoStack,
+  warn: (text: string) => void,
+): Promise<DescribeClient> {
+  checkApi(options);
+  for (const text of apiWarnings(options)) warn(text);
+  const dialect = dialectFor(options);
+  let baseUrl = apiOf(options);
   if (baseUrl === 'simulator') {
     const { startSimulator } = await import('../simulator/simulator.js');
     const simulator = await startSimulator({});
     undo.defer(() => simulator.close());
-    baseUrl = simulator.url;
+    baseUrl = simulator.urlOf(dialect.name);
   }
-  const client = new DescribeClient({ baseUrl, token: options.token, timeoutMs: options.requestTimeoutMs });
+  const client = new DescribeClient({
+    baseUrl,
+    dialect,
+    token: options.token,
+    timeoutMs: options.requestTimeoutMs,
+    ...dialectSettingsOf(options),
+  });
   undo.defer(() => client.close());
   return client;
-}
-
-/** @throws {UsageError} when calls of the API would need a token that is not there */
-export function refuseMissingToken(options: Pick<RunOptions, 'api' | 'token' | 'work'>): void {
-  if (options.api === 'simulator' || options.work === false || options.token !== undefined) return;
-  throw new UsageError(
-    'no token: give one with DESCRIBE_API_TOKEN or --token-file <path>, or try without one with --api simulator',
-  );
 }

@@ -6,7 +6,7 @@ import { parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import type { RowPlan } from '../producer/row-reader.js';
 import { findKeyColumn, findUrlColumn } from '../producer/url-column.js';
-import { type Account, SIMULATOR_HOST, accountLabel, parseAccountName } from '../shared/account.js';
+import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
@@ -14,7 +14,10 @@ import type { UndoStack } from '../shared/undo.js';
 import { type InspectedOutput, type OutputOptions, inspectOutput } from '../writer/output-file.js';
 import { type RunPaths, assertManifestIsSafe, defaultOutputPath, runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
-import { type Preview, RUN_DEFAULTS, type RunOptions } from './run-options.js';
+import { accountOf, apiOf } from './api-options.js';
+import type { Preview, RunOptions } from './run-options.js';
+
+export { accountOf } from './api-options.js';
 
 /** Everything a run needs to know before it touches anything. */
 export interface PreparedRun {
@@ -81,17 +84,6 @@ export async function openRows(
   return { manifest, plan, outputOptions: outputOptionsOf(manifest, plan, paths, options) };
 }
 
-/** The account that a run's options name. */
-export function accountOf(options: Pick<RunOptions, 'api' | 'account'>): Account {
-  const api = options.api ?? RUN_DEFAULTS.api;
-  const name = parseAccountName(options.account ?? RUN_DEFAULTS.account);
-  if (api === 'simulator') return { host: SIMULATOR_HOST, dialect: 'thenextleg', name };
-  if (!URL.canParse(api) || !/^https?:$/.test(new URL(api).protocol)) {
-    throw new UsageError('--api: expected an http(s) URL, or `simulator` to try without an account');
-  }
-  return { host: new URL(api).host, dialect: 'thenextleg', name };
-}
-
 async function findPaths(options: RunOptions, simulator: boolean): Promise<RunPaths> {
   const output = options.output ?? defaultOutputPath(options.manifest, { simulator });
   // By its real name: two links to one file are one output, with one lock.
@@ -140,7 +132,7 @@ function refuseForeignOutput(prepared: PreparedRun, options: RunOptions): void {
   const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/.test(account.host);
   if (found.hasSimulated && !isSimulated && !sameAccount && !isLoopback) {
     throw new UsageError(
-      `${paths.output} holds prompts of a simulator, and the API is ${options.api ?? RUN_DEFAULTS.api}: name another output with -o, or move that one away`,
+      `${paths.output} holds prompts of a simulator, and the API is ${apiOf(options)}: name another output with -o, or move that one away`,
     );
   }
   if (found.hasReal && isSimulated) {

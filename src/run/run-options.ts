@@ -3,6 +3,7 @@ import type { Limits } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { ErrorCode } from '../shared/outcome.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import type { ApiOptions } from './api-options.js';
 import type { Receipt, RunStop } from './receipt.js';
 import type { RunTiming } from './run-timing.js';
 
@@ -10,7 +11,7 @@ import type { RunTiming } from './run-timing.js';
 export type Companion = (connection: QueueConnection) => Promise<() => Promise<void>>;
 
 /** What `describeManifest` takes; the flags of `bulk-describe run` one to one. */
-export interface RunOptions {
+export interface RunOptions extends ApiOptions {
   /** Path of the manifest, or `-` for `input`. */
   readonly manifest: string;
   /** Where `-` reads from. */
@@ -20,10 +21,6 @@ export interface RunOptions {
   /** Path of the output; by default beside the manifest, see `defaultOutputPath`. */
   readonly output?: string | undefined;
 
-  /** The API's base URL, or `simulator` for one in this process. */
-  readonly api?: string | undefined;
-  readonly token?: string | undefined;
-  readonly account?: string | undefined;
   /** `redis://...`, `rediss://...`, `embedded:<dir>`; by default embedded, in the user's state directory. */
   readonly queue?: string | undefined;
   /** Only what is given explicitly; the rest is what the account's queue holds, or `DEFAULT_LIMITS`. */
@@ -32,8 +29,6 @@ export interface RunOptions {
   readonly attempts?: number | undefined;
   /** Milliseconds from a submit to its completion; 20 minutes. */
   readonly deadlineMs?: number | undefined;
-  /** Milliseconds that one call of the API may take, its answer's body included; 30 seconds. */
-  readonly requestTimeoutMs?: number | undefined;
   /** Whether this process submits and polls as well; true. */
   readonly work?: boolean | undefined;
 

@@ -1,4 +1,4 @@
-import type { Outcome } from './outcome.js';
+import type { Outcome, Prompts } from './outcome.js';
 
 /**
  * A job of the describe queue: one image of one run. It is active from its submit until its message is
@@ -24,6 +24,11 @@ export interface DescribeJobData {
 
   /** The message that is being waited for: whoever takes the job up polls it and does not submit. */
   readonly messageId?: string | undefined;
+  /**
+   * What a synchronous API has answered to the submit: the message is completed with it, and nothing is polled.
+   * Whoever takes the job up hands it over.
+   */
+  readonly answered?: Prompts | undefined;
   /** Milliseconds that a worker has waited for it, up to the last orderly end of an activation. */
   readonly waitedMs?: number | undefined;
   /** The message of an earlier failure, to be asked for once before anything is paid again. */

@@ -15,6 +15,8 @@ export type { SimulatorStats } from './stats.js';
 export interface Simulator {
   /** The API's base: `http://127.0.0.1:<port>/v2`. */
   readonly url: string;
+  /** The API's base for a dialect: all are spoken on the same port, by their paths. */
+  urlOf(dialect: string): string;
   readonly port: number;
   stats(): SimulatorStats;
   /** Changes settings from now on; `failures` is replaced as a whole. */
@@ -23,10 +25,10 @@ export interface Simulator {
   close(): Promise<void>;
 }
 
-/** The base URL by which the machine itself reaches the server. */
-function baseUrl(host: string, port: number): string {
+/** The origin by which the machine itself reaches the server. */
+function originOf(host: string, port: number): string {
   const name = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-  return `http://${name.includes(':') ? `[${name}]` : name}:${port}/v2`;
+  return `http://${name.includes(':') ? `[${name}]` : name}:${port}`;
 }
 
 /** Takes up what an earlier process accepted: it is paid, and in progress until it is done. */
@@ -77,8 +79,11 @@ export async function startSimulator(options: Some<SimulatorOptions> = {}): Prom
   const address = app.server.address();
   const port = typeof address === 'object' && address ? address.port : all.port;
   let closing: Promise<void> | undefined;
+  const origin = originOf(all.host, port);
+  const url = `${origin}/v2`;
   return {
-    url: baseUrl(all.host, port),
+    url,
+    urlOf: (dialect) => (dialect === 'thenextleg' ? url : origin),
     port,
     stats: readStats,
     setOptions,

@@ -1,10 +1,10 @@
-import type { Message } from '../describe-api/client.js';
+import type { Message, Submitted } from '../describe-api/client.js';
 import { judgePollFailure, judgeSubmitFailure } from '../describe-api/attempt-policy.js';
 import { backoffMs } from '../describe-api/backoff.js';
 import { ConnectionError, RejectedError, StatusError, isAnswer } from '../describe-api/errors.js';
 import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
-import type { ErrorCode, Outcome } from '../shared/outcome.js';
+import type { ErrorCode, Outcome, Prompts } from '../shared/outcome.js';
 import { sleep } from '../shared/sleep.js';
 import type { ApiHealth } from './api-health.js';
 import type { FirstPolls } from './first-polls.js';
@@ -14,10 +14,13 @@ import type { PollSchedule } from './poll-schedule.js';
  * One activation of a describe job: from where its data says it is to an ending.
  *
  *   no message --submit--> waiting for a message --poll--> completed: an outcome
- *       ^                        |
- *       +------- expired --------+
+ *       ^          |             |                             ^
+ *       |          |             +--- expired or failed: a new submit
+ *       |          +--- described at once: nothing is polled --+
+ *       +---------------------------------------------------- (the new submit)
  *
- * What a submit was paid for is saved before the first poll; a job that has a messageId never submits.
+ * What a submit was paid for is saved before anything else is done: a job that has a messageId never submits, and
+ * one that has the prompts as well hands them over.
  * Between two submits the activation ends ("delay"), so that every submit has passed the queue's limiter.
  */
 export type Ending =
@@ -52,7 +55,7 @@ export interface ActiveJob {
 /** What an activation works with; all of it is shared by the worker's images. */
 export interface ActivationTools {
   readonly client: {
-    submit(request: { url: string }): Promise<{ messageId: string }>;
+    submit(request: { url: string }, about: { deadlineMs: number }): Promise<Submitted>;
     message(messageId: string, options: { signal: AbortSignal }): Promise<Message>;
   };
   readonly health: ApiHealth;
@@ -65,6 +68,8 @@ export interface ActivationTools {
   /** A submit went through or met a 429; the latter returns how long the queue is to wait. */
   submitted(): Promise<void>;
   refused(retryAfterMs: number | undefined): Promise<number>;
+  /** The API takes no other submit for a while: the queue waits, and nothing else follows. */
+  holdSubmits(ms: number): Promise<void>;
   /** Monotonic milliseconds: a machine's sleep does not count. */
   now(): number;
 }
@@ -107,8 +112,10 @@ async function takeOnwards(
     if ('kind' in submitted) return submitted;
     data = submitted;
   } else {
-    job.tell(`taken up again: waiting for message ${data.messageId}`);
+    const what = data.answered === undefined ? 'waiting for' : 'handing over';
+    job.tell(`taken up again: ${what} message ${data.messageId}`);
   }
+  if (data.answered !== undefined) return described(job, data, data.answered);
   return waitForMessage(job, data, data.messageId ?? '', tools, stopping, polled);
 }
 
@@ -144,7 +151,7 @@ async function checkLastMessage(
     try {
       const message = await tools.client.message(messageId, { signal: stopping });
       if (message.status !== 'completed') return startOver();
-      return described(job, { ...data, polls, messageId }, message);
+      return described(job, { ...data, polls, messageId }, message.prompts);
     } catch (error) {
       if (stopping.aborted) return { kind: 'hand-back', data: { ...data, polls } };
       if (isGone(error)) return startOver();
@@ -179,18 +186,24 @@ async function submitImage(
   const downMs = tools.health.submitDelayMs(job.image);
   if (downMs > 0) return { kind: 'rest', data, ms: downMs };
   const counted = { ...data, submits: data.submits + 1 };
-  let messageId: string;
+  const startedAt = tools.now();
+  let submitted: Submitted;
   try {
-    ({ messageId } = await tools.client.submit({ url: data.url }));
+    submitted = await tools.client.submit({ url: data.url }, { deadlineMs: data.deadlineMs });
   } catch (error) {
     return endSubmitFailure(job, counted, error, tools);
   }
-  const paid = { ...counted, attempts: data.attempts + 1, messageId, waitedMs: 0, lastMessageId: undefined };
-  await job.save(paid);
+  const { messageId, completed, restMs } = submitted;
+  const attempts = data.attempts + 1;
+  const paid = { ...counted, attempts, messageId, waitedMs: 0, lastMessageId: undefined };
+  const kept = completed === undefined ? paid : { ...paid, answered: completed.prompts };
+  await job.save(kept);
   tools.health.succeeded('submit');
   await tools.submitted();
-  job.tell(`submitted (attempt ${paid.attempts} of ${paid.maxAttempts}): message ${messageId}`);
-  return paid;
+  if (completed !== undefined) tools.schedule.completed(tools.now() - startedAt, 0);
+  if (restMs !== undefined) await tools.holdSubmits(restMs);
+  job.tell(`submitted (attempt ${attempts} of ${paid.maxAttempts}): message ${messageId}`);
+  return kept;
 }
 
 async function endSubmitFailure(
@@ -276,9 +289,9 @@ async function waitForMessage(
       if (message.status === 'completed') {
         // After a crash the time between the activations is not known.
         if (polled === undefined) tools.schedule.completed(waited(), gapMs);
-        return described(job, current(), message);
+        return described(job, current(), message.prompts);
       }
-      if (message.status === 'incomplete') return endExpired(job, current());
+      if (message.status === 'incomplete') return endIncomplete(job, current(), message.reason);
       job.report(message.progress);
     } catch (error) {
       if (stopping.aborted) return { kind: 'hand-back', data: current() };
@@ -301,24 +314,22 @@ async function waitForMessage(
   }
 }
 
-function endExpired(job: ActiveJob, data: DescribeJobData): Ending {
-  const reason = `message ${data.messageId ?? ''} expired before it was completed`;
+/** Expired or failed, the submit is used up: no service says which of its failures a new one would not meet. */
+function endIncomplete(job: ActiveJob, data: DescribeJobData, why: string | undefined): Ending {
+  const how = why === undefined ? 'expired before it was completed' : `failed: ${why}`;
+  const reason = `message ${data.messageId ?? ''} ${how}`;
   if (data.attempts >= data.maxAttempts) return failed(job, data, 'incomplete', reason);
   job.tell(`${reason}: submitting again`);
   return { kind: 'delay', data: { ...data, messageId: undefined, waitedMs: undefined }, ms: 0 };
 }
 
-function described(
-  job: ActiveJob,
-  data: DescribeJobData,
-  message: Extract<Message, { status: 'completed' }>,
-): Ending {
+function described(job: ActiveJob, data: DescribeJobData, prompts: Prompts): Ending {
   job.report(100);
   job.tell(`completed after ${data.polls} poll(s)`);
   return endWith(job, data, {
     status: 'described',
-    prompts: message.prompts,
-    messageId: data.messageId ?? message.messageId,
+    prompts,
+    messageId: data.messageId ?? '',
     describedAt: new Date().toISOString(),
   });
 }
@@ -338,6 +349,7 @@ function endWith(job: ActiveJob, data: DescribeJobData, outcome: Outcome): Endin
     data: {
       ...data,
       messageId: undefined,
+      answered: undefined,
       waitedMs: undefined,
       lastMessageId: data.messageId ?? data.lastMessageId,
       attempts: 0,

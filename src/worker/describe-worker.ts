@@ -23,6 +23,7 @@ import {
 import { Activations, SupersededError } from './activations.js';
 import { ApiHealth } from './api-health.js';
 import { FirstPolls } from './first-polls.js';
+import { holdQueue } from './hold-queue.js';
 import { JobLogs } from './job-logs.js';
 import { tellEnding } from './job-story.js';
 import { createPollSchedule } from './poll-schedule.js';
@@ -176,7 +177,8 @@ export class DescribeWorker {
     const startedAt = performance.now();
     const lasts = (ms: number) => performance.now() - startedAt < ms;
     const isHopeful = () => !this.#isQueueAway || this.#onTheWire > 0 || lasts(AWAY_DEADLINE_MS);
-    while (lasts(STOP_DEADLINE_MS) && isHopeful()) {
+    // A submit is paid for, and has a deadline of its own: minutes, where the API is synchronous.
+    while ((lasts(STOP_DEADLINE_MS) || this.#onTheWire > 0) && isHopeful()) {
       if (!(await sleep(LOOK_EVERY_MS, isClosed))) break;
     }
     return false;
@@ -308,10 +310,10 @@ export class DescribeWorker {
     const { persist } = this.#settleTools;
     return {
       client: this.#metrics.counted({
-        submit: async (request) => {
+        submit: async (request, about) => {
           this.#onTheWire++;
           try {
-            return await client.submit(request);
+            return await client.submit(request, about);
           } finally {
             this.#onTheWire--;
           }
@@ -334,6 +336,10 @@ export class DescribeWorker {
         const pauseMs = await persist(() => this.#limits.fall(retryAfterMs));
         this.#applyLimits();
         return pauseMs;
+      },
+      holdSubmits: async (ms) => {
+        const longEnough = Math.max(ms, this.#settleTools.windowMs());
+        await persist(() => holdQueue(this.#settleTools.queue, store, longEnough));
       },
       now: () => performance.now(),
     };

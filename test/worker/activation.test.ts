@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Submitted } from '../../src/describe-api/client.js';
 import { type DescribeJobData, freshJobData } from '../../src/shared/jobs.js';
 import {
   type ActivationTools,
@@ -10,7 +11,7 @@ import { ApiHealth } from '../../src/worker/api-health.js';
 import { FirstPolls } from '../../src/worker/first-polls.js';
 import { completed, interrupted, refused, status, unreachable } from './failures.js';
 
-type Answer = { messageId: string } | Error;
+type Answer = Submitted | Error;
 type Poll = Awaited<ReturnType<ActivationTools['client']['message']>> | Error;
 
 interface Scene {
@@ -66,6 +67,10 @@ async function play(scene: Scene) {
     },
     holdPolls: () => Promise.resolve(),
     submitted: () => Promise.resolve(),
+    holdSubmits: (ms) => {
+      calls.push(`hold ${ms}`);
+      return Promise.resolve();
+    },
     refused: (ms) => Promise.resolve(ms ?? 1000),
     now: () => clock,
   };
@@ -153,6 +158,49 @@ describe('an activation', () => {
       polls: [poll, completed('new')],
     });
     expect(calls).toEqual(['poll old', 'submit', 'save', 'poll new']);
+  });
+
+  it('stores what a synchronous API has answered before it hands it over, and polls nothing', async () => {
+    const { ending, calls, saved } = await play({
+      submits: [{ messageId: 'c1', completed: completed('c1'), restMs: 700 }],
+    });
+    expect(calls).toEqual(['submit', 'save', 'hold 700']);
+    expect(saved[0]).toMatchObject({ messageId: 'c1', answered: ['one', 'two', 'three', 'four'] });
+    expect(ending).toMatchObject({
+      kind: 'outcome',
+      result: { submits: 1, polls: 0, outcome: { status: 'described', messageId: 'c1' } },
+      data: { messageId: undefined, answered: undefined },
+    });
+  });
+
+  it('hands over what a crashed activation was answered, without paying or counting a loss', async () => {
+    const { ending, calls } = await play({
+      attemptsStarted: 2,
+      data: { messageId: 'c1', answered: ['one', 'two', 'three', 'four'], submits: 1, attempts: 1 },
+    });
+    expect(calls).toEqual([]);
+    expect(ending).toMatchObject({
+      kind: 'outcome',
+      result: { submits: 1, polls: 0, maybePaid: 0, outcome: { messageId: 'c1' } },
+    });
+  });
+
+  it('counts a synchronous submit as perhaps paid whose answer a crash has lost', async () => {
+    const { ending } = await play({
+      attemptsStarted: 2,
+      submits: [{ messageId: 'c1', completed: completed('c1') }],
+    });
+    expect(ending).toMatchObject({ result: { submits: 1, maybePaid: 1 } });
+  });
+
+  it('does not lose the answer of a synchronous submit that was on the wire when it was told to stop', async () => {
+    const stopping = new AbortController();
+    const { ending } = await play({
+      submits: [{ messageId: 'c1', completed: completed('c1') }],
+      stopping: stopping.signal,
+      onSubmit: () => stopping.abort(),
+    });
+    expect(ending).toMatchObject({ kind: 'outcome', result: { outcome: { status: 'described' } } });
   });
 
   it('hands a fresh image back unsubmitted when it is being stopped', async () => {
@@ -264,6 +312,17 @@ describe('how a poll can fail', () => {
   it('an expired message leads to a new submit', async () => {
     const { ending } = await play({ data: { messageId: 'm', attempts: 1 }, polls: [expired] });
     expect(ending).toMatchObject({ kind: 'delay', data: { messageId: undefined, attempts: 1 } });
+  });
+
+  it('a message that failed leads to a new submit, and its reason is kept when the attempts are used up', async () => {
+    const failure = { status: 'incomplete', reason: 'Image is banned' } as const;
+    const first = await play({ data: { messageId: 'm', attempts: 1 }, polls: [failure] });
+    expect(first.ending).toMatchObject({ kind: 'delay', data: { messageId: undefined, attempts: 1 } });
+    const last = await play({ data: { messageId: 'm', attempts: 3 }, polls: [failure] });
+    expect(failureOf(last.ending)).toMatchObject({
+      code: 'incomplete',
+      reason: 'message m failed: Image is banned',
+    });
   });
 
   it('an expired message fails the image when its attempts are used up', async () => {

@@ -1,4 +1,4 @@
-import type { Message } from '../../src/describe-api/client.js';
+import type { CompletedMessage } from '../../src/describe-api/client.js';
 import {
   ConnectionError,
   InterruptedError,
@@ -27,6 +27,6 @@ export function status(code: number, about: { refused?: boolean } = {}): Error {
   return new StatusError(call, { status: code, reason, refused: about.refused ?? false });
 }
 
-export function completed(messageId: string): Message {
+export function completed(messageId: string): CompletedMessage {
   return { status: 'completed', messageId, prompts: ['one', 'two', 'three', 'four'] };
 }

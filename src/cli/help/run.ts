@@ -16,8 +16,14 @@ The API                                                                        e
       --api <url>              the API, or \`simulator\`                         DESCRIBE_API_URL
       --token-file <path>      a file with the token; or put the token in      DESCRIBE_API_TOKEN
       --account <name>         whose limits these are (default)                DESCRIBE_ACCOUNT
+      --dialect <name>         thenextleg, imaginepro, legnext or openai (by the API's host, else thenextleg)
       --attempts <n>           submits of one image at most (5)
       --deadline <duration>    from a submit to its completion (20m)
+      --expire-after <duration>  when the API gives a message up and it is submitted again (the API's: 12m)
+      --submit-method <m>      post or get; get puts the token into the URL (post)
+      --model <name>           openai: the model that describes (required there)
+      --prompt-file <path>     openai: what it is asked (our own, for a JSON list of four prompts)
+      --choices <n>            openai: 4 for four answers of one prompt each, 1 for one with all four (1)
 
 Limits, held over all workers of the account together
       --rate <n/duration>      submits (20/min)                                DESCRIBE_RATE

@@ -9,6 +9,7 @@ The API                                                                        e
       --api <url>              the API, or \`simulator\`                         DESCRIBE_API_URL
       --token-file <path>      a file with the token; or put the token in      DESCRIBE_API_TOKEN
       --account <name>         whose limits these are (default)                DESCRIBE_ACCOUNT
+      --dialect, --submit-method, --expire-after, --model, --prompt-file, --choices    see \`run --help\`
 
 Limits of the account; those that are given are set for all its workers, the others are taken from it
       --rate <n/duration>      submits (20/min)                                DESCRIBE_RATE

@@ -1,0 +1,64 @@
+import type { ApiCall } from '../errors.js';
+import type { Message, Submitted } from '../shapes.js';
+import type { WireSubmit } from '../wire.js';
+
+/** What only some dialects have, and what the client's options say about it. */
+export interface DialectSettings {
+  /** `get` puts everything, the token included, into the query. */
+  readonly submitMethod?: 'post' | 'get' | undefined;
+  /** After how many minutes the API is to count a message as incomplete. */
+  readonly expireMins?: number | undefined;
+  /** Name of the model that describes. */
+  readonly model?: string | undefined;
+  /** What the model is asked; a text that asks for four prompts as a JSON list unless it is given. */
+  readonly prompt?: string | undefined;
+  /** 4 asks the model for four answers of one prompt each; 1 for one that holds all four. */
+  readonly choices?: 1 | 4 | undefined;
+}
+
+/** The headers of an answer, their names in lower case. */
+export type AnswerHeaders = Readonly<Record<string, string | undefined>>;
+
+/**
+ * One way to speak to a describe API: paths, credentials, field names, status words. It knows neither HTTP nor
+ * queues, and keeps nothing: all of it are functions of what they are given.
+ */
+export interface Dialect {
+  /** What `--dialect` takes; part of the account's name, so it is not to be changed. */
+  readonly name: string;
+  /** Hosts that speak it (with a port where it is not the usual one): the dialect where none is named. */
+  readonly hosts: readonly string[];
+  /** The API's base URL where none is given. */
+  readonly api: string;
+  /**
+   * The URL that takes submits.
+   * @param base the API's base URL without a slash at its end
+   */
+  submitUrl(base: string): string;
+  /** The URL of a message; undefined for a synchronous dialect: its submits are answered with the outcome. */
+  readonly messageUrl?: (base: string, messageId: string) => string;
+  /** The headers that hold the token. */
+  credentials(token: string): Record<string, string>;
+  /** Whether APIs beside `hosts` may be spoken to without a token. */
+  readonly isTokenOptional?: boolean;
+  /** The query parameter of the token when a submit is a GET; undefined where there is no such form. */
+  readonly getTokenParameter?: string;
+  /** The query parameter of a poll that takes `expireMins`; undefined where there is none. */
+  readonly expireParameter?: string;
+  /** Whether `model`, `prompt` and `choices` mean something; a model is required then. */
+  readonly takesModel?: boolean;
+  /** Body of a submit by POST, and the query of one by GET. */
+  submitBody(request: WireSubmit, settings: DialectSettings): Record<string, unknown>;
+  /** @throws {ResponseShapeError} when it is no answer to a submit; {RejectedError} for a refusal */
+  readSubmitted(body: unknown, call: ApiCall): Submitted;
+  /** @throws {ResponseShapeError} when it is no message */
+  readonly readMessage?: (body: unknown, messageId: string, call: ApiCall) => Message;
+  /** The status that an error in the body of a 200 stands for. */
+  readonly statusIn?: (body: unknown) => number | undefined;
+  /** Whether a failing answer says that the quota is spent, whatever its status is. */
+  readonly isQuota?: (body: unknown) => boolean;
+  /** Whether a 404 at a submit is about the set-up (path, model) and not about the image. */
+  readonly isNotFoundSetUp?: boolean;
+  /** For how many milliseconds no submit will be taken, beside what `Retry-After` says. */
+  readonly restMs?: (headers: AnswerHeaders) => number | undefined;
+}

@@ -1,0 +1,131 @@
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
+import { idSchema, type Submitted } from '../shapes.js';
+import { answeredPrompts } from './answered-prompts.js';
+import type { Dialect } from './dialect.js';
+import { exhaustedForMs } from './rate-limit-headers.js';
+
+/** What a model is asked where no other prompt is given. */
+export const DEFAULT_PROMPT = `Write four different prompts for a text-to-image model, each of which would make a picture like this one.
+Each prompt is one line of 20 to 60 words: the subject first, then setting, composition, medium or style (name artists or
+movements where they fit), light, colours and mood. Do not number them and do not mention that there is an image.
+End each prompt with --ar W:H, the picture's aspect ratio in small whole numbers.
+Answer with a JSON list of exactly four strings and nothing else.`;
+
+const completionSchema = z.object({
+  id: idSchema.optional().catch(undefined),
+  created: z.number().optional().catch(undefined),
+  choices: z
+    .array(
+      z.object({
+        finish_reason: z.string().nullish().catch(undefined),
+        message: z.object({
+          content: z
+            .union([
+              z.string(),
+              z
+                .array(z.object({ text: z.string().catch('') }))
+                .transform((parts) => parts.map(({ text }) => text).join('')),
+            ])
+            .nullish(),
+          refusal: z.string().nullish().catch(undefined),
+        }),
+      }),
+    )
+    .min(1),
+});
+
+const errorSchema = z.object({
+  error: z.object({
+    code: z.union([z.string(), z.number()]).nullish(),
+    type: z.string().nullish().catch(null),
+  }),
+});
+
+function endpointOf(base: string): string {
+  const root = base.replace(/\/chat\/completions$/, '');
+  // Some services have the version elsewhere in their path: /v1beta/openai.
+  const hasVersion = new URL(root).pathname.split('/').some((segment) => /^v\d/.test(segment));
+  return `${root}${hasVersion ? '' : '/v1'}/chat/completions`;
+}
+
+function readCompletion(body: unknown, call: ApiCall): Submitted {
+  const error = errorSchema.safeParse(body);
+  const completion = completionSchema.safeParse(body);
+  if (!completion.success) {
+    if (error.success) throw new RejectedError(call, { status: 200, reason: reasonOf(body) });
+    throw new ResponseShapeError(call, 'a chat completion', body);
+  }
+  const { choices, id, created } = completion.data;
+  const refusal = choices.map(({ message }) => message.refusal).find((text) => text);
+  if (refusal) throw new RejectedError(call, { status: 200, reason: `the model refuses: ${refusal}` });
+  if (choices.every(({ finish_reason: reason }) => reason === 'content_filter'))
+    throw new RejectedError(call, { status: 200, reason: 'the content filter stopped the answer' });
+  const texts = choices.map(({ message }) => message.content ?? '');
+  const prompts = answeredPrompts(texts);
+  if (prompts === undefined) {
+    const isCut = choices.some(({ finish_reason: reason }) => reason === 'length');
+    const cut = isCut ? ' (it was cut off at the length limit)' : '';
+    throw new ResponseShapeError(call, `an answer that holds four prompts${cut}`, texts.join('\n'));
+  }
+  const messageId = id ?? `completion-${randomUUID()}`;
+  const createdAt = created === undefined ? undefined : isoOfSeconds(created);
+  return { messageId, createdAt, completed: { status: 'completed', messageId, prompts, createdAt } };
+}
+
+function reasonOf(body: unknown): string {
+  const text = z.object({ error: z.object({ message: z.string().min(1) }) }).safeParse(body);
+  return text.data?.error.message ?? 'refused without a reason';
+}
+
+function isoOfSeconds(seconds: number): string | undefined {
+  const date = new Date(seconds * 1000);
+  return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
+}
+
+/**
+ * Chat completions with an image, as OpenAI has them and vLLM, Ollama, LM Studio and many hosts imitate them.
+ * Synchronous: the answer to a submit is the outcome.
+ */
+export const openai = {
+  name: 'openai',
+  hosts: [
+    'api.openai.com',
+    'openrouter.ai',
+    'api.mistral.ai',
+    'api.groq.com',
+    'generativelanguage.googleapis.com',
+  ],
+  api: 'https://api.openai.com/v1',
+  submitUrl: endpointOf,
+  credentials: (token) => ({ authorization: `Bearer ${token}` }),
+  isTokenOptional: true,
+  takesModel: true,
+  submitBody: ({ url }, { model, prompt = DEFAULT_PROMPT, choices = 1 }) => ({
+    model,
+    ...(choices > 1 && { n: choices }),
+    messages: [
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: prompt },
+          { type: 'image_url', image_url: { url } },
+        ],
+      },
+    ],
+  }),
+  readSubmitted: readCompletion,
+  statusIn: (body) => {
+    const code = Number(errorSchema.safeParse(body).data?.error.code);
+    return Number.isInteger(code) && code >= 400 && code <= 599 ? code : undefined;
+  },
+  isQuota: (body) => {
+    const error = errorSchema.safeParse(body).data?.error;
+    return [error?.code, error?.type].some(
+      (word) => word === 'insufficient_quota' || word === 'billing_hard_limit_reached',
+    );
+  },
+  isNotFoundSetUp: true,
+  restMs: exhaustedForMs,
+} as const satisfies Dialect;

@@ -1,0 +1,82 @@
+import { type Dialect, checkSettings, dialectFor } from '../describe-api/dialects/index.js';
+import type { DialectSettings } from '../describe-api/dialects/dialect.js';
+import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/account.js';
+import { UsageError } from '../shared/errors.js';
+
+/** Which API is spoken to, how, and as whom. */
+export interface ApiOptions {
+  /** The API's base URL, or `simulator` for one in this process; the dialect's own unless it is given. */
+  readonly api?: string | undefined;
+  readonly token?: string | undefined;
+  /** Whose limits these are, where one API has several tokens; `default`. */
+  readonly account?: string | undefined;
+  /** Name of the API's dialect; that of its host unless it is given, else `thenextleg`. */
+  readonly dialect?: string | undefined;
+  /** `get` puts the token into the URL, for services that can only GET; `post`. */
+  readonly submitMethod?: 'post' | 'get' | undefined;
+  /** Milliseconds after which the API is to give an uncompleted message up; told in whole minutes, rounded up. */
+  readonly expireAfterMs?: number | undefined;
+  /** The model of an `openai` API, and what it is asked where that is not our own prompt. */
+  readonly model?: string | undefined;
+  readonly prompt?: string | undefined;
+  /** 4: four answers of one prompt each; 1: one answer that holds all four. 1. */
+  readonly choices?: 1 | 4 | undefined;
+  /** Milliseconds that one call of the API may take, its answer's body included; 30 seconds. */
+  readonly requestTimeoutMs?: number | undefined;
+}
+
+/** Where the API is: a base URL, or `simulator`. */
+export function apiOf(options: Pick<ApiOptions, 'api' | 'dialect'>): string {
+  return options.api ?? dialectFor(options).api;
+}
+
+/**
+ * The account that options name.
+ * @throws {UsageError} when its API, dialect or name cannot be
+ */
+export function accountOf(options: Pick<ApiOptions, 'api' | 'account' | 'dialect'>): Account {
+  const api = apiOf(options);
+  const name = parseAccountName(options.account ?? 'default');
+  const dialect = dialectFor(options).name;
+  if (api === 'simulator') return { host: SIMULATOR_HOST, dialect, name };
+  if (!URL.canParse(api) || !/^https?:$/.test(new URL(api).protocol)) {
+    throw new UsageError('--api: expected an http(s) URL, or `simulator` to try without an account');
+  }
+  return { host: new URL(api).host, dialect, name };
+}
+
+/** What of the options only some dialects have. */
+export function dialectSettingsOf(options: ApiOptions): DialectSettings {
+  const { submitMethod, expireAfterMs, prompt, choices } = options;
+  const isSimulated = options.api === 'simulator' && dialectFor(options).takesModel === true;
+  return {
+    submitMethod,
+    expireMins: expireAfterMs === undefined ? undefined : Math.ceil(expireAfterMs / 60_000),
+    model: options.model ?? (isSimulated ? 'simulator' : undefined),
+    prompt,
+    choices,
+  };
+}
+
+/**
+ * Refuses what a worker could not work with: flags that the dialect does not have, no model, no token.
+ * @throws {UsageError}
+ */
+export function checkApi(options: ApiOptions): void {
+  const dialect: Dialect = dialectFor(options);
+  checkSettings(dialect, dialectSettingsOf(options));
+  if (options.token !== undefined || options.api === 'simulator') return;
+  const isOwn = dialect.hosts.includes(accountOf(options).host);
+  if (dialect.isTokenOptional === true && !isOwn) return;
+  throw new UsageError(
+    'no token: give one with DESCRIBE_API_TOKEN or --token-file <path>, or try without one with --api simulator',
+  );
+}
+
+/** What a person should know before these options are used, one line each. */
+export function apiWarnings(options: ApiOptions): string[] {
+  if (options.submitMethod !== 'get') return [];
+  return [
+    'warning: with --submit-method get the token is in the URL of each submit, where proxies and servers log it: use it only where POST does not work',
+  ];
+}
