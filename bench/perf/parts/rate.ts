@@ -1,0 +1,98 @@
+import { type Rate, formatRate, perSecond } from '../../../src/shared/durations.js';
+import { writeManifest } from '../manifest.js';
+import { readJourneys } from '../outputs.js';
+import type { Part } from '../part.js';
+import { fileIn, limitFlags, openSetting, receiptOf } from '../setting.js';
+import { round } from '../table.js';
+
+const LATENCY_MS = 2000;
+
+interface Case {
+  readonly rate: Rate;
+  readonly seconds: number;
+}
+
+function cases(full: boolean): Case[] {
+  return [
+    { rate: { count: 1, perMs: 3000 }, seconds: full ? 180 : 24 },
+    { rate: { count: 20, perMs: 60_000 }, seconds: full ? 240 : 24 },
+    { rate: { count: 10, perMs: 1000 }, seconds: full ? 60 : 12 },
+    { rate: { count: 50, perMs: 1000 }, seconds: full ? 60 : 12 },
+    { rate: { count: 200, perMs: 1000 }, seconds: full ? 60 : 12 },
+  ];
+}
+
+/** How much of the allowed rate is used, and whether it is ever exceeded. */
+export const ratePart: Part = async ({ folder, full, say }) => {
+  const rows: (string | number)[][] = [];
+  for (const { rate, seconds } of cases(full)) {
+    for (const workers of [1, 2, 4]) {
+      const measured = await useRate(folder, rate, seconds, workers);
+      say(
+        `${formatRate(rate)}, ${workers} worker(s): ${measured.usedPercent} % used, at most ${measured.peak} in a window`,
+      );
+      rows.push([
+        formatRate(rate),
+        workers,
+        measured.images,
+        `${measured.usedPercent} %`,
+        `${measured.peak} of ${rate.count}`,
+        `${measured.peakPercent} %`,
+        measured.timeRatio,
+      ]);
+    }
+  }
+  return [
+    {
+      title: 'Rate used, and total time',
+      note:
+        'Used: submits between the first and the last, of what the rate allows in that time (at least 98 %). Most: submits in any sliding window of ' +
+        'the rate’s unit (at most 105 %). Time: from the first submit to the last outcome, as a multiple of images / rate + latency ' +
+        `(at most 1.03; latency ${LATENCY_MS / 1000} s). By the API's clock; each worker is a process.`,
+      head: ['rate', 'workers', 'images', 'used', 'most in a window', 'of the rate', 'time'],
+      rows,
+    },
+  ];
+};
+
+async function useRate(folder: string, rate: Rate, seconds: number, workers: number) {
+  const images = Math.max(6, Math.round(perSecond(rate) * seconds));
+  const limits = {
+    rate,
+    pollRate: { count: 1000, perMs: 1000 },
+    maxInFlight: Math.ceil(perSecond(rate) * (LATENCY_MS / 1000) * 2) + 20,
+  };
+  const setting = await openSetting({ latencyMs: LATENCY_MS });
+  try {
+    await setting.startWorkers(workers, limits);
+    const manifest = await writeManifest(fileIn(folder, 'rate.csv'), images);
+    const output = fileIn(folder, `rate-${images}-${workers}.csv`);
+    receiptOf(await setting.run(manifest, output, ['--no-work', ...limitFlags(limits)]).ended);
+    const journeys = await readJourneys(output);
+    const submits = journeys.map(({ submittedAt }) => submittedAt).sort((a, b) => a - b);
+    const [first = NaN, last = NaN] = [submits[0], submits.at(-1)];
+    const ended = Math.max(...journeys.map(({ noticedAt }) => noticedAt));
+    const perMs = rate.count / rate.perMs;
+    const peak = mostWithin(submits, rate.perMs);
+    return {
+      images,
+      usedPercent: round((((images - 1) / (last - first)) * 100) / perMs, 4),
+      peak,
+      peakPercent: round((peak / rate.count) * 100),
+      timeRatio: round((ended - first) / (images / perMs + LATENCY_MS)),
+    };
+  } finally {
+    await setting.end();
+  }
+}
+
+/** Most of the sorted times that lie within any `ms` milliseconds, the end not included. */
+function mostWithin(times: readonly number[], ms: number): number {
+  let most = 0;
+  let from = 0;
+  for (const [to, time] of times.entries()) {
+    while (time - (times[from] ?? time) >= ms) from++;
+    most = Math.max(most, to - from + 1);
+  }
+  return most;
+}
