@@ -59,6 +59,8 @@ function showEvent(event: RunEvent, terminal: Terminal): void {
       return;
     case 'progress':
       terminal.progress(event.progress);
+      return;
+    case 'opened':
   }
 }
 

@@ -74,6 +74,11 @@ export class Producer {
     this.#signal = signal;
   }
 
+  /** After the signal has aborted: images that are outstanding and were never added to the queue. */
+  get notAdded(): readonly string[] {
+    return this.#adding.map(({ image }) => image);
+  }
+
   async produce(batches: AsyncIterable<readonly Row[]>): Promise<void> {
     for await (const rows of batches) {
       for (const row of rows) {

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import type { Knowledge } from '../producer/decide-row.js';
 import { Producer, type QueuedJob } from '../producer/produce.js';
 import { PayBudget } from '../producer/pay-budget.js';
 import { readRows } from '../producer/row-reader.js';
@@ -10,6 +11,7 @@ import { outstandingWindow } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
 import { listWorkers, livingWorkerIds } from '../shared/worker-status.js';
 import type { FailuresFile } from '../writer/failures-file.js';
@@ -49,6 +51,11 @@ export interface ActiveRunTools {
 /** HTTP calls made for an image. */
 type Calls = Pick<QueuedJob, 'submits' | 'polls'>;
 
+const NO_CALLS = { submits: 0, polls: 0, maybePaid: 0 };
+
+/** What earlier runs have left in the queue, by image. */
+type LeftOver = ReadonlyMap<string, QueuedJob>;
+
 /** The worker of this process. */
 export interface OwnWorker {
   stop(): Promise<void>;
@@ -73,6 +80,8 @@ export class ActiveRun {
   readonly #timing: RunTiming;
   #worker: OwnWorker | undefined;
   readonly #startedAt = Date.now();
+  #leftOver: LeftOver = new Map();
+  #retriesAll: boolean;
   #isRead = false;
 
   constructor(private readonly tools: ActiveRunTools) {
@@ -85,7 +94,8 @@ export class ActiveRun {
     };
     this.#jobs = new RunJobs(connection, prepared.account, run, this.#policy, control.signal);
     this.#completed = new CompletedJobs(this.#jobs, tools.logger);
-    this.#budget = new PayBudget(options.limit ?? Infinity);
+    this.#budget = new PayBudget(options.collectOnly === true ? 0 : (options.limit ?? Infinity));
+    this.#retriesAll = options.retryAll ?? false;
     const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
     this.home = new Home({
       output,
@@ -97,6 +107,7 @@ export class ActiveRun {
         if (outcome.status === 'described') this.#completed.written(image);
         if (failing.add(outcome)) control.stop({ kind: 'failing', reason: failingReason(outcome) });
       },
+      callsBefore: (image) => this.#leftOver.get(image),
     });
     this.#consumer = new ResultsConsumer(connection, run, (result) => this.home.settle(result), tools.logger);
   }
@@ -118,15 +129,24 @@ export class ActiveRun {
     }
   }
 
-  /** The receipt is about to be printed: the next run counts from nothing. */
-  async forgetMaybePaid(): Promise<void> {
+  /** The receipt is about to be printed: the next run counts from nothing, and takes up what it always does. */
+  async forget(): Promise<void> {
     if (this.home.counts.maybePaidTwice > 0) await this.#keepMaybePaid(null);
+    if (!this.#retriesAll || !this.#isWhole) return;
+    const { connection, run, logger } = this.tools;
+    try {
+      const dropped = dropRunOrder(connection.store, run, 'retryAll');
+      await unlessAborted(dropped, AbortSignal.timeout(this.#timing.closeDeadlineMs));
+    } catch (error) {
+      logger.debug({ error: messageOf(error) }, 'the next run takes permanent failures up once more');
+    }
   }
 
   /** Whether every row was read and taken on. */
   get #isWhole(): boolean {
     const { control, options } = this.tools;
-    return this.#isRead && control.reason === undefined && options.limit === undefined;
+    const hasLimit = options.limit !== undefined || options.collectOnly === true;
+    return this.#isRead && control.reason === undefined && !hasLimit;
   }
 
   /** Whether the manifest was read to its end. */
@@ -142,11 +162,13 @@ export class ActiveRun {
     const { control, startWorker } = this.tools;
     let watching = Promise.resolve();
     try {
-      const leftOver = await this.#lookBack();
+      await this.#lookBack();
       this.#worker = await startWorker?.();
       watching = this.#watch();
-      if (!control.signal.aborted) await this.#produce(leftOver);
-      await this.home.outstanding.until(() => !this.home.isBusy, control.signal);
+      if (!control.noMore.aborted) await this.#produce();
+      const { outstanding } = this.home;
+      await outstanding.until(() => !this.home.isBusy || control.isWindingDown, control.signal);
+      if (control.isWindingDown) await this.#finishInFlight();
     } catch (error) {
       // A queue operation that was given up because the run ends is no failure of its own.
       if (!control.signal.aborted) control.fail(error);
@@ -157,9 +179,13 @@ export class ActiveRun {
   }
 
   /** What earlier runs have left in the queue; nobody has begun to work for this one. */
-  async #lookBack(): Promise<Awaited<ReturnType<RunJobs['leftOver']>>> {
-    const { connection, control, emit } = this.tools;
-    const kept = await connection.store.getFields(`counts:${this.tools.run}`);
+  async #lookBack(): Promise<void> {
+    const { connection, control, emit, run } = this.tools;
+    // Of an earlier start.
+    await dropRunOrder(connection.store, run, 'cancel');
+    const { retryAll } = await readRunOrders(connection.store, run);
+    this.#retriesAll ||= retryAll;
+    const kept = await connection.store.getFields(`counts:${run}`);
     this.home.counts.maybePaidTwice += Number(kept['maybePaidTwice'] ?? 0);
     await this.#consumer.takeBack(control.signal);
     await this.#consumer.drained(control.signal);
@@ -170,43 +196,70 @@ export class ActiveRun {
     await this.#jobs.removeNeedless(
       (image) => this.home.knowledge.isDescribed(image) || this.home.hasEarlyResult(image),
     );
-    const leftOver = await this.#jobs.leftOver();
-    this.#completed.foundWritten(leftOver.keys(), (image) => this.home.knowledge.isDescribed(image));
+    this.#leftOver = await this.#jobs.leftOver();
+    this.#completed.foundWritten(this.#leftOver.keys(), (image) => this.home.knowledge.isDescribed(image));
     this.home.begin();
-    return leftOver;
   }
 
-  async #produce(leftOver: Awaited<ReturnType<RunJobs['leftOver']>>): Promise<void> {
+  /** A job of an earlier run. Whoever pays for nothing new waits for all that somebody has put into the queue. */
+  #queuedJob(image: string): QueuedJob | undefined {
+    const queued = this.#leftOver.get(image);
+    const isTaken = queued?.state === 'waiting' && this.tools.options.collectOnly === true;
+    return isTaken ? { ...queued, state: 'paid' } : queued;
+  }
+
+  get #knowledge(): Knowledge {
+    return {
+      ...this.home.knowledge,
+      isTakenUp: (image) =>
+        this.#retriesAll ||
+        this.home.hasEarlyResult(image) ||
+        (this.#leftOver.get(image)?.state ?? 'failed') !== 'failed',
+    };
+  }
+
+  async #produce(): Promise<void> {
     const { prepared, control, limits } = this.tools;
     const producer = new Producer(
       {
-        knowledge: {
-          ...this.home.knowledge,
-          isTakenUp: (image) =>
-            this.home.hasEarlyResult(image) || (leftOver.get(image)?.state ?? 'failed') !== 'failed',
-        },
+        knowledge: this.#knowledge,
         outstanding: this.home.outstanding,
         counts: this.home.counts,
         budget: this.#budget,
-        windowRows: () => outstandingWindow(limits.configured),
-        queuedJob: (image) => leftOver.get(image),
+        windowRows: () => outstandingWindow(limits.configured, this.#timing.windowMs),
+        queuedJob: (image) => this.#queuedJob(image),
         hasEarlyResult: (image) => this.home.hasEarlyResult(image),
-        settleEarlyResult: (image) => this.home.settleEarlyResult(image, leftOver.get(image)),
+        settleEarlyResult: (image) => this.home.settleEarlyResult(image, this.#leftOver.get(image)),
         leave: (row) => this.home.leave(row),
         addImages: (images) => this.#jobs.add(images),
         writeFailure: (row, outcome) => this.home.writeFailure(row, outcome),
         writeCopy: (row, image) => this.home.writeCopy(row, image),
       },
-      control.signal,
+      control.noMore,
     );
     try {
-      await producer.produce(readRows(prepared.manifest, prepared.plan, control.signal));
-      this.#isRead = !control.signal.aborted;
+      await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
+      this.#isRead = !control.noMore.aborted;
+      if (control.isWindingDown) {
+        for (const image of producer.notAdded) this.home.giveUp(image, NO_CALLS);
+      }
     } catch (error) {
       if (control.signal.aborted) return;
       // Only what was read before the break is certain to be taken on; a queue that refuses jobs ends all of it.
       if (error instanceof FatalError) control.failAfterwards(error);
       else control.fail(error);
+    }
+  }
+
+  /** Nothing more is submitted: what nobody has submitted yet leaves the queue, until the rest has come home. */
+  async #finishInFlight(): Promise<void> {
+    const { control } = this.tools;
+    const { outstanding } = this.home;
+    while (this.home.isBusy && !control.signal.aborted) {
+      const removed = await this.#jobs.removeWaiting();
+      for (const [image, calls] of removed) this.home.giveUp(image, calls);
+      const looked = AbortSignal.any([control.signal, AbortSignal.timeout(this.#timing.tickMs)]);
+      await outstanding.until(() => !this.home.isBusy, looked);
     }
   }
 
@@ -243,10 +296,23 @@ export class ActiveRun {
     const { downLimitMs } = this.#timing;
     const stop = judgeWorkers(workers, Date.now(), { downLimitMs, startedAt: this.#startedAt });
     if (stop !== undefined) control.stop(stop);
+    await this.#obey(workers.length > 0);
     const share = Math.min(1, ...workers.map((worker) => worker.share));
     const progress = meter.read(this.home.counts, { inFlight, share }, Date.now());
     emit({ type: 'progress', progress });
-    await presence.tell(progress);
+    await presence.tell(progress, control.reason?.reason);
+  }
+
+  /** @param isWorked whether what is in flight can come home by itself */
+  async #obey(isWorked: boolean): Promise<void> {
+    const { connection, control, run } = this.tools;
+    const { cancel } = await readRunOrders(connection.store, run);
+    if (cancel) {
+      control.windDown({ kind: 'cancelled', reason: 'cancelled with `bulk-describe cancel`' });
+      await dropRunOrder(connection.store, run, 'cancel');
+      this.home.outstanding.wake();
+    }
+    if (control.isWindingDown && !isWorked) control.stop({ kind: 'cancelled', reason: 'cancelled' });
   }
 
   async #noticeNoWorker(): Promise<boolean> {

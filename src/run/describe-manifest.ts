@@ -7,6 +7,7 @@ import { type QueueConnection, openQueue } from '../shared/queue/connection.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
+import { type FailureRecord, isDecidedAnew } from '../writer/failure-records.js';
 import { FailuresFile } from '../writer/failures-file.js';
 import { OutputFile } from '../writer/output-file.js';
 import { type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
@@ -105,6 +106,7 @@ async function runPrepared(
   const failures = await FailuresFile.open({ ...prepared.outputOptions, path: prepared.paths.failures });
   undo.defer(() => failures.close());
   await writeRunFile(prepared.paths.runFile, current);
+  emit({ type: 'opened', run, manifest: prepared.manifest.path, output: prepared.paths.output });
 
   const rowsBefore = output.rows;
   const presence = new RunPresence(connection.store, {
@@ -144,13 +146,13 @@ async function runPrepared(
     rowsBefore,
     complete: active.isRead,
     isStopped: control.reason !== undefined,
-    limit: options.limit,
+    limit: options.collectOnly === true ? 0 : options.limit,
     seconds: (performance.now() - startedAt) / 1000,
   }).catch((error: unknown) => {
     // What ended the run says more than files that cannot be read any more.
     throw new FatalError(control.reason?.reason ?? messageOf(error), { cause: error });
   });
-  await active.forgetMaybePaid();
+  await active.forget();
   const { failedByCode } = home.counts;
   const stop = control.reason;
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
@@ -186,7 +188,7 @@ function newRunFile(prepared: PreparedRun, options: RunOptions): RunFile {
   const { manifest, plan, isSimulated } = prepared;
   return {
     version: 1,
-    run: newRunId(),
+    run: options.run ?? newRunId(),
     queue: '',
     account: '',
     simulator: isSimulated,
@@ -206,14 +208,18 @@ async function endFailures(
   control: RunControl,
 ): Promise<void> {
   const isWhole = active.isRead && control.reason === undefined;
+  const isDescribed = ({ row }: FailureRecord) =>
+    output.index.keyed
+      ? output.index.keyInOutput(row.key ?? '')
+      : row.image !== undefined && output.index.offsetOf(row.image) !== undefined;
+  // What fails by its record may have the key or the image of a row that is described.
+  const isOfRecord = ({ outcome }: FailureRecord) => isDecidedAnew(outcome.code);
   try {
-    await failures.replace(({ row }) => {
-      const isDescribed = output.index.keyed
-        ? output.index.keyInOutput(row.key ?? '')
-        : row.image !== undefined && output.index.offsetOf(row.image) !== undefined;
-      if (isDescribed) return false;
-      return !isWhole || active.home.isLeftFailed(row.key ?? row.image);
-    });
+    await failures.replace(
+      (failure) =>
+        !isDescribed(failure) && (!isWhole || active.home.isLeftFailed(failure.row.key ?? failure.row.image)),
+      (failure) => isOfRecord(failure) || !isDescribed(failure),
+    );
   } catch (error) {
     control.fail(error);
   }

@@ -5,11 +5,12 @@ import type { Row } from '../producer/row-reader.js';
 import type { ResultJobData } from '../shared/jobs.js';
 import type { DescribedOutcome, FailedOutcome, PreviousFailure } from '../shared/outcome.js';
 import { Outstanding, type PendingImage } from '../shared/outstanding.js';
-import { countFailed, createRunCounts } from '../shared/run-counts.js';
+import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
 import type { FailuresFile } from '../writer/failures-file.js';
 import { GroupCommit } from '../writer/group-commit.js';
 import type { OutputFile } from '../writer/output-file.js';
 import type { Disposal } from '../writer/results-consumer.js';
+import { type FailedImage, FailedImages } from './failed-images.js';
 
 /** Rows that go to disk together with others. */
 interface Entry {
@@ -35,6 +36,8 @@ export interface HomeTools {
   keepMaybePaid(count: number): Promise<void>;
   /** An image's outcome is on disk. */
   onOutcome(result: ResultJobData): void;
+  /** HTTP calls made before this run for an image that failed then. */
+  callsBefore?(image: string): { readonly submits: number; readonly polls: number } | undefined;
 }
 
 /**
@@ -52,6 +55,7 @@ export class Home {
   readonly #writing = new Map<string, Promise<Disposal>>();
   readonly #leftFailed = new Set<string>();
   readonly #failedNow = new Map<string, FailedOutcome>();
+  readonly #failedImages = new FailedImages();
   readonly #keyed: boolean;
   #hasBegun = false;
   #isOver = false;
@@ -121,9 +125,11 @@ export class Home {
     // Decided anew when that one is on disk: prompts that follow a failure are not to be thrown away.
     if (writing !== undefined) return writing.then(() => this.settle(result));
     const pending = this.outstanding.images.get(image);
-    if (pending !== undefined) return this.#startWriting(result, pending);
+    if (pending !== undefined) return this.#startWriting(image, this.#settleImage(result, pending));
     // A second result of an image that is on disk: its worker died between handing it over and ending the job.
     if (this.knowledge.isDescribed(image)) return Promise.resolve('done');
+    const failed = this.#failedImages.get(image);
+    if (failed !== undefined) return this.#startWriting(image, this.#settleAgain(result, failed));
     if (this.#isOver) return Promise.resolve('put-back');
     return this.#hold(result);
   }
@@ -176,6 +182,11 @@ export class Home {
 
   /** Writes a failed row that waits for no image. */
   writeFailure(row: Row, outcome: FailedOutcome): void {
+    if (row.image !== undefined) {
+      const { submits, polls } = this.tools.callsBefore?.(row.image) ?? { submits: 0, polls: 0 };
+      const isFirst = !this.#failedNow.has(row.image);
+      this.#failedImages.addRow(row, row.image, outcome, { isFirst, submits, polls });
+    }
     this.outstanding.hold(1);
     void this.#write({ described: [], failed: [{ row, outcome }] }, 1, () => {
       countFailed(this.counts, outcome.code);
@@ -207,11 +218,66 @@ export class Home {
     }
   }
 
-  #startWriting(result: ResultJobData, pending: PendingImage<Row>): Promise<Disposal> {
-    const { image } = result;
-    const written = this.#settleImage(result, pending).finally(() => this.#writing.delete(image));
+  #startWriting(image: string, settled: Promise<Disposal>): Promise<Disposal> {
+    const written = settled.finally(() => this.#writing.delete(image));
     this.#writing.set(image, written);
     return written;
+  }
+
+  /**
+   * An image that failed in this run has another outcome: somebody has put its job back. Prompts take the place of the
+   * failure, whose record goes when the failures file is replaced.
+   */
+  async #settleAgain(result: ResultJobData, failed: FailedImage): Promise<Disposal> {
+    const { image, outcome } = result;
+    const maybePaid = result.maybePaid - failed.maybePaid;
+    if (maybePaid > 0) await this.tools.keepMaybePaid(this.#addMaybePaid(maybePaid));
+    failed.maybePaid = result.maybePaid;
+    if (outcome.status === 'failed') {
+      this.#countCalls(result, failed);
+      return 'done';
+    }
+    const rows = failed.rows.map(({ row }) => row);
+    this.outstanding.hold(rows.length);
+    const isWritten = await this.#write(entryOf(rows, outcome), rows.length, () => {
+      this.#failedImages.delete(image);
+      this.#failedNow.delete(image);
+      this.#countCalls(result, failed);
+      for (const { code } of failed.rows) uncountFailed(this.counts, code);
+      this.counts.described++;
+      this.counts.copied += rows.length - 1;
+      this.tools.budget.take();
+      this.tools.budget.spend();
+    });
+    if (!isWritten) return 'put-back';
+    // Rows that were read, and failed as well, while the first ones went to disk.
+    for (const { row } of failed.rows.slice(rows.length)) this.writeCopy(row, image);
+    this.tools.onOutcome(result);
+    return 'done';
+  }
+
+  #countCalls(result: ResultJobData, failed: FailedImage): void {
+    this.counts.submits += Math.max(0, result.submits - failed.submits);
+    this.counts.polls += Math.max(0, result.polls - failed.polls);
+    failed.submits = result.submits;
+    failed.polls = result.polls;
+  }
+
+  /**
+   * The image's job has left the queue before anybody submitted it: its rows remain.
+   * @param calls that were made for it all the same, over its whole life
+   * @returns false when its outcome is on the way to the disk
+   */
+  giveUp(image: string, calls: { submits: number; polls: number; maybePaid: number }): boolean {
+    if (this.#writing.has(image)) return false;
+    const pending = this.outstanding.take(image);
+    if (pending === undefined) return false;
+    this.counts.submits += Math.max(0, calls.submits - pending.submitsBefore);
+    this.counts.polls += Math.max(0, calls.polls - pending.pollsBefore);
+    this.counts.maybePaidTwice += calls.maybePaid;
+    for (const row of pending.rows) this.leave(row);
+    this.outstanding.release(pending.rows.length);
+    return true;
   }
 
   async #settleImage(result: ResultJobData, pending: PendingImage<Row>): Promise<Disposal> {
@@ -250,6 +316,7 @@ export class Home {
       return;
     }
     this.#failedNow.set(image, outcome);
+    this.#failedImages.add(result, outcome, pending.rows.slice(0, rows));
     for (let row = 0; row < rows; row++) countFailed(this.counts, outcome.code);
     if (!pending.reattached) this.tools.budget.giveBack();
   }

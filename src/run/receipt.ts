@@ -35,13 +35,14 @@ export interface Receipt {
 
 /** Why a run ended before its manifest did. */
 export interface RunStop {
-  readonly kind: 'interrupted' | 'token' | 'quota' | 'down' | 'failing' | 'fatal';
+  readonly kind: 'interrupted' | 'cancelled' | 'token' | 'quota' | 'down' | 'failing' | 'fatal';
   /** One line for people. */
   readonly reason: string;
 }
 
 const STOP_EXIT_CODES: Readonly<Record<RunStop['kind'], number>> = {
   interrupted: 130,
+  cancelled: 130,
   token: 3,
   quota: 3,
   down: 4,

@@ -2,15 +2,21 @@ import { setMaxListeners } from 'node:events';
 import { messageOf } from '../shared/errors.js';
 import type { RunStop } from './receipt.js';
 
-/** Ends a run before its time; the first reason counts. */
+/**
+ * Ends a run before its time; the first reason counts.
+ *
+ *   going on --windDown--> winding down: nothing new is submitted, what is in flight is finished
+ *   either   --stop, fail--> ending: everything is put where the next run finds it
+ */
 export class RunControl {
   readonly #controller = new AbortController();
+  readonly #windDown = new AbortController();
   #stop: RunStop | undefined;
 
   /** @param interrupt aborts when a person or the system wants the run to end */
   constructor(interrupt: AbortSignal | undefined) {
     // Every queue operation under way listens.
-    setMaxListeners(0, this.signal);
+    setMaxListeners(0, this.signal, this.noMore);
     const onInterrupt = () => this.stop({ kind: 'interrupted', reason: 'interrupted' });
     if (interrupt?.aborted === true) onInterrupt();
     else interrupt?.addEventListener('abort', onInterrupt, { once: true });
@@ -22,6 +28,15 @@ export class RunControl {
     return this.#controller.signal;
   }
 
+  /** Aborts when nothing more is to be taken on. */
+  get noMore(): AbortSignal {
+    return this.#windDown.signal;
+  }
+
+  get isWindingDown(): boolean {
+    return this.noMore.aborted && !this.signal.aborted;
+  }
+
   /** Why the run ends before its time; undefined while it does not. */
   get reason(): RunStop | undefined {
     return this.#stop;
@@ -29,7 +44,14 @@ export class RunControl {
 
   stop(stop: RunStop): void {
     this.#stop ??= stop;
+    this.#windDown.abort();
     this.#controller.abort();
+  }
+
+  /** Nothing more is submitted; the run ends when what is in flight has come home. */
+  windDown(stop: RunStop): void {
+    this.#stop ??= stop;
+    this.#windDown.abort();
   }
 
   /** Something failed that the run cannot do without. */

@@ -134,6 +134,20 @@ export class RunJobs {
   }
 
   /**
+   * Takes all of the run's jobs out that have no message, whatever their history: nothing more is to be paid. Those that
+   * a worker holds are in the middle of their submit, and stay.
+   * @returns the calls of each image that is not in the queue any more
+   */
+  async removeWaiting(): Promise<Map<string, { submits: number; polls: number; maybePaid: number }>> {
+    const removed = new Map<string, { submits: number; polls: number; maybePaid: number }>();
+    await this.#eachUnfinished(async (image, job) => {
+      if (job.data.messageId !== undefined || !(await this.remove(image))) return;
+      removed.set(image, job.data);
+    });
+    return removed;
+  }
+
+  /**
    * The same at the start of a run, where those stay that the API has refused before: somebody may have taken them
    * up again. But whatever would pay for an image goes that is described already.
    */

@@ -48,6 +48,13 @@ export interface RunOptions extends ApiOptions {
   /** How many images may be paid for again although less than half of the output matches the manifest. */
   readonly payAgain?: number | undefined;
 
+  /** The id of a run that begins with this call; one that is resumed keeps its own. See `newRunId`. */
+  readonly run?: string | undefined;
+  /** Failed rows are taken up again, the permanent ones too. */
+  readonly retryAll?: boolean | undefined;
+  /** Nothing is paid for: only what the queue holds for this output is waited for and written. */
+  readonly collectOnly?: boolean | undefined;
+
   /** The schedule that starts this run, for people who watch. */
   readonly schedule?: string | undefined;
 
@@ -112,6 +119,8 @@ export interface Progress {
 }
 
 export type RunEvent =
+  /** The locks are held and the files open: from here on a run ends with a receipt. */
+  | { readonly type: 'opened'; readonly run: string; readonly manifest: string; readonly output: string }
   | { readonly type: 'preview'; readonly preview: Preview }
   /** Something that a person should know and need not act on. */
   | { readonly type: 'notice'; readonly text: string }

@@ -22,10 +22,11 @@ export class RunPresence {
     this.#about = { ...about, host: hostname(), pid: process.pid, startedAt: Date.now() };
   }
 
-  async tell(progress: Progress): Promise<void> {
+  /** @param stopping why the run is about to end before its time */
+  async tell(progress: Progress, stopping?: string): Promise<void> {
     const { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs } = progress;
     const counts = { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs };
-    await announceRun(this.store, { ...this.#about, seenAt: Date.now(), ...counts });
+    await announceRun(this.store, { ...this.#about, seenAt: Date.now(), ...counts, stopping });
   }
 
   /** @throws when the queue does not take it within two seconds */

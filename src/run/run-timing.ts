@@ -8,6 +8,8 @@ export interface RunTiming {
   readonly noWorkerNoticeMs: number;
   /** The queue may be away when a run ends: then its jobs stay as they are. */
   readonly closeDeadlineMs: number;
+  /** How much of the rate a run may have waiting in the queue: another run that comes waits so long for its turn. */
+  readonly windowMs: number;
   /** An API that has been down for so long, with no answer between, ends the run. */
   readonly downLimitMs: number;
 }
@@ -17,5 +19,6 @@ export const RUN_TIMING: RunTiming = {
   reconcileEveryMs: 30_000,
   noWorkerNoticeMs: 10_000,
   closeDeadlineMs: 10_000,
+  windowMs: 60_000,
   downLimitMs: 15 * 60_000,
 };

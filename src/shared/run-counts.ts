@@ -33,6 +33,11 @@ export function countFailed(counts: RunCounts, code: ErrorCode): void {
   counts.failedByCode.set(code, (counts.failedByCode.get(code) ?? 0) + 1);
 }
 
+/** A row that failed is described after all. */
+export function uncountFailed(counts: RunCounts, code: ErrorCode): void {
+  counts.failedByCode.set(code, (counts.failedByCode.get(code) ?? 0) - 1);
+}
+
 /** Failed rows, whatever their code. */
 export function failedRows(counts: RunCounts): number {
   return [...counts.failedByCode.values()].reduce((sum, count) => sum + count, 0);

@@ -33,6 +33,8 @@ const runStatusSchema = z.object({
   /** Milliseconds to the end, when there is a rate to tell it from. */
   etaMs: z.number().optional(),
 
+  /** Why it takes nothing more on, while it waits for what is in flight. */
+  stopping: z.string().optional(),
   /** How it ended; undefined while it goes on. */
   ended: z.object({ exitCode: z.number(), remaining: z.number(), reason: z.string().optional() }).optional(),
 });

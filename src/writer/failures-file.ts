@@ -110,17 +110,21 @@ export class FailuresFile {
    * this run, and of the earlier failures those that no added one supersedes and that `keep` says are still failed.
    * (For codes that `isDecidedAnew` names `keep` should say no after the whole manifest was read: the run has added
    * those that still are.) Without any failure there is no file.
+   * @param keepAdded which of the rows added in this run are still failed; all, where it is not given
    * @returns rows in the new file
    * @throws {FatalError} when it cannot be written; nothing is lost then, and the next run merges
    */
-  async replace(keep: (failure: FailureRecord) => boolean): Promise<number> {
+  async replace(
+    keep: (failure: FailureRecord) => boolean,
+    keepAdded?: (failure: FailureRecord) => boolean,
+  ): Promise<number> {
     await this.flush();
     if (this.#partial === undefined && this.#earlier === undefined && !(await isThere(this.#options.path))) {
       return 0;
     }
     await this.#partial?.close();
     this.#partial = undefined;
-    return await mergeFailures(this.#options, keep);
+    return await mergeFailures(this.#options, keep, keepAdded);
   }
 
   /** Closes the files as they are. */

@@ -32,12 +32,14 @@ export class FailureSet {
  * Brings the failures file and the partial one together: what the partial one holds, and of the earlier failures
  * those that it does not supersede and that `keep` says are still failed. The partial one is gone then;
  * without any failure both are. A crash at any moment leaves files that merge to the same.
+ * @param keepAdded which of the partial one's are still failed; all, where it is not given
  * @returns failures in the new file
  * @throws {FatalError} when it cannot be written; nothing is lost then
  */
 export async function mergeFailures(
   options: FailureOptions,
   keep: (failure: FailureRecord) => boolean,
+  keepAdded: (failure: FailureRecord) => boolean = () => true,
 ): Promise<number> {
   const superseded = new FailureSet(options.columns);
   await readAll(partialPath(options.path), options, (failure) => superseded.add(failure));
@@ -53,7 +55,9 @@ export async function mergeFailures(
       if (superseded.supersedes(failure) || !keep(failure)) return;
       return write(failure);
     });
-    await readAll(partialPath(options.path), options, write);
+    await readAll(partialPath(options.path), options, (failure) =>
+      keepAdded(failure) ? write(failure) : undefined,
+    );
     await writer.end();
   });
   if (count === 0) await removeFile(options.path);
