@@ -128,9 +128,9 @@ export class Home {
     if (pending !== undefined) return this.#startWriting(image, this.#settleImage(result, pending));
     // A second result of an image that is on disk: its worker died between handing it over and ending the job.
     if (this.knowledge.isDescribed(image)) return Promise.resolve('done');
+    if (this.#isOver) return Promise.resolve('put-back');
     const failed = this.#failedImages.get(image);
     if (failed !== undefined) return this.#startWriting(image, this.#settleAgain(result, failed));
-    if (this.#isOver) return Promise.resolve('put-back');
     return this.#hold(result);
   }
 

@@ -35,7 +35,9 @@ export function countFailed(counts: RunCounts, code: ErrorCode): void {
 
 /** A row that failed is described after all. */
 export function uncountFailed(counts: RunCounts, code: ErrorCode): void {
-  counts.failedByCode.set(code, (counts.failedByCode.get(code) ?? 0) - 1);
+  const left = (counts.failedByCode.get(code) ?? 0) - 1;
+  if (left === 0) counts.failedByCode.delete(code);
+  else counts.failedByCode.set(code, left);
 }
 
 /** Failed rows, whatever their code. */

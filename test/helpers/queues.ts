@@ -30,23 +30,25 @@ export function describeOnBothQueues(
   title: string,
   define: (open: OpenFixture, kind: QueueTarget['kind']) => void,
 ): void {
-  describe.skipIf(!redisAvailable)(`${title} (Redis)`, () => {
+  describeOnRedis(`${title} (Redis)`, (open) => define(open, 'redis'));
+  describe(`${title} (embedded)`, () => {
+    define(fixturesOf(embeddedFixture), 'embedded');
+  });
+}
+
+/** Registers a suite about what only Redis can do, as above. */
+export function describeOnRedis(title: string, define: (open: OpenFixture) => void): void {
+  describe.skipIf(!redisAvailable)(title, () => {
     let redis: TestRedis | undefined;
     let database = 0;
     beforeAll(async () => {
       redis = await startRedis();
     });
     afterAll(() => redis?.stop());
-    define(
-      fixturesOf(() => {
-        if (redis === undefined) throw new Error('Redis is there from the beginning of the suite only');
-        return Promise.resolve(fixture(`${redis.url}/${database++}`, () => Promise.resolve()));
-      }),
-      'redis',
-    );
-  });
-  describe(`${title} (embedded)`, () => {
-    define(fixturesOf(embeddedFixture), 'embedded');
+    define(fixturesOf(() => {
+      if (redis === undefined) throw new Error('Redis is there from the beginning of the suite only');
+      return Promise.resolve(fixture(`${redis.url}/${database++}`, () => Promise.resolve()));
+    }));
   });
 }
 

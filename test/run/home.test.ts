@@ -124,15 +124,39 @@ describe('a home', () => {
     expect(home.counts).toMatchObject({ described: 1, submits: 1 });
   });
 
-  it('does not throw prompts away that follow a failure, but keeps them for the next start', async () => {
+  it('writes prompts that follow a failure in its place, with the rows that failed with it', async () => {
     take(row(1, 'a'));
+    home.outstanding.attach(imageHash(url('a')), row(2, 'a'));
     const first = home.settle(failed('a'));
-    const second = home.settle(described('a'));
-    expect(await first).toBe('done');
+    const second = home.settle(described('a', { submits: 7, polls: 3 }));
+    expect(await Promise.all([first, second])).toEqual(['done', 'done']);
+    expect(await ids()).toEqual(['1', '2']);
+    expect(home.counts).toMatchObject({ described: 1, copied: 1, submits: 7, polls: 3 });
+    expect(home.counts.failedByCode.size).toBe(0);
+    expect(home.isBusy).toBe(false);
+    expect(decideImage(row(3, 'a'), known())).toMatchObject({ action: 'copy' });
+  });
+
+  it('keeps prompts that follow a failure when the run is over, for the next start', async () => {
+    take(row(1, 'a'));
+    expect(await home.settle(failed('a'))).toBe('done');
     home.releaseEarlyResults(true);
-    expect(await second).toBe('put-back');
+    expect(await home.settle(described('a'))).toBe('put-back');
     expect(await failedIds()).toEqual(['1']);
     expect(await ids()).toEqual([]);
+  });
+
+  it('keeps the prompts of an image that failed long ago for the next start', async () => {
+    const names = Array.from({ length: 1001 }, (_, index) => `image${index}`);
+    for (const [index, name] of names.entries()) {
+      take(row(index + 1, name));
+      await home.settle(failed(name));
+    }
+    expect(await home.settle(described('image1000'))).toBe('done');
+    const held = home.settle(described('image0'));
+    home.releaseEarlyResults(true);
+    expect(await held).toBe('put-back');
+    expect(await ids()).toEqual(['1001']);
   });
 
   it('holds a result whose row is still to come, unacknowledged', async () => {

@@ -1,0 +1,186 @@
+import { expect, it } from 'vitest';
+import { imageHash } from '../../src/producer/identity.js';
+import { accountOf } from '../../src/run/prepare.js';
+import type { RunEvent } from '../../src/run/run-options.js';
+import { describeQueueName } from '../../src/shared/account.js';
+import { describeJobId } from '../../src/shared/jobs.js';
+import { orderRun, readRunOrders } from '../../src/shared/run-orders.js';
+import { listRuns } from '../../src/shared/run-status.js';
+import { Bench, FAST } from '../reliability/bench.js';
+import { acts, refuse, startScriptedApi } from '../reliability/scripted-api.js';
+import { describeOnRedis } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { manifestOf } from '../helpers/workspace.js';
+
+const url = (id: number) => `http://images.test/${id}.jpg`;
+const timing = { tickMs: 50 };
+
+/** Notes the run's id when its files are open. */
+function noteRun(): { onEvent: (event: RunEvent) => void; id: () => string } {
+  let run = '';
+  return {
+    onEvent: (event) => {
+      if (event.type === 'opened') run = event.run;
+    },
+    id: () => run,
+  };
+}
+
+describeOnRedis('what others want of a run', (openQueue) => {
+  const bench = Bench.forSuite(openQueue);
+
+  it('a cancelled run submits nothing more, finishes what is in flight, exit 130', async () => {
+    const { workspace, simulator } = bench;
+    simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
+    const manifest = await workspace.write('m.csv', manifestOf(60));
+    const note = noteRun();
+    const limits = { ...FAST, maxInFlight: 4 };
+    const running = bench.run({ manifest, timing, onEvent: note.onEvent, limits });
+    await waitUntil('some are in flight', () => simulator.stats().paid >= 4);
+    const connection = await bench.queue.connect();
+    await orderRun(connection.store, note.id(), 'cancel');
+    await waitUntil('the home tells that it stops', async () =>
+      (await listRuns(connection.store)).some((run) => run.run === note.id() && run.stopping !== undefined),
+    );
+    const paid = simulator.stats().paid;
+    const { receipt, exitCode, stop } = await running;
+    expect([exitCode, stop?.kind]).toEqual([130, 'cancelled']);
+    // One that was on its way to the API in that moment is paid for, and kept.
+    expect(simulator.stats().paid).toBeLessThanOrEqual(paid + 4);
+    expect(receipt.described).toBe(simulator.stats().paid);
+    expect(receipt).toMatchObject({ failed: 0, remaining: receipt.rows - receipt.described });
+    expect(await readRunOrders(connection.store, note.id())).toEqual({ cancel: false, retryAll: false });
+    await bench.atBoard(receipt.run, async ({ jobs }) => {
+      expect(await jobs.getJobCountByTypes('waiting', 'delayed', 'active')).toBe(0);
+    });
+
+    simulator.setOptions({ latencyMs: 30 });
+    const rest = await bench.run({ manifest });
+    expect(rest.receipt).toMatchObject({ resumed: receipt.described, submits: 60 - receipt.described });
+    expect(simulator.stats().paid).toBe(60);
+  });
+
+  it('a cancelled run whose rows failed before leaves them failed', async () => {
+    const { workspace, simulator } = bench;
+    simulator.setOptions({ failures: { incomplete: 1 } });
+    const manifest = await workspace.write('m.csv', manifestOf(8));
+    await bench.run({ manifest, attempts: 1 });
+    simulator.setOptions({ failures: {}, latencyMs: 1200 });
+    const note = noteRun();
+    const limits = { ...FAST, maxInFlight: 1 };
+    const running = bench.run({ manifest, timing, onEvent: note.onEvent, limits });
+    await waitUntil('one is in flight', () => simulator.stats().paid > 8);
+    const connection = await bench.queue.connect();
+    await orderRun(connection.store, note.id(), 'cancel');
+    const { receipt } = await running;
+    expect(receipt.described).toBeGreaterThan(0);
+    expect(receipt).toMatchObject({ failed: 8 - receipt.described, remaining: 0 });
+  });
+
+  it('a mark makes the next start take permanent failures up again, once', async () => {
+    const { workspace, simulator } = bench;
+    simulator.setOptions({ failures: { reject: 1 } });
+    const manifest = await workspace.write('m.csv', manifestOf(3));
+    const { receipt } = await bench.run({ manifest });
+    const connection = await bench.queue.connect();
+    await orderRun(connection.store, receipt.run, 'retryAll');
+    const marked = await bench.run({ manifest });
+    expect(marked.receipt).toMatchObject({ submits: 3, failed: 3 });
+    expect((await bench.run({ manifest })).receipt).toMatchObject({ submits: 0, failed: 3 });
+    simulator.setOptions({ failures: {} });
+    const all = await bench.run({ manifest, retryAll: true });
+    expect(all.receipt).toMatchObject({ submits: 3, described: 3, failed: 0 });
+    await bench.expectRows(['1', '2', '3'], []);
+  });
+
+  it('a failed job that is put back while its run goes on is written at once, with its copies', async () => {
+    const { workspace, simulator } = bench;
+    const rows = [1, 2, 1].map((image, index) => `${index + 1},${url(image)}\n`);
+    const manifest = await workspace.write('m.csv', `id,image\n${rows.join('')}`);
+    simulator.setOptions({ failures: { reject: 1 } });
+    const note = noteRun();
+    const first = await bench.run({ manifest, onEvent: note.onEvent });
+    expect(first.receipt.failed).toBe(3);
+
+    // The new image keeps the run going while somebody presses retry.
+    await workspace.write('m.csv', `id,image\n${rows.join('')}4,http://images.test/slow.jpg\n`);
+    simulator.setOptions({ failures: {}, latencyMs: 4000, latencySpread: 0 });
+    const running = bench.run({ manifest, timing });
+    await waitUntil('the new one is in flight', () =>
+      simulator.stats().paidByUrl.has('http://images.test/slow.jpg'),
+    );
+    simulator.setOptions({ latencyMs: 30 });
+    await bench.atBoard(first.receipt.run, async ({ jobOf }) => {
+      await (await jobOf(url(1)))?.retry();
+      await waitUntil('its rows are written', async () => (await bench.ids('out.csv')).length === 2);
+    });
+    const { receipt, failedByCode } = await running;
+    expect(receipt).toMatchObject({ rows: 4, described: 2, copied: 1, failed: 1, remaining: 0, submits: 2 });
+    expect(failedByCode.get('rejected')).toBe(1);
+    await bench.expectRows(['1', '3', '4'], ['2']);
+  });
+
+  it.each([[undefined], ['id']])(
+    'one that failed in this very run is written too, after it has failed again (key column: %s)',
+    async (keyColumn) => {
+      const { workspace } = bench;
+      let isReleased = false;
+      const api = await startScriptedApi({
+        submit: (image, nth) =>
+          image === url(1) && nth < 3 ? refuse(400, {}, { success: false, msg: 'no' }) : undefined,
+        poll: (image) => (image === url(3) && !isReleased ? acts.answer(200, { progress: 5 }) : undefined),
+      });
+      const duplicate = keyColumn === undefined ? '' : `2,${url(9)}\n`;
+      const rows = `1,${url(1)}\n2,${url(2)}\n4,\n${duplicate}5,${url(1)}\n3,${url(3)}\n`;
+      const manifest = await workspace.write('m.csv', `id,image\n${rows}`);
+      const note = noteRun();
+      const running = bench.run({ manifest, api: api.url, keyColumn, timing, onEvent: note.onEvent });
+      const connection = await bench.queue.connect();
+      const jobs = connection.queue(describeQueueName(accountOf({ api: api.url })));
+      const retry = async (submits: number) => {
+        const job = () => jobs.getJob(describeJobId(note.id(), imageHash(url(1))));
+        await waitUntil('it has failed', async () => (await (await job())?.getState()) === 'failed');
+        await waitUntil('its failure is known', () => api.submits >= submits);
+        await (await job())?.retry();
+      };
+      await retry(3);
+      await waitUntil('it is submitted again', () => api.submits === 4);
+      await retry(4);
+      await waitUntil('it is written', async () => (await bench.ids('out.csv')).length === 3);
+      isReleased = true;
+      const { receipt, failedByCode, exitCode } = await running;
+      await api.close();
+      const duplicates = keyColumn === undefined ? 0 : 1;
+      expect(receipt).toMatchObject({
+        rows: 5 + duplicates,
+        described: 3,
+        copied: 1,
+        submits: 5,
+        remaining: 0,
+      });
+      expect(receipt.failed).toBe(1 + duplicates);
+      expect([exitCode, failedByCode.has('rejected')]).toEqual([2, false]);
+      await bench.expectRows(['1', '2', '3', '5'], duplicates === 0 ? ['4'] : ['2', '4']);
+      const again = await bench.run({ manifest, api: api.url, keyColumn });
+      expect(again.receipt).toMatchObject({ resumed: 4, submits: 0, failed: 1 + duplicates });
+    },
+  );
+
+  it('a run that pays for nothing collects what the queue holds', async () => {
+    const { workspace, simulator } = bench;
+    const manifest = await workspace.write('m.csv', manifestOf(4));
+    simulator.setOptions({ failures: { incomplete: 1 } });
+    const { receipt } = await bench.run({ manifest, attempts: 1 });
+    simulator.setOptions({ failures: {} });
+    const { paid } = simulator.stats();
+    await bench.atBoard(receipt.run, async ({ jobOf, results, withWorker }) => {
+      await (await jobOf(url(2)))?.retry();
+      await withWorker(() => waitUntil('its result is there', async () => (await results.count()) === 1));
+    });
+    expect(simulator.stats().paid).toBe(paid + 1);
+    const collected = await bench.run({ manifest, collectOnly: true });
+    expect(collected.receipt).toMatchObject({ described: 1, failed: 3, remaining: 0, submits: 0 });
+    expect(simulator.stats().paid).toBe(paid + 1);
+    await bench.expectRows(['2'], ['1', '3', '4']);
+  });
+});
