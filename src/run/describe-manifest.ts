@@ -101,7 +101,11 @@ async function runPrepared(
   const lease = await RunLease.take(connection.store, run, { onLost, logger, signal: control.signal });
   undo.defer(() => lease.release());
   options.signal?.throwIfAborted();
-  const output = await OutputFile.open({ ...prepared.outputOptions, create: true });
+  const output = await OutputFile.open({
+    ...prepared.outputOptions,
+    create: true,
+    inspected: prepared.found,
+  });
   undo.defer(() => output.close());
   const failures = await FailuresFile.open({ ...prepared.outputOptions, path: prepared.paths.failures });
   undo.defer(() => failures.close());

@@ -24,11 +24,21 @@ export interface OutputOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Tells a file's state from any other that it has had: whoever writes to it changes one of these. */
+interface FileState {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  readonly size: bigint;
+  readonly mtimeNs: bigint;
+}
+
 /** What an output holds, without touching it. */
 export interface InspectedOutput extends ScannedOutput {
   readonly delimiter: string;
   /** Whether `OutputFile.open` would rewrite it for new columns. */
   readonly outdated: boolean;
+  /** As it was before it was read. */
+  readonly state: FileState;
 }
 
 /**
@@ -42,8 +52,9 @@ export async function inspectOutput(options: OutputOptions): Promise<InspectedOu
   try {
     const header = await readOutputHeader(handle, options);
     if (header === undefined) return undefined;
+    const state = await stateOf(handle);
     const scanned = await scan(options, handle, header);
-    return { ...scanned, delimiter: header.delimiter, outdated: header.outdated };
+    return { ...scanned, delimiter: header.delimiter, outdated: header.outdated, state };
   } finally {
     await handle.close();
   }
@@ -59,12 +70,22 @@ export interface OpenedOutput {
   readonly size: number;
 }
 
+export interface OpenOutputOptions extends OutputOptions {
+  /** Whether there need not be one yet. */
+  readonly create: boolean;
+  /**
+   * What `inspectOutput` has found with the same options, to be taken over: an output that nobody has touched since is
+   * not read a second time. Its index is the opened output's from then on.
+   */
+  readonly inspected?: InspectedOutput | undefined;
+}
+
 /**
  * Opens an output, or creates it with its header, and indexes it. A torn last record is cut, a missing last
  * line end added.
  * @throws as `OutputFile.open`
  */
-export async function openOutput(options: OutputOptions & { create: boolean }): Promise<OpenedOutput> {
+export async function openOutput(options: OpenOutputOptions): Promise<OpenedOutput> {
   const newHeader = formatRecord(outputColumns(options.columns), options.delimiter);
   if (options.create) await createUnlessThere(options.path, newHeader);
   const path = await realpath(options.path).catch(() => options.path);
@@ -96,12 +117,12 @@ async function createUnlessThere(path: string, header: string): Promise<void> {
 }
 
 async function openRows(
-  options: OutputOptions,
+  options: OpenOutputOptions,
   path: string,
   handle: FileHandle,
   header: OutputHeader,
 ): Promise<OpenedOutput> {
-  const scanned = await scan(options, handle, header);
+  const scanned = (await takeOver(options.inspected, handle)) ?? (await scan(options, handle, header));
   const { end, tornBytes, lacksLineEnd } = scanned;
   try {
     if (tornBytes > 0) await handle.truncate(end);
@@ -113,6 +134,24 @@ async function openRows(
     });
   }
   return { path, handle, header, scanned, cutBytes: tornBytes, size: lacksLineEnd ? end + 1 : end };
+}
+
+/** What was found before, if the file is still what it was then. */
+async function takeOver(
+  inspected: InspectedOutput | undefined,
+  handle: FileHandle,
+): Promise<ScannedOutput | undefined> {
+  if (inspected === undefined) return undefined;
+  const now = await stateOf(handle);
+  const { dev, ino, size, mtimeNs } = inspected.state;
+  if (now.dev !== dev || now.ino !== ino || now.size !== size || now.mtimeNs !== mtimeNs) return undefined;
+  inspected.index.startPass();
+  return inspected;
+}
+
+async function stateOf(handle: FileHandle): Promise<FileState> {
+  const { dev, ino, size, mtimeNs } = await handle.stat({ bigint: true });
+  return { dev, ino, size, mtimeNs };
 }
 
 async function scan(

@@ -4,7 +4,7 @@ import { AppendFile } from './append-file.js';
 import { formatRecord } from './csv-format.js';
 import { describeFileError } from './durable-file.js';
 import { readRecordAt } from './file-records.js';
-import { openOutput, type OpenedOutput, type OutputOptions } from './open-output.js';
+import { openOutput, type OpenedOutput, type OpenOutputOptions, type OutputOptions } from './open-output.js';
 import { outputColumns } from './output-header.js';
 import type { OutputIndex } from './output-index.js';
 
@@ -51,11 +51,10 @@ export class OutputFile {
 
   /**
    * Opens an output, or creates it with its header. A torn last record is cut, a missing last line end added.
-   * @param options `create`: whether there need not be one yet
    * @throws {UsageError} when it cannot be continued with this manifest: what differs, or what is broken where
    * @throws {FatalError} when it cannot be created or rewritten
    */
-  static async open(options: OutputOptions & { readonly create: boolean }): Promise<OutputFile> {
+  static async open(options: OpenOutputOptions): Promise<OutputFile> {
     const opened = await openOutput(options);
     return new OutputFile(options, opened);
   }

@@ -5,7 +5,8 @@ import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
 import { formatRecord } from '../../src/writer/csv-format.js';
-import { OutputFile, inspectOutput, type OutputOptions } from '../../src/writer/output-file.js';
+import { OutputFile, inspectOutput } from '../../src/writer/output-file.js';
+import type { OpenOutputOptions } from '../../src/writer/open-output.js';
 import { DESCRIBED_AT, described, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
 const HEADER = 'id,url,prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at\n';
@@ -18,7 +19,7 @@ function textOf(...rows: string[][]): string {
   return HEADER + rows.map((row) => formatRecord(row, ',')).join('');
 }
 
-async function openOutput(path: string, options: Partial<OutputOptions> & { create?: boolean } = {}) {
+async function openOutput(path: string, options: Partial<OpenOutputOptions> = {}) {
   const output = await OutputFile.open({ create: true, ...outputOptions(path), ...options });
   onTestFinished(() => output.close());
   return output;
@@ -54,6 +55,25 @@ describe('opening', () => {
       true,
       false,
     ]);
+  });
+
+  test('takes over what was inspected before, with a new pass, and does not read the output again', async () => {
+    const { path } = await makeOutput(textOf(rowOf('1', 'a')) + 'torn');
+    const inspected = await inspectOutput(outputOptions(path));
+    inspected?.index.takeOccurrence(imageOf('https://a'));
+    const output = await openOutput(path, { inspected });
+    expect(output.index).toBe(inspected?.index);
+    expect([output.rows, output.cutBytes]).toEqual([1, 4]);
+    expect(output.index.takeOccurrence(imageOf('https://a'))).toBe(true);
+  });
+
+  test('reads an output anew that has changed since it was inspected', async () => {
+    const { path } = await makeOutput(textOf(rowOf('1', 'a')));
+    const inspected = await inspectOutput(outputOptions(path));
+    await writeFile(path, textOf(rowOf('1', 'b')));
+    const output = await openOutput(path, { inspected });
+    expect(output.index.offsetOf(imageOf('https://a'))).toBeUndefined();
+    expect(output.index.offsetOf(imageOf('https://b'))).toBe(HEADER.length);
   });
 
   test('indexes keys, and counts rows that share one', async () => {
