@@ -61,6 +61,8 @@ export interface ActivationTools {
   readonly health: ApiHealth;
   readonly schedule: PollSchedule;
   readonly firstPolls: FirstPolls;
+  /** Waits for a slot of the account's rate of submits; false when the signal cut it short. */
+  takeSubmitSlot(signal: AbortSignal): Promise<boolean>;
   /** Waits for a slot of the account's poll rate; false when the signal cut it short. */
   takePollSlot(signal: AbortSignal): Promise<boolean>;
   /** The polls of the whole account wait. */
@@ -182,7 +184,8 @@ async function submitImage(
   tools: ActivationTools,
   stopping: AbortSignal,
 ): Promise<DescribeJobData | Ending> {
-  if (!(await tools.firstPolls.made(stopping))) return { kind: 'hand-back', data };
+  const mayBegin = (await tools.firstPolls.made(stopping)) && (await tools.takeSubmitSlot(stopping));
+  if (!mayBegin) return { kind: 'hand-back', data };
   const downMs = tools.health.submitDelayMs(job.image);
   if (downMs > 0) return { kind: 'rest', data, ms: downMs };
   const counted = { ...data, submits: data.submits + 1 };

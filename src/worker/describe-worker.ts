@@ -4,10 +4,11 @@ import { hostname } from 'node:os';
 import { WaitingError } from 'bullmq';
 import { type Account, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
+import type { Rate } from '../shared/durations.js';
 import { messageOf } from '../shared/errors.js';
 import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../shared/jobs.js';
 import { announceAccount } from '../shared/known-accounts.js';
-import { type LimiterWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
+import { type LimiterWindow, eagerWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp, unlessAborted } from '../shared/queue/retry-until-up.js';
@@ -23,11 +24,12 @@ import {
 import { Activations, SupersededError } from './activations.js';
 import { ApiHealth } from './api-health.js';
 import { FirstPolls } from './first-polls.js';
-import { holdQueue } from './hold-queue.js';
+import { holdQueue, submitSlots } from './hold-queue.js';
 import { JobLogs } from './job-logs.js';
 import { tellEnding } from './job-story.js';
 import { createPollSchedule } from './poll-schedule.js';
 import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
+import { SubmitPace } from './submit-pace.js';
 import { WorkerMetrics } from './worker-metrics.js';
 
 export interface WorkerOptions {
@@ -68,6 +70,7 @@ export class DescribeWorker {
   readonly #settleTools: SettleTools;
   readonly #metrics: WorkerMetrics;
   readonly #jobLogs: JobLogs;
+  readonly #pace: SubmitPace;
   readonly #tools: ActivationTools;
   readonly #limits: AccountLimits;
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
@@ -96,6 +99,7 @@ export class DescribeWorker {
     const counted = { store: connection.store, queueName: this.#queueName };
     this.#metrics = new WorkerMetrics(counted, this.#logger);
     this.#jobLogs = new JobLogs(connection, this.#settleTools.queue, this.#logger);
+    this.#pace = this.#createPace();
     this.#tools = this.#createTools();
     this.#endListening = options.connection.onTrouble((state) => {
       this.#isQueueAway = state === 'down';
@@ -242,8 +246,24 @@ export class DescribeWorker {
     await this.#announce();
   }
 
+  /** The rate that the API lets through at the moment. */
+  #rate(): Rate {
+    return scaleRate(this.#limits.configured.rate, this.#limits.share());
+  }
+
   #limiter(): LimiterWindow {
-    return limiterWindow(scaleRate(this.#limits.configured.rate, this.#limits.share()));
+    const window = limiterWindow(this.#rate());
+    return this.#pace.isWaiting ? window : eagerWindow(window);
+  }
+
+  #createPace(): SubmitPace {
+    const { store } = this.options.connection;
+    const slots = submitSlots(this.#queueName);
+    return new SubmitPace({
+      intervalMs: () => intervalMs(this.#rate()),
+      reserve: (interval) => this.#settleTools.persist(() => store.reserveSlot(slots, interval)),
+      onWaiting: () => this.#applyLimits(),
+    });
   }
 
   /** Looks at what the queue has, since a queue that was flushed has nothing. */
@@ -323,6 +343,7 @@ export class DescribeWorker {
       health: this.#health,
       schedule: this.#metrics.observed(createPollSchedule()),
       firstPolls: new FirstPolls(),
+      takeSubmitSlot: (signal) => this.#pace.take(signal),
       takePollSlot: async (signal) => {
         if (signal.aborted) return false;
         const interval = intervalMs(this.#limits.configured.pollRate);
