@@ -4,7 +4,8 @@ import { nearest } from '../shared/nearest.js';
 
 /** A command's flag: what it takes, and the variable that stands in for it. */
 export interface Flag {
-  readonly takes: 'value' | 'nothing';
+  /** optional: a value may follow after `=`, and only there. */
+  readonly takes: 'value' | 'nothing' | 'optional';
   readonly short?: string;
   readonly env?: string;
 }
@@ -95,6 +96,7 @@ function readValue(name: string, flag: Flag, value: string | undefined): string 
     if (value !== undefined) throw new UsageError(`--${name} takes no value: leave =${value} away`);
     return 'true';
   }
+  if (flag.takes === 'optional' && value === undefined) return '';
   if (value === undefined || value === '') throw new UsageError(`--${name} needs a value`);
   return value;
 }

@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   verify: async () => (await import('./verify-command.js')).verifyCommand,
   simulate: async () => (await import('./simulate-command.js')).simulateCommand,
   worker: async () => (await import('./worker-command.js')).workerCommand,
+  dashboard: async () => (await import('./dashboard-command.js')).dashboardCommand,
 };
 
 async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {

@@ -2,6 +2,7 @@ import { describeManifest } from '../run/describe-manifest.js';
 import type { RunEvent, RunOptions, RunResult } from '../run/run-options.js';
 import { UsageError } from '../shared/errors.js';
 import { createLogger } from '../shared/log.js';
+import { dashboardCompanion } from './dashboard-flags.js';
 import { parseFlags } from './flags.js';
 import { previewLines } from './preview-text.js';
 import { receiptLines, unbalancedLine } from './receipt-text.js';
@@ -19,6 +20,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   }
   if (rest.length > 0) throw new UsageError(`run takes one manifest, and ${rest[0] ?? ''} is a second one`);
   const options = runOptionsOf(manifest, flags, env);
+  const logger = createLogger(parseLogLevel(flags.get('log-level')));
   const terminal = new Terminal(process.stderr, {
     quiet: flags.has('quiet'),
     progress: !flags.has('no-progress'),
@@ -27,11 +29,16 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
     terminal.say(`${name}: finishing what is on the wire; once more to quit at once`);
   });
   try {
+    const dashboard = await dashboardCompanion(flags, env, {
+      logger,
+      onStarted: (url) => terminal.say(`dashboard ${url}`),
+    });
     const result = await describeManifest({
       ...options,
+      companions: dashboard === undefined ? [] : [dashboard],
       input: process.stdin,
       signal: signals.signal,
-      logger: createLogger(parseLogLevel(flags.get('log-level'))),
+      logger,
       onEvent: (event) => showEvent(event, terminal),
     });
     terminal.end();

@@ -7,6 +7,7 @@ import type { ManifestFormat } from '../producer/manifest.js';
 import type { ApiOptions } from '../run/api-options.js';
 import type { RunOptions } from '../run/run-options.js';
 import { API_FLAGS, CALL_FLAGS, apiOptionsOf } from './api-flags.js';
+import { DASHBOARD_FLAG } from './dashboard-flags.js';
 import { type FlagTable, type ParsedFlags } from './flags.js';
 
 /** Which rows there are and where they go: what `run` and `verify` have in common. */
@@ -50,6 +51,7 @@ export const RUN_FLAGS = {
   'no-work': { takes: 'nothing' },
   'new-columns': { takes: 'nothing' },
   'pay-again': { takes: 'value' },
+  ...DASHBOARD_FLAG,
 } as const satisfies FlagTable;
 
 type RunFlags = ParsedFlags<typeof RUN_FLAGS>;

@@ -1,3 +1,4 @@
+import { DASHBOARD_HELP } from './dashboard.js';
 import { MAIN_HELP } from './main.js';
 import { RUN_HELP } from './run.js';
 import { SIMULATE_HELP } from './simulate.js';
@@ -12,6 +13,7 @@ export const HELP: Readonly<Record<string, string>> = {
   verify: VERIFY_HELP,
   simulate: SIMULATE_HELP,
   worker: WORKER_HELP,
+  dashboard: DASHBOARD_HELP,
 };
 
 export const ALL_HELP = `${MAIN_HELP}\n${Object.values(HELP).join('\n')}`;

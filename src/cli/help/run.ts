@@ -42,6 +42,7 @@ When it ends
       --pay-again <n>          go on, and pay for n images, though the output hardly matches the manifest
 
 What it says
+      --dashboard[=<port>]     the board, run page and metrics of the queue, while it runs (3100)
       --dry-run                the preview alone: nothing is created or paid
       --json                   the receipt as JSON on stdout
       --quiet, --no-progress   less on stderr

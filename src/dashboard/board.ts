@@ -1,0 +1,127 @@
+import { createBullBoard } from '@bull-board/api';
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
+import type { BeforeHook } from '@bull-board/api/typings/app';
+import { FastifyAdapter } from '@bull-board/fastify';
+import { Queue } from 'bullmq';
+import type { FastifyPluginCallback } from 'fastify';
+import { z } from 'zod';
+import { messageOf } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { sleep } from '../shared/sleep.js';
+import { type BoardJob, describeJobTitle, imageLink, resultJobTitle, runJobTitle } from './board-jobs.js';
+import { type BoardQueue, boardQueues } from './board-queues.js';
+import { refuseWrite } from './board-writes.js';
+
+const EVERY_MS = 2000;
+const TITLES = { describe: describeJobTitle, results: resultJobTitle, runs: runJobTitle } as const;
+
+/** Bull Board over the queues of the moment. */
+export class Board {
+  readonly #adapter = new FastifyAdapter();
+  readonly #adapters = new Map<string, BullMQAdapter>();
+  readonly #board: ReturnType<typeof createBullBoard>;
+  readonly #ended = new AbortController();
+  #watching: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly connection: QueueConnection,
+    private readonly options: { readOnly: boolean; basePath: string; logger: Logger },
+  ) {
+    this.#adapter.setBasePath(options.basePath);
+    this.#board = createBullBoard({
+      queues: [],
+      serverAdapter: this.#adapter,
+      options: { uiConfig: uiConfig(connection), handlerHooks: { before: guardWrites } },
+    });
+  }
+
+  /** What serves it; to be registered under its base path. */
+  get plugin(): FastifyPluginCallback {
+    return this.#adapter.registerPlugin();
+  }
+
+  /** Shows the queues there are, and looks for others every other second. */
+  async start(): Promise<void> {
+    await this.#refresh();
+    this.#watching = this.#watch();
+  }
+
+  async stop(): Promise<void> {
+    this.#ended.abort();
+    await this.#watching;
+  }
+
+  async #watch(): Promise<void> {
+    while (await sleep(EVERY_MS, this.#ended.signal)) {
+      try {
+        await this.#refresh();
+      } catch (error) {
+        this.connection.noteTrouble(error);
+        this.options.logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
+      }
+    }
+  }
+
+  async #refresh(): Promise<void> {
+    const wanted = await boardQueues(this.connection, Date.now());
+    const names = new Set(wanted.map(({ name }) => name));
+    for (const name of this.#adapters.keys()) if (!names.has(name)) this.#adapters.delete(name);
+    for (const queue of wanted) {
+      if (!this.#adapters.has(queue.name)) this.#adapters.set(queue.name, this.#adapt(queue));
+    }
+    this.#board.replaceQueues(wanted.flatMap(({ name }) => this.#adapters.get(name) ?? []));
+  }
+
+  #adapt({ name, kind, title, description }: BoardQueue): BullMQAdapter {
+    const queue = this.connection.queue(name);
+    if (!isPlainQueue(queue)) throw new TypeError(`the queue ${name} is none of BullMQ's`);
+    const adapter = new BullMQAdapter(queue, {
+      // Results are a home's to take, and runs are handed in with `enqueue`.
+      readOnlyMode: this.options.readOnly || kind !== 'describe',
+      description,
+      ...(title !== undefined && { displayName: title }),
+    });
+    adapter.setFormatter('name', (job: BoardJob) => TITLES[kind](job));
+    // What the types leave out: a job may have no link, and completed ones are never done again.
+    return Object.assign(adapter, {
+      allowCompletedRetries: false,
+      ...(kind === 'describe' && { externalJobUrl: imageLink }),
+    });
+  }
+}
+
+/** BullMQ's queue is the same class whatever it is kept in. */
+function isPlainQueue(queue: unknown): queue is Queue {
+  return queue instanceof Queue;
+}
+
+const paramsSchema = z.object({
+  queueName: z.string().optional(),
+  jobId: z.string().optional(),
+  queueStatus: z.string().optional(),
+});
+
+const guardWrites: BeforeHook = async ({ method, route, request }) => {
+  const { queueName = '', jobId, queueStatus } = paramsSchema.parse(request.params);
+  const isWrite = method !== 'get';
+  const job = isWrite && jobId !== undefined ? await request.queues.get(queueName)?.getJob(jobId) : undefined;
+  const refusal = refuseWrite({ method, route, status: queueStatus, jobState: await job?.getState() });
+  if (refusal === undefined) return undefined;
+  return { allow: false, status: 403, message: refusal.reason };
+};
+
+function uiConfig(connection: QueueConnection) {
+  return {
+    boardTitle: 'bulk-describe',
+    miscLinks: [
+      { text: 'Runs', url: '/runs' },
+      { text: 'Metrics', url: '/metrics' },
+    ],
+    hideDocsLink: true,
+    showMetrics: false,
+    // The workers' own list of connections is Redis's alone.
+    showWorkers: connection.kind === 'redis',
+    pollingInterval: { showSetting: true },
+  };
+}

@@ -1,0 +1,81 @@
+import type { FastifyInstance } from 'fastify';
+import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
+import { queueTrouble } from '../shared/health-server.js';
+import { silentLogger } from '../shared/log.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { UndoStack } from '../shared/undo.js';
+import { Board } from './board.js';
+import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard } from './dashboard-options.js';
+import { renderMetrics } from './metrics/metrics-page.js';
+import { createPages } from './pages/pages.js';
+import { BOARD_PATH, createServer } from './server.js';
+
+export interface Dashboard {
+  /** Where people find it. */
+  readonly url: string;
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves Bull Board, the run pages and the metrics of a queue. The connection stays the caller's.
+ * @throws {UsageError} when the port is taken or the address is none, or when other machines could reach it
+ *   without a password
+ */
+export async function startDashboard(
+  connection: QueueConnection,
+  options: DashboardOptions = {},
+): Promise<Dashboard> {
+  const { host = DASHBOARD_DEFAULTS.host, port = DASHBOARD_DEFAULTS.port, credentials } = options;
+  const logger = options.logger ?? silentLogger();
+  const readOnly = options.readOnly === true;
+  refuseOpenDashboard(host, credentials);
+  const undo = new UndoStack();
+  try {
+    const board = new Board(connection, { readOnly, basePath: BOARD_PATH, logger });
+    await board.start();
+    undo.defer(() => board.stop());
+    const app = await createServer({
+      access: { credentials, readOnly },
+      board,
+      page: createPages(connection, BOARD_PATH),
+      metrics: () => renderMetrics(connection),
+      trouble: () => queueTrouble(connection),
+      logger,
+    });
+    undo.defer(() => app.close());
+    await listen(app, host, port);
+    const address = app.server.address();
+    const actualPort = typeof address === 'object' && address !== null ? address.port : port;
+    return { url: urlOf(host, actualPort), port: actualPort, close: () => undo.release() };
+  } catch (error) {
+    await undo.release();
+    throw error;
+  }
+}
+
+async function listen(app: FastifyInstance, host: string, port: number): Promise<void> {
+  try {
+    await app.listen({ host, port });
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    if (error.code === 'EADDRINUSE') {
+      throw new UsageError(
+        `port ${port} of ${host} is in use: name another for the dashboard, or 0 for a free one`,
+      );
+    }
+    if (error.code === 'EACCES') {
+      throw new UsageError(
+        `port ${port} may not be used by this user: name one above 1023 for the dashboard`,
+      );
+    }
+    if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND') {
+      throw new UsageError(`${host} is no address of this machine: name another with --host`);
+    }
+    throw new FatalError(`the dashboard cannot listen on ${host}, port ${port}: ${messageOf(error)}`);
+  }
+}
+
+function urlOf(host: string, port: number): string {
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}

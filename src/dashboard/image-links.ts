@@ -1,0 +1,33 @@
+import { visible } from './visible.js';
+
+/** The URL as it may stand in a link or an image; undefined for anything but http(s). */
+export function httpUrl(text: string): string | undefined {
+  if (!URL.canParse(text)) return undefined;
+  const url = new URL(text);
+  return url.protocol === 'http:' || url.protocol === 'https:' ? url.href : undefined;
+}
+
+const LONGEST = 60;
+
+/** What people recognize an image by: its file's name, else its host and path, shortened. */
+export function shortUrl(text: string): string {
+  if (!URL.canParse(text)) return shorten(visible(text));
+  const url = new URL(text);
+  const file = url.pathname.split('/').pop() ?? '';
+  return shorten(visible(decode(file === '' ? `${url.host}${url.pathname}` : file)));
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    // A name with a bare percent sign is shown as it is.
+    return text;
+  }
+}
+
+/** Both ends are kept: what tells names apart may be in either. Halves of characters become visible. */
+function shorten(text: string): string {
+  if (text.length <= LONGEST) return text;
+  return visible(`${text.slice(0, LONGEST / 2)}…${text.slice(1 - LONGEST / 2)}`);
+}

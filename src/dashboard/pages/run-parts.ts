@@ -1,0 +1,137 @@
+import { formatDuration } from '../../shared/durations.js';
+import type { RunStatus } from '../../shared/run-status.js';
+import { nearName } from '../run-names.js';
+import { type Html, html } from './html.js';
+import type { RunView } from './run-view.js';
+
+/** Rows that are accounted for. */
+function settledRows({ described, resumed, copied, failed }: RunStatus): number {
+  return described + resumed + copied + failed;
+}
+
+export function count(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+/** A run's state, as people say it. */
+export function stateBadge({ status, state }: RunView): Html {
+  const { ended } = status;
+  if (state === 'running') return html`<span class="state running">running</span>`;
+  if (state === 'silent') return html`<span class="state silent">silent</span>`;
+  if (ended?.exitCode === 0) return html`<span class="state ended">done</span>`;
+  const word =
+    ended?.exitCode === 130 ? 'interrupted' : ended?.exitCode === 2 ? 'done, some failed' : 'stopped';
+  return html`<span class="state troubled">${word}</span>`;
+}
+
+/** How far a run is: described, copied and failed rows of all there are. */
+export function progressBar({ status }: RunView): Html {
+  const total = Math.max(1, status.totalRows ?? status.rows);
+  const parts = [
+    { name: 'described', rows: status.described + status.resumed },
+    { name: 'copied', rows: status.copied },
+    { name: 'failed', rows: status.failed },
+  ];
+  let before = 0;
+  const bars = parts.map(({ name, rows }) => {
+    const from = before;
+    before += rows;
+    return html`<rect
+      class="${name}"
+      x="${percent(from, total)}"
+      width="${percent(rows, total)}"
+      height="100%"
+    />`;
+  });
+  const label = `${count(settledRows(status))} of ${count(total)} rows`;
+  return html`<svg class="bar" role="img" aria-label="${label}">
+    <title>${label}</title>
+    ${bars}
+  </svg>`;
+}
+
+function percent(part: number, whole: number): string {
+  return `${((100 * Math.min(part, whole)) / whole).toFixed(2)}%`;
+}
+
+/** The numbers of a run. */
+export function facts(view: RunView): Html {
+  const { status, state, account } = view;
+  const total = status.totalRows;
+  const isRunning = state === 'running';
+  return html`<dl class="facts">
+    ${fact('Rows', total === undefined ? `${count(settledRows(status))} so far` : `${count(settledRows(status))} of ${count(total)}`)}
+    ${fact('Described', count(status.described))}
+    ${status.resumed > 0 && fact('Resumed', count(status.resumed))}
+    ${status.copied > 0 && fact('Copied', count(status.copied))}
+    <div class="failed">
+      <dt>Failed</dt>
+      <dd class="${status.failed > 0 ? 'some' : ''}">${count(status.failed)}</dd>
+    </div>
+    ${(status.ended?.remaining ?? 0) > 0 && fact('Left for later', count(status.ended?.remaining ?? 0))}
+    ${isRunning && fact('In flight', ofLimit(account.inFlight, account.maxInFlight))}
+    ${isRunning && fact('Waiting', count(account.waiting))}
+    ${(isRunning || state === 'ended') && fact('Speed', speed(status.perSecond))}
+    ${account.rate !== undefined && fact('Rate', account.rate)}
+    ${account.learnedRate !== undefined && fact('The API lets through', account.learnedRate)}
+    ${isRunning && fact('Left', status.etaMs === undefined ? '…' : formatDuration(status.etaMs))}
+    ${fact(isRunning ? 'Since' : 'Ran', ran(view))}
+  </dl>`;
+}
+
+function fact(name: string, value: string): Html {
+  return html`<div>
+    <dt>${name}</dt>
+    <dd>${value}</dd>
+  </div>`;
+}
+
+function ofLimit(value: number, limit: number | undefined): string {
+  return limit === undefined ? count(value) : `${count(value)} of ${count(limit)}`;
+}
+
+function speed(perSecond: number): string {
+  if (perSecond >= 1) return `${perSecond.toFixed(1)}/s`;
+  return `${(perSecond * 60).toFixed(1)}/min`;
+}
+
+function ran({ status, state, nowMs }: RunView): string {
+  return formatDuration(Math.max(0, (state === 'running' ? nowMs : status.seenAt) - status.startedAt));
+}
+
+/** What a person should know about a run: why it does not go on. */
+export function notes({ status, state, account, nowMs }: RunView): Html[] {
+  const texts: string[] = [];
+  if (status.ended?.reason !== undefined) texts.push(`Stopped: ${status.ended.reason}`);
+  if (state === 'silent') {
+    const ago = formatDuration(nowMs - status.seenAt);
+    texts.push(`Nothing was heard of its home for ${ago}. The same command resumes it where it was.`);
+  }
+  if (state === 'running') {
+    if (account.isPaused) texts.push('The queue of its account is paused. It can be resumed on the board.');
+    if (account.workers.length === 0) texts.push('No worker is there for its account: nothing is submitted.');
+    for (const worker of account.workers.filter(({ state: at }) => at !== 'working')) {
+      texts.push(
+        `${worker.host}, process ${worker.pid}, for ${formatDuration(nowMs - worker.since)}: ${worker.reason}`,
+      );
+    }
+  }
+  return texts.map((text) => html`<p class="note">${text}</p>`);
+}
+
+/** Where a run takes place. */
+export function whereLine({ status, account, state }: RunView): Html {
+  const workers = account.workers.length;
+  return html`<p class="where">
+    ${status.manifest === '-' ? 'stdin' : status.manifest} → ${status.output}<br />
+    account ${status.account}, home ${status.host} (process
+    ${status.pid})${status.schedule !== undefined && html`, schedule ${status.schedule}`}${
+      state === 'running' && html`, ${count(workers)} ${workers === 1 ? 'worker' : 'workers'}`
+    }
+  </p>`;
+}
+
+/** What people call a run. */
+export function runTitle(status: RunStatus): string {
+  return nearName(status.output);
+}

@@ -1,0 +1,79 @@
+import { randomBytes } from 'node:crypto';
+import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
+import { messageOf } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import { type AccessRules, type Refusal, refuseRequest } from './access.js';
+import { BOARD_HEADERS, COMMON_HEADERS, pageHeaders } from './security-headers.js';
+import type { Board } from './board.js';
+import type { Page } from './pages/layout.js';
+
+export const BOARD_PATH = '/board';
+const HEALTH_PATH = '/healthz';
+
+export interface ServerParts {
+  readonly access: AccessRules;
+  readonly board: Board;
+  /** Makes the page of a path; undefined where there is none. */
+  readonly page: (path: string) => Promise<Page | undefined>;
+  readonly metrics: () => Promise<{ type: string; text: string }>;
+  /** Why the queue cannot be used at the moment; undefined when it answers. */
+  readonly trouble: () => Promise<string | undefined>;
+  readonly logger: Logger;
+}
+
+/** The dashboard's HTTP server, not listening yet. */
+export async function createServer(parts: ServerParts): Promise<FastifyInstance> {
+  const app = fastify({
+    logger: false,
+    forceCloseConnections: true,
+    // Queue names and job ids.
+    routerOptions: { maxParamLength: 500 },
+    bodyLimit: 64 * 1024,
+  });
+  app.addHook('onRequest', async (request, reply) => {
+    const isBoard = request.url === BOARD_PATH || request.url.startsWith(`${BOARD_PATH}/`);
+    reply.headers(isBoard ? BOARD_HEADERS : COMMON_HEADERS);
+    if (request.url === HEALTH_PATH) return undefined;
+    const refusal = refuseRequest(request, parts.access);
+    if (refusal !== undefined) return refuse(reply, refusal);
+    return undefined;
+  });
+  app.setErrorHandler((error, _request, reply) => {
+    parts.logger.debug({ error: messageOf(error) }, 'a request to the dashboard failed');
+    return reply.code(503).type('text/plain').send('The queue does not answer. Try again in a moment.\n');
+  });
+  app.get(HEALTH_PATH, async (_request, reply) => {
+    const trouble = await parts.trouble();
+    // Told to everybody: neither where the queue is nor what runs there.
+    return reply.code(trouble === undefined ? 200 : 503).send({ ready: trouble === undefined });
+  });
+  app.get('/metrics', async (_request, reply) => {
+    const { type, text } = await parts.metrics();
+    return reply.type(type).send(text);
+  });
+  for (const path of ['/', '/runs', '/runs/:run']) {
+    app.get(path, async (request, reply) => sendPage(reply, await parts.page(pathOf(request.url)), 200));
+  }
+  app.setNotFoundHandler(async (_request, reply) => sendPage(reply, await parts.page('/404'), 404));
+  await app.register(parts.board.plugin, { prefix: BOARD_PATH });
+  return app;
+}
+
+function pathOf(url: string): string {
+  return url.replace(/[?#].*$/s, '');
+}
+
+function sendPage(reply: FastifyReply, page: Page | undefined, status: number): FastifyReply {
+  if (page === undefined) return reply.code(404).type('text/plain').send('There is no such page.\n');
+  const nonce = randomBytes(18).toString('base64');
+  return reply
+    .code(page.status ?? status)
+    .headers(pageHeaders(nonce))
+    .type('text/html; charset=utf-8')
+    .send(page.render(nonce));
+}
+
+function refuse(reply: FastifyReply, { status, reason }: Refusal): FastifyReply {
+  if (status === 401) reply.header('www-authenticate', 'Basic realm="bulk-describe", charset="UTF-8"');
+  return reply.code(status).type('text/plain; charset=utf-8').send(`${reason}\n`);
+}

@@ -1,0 +1,144 @@
+import { expect, it } from 'vitest';
+import { z } from 'zod';
+import { type Dashboard, startDashboard } from '../../src/dashboard/dashboard.js';
+import { UsageError } from '../../src/shared/errors.js';
+import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import { describeOnBothQueues } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { manifestOf } from '../helpers/workspace.js';
+import { Bench } from '../reliability/bench.js';
+
+const TOKEN = 'tok-0123456789-secret';
+
+const boardSchema = z.object({
+  queues: z.array(
+    z.object({
+      name: z.string(),
+      readOnlyMode: z.boolean(),
+      counts: z.record(z.string(), z.number()),
+      jobs: z.array(
+        z.object({
+          id: z.string(),
+          name: z.string(),
+          isFailed: z.boolean(),
+          externalUrl: z.object({ href: z.string() }).optional(),
+        }),
+      ),
+    }),
+  ),
+});
+
+describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
+  const bench = Bench.forSuite(openQueue);
+
+  /** Runs a manifest with a dashboard beside it, which is looked at before the run ends. */
+  async function runBeside(
+    count: number,
+    look: (board: Dashboard, connection: QueueConnection) => Promise<void>,
+  ) {
+    let looking: Promise<void> | undefined;
+    const interrupt = new AbortController();
+    const companion = async (connection: QueueConnection) => {
+      const dashboard = await startDashboard(connection, { port: 0 });
+      looking = look(dashboard, connection).finally(() => interrupt.abort());
+      // Awaited when the run has ended.
+      looking.catch(() => undefined);
+      return () => dashboard.close();
+    };
+    const manifest = await bench.workspace.write('m.csv', manifestOf(count));
+    const limits = { rate: { count: 5, perMs: 1000 }, pollRate: { count: 50, perMs: 1000 }, maxInFlight: 5 };
+    const options = { manifest, limits, token: TOKEN, companions: [companion], signal: interrupt.signal };
+    const ended = await bench.runAnyhow({ ...options, stopFailing: 100 });
+    await looking;
+    return ended;
+  }
+
+  it('shows runs, jobs and figures, of whatever queue, and no token anywhere', async () => {
+    bench.simulator.setOptions({ token: TOKEN, failures: { reject: 0.3 } });
+    const seen: string[] = [];
+    await runBeside(200, async ({ url }) => {
+      const get = async (path: string) => {
+        const answer = await fetch(`${url}${path}`);
+        const text = await answer.text();
+        expect(answer.status, `${path}: ${text}`).toBe(200);
+        seen.push(text, JSON.stringify([...answer.headers]));
+        return text;
+      };
+      const board = async (query = '') =>
+        boardSchema.parse(JSON.parse(await get(`/board/api/queues${query}`))).queues;
+      await waitUntil('some images described and some failed', async () => {
+        const counts = (await board()).find(({ name }) => name.startsWith('describe@'))?.counts;
+        return (counts?.['completed'] ?? 0) > 2 && (counts?.['failed'] ?? 0) > 0;
+      });
+      const list = await get('/runs');
+      const run = /href="\/runs\/([^"]+)"/.exec(list)?.[1] ?? '';
+      const page = await get(`/runs/${run}`);
+      expect(page).toContain('--ar ');
+      expect(page).toContain('Newest failures');
+      expect(await get('/')).toContain(run);
+      expect(await get('/metrics')).toMatch(/bulk_describe_submits_total\{account="[^"]+"\} [1-9]/);
+
+      const queues = await board();
+      expect(
+        queues.map(({ name, readOnlyMode }) => `${name.replace(/@.*/, '')} ${String(readOnlyMode)}`),
+      ).toEqual(['runs true', 'describe false', 'results true']);
+      const name = queues.find((queue) => queue.name.startsWith('describe@'))?.name ?? '';
+      const [images] = (
+        await board(`?activeQueue=${encodeURIComponent(name)}&status=latest&page=1&jobsPerPage=50`)
+      ).filter((queue) => queue.name === name);
+      const failed = images?.jobs.find((job) => job.isFailed);
+      expect(failed?.name).toMatch(/^\d+\.jpg, row \d+$/);
+      expect(failed?.externalUrl?.href).toMatch(/^http:\/\/images\.test\/\d+\.jpg$/);
+      const job = `/board/api/queues/${encodeURIComponent(name)}/${failed?.id ?? ''}`;
+      await waitUntil('its log', async () => (await get(`${job}/logs`)).includes('failed (rejected)'));
+      await get(job);
+      await get(`/board/queue/${encodeURIComponent(name)}`);
+      await get('/board/api/redis/stats');
+      if (kind === 'redis') await get(`/board/api/queues/${encodeURIComponent(name)}/workers`);
+      await get('/board/api/job-schedulers');
+
+      const write = async (path: string) => (await fetch(`${url}${path}`, { method: 'PUT' })).status;
+      expect(await write(`${job}/retry`)).toBe(204);
+      expect(await write(`${job}/clean`)).toBe(403);
+      const completed = images?.jobs.find(({ isFailed }) => !isFailed)?.id ?? '';
+      expect(await write(`/board/api/queues/${encodeURIComponent(name)}/${completed}/retry`)).toBe(403);
+      expect(await write('/board/api/queues/runs/pause')).toBe(405);
+      expect((await fetch(`${url}/runs/nobody`)).status).toBe(404);
+      expect((await fetch(`${url}/healthz`)).status).toBe(200);
+    });
+    expect(seen.join('\n')).not.toContain(TOKEN);
+  });
+
+  it('tells of a port that is taken in one line, before anything is paid', async () => {
+    const connection = await bench.queue.connect();
+    const first = await startDashboard(connection, { port: 0 });
+    try {
+      const second = startDashboard(connection, { port: first.port });
+      await expect(second).rejects.toThrow(UsageError);
+      await expect(second).rejects.toThrow(/^port \d+ of 127\.0\.0\.1 is in use: name another/);
+    } finally {
+      await first.close();
+      await connection.close();
+    }
+  });
+
+  it.runIf(kind === 'redis')('shows the queues of runs as long as they go on', async () => {
+    const connection = await bench.queue.connect();
+    const dashboard = await startDashboard(connection, { port: 0, readOnly: true });
+    const names = async () => {
+      const answer = await fetch(`${dashboard.url}/board/api/queues`);
+      return boardSchema.parse(await answer.json()).queues.map(({ name }) => name.replace(/@.*/, ''));
+    };
+    const before = await names();
+    const running = runBeside(30, () =>
+      waitUntil('the results queue', async () => (await names()).includes('results')),
+    );
+    await running;
+    await waitUntil('its end', async () => !(await names()).includes('results'));
+    expect(before).toContain('runs');
+    expect(await names()).toContain('describe');
+    const paused = await fetch(`${dashboard.url}/board/api/queues/pause`, { method: 'PUT' });
+    expect(paused.status).toBe(405);
+    await dashboard.close();
+  });
+});

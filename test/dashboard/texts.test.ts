@@ -1,0 +1,88 @@
+import { describe, expect, it } from 'vitest';
+import { describeJobTitle, imageLink, resultJobTitle, runJobTitle } from '../../src/dashboard/board-jobs.js';
+import { refuseWrite } from '../../src/dashboard/board-writes.js';
+import { httpUrl, shortUrl } from '../../src/dashboard/image-links.js';
+import { html } from '../../src/dashboard/pages/html.js';
+import { visible } from '../../src/dashboard/visible.js';
+
+describe('html', () => {
+  it('shows whatever is put into it as text, in elements and in attributes', () => {
+    const evil = `<script>alert("1")</script>' & \u0000\u001b`;
+    const shown = '&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&#39; &amp; \u2400\u241b';
+    expect(html`<p title="${evil}">${evil}</p>`.markup).toBe(`<p title="${shown}">${shown}</p>`);
+  });
+
+  it('takes markup of its own, lists and nothing', () => {
+    const items = ['a', 'b'].map((item) => html`<i>${item}</i>`);
+    expect(html`${items}${undefined}${false}${3}${['<']}`.markup).toBe('<i>a</i><i>b</i>3&lt;');
+  });
+});
+
+it('makes control characters visible and leaves the rest', () => {
+  expect(visible('a\u0000\u001b\u007f\u0085\tb\nü 葛 👍\u202e\ud83d')).toBe('a␀␛��\tb\nü 葛 👍��');
+});
+
+it.each([
+  ['https://h.test/a b.jpg', 'https://h.test/a%20b.jpg'],
+  ['http://h.test/"><script>', 'http://h.test/%22%3E%3Cscript%3E'],
+  ['javascript:alert(1)', undefined],
+  ['JavaScript:alert(1)', undefined],
+  ['  javascript:alert(1)', undefined],
+  ['data:text/html,<script>', undefined],
+  ['vbscript:x', undefined],
+  ['//h.test/x', undefined],
+  ['', undefined],
+])('links %s to %s', (text, link) => {
+  expect(httpUrl(text)).toBe(link);
+});
+
+it.each([
+  ['https://h.test/art/N01523_8.jpg?size=8', 'N01523_8.jpg'],
+  ['https://h.test/caf%C3%A9.jpg', 'café.jpg'],
+  ['https://h.test/100%.jpg', '100%.jpg'],
+  ['https://h.test/', 'h.test/'],
+  ['https://h.test/%1b%00.jpg', '␛␀.jpg'],
+  ['no url', 'no url'],
+  [`https://h.test/${'x'.repeat(100)}.jpg`, `${'x'.repeat(30)}…${'x'.repeat(25)}.jpg`],
+])('calls the image %s %s', (url, name) => {
+  expect(shortUrl(url)).toBe(name);
+});
+
+it('titles jobs with what helps people, whatever is in them', () => {
+  const data = { run: 'r', url: 'https://h.test/a/b.jpg', row: 7 };
+  expect(describeJobTitle({ name: 'describe', data })).toBe('b.jpg, row 7');
+  expect(describeJobTitle({ name: 'by hand', data: null })).toBe('by hand');
+  expect(imageLink({ data })).toEqual({ displayText: 'image', href: 'https://h.test/a/b.jpg' });
+  expect(imageLink({ data: { ...data, url: 'javascript:alert(1)' } })).toBeUndefined();
+  expect(resultJobTitle({ data: { outcome: { status: 'failed', code: 'rejected', reason: 'no' } } })).toBe(
+    'failed, rejected: no',
+  );
+  expect(runJobTitle({ data: { manifest: 'a.csv', output: 'b.csv', schedule: 'nightly' } })).toBe(
+    'nightly: a.csv → b.csv',
+  );
+});
+
+it.each([
+  ['get', '/api/queues', {}, true],
+  ['put', '/api/queues/:queueName/:jobId/retry', { jobState: 'failed' }, true],
+  ['put', '/api/queues/:queueName/:jobId/retry', { jobState: 'completed' }, false],
+  ['put', '/api/queues/:queueName/:jobId/retry', {}, false],
+  ['put', '/api/queues/:queueName/retry/:queueStatus', { status: 'failed' }, true],
+  ['put', '/api/queues/:queueName/retry/:queueStatus', { status: 'completed' }, false],
+  ['put', '/api/queues/:queueName/pause', {}, true],
+  ['put', '/api/queues/:queueName/resume', {}, true],
+  ['put', '/api/queues/:queueName/:jobId/promote', {}, true],
+  ['put', '/api/queues/:queueName/:jobId/clean', { jobState: 'waiting' }, false],
+  ['put', '/api/queues/:queueName/clean/:queueStatus', { status: 'completed' }, false],
+  ['put', '/api/queues/:queueName/empty', {}, false],
+  ['put', '/api/queues/:queueName/obliterate', {}, false],
+  ['put', '/api/queues/:queueName/concurrency', {}, false],
+  ['put', '/api/queues/:queueName/rate-limit', {}, false],
+  ['put', '/api/queues/:queueName/rate-limit/release', {}, false],
+  ['post', '/api/queues/:queueName/add', {}, false],
+  ['patch', '/api/queues/:queueName/:jobId/update-data', {}, false],
+  ['patch', '/api/queues/:queueName/:jobId/delay', {}, false],
+  ['post', '/api/whatever/comes/next', {}, false],
+] as const)('from the board, %s %s with %o: %s', (method, route, about, allowed) => {
+  expect(refuseWrite({ method, route, ...about }) === undefined).toBe(allowed);
+});

@@ -1,0 +1,62 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type BrowserContext, chromium } from 'playwright-core';
+
+const EXECUTABLE = '/usr/bin/chromium';
+const NO_CHROMIUM = `no ${EXECUTABLE} here: the dashboard's tests in a browser do not run (apt-get install chromium)`;
+const ARGS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/** Whether tests can use a browser here. */
+export const chromiumAvailable = existsSync(EXECUTABLE);
+
+if (!chromiumAvailable) {
+  if (process.env['BULK_DESCRIBE_REQUIRE_CHROMIUM']) throw new Error(NO_CHROMIUM);
+  process.stderr.write(`${NO_CHROMIUM}\n`);
+}
+
+export interface TestBrowser {
+  /** A window of a browser that nobody has used before. */
+  readonly context: BrowserContext;
+  close(): Promise<void>;
+}
+
+export interface BrowserOptions {
+  readonly credentials?: { readonly username: string; readonly password: string };
+  readonly colorScheme?: 'light' | 'dark';
+  readonly width?: number;
+  readonly height?: number;
+}
+
+/** Starts a headless Chromium on a profile of its own. */
+export async function startBrowser(options: BrowserOptions = {}): Promise<TestBrowser> {
+  const { credentials, colorScheme = 'light', width = 1280, height = 900 } = options;
+  const profile = await mkdtemp(join(tmpdir(), 'bulk-describe-chromium-'));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: EXECUTABLE,
+    headless: true,
+    args: ARGS,
+    viewport: { width, height },
+    colorScheme,
+    locale: 'en-GB',
+    timezoneId: 'UTC',
+    ...(credentials !== undefined && { httpCredentials: credentials }),
+  });
+  return {
+    context,
+    async close() {
+      await context.close();
+      await rm(profile, { recursive: true, force: true });
+    },
+  };
+}
