@@ -1,7 +1,9 @@
+import { dialectFor } from '../describe-api/dialects/index.js';
 import { parseDuration, parseRate } from '../shared/durations.js';
 import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
 import { FAILURE_KINDS, SHAPES, type FailureShares, type Shape } from '../simulator/options.js';
 import { type Simulator, startSimulator } from '../simulator/simulator.js';
+import { API_FLAGS } from './api-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { OUTPUT_FLAGS } from './run-flags.js';
 import { listenForSignals, untilTold } from './signals.js';
@@ -18,6 +20,7 @@ const SIMULATE_FLAGS = {
   shape: { takes: 'value' },
   seed: { takes: 'value' },
   journal: { takes: 'value' },
+  dialect: API_FLAGS.dialect,
   help: OUTPUT_FLAGS.help,
 } as const satisfies FlagTable;
 
@@ -33,6 +36,7 @@ export async function simulateCommand(argv: readonly string[], env: NodeJS.Proce
   const port = flags.integer('port', 0);
   if (port !== undefined && port > 65_535)
     throw new UsageError(`--port ${port}: expected a port up to 65535`);
+  const dialect = dialectFor({ dialect: flags.get('dialect') });
   const signals = listenForSignals(() => undefined);
   try {
     const simulator = await start({
@@ -48,7 +52,7 @@ export async function simulateCommand(argv: readonly string[], env: NodeJS.Proce
       seed: flags.integer('seed', 0),
       journal: flags.get('journal'),
     });
-    process.stdout.write(`${simulator.url}\n`);
+    process.stdout.write(`${simulator.urlOf(dialect.name)}\n`);
     await untilTold(signals.signal);
     await simulator.close();
     return 0;

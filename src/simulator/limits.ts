@@ -1,4 +1,5 @@
 import type { Rate } from '../shared/durations.js';
+import type { LimitView } from './dialects/simulated-dialect.js';
 import type { SimulatorSettings } from './options.js';
 import { SlidingWindow } from './sliding-window.js';
 import { TimeHeap } from './time-heap.js';
@@ -33,6 +34,19 @@ export class AccountLimits {
     if (inWindow >= count) return (this.submits.at(inWindow - count) ?? nowMs) + perMs - nowMs;
     this.submits.add(nowMs);
     return undefined;
+  }
+
+  /**
+   * What is left of the rate limit, and when there is room again; undefined without a limit.
+   * @returns `waitMs`: milliseconds until the next submit fits, 0 while there is room
+   */
+  left({ rateLimit }: Pick<SimulatorSettings, 'rateLimit'>, nowMs: number): LimitView | undefined {
+    if (rateLimit === null) return undefined;
+    const { count, perMs } = wholeRate(rateLimit);
+    const inWindow = this.submits.count(nowMs, perMs);
+    const remaining = Math.max(0, count - inWindow);
+    const freeAt = remaining > 0 ? nowMs : (this.submits.at(inWindow - count) ?? nowMs) + perMs;
+    return { remaining, waitMs: freeAt - nowMs };
   }
 
   /** An accepted submit is in progress until then. */

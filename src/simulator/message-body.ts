@@ -3,13 +3,14 @@ import { endsAt, formatMessageId, type MessageFacts } from './message-id.js';
 import { type Shape, SHAPES } from './options.js';
 import { makePrompts } from './prompts.js';
 
-type OneShape = Exclude<Shape, 'mixed'>;
+export type OneShape = Exclude<Shape, 'mixed'>;
 
 function isOneShape(shape: Shape): shape is OneShape {
   return shape !== 'mixed';
 }
 
-function shapeFor(facts: MessageFacts, shape: Shape): OneShape {
+/** The one shape of a message that is asked for, or that `mixed` gives it. */
+export function plainShape(facts: MessageFacts, shape: Shape): OneShape {
   if (isOneShape(shape)) return shape;
   const shapes = SHAPES.filter(isOneShape);
   return shapes[parseInt(facts.urlHash.slice(-4), 16) % shapes.length] ?? 'flat';
@@ -22,7 +23,7 @@ function toInstant(ms: number, asSeconds: boolean): WireInstant {
 
 /** A completed message without its `progress`: what a webhook is sent. */
 export function describedBody(facts: MessageFacts, shape: Shape): WireDescribed {
-  const one = shapeFor(facts, shape);
+  const one = plainShape(facts, shape);
   const prompts = makePrompts(facts.urlHash);
   return {
     createdAt: toInstant(facts.submittedAt, one === 'seconds-date'),
@@ -34,9 +35,14 @@ export function describedBody(facts: MessageFacts, shape: Shape): WireDescribed 
   };
 }
 
-function workingBody(facts: MessageFacts, nowMs: number): WireMessage {
+/** 0..99, by the share of its latency that has passed. */
+export function progressOf(facts: MessageFacts, nowMs: number): number {
   const share = Math.max(0, nowMs - facts.submittedAt) / Math.max(1, facts.latencyMs);
-  const progress = Math.min(99, Math.floor(share * 100));
+  return Math.min(99, Math.floor(share * 100));
+}
+
+function workingBody(facts: MessageFacts, nowMs: number): WireMessage {
+  const progress = progressOf(facts, nowMs);
   const image = `https://simulator.invalid/progress/${facts.urlHash}-${progress}.webp`;
   return { progress, progressImageUrl: progress === 0 ? null : image };
 }
@@ -55,7 +61,7 @@ export function messageBody(
   if (facts.fate !== 'completes' || nowMs < facts.submittedAt + facts.latencyMs)
     return { progress: 'incomplete' };
   const described = describedBody(facts, shape);
-  const one = shapeFor(facts, shape);
+  const one = plainShape(facts, shape);
   if (one === 'nested' || one === 'nested-string') return { progress: 100, response: described };
   return { progress: 100, ...described };
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { isWorking, messageBody } from './message-body.js';
+import type { SimulatedDialect } from './dialects/simulated-dialect.js';
+import { isWorking } from './message-body.js';
 import { DEFAULT_EXPIRE_MINS, parseMessageId } from './message-id.js';
 import type { SimulatorSettings } from './options.js';
 import { drawKind, type Random } from './random.js';
@@ -10,23 +11,24 @@ const expireMinsSchema = z.coerce.number().positive().default(DEFAULT_EXPIRE_MIN
 
 /** Answers one poll whose token is good; everything it needs to know is in the id. */
 export function answerPoll(
+  dialect: SimulatedDialect,
   { id, expireMins: expireText }: { id: string; expireMins: unknown },
   { settings, random, stats }: { settings: SimulatorSettings; random: Random; stats: StatsKeeper },
   nowMs: number,
 ): Reply {
   const expireMins = expireMinsSchema.safeParse(expireText);
-  if (!expireMins.success) return refuse(400, 'Invalid expireMins');
+  if (!expireMins.success) return refuse(dialect, 'invalid', 'Invalid expireMins');
   const facts = parseMessageId(id);
-  if (!facts) return refuse(404, 'Message not found');
+  if (!facts) return refuse(dialect, 'missing', 'Message not found');
   const failure = drawKind(['pollError', 'pollMissing'], settings.failures, random);
   if (failure === 'pollError') {
     stats.countFailure(failure);
-    return { kind: 'text', status: 500, type: 'text/plain', text: 'Internal Server Error' };
+    return refuse(dialect, 'broken', 'Internal Server Error');
   }
   if (failure === 'pollMissing' && isWorking(facts, expireMins.data, nowMs)) {
     stats.countFailure(failure);
-    return refuse(404, 'Message not found');
+    return refuse(dialect, 'missing', 'Message not found');
   }
-  const body = messageBody(facts, { shape: settings.shape, expireMins: expireMins.data, nowMs });
+  const body = dialect.message(facts, { shape: settings.shape, expireMins: expireMins.data, nowMs });
   return { kind: 'json', status: 200, body };
 }

@@ -2,6 +2,8 @@ import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import { parseSettings, type SimulatorSettings, type Some } from './options.js';
+import { SIMULATED_DIALECTS } from './dialects/index.js';
+import type { SimulatedDialect } from './dialects/simulated-dialect.js';
 import { answerPoll } from './poll.js';
 import type { Random } from './random.js';
 import { refuse, type Reply } from './reply.js';
@@ -17,26 +19,36 @@ export interface RouteParts {
   readonly readStats: () => SimulatorStats;
 }
 
-const withTokenSchema = z.object({ authToken: z.string() });
 const pollSchema = z.object({ id: z.string() });
 const pollQuerySchema = z.object({ expireMins: z.string().optional() });
 const errorSchema = z.object({ statusCode: z.int().min(400).max(599) });
-
-function tokenOf(request: FastifyRequest): string | undefined {
-  const bearer = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1];
-  const inQuery = withTokenSchema.safeParse(request.query).data?.authToken;
-  return bearer ?? inQuery ?? withTokenSchema.safeParse(request.body).data?.authToken;
-}
 
 function isDown({ down, downUntil }: SimulatorSettings): boolean {
   return down || (downUntil !== null && Date.now() < downUntil);
 }
 
+/** Waits; false when the caller, or the server, is gone before. */
+async function stays(reply: FastifyReply, delayMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(true), delayMs);
+    reply.raw.once('close', () => {
+      clearTimeout(timer);
+      resolve(false);
+    });
+  });
+}
+
 async function send(reply: FastifyReply, answer: Reply): Promise<void> {
+  if ('delayMs' in answer && answer.delayMs !== undefined && !(await stays(reply, answer.delayMs))) {
+    reply.hijack();
+    return;
+  }
   switch (answer.kind) {
     case 'json':
-      if (answer.retryAfter !== undefined) reply.header('retry-after', answer.retryAfter);
-      await reply.code(answer.status).send(answer.body);
+      await reply
+        .headers(answer.headers ?? {})
+        .code(answer.status)
+        .send(answer.body);
       return;
     case 'text':
       await reply.code(answer.status).type(answer.type).send(answer.text);
@@ -52,29 +64,25 @@ async function send(reply: FastifyReply, answer: Reply): Promise<void> {
   }
 }
 
-/** Routes below /v2: the API's own. */
-function addApiRoutes(api: FastifyInstance, parts: RouteParts): void {
+/** A dialect's routes. */
+function addApiRoutes(app: FastifyInstance, dialect: SimulatedDialect, parts: RouteParts): void {
   const { desk, stats, random, settings } = parts;
   const handle =
     (decide: (request: FastifyRequest) => Reply) => (request: FastifyRequest, reply: FastifyReply) => {
       if (isDown(settings())) {
         stats.count('answered503');
-        return send(reply, {
-          kind: 'text',
-          status: 503,
-          type: 'text/html',
-          text: '<h1>Service Unavailable</h1>',
-        });
+        const text = '<h1>Service Unavailable</h1>';
+        return send(reply, { kind: 'text', status: 503, type: 'text/html', text });
       }
       const { token } = settings();
-      if (token !== null && tokenOf(request) !== token) {
+      if (token !== null && dialect.tokenOf(request) !== token) {
         stats.count('answered401');
-        return send(reply, refuse(401, 'The token is not valid'));
+        return send(reply, refuse(dialect, 'token', 'The token is not valid'));
       }
       return send(reply, decide(request));
     };
   const takeSubmit = (how: 'posts' | 'gets', read: (request: FastifyRequest) => unknown) => {
-    const decide = handle((request) => desk.take(read(request), Date.now()));
+    const decide = handle((request) => desk.take(dialect, read(request), Date.now()));
     return (request: FastifyRequest, reply: FastifyReply) => {
       stats.countSubmit(how, performance.now());
       return decide(request, reply);
@@ -83,21 +91,24 @@ function addApiRoutes(api: FastifyInstance, parts: RouteParts): void {
   const poll = handle((request) => {
     const { id } = pollSchema.parse(request.params);
     const { expireMins } = pollQuerySchema.parse(request.query);
-    return answerPoll({ id, expireMins }, { settings: settings(), random, stats }, Date.now());
+    return answerPoll(dialect, { id, expireMins }, { settings: settings(), random, stats }, Date.now());
   });
 
-  api.post(
-    '/describe',
-    takeSubmit('posts', ({ body }) => body),
-  );
-  api.get(
-    '/describe',
-    takeSubmit('gets', ({ query }) => query),
-  );
-  api.get('/message/:id', (request, reply) => {
-    stats.count('polls');
-    return poll(request, reply);
-  });
+  const post = takeSubmit('posts', ({ body }) => body);
+  const get = takeSubmit('gets', ({ query }) => query);
+  for (const path of dialect.submitPaths) app.post(path, post);
+  for (const path of dialect.getPaths ?? []) app.get(path, get);
+  for (const path of dialect.messagePaths) {
+    app.get(path, (request, reply) => {
+      stats.count('polls');
+      return poll(request, reply);
+    });
+  }
+}
+
+/** What is no dialect's to word. */
+function failure(status: number, msg: string): Reply {
+  return { kind: 'json', status, body: { success: false, msg } };
 }
 
 /** Routes beside the API, for whoever runs it from another process. */
@@ -108,7 +119,7 @@ function addControlRoutes(app: FastifyInstance, parts: RouteParts): void {
   });
   app.post('/options', (request, reply) => {
     const changes = parseSettings(request.body);
-    if (typeof changes === 'string') return send(reply, refuse(400, changes));
+    if (typeof changes === 'string') return send(reply, failure(400, changes));
     parts.setOptions(changes);
     return send(reply, { kind: 'json', status: 200, body: { success: true } });
   });
@@ -126,16 +137,10 @@ export function createApp(parts: RouteParts): FastifyInstance {
   });
   app.setErrorHandler((error, _request, reply) => {
     const status = errorSchema.safeParse(error).data?.statusCode ?? 500;
-    return send(reply, refuse(status, messageOf(error)));
+    return send(reply, failure(status, messageOf(error)));
   });
-  app.setNotFoundHandler((_request, reply) => send(reply, refuse(404, 'Not found')));
-  app.register(
-    (api, _options, done) => {
-      addApiRoutes(api, parts);
-      done();
-    },
-    { prefix: '/v2' },
-  );
+  app.setNotFoundHandler((_request, reply) => send(reply, failure(404, 'Not found')));
+  for (const dialect of SIMULATED_DIALECTS) addApiRoutes(app, dialect, parts);
   addControlRoutes(app, parts);
   return app;
 }

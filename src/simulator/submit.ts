@@ -1,9 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import type { WireRefusal, WireSubmitted } from '../describe-api/wire.js';
+import type { MessageView, SimulatedDialect } from './dialects/simulated-dialect.js';
 import type { Journal } from './journal.js';
 import { type AccountLimits, formatRetryAfter } from './limits.js';
-import { describedBody } from './message-body.js';
 import { DEFAULT_EXPIRE_MINS, endsAt, type Fate, formatMessageId, type MessageFacts } from './message-id.js';
 import type { SimulatorSettings } from './options.js';
 import { drawKind, drawLatencyMs, hashUrl, type Random, randomOfHash } from './random.js';
@@ -18,7 +17,8 @@ const httpUrl = z.string().refine((text) => URL.canParse(text) && /^https?:$/.te
 const submitSchema = z.object({
   url: httpUrl,
   ref: z.string().max(200).optional(),
-  webhookOverride: z.union([httpUrl, z.literal('')]).optional(),
+  webhook: z.union([httpUrl, z.literal('')]).optional(),
+  choices: z.unknown().optional(),
 });
 type Submit = z.infer<typeof submitSchema>;
 
@@ -44,27 +44,33 @@ export class SubmitDesk {
   constructor(private readonly parts: SubmitDeskParts) {}
 
   /** Decides about one submit whose token is good. */
-  take(body: unknown, nowMs: number): Reply {
-    const submit = submitSchema.safeParse(body);
+  take(dialect: SimulatedDialect, body: unknown, nowMs: number): Reply {
+    const submit = submitSchema.safeParse(dialect.readSubmit(body));
     if (!submit.success) {
       const issue = submit.error.issues[0];
-      return refuse(400, `Invalid ${issue?.path.join('.') || 'body'}: ${issue?.message ?? ''}`);
+      return refuse(
+        dialect,
+        'invalid',
+        `Invalid ${issue?.path.join('.') || 'body'}: ${issue?.message ?? ''}`,
+      );
     }
     const waitMs = this.parts.limits.admit(this.parts.settings(), nowMs);
-    if (waitMs !== undefined) return this.slowDown(waitMs, nowMs);
+    if (waitMs !== undefined) return this.slowDown(dialect, waitMs, nowMs);
     const urlHash = hashUrl(submit.data.url);
-    const failure = this.failUnpaid(urlHash);
-    return failure ?? this.accept(submit.data, urlHash, nowMs);
+    const failure = this.failUnpaid(dialect, urlHash);
+    return failure ?? this.accept(dialect, submit.data, urlHash, nowMs);
   }
 
-  private slowDown(waitMs: number, nowMs: number): Reply {
+  private slowDown(dialect: SimulatedDialect, waitMs: number, nowMs: number): Reply {
     this.parts.stats.count('answered429');
     const retryAfter = formatRetryAfter(waitMs, this.parts.settings().retryAfter, nowMs);
-    const body: WireRefusal = { success: false, msg: 'Too many requests' };
-    return { kind: 'json', status: 429, body, ...(retryAfter !== undefined && { retryAfter }) };
+    return refuse(dialect, 'rate', 'Too many requests', {
+      ...(retryAfter !== undefined && { 'retry-after': retryAfter }),
+      ...dialect.limitHeaders?.({ remaining: 0, waitMs }),
+    });
   }
 
-  private failUnpaid(urlHash: string): Reply | undefined {
+  private failUnpaid(dialect: SimulatedDialect, urlHash: string): Reply | undefined {
     const { random, stats } = this.parts;
     const { failures } = this.parts.settings();
     // Refusals depend on the image alone, so that asking again does not help.
@@ -74,20 +80,21 @@ export class SubmitDesk {
     stats.countFailure(kind);
     switch (kind) {
       case 'http500':
-        return { kind: 'text', status: 500, type: 'text/plain', text: 'Internal Server Error' };
+        return refuse(dialect, 'broken', 'Internal Server Error');
       case 'quota':
-        return refuse(402, 'Your account has no credits left');
+        return refuse(dialect, 'quota', 'Your account has no credits left');
       case 'resetBefore':
         return { kind: 'reset' };
       case 'reject':
-        return refuse(200, "Invalid phrase: 'simulated'");
+        return refuse(dialect, 'reject', "Invalid phrase: 'simulated'");
       case 'reject400':
-        return refuse(400, 'The image could not be downloaded');
+        return refuse(dialect, 'reject400', 'The image could not be downloaded');
     }
   }
 
   /** From here on the submit is paid, whether the caller learns of it or not. */
-  private accept({ url, ref = '', webhookOverride }: Submit, urlHash: string, nowMs: number): Reply {
+  private accept(dialect: SimulatedDialect, submit: Submit, urlHash: string, nowMs: number): Reply {
+    const { url, ref = '', webhook } = submit;
     const { random, stats, limits, journal, webhooks } = this.parts;
     const { failures, latencyMs, latencySpread } = this.parts.settings();
     const fateKind = drawKind(['incomplete', 'never'], failures, random);
@@ -100,41 +107,42 @@ export class SubmitDesk {
       nonce: `${this.process}${(this.submits++).toString(36)}`,
       ref,
     };
-    const messageId = formatMessageId(facts);
-    journal?.append({ time: nowMs, url, messageId });
+    journal?.append({ time: nowMs, url, messageId: formatMessageId(facts) });
     stats.countPaid(url);
     limits.occupy(endsAt(facts, DEFAULT_EXPIRE_MINS));
     stats.noteInFlight(limits.inFlight(nowMs));
-    if (webhookOverride && facts.fate === 'completes') {
-      webhooks.schedule(webhookOverride, facts.latencyMs, () =>
-        describedBody(facts, this.parts.settings().shape),
-      );
+    if (webhook && facts.fate === 'completes') {
+      webhooks.schedule(webhook, facts.latencyMs, () => dialect.delivered(facts, this.view(Date.now())));
     }
-    return this.answer({ success: true, messageId, createdAt: new Date(nowMs).toISOString() });
+    return this.answer(dialect, facts, dialect.accepted(facts, this.view(nowMs), submit), nowMs);
   }
 
-  private answer(body: WireSubmitted): Reply {
+  private view(nowMs: number): MessageView {
+    return { shape: this.parts.settings().shape, expireMins: DEFAULT_EXPIRE_MINS, nowMs };
+  }
+
+  /** Where there are no messages, the answer takes as long as the image does, or never comes. */
+  private answer(dialect: SimulatedDialect, facts: MessageFacts, body: object, nowMs: number): Reply {
+    const isSynchronous = dialect.messagePaths.length === 0;
+    if (isSynchronous && facts.fate === 'never') return { kind: 'hang' };
+    const late = isSynchronous ? { delayMs: facts.latencyMs } : {};
+    const limit = this.parts.limits.left(this.parts.settings(), nowMs);
+    const headers = limit === undefined ? {} : (dialect.limitHeaders?.(limit) ?? {});
     const kind = drawKind(LOST_ANSWERS, this.parts.settings().failures, this.parts.random);
-    if (kind === undefined) return { kind: 'json', status: 200, body };
+    if (kind === undefined) return { kind: 'json', status: 200, body, headers, ...late };
     this.parts.stats.countFailure(kind);
     switch (kind) {
       case 'reset':
       case 'hang':
         return { kind };
-      case 'badJson':
-        return {
-          kind: 'text',
-          status: 200,
-          type: 'application/json',
-          text: JSON.stringify(body).slice(0, 40),
-        };
-      case 'html':
-        return {
-          kind: 'text',
-          status: 200,
-          type: 'text/html',
-          text: '<html><body>Just a moment...</body></html>',
-        };
+      case 'badJson': {
+        const text = JSON.stringify(body).slice(0, 40);
+        return { kind: 'text', status: 200, type: 'application/json', text, ...late };
+      }
+      case 'html': {
+        const text = '<html><body>Just a moment...</body></html>';
+        return { kind: 'text', status: 200, type: 'text/html', text, ...late };
+      }
     }
   }
 }

@@ -1,5 +1,4 @@
 import { Agent } from 'undici';
-import type { WireDescribed } from '../describe-api/wire.js';
 
 const TIMEOUT_MS = 10_000;
 
@@ -11,7 +10,7 @@ export class WebhookSender {
 
   constructor(private readonly count: (what: 'webhooksSent' | 'webhooksFailed') => void) {}
 
-  schedule(url: string, delayMs: number, makeBody: () => WireDescribed): void {
+  schedule(url: string, delayMs: number, makeBody: () => object): void {
     if (this.closed) return;
     const timer = setTimeout(() => {
       this.timers.delete(timer);
@@ -28,7 +27,7 @@ export class WebhookSender {
     await this.agent.destroy();
   }
 
-  private async deliver(url: string, body: WireDescribed): Promise<void> {
+  private async deliver(url: string, body: object): Promise<void> {
     try {
       const response = await this.agent.request({
         ...splitUrl(url),

@@ -4,6 +4,7 @@ A describe API on localhost, for trying things out. Prints its base URL and answ
 Its message ids start with sim-; the same URL gets the same prompts each time.
 
       --port <n>               where to listen (a free port)
+      --dialect <name>         whose base URL to print (thenextleg); all dialects are spoken, each on its own paths
       --latency <duration>     median time from a submit to its completion (1s)
       --spread <sigma>         of the lognormal latency (0.3); 0 for always the same
       --rate-limit <n/duration>, --max-in-flight <n>    more get 429
@@ -17,4 +18,5 @@ Its message ids start with sim-; the same URL gets the same prompts each time.
 
   bulk-describe simulate --port 8080 --latency 20s --fail http500=0.05
   bulk-describe run paintings.csv --api http://127.0.0.1:8080/v2 --rate 10/s
+  bulk-describe run paintings.csv --api http://127.0.0.1:8080 --dialect openai --model any -o openai.csv
 `;
