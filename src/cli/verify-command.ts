@@ -20,11 +20,13 @@ export async function verifyCommand(argv: readonly string[], env: NodeJS.Process
   if (flags.has('json')) {
     process.stdout.write(`${JSON.stringify(recount)}\n`);
   } else {
-    const { rows, described, failed, missing, extra, twice } = recount;
-    const counts = { described, failed, missing, extra, twice };
+    const { rows, earlier, ...counts } = recount;
     process.stdout.write(`${count(rows)} rows in the manifest\n`);
     for (const [name, value] of Object.entries(counts)) {
       process.stdout.write(`${count(value).padStart(12)} ${name}\n`);
+    }
+    if (earlier !== undefined) {
+      process.stdout.write(`${count(earlier)} of those described are in earlier outputs\n`);
     }
   }
   return recount.described === recount.rows && recount.twice === 0 ? 0 : 2;

@@ -99,6 +99,7 @@ export class ActiveRun {
     const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
     this.home = new Home({
       output,
+      earlier: prepared.earlier,
       failures,
       budget: this.#budget,
       onBroken: (error) => control.fail(error),

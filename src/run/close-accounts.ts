@@ -11,6 +11,8 @@ export interface RunAccount {
   readonly counts: RunCounts;
   /** Rows that the output held when the run started. */
   readonly rowsBefore: number;
+  /** Of the rows resumed, those that earlier outputs hold. */
+  readonly resumedEarlier: number;
   readonly complete: boolean;
   /** Whether it ended by itself, so that nothing but `--limit` may have left rows. */
   readonly isStopped: boolean;
@@ -66,7 +68,7 @@ export function findDifferences(account: RunAccount, recount: Recount): string[]
   const { rows, described, resumed, copied } = counts;
   const failed = failedRows(counts);
   const wanted = described + resumed + copied;
-  const inOutput = recount.described + recount.extra + recount.twice;
+  const inOutput = recount.described - (recount.earlier ?? 0) + recount.extra + recount.twice;
   const expected = rowsBefore + described + copied;
   const mayLeave = account.isStopped || account.limit !== undefined;
   const differences: string[] = [];
@@ -77,7 +79,8 @@ export function findDifferences(account: RunAccount, recount: Recount): string[]
     );
   }
   if (recount.described !== wanted) {
-    differences.push(`${recount.described} rows of the manifest are in the output, not ${wanted}`);
+    const where = recount.earlier === undefined ? 'the output' : 'the output and earlier ones';
+    differences.push(`${recount.described} rows of the manifest are in ${where}, not ${wanted}`);
   }
   // Rows that failed earlier and were not taken up again are failed as well.
   if (mayLeave ? recount.failed < failed : recount.failed !== failed) {
@@ -95,17 +98,19 @@ async function recountRows(prepared: PreparedRun, rowsRead: number): Promise<Rec
     signal: undefined,
     rows: firstRows(readRows(prepared.manifest, prepared.plan), rowsRead),
     failuresPath: prepared.paths.failures,
+    earlier: prepared.earlier?.index,
   });
 }
 
 async function recountPiped(prepared: PreparedRun, account: RunAccount): Promise<Recount> {
-  const { counts, rowsBefore } = account;
+  const { counts, rowsBefore, resumedEarlier } = account;
   const found = await inspectOutput({ ...prepared.outputOptions, signal: undefined });
   const written = (found?.index.rows ?? 0) - rowsBefore;
   const described = counts.resumed + written;
   const failed = failedRows(counts);
   const missing = counts.rows - described - failed;
-  return { rows: counts.rows, described, failed, missing, extra: rowsBefore - counts.resumed, twice: 0 };
+  const extra = rowsBefore - (counts.resumed - resumedEarlier);
+  return { rows: counts.rows, described, failed, missing, extra, twice: 0, earlier: resumedEarlier };
 }
 
 /** The manifest may have more rows than this run has read. */

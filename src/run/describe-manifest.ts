@@ -14,8 +14,10 @@ import { type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
 import { checkApi } from './api-options.js';
 import { ActiveRun } from './active-run.js';
 import { closeAccounts } from './close-accounts.js';
+import { rememberEarlier } from './earlier-files.js';
 import { openClient } from './open-client.js';
-import { type PreparedRun, prepareRun, previewRun, pricePreview, refusePayingAgain } from './prepare.js';
+import { refusePayingAgain } from './pay-again.js';
+import { type PreparedRun, prepareRun, previewRun, pricePreview } from './prepare.js';
 import { exitCodeOf } from './receipt.js';
 import { RunControl } from './run-control.js';
 import { RunLease } from './run-lease.js';
@@ -96,7 +98,13 @@ async function runPrepared(
 
   const runFile = prepared.runFile ?? newRunFile(prepared, options);
   const { run } = runFile;
-  const current = { ...runFile, queue: target.label, account: accountLabel(prepared.account), open: true };
+  const current = {
+    ...runFile,
+    queue: target.label,
+    account: accountLabel(prepared.account),
+    earlierOutputs: rememberEarlier(prepared.earlier, prepared.paths.output),
+    open: true,
+  };
   const onLost = (error: unknown) => control.fail(error);
   const lease = await RunLease.take(connection.store, run, { onLost, logger, signal: control.signal });
   undo.defer(() => lease.release());
@@ -141,12 +149,13 @@ async function runPrepared(
   });
   const inFlight = await active.execute();
   const { home } = active;
-  await endFailures(active, failures, output, control);
+  await endFailures(active, failures, control);
   await endRunFile(prepared, { ...current, open: inFlight > 0 }, control);
 
   const { receipt, differences } = await closeAccounts(prepared, {
     run,
     counts: home.counts,
+    resumedEarlier: home.onFile.fromEarlier,
     rowsBefore,
     complete: active.isRead,
     isStopped: control.reason !== undefined,
@@ -205,17 +214,9 @@ function newRunFile(prepared: PreparedRun, options: RunOptions): RunFile {
 }
 
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
-async function endFailures(
-  active: ActiveRun,
-  failures: FailuresFile,
-  output: OutputFile,
-  control: RunControl,
-): Promise<void> {
+async function endFailures(active: ActiveRun, failures: FailuresFile, control: RunControl): Promise<void> {
   const isWhole = active.isRead && control.reason === undefined;
-  const isDescribed = ({ row }: FailureRecord) =>
-    output.index.keyed
-      ? output.index.keyInOutput(row.key ?? '')
-      : row.image !== undefined && output.index.offsetOf(row.image) !== undefined;
+  const isDescribed = ({ row }: FailureRecord) => active.home.onFile.has(row);
   // What fails by its record may have the key or the image of a row that is described.
   const isOfRecord = ({ outcome }: FailureRecord) => isDecidedAnew(outcome.code);
   try {

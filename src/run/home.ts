@@ -6,9 +6,11 @@ import type { ResultJobData } from '../shared/jobs.js';
 import type { DescribedOutcome, FailedOutcome, PreviousFailure } from '../shared/outcome.js';
 import { Outstanding, type PendingImage } from '../shared/outstanding.js';
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
+import { DescribedRows } from '../writer/described-rows.js';
+import type { EarlierOutputs } from '../writer/earlier-outputs.js';
 import type { FailuresFile } from '../writer/failures-file.js';
 import { GroupCommit } from '../writer/group-commit.js';
-import type { OutputFile } from '../writer/output-file.js';
+import type { OutputFile, StoredPrompts } from '../writer/output-file.js';
 import type { Disposal } from '../writer/results-consumer.js';
 import { type FailedImage, FailedImages } from './failed-images.js';
 
@@ -28,6 +30,8 @@ interface EarlyResult {
 
 export interface HomeTools {
   readonly output: OutputFile;
+  /** Files whose rows count as done. */
+  readonly earlier?: EarlierOutputs | undefined;
   readonly failures: FailuresFile;
   readonly budget: PayBudget;
   /** The disk does not take rows any more. */
@@ -50,6 +54,8 @@ export interface HomeTools {
 export class Home {
   readonly outstanding = new Outstanding<Row>();
   readonly counts = createRunCounts();
+  /** The rows on file, of the output and earlier ones; this run's pass over the manifest. */
+  readonly onFile: DescribedRows;
   readonly #commit: GroupCommit<Entry>;
   readonly #early = new Map<string, EarlyResult>();
   readonly #writing = new Map<string, Promise<Disposal>>();
@@ -63,16 +69,15 @@ export class Home {
   constructor(private readonly tools: HomeTools) {
     this.#commit = new GroupCommit((entries) => this.#flush(entries));
     this.#keyed = tools.output.index.keyed;
+    this.onFile = new DescribedRows(tools.output.index, tools.earlier?.index);
+    this.onFile.startPass();
   }
 
   /** What the producer asks before it decides on a row. */
   readonly knowledge: Omit<Knowledge, 'isTakenUp'> = {
-    markSeen: (row) => !this.#keyed || this.tools.output.index.markKeySeen(row.key ?? ''),
-    isInOutput: (row) =>
-      this.#keyed
-        ? this.tools.output.index.keyInOutput(row.key ?? '')
-        : row.image !== undefined && this.tools.output.index.takeOccurrence(row.image),
-    isDescribed: (image) => this.tools.output.index.offsetOf(image) !== undefined,
+    markSeen: (row) => this.onFile.markSeen(row),
+    isInOutput: (row) => this.onFile.take(row),
+    isDescribed: (image) => this.onFile.hasImage(image),
     isOutstanding: (image) => this.outstanding.images.has(image),
     failedNow: (image) => this.#failedNow.get(image),
     previousFailure: (row) => this.#earlierFailure(row.image) ?? this.#failureOnFile(row),
@@ -193,7 +198,7 @@ export class Home {
     });
   }
 
-  /** Writes a row whose image the output holds already. */
+  /** Writes a row whose image the output, or an earlier one, holds already. */
   writeCopy(row: Row, image: string): void {
     this.outstanding.hold(1);
     void this.#copy(row, image);
@@ -206,16 +211,22 @@ export class Home {
 
   async #copy(row: Row, image: string): Promise<void> {
     try {
-      const offset = this.tools.output.index.offsetOf(image);
-      if (offset === undefined) throw new Error(`the output's index has lost an image of row ${row.number}`);
-      const found = await this.tools.output.readPromptsAt(offset);
-      const outcome: DescribedOutcome = { status: 'described', ...found };
+      const outcome: DescribedOutcome = { status: 'described', ...(await this.#readPrompts(image)) };
       await this.#write({ described: [{ row, outcome }], failed: [] }, 1, () => {
         this.counts.copied++;
       });
     } catch (error) {
       this.tools.onBroken(error);
     }
+  }
+
+  async #readPrompts(image: string): Promise<StoredPrompts> {
+    const { output, earlier } = this.tools;
+    const offset = output.index.offsetOf(image);
+    if (offset !== undefined) return await output.readPromptsAt(offset);
+    const place = earlier?.index.offsetOf(image);
+    if (earlier === undefined || place === undefined) throw new Error(`no index has the image ${image}`);
+    return await earlier.readPromptsAt(place);
   }
 
   #startWriting(image: string, settled: Promise<Disposal>): Promise<Disposal> {

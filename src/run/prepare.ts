@@ -6,15 +6,20 @@ import { parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import type { RowPlan } from '../producer/row-reader.js';
 import { findKeyColumn, findUrlColumn } from '../producer/url-column.js';
-import { type Account, accountLabel } from '../shared/account.js';
+import type { Account } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import type { UndoStack } from '../shared/undo.js';
+import { DescribedRows } from '../writer/described-rows.js';
+import type { EarlierOutputs } from '../writer/earlier-outputs.js';
 import { type InspectedOutput, type OutputOptions, inspectOutput } from '../writer/output-file.js';
 import { type RunPaths, assertManifestIsSafe, defaultOutputPath, runPaths } from '../writer/output-paths.js';
+import { OutputIndex } from '../writer/output-index.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
-import { accountOf, apiOf } from './api-options.js';
+import { accountOf } from './api-options.js';
+import { openEarlierOutputs } from './earlier-files.js';
+import { refuseForeignOutput } from './foreign-output.js';
 import type { Preview, RunOptions } from './run-options.js';
 
 export { accountOf } from './api-options.js';
@@ -26,6 +31,8 @@ export interface PreparedRun {
   readonly paths: RunPaths;
   readonly outputOptions: OutputOptions;
   readonly found: InspectedOutput | undefined;
+  /** Undefined where no earlier files count. */
+  readonly earlier: EarlierOutputs | undefined;
   readonly runFile: RunFile | undefined;
   readonly account: Account;
   readonly isSimulated: boolean;
@@ -53,8 +60,9 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   }
   const found = await inspectOutput(rows.outputOptions);
   const runFile = await readRunFile(paths.runFile);
-  const prepared = { ...rows, paths, found, runFile, account, isSimulated };
-  refuseForeignOutput(prepared, options);
+  const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, rows.outputOptions);
+  const prepared = { ...rows, paths, found, runFile, earlier, account, isSimulated };
+  await refuseForeignOutput(prepared, options);
   return prepared;
 }
 
@@ -123,37 +131,14 @@ function outputOptionsOf(
   };
 }
 
-/** Prompts of a simulator and of an API in one file would be told apart by nobody. */
-function refuseForeignOutput(prepared: PreparedRun, options: RunOptions): void {
-  const { found, runFile, account, isSimulated, paths } = prepared;
-  if (found === undefined) return;
-  const sameAccount = runFile?.account === accountLabel(account);
-  // A simulator may well be listening there.
-  const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/.test(account.host);
-  if (found.hasSimulated && !isSimulated && !sameAccount && !isLoopback) {
-    throw new UsageError(
-      `${paths.output} holds prompts of a simulator, and the API is ${apiOf(options)}: name another output with -o, or move that one away`,
-    );
-  }
-  if (found.hasReal && isSimulated) {
-    throw new UsageError(
-      `${paths.output} holds prompts of a real API: let the simulator write to another output, with -o`,
-    );
-  }
-}
-
 /** Counts what there is to do; priced at the limits that are known without asking the queue. */
 export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
-  const { manifest, plan, found, paths } = prepared;
-  const keyed = plan.keyColumn !== undefined;
-  found?.index.startPass();
+  const { manifest, plan, found, earlier, paths } = prepared;
+  const own = found?.index ?? new OutputIndex({ keyed: plan.keyColumn !== undefined });
+  const onFile = new DescribedRows(own, earlier?.index);
+  onFile.startPass();
   const counted = await previewManifest(manifest, plan, {
-    isKnown: ({ key, image }) => {
-      if (found === undefined) return 'new';
-      const isThere = keyed ? found.index.keyInOutput(key ?? '') : found.index.takeOccurrence(image);
-      if (isThere) return 'resumed';
-      return found.index.offsetOf(image) === undefined ? 'new' : 'copied';
-    },
+    isKnown: (row) => (onFile.take(row) ? 'resumed' : onFile.hasImage(row.image) ? 'copied' : 'new'),
     signal: options.signal,
   });
   const preview = {
@@ -178,18 +163,4 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
 /** The same preview at the account's limits. */
 export function pricePreview(preview: Omit<Preview, 'limits' | 'submitMs'>, limits: Limits): Preview {
   return { ...preview, limits, submitMs: preview.toSubmit * intervalMs(limits.rate) };
-}
-
-/**
- * An output that hardly matches the manifest would be paid for once more, nearly whole.
- * @throws {UsageError} unless `--pay-again` covers what it would cost
- */
-export function refusePayingAgain(prepared: PreparedRun, preview: Preview, options: RunOptions): void {
-  const held = prepared.found?.index.rows ?? 0;
-  if (held === 0 || preview.sampled || preview.described * 2 >= held) return;
-  if (options.payAgain !== undefined && options.payAgain >= preview.toSubmit) return;
-  throw new UsageError(
-    `only ${preview.described} of the ${held} rows in ${preview.output} match this manifest (signed URLs? a new host?): ` +
-      `name a column that identifies rows with --key-column <name>, or pay for ${preview.toSubmit} images with --pay-again ${preview.toSubmit}`,
-  );
 }

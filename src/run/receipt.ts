@@ -10,7 +10,7 @@ export interface Receipt {
   readonly rows: number;
   /** Described now. */
   readonly described: number;
-  /** Already in the output when the run started. */
+  /** Already in the output, or in an earlier one, when the run started. */
   readonly resumed: number;
   /** Written from the outcome of another row with the same image. */
   readonly copied: number;

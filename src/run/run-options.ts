@@ -21,6 +21,12 @@ export interface RunOptions extends ApiOptions {
   /** Path of the output; by default beside the manifest, see `defaultOutputPath`. */
   readonly output?: string | undefined;
 
+  /**
+   * Files of earlier runs, whose rows count as done: they are not paid for and not written again, and rows that share an
+   * image with one of theirs are copied from there. Those that the run file remembers count too.
+   */
+  readonly earlierOutputs?: readonly string[] | undefined;
+
   /** `redis://...`, `rediss://...`, `embedded:<dir>`; by default embedded, in the user's state directory. */
   readonly queue?: string | undefined;
   /** Only what is given explicitly; the rest is what the account's queue holds, or `DEFAULT_LIMITS`. */

@@ -6,17 +6,18 @@ import { UndoStack } from '../shared/undo.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
 import { runPaths } from '../writer/output-paths.js';
 import { readRunFile } from '../writer/run-file.js';
+import { openEarlierOutputs } from './earlier-files.js';
 import { openRows } from './prepare.js';
 import type { RunOptions } from './run-options.js';
 
 export type VerifyOptions = Pick<
   RunOptions,
-  'manifest' | 'input' | 'format' | 'delimiter' | 'urlColumn' | 'keyColumn' | 'baseUrl'
+  'manifest' | 'input' | 'format' | 'delimiter' | 'urlColumn' | 'keyColumn' | 'baseUrl' | 'earlierOutputs'
 > & { readonly output: string };
 
 /**
  * Counts from the files alone what has become of each manifest row. What tells rows apart is taken from the
- * run file beside the output where it is not given. Reads only.
+ * run file beside the output where it is not given, and the earlier outputs that count with it always. Reads only.
  * @throws {UsageError} when there is no output, or it is not this manifest's
  */
 export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
@@ -37,10 +38,12 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
       paths,
       undo,
     );
+    const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
     return await recountOutput({
       ...outputOptions,
       rows: readRows(manifest, plan),
       failuresPath: paths.failures,
+      earlier: earlier?.index,
     });
   } finally {
     await undo.release();

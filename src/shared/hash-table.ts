@@ -91,6 +91,13 @@ export class HashTable {
     this.#column(entry % SHARDS, column)[Math.floor(entry / SHARDS)] = value;
   }
 
+  /** The hash of an entry. */
+  hashOf(entry: number): Hash64 {
+    const { high, low } = this.#shard(entry % SHARDS);
+    const slot = Math.floor(entry / SHARDS);
+    return { high: high[slot] ?? 0, low: low[slot] ?? 0 };
+  }
+
   /** Every entry's number, in no order. The table must not grow meanwhile. */
   *entries(): Generator<number, void> {
     for (const [number, shard] of this.#shards.entries()) {

@@ -55,16 +55,19 @@ export interface StoredRecord {
 
 /**
  * Reads the record that starts at an offset, or the first one behind it that is not a blank line.
+ * @param mayLackLineEnd whether what the file ends with counts as a record too
  * @returns undefined when no whole record is there
  */
 export async function readRecordAt(
   handle: FileHandle,
   offset: number,
   delimiter: string,
+  mayLackLineEnd = false,
 ): Promise<StoredRecord | undefined> {
   const scanner = new RecordScanner(delimiter, offset);
   for await (const chunk of readChunks(handle, offset, undefined, RECORD_BYTES)) {
     for (const record of scanner.push(chunk)) return { cells: record.cells(), end: record.end };
   }
-  return undefined;
+  const tail = mayLackLineEnd ? scanner.tail() : undefined;
+  return tail === undefined ? undefined : { cells: tail.cells(), end: tail.end };
 }

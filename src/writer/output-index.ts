@@ -1,4 +1,4 @@
-import { HashTable } from '../shared/hash-table.js';
+import { type Hash64, HashTable } from '../shared/hash-table.js';
 import { hashOfImage, hashOfText } from './hashes.js';
 
 /* Columns of the image table. A file offset takes 48 bits. */
@@ -120,17 +120,31 @@ export class OutputIndex {
    * After a pass over the whole manifest: the output's rows that no manifest row stands for. `twice`: beyond what the
    * manifest has of their key or image; `extra`: the manifest has none like them.
    * (A key's rows are counted up to 32,767.)
+   * @param earlier of other files, through which the same pass went first: a manifest row that they hold is not held
+   *   here as well without being there twice
    */
-  surplus(): { extra: number; twice: number } {
+  surplus(earlier?: OutputIndex): { extra: number; twice: number } {
     let matched = 0;
     let twice = 0;
     const table = this.#keys ?? this.#images;
     for (const entry of table.entries()) {
       const [rows, met] = this.#rowsAndMet(table, entry);
-      matched += met;
-      if (met > 0) twice += rows - met;
+      const isTaken = earlier !== undefined && earlier.#hasTaken(table.hashOf(entry));
+      // A key stands for one row only, wherever that is.
+      const mine = isTaken && this.keyed ? 0 : met;
+      matched += mine;
+      if (met > 0 || (isTaken && !this.keyed)) twice += rows - mine;
     }
     return { extra: this.#rows - matched - twice, twice };
+  }
+
+  /** Whether a manifest row with this key or image is one of this index's. */
+  #hasTaken(hash: Hash64): boolean {
+    const table = this.#keys ?? this.#images;
+    const entry = table.find(hash);
+    if (entry === -1) return false;
+    const [rows, met] = this.#rowsAndMet(table, entry);
+    return this.keyed ? rows > 0 : met > 0;
   }
 
   #rowsAndMet(table: HashTable, entry: number): [rows: number, met: number] {

@@ -32,8 +32,15 @@ const TIMESTAMP = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`;
 const WHOLE_TIMESTAMP = new RegExp(`^${TIMESTAMP}\r?$`);
 const TIMESTAMP_AT_LINE_END = new RegExp(`${TIMESTAMP}"?\r?\n`);
 
+/** An index that several files share, and the place in it of this one's first byte. */
+export interface IndexPart {
+  readonly index: OutputIndex;
+  readonly firstPlace: number;
+}
+
 /**
  * Reads an output from its first row to its end and indexes it.
+ * @param into the index that gets the rows; a new one where it is not given
  * @throws {UsageError} when a record has not as many cells as the header, with its line
  */
 export async function scanOutput(
@@ -42,8 +49,9 @@ export async function scanOutput(
   header: CsvHeader,
   identity: RowIdentity,
   signal?: AbortSignal,
+  into?: IndexPart,
 ): Promise<ScannedOutput> {
-  const rows = new RowReader(header, identity);
+  const rows = new RowReader(header, identity, into);
   const scanned = await forEachRow(path, handle, header, (record) => rows.read(record), signal);
   const { index, hasSimulated, hasReal } = rows;
   return { ...scanned, index, hasSimulated, hasReal };
@@ -106,14 +114,16 @@ class RowReader {
   hasSimulated = false;
   hasReal = false;
   readonly #identity: RowIdentity;
+  readonly #firstPlace: number;
   readonly #url: number;
   readonly #key: number | undefined;
   readonly #messageId: number;
 
-  constructor(header: CsvHeader, identity: RowIdentity) {
+  constructor(header: CsvHeader, identity: RowIdentity, into: IndexPart | undefined) {
     const { urlColumn, keyColumn } = identity;
     this.#identity = identity;
-    this.index = new OutputIndex({ keyed: keyColumn !== undefined });
+    this.index = into?.index ?? new OutputIndex({ keyed: keyColumn !== undefined });
+    this.#firstPlace = into?.firstPlace ?? 0;
     this.#url = header.columns.indexOf(urlColumn);
     this.#key = keyColumn === undefined ? undefined : header.columns.indexOf(keyColumn);
     this.#messageId = header.columns.indexOf('message_id');
@@ -123,7 +133,7 @@ class RowReader {
     const image = this.#identity.resolveUrl(record.cell(this.#url) ?? '');
     // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
     const key = this.#key === undefined ? undefined : (record.cell(this.#key) ?? '');
-    this.index.addFound({ image, key, offset: record.start });
+    this.index.addFound({ image, key, offset: this.#firstPlace + record.start });
     const messageId = record.cell(this.#messageId) ?? '';
     if (messageId.startsWith(SIMULATED_MESSAGE_PREFIX)) this.hasSimulated = true;
     else if (messageId !== '') this.hasReal = true;

@@ -1,6 +1,7 @@
 import { HashTable, type Hash64 } from '../shared/hash-table.js';
 import type { ErrorCode } from '../shared/outcome.js';
 import { identityOfName, isDecidedAnew, type FailureOptions, type FailureRecord } from './failure-records.js';
+import { DescribedRows } from './described-rows.js';
 import { FailureSet, readAll } from './failures-merge.js';
 import { hashOfText } from './hashes.js';
 import { inspectOutput, type OutputOptions } from './output-file.js';
@@ -26,8 +27,10 @@ export interface Recount {
   readonly missing: number;
   /** Rows of the output that the manifest has no row like. */
   readonly extra: number;
-  /** Rows of the output beyond what the manifest has of their key or image. */
+  /** Rows of the output beyond what the manifest and earlier outputs leave of their key or image. */
   readonly twice: number;
+  /** Of those described, how many are in earlier outputs; only where there are some. */
+  readonly earlier?: number;
 }
 
 export interface RecountOptions extends OutputOptions {
@@ -35,6 +38,8 @@ export interface RecountOptions extends OutputOptions {
   readonly rows: AsyncIterable<readonly RecountRow[]>;
   /** The failures file. */
   readonly failuresPath: string;
+  /** The index of the earlier outputs, whose rows count as described. */
+  readonly earlier?: OutputIndex | undefined;
 }
 
 /**
@@ -46,31 +51,30 @@ export interface RecountOptions extends OutputOptions {
 export async function recountOutput(options: RecountOptions): Promise<Recount> {
   const inspected = await inspectOutput(options);
   const index = inspected?.index ?? new OutputIndex({ keyed: options.keyColumn !== undefined });
+  const onFile = new DescribedRows(index, options.earlier);
   const failures = await tallyFailures({ ...options, path: options.failuresPath });
-  index.startPass();
+  onFile.startPass();
   let [rows, described, failed] = [0, 0, 0];
   for await (const batch of options.rows) {
     for (const row of batch) {
       rows++;
-      const fate = fateOf(row, index);
+      const fate = fateOf(row, onFile, index.keyed);
       if (fate === 'described') described++;
       else if (failures.take(fate)) failed++;
     }
     options.signal?.throwIfAborted();
   }
-  return { rows, described, failed, missing: rows - described - failed, ...index.surplus() };
+  const counts = { rows, described, failed, missing: rows - described - failed, ...onFile.surplus() };
+  return options.earlier === undefined ? counts : { ...counts, earlier: onFile.fromEarlier };
 }
 
-/** What a row is if the output has it, or else what the failure is called that it should have. */
-function fateOf({ key, image, problem }: RecountRow, index: OutputIndex): 'described' | FailureName {
+/** What a row is if the files have it, or else what the failure is called that it should have. */
+function fateOf(row: RecountRow, onFile: DescribedRows, keyed: boolean): 'described' | FailureName {
+  const { key = '', image, problem } = row;
   if (problem !== undefined) return { code: problem.code };
-  if (index.keyed) {
-    if (!index.markKeySeen(key ?? '')) return { code: 'duplicate-key' };
-    if (index.keyInOutput(key ?? '')) return 'described';
-    return image === undefined ? { code: 'invalid-url' } : { name: key ?? '' };
-  }
-  if (image === undefined) return { code: 'invalid-url' };
-  return index.takeOccurrence(image) ? 'described' : { name: image };
+  if (!onFile.markSeen(row)) return { code: 'duplicate-key' };
+  if (onFile.take(row)) return 'described';
+  return image === undefined ? { code: 'invalid-url' } : { name: keyed ? key : image };
 }
 
 /** Failures that the manifest alone tells are counted by their code, others by key or image. */

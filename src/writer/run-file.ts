@@ -16,6 +16,8 @@ const runFileSchema = z.object({
   urlColumn: z.string(),
   keyColumn: z.string().optional(),
   baseUrl: z.string().optional(),
+  /** Files whose rows count as done; relative ones to the output's folder. */
+  earlierOutputs: z.array(z.string()).optional(),
   /** Whether rows of the run may still be in the queue. */
   open: z.boolean(),
   /** ISO 8601, UTC. */

@@ -6,6 +6,7 @@ none twice, else 2.
 
       --format, --delimiter, --url-column, --key-column, --base-url    as for \`run\`; taken from the run file
                                beside the output where they are not given
+                               Earlier outputs that count with this one (of a schedule) are read from there.
       --json                   the counts as JSON on stdout
 
   bulk-describe verify paintings.csv paintings.prompts.csv
