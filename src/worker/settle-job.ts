@@ -89,7 +89,10 @@ async function settleOutcome(
   await tools.persist(() => results.add(RESULT_JOB, result));
   if (result.outcome.status === 'described') return result;
   await saveJob(job, data, tools);
-  throw new UnrecoverableError(`${result.outcome.code}: ${result.outcome.reason}`);
+  const failure = new UnrecoverableError(`${result.outcome.code}: ${result.outcome.reason}`);
+  // BullMQ keeps the stack with the job, where it says nothing of the image.
+  failure.stack = failure.message;
+  throw failure;
 }
 
 async function handBack(

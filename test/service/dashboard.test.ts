@@ -1,0 +1,188 @@
+import type { Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { listRuns } from '../../src/shared/run-status.js';
+import { openQueue } from '../../src/shared/queue/connection.js';
+import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import {
+  type BrowserOptions,
+  type TestBrowser,
+  chromiumAvailable,
+  startBrowser,
+} from '../helpers/browser.js';
+import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { Workspace, manifestOf } from '../helpers/workspace.js';
+import { acts, startScriptedApi } from '../reliability/scripted-api.js';
+import { Service } from './service.js';
+
+const PASSWORD = { DASHBOARD_USER: 'ada', DASHBOARD_PASSWORD: 'lovelace' };
+const CREDENTIALS = { username: 'ada', password: 'lovelace' };
+
+describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a browser', () => {
+  let redis: TestRedis;
+  let database = 0;
+  let queue: string;
+  let workspace: Workspace;
+  let simulator: Simulator;
+  let service: Service;
+  const browsers: TestBrowser[] = [];
+
+  beforeAll(async () => {
+    redis = await startRedis();
+  });
+  afterAll(() => redis.stop());
+  beforeEach(async () => {
+    queue = `${redis.url}/${database++}`;
+    workspace = await Workspace.create();
+    simulator = await startSimulator({ latencyMs: 200 });
+    service = new Service(workspace, queue);
+  });
+  afterEach(async () => {
+    for (const browser of browsers.splice(0)) await browser.close();
+    await service.end();
+    await simulator.close();
+    await workspace.remove();
+  });
+
+  async function open(options: BrowserOptions = {}): Promise<Page> {
+    const browser = await startBrowser(options);
+    browsers.push(browser);
+    return browser.context.newPage();
+  }
+
+  async function startDashboard(env: NodeJS.ProcessEnv = {}): Promise<string> {
+    const started = service.start('dashboard', ['--port', '0'], env);
+    await waitUntil('the URL of the dashboard', () => started.stdout().includes('\n'), 30_000);
+    return started.stdout().trim();
+  }
+
+  it(
+    'lets nobody in without the password, and with it shows a failed image, takes it up again and brings its row',
+    { timeout: 150_000 },
+    async () => {
+      simulator.setOptions({ failures: { reject: 0.3 } });
+      await workspace.write('m.csv', manifestOf(24));
+      const command = [
+        'm.csv',
+        '-o',
+        'out.csv',
+        '--rate',
+        '3/s',
+        '--stop-failing',
+        '100',
+        '--api',
+        simulator.url,
+      ];
+      const first = service.start('run', command);
+      const url = await startDashboard(PASSWORD);
+
+      const stranger = await open();
+      expect((await stranger.goto(`${url}/runs`).catch(() => null))?.status() ?? 401).toBe(401);
+      expect((await fetch(`${url}/board/api/queues`)).status).toBe(401);
+      expect((await fetch(`${url}/metrics`)).status).toBe(401);
+
+      const page = await open({ credentials: CREDENTIALS });
+      await page.goto(`${url}/runs`);
+      await page.getByRole('link', { name: 'out.csv' }).click();
+      // The page keeps itself fresh: nothing is loaded anew by hand.
+      const failure = page.locator('tr[data-key]').last();
+      await failure.waitFor({ timeout: 60_000 });
+      await page.locator('.image').first().waitFor({ timeout: 60_000 });
+      await page.getByText('done, some failed').waitFor({ timeout: 60_000 });
+      await first.ended;
+      const image = (await failure.getByRole('link').first().textContent()) ?? '';
+      expect(await failure.textContent()).toContain('rejected');
+      const id = image.replace('.jpg', '');
+      const described = async () => (await workspace.records('out.csv')).map((record) => record['id']);
+      expect(await described()).not.toContain(id);
+
+      simulator.setOptions({ failures: {} });
+      await failure.getByRole('link', { name: /^row/ }).click();
+      await page.getByText(`${image}, row `).first().waitFor();
+      const link = await page.getByRole('link', { name: 'image' }).getAttribute('href');
+      expect(link).toBe(`http://images.test/${image}`);
+      await page.locator('button:has(svg.lucide-refresh-cw)').click();
+      await page.getByRole('button', { name: /confirm/i }).click();
+      // A refusal is not tried again by itself: it is the board that has put the image back.
+      await page.getByRole('button', { name: /confirm/i }).waitFor({ state: 'hidden' });
+      const second = await service.start('run', command).ended;
+      expect(second.code).toBe(2);
+      await waitUntil(`the row of ${image}`, async () => (await described()).includes(id), 60_000);
+    },
+  );
+
+  it(
+    'shows scripts, quotes and control characters as text, on every page',
+    { timeout: 150_000 },
+    async () => {
+      const evil = `<script>window.hacked='p'</script><img src=x onerror="window.hacked='i'"> "quoted" 'single' \u001b[31m\u0007 \u202eabc`;
+      const api = await startScriptedApi({
+        submit: (image) =>
+          image.includes('refused') ? acts.answer(400, { success: false, msg: evil }) : undefined,
+        poll: () => acts.answer(200, { progress: 100, content: [evil, evil, evil, evil], type: 'describe' }),
+      });
+      const name = `<img src=x onerror=window.hacked=1>"'&.csv`;
+      const path = encodeURIComponent(`<script>window.hacked='u'<\u001b"'>.jpg`);
+      const urls = [
+        `http://images.test/${path}?a="><script>window.hacked=2</script>&b='`,
+        `http://images.test/refused-${path}`,
+        "javascript:window.hacked='j'",
+      ];
+      const cells = urls.map((url) => `"${url.replaceAll('"', '""')}"`);
+      await workspace.write('m.csv', `title,image\n${cells.map((cell) => `"<b>t</b>",${cell}\n`).join('')}`);
+      try {
+        const run = service.start('run', [
+          'm.csv',
+          '-o',
+          name,
+          '--api',
+          api.url,
+          '--rate',
+          '10/s',
+          '--stop-failing',
+          '100',
+        ]);
+        await run.ended;
+        const url = await startDashboard();
+        const connection = await openQueue(parseQueueUrl(queue, {}));
+        const [status] = await listRuns(connection.store);
+        await connection.close();
+        expect(status).toMatchObject({ described: 1, failed: 2 });
+        const page = await open();
+        const board = `${url}/board/queue/${encodeURIComponent(status?.queueName ?? '')}`;
+        const pages = ['/runs', `/runs/${status?.run ?? ''}`, '/metrics'].map((at) => `${url}${at}`);
+        for (const address of [...pages, `${board}?status=completed`, `${board}?status=failed`]) {
+          await page.goto(address);
+          const isBoard = address.startsWith(board);
+          if (isBoard) await page.getByText(', row ').first().waitFor();
+          for (const tab of isBoard ? ['Data', 'Logs', 'Error'] : []) {
+            await page.getByRole('tab', { name: tab, exact: true }).first().click();
+            await page.waitForLoadState('networkidle');
+          }
+          const text = await page.locator('body').innerText();
+          if (address === `${url}/runs`) expect(text).toContain(name);
+          else if (address !== `${url}/metrics`)
+            expect(text, address).toContain("<script>window.hacked='u'<␛");
+          expect(await page.evaluate('window.hacked'), address).toBeUndefined();
+          const links = await page
+            .locator('a')
+            .evaluateAll((all) => all.map((a) => a.getAttribute('href') ?? ''));
+          expect(
+            links.filter((link) => !/^(https?:\/\/|\/|#|$)/.test(link)),
+            address,
+          ).toEqual([]);
+        }
+        await page.goto(`${url}/runs/${status?.run ?? ''}`);
+        const prompts = await page.locator('ol.prompts li').allInnerTexts();
+        expect(prompts).toHaveLength(4);
+        expect(prompts[0]).toContain(
+          `<script>window.hacked='p'</script><img src=x onerror="window.hacked='i'">`,
+        );
+        expect(prompts[0]).toContain('␛[31m␇ �abc');
+      } finally {
+        await api.close();
+      }
+    },
+  );
+});
