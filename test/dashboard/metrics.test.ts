@@ -1,0 +1,120 @@
+import { expect, it } from 'vitest';
+import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
+import { RUNS_QUEUE } from '../../src/shared/jobs.js';
+import { describeOnBothQueues } from '../helpers/queues.js';
+import { manifestOf } from '../helpers/workspace.js';
+import { Bench } from '../reliability/bench.js';
+
+describeOnBothQueues('the metrics', (openQueue) => {
+  const bench = Bench.forSuite(openQueue);
+
+  it('can be parsed, and equal what the API saw', async () => {
+    bench.simulator.setOptions({
+      failures: { reject: 0.2 },
+      latencyMs: 300,
+      latencySpread: 0.5,
+      rateLimit: { count: 30, perMs: 1000 },
+    });
+    let text = '';
+    const manifest = await bench.workspace.write('m.csv', manifestOf(40));
+    const { receipt } = await bench.run({
+      manifest,
+      stopFailing: 100,
+      limits: { rate: { count: 200, perMs: 1000 }, pollRate: { count: 200, perMs: 1000 }, maxInFlight: 40 },
+      schedule: 'nightly',
+      // The queue is looked at when the worker has told its last.
+      companions: [
+        async (connection) => {
+          const runs = connection.queue(RUNS_QUEUE);
+          await runs.upsertJobScheduler('nightly', { pattern: '0 2 * * *' }, { name: 'run', data: {} });
+          await connection.store.setFields('schedule:nightly', { lastSuccessAt: '2026-03-01T02:00:00.000Z' });
+          return async () => {
+            ({ text } = await renderMetrics(connection));
+            await runs.removeJobScheduler('nightly');
+          };
+        },
+      ],
+    });
+    const stats = bench.simulator.stats();
+    const samples = parseExposition(text);
+    const value = (name: string, labels: Record<string, string> = {}) => {
+      const found = samples.filter(
+        (sample) =>
+          sample.name === `bulk_describe_${name}` &&
+          Object.entries(labels).every(([label, text]) => sample.labels[label] === text),
+      );
+      expect(found, `${name} ${JSON.stringify(labels)}`).toHaveLength(1);
+      return found[0]?.value;
+    };
+    expect(stats.answered429).toBeGreaterThan(0);
+    expect(value('submits_total')).toBe(stats.submits);
+    expect(value('polls_total')).toBe(stats.polls);
+    expect(value('throttled_total', { call: 'submit' })).toBe(stats.answered429);
+    expect(value('outcomes_total', { code: 'described' })).toBe(receipt.described);
+    expect(value('outcomes_total', { code: 'rejected' })).toBe(receipt.failed);
+    expect(value('outcomes_total', { code: 'lost' })).toBe(0);
+    for (const name of ['latency_seconds', 'poll_lag_seconds']) {
+      expect(value(`${name}_count`)).toBe(receipt.described);
+      expect(value(`${name}_bucket`, { le: '+Inf' })).toBe(receipt.described);
+      expect(value(`${name}_sum`)).toBeGreaterThan(0);
+      const buckets = samples.filter((sample) => sample.name === `bulk_describe_${name}_bucket`);
+      const counts = buckets.map((sample) => sample.value);
+      expect(counts).toEqual([...counts].sort((a, b) => a - b));
+    }
+    // Half of the messages take up to 300 ms; none of them can have been noticed before.
+    expect(value('latency_seconds_sum')).toBeGreaterThan(0.3 * (receipt.described / 2));
+    expect(value('queue_jobs', { state: 'failed' })).toBe(receipt.failed);
+    expect(value('queue_jobs', { state: 'completed' })).toBe(receipt.described);
+    expect(value('in_flight')).toBe(0);
+    expect(value('in_flight_limit')).toBe(40);
+    expect(value('configured_rate_per_second')).toBe(200);
+    expect(value('learned_rate_per_second')).toBeLessThan(200);
+    expect(value('runs', { state: 'ended' })).toBe(1);
+    expect(value('schedule_last_success_timestamp_seconds', { schedule: 'nightly' })).toBe(
+      Date.UTC(2026, 2, 1, 2) / 1000,
+    );
+  });
+});
+
+interface Sample {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/** Reads Prometheus' text format strictly: every sample has been announced with its help and its type. */
+function parseExposition(text: string): Sample[] {
+  expect(text.endsWith('\n')).toBe(true);
+  const types = new Map<string, string>();
+  const helped = new Set<string>();
+  const samples: Sample[] = [];
+  for (const line of text.split('\n').filter((each) => each !== '')) {
+    const help = /^# HELP ([a-z_]+) \S.*$/.exec(line)?.[1];
+    const type = /^# TYPE ([a-z_]+) (counter|gauge|histogram)$/.exec(line);
+    if (help !== undefined) helped.add(help);
+    else if (type !== null) types.set(type[1] ?? '', type[2] ?? '');
+    else samples.push(parseSample(line, types, helped));
+  }
+  for (const [name, type] of types) {
+    if (type === 'counter') expect(name).toMatch(/_total$/);
+    expect(name).toMatch(/^bulk_describe_/);
+  }
+  return samples;
+}
+
+function parseSample(line: string, types: ReadonlyMap<string, string>, helped: ReadonlySet<string>): Sample {
+  const match = /^([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (\S+)$/.exec(line);
+  expect(match, line).not.toBeNull();
+  const [, name = '', labelText = '', value = ''] = match ?? [];
+  const base = types.has(name) ? name : name.replace(/_(?:bucket|sum|count)$/, '');
+  expect(types.get(base), line).toBeDefined();
+  expect(helped.has(base), line).toBe(true);
+  if (base !== name) expect(types.get(base), line).toBe('histogram');
+  expect(Number(value), line).not.toBeNaN();
+  const pairs = [...labelText.matchAll(/([a-z]+)="((?:[^"\\]|\\.)*)"/g)];
+  return {
+    name,
+    labels: Object.fromEntries(pairs.map(([, label = '', text = '']) => [label, text])),
+    value: Number(value),
+  };
+}
