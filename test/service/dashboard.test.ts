@@ -165,9 +165,8 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
           else if (address !== `${url}/metrics`)
             expect(text, address).toContain("<script>window.hacked='u'<␛");
           expect(await page.evaluate('window.hacked'), address).toBeUndefined();
-          const links = await page
-            .locator('a')
-            .evaluateAll((all) => all.map((a) => a.getAttribute('href') ?? ''));
+          const anchors = await page.locator('a').all();
+          const links = await Promise.all(anchors.map(async (a) => (await a.getAttribute('href')) ?? ''));
           expect(
             links.filter((link) => !/^(https?:\/\/|\/|#|$)/.test(link)),
             address,
