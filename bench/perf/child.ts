@@ -6,6 +6,10 @@ import { onAbandon } from '../chaos/abandon.js';
 /** The command line that was compiled together with the benchmarks. */
 export const CLI = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
+/** With `BENCH_PROFILE=<folder>`, every process that is started leaves a CPU profile there. */
+const PROFILE = process.env['BENCH_PROFILE'];
+const PROFILE_ARGS = PROFILE === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${PROFILE}`];
+
 export interface CommandEnd {
   readonly code: number | null;
   readonly stdout: string;
@@ -27,7 +31,7 @@ export function startCommand(
   nodeArgs: readonly string[] = [],
 ): Command {
   const startedAt = performance.now();
-  const child = spawn(process.execPath, [...nodeArgs, script, ...args], {
+  const child = spawn(process.execPath, [...PROFILE_ARGS, ...nodeArgs, script, ...args], {
     env: { PATH: process.env['PATH'], HOME: process.env['HOME'], TZ: 'UTC', DESCRIBE_API_TOKEN: 'any' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -60,7 +64,7 @@ export async function startHelper(
 ): Promise<Helper> {
   const path = fileURLToPath(new URL(script, import.meta.url));
   const child = fork(path, [JSON.stringify(about)], {
-    execArgv: [...nodeArgs],
+    execArgv: [...PROFILE_ARGS, ...nodeArgs],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
   const forget = onAbandon(() => child.kill('SIGKILL'));

@@ -30,6 +30,7 @@ Measures the program against a simulator in another process and a Redis of its o
 Parts (all of them by default): ${Object.keys(PARTS).join(', ')}
   --full          the sizes that docs/performance.md tells of (an hour and more); otherwise minutes
   --out <folder>  where results.json, results.md and the pictures go (bench-results)
+With BENCH_PROFILE=<folder> every process leaves a CPU profile there.
 `;
 
 function say(line: string): void {

@@ -40,13 +40,15 @@ export function readAnswer(
   const isSuccess = answer.status >= 200 && answer.status < 300;
   const status = isSuccess && json.ok ? (words.statusIn?.(json.body) ?? answer.status) : answer.status;
   const refused = json.ok && isRefusal(json.body);
-  const said = json.ok ? reasonIn(json.body) : undefined;
+  const reasonSaid = () => (json.ok ? reasonIn(json.body) : undefined);
   if (status >= 200 && status < 300) {
-    if (refused) throw new RejectedError(call, { status, reason: said ?? 'refused without a reason' });
+    if (refused)
+      throw new RejectedError(call, { status, reason: reasonSaid() ?? 'refused without a reason' });
     if (answer.tooLong) throw new ResponseShapeError(call, 'an answer of at most 1 MB', answer.text);
     if (!json.ok) throw new ResponseShapeError(call, 'JSON', answer.text || 'an empty body');
     return json.body;
   }
+  const said = reasonSaid();
   const isSetUp = status === 404 && words.isNotFoundSetUp === true;
   const rejected = REJECTING.has(status) && !isSetUp;
   if (rejected) throw new RejectedError(call, { status, reason: said ?? statusText(status) });

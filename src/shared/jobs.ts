@@ -52,6 +52,22 @@ export interface ResultJobData {
   readonly maybePaid: number;
 }
 
+/** A job of a results queue: an outcome, and those that were handed over together with it. */
+export interface HandedOver extends ResultJobData {
+  readonly more?: readonly ResultJobData[] | undefined;
+}
+
+/** Makes one job of at least one outcome. */
+export function handOverTogether([first, ...more]: readonly ResultJobData[]): HandedOver {
+  if (first === undefined) throw new RangeError('there is no outcome to hand over');
+  return more.length === 0 ? first : { ...first, more };
+}
+
+/** All outcomes of a job. */
+export function outcomesIn({ more = [], ...first }: HandedOver): readonly ResultJobData[] {
+  return [first, ...more];
+}
+
 /** Name of every describe job and every result: BullMQ wants one, nothing reads it. */
 export const DESCRIBE_JOB = 'describe';
 export const RESULT_JOB = 'outcome';

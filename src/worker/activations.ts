@@ -3,7 +3,9 @@ import type { Ending } from './activation.js';
 
 /** One job that this process is working on. */
 interface Activation {
-  readonly superseded: AbortController;
+  /** Ends it: a newer activation of the job has begun, or this worker stops. */
+  readonly end: AbortController;
+  isSuperseded: boolean;
   readonly ending: Promise<Ending>;
   /** Resolves when the queue has been told of the ending, or was not to be told. */
   readonly settled: Promise<unknown>;
@@ -30,28 +32,38 @@ export class SupersededError extends Error {}
 export class Activations {
   readonly #running = new Map<string, Activation>();
 
+  /** @param stopping aborts when all of them are to hand their jobs back */
+  constructor(private readonly stopping?: AbortSignal) {
+    // One listener for all: combined signals of each job would take more time than the jobs do.
+    stopping?.addEventListener('abort', () => {
+      for (const { end } of this.#running.values()) end.abort();
+    });
+  }
+
   isRunning(jobId: string): boolean {
     return this.#running.has(jobId);
   }
 
   /**
-   * @param describe brings the job as far as it goes, from where the earlier activation has left it
+   * @param describe brings the job as far as it goes, from where the earlier activation has left it, until its signal
+   *   aborts
    * @param settle tells the queue
    * @throws {SupersededError} when a newer activation of the job has begun meanwhile
    */
   async run<T>(
     jobId: string,
-    describe: (inherited: Inherited, superseded: AbortSignal) => Promise<Ending>,
+    describe: (inherited: Inherited, stopping: AbortSignal) => Promise<Ending>,
     settle: (ending: Ending) => Promise<T>,
   ): Promise<T> {
     const earlier = this.#running.get(jobId);
-    const superseded = new AbortController();
-    const ending = stop(earlier).then((inherited) => describe(inherited, superseded.signal));
-    const settled = ending.then((end) => {
-      if (superseded.signal.aborted) throw new SupersededError('a newer activation goes on');
-      return settle(end);
+    const end = new AbortController();
+    if (this.stopping?.aborted === true) end.abort();
+    const ending = stop(earlier).then((inherited) => describe(inherited, end.signal));
+    const settled = ending.then((endsWith) => {
+      if (activation.isSuperseded) throw new SupersededError('a newer activation goes on');
+      return settle(endsWith);
     });
-    const activation: Activation = { superseded, ending, settled };
+    const activation: Activation = { end, isSuperseded: false, ending, settled };
     this.#running.set(jobId, activation);
     try {
       return await settled;
@@ -64,7 +76,8 @@ export class Activations {
 /** Waits until the earlier activation has stopped. */
 async function stop(earlier: Activation | undefined): Promise<Inherited> {
   if (earlier === undefined) return { kind: 'nothing' };
-  earlier.superseded.abort();
+  earlier.isSuperseded = true;
+  earlier.end.abort();
   try {
     const ending = await earlier.ending;
     await earlier.settled.catch(() => undefined);

@@ -1,12 +1,18 @@
 import { randomUUID } from 'node:crypto';
-import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { WaitingError } from 'bullmq';
-import { type Account, describeQueueName } from '../shared/account.js';
+import { type Account, describeQueueName, resultsQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import type { Rate } from '../shared/durations.js';
 import { messageOf } from '../shared/errors.js';
-import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../shared/jobs.js';
+import {
+  type DescribeJobData,
+  type HandedOver,
+  RESULT_JOB,
+  type ResultJobData,
+  handOverTogether,
+  imageOfJobId,
+} from '../shared/jobs.js';
 import { announceAccount } from '../shared/known-accounts.js';
 import { type LimiterWindow, eagerWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
@@ -24,11 +30,14 @@ import {
 import { Activations, SupersededError } from './activations.js';
 import { ApiHealth } from './api-health.js';
 import { FirstPolls } from './first-polls.js';
+import { HandOver } from './hand-over.js';
 import { holdQueue, submitSlots } from './hold-queue.js';
 import { JobLogs } from './job-logs.js';
 import { tellEnding } from './job-story.js';
 import { createPollSchedule } from './poll-schedule.js';
 import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
+import { reserveTogether } from './slot-batch.js';
+import { SlotQueue } from './slot-queue.js';
 import { SubmitPace } from './submit-pace.js';
 import { WorkerMetrics } from './worker-metrics.js';
 
@@ -60,7 +69,7 @@ export class DescribeWorker {
   readonly #ended = new AbortController();
   readonly #queueName: string;
   readonly #health = new ApiHealth(Date.now, () => this.#comeUp());
-  readonly #activations = new Activations();
+  readonly #activations = new Activations(this.#handBack.signal);
   readonly #endListening: () => void;
   #isQueueAway = false;
   #onTheWire = 0;
@@ -81,8 +90,6 @@ export class DescribeWorker {
   #stopped: Promise<void> | undefined;
 
   private constructor(private readonly options: WorkerOptions) {
-    // Every image in flight listens.
-    setMaxListeners(0, this.#handBack.signal);
     this.#queueName = describeQueueName(options.account);
     this.#limits = options.limits;
     this.#logger = options.logger.child({ worker: this.id });
@@ -90,6 +97,7 @@ export class DescribeWorker {
       connection: options.connection,
       queue: options.connection.queue(this.#queueName),
       persist: (operation) => retryUntilUp(options.connection, operation),
+      handOver: new HandOver((run, results) => this.#handOver(run, results)),
       logger: this.#logger,
       windowMs: () => this.#limiter().duration,
       rest: (ms) => this.#rest(ms),
@@ -119,7 +127,7 @@ export class DescribeWorker {
     await this.#announce();
     this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
       this.#queueName,
-      (job, token, signal) => this.#process(job, token ?? '', signal),
+      (job, token) => this.#process(job, token ?? ''),
       {
         concurrency: maxInFlight,
         limiter: this.#limiter(),
@@ -188,16 +196,14 @@ export class DescribeWorker {
     return false;
   }
 
-  async #process(job: DescribeJob, token: string, signal: AbortSignal | undefined): Promise<ResultJobData> {
-    const own = this.#handBack.signal;
-    const stopping = signal ? AbortSignal.any([own, signal]) : own;
+  async #process(job: DescribeJob, token: string): Promise<ResultJobData> {
     try {
       return await this.#activations.run(
         job.id ?? '',
-        (inherited, superseded) => {
+        (inherited, stopping) => {
           if (inherited.kind === 'ending') return Promise.resolve(inherited.ending);
           if (inherited.kind === 'data') job.data = inherited.data;
-          return this.#describe(job, AbortSignal.any([stopping, superseded]));
+          return this.#describe(job, stopping);
         },
         (ending) => {
           this.#tell(job, tellEnding(ending, job.data.run));
@@ -220,6 +226,11 @@ export class DescribeWorker {
     const how = outcome.status === 'described' ? 'described' : `failed (${outcome.code}): ${outcome.reason}`;
     this.#logger.info({ ...aboutJob(job), messageId: outcome.messageId, submits, polls }, how);
     return ending;
+  }
+
+  async #handOver(run: string, results: readonly ResultJobData[]): Promise<void> {
+    const queue = this.options.connection.queue<HandedOver, null>(resultsQueueName(run));
+    await this.#settleTools.persist(() => queue.add(RESULT_JOB, handOverTogether(results)));
   }
 
   /** For whoever looks at the job, and for the process's log. */
@@ -261,7 +272,9 @@ export class DescribeWorker {
     const slots = submitSlots(this.#queueName);
     return new SubmitPace({
       intervalMs: () => intervalMs(this.#rate()),
-      reserve: (interval) => this.#settleTools.persist(() => store.reserveSlot(slots, interval)),
+      reserve: reserveTogether((interval, count) =>
+        this.#settleTools.persist(() => store.reserveSlot(slots, interval, count)),
+      ),
       onWaiting: () => this.#applyLimits(),
     });
   }
@@ -328,6 +341,10 @@ export class DescribeWorker {
     const { store } = connection;
     const slots = `polls:${this.#queueName}`;
     const { persist } = this.#settleTools;
+    const pollSlots = new SlotQueue({
+      intervalMs: () => intervalMs(this.#limits.configured.pollRate),
+      reserve: (interval, count) => persist(() => store.reserveSlot(slots, interval, count)),
+    });
     return {
       client: this.#metrics.counted({
         submit: async (request, about) => {
@@ -344,11 +361,7 @@ export class DescribeWorker {
       schedule: this.#metrics.observed(createPollSchedule()),
       firstPolls: new FirstPolls(),
       takeSubmitSlot: (signal) => this.#pace.take(signal),
-      takePollSlot: async (signal) => {
-        if (signal.aborted) return false;
-        const interval = intervalMs(this.#limits.configured.pollRate);
-        return sleep(await persist(() => store.reserveSlot(slots, interval)), signal);
-      },
+      takePollSlot: (signal) => pollSlots.take(signal),
       holdPolls: async (ms) => {
         await persist(() => store.holdSlots(slots, ms));
       },

@@ -1,10 +1,10 @@
 import { DelayedError, type Job, RateLimitError, UnrecoverableError, WaitingError } from 'bullmq';
-import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
-import { type DescribeJobData, RESULT_JOB, type ResultJobData } from '../shared/jobs.js';
+import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { Ending, StopWhy } from './activation.js';
+import type { HandOver } from './hand-over.js';
 import { holdQueue } from './hold-queue.js';
 
 export type DescribeJob = Job<DescribeJobData, ResultJobData>;
@@ -16,6 +16,7 @@ export interface SettleTools {
   readonly connection: QueueConnection;
   readonly queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly persist: Persist;
+  readonly handOver: HandOver;
   readonly logger: Logger;
   /** The limiter's window: a wait that is shorter would end the one under way before its time. */
   windowMs(): number;
@@ -85,8 +86,7 @@ async function settleOutcome(
   data: DescribeJobData,
   tools: SettleTools,
 ): Promise<ResultJobData> {
-  const results = tools.connection.queue<ResultJobData, null>(resultsQueueName(job.data.run));
-  await tools.persist(() => results.add(RESULT_JOB, result));
+  await tools.handOver.give(job.data.run, result);
   if (result.outcome.status === 'described') return result;
   await saveJob(job, data, tools);
   const failure = new UnrecoverableError(`${result.outcome.code}: ${result.outcome.reason}`);

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Job, WaitingError } from 'bullmq';
 import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
-import type { ResultJobData } from '../shared/jobs.js';
+import { type HandedOver, type ResultJobData, handOverTogether, outcomesIn } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
@@ -28,8 +28,8 @@ const AT_ONCE = 200;
 /** The home's end of a run's results queue. */
 export class ResultsConsumer {
   readonly #id = randomUUID();
-  readonly #queue: JobQueue<ResultJobData, null>;
-  readonly #worker: JobWorker<ResultJobData, null>;
+  readonly #queue: JobQueue<HandedOver, null>;
+  readonly #worker: JobWorker<HandedOver, null>;
   #atWork = 0;
 
   /** @param settle resolves when the result's rows are on disk; never rejects */
@@ -41,7 +41,7 @@ export class ResultsConsumer {
   ) {
     const name = resultsQueueName(run);
     this.#queue = connection.queue(name);
-    this.#worker = connection.worker<ResultJobData, null>(
+    this.#worker = connection.worker<HandedOver, null>(
       name,
       (job, token) => this.#process(job, token ?? ''),
       {
@@ -93,7 +93,7 @@ export class ResultsConsumer {
     this.#worker.concurrency = Math.min(MOST_AT_WORK, this.#atWork) + FETCHED_AHEAD;
   }
 
-  async #process(job: Job<ResultJobData, null>, token: string): Promise<null> {
+  async #process(job: Job<HandedOver, null>, token: string): Promise<null> {
     this.#countAtWork(1);
     try {
       return await this.#dispose(job, token);
@@ -102,12 +102,17 @@ export class ResultsConsumer {
     }
   }
 
-  async #dispose(job: Job<ResultJobData, null>, token: string): Promise<null> {
-    const disposal = await this.settle(job.data);
-    if (disposal === 'done') return null;
+  async #dispose(job: Job<HandedOver, null>, token: string): Promise<null> {
+    const outcomes = outcomesIn(job.data);
+    const disposals = await Promise.all(outcomes.map((outcome) => this.settle(outcome)));
+    const left = outcomes.filter((_, number) => disposals[number] === 'put-back');
+    if (left.length === 0) return null;
     // It is for the next start: taken again now, it would go round and round.
     await this.#worker.pause(true);
     try {
+      // What is on disk does not come again; if it does, it is dropped.
+      if (left.length < outcomes.length)
+        await retryUntilUp(this.connection, () => job.updateData(handOverTogether(left)));
       await retryUntilUp(this.connection, () => job.moveToWait(token));
     } catch (error) {
       // Its lock is gone, so it is on its way back to waiting without us.

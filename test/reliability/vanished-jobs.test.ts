@@ -2,7 +2,12 @@ import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import { describeQueueName, resultsQueueName } from '../../src/shared/account.js';
-import type { DescribeJobData, ResultJobData } from '../../src/shared/jobs.js';
+import {
+  type DescribeJobData,
+  type HandedOver,
+  type ResultJobData,
+  outcomesIn,
+} from '../../src/shared/jobs.js';
 import { type JobQueue, type QueueConnection, openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
@@ -136,9 +141,12 @@ describe.skipIf(!redisAvailable)('while a run goes on', () => {
   it('results that are removed by hand are made again from their jobs', async () => {
     const { receipt } = await runMeddledWith(async () => {
       const runFile = await readRunFile(workspace.at('out.csv.run'));
-      const results = other.queue<ResultJobData, null>(resultsQueueName(runFile?.run ?? ''));
+      const results = other.queue<HandedOver, null>(resultsQueueName(runFile?.run ?? ''));
       await results.pause();
-      await waitUntil('results have come', async () => (await results.getWaitingCount()) >= IN_FLIGHT);
+      await waitUntil('results have come', async () => {
+        const waiting = await results.getWaiting();
+        return waiting.flatMap(({ data }) => outcomesIn(data)).length >= IN_FLIGHT;
+      });
       await results.drain();
       await results.resume();
     });

@@ -8,9 +8,10 @@ export interface SharedStore {
   /**
    * Paces calls over all processes: reserves the next free slot. Slots of one name are never closer than
    * `intervalMs`; one that has passed unused is not kept, so there are no bursts.
-   * @returns in how many milliseconds the slot is, 0 for now
+   * @param count reserves so many slots, `intervalMs` apart
+   * @returns in how many milliseconds the first slot is, 0 for now
    */
-  reserveSlot(name: string, intervalMs: number): Promise<number>;
+  reserveSlot(name: string, intervalMs: number, count?: number): Promise<number>;
   /**
    * Pushes the slots of `name` that are still free to at least `ms` from now; never brings them nearer.
    * @returns in how many milliseconds the next free slot is

@@ -29,10 +29,10 @@ export class EmbeddedStore implements SharedStore {
     return new EmbeddedStore(pool);
   }
 
-  reserveSlot(name: string, intervalMs: number): Promise<number> {
+  reserveSlot(name: string, intervalMs: number, count = 1): Promise<number> {
     const time = now();
     const slot = Math.max(time, this.#slots.get(name) ?? 0);
-    this.#slots.set(name, slot + intervalMs);
+    this.#slots.set(name, slot + intervalMs * count);
     return Promise.resolve(slot - time);
   }
 

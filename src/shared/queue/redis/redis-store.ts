@@ -25,8 +25,8 @@ const pairsSchema = z.array(z.string());
 export class RedisStore implements SharedStore {
   constructor(private readonly client: Redis) {}
 
-  async reserveSlot(name: string, intervalMs: number): Promise<number> {
-    return millisecondsSchema.parse(await this.#run(RESERVE_SLOT, 'slots', name, intervalMs));
+  async reserveSlot(name: string, intervalMs: number, count = 1): Promise<number> {
+    return millisecondsSchema.parse(await this.#run(RESERVE_SLOT, 'slots', name, intervalMs * count));
   }
 
   async holdSlots(name: string, ms: number): Promise<number> {

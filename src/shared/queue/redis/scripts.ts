@@ -17,7 +17,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 `;
 
-/** KEYS: slots. ARGV: interval in ms. The key holds when the next slot is free, and ends with it. */
+/** KEYS: slots. ARGV: how many ms the slots take up. The key holds when the next slot is free, and ends with it. */
 export const RESERVE_SLOT = script(`${NOW}
 local slot = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
 local free = slot + tonumber(ARGV[1])
