@@ -10,6 +10,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   run: async () => (await import('./run-command.js')).runCommand,
   verify: async () => (await import('./verify-command.js')).verifyCommand,
   simulate: async () => (await import('./simulate-command.js')).simulateCommand,
+  status: async () => (await import('./status-command.js')).statusCommand,
   worker: async () => (await import('./worker-command.js')).workerCommand,
   dashboard: async () => (await import('./dashboard-command.js')).dashboardCommand,
 };

@@ -9,7 +9,8 @@ function bar(share: number): string {
   return `[${'#'.repeat(full)}${'.'.repeat(BAR_WIDTH - full)}]`;
 }
 
-function rateText(perSecond: number): string {
+/** `0.5/s` or `20.0/min`; empty for none. */
+export function rateText(perSecond: number): string {
   if (perSecond === 0) return '';
   return perSecond >= 1 ? `${perSecond.toFixed(1)}/s` : `${(perSecond * 60).toFixed(1)}/min`;
 }

@@ -301,7 +301,7 @@ export class ActiveRun {
     const share = Math.min(1, ...workers.map((worker) => worker.share));
     const progress = meter.read(this.home.counts, { inFlight, share }, Date.now());
     emit({ type: 'progress', progress });
-    await presence.tell(progress, control.reason?.reason);
+    await presence.tell(progress, this.home.counts.failedByCode, control.reason?.reason);
   }
 
   /** @param isWorked whether what is in flight can come home by itself */

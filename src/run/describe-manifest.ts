@@ -170,7 +170,7 @@ async function runPrepared(
   const stop = control.reason;
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
   const learnedShare = limits.share();
-  await presence.tellEnd(receipt, stop, exitCode).catch((error: unknown) => {
+  await presence.tellEnd(receipt, failedByCode, stop, exitCode).catch((error: unknown) => {
     logger.debug({ error: messageOf(error) }, 'nobody else is told how the run ended');
   });
   return { preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };

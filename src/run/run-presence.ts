@@ -23,19 +23,26 @@ export class RunPresence {
   }
 
   /** @param stopping why the run is about to end before its time */
-  async tell(progress: Progress, stopping?: string): Promise<void> {
+  async tell(progress: Progress, byCode: ReadonlyMap<string, number>, stopping?: string): Promise<void> {
     const { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs } = progress;
-    const counts = { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs };
+    const failedByCode = Object.fromEntries(byCode);
+    const counts = { rows, totalRows, described, resumed, copied, failed, failedByCode, perSecond, etaMs };
     await announceRun(this.store, { ...this.#about, seenAt: Date.now(), ...counts, stopping });
   }
 
   /** @throws when the queue does not take it within two seconds */
-  async tellEnd(receipt: Receipt, stop: RunStop | undefined, exitCode: number): Promise<void> {
+  async tellEnd(
+    receipt: Receipt,
+    byCode: ReadonlyMap<string, number>,
+    stop: RunStop | undefined,
+    exitCode: number,
+  ): Promise<void> {
     const { rows, described, resumed, copied, failed, remaining } = receipt;
     const told = announceRun(this.store, {
       ...this.#about,
       seenAt: Date.now(),
       ...{ rows, totalRows: receipt.complete ? rows : undefined, described, resumed, copied, failed },
+      failedByCode: Object.fromEntries(byCode),
       perSecond: receipt.seconds > 0 ? (described + copied + failed) / receipt.seconds : 0,
       ended: { exitCode, remaining, reason: stop?.reason },
     });

@@ -33,6 +33,8 @@ export interface AccountLimitsView {
   readonly configured: Limits;
   /** The share of the configured rate that the API lets through at the moment, in (0, 1]. */
   readonly share: number;
+  /** When the API last answered 429, epoch milliseconds; 0 for never. */
+  readonly fellAt: number;
   /** Until when the whole queue waits because of a 429, epoch milliseconds; in the past when it does not. */
   readonly heldUntil: number;
 }
@@ -52,7 +54,8 @@ export async function readAccountLimits(
     pollRate: parseField(rateSchema, fields['pollRate']) ?? DEFAULT_LIMITS.pollRate,
     maxInFlight: parseField(z.number().int().positive(), fields['maxInFlight']) ?? DEFAULT_LIMITS.maxInFlight,
   };
-  return { configured, share: shareAt(learned, nowMs), heldUntil: learned.heldUntil };
+  const { fellAt, heldUntil } = learned;
+  return { configured, share: shareAt(learned, nowMs), fellAt, heldUntil };
 }
 
 /**

@@ -28,6 +28,8 @@ const runStatusSchema = z.object({
   resumed: z.number(),
   copied: z.number(),
   failed: z.number(),
+  /** The failed rows by their codes. */
+  failedByCode: z.record(z.string(), z.number()).optional(),
   /** Rows described or failed per second, over the last half a minute. */
   perSecond: z.number(),
   /** Milliseconds to the end, when there is a rate to tell it from. */

@@ -2,6 +2,7 @@ import { DASHBOARD_HELP } from './dashboard.js';
 import { MAIN_HELP } from './main.js';
 import { RUN_HELP } from './run.js';
 import { SIMULATE_HELP } from './simulate.js';
+import { STATUS_HELP } from './status.js';
 import { VERIFY_HELP } from './verify.js';
 import { WORKER_HELP } from './worker.js';
 
@@ -12,6 +13,7 @@ export const HELP: Readonly<Record<string, string>> = {
   run: RUN_HELP,
   verify: VERIFY_HELP,
   simulate: SIMULATE_HELP,
+  status: STATUS_HELP,
   worker: WORKER_HELP,
   dashboard: DASHBOARD_HELP,
 };

@@ -1,0 +1,200 @@
+import type { AccountView } from '../runs/account-view.js';
+import type { Pause } from '../runs/pauses.js';
+import type { RequestsView } from '../runs/requests-view.js';
+import type { RunView, ServiceStatus } from '../runs/service-status.js';
+import { formatDuration } from '../shared/durations.js';
+import type { WorkerStatus } from '../shared/worker-status.js';
+import { localEnd } from './preview-text.js';
+import { rateText } from './progress-line.js';
+import { count, listOf, nearPath, plural, printable } from './text.js';
+
+const PATH_LENGTH = 300;
+
+/** What goes on at a queue, as lines for people; what others wrote is made safe for a terminal. */
+export function statusLines(status: ServiceStatus): string[] {
+  const { runs, accounts, requests } = status;
+  return [
+    `queue ${printable(status.queue)} at ${localTime(status.at)}`,
+    ...accounts.flatMap((account) => account.pauses.map((pause) => pauseLine(account, pause, status.at))),
+    '',
+    runs.length === 0 ? 'no runs in the last day' : 'runs of the last day',
+    ...runs.flatMap((run) => runLines(run, status).map((line) => `  ${line}`)),
+    ...requestLines(requests, status.at),
+    '',
+    accounts.length === 0 ? 'no accounts: nobody has worked here' : 'accounts',
+    ...accounts.flatMap((account) => accountLines(account, status.at).map((line) => `  ${line}`)),
+  ];
+}
+
+/** All that is known of one run. */
+export function runPageLines(run: RunView, status: ServiceStatus): string[] {
+  const account = accountOf(run, status);
+  const failures = Object.entries(run.failedByCode ?? {});
+  return [
+    `run ${printable(run.run)} at ${localTime(status.at)}`,
+    ...(account?.pauses ?? []).map((pause) => pauseLine(run, pause, status.at)),
+    field('state', stateText(run, status.at)),
+    field('manifest', path(run.manifest)),
+    field('output', path(run.output)),
+    ...(run.schedule === undefined ? [] : [field('schedule', printable(run.schedule))]),
+    field('home', `${printable(run.host)}, pid ${run.pid}, since ${localTime(run.startedAt, status.at)}`),
+    field('rows', rowsText(run)),
+    field(
+      'counts',
+      listOf([
+        `${count(run.described)} described`,
+        `${count(run.resumed)} resumed`,
+        `${count(run.copied)} copied`,
+        `${count(run.failed)} failed`,
+        run.ended !== undefined && `${count(run.ended.remaining)} remaining`,
+      ]),
+    ),
+    ...(failures.length === 0
+      ? []
+      : [field('failures', failures.map(([code, n]) => `${count(n)} ${printable(code, 40)}`).join(', '))]),
+    field('images', `${count(run.inFlight)} in flight, ${count(run.waiting)} waiting`),
+    field('speed', listOf([rateText(run.perSecond) || 'nothing yet', etaText(run, status.at)])),
+    ...(account === undefined
+      ? []
+      : accountLines(account, status.at).map((line, i) => field(i === 0 ? 'account' : '', line))),
+  ];
+}
+
+/** `PAUSED: token refused since 02:00:14`. */
+export function pauseLine({ account }: Pick<AccountView, 'account'>, pause: Pause, nowMs: number): string {
+  const since = pause.since === undefined ? '' : ` since ${localTime(pause.since, nowMs)}`;
+  const reason = pause.reason === '' ? '' : ` (${printable(pause.reason)})`;
+  return `PAUSED: ${pauseText(pause, since, nowMs)}${reason}, ${printable(account)}`;
+}
+
+function pauseText({ kind, until = 0 }: Pause, since: string, nowMs: number): string {
+  switch (kind) {
+    case 'token':
+      return `token refused${since}`;
+    case 'quota':
+      return `quota spent${since}`;
+    case 'down':
+      return `the API is down${since}`;
+    case 'rate':
+      return `429${since}, goes on in ${Math.ceil((until - nowMs) / 1000)} s`;
+    case 'paused':
+      return 'the queue was paused by hand (resume it on the dashboard)';
+    case 'no-worker':
+      return 'no worker: start one with `bulk-describe worker`';
+  }
+}
+
+function runLines(run: RunView, status: ServiceStatus): string[] {
+  const account = accountOf(run, status);
+  const isOver = run.state === 'ended';
+  const doing = listOf([
+    rowsText(run),
+    `${count(run.described + run.resumed + run.copied)} described`,
+    run.failed > 0 && `${count(run.failed)} failed`,
+    isOver && (run.ended?.remaining ?? 0) > 0 && `${count(run.ended?.remaining ?? 0)} remaining`,
+    (!isOver || run.inFlight > 0) && `${count(run.inFlight)} in flight`,
+    (!isOver || run.waiting > 0) && `${count(run.waiting)} waiting`,
+    run.state === 'running' && rateText(run.perSecond),
+    run.state === 'running' &&
+      account !== undefined &&
+      (account.share < 1
+        ? `learned rate ${account.learnedRate} of ${account.rate}`
+        : `at most ${account.rate}`),
+    etaText(run, status.at),
+  ]);
+  return [
+    `${printable(run.run, 40)}  ${path(run.output)}`,
+    `    ${listOf([stateText(run, status.at), run.schedule !== undefined && `schedule ${printable(run.schedule)}`])}`,
+    `    ${doing}`,
+  ];
+}
+
+function stateText(run: RunView, nowMs: number): string {
+  const home = `${printable(run.host, 60)}, pid ${run.pid}`;
+  const ago = formatDuration(Math.max(0, nowMs - run.seenAt));
+  switch (run.state) {
+    case 'running':
+      return run.stopping === undefined
+        ? `running on ${home}`
+        : `ending on ${home}: ${printable(run.stopping)}`;
+    case 'silent':
+      return `silent for ${ago}: its home (${home}) has died or lost the queue; the same command resumes it`;
+    case 'ended': {
+      const { exitCode, reason } = run.ended ?? { exitCode: 1, reason: undefined };
+      return `ended ${ago} ago, exit code ${exitCode}${reason === undefined ? '' : `: ${printable(reason)}`}`;
+    }
+  }
+}
+
+function rowsText({ rows, totalRows, described, resumed, copied, failed }: RunView): string {
+  const settled = described + resumed + copied + failed;
+  return totalRows === undefined
+    ? `${count(settled)} of ${count(rows)} rows read`
+    : `${count(settled)}/${count(totalRows)} rows`;
+}
+
+function etaText({ state, etaMs }: RunView, nowMs: number): string {
+  if (state !== 'running' || etaMs === undefined) return '';
+  return `${formatDuration(etaMs)} left, until ${localEnd(etaMs, new Date(nowMs))}`;
+}
+
+function requestLines({ executing, waiting, next }: RequestsView, nowMs: number): string[] {
+  if (executing + waiting === 0) return [];
+  const more = waiting - next.length;
+  return [
+    '',
+    `requests: ${count(executing)} executing, ${count(waiting)} waiting for a home`,
+    ...next.map(({ manifest, output, schedule, since }) => {
+      const to = output === undefined ? '' : ` -> ${path(output)}`;
+      const by = schedule === undefined ? '' : `, schedule ${printable(schedule)}`;
+      return `  ${path(manifest)}${to}${by}, for ${formatDuration(Math.max(0, nowMs - since))}`;
+    }),
+    ...(more > 0 ? [`  and ${count(more)} more`] : []),
+  ];
+}
+
+function accountLines(account: AccountView, nowMs: number): string[] {
+  const { rate, learnedRate, pollRate, maxInFlight, share, inFlight, waiting, workers } = account;
+  const limits = listOf([
+    `submits ${rate}`,
+    share < 1 && `slowed by the API to ${learnedRate}`,
+    `polls ${pollRate}`,
+    `${count(inFlight)} of ${count(maxInFlight)} in flight`,
+    `${count(waiting)} waiting`,
+    plural(workers.length, 'worker'),
+  ]);
+  return [
+    `${printable(account.account)}: ${limits}`,
+    ...workers.map((worker) => `  ${workerLine(worker, nowMs)}`),
+  ];
+}
+
+function workerLine({ host, pid, state, reason, since, share }: WorkerStatus, nowMs: number): string {
+  const says = { working: 'working', down: 'API down', token: 'token refused', quota: 'quota spent' }[state];
+  return listOf([
+    `${printable(host, 60)} pid ${pid}`,
+    `${says} since ${localTime(since, nowMs)}`,
+    share < 1 && `${Math.round(share * 100)} % of the rate`,
+    printable(reason),
+  ]);
+}
+
+function accountOf(run: RunView, { accounts }: ServiceStatus): AccountView | undefined {
+  return accounts.find(({ queueName }) => queueName === run.queueName);
+}
+
+/** In local time; with the day where it is another one. */
+export function localTime(ms: number, nowMs = ms): string {
+  const date = new Date(ms);
+  const time = date.toLocaleTimeString('en-GB');
+  if (date.toDateString() === new Date(nowMs).toDateString()) return time;
+  return `${date.toLocaleDateString('en-GB', { weekday: 'short', day: 'numeric', month: 'short' })} ${time}`;
+}
+
+function path(text: string): string {
+  return printable(nearPath(text), PATH_LENGTH);
+}
+
+function field(name: string, text: string): string {
+  return `${name.padEnd(10)}${text}`;
+}

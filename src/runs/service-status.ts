@@ -1,0 +1,57 @@
+import { listAccounts } from '../shared/known-accounts.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { type RunStatus, listRuns, runState } from '../shared/run-status.js';
+import { type AccountView, type RunImages, viewAccount } from './account-view.js';
+import { type RequestsView, viewRequests } from './requests-view.js';
+
+/** A run of the last day, and where its images are. */
+export interface RunView extends RunStatus {
+  readonly state: ReturnType<typeof runState>;
+  /** Images of this run, submitted and not yet completed; and those that wait in the queue. */
+  readonly inFlight: number;
+  readonly waiting: number;
+}
+
+/** What goes on at a queue. Times are epoch milliseconds. */
+export interface ServiceStatus {
+  readonly at: number;
+  /** The queue, without a password. */
+  readonly queue: string;
+  /** The newest first. */
+  readonly runs: readonly RunView[];
+  readonly accounts: readonly AccountView[];
+  readonly requests: RequestsView;
+}
+
+/** Looks at everything at a queue, with an amount of work that does not grow with what is queued. */
+export async function readServiceStatus(
+  connection: QueueConnection,
+  nowMs: number = Date.now(),
+): Promise<ServiceStatus> {
+  const { store } = connection;
+  const [runs, known, requests] = await Promise.all([
+    listRuns(store),
+    listAccounts(store),
+    viewRequests(connection),
+  ]);
+  const accounts = new Map(known.map(({ queueName, label }) => [queueName, label]));
+  for (const run of runs) accounts.set(run.queueName, run.account);
+  const images = new Map<string, RunImages>();
+  const views: AccountView[] = [];
+  for (const [queueName, account] of accounts) {
+    const looked = await viewAccount(connection, { account, queueName }, nowMs);
+    views.push(looked.view);
+    for (const [run, counts] of looked.images) images.set(run, counts);
+  }
+  return {
+    at: nowMs,
+    queue: connection.label,
+    runs: runs.map((run) => ({
+      ...run,
+      state: runState(run, nowMs),
+      ...(images.get(run.run) ?? { inFlight: 0, waiting: 0 }),
+    })),
+    accounts: views.sort((a, b) => (a.account < b.account ? -1 : 1)),
+    requests,
+  };
+}
