@@ -11,6 +11,10 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   verify: async () => (await import('./verify-command.js')).verifyCommand,
   simulate: async () => (await import('./simulate-command.js')).simulateCommand,
   status: async () => (await import('./status-command.js')).statusCommand,
+  serve: async () => (await import('./serve-command.js')).serveCommand,
+  enqueue: async () => (await import('./enqueue-command.js')).enqueueCommand,
+  retry: async () => (await import('./retry-command.js')).retryCommand,
+  cancel: async () => (await import('./cancel-command.js')).cancelCommand,
   worker: async () => (await import('./worker-command.js')).workerCommand,
   dashboard: async () => (await import('./dashboard-command.js')).dashboardCommand,
 };

@@ -8,7 +8,7 @@ import type { ApiOptions } from '../run/api-options.js';
 import type { RunOptions } from '../run/run-options.js';
 import { API_FLAGS, CALL_FLAGS, apiOptionsOf } from './api-flags.js';
 import { DASHBOARD_FLAG } from './dashboard-flags.js';
-import { type FlagTable, type ParsedFlags } from './flags.js';
+import type { Flag, FlagTable, ParsedFlags } from './flags.js';
 
 /** Which rows there are and where they go: what `run` and `verify` have in common. */
 export const MANIFEST_FLAGS = {
@@ -37,21 +37,26 @@ export const OUTPUT_FLAGS = {
   help: { takes: 'nothing', short: 'h' },
 } as const satisfies FlagTable;
 
-export const RUN_FLAGS = {
-  ...MANIFEST_FLAGS,
-  ...ACCOUNT_FLAGS,
-  ...OUTPUT_FLAGS,
+/** What a run is to do, whoever executes it. */
+export const TASK_FLAGS = {
   output: { takes: 'value', short: 'o' },
   attempts: { takes: 'value' },
   deadline: { takes: 'value' },
   limit: { takes: 'value' },
   accept: { takes: 'value' },
   'stop-failing': { takes: 'value' },
-  'dry-run': { takes: 'nothing' },
-  'no-work': { takes: 'nothing' },
   'new-columns': { takes: 'nothing' },
   'pay-again': { takes: 'value' },
   ...DASHBOARD_FLAG,
+} as const satisfies FlagTable;
+
+export const RUN_FLAGS = {
+  ...MANIFEST_FLAGS,
+  ...ACCOUNT_FLAGS,
+  ...OUTPUT_FLAGS,
+  ...TASK_FLAGS,
+  'dry-run': { takes: 'nothing' },
+  'no-work': { takes: 'nothing' },
 } as const satisfies FlagTable;
 
 type RunFlags = ParsedFlags<typeof RUN_FLAGS>;
@@ -60,23 +65,30 @@ const FORMATS: readonly ManifestFormat[] = ['csv', 'tsv', 'jsonl', 'list'];
 
 /** Turns the flags of `run` into options. @throws {UsageError} flag, value, and what is expected */
 export function runOptionsOf(manifest: string, flags: RunFlags, env: NodeJS.ProcessEnv): RunOptions {
-  const deadline = flags.get('deadline');
   return {
     manifest,
     ...manifestOptionsOf(flags),
     ...accountOptionsOf(flags, env),
-    output: flags.get('output'),
+    ...taskOptionsOf(flags),
     queue: flags.get('queue'),
+    dryRun: flags.has('dry-run'),
+    work: !flags.has('no-work'),
+    env,
+  };
+}
+
+/** The options that tell what a run is to do, whoever executes it. */
+export function taskOptionsOf(flags: ParsedFlags<typeof TASK_FLAGS>) {
+  const deadline = flags.get('deadline');
+  return {
+    output: flags.get('output'),
     attempts: flags.integer('attempts', 1),
     deadlineMs: deadline === undefined ? undefined : parseDuration(deadline, '--deadline'),
     limit: flags.integer('limit', 1),
     accept: parseCodes(flags.get('accept')),
     stopFailing: parsePercent(flags.get('stop-failing')),
-    dryRun: flags.has('dry-run'),
-    work: !flags.has('no-work'),
     newColumns: flags.has('new-columns'),
     payAgain: flags.integer('pay-again', 0),
-    env,
   };
 }
 
@@ -102,7 +114,9 @@ export function manifestOptionsOf(
 }
 
 /** Limits that were given explicitly. */
-export function limitsOf(flags: ParsedFlags<typeof ACCOUNT_FLAGS>): Partial<Limits> {
+export function limitsOf(
+  flags: ParsedFlags<Readonly<Record<'rate' | 'poll-rate' | 'max-in-flight', Flag>>>,
+): Partial<Limits> {
   const rate = flags.get('rate');
   const pollRate = flags.get('poll-rate');
   const maxInFlight = flags.integer('max-in-flight', 1);

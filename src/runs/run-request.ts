@@ -31,6 +31,7 @@ export const runRequestSchema = z.strictObject({
   /** Instead of the home's own API and account. */
   api: z.string().optional(),
   account: z.string().optional(),
+  dialect: z.string().optional(),
   /** Changes what holds for the whole account. */
   limits: limitsSchema.optional(),
 

@@ -27,6 +27,13 @@ export function accountLabel(account: Account): string {
   return [account.host, account.dialect, account.name].join('@');
 }
 
+/** Reads what `accountLabel` wrote; undefined for anything else. */
+export function parseAccountLabel(label: string): Account | undefined {
+  const [host, dialect, name, ...rest] = label.split('@');
+  if (host === undefined || dialect === undefined || name === undefined || rest.length > 0) return undefined;
+  return { host, dialect, name };
+}
+
 /** The queue of an account's images. Queue names may not hold a colon. */
 export function describeQueueName(account: Account): string {
   return `describe@${accountLabel(account).replaceAll(':', '_')}`;

@@ -1,6 +1,10 @@
 import { DASHBOARD_HELP } from './dashboard.js';
+import { CANCEL_HELP } from './cancel.js';
+import { ENQUEUE_HELP } from './enqueue.js';
 import { MAIN_HELP } from './main.js';
+import { RETRY_HELP } from './retry.js';
 import { RUN_HELP } from './run.js';
+import { SERVE_HELP } from './serve.js';
 import { SIMULATE_HELP } from './simulate.js';
 import { STATUS_HELP } from './status.js';
 import { VERIFY_HELP } from './verify.js';
@@ -16,6 +20,10 @@ export const HELP: Readonly<Record<string, string>> = {
   status: STATUS_HELP,
   worker: WORKER_HELP,
   dashboard: DASHBOARD_HELP,
+  serve: SERVE_HELP,
+  enqueue: ENQUEUE_HELP,
+  retry: RETRY_HELP,
+  cancel: CANCEL_HELP,
 };
 
 export const ALL_HELP = `${MAIN_HELP}\n${Object.values(HELP).join('\n')}`;

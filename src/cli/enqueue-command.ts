@@ -1,0 +1,57 @@
+import { type Enqueued, enqueueRun } from '../runs/enqueue-run.js';
+import { UsageError } from '../shared/errors.js';
+import { parseFlags } from './flags.js';
+import { openSharedQueue } from './redis-queue.js';
+import { REQUEST_FLAGS, requestOf } from './request-flags.js';
+import { listenForSignals } from './signals.js';
+import { plural } from './text.js';
+
+const INTERRUPTED = 130;
+
+/** `bulk-describe enqueue <manifest>`: returns when a home has opened both files. @returns the exit code */
+export async function enqueueCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const flags = parseFlags('enqueue', argv, REQUEST_FLAGS, env);
+  const [manifest, extra] = flags.positionals;
+  if (manifest === undefined) {
+    throw new UsageError('enqueue needs a manifest: bulk-describe enqueue <manifest> -o <output>');
+  }
+  if (extra !== undefined) throw new UsageError(`enqueue takes one manifest, and ${extra} is a second one`);
+  const request = requestOf(manifest, flags);
+  const connection = await openSharedQueue('enqueue', flags.get('queue'), env, {});
+  const signals = listenForSignals(() => undefined);
+  try {
+    return tellEnqueued(
+      await enqueueRun(connection, request, { signal: signals.signal, onWaiting: sayWaiting }),
+    );
+  } finally {
+    signals.dispose();
+    await connection.close();
+  }
+}
+
+/** Says that nobody has taken a request up yet. */
+export function sayWaiting(homes: number): void {
+  process.stderr.write(
+    `waiting for one of ${plural(homes, 'home')}: Ctrl-C takes the request out of the queue again\n`,
+  );
+}
+
+/** What became of a request, for people. @returns the exit code */
+export function tellEnqueued(enqueued: Enqueued): number {
+  switch (enqueued.kind) {
+    case 'begun':
+      process.stdout.write(
+        `run       ${enqueued.run}\nmanifest  ${enqueued.manifest}\noutput    ${enqueued.output}\n` +
+          `watch     bulk-describe status ${enqueued.run} --watch\n`,
+      );
+      return 0;
+    case 'taken-back':
+      process.stderr.write('taken out of the queue again: nothing was begun or paid\n');
+      return INTERRUPTED;
+    case 'left':
+      process.stderr.write(
+        `a home has just taken it up, and goes on: stop it with \`bulk-describe cancel ${enqueued.job}\`\n`,
+      );
+      return INTERRUPTED;
+  }
+}

@@ -1,0 +1,120 @@
+import { type AccountWorker, startAccountWorker } from '../run/account-worker.js';
+import { accountOf, checkApi } from '../run/api-options.js';
+import { type HomeEvent, RunsHome } from '../runs/runs-home.js';
+import { RootFolder } from '../runs/root-folder.js';
+import { describeQueueName } from '../shared/account.js';
+import { AccountLimits } from '../shared/account-limits.js';
+import { UsageError } from '../shared/errors.js';
+import { createLogger } from '../shared/log.js';
+import { UndoStack } from '../shared/undo.js';
+import { type FlagTable, parseFlags } from './flags.js';
+import { HEALTH_FLAGS, healthAddressOf, startHealth } from './health-flags.js';
+import { openSharedQueue } from './redis-queue.js';
+import { ACCOUNT_FLAGS, OUTPUT_FLAGS, accountOptionsOf, parseLogLevel } from './run-flags.js';
+import { listenForSignals, untilTold } from './signals.js';
+import { Terminal } from './terminal.js';
+import { listOf, printable } from './text.js';
+import { notWorking, showWorkerEvent } from './worker-command.js';
+
+const SERVE_FLAGS = {
+  ...ACCOUNT_FLAGS,
+  ...HEALTH_FLAGS,
+  root: { takes: 'value' },
+  work: { takes: 'nothing' },
+  'on-done': { takes: 'value' },
+  quiet: OUTPUT_FLAGS.quiet,
+  'log-level': OUTPUT_FLAGS['log-level'],
+  help: OUTPUT_FLAGS.help,
+} as const satisfies FlagTable;
+
+/** `bulk-describe serve`: executes enqueued and scheduled runs until it is told to stop. @returns 0 */
+export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const flags = parseFlags('serve', argv, SERVE_FLAGS, env);
+  const [extra] = flags.positionals;
+  if (extra !== undefined) {
+    throw new UsageError(
+      `serve takes no argument: ${extra} (hand runs to it with \`bulk-describe enqueue\`)`,
+    );
+  }
+  const options = accountOptionsOf(flags, env);
+  healthAddressOf(flags);
+  if (flags.has('work')) checkApi(options);
+  const queueName = describeQueueName(accountOf(options));
+  const root = await RootFolder.open(flags.get('root') ?? '.');
+  const logger = createLogger(parseLogLevel(flags.get('log-level')));
+  const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
+  const undo = new UndoStack();
+  const signals = listenForSignals((name) => {
+    terminal.say(`${name}: writing what has come and handing the runs back; once more to quit at once`);
+  });
+  undo.defer(() => signals.dispose());
+  try {
+    const connection = await openSharedQueue('serve', flags.get('queue'), env, { logger });
+    undo.defer(() => connection.close());
+    connection.onTrouble((state, reason) =>
+      terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
+    );
+    let worker: AccountWorker | undefined;
+    if (flags.has('work')) {
+      worker = await startAccountWorker(connection, options, {
+        logger,
+        onEvent: (event) => showWorkerEvent(event, terminal),
+      });
+      undo.defer(() => worker?.stop());
+    } else if (Object.keys(options.limits ?? {}).length > 0) {
+      await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
+    }
+    const home = await RunsHome.start({
+      connection,
+      root,
+      queue: flags.get('queue') ?? '',
+      api: options,
+      env,
+      logger,
+      onDone: flags.get('on-done'),
+      onEvent: (event) => showHomeEvent(event, terminal),
+    });
+    undo.defer(() => home.stop());
+    terminal.say(`home of ${root.path}: takes runs from ${connection.label}`);
+    const notReady = () =>
+      signals.signal.aborted
+        ? 'it is stopping'
+        : worker === undefined
+          ? undefined
+          : notWorking(worker.status);
+    const health = await startHealth(flags, connection, notReady, undo);
+    if (health !== undefined) terminal.say(health);
+    await untilTold(signals.signal);
+    return 0;
+  } finally {
+    await undo.release();
+  }
+}
+
+function showHomeEvent(event: HomeEvent, terminal: Terminal): void {
+  switch (event.type) {
+    case 'opened':
+      terminal.say(`run ${event.run}: ${event.output}`);
+      return;
+    case 'handed-back':
+      terminal.say(`handed back: ${event.output}`);
+      return;
+    case 'waiting':
+      terminal.say(`taken up again, and waits: ${printable(event.reason)}`);
+      return;
+    case 'over':
+      terminal.say(overLine(event));
+  }
+}
+
+function overLine({ request, outcome }: Extract<HomeEvent, { type: 'over' }>): string {
+  const { receipt, exitCode, reason } = outcome;
+  const why = reason === undefined ? '' : `: ${printable(reason, 500)}`;
+  if (receipt === undefined) {
+    return `${outcome.outcome}: ${request?.output ?? request?.manifest ?? 'a request'} (exit code ${exitCode})${why}`;
+  }
+  const { described, resumed, copied, failed, remaining } = receipt;
+  const counts = Object.entries({ described, resumed, copied, failed, remaining });
+  const parts = counts.map(([name, value]) => value > 0 && `${value} ${name}`);
+  return `run ${receipt.run} has ended with exit code ${exitCode}: ${listOf(parts)}${why}`;
+}

@@ -1,0 +1,113 @@
+import { RunJobs } from '../run/run-jobs.js';
+import { RUN_DEFAULTS } from '../run/run-options.js';
+import { parseAccountLabel } from '../shared/account.js';
+import { FatalError, UsageError } from '../shared/errors.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { orderRun } from '../shared/run-orders.js';
+import { listRuns, runState } from '../shared/run-status.js';
+import { sleep } from '../shared/sleep.js';
+import { type FoundRun, findKnownRun } from './known-run.js';
+
+export type Cancelled =
+  /** Its home takes nothing more on, and finishes what is in flight. */
+  | { readonly kind: 'winding-down'; readonly output: string }
+  /** It waited for a home, and is out of the queue. */
+  | { readonly kind: 'taken-out'; readonly output: string }
+  /** Its home is gone: what nobody had submitted is out of the queue, what is in flight waits for the next start. */
+  | { readonly kind: 'homeless'; readonly output: string; readonly removed: number };
+
+const DEADLINE_MS = 40_000;
+const LOOK_EVERY_MS = 200;
+const ORDER_EVERY_MS = 3000;
+
+/**
+ * Cancels a run, wherever it is: with a home, waiting for one, or left by one that has died.
+ * @throws {UsageError} when there is nothing to cancel
+ * @throws {FatalError} when its home does not answer
+ */
+export async function cancelRun(
+  connection: QueueConnection,
+  name: string,
+  signal: AbortSignal,
+): Promise<Cancelled> {
+  const giveUpAt = performance.now() + DEADLINE_MS;
+  let orderedAt = -Infinity;
+  let found = await findKnownRun(connection, name);
+  refuseEnded(found);
+  for (;;) {
+    const { output, status } = found;
+    const state = status === undefined ? undefined : runState(status, Date.now());
+    if (status !== undefined && (status.stopping !== undefined || (state === 'ended' && orderedAt > 0))) {
+      return { kind: 'winding-down', output };
+    }
+    if (state === 'running') {
+      // Again, since a home that has just begun takes earlier orders away.
+      if (performance.now() - orderedAt > ORDER_EVERY_MS) {
+        await orderRun(connection.store, status?.run ?? '', 'cancel');
+        orderedAt = performance.now();
+      }
+    } else {
+      const taken = await takeOut(connection, found);
+      if (taken !== undefined) return taken;
+    }
+    if (performance.now() > giveUpAt || !(await sleep(LOOK_EVERY_MS, signal))) {
+      signal.throwIfAborted();
+      throw new FatalError(`the home of ${output} has not answered for ${DEADLINE_MS / 1000} s: try again`);
+    }
+    found = await lookAgain(connection, found);
+  }
+}
+
+function refuseEnded({ status, job, output, run }: FoundRun): void {
+  const exitCode = status?.ended?.exitCode;
+  if (exitCode === undefined || job !== undefined) return;
+  throw new UsageError(
+    `the run ${run ?? ''} (${output}) has ended with exit code ${exitCode}: nothing to cancel`,
+  );
+}
+
+/** @returns undefined when a home is about to take the run up, or has just died with it */
+async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Cancelled | undefined> {
+  const { job, output, status } = found;
+  if (job !== undefined) {
+    if ((await job.getState()) === 'active') return undefined;
+    await job.remove().catch(async (error: unknown) => {
+      // A home has taken it in this moment.
+      if ((await job.getState()) !== 'active') throw error;
+    });
+    if ((await job.getState()) !== 'unknown') return undefined;
+  }
+  const removed = await removeWaiting(connection, found);
+  if (job !== undefined && status === undefined) return { kind: 'taken-out', output };
+  return { kind: job !== undefined && removed === 0 ? 'taken-out' : 'homeless', output, removed };
+}
+
+/** What a home that is gone has left in its account's queue, unsubmitted. */
+async function removeWaiting(connection: QueueConnection, { run, status, file }: FoundRun): Promise<number> {
+  const account = parseAccountLabel(status?.account ?? file?.account ?? '');
+  if (run === undefined || account === undefined) return 0;
+  const { attempts, deadlineMs } = RUN_DEFAULTS;
+  const jobs = new RunJobs(connection, account, run, { maxAttempts: attempts, deadlineMs });
+  const removed = await jobs.removeWaiting();
+  let maybePaid = 0;
+  for (const calls of removed.values()) maybePaid += calls.maybePaid;
+  if (maybePaid > 0) {
+    const kept = await connection.store.getFields(`counts:${run}`);
+    const count = Number(kept['maybePaidTwice'] ?? 0) + maybePaid;
+    await connection.store.setFields(`counts:${run}`, { maybePaidTwice: String(count) });
+  }
+  return removed.size;
+}
+
+async function lookAgain(connection: QueueConnection, found: FoundRun): Promise<FoundRun> {
+  const name = found.run ?? found.job?.id;
+  if (name === undefined) return found;
+  try {
+    return await findKnownRun(connection, name);
+  } catch (error) {
+    // Its request has ended or was taken away meanwhile; what its home tells remains.
+    if (!(error instanceof UsageError)) throw error;
+    const status = (await listRuns(connection.store)).find(({ run }) => run === name);
+    return { ...found, status, job: undefined };
+  }
+}

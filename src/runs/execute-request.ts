@@ -1,0 +1,100 @@
+import type { ApiOptions } from '../run/api-options.js';
+import { describeManifest } from '../run/describe-manifest.js';
+import type { RunEvent, RunOptions } from '../run/run-options.js';
+import type { RunTiming } from '../run/run-timing.js';
+import { BusyError, UsageError, messageOf } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import { defaultOutputPath } from '../writer/output-paths.js';
+import type { RootFolder } from './root-folder.js';
+import type { RunOutcome } from './run-outcome.js';
+import { type RunRequest, runRequestSchema } from './run-request.js';
+
+/** What a home executes requests with. */
+export interface ExecutorTools {
+  readonly root: RootFolder;
+  /** The queue's URL: a run has a connection of its own. */
+  readonly queue: string;
+  /** What a request does not say about the API. */
+  readonly api: Pick<ApiOptions, 'api' | 'account' | 'dialect'>;
+  readonly env: NodeJS.ProcessEnv;
+  readonly logger: Logger;
+  readonly timing?: Partial<RunTiming> | undefined;
+}
+
+export interface ExecutionOptions {
+  /** The id of a run that begins with this request. */
+  readonly newRun: string | undefined;
+  /** Aborts when the home is to end. */
+  readonly signal: AbortSignal;
+  readonly onEvent: (event: RunEvent) => void;
+}
+
+/** What became of a request. */
+export type Execution =
+  | { readonly kind: 'over'; readonly outcome: RunOutcome }
+  /** The home ends: the run goes on elsewhere, or later. */
+  | { readonly kind: 'handed-back' }
+  /** Another process has the output, or the run. */
+  | { readonly kind: 'busy'; readonly reason: string; readonly exitCode: number };
+
+/**
+ * Reads what was put into the runs queue.
+ * @throws {UsageError} when it is none of ours, or of another version
+ */
+export function readRequest(data: unknown): RunRequest {
+  const parsed = runRequestSchema.safeParse(data);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const where = issue?.path.join('.') ?? '';
+  throw new UsageError(
+    `the request cannot be read (${where === '' ? '' : `${where}: `}${issue?.message ?? 'no object'}): is this home of the same version?`,
+  );
+}
+
+/** Does what a request says, with the function that `bulk-describe run` calls. Never rejects. */
+export async function executeRequest(
+  request: RunRequest,
+  tools: ExecutorTools,
+  options: ExecutionOptions,
+): Promise<Execution> {
+  try {
+    const result = await describeManifest(await runOptionsOf(request, tools, options));
+    const { receipt, stop, differences, exitCode } = result;
+    if (options.signal.aborted && stop?.kind === 'interrupted') return { kind: 'handed-back' };
+    const unbalanced =
+      differences.length > 0 ? `the account does not balance: ${differences.join('; ')}` : '';
+    const reason = stop?.reason ?? (unbalanced || undefined);
+    return { kind: 'over', outcome: { outcome: 'ended', exitCode, reason, receipt } };
+  } catch (error) {
+    if (options.signal.aborted) return { kind: 'handed-back' };
+    const reason = messageOf(error);
+    if (error instanceof BusyError) return { kind: 'busy', reason, exitCode: error.exitCode };
+    return { kind: 'over', outcome: refusal(error, tools.logger) };
+  }
+}
+
+/** The outcome of a request that could not be begun, or whose run broke off without a receipt. */
+export function refusal(error: unknown, logger: Logger): RunOutcome {
+  const isForeseen = error instanceof Error && 'exitCode' in error && typeof error.exitCode === 'number';
+  if (!isForeseen) logger.error({ err: error }, 'this is a defect, please report it');
+  return { outcome: 'refused', exitCode: isForeseen ? Number(error.exitCode) : 1, reason: messageOf(error) };
+}
+
+async function runOptionsOf(
+  request: RunRequest,
+  tools: ExecutorTools,
+  { newRun, signal, onEvent }: ExecutionOptions,
+): Promise<RunOptions> {
+  const { root, queue, env, logger, timing } = tools;
+  const { output: asked, ...wanted } = request;
+  // A request that names its API is not to get a dialect that belongs to another one.
+  const isOwnApi = request.api === undefined && request.dialect === undefined;
+  const { api, dialect } = isOwnApi ? tools.api : request;
+  const manifest = await root.existing(request.manifest, 'the manifest');
+  const simulator = api === 'simulator';
+  const output = await root.output(asked ?? defaultOutputPath(manifest, { simulator }));
+  const account = request.account ?? tools.api.account;
+  const files = { manifest, output, queue };
+  const around = { env, logger, timing, signal, onEvent };
+  return { ...wanted, ...files, ...around, api, dialect, account, work: false, run: newRun };
+}

@@ -1,0 +1,111 @@
+import { realpath } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import { UsageError } from '../shared/errors.js';
+import { nearest } from '../shared/nearest.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { type RunStatus, listRuns } from '../shared/run-status.js';
+import { runPaths } from '../writer/output-paths.js';
+import { type RunFile, readRunFile } from '../writer/run-file.js';
+import { type KeptRequest, listKeptRequests } from './kept-requests.js';
+import { type RunRequestJob, runJobProgress } from './run-outcome.js';
+import { RUNS_QUEUE, type RunRequest } from './run-request.js';
+
+/** What is known of a run, from its home, from the runs queue, and from the run file beside its output. */
+export interface FoundRun {
+  /** Undefined for a request that no home has begun. */
+  readonly run: string | undefined;
+  readonly output: string;
+  readonly status: RunStatus | undefined;
+  /** Its request in the runs queue, as long as that is not over. */
+  readonly job: RunRequestJob | undefined;
+  readonly kept: KeptRequest | undefined;
+  readonly file: RunFile | undefined;
+}
+
+const UNFINISHED = ['waiting', 'active', 'delayed', 'prioritized'] as const;
+const MOST_SHOWN = 5;
+
+/**
+ * Finds a run by its id, or by its output's path: one of this machine, or as its home writes it.
+ * @throws {UsageError} with the nearest known ones when there is none, or with all when several are meant
+ */
+export async function findKnownRun(connection: QueueConnection, name: string): Promise<FoundRun> {
+  const path = await realpath(name).catch(() => resolve(name));
+  const file = await readRunFile(runPaths(path).runFile);
+  const [statuses, jobs, kept] = await Promise.all([
+    listRuns(connection.store),
+    unfinishedRequests(connection),
+    listKeptRequests(connection.store),
+  ]);
+  const known = collect(statuses, jobs, kept);
+  const isExact = (run: FoundRun) =>
+    [run.run, run.job?.id].includes(name) ||
+    run.output === path ||
+    run.run === file?.run ||
+    run.output === name;
+  let found = known.filter(isExact);
+  if (found.length === 0) found = known.filter((run) => run.output.endsWith(`/${name.replace(/^\.\//, '')}`));
+  const [first, second] = found;
+  if (first !== undefined && second === undefined) return { ...first, file };
+  if (second !== undefined) {
+    throw new UsageError(`${name} may be ${listed(found)}: name the run by its id`);
+  }
+  if (file !== undefined) {
+    return { run: file.run, output: path, status: undefined, job: undefined, kept: undefined, file };
+  }
+  throw unknownRun(name, known);
+}
+
+async function unfinishedRequests(connection: QueueConnection): Promise<RunRequestJob[]> {
+  // One that goes meanwhile is missing, whatever BullMQ's types say.
+  const jobs: (RunRequestJob | undefined)[] = await connection
+    .queue<RunRequest, never>(RUNS_QUEUE)
+    .getJobs([...UNFINISHED]);
+  // A schedule's next turn is no run yet.
+  return jobs.filter(
+    (job): job is RunRequestJob =>
+      job !== undefined && (job.repeatJobKey === undefined || job.processedOn !== undefined),
+  );
+}
+
+/** One entry for each run, whoever knows of it. */
+function collect(
+  statuses: readonly RunStatus[],
+  jobs: readonly RunRequestJob[],
+  kept: readonly KeptRequest[],
+): FoundRun[] {
+  const runs = new Map<string, FoundRun>();
+  const nothing = { status: undefined, job: undefined, kept: undefined, file: undefined };
+  for (const each of kept) {
+    const output = each.request.output ?? each.request.manifest;
+    runs.set(each.run, { ...nothing, run: each.run, output, kept: each });
+  }
+  for (const status of statuses) {
+    const { run, output } = status;
+    runs.set(run, { ...nothing, ...runs.get(run), run, output, status });
+  }
+  for (const job of jobs) {
+    const progress = runJobProgress(job);
+    const run = progress?.state === 'opened' ? progress.run : undefined;
+    const output = progress?.state === 'opened' ? progress.output : (job.data.output ?? job.data.manifest);
+    const key = run ?? [...runs.values()].find((known) => known.output === output)?.run ?? job.id ?? '';
+    runs.set(key, { ...nothing, output, run, ...runs.get(key), job });
+  }
+  return [...runs.values()];
+}
+
+function unknownRun(name: string, known: readonly FoundRun[]): UsageError {
+  if (known.length === 0) return new UsageError(`no run ${name} is known at this queue, nor any other`);
+  const names = known.flatMap(({ run, output }) => [run ?? '', output, basename(output)]);
+  const near = nearest(name, names);
+  const hint = near === undefined ? '' : `did you mean ${near}? `;
+  return new UsageError(`no run ${name} is known at this queue: ${hint}known are ${listed(known)}`);
+}
+
+function listed(runs: readonly FoundRun[]): string {
+  const shown = runs
+    .slice(0, MOST_SHOWN)
+    .map(({ run, job, output }) => `${run ?? job?.id ?? ''} (${output})`);
+  const more = runs.length - shown.length;
+  return `${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}

@@ -1,0 +1,81 @@
+import { resultsQueueName } from '../shared/account.js';
+import { messageOf } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { listRuns, runState } from '../shared/run-status.js';
+import { sleep } from '../shared/sleep.js';
+import { type KeptRequest, listKeptRequests } from './kept-requests.js';
+import type { RunOutcome } from './run-outcome.js';
+import { RUNS_QUEUE, RUN_JOB, type RunRequest } from './run-request.js';
+
+const EVERY_MS = 5000;
+/** Whose results are looked for: the newest of the runs that ended within the last day. */
+const LOOKED_AT_MS = 24 * 3_600_000;
+const MOST_LOOKED_AT = 200;
+
+/**
+ * Watches the results queues of runs that have ended: somebody may have put a failed job back on the board, or a worker may
+ * finish what was left in flight. Such a run is then executed once more, in a way that pays for nothing.
+ */
+export class LateResults {
+  /** Results that a run has left in its queue, since their rows are not in the manifest any more. */
+  readonly #left = new Map<string, number>();
+  /** @param root of the home: another one's files are not there */
+  constructor(
+    private readonly connection: QueueConnection,
+    private readonly root: string,
+    private readonly options: { readonly logger: Logger; readonly everyMs?: number | undefined },
+  ) {}
+
+  /** The results of a run have been collected: what is there still has no row. */
+  async collected(run: string): Promise<void> {
+    try {
+      this.#left.set(run, await this.#count(run));
+    } catch (error) {
+      this.options.logger.debug({ run, error: messageOf(error) }, 'its results are looked at once more');
+    }
+  }
+
+  #count(run: string): Promise<number> {
+    const queue = this.connection.queue(resultsQueueName(run));
+    return queue.getJobCountByTypes('waiting', 'active', 'delayed', 'prioritized');
+  }
+
+  /** Looks until the signal aborts. */
+  async watch(signal: AbortSignal): Promise<void> {
+    while (await sleep(this.options.everyMs ?? EVERY_MS, signal)) {
+      try {
+        await unlessAborted(this.#look(), signal);
+      } catch (error) {
+        this.options.logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
+      }
+    }
+  }
+
+  async #look(): Promise<void> {
+    const { store } = this.connection;
+    const now = Date.now();
+    const ended = (await listKeptRequests(store))
+      .filter(({ root, endedAt = 0 }) => root === this.root && now - endedAt < LOOKED_AT_MS)
+      .sort((a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0))
+      .slice(0, MOST_LOOKED_AT);
+    if (ended.length === 0) return;
+    const runs = await listRuns(store);
+    const living = new Set(runs.filter((run) => runState(run, now) === 'running').map(({ run }) => run));
+    for (const kept of ended) if (!living.has(kept.run)) await this.#lookAt(kept);
+  }
+
+  async #lookAt(kept: KeptRequest): Promise<void> {
+    const { run } = kept;
+    const count = await this.#count(run);
+    const left = Math.min(count, this.#left.get(run) ?? 0);
+    this.#left.set(run, left);
+    if (count <= left) return;
+    this.options.logger.info({ run, results: count - left }, 'results have come for a run that has ended');
+    await this.connection
+      .queue<RunRequest, RunOutcome>(RUNS_QUEUE)
+      .add(RUN_JOB, { ...kept.request, collectOnly: true }, { deduplication: { id: `collect-${run}` } });
+    this.#left.set(run, count);
+  }
+}

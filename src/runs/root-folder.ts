@@ -1,0 +1,88 @@
+import { lstat, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
+import { runPaths } from '../writer/output-paths.js';
+
+/**
+ * The only folder that a home reads and writes, whatever its requests say, symbolic links included.
+ * Hazard: a link that somebody makes below it between the look and the opening is followed. Whoever can write there can
+ * read what the home reads; so no others should be able to.
+ */
+export class RootFolder {
+  /** @param path its real path */
+  private constructor(readonly path: string) {}
+
+  /** @throws {UsageError} when it is no folder */
+  static async open(path: string): Promise<RootFolder> {
+    const real = await realpath(path).catch((error: unknown) => {
+      throw new UsageError(`--root ${path} cannot be used: ${messageOf(error)}`);
+    });
+    if (!(await stat(real)).isDirectory()) throw new UsageError(`--root ${path} is no folder`);
+    return new RootFolder(real);
+  }
+
+  /**
+   * The real path of a file that is there.
+   * @param name as a request gives it, relative to this folder
+   * @param what for the message: `the manifest`
+   * @throws {UsageError} when it is not there, or is somewhere else
+   */
+  async existing(name: string, what: string): Promise<string> {
+    if (name === '-') throw new UsageError(`${what} is a file of the home, not stdin`);
+    const wanted = resolve(this.path, name);
+    const real = await realpath(wanted).catch((error: unknown) => {
+      // What is not there is named as it was asked for, and nothing is told about the rest of the machine.
+      this.#refuseOutside(wanted, `${what} ${name}`);
+      throw new UsageError(`${wanted} cannot be opened: ${messageOf(error)}`);
+    });
+    this.#refuseOutside(real, `${what} ${name}`);
+    return real;
+  }
+
+  /**
+   * The real path of an output, which need not be there yet; the files that belong to it are looked at as well.
+   * @throws {UsageError} when its folder is not there, or one of the files is somewhere else
+   */
+  async output(name: string): Promise<string> {
+    const output = await this.#mayBeThere(resolve(this.path, name), `the output ${name}`);
+    for (const path of filesOf(output)) {
+      await this.#mayBeThere(path, `${basename(path)}, which belongs to the output ${name},`);
+    }
+    return output;
+  }
+
+  async #mayBeThere(path: string, what: string): Promise<string> {
+    const folder = await realpath(dirname(path)).catch((error: unknown) => {
+      this.#refuseOutside(path, what);
+      throw new UsageError(`the folder of ${what} cannot be used: ${messageOf(error)}`);
+    });
+    this.#refuseOutside(folder, what);
+    const plain = join(folder, basename(path));
+    if (!(await isLink(plain))) return plain;
+    const real = await realpath(plain).catch(() => {
+      throw new UsageError(`${what} is a symbolic link to nothing: remove it, or name another output`);
+    });
+    this.#refuseOutside(real, what);
+    return real;
+  }
+
+  #refuseOutside(path: string, what: string): void {
+    const inside = relative(this.path, path);
+    if (inside !== '..' && !inside.startsWith(`..${sep}`) && !isAbsolute(inside)) return;
+    throw new UsageError(`${what} leads out of the home's folder ${this.path}: name a file in it`);
+  }
+}
+
+function filesOf(output: string): string[] {
+  const { failures, failuresPartial, runFile, lock } = runPaths(output);
+  return [failures, failuresPartial, runFile, lock];
+}
+
+async function isLink(path: string): Promise<boolean> {
+  try {
+    return (await lstat(path)).isSymbolicLink();
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENOENT') return false;
+    throw new UsageError(`${path} cannot be looked at: ${messageOf(error)}`, { cause: error });
+  }
+}

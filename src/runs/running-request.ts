@@ -1,0 +1,81 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Progress, RunEvent } from '../run/run-options.js';
+import { messageOf } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import type { RunJobProgress, RunRequestJob } from './run-outcome.js';
+
+const NOTHING_YET = { rows: 0, described: 0, resumed: 0, copied: 0, failed: 0, inFlight: 0, perSecond: 0 };
+
+/** A request that a home executes at the moment: what is known of its run, and what its job tells of that. */
+export class RunningRequest {
+  #opened: { readonly run: string; readonly manifest: string; readonly output: string } | undefined;
+  #written: RunJobProgress | undefined;
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(
+    readonly job: RunRequestJob,
+    private readonly logger: Logger,
+    private readonly onOpened: (opened: { run: string; output: string }) => Promise<void>,
+  ) {}
+
+  get run(): string | undefined {
+    return this.#opened?.run;
+  }
+
+  get output(): string | undefined {
+    return this.#opened?.output;
+  }
+
+  /** Takes note of what the run tells. Its job's progress is what it told last, if that is something new. */
+  hear(event: RunEvent): void {
+    if (event.type === 'opened') {
+      const { run, manifest, output } = event;
+      this.#opened = { run, manifest, output };
+      this.#write({ state: 'opened', ...this.#opened, ...NOTHING_YET });
+      this.#queue(() => this.onOpened({ run, output }));
+    } else if (event.type === 'progress') {
+      if (this.#opened !== undefined) this.#write(progressOf(this.#opened, event.progress));
+    } else if (event.type === 'notice') {
+      this.#queue(async () => {
+        await this.job.log(event.text);
+      });
+    }
+  }
+
+  /** The request could not be begun. */
+  refuse(exitCode: number, reason: string): void {
+    this.#write({ state: 'refused', exitCode, reason });
+  }
+
+  /** Waits until what was told is written, or could not be. */
+  async settled(): Promise<void> {
+    await this.#writing;
+  }
+
+  #write(progress: RunJobProgress): void {
+    if (isDeepStrictEqual(progress, this.#written)) return;
+    this.#written = progress;
+    this.#queue(async () => {
+      // Only the newest counts, where the queue is slow.
+      if (this.#written === progress) await this.job.updateProgress(progress);
+    });
+  }
+
+  #queue(write: () => Promise<void>): void {
+    this.#writing = this.#writing.then(write).catch((error: unknown) => {
+      this.logger.debug(
+        { job: this.job.id, error: messageOf(error) },
+        "a run's progress could not be stored",
+      );
+    });
+  }
+}
+
+function progressOf(
+  opened: { readonly run: string; readonly manifest: string; readonly output: string },
+  progress: Progress,
+): RunJobProgress {
+  const { rows, totalRows, described, resumed, copied, failed, inFlight, perSecond, etaMs } = progress;
+  const counts = { rows, totalRows, described, resumed, copied, failed, inFlight, perSecond, etaMs };
+  return { state: 'opened', ...opened, ...counts };
+}

@@ -1,0 +1,48 @@
+import { z } from 'zod';
+import type { SharedStore } from './queue/store.js';
+
+/** What a home that executes requests tells of itself to everybody at the same queue. */
+const homeStatusSchema = z.object({
+  host: z.string(),
+  pid: z.number(),
+  /** The only folder it reads and writes. */
+  root: z.string(),
+  /** Epoch milliseconds. */
+  since: z.number(),
+  /** Runs that it executes at once, at most. */
+  runsAtOnce: z.number(),
+  runs: z.array(z.object({ run: z.string().optional(), output: z.string() })),
+});
+
+export type HomeStatus = z.infer<typeof homeStatusSchema>;
+
+const GROUP = 'homes';
+/** How long a home counts as alive after its last word. */
+const PRESENCE_TTL_MS = 10_000;
+
+/** Announces a home; to be repeated well within ten seconds. */
+export async function announceHome(store: SharedStore, id: string, status: HomeStatus): Promise<void> {
+  await store.announce(GROUP, id, JSON.stringify(status), PRESENCE_TTL_MS);
+}
+
+/** Takes a home off the list when it ends in order. */
+export async function withdrawHome(store: SharedStore, id: string): Promise<void> {
+  await store.withdraw(GROUP, id);
+}
+
+/** The living homes. What another version wrote and this one cannot read is left out. */
+export async function listHomes(store: SharedStore): Promise<HomeStatus[]> {
+  const members = await store.members(GROUP);
+  return [...members.values()].flatMap((text) => {
+    const parsed = homeStatusSchema.safeParse(parseJson(text));
+    return parsed.success ? [parsed.data] : [];
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,56 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Logger, pino } from 'pino';
+import { callOnDone } from '../../src/runs/on-done.js';
+import { Workspace } from '../helpers/workspace.js';
+
+describe('--on-done', () => {
+  let workspace: Workspace;
+  let logged: string[];
+  let logger: Logger;
+
+  beforeEach(async () => {
+    workspace = await Workspace.create();
+    logged = [];
+    logger = pino({}, { write: (line: string) => logged.push(line) });
+  });
+  afterEach(() => workspace.remove());
+
+  const refused = { outcome: 'refused', exitCode: 5, reason: 'it is "busy"' } as const;
+  const end = {
+    request: { manifest: 'm.csv', output: 'out.csv' },
+    outcome: refused,
+    run: undefined,
+    output: undefined,
+  };
+
+  it('gets what a refused run has instead of a receipt, the exit code, and no token', async () => {
+    const command = 'cat > in.json; env | grep -E "^(BULK|DESCRIBE)_" | sort > env.txt; exit 3';
+    const env = { ...process.env, DESCRIBE_API_TOKEN: 'secret' };
+    await callOnDone(end, { command, cwd: workspace.path, env, logger });
+    expect(JSON.parse(await workspace.read('in.json'))).toEqual({
+      error: 'it is "busy"',
+      manifest: 'm.csv',
+      output: 'out.csv',
+    });
+    expect((await workspace.read('env.txt')).trim().split('\n')).toEqual([
+      'BULK_DESCRIBE_EXIT=5',
+      'BULK_DESCRIBE_OUTCOME=refused',
+      'BULK_DESCRIBE_OUTPUT=out.csv',
+      'BULK_DESCRIBE_RUN=',
+      'BULK_DESCRIBE_SCHEDULE=',
+    ]);
+    expect(logged.join('')).toMatch(/ended with exit code 3/);
+  });
+
+  it('is ended when it takes too long, with what it has started', async () => {
+    const command = 'sleep 300 | cat; echo over > over.txt';
+    await callOnDone(end, { command, cwd: workspace.path, env: process.env, logger, deadlineMs: 300 });
+    expect(logged.join('')).toMatch(/was ended after/);
+    expect(await workspace.files()).toEqual([]);
+  });
+
+  it('need not read what it is given', async () => {
+    await callOnDone(end, { command: 'true', cwd: workspace.path, env: process.env, logger });
+    expect(logged).toEqual([]);
+  });
+});

@@ -1,0 +1,70 @@
+import { mkdir, symlink } from 'node:fs/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { RootFolder } from '../../src/runs/root-folder.js';
+import { Workspace } from '../helpers/workspace.js';
+
+describe("a home's folder", () => {
+  let workspace: Workspace;
+  let root: RootFolder;
+
+  beforeEach(async () => {
+    workspace = await Workspace.create();
+    await mkdir(workspace.at('root/deep'), { recursive: true });
+    await mkdir(workspace.at('elsewhere'));
+    await workspace.write('elsewhere/m.csv', 'image\n');
+    await workspace.write('root/m.csv', 'image\n');
+    root = await RootFolder.open(workspace.at('root'));
+  });
+  afterEach(() => workspace.remove());
+
+  it('holds relative and absolute paths below it', async () => {
+    const manifest = `${root.path}/m.csv`;
+    expect(await root.existing('m.csv', 'the manifest')).toBe(manifest);
+    expect(await root.existing('deep/../m.csv', 'the manifest')).toBe(manifest);
+    expect(await root.existing(manifest, 'the manifest')).toBe(manifest);
+    expect(await root.output('deep/out.csv')).toBe(`${root.path}/deep/out.csv`);
+    expect(await root.output('..out.csv')).toBe(`${root.path}/..out.csv`);
+  });
+
+  it.each([
+    '../elsewhere/m.csv',
+    '/etc/hostname',
+    '../nowhere.csv',
+    'link/m.csv',
+    'm-link.csv',
+    'deep/up/m.csv',
+  ])('refuses the manifest %s', async (name) => {
+    await symlink(workspace.at('elsewhere'), workspace.at('root/link'));
+    await symlink(workspace.at('elsewhere/m.csv'), workspace.at('root/m-link.csv'));
+    await symlink('../../elsewhere', workspace.at('root/deep/up'));
+    await expect(root.existing(name, 'the manifest')).rejects.toThrow(/leads out of the home's folder/);
+  });
+
+  it.each(['../out.csv', '/tmp/out.csv', 'link/out.csv', 'out-link.csv', '../none/out.csv'])(
+    'refuses the output %s',
+    async (name) => {
+      await symlink(workspace.at('elsewhere'), workspace.at('root/link'));
+      await symlink(workspace.at('elsewhere/m.csv'), workspace.at('root/out-link.csv'));
+      await expect(root.output(name)).rejects.toThrow(/leads out of the home's folder/);
+    },
+  );
+
+  it.each(['out.failed.csv', 'out.failed.csv.partial', 'out.csv.run', 'out.csv.lock'])(
+    'refuses an output whose %s is a link to elsewhere',
+    async (name) => {
+      await symlink(workspace.at('elsewhere/m.csv'), workspace.at(`root/${name}`));
+      await expect(root.output('out.csv')).rejects.toThrow(/leads out of the home's folder/);
+    },
+  );
+
+  it('follows links that stay inside, and refuses those to nothing', async () => {
+    await symlink('deep', workspace.at('root/inside'));
+    await symlink('nothing.csv', workspace.at('root/dangling.csv'));
+    expect(await root.output('inside/out.csv')).toBe(`${root.path}/deep/out.csv`);
+    await expect(root.output('dangling.csv')).rejects.toThrow(/symbolic link to nothing/);
+    await expect(root.existing('none.csv', 'the manifest')).rejects.toThrow(/none\.csv cannot be opened/);
+    await expect(root.output('none/out.csv')).rejects.toThrow(/folder of the output none\/out\.csv/);
+    await expect(root.existing('-', 'the manifest')).rejects.toThrow(/not stdin/);
+    await expect(RootFolder.open(workspace.at('root/m.csv'))).rejects.toThrow(/is no folder/);
+  });
+});
