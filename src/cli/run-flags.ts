@@ -47,7 +47,6 @@ export const TASK_FLAGS = {
   'stop-failing': { takes: 'value' },
   'new-columns': { takes: 'nothing' },
   'pay-again': { takes: 'value' },
-  ...DASHBOARD_FLAG,
 } as const satisfies FlagTable;
 
 export const RUN_FLAGS = {
@@ -55,6 +54,7 @@ export const RUN_FLAGS = {
   ...ACCOUNT_FLAGS,
   ...OUTPUT_FLAGS,
   ...TASK_FLAGS,
+  ...DASHBOARD_FLAG,
   'dry-run': { takes: 'nothing' },
   'no-work': { takes: 'nothing' },
 } as const satisfies FlagTable;
