@@ -81,7 +81,9 @@ export function parseFlags<Table extends FlagTable>(
     const flag = Object.hasOwn(table, token.name) ? table[token.name] : undefined;
     if (flag === undefined) throw unknownFlag(command, token.rawName, Object.keys(table));
     if (values.has(token.name)) throw new UsageError(`--${token.name} is given twice: give it once`);
-    values.set(token.name, readValue(token.name, flag, token.value));
+    // A forgotten value must not make the next flag its value: `-o --dry-run` would pay.
+    const isNextFlag = token.value !== undefined && !token.inlineValue && isFlag(token.value, table);
+    values.set(token.name, readValue(token.name, flag, isNextFlag ? undefined : token.value));
   }
   const typed = new Set(values.keys());
   for (const [name, flag] of Object.entries(table)) {
@@ -89,6 +91,11 @@ export function parseFlags<Table extends FlagTable>(
     if (value !== undefined && value !== '' && !values.has(name)) values.set(name, value);
   }
   return new ParsedFlags<Table>(positionals, values, typed, table);
+}
+
+function isFlag(text: string, table: FlagTable): boolean {
+  if (text.startsWith('--')) return Object.hasOwn(table, text.slice(2).split('=')[0] ?? '');
+  return Object.values(table).some(({ short }) => short !== undefined && text === `-${short}`);
 }
 
 function readValue(name: string, flag: Flag, value: string | undefined): string {

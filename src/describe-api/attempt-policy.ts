@@ -16,7 +16,8 @@ import {
  * - `wait`: the whole account waits; costs no attempt
  * - `fail`: the image ends here
  * - `stop`: this worker's token is refused
- * - `suspect`: the quota may be spent; certain when it happens for three images with no success between
+ * - `suspect`: the quota may be spent; certain when it happens for three images with no success between, or
+ *   three times where the API says so in words (`saysQuota`). Else it costs an attempt, as it may be about this image
  */
 export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: boolean } & (
   | { readonly action: 'retry-free' }
@@ -29,7 +30,7 @@ export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: bo
   | { readonly action: 'wait'; readonly retryAfterMs?: number | undefined }
   | { readonly action: 'fail'; readonly code: 'rejected' }
   | { readonly action: 'stop'; readonly why: 'token' }
-  | { readonly action: 'suspect'; readonly why: 'quota' }
+  | { readonly action: 'suspect'; readonly why: 'quota'; readonly saysQuota: boolean }
 );
 
 /** What to do about a failed poll: its message is paid for, so almost anything is waited for. */
@@ -39,9 +40,9 @@ export type PollVerdict = { readonly reason: string; readonly countsAsDown: bool
 );
 
 const ABOUT_QUOTA =
-  /\b(credits?|quotas?|billing|subscription|payment required|insufficient (funds|balance)|out of (funds|tokens))\b/i;
+  /\b(credits|credit (limit|balance)|(no|enough|insufficient) credit|quotas?|billing|subscription|payment required|insufficient (funds|balance)|out of (funds|tokens))\b/i;
 
-/** Whether a refusal speaks of credits or quota; URLs in it (`.../credit-card.png`) do not count. */
+/** Whether a refusal speaks of credits or quota; URLs in it (`.../credit-card.png`) do not count, nor does a credit line. */
 function speaksOfQuota(reason: string): boolean {
   return ABOUT_QUOTA.test(reason.replace(/\b[a-z]+:\/\/\S+/gi, ' '));
 }
@@ -56,11 +57,12 @@ function judgeSubmitStatus(error: StatusError): SubmitVerdict {
   const countsAsDown = status >= 500;
   if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown };
   // A quota that is spent can come as a 429: waiting does not help.
-  if (concernsAccount) return { action: 'suspect', why: 'quota', reason, countsAsDown: false };
+  if (concernsAccount)
+    return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown: false };
   if (status === 429) return { action: 'wait', retryAfterMs, reason, countsAsDown };
-  if (status === 402 || status === 403 || (refused && speaksOfQuota(reason))) {
-    return { action: 'suspect', why: 'quota', reason, countsAsDown };
-  }
+  const saysQuota = status === 402 || (refused && speaksOfQuota(reason));
+  if (saysQuota || status === 403)
+    return { action: 'suspect', why: 'quota', saysQuota, reason, countsAsDown };
   if (isPassing(status)) {
     return { action: 'retry', code: 'http', maybePaid: !refused, retryAfterMs, reason, countsAsDown };
   }
@@ -81,7 +83,8 @@ export function judgeSubmitFailure(error: unknown): SubmitVerdict {
   if (error instanceof StatusError) return judgeSubmitStatus(error);
   if (error instanceof ConnectionError) return { action: 'retry-free', reason, countsAsDown: true };
   if (error instanceof RejectedError) {
-    if (speaksOfQuota(reason)) return { action: 'suspect', why: 'quota', reason, countsAsDown: false };
+    if (speaksOfQuota(reason))
+      return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown: false };
     return { action: 'fail', code: 'rejected', reason, countsAsDown: false };
   }
   const code = error instanceof ResponseShapeError ? 'bad-response' : 'network';

@@ -1,4 +1,4 @@
-import { Readable, pipeline } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { Tape } from './tape.js';
@@ -67,17 +67,35 @@ function bytesOf(chunk: unknown): Buffer {
   return Buffer.from(String(chunk));
 }
 
+/**
+ * Unpacks piece by piece, so that all that comes before a broken place is delivered: a stream that is destroyed by
+ * an error throws away what nobody has read yet.
+ */
 async function* unzip(packed: AsyncGenerator<Buffer, void>): AsyncGenerator<Buffer, void> {
   const gunzip = createGunzip();
-  // Only joins the two, so that the end of either is the end of both; errors come out of the loop below.
-  pipeline(Readable.from(packed, { objectMode: false }), gunzip, () => undefined);
+  const ended = new Promise<void>((resolve) => gunzip.once('close', () => resolve()));
+  let unpacked: Buffer[] = [];
+  let failure: Error | undefined;
+  gunzip.on('data', (chunk: Buffer) => unpacked.push(chunk));
+  gunzip.on('error', (error) => (failure ??= error));
+  const take = () => unpacked.splice(0);
   try {
-    yield* piecesOf(gunzip);
-  } catch (error) {
-    const cause = error instanceof UnreadableError ? error.cause : error;
-    if (!(cause instanceof Error && 'code' in cause && String(cause.code).startsWith('Z_'))) throw error;
-    throw new UnreadableError(`the gzip data is damaged or incomplete (${messageOf(cause)})`, { cause });
+    for await (const piece of packed) {
+      await Promise.race([ended, new Promise<void>((resolve) => gunzip.write(piece, () => resolve()))]);
+      yield* take();
+      if (failure !== undefined) break;
+    }
+    gunzip.end();
+    await ended;
+    yield* take();
+  } finally {
+    gunzip.destroy();
+    unpacked = [];
   }
+  if (failure === undefined) return;
+  throw new UnreadableError(`the gzip data is damaged or incomplete (${messageOf(failure)})`, {
+    cause: failure,
+  });
 }
 
 async function* skipBytes(chunks: AsyncIterable<Buffer>, count: number): AsyncGenerator<Buffer, void> {

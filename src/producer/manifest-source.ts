@@ -1,3 +1,4 @@
+import { constants, open as openWithDescriptor } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
@@ -48,7 +49,7 @@ export async function findSource(path: string, input: NodeJS.ReadableStream): Pr
     name: path,
     replayable: stats.isFile(),
     sizeBytes: stats.isFile() ? stats.size : undefined,
-    open: () => openFile(path),
+    open: () => (stats.isFIFO() ? openPipe(path) : openFile(path)),
   };
 }
 
@@ -61,6 +62,26 @@ async function openFile(path: string): Promise<ManifestPass> {
     throw cannotOpen(path, error);
   });
   return startPass(handle.createReadStream(), { name: path, expectGzip: /\.gz$/i.test(path) }, true);
+}
+
+/**
+ * Opens a named pipe. Hazard: opened and read as files are, one that nobody writes to would hold a thread, which not
+ * even the end of the process could take away.
+ */
+async function openPipe(path: string): Promise<ManifestPass> {
+  const { Socket } = await import('node:net');
+  const descriptor = await openDescriptor(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const stream = new Socket({ fd: descriptor, readable: true, writable: false });
+  return startPass(stream, { name: path, expectGzip: /\.gz$/i.test(path) }, true);
+}
+
+function openDescriptor(path: string, flags: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    openWithDescriptor(path, flags, (error, descriptor) => {
+      if (error === null) resolve(descriptor);
+      else reject(cannotOpen(path, error));
+    });
+  });
 }
 
 function startPass(

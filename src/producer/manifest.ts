@@ -24,6 +24,8 @@ export interface ManifestOptions {
   readonly delimiter?: string | undefined;
   /** What `-` stands for; default: this process's stdin. */
   readonly input?: NodeJS.ReadableStream | undefined;
+  /** Ends the opening, which waits for a pipe's first records, with its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A manifest whose header and first records have been read. */
@@ -54,17 +56,22 @@ export interface Manifest {
 /**
  * Opens a manifest: finds its format and columns, and reads its first records.
  * @throws {UsageError} one line that says what is wrong with it and what to do
+ * @throws the signal's reason when it aborts first
  */
 export async function openManifest(options: ManifestOptions): Promise<Manifest> {
-  const { path } = options;
+  const { path, signal } = options;
   const format = manifestFormat(path, options.format);
   const delimiter = manifestDelimiter(format, options.delimiter);
   const source = await findSource(path, options.input ?? process.stdin);
   const pass = await source.open();
+  const abort = () => void pass.close();
+  signal?.addEventListener('abort', abort, { once: true });
   try {
+    signal?.throwIfAborted();
     const tape = new Tape(pass.bytes);
     const reader = await inspect(tape, format, delimiter, source.name);
     const sample = await readSample(reader, tape, source.name);
+    signal?.throwIfAborted();
     if (source.replayable) await pass.close();
     const { columns } = reader;
     const reading = new ManifestReading(source, reader, { pass, tape });
@@ -82,9 +89,12 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
     };
   } catch (error) {
     await pass.close();
+    signal?.throwIfAborted();
     throw error instanceof UnreadableError
       ? new UsageError(describeUnreadable(source.name, '', error), { cause: error })
       : error;
+  } finally {
+    signal?.removeEventListener('abort', abort);
   }
 }
 

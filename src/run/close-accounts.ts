@@ -1,4 +1,5 @@
 import { readRows } from '../producer/row-reader.js';
+import { messageOf } from '../shared/errors.js';
 import { failedRows, type RunCounts } from '../shared/run-counts.js';
 import { inspectOutput } from '../writer/output-file.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
@@ -28,15 +29,30 @@ export interface ClosedAccounts {
 
 /**
  * Makes the receipt: counts every row anew from the files, and compares that with what the run believes. A
- * manifest that came through a pipe cannot be read again; there the output's rows alone are counted.
+ * manifest that came through a pipe cannot be read again; there the output's rows alone are counted. Files that cannot
+ * be read any more are a difference too, and the receipt says then what the run believes.
  */
 export async function closeAccounts(prepared: PreparedRun, account: RunAccount): Promise<ClosedAccounts> {
+  try {
+    const recount = prepared.manifest.replayable
+      ? await recountRows(prepared, account.counts.rows)
+      : await recountPiped(prepared, account);
+    const differences = findDifferences(account, recount);
+    return { receipt: receiptOf(prepared, account, recount, differences.length === 0), differences };
+  } catch (error) {
+    const differences = [`the files cannot be counted: ${messageOf(error)}`];
+    return { receipt: receiptOf(prepared, account, believedBy(account), false), differences };
+  }
+}
+
+function receiptOf(
+  prepared: PreparedRun,
+  account: RunAccount,
+  recount: Pick<Recount, 'failed' | 'missing' | 'extra' | 'twice'>,
+  balanced: boolean,
+): Receipt {
   const { counts, complete } = account;
-  const recount = prepared.manifest.replayable
-    ? await recountRows(prepared, counts.rows)
-    : await recountPiped(prepared, account);
-  const differences = findDifferences(account, recount);
-  const receipt = {
+  return {
     run: account.run,
     manifest: prepared.manifest.path,
     output: prepared.paths.output,
@@ -54,9 +70,14 @@ export async function closeAccounts(prepared: PreparedRun, account: RunAccount):
     maybePaidTwice: counts.maybePaidTwice,
     seconds: Math.round(account.seconds * 1000) / 1000,
     complete,
-    balanced: differences.length === 0,
+    balanced,
   };
-  return { receipt, differences };
+}
+
+function believedBy({ counts }: RunAccount): Pick<Recount, 'failed' | 'missing' | 'extra' | 'twice'> {
+  const failed = failedRows(counts);
+  const missing = counts.rows - counts.described - counts.resumed - counts.copied - failed;
+  return { failed, missing, extra: 0, twice: 0 };
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { DescribeClient } from '../describe-api/client.js';
 import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
-import { FatalError, InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
+import { InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
 import { type Logger, silentLogger } from '../shared/log.js';
 import { type QueueConnection, openQueue } from '../shared/queue/connection.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
@@ -161,9 +161,6 @@ async function runPrepared(
     isStopped: control.reason !== undefined,
     limit: options.collectOnly === true ? 0 : options.limit,
     seconds: (performance.now() - startedAt) / 1000,
-  }).catch((error: unknown) => {
-    // What ended the run says more than files that cannot be read any more.
-    throw new FatalError(control.reason?.reason ?? messageOf(error), { cause: error });
   });
   await active.forget();
   const { failedByCode } = home.counts;

@@ -86,6 +86,7 @@ export async function openRows(
     format: options.format,
     delimiter: options.delimiter,
     input: options.input,
+    signal: options.signal,
   });
   undo.defer(() => manifest.close());
   const plan = planRows(manifest, options);

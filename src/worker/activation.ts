@@ -77,6 +77,7 @@ export interface ActivationTools {
 }
 
 const QUOTA_DELAY_MS = 5000;
+const QUOTA_TRIES = 3;
 const LAST_MESSAGE_TRIES = 5;
 
 /**
@@ -234,11 +235,17 @@ async function endSubmitFailure(
       return failed(job, { ...data, attempts: data.attempts + 1 }, verdict.code, verdict.reason);
     case 'stop':
       return { kind: 'stop', data, why: verdict.why, reason: verdict.reason };
-    case 'suspect':
-      if (tools.health.quotaRefused(job.image)) {
+    case 'suspect': {
+      if (tools.health.quotaRefused(job.image, verdict.saysQuota)) {
         return { kind: 'stop', data, why: verdict.why, reason: verdict.reason };
       }
-      return { kind: 'delay', data, ms: QUOTA_DELAY_MS };
+      // It may be about this image alone, which then must not be asked for without end.
+      const tried = { ...data, attempts: data.attempts + 1 };
+      if (tried.attempts >= Math.max(QUOTA_TRIES, data.maxAttempts)) {
+        return failed(job, tried, 'rejected', verdict.reason);
+      }
+      return { kind: 'delay', data: tried, ms: QUOTA_DELAY_MS };
+    }
     case 'retry': {
       const maybePaid = data.maybePaid + (verdict.maybePaid ? 1 : 0);
       // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
@@ -307,7 +314,10 @@ async function waitForMessage(
       if (verdict.countsAsDown) tools.health.failed('poll', job.image);
       else if (isAnswer(error)) tools.health.answered('poll');
       if (error instanceof ConnectionError) polls--;
-      if (verdict.retryAfterMs !== undefined) await tools.holdPolls(verdict.retryAfterMs);
+      // Not past the deadline, at which the message is to be asked for once more.
+      const { retryAfterMs } = verdict;
+      const toDeadlineMs = Math.max(0, start.deadlineMs - waited());
+      if (retryAfterMs !== undefined) await tools.holdPolls(Math.min(retryAfterMs, toDeadlineMs));
     }
     polled?.();
     if (isLast) {

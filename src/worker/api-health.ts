@@ -12,6 +12,7 @@ export class ApiHealth {
   #submits = new Streak();
   #polls = new Streak();
   #quota = new Set<string>();
+  #quotaWords = 0;
   #downSince: number | undefined;
   #probe: { image: string; next: number; interval: number } | undefined;
 
@@ -45,6 +46,7 @@ export class ApiHealth {
     if (call === 'submit') {
       this.#submits.clear();
       this.#quota.clear();
+      this.#quotaWords = 0;
     }
     this.#comeUp();
   }
@@ -63,12 +65,15 @@ export class ApiHealth {
   }
 
   /**
-   * A refusal that speaks of credits or quota.
-   * @returns true when three different images have met it with no success between: it is spent
+   * A refusal that may mean a spent quota.
+   * @param saysQuota whether it says so in words
+   * @returns true when three different images have met one with no success between, or fewer have met three that say
+   *   so: it is spent
    */
-  quotaRefused(image: string): boolean {
+  quotaRefused(image: string, saysQuota: boolean): boolean {
     this.#quota.add(image);
-    return this.#quota.size >= QUOTA_IMAGES;
+    if (saysQuota) this.#quotaWords++;
+    return this.#quota.size >= QUOTA_REFUSALS || this.#quotaWords >= QUOTA_REFUSALS;
   }
 
   #comeUp(): void {
@@ -86,7 +91,7 @@ export class ApiHealth {
 
 const FIRST_PROBE_MS = 1000;
 const LONGEST_PROBE_MS = 15_000;
-const QUOTA_IMAGES = 3;
+const QUOTA_REFUSALS = 3;
 const DOWN_IMAGES = 5;
 const DOWN_FAILURES = 10;
 

@@ -62,9 +62,14 @@ describe('a failed submit', () => {
     ['405', status(405), fail],
     ['451', status(451), fail],
     ['401', status(401), { action: 'stop', why: 'token', countsAsDown: false }],
-    ['402', status(402), suspect],
-    ['403', status(403), suspect],
-    ['a refusal that speaks of credits', rejected('You have no Credits left'), suspect],
+    ['402', status(402), { ...suspect, saysQuota: true }],
+    ['403', status(403), { ...suspect, saysQuota: false }],
+    ['a refusal that speaks of a credit line', rejected('The credit line covers the picture'), fail],
+    [
+      'a refusal that speaks of credits',
+      rejected('You have no Credits left'),
+      { ...suspect, saysQuota: true },
+    ],
     ['a refusal that speaks of quota', rejected('Monthly quota exceeded', 400), suspect],
     [
       'a 503 refusal that speaks of quota',

@@ -20,7 +20,8 @@ export interface CliProcess {
 export interface CliOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
-  readonly input?: string | Buffer;
+  /** Its whole stdin; `null` leaves it open. */
+  readonly input?: string | Buffer | null;
 }
 
 /** Starts the built command line as a process, with an environment that holds nothing of this one's settings. */
@@ -37,7 +38,7 @@ export function startCli(args: readonly string[], options: CliOptions = {}): Cli
   child.stdin.on('error', () => {
     // A process that refuses its arguments does not read its input.
   });
-  child.stdin.end(options.input ?? '');
+  if (options.input !== null) child.stdin.end(options.input ?? '');
   const ended = new Promise<CliEnd>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }));

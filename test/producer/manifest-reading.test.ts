@@ -1,6 +1,8 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readdir, readlink, rm } from 'node:fs/promises';
 import { PassThrough, Readable } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it, vi } from 'vitest';
 import { openManifest } from '../../src/producer/manifest.js';
@@ -88,6 +90,25 @@ describe('reading past broken places', () => {
     const { records, error } = await readText(`a\n${'x'.repeat(17 * 1024 * 1024)}`, { format: 'list' });
     expect(cellsOf(records)).toEqual([['a']]);
     expect(String(error)).toMatch(/^FatalError: stdin, line 2: longer than 16 MB/);
+  });
+
+  it('delivers all that is before the place where gzip data breaks off, however slowly it is read', async () => {
+    const packed = gzipSync(csvOf(20_000));
+    for (const length of [packed.length - 3, packed.length / 2, packed.length / 3]) {
+      const path = await folder.write('slow.csv.gz', packed.subarray(0, length));
+      const whole = spawnSync('gzip', ['-dc', path]).stdout.toString().split('\n').length - 2;
+      const records: unknown[] = [];
+      const manifest = await openManifest({ path });
+      const reading = (async () => {
+        for await (const batch of manifest.batches()) {
+          records.push(...batch);
+          await nextTurn();
+        }
+      })();
+      await expect(reading).rejects.toThrow(/the gzip data is damaged or incomplete/);
+      // Nobody can tell whether the last line went on.
+      expect([whole - 1, whole]).toContain(records.length);
+    }
   });
 
   it('fails with the place where gzip data breaks off', async () => {

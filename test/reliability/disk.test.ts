@@ -55,6 +55,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
       },
     ],
   ];
+
   it.each(kind === 'redis' ? spoilers : spoilers.slice(0, 1))(
     'an output that is %s while the run goes on ends it, and nothing is lost or paid twice',
     async (how, spoil) => {
@@ -83,6 +84,25 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
 
   // What follows is about files alone, whatever the queue is kept in.
   if (kind === 'embedded') return;
+
+  it('an output that cannot be counted any more still ends with an account of what was paid', async () => {
+    const { workspace, simulator } = bench;
+    const manifest = await workspace.write('m.csv', manifestOf(100));
+    const running = bench.runAnyhow({ manifest, limits: { ...FAST, rate } });
+    await waitUntil(
+      'some rows are there',
+      async () => (await bench.ids('out.csv').catch(() => [])).length > 2,
+    );
+    await appendFile(workspace.at('out.csv'), 'no,row,of,ours\n');
+    const { exitCode, receipt, differences } = await running;
+    expect([exitCode, receipt.balanced]).toEqual([1, false]);
+    expect(differences).toEqual([
+      expect.stringMatching(/^the files cannot be counted: the output .*out\.csv/),
+    ]);
+    expect(receipt.submits).toBe(simulator.stats().submits);
+    const { described, failed, remaining } = receipt;
+    expect(described + failed + remaining).toBe(receipt.rows);
+  });
 
   /** The command line where no file may grow beyond 4 KiB: to a program that is a full disk. */
   function runOnFullDisk(args: readonly string[]) {

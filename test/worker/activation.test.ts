@@ -66,7 +66,10 @@ async function play(scene: Scene) {
       clock += 10_000;
       return Promise.resolve(!signal.aborted);
     },
-    holdPolls: () => Promise.resolve(),
+    holdPolls: (ms) => {
+      calls.push(`hold polls ${ms}`);
+      return Promise.resolve();
+    },
     submitted: () => Promise.resolve(),
     holdSubmits: (ms) => {
       calls.push(`hold ${ms}`);
@@ -245,7 +248,7 @@ describe('how a submit can fail', () => {
     ],
     ['429: the queue waits, no attempt used', status(429), 'hold', { attempts: 0, maybePaid: 0 }],
     ['401: this worker stops', status(401), 'stop', { attempts: 0, maybePaid: 0 }],
-    ['402 once: again later, no attempt used', status(402), 'delay', { attempts: 0, maybePaid: 0 }],
+    ['402 once: again later', status(402), 'delay', { attempts: 1, maybePaid: 0 }],
   ])('%s', async (_name, error, kind, data) => {
     const { ending } = await play({ submits: [error] });
     expect(ending).toMatchObject({ kind, data: { submits: 1, orderlyStarts: 1, ...data } });
@@ -270,10 +273,26 @@ describe('how a submit can fail', () => {
 
   it('a quota refusal for three different images with no success between stops the worker', async () => {
     const health = new ApiHealth(() => 0);
-    health.quotaRefused('one');
-    health.quotaRefused('two');
+    health.quotaRefused('one', false);
+    health.quotaRefused('two', false);
     const { ending } = await play({ submits: [status(402)], health });
     expect(ending).toMatchObject({ kind: 'stop', why: 'quota' });
+  });
+
+  it('a refusal of one image alone costs attempts, and fails it when they are used up', async () => {
+    const first = await play({ submits: [status(403)] });
+    expect(first.ending).toMatchObject({ kind: 'delay', data: { attempts: 1, maybePaid: 0 } });
+    const last = await play({ submits: [status(403)], data: { attempts: 2 } });
+    expect(failureOf(last.ending)).toMatchObject({ code: 'rejected', attempts: 3 });
+  });
+
+  it('a poll that is told to wait waits no longer than the deadline', async () => {
+    const { ending, calls } = await play({
+      submits: [{ messageId: 'm1' }],
+      polls: [status(429, { retryAfterMs: 900_000 }), working, working, working, working, working],
+    });
+    expect(failureOf(ending)).toMatchObject({ code: 'deadline' });
+    expect(calls).toContain('hold polls 50000');
   });
 
   it('uses no attempt while the account is down', async () => {

@@ -160,8 +160,15 @@ describe('probing an API that is down', () => {
 describe('a quota that may be spent', () => {
   it('is spent when three different images are refused with no success between', () => {
     const health = new ApiHealth();
-    expect(['a', 'a', 'b', 'b'].map((image) => health.quotaRefused(image))).not.toContain(true);
-    expect(health.quotaRefused('c')).toBe(true);
+    expect(['a', 'a', 'b', 'b'].map((image) => health.quotaRefused(image, false))).not.toContain(true);
+    expect(health.quotaRefused('c', false)).toBe(true);
+  });
+
+  it('is spent when fewer images have met three refusals that say so', () => {
+    const health = new ApiHealth();
+    expect([1, 2, 3].map(() => health.quotaRefused('only', true))).toEqual([false, false, true]);
+    health.succeeded('submit');
+    expect(health.quotaRefused('only', true)).toBe(false);
   });
 
   it.each<[string, Step, boolean]>([
@@ -170,9 +177,9 @@ describe('a quota that may be spent', () => {
     ['a refusal proves nothing', 'submit answered', true],
   ])('%s', (_name, step, isSpent) => {
     const health = new ApiHealth();
-    health.quotaRefused('a');
-    health.quotaRefused('b');
+    health.quotaRefused('a', false);
+    health.quotaRefused('b', false);
     take(health, [step]);
-    expect(health.quotaRefused('c')).toBe(isSpent);
+    expect(health.quotaRefused('c', false)).toBe(isSpent);
   });
 });

@@ -21,10 +21,10 @@ export function refused(reason: string): Error {
 }
 
 /** What the client makes of an HTTP status. */
-export function status(code: number, about: { refused?: boolean } = {}): Error {
+export function status(code: number, about: { refused?: boolean; retryAfterMs?: number } = {}): Error {
   const reason = `HTTP ${code}`;
   if ([400, 404, 413, 415, 422].includes(code)) return new RejectedError(call, { status: code, reason });
-  return new StatusError(call, { status: code, reason, refused: about.refused ?? false });
+  return new StatusError(call, { status: code, reason, refused: false, ...about });
 }
 
 export function completed(messageId: string): CompletedMessage {
