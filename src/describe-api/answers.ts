@@ -8,6 +8,9 @@ import { isRefusal, reasonIn } from './shapes.js';
 /** Statuses that refuse this very request: the same request would be refused again. */
 const REJECTING: ReadonlySet<number> = new Set([400, 404, 413, 415, 422]);
 
+/** How a reason begins that is about the set-up: no image can be described there. */
+export const NOTHING_THERE = 'no such path or model (see --api and --model)';
+
 /** What of a dialect is needed to tell a success from a failure. */
 export type FailureWords = Pick<Dialect, 'statusIn' | 'isQuota' | 'isNotFoundSetUp' | 'restMs'>;
 
@@ -52,7 +55,8 @@ export function readAnswer(
   const isSetUp = status === 404 && words.isNotFoundSetUp === true;
   const rejected = REJECTING.has(status) && !isSetUp;
   if (rejected) throw new RejectedError(call, { status, reason: said ?? statusText(status) });
-  const reason = said === undefined ? statusText(status) : `${statusText(status)}: ${said}`;
+  const answered = said === undefined ? statusText(status) : `${statusText(status)}: ${said}`;
+  const reason = isSetUp ? `${NOTHING_THERE}: ${answered}` : answered;
   throw new StatusError(call, {
     status,
     reason,

@@ -1,3 +1,4 @@
+import { NOTHING_THERE } from '../describe-api/answers.js';
 import { formatDuration } from '../shared/durations.js';
 import type { WorkerStatus } from '../shared/worker-status.js';
 import type { RunStop } from './receipt.js';
@@ -18,12 +19,16 @@ export function judgeWorkers(
   const [refusal] = refused;
   if (refusal !== undefined && refused.length === workers.length) {
     const kind = refused.some(({ state }) => state === 'quota') ? 'quota' : 'token';
-    const what = kind === 'token' ? 'the API refuses the token' : 'the API says that the quota is spent';
-    return { kind, reason: `${what}: ${refusal.reason}` };
+    return { kind, reason: `${refusalText(kind, refusal.reason)}: ${refusal.reason}` };
   }
   const down = workers.filter(({ state }) => state === 'down');
   if (down.length + refused.length < workers.length) return undefined;
   const since = Math.max(startedAt, ...down.map((worker) => worker.since));
   if (nowMs - since < downLimitMs) return undefined;
   return { kind: 'down', reason: `the API has not answered for ${formatDuration(nowMs - since)}` };
+}
+
+function refusalText(kind: 'token' | 'quota', reason: string): string {
+  if (reason.startsWith(NOTHING_THERE)) return 'the API describes nothing';
+  return kind === 'token' ? 'the API refuses the token' : 'the API says that the quota is spent';
 }

@@ -82,6 +82,18 @@ describeOnBothQueues('the token', (openQueue, kind) => {
     await expectNoToken(end);
   });
 
+  it('is nowhere when submits are GETs, with the token in their URLs', async () => {
+    await workspace.write('m.csv', manifestOf(12));
+    const failures = { http500: 0.1, reset: 0.1, badJson: 0.1, html: 0.1, reject: 0.1, pollError: 0.2 };
+    simulator.setOptions({ failures });
+    const end = await run('--api', simulator.url, '--submit-method', 'get');
+    expect([0, 2]).toContain(end.code);
+    expect(simulator.stats().requests).toMatchObject({ posts: 0 });
+    expect(simulator.stats().paid).toBeGreaterThan(0);
+    expect(end.stderr.split('the token is in the URL')).toHaveLength(2);
+    await expectNoToken(end);
+  });
+
   it('is nowhere when a server sends it back in every way it can', async () => {
     // Fewer images than make a run believe that the API is down.
     await workspace.write('m.csv', manifestOf(4));
