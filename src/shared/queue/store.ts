@@ -20,6 +20,8 @@ export interface SharedStore {
 
   /** The fields of a durable record; empty when there is none. */
   getFields(name: string): Promise<Record<string, string>>;
+  /** Sets a field that is not there yet. @returns what the field holds now, whoever set it */
+  setFieldOnce(name: string, field: string, value: string): Promise<string>;
   /** Sets fields of a durable record, all or none; null removes one. */
   setFields(name: string, fields: Record<string, string | null>): Promise<void>;
   /** Adds to fields of a durable record that hold numbers, all or none; one that is not there counts as 0. */
@@ -36,4 +38,27 @@ export interface SharedStore {
   withdraw(group: string, member: string): Promise<void>;
   /** The members whose time is not over, with their texts. */
   members(group: string): Promise<Map<string, string>>;
+
+  /**
+   * Puts a letter into a box, in place of an earlier one of the same name, and tells whoever listens, in whatever
+   * process. A box holds letters for a while and no more than so many; the oldest go first.
+   * @param name without spaces
+   */
+  putLetter(box: string, name: string, text: string, bounds: BoxBounds): Promise<void>;
+  /** The letters of these names that are in the box. */
+  letters(box: string, names: readonly string[]): Promise<Map<string, string>>;
+  /** Listens to a box from when this resolves, through outages. @returns its end */
+  listen(box: string, listener: BoxListener): Promise<() => Promise<void>>;
+}
+
+export interface BoxBounds {
+  readonly ttlMs: number;
+  readonly max: number;
+}
+
+export interface BoxListener {
+  /** A letter has come. */
+  came(name: string, text: string): void;
+  /** Some may have come unheard, while the queue was away. */
+  missedSome(): void;
 }

@@ -1,4 +1,4 @@
-import type { SharedStore } from '../store.js';
+import type { BoxBounds, BoxListener, SharedStore } from '../store.js';
 import type { SessionPool } from './session-pool.js';
 
 interface Expiring {
@@ -16,6 +16,8 @@ const now = () => performance.now();
 export class EmbeddedStore implements SharedStore {
   readonly #slots = new Map<string, number>();
   readonly #leases = new Map<string, Expiring>();
+  readonly #boxes = new Map<string, Map<string, Expiring>>();
+  readonly #listeners = new Map<string, Set<BoxListener>>();
   readonly #groups = new Map<string, Map<string, Expiring>>();
 
   private constructor(private readonly pool: SessionPool) {}
@@ -49,6 +51,14 @@ export class EmbeddedStore implements SharedStore {
       [name],
     );
     return Object.fromEntries(rows.map((row) => [row.name, row.value]));
+  }
+
+  async setFieldOnce(name: string, field: string, value: string): Promise<string> {
+    await this.pool.query(
+      `INSERT INTO bulk_describe.field (record, name, value) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+      [name, field, value],
+    );
+    return (await this.getFields(name))[field] ?? value;
   }
 
   async setFields(name: string, fields: Record<string, string | null>): Promise<void> {
@@ -112,6 +122,37 @@ export class EmbeddedStore implements SharedStore {
       else found.set(member, text);
     }
     return Promise.resolve(found);
+  }
+
+  putLetter(box: string, name: string, text: string, { ttlMs, max }: BoxBounds): Promise<void> {
+    const letters = this.#boxes.get(box) ?? new Map<string, Expiring>();
+    this.#boxes.set(box, letters);
+    // A map keeps its entries as they came: the oldest are at its beginning.
+    letters.delete(name);
+    letters.set(name, { text, endsAtMs: now() + ttlMs });
+    for (const [old, letter] of letters) {
+      if (letters.size <= max && letter.endsAtMs > now()) break;
+      letters.delete(old);
+    }
+    for (const listener of this.#listeners.get(box) ?? []) listener.came(name, text);
+    return Promise.resolve();
+  }
+
+  letters(box: string, names: readonly string[]): Promise<Map<string, string>> {
+    const found = names.flatMap((name) => {
+      const text = living(this.#boxes.get(box)?.get(name));
+      return text === undefined ? [] : [[name, text] as const];
+    });
+    return Promise.resolve(new Map(found));
+  }
+
+  listen(box: string, listener: BoxListener): Promise<() => Promise<void>> {
+    const listeners = this.#listeners.get(box) ?? new Set<BoxListener>();
+    this.#listeners.set(box, listeners.add(listener));
+    return Promise.resolve(() => {
+      listeners.delete(listener);
+      return Promise.resolve();
+    });
   }
 }
 

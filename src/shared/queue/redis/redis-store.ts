@@ -1,29 +1,36 @@
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { KEY_PREFIX } from '../job-machinery.js';
-import type { SharedStore } from '../store.js';
+import type { BoxBounds, BoxListener, SharedStore } from '../store.js';
+import { RedisListener } from './redis-listener.js';
 import {
   ADD_TO_FIELDS,
   ANNOUNCE,
   HOLD_SLOTS,
   LIST_MEMBERS,
+  PUT_LETTER,
   RELEASE_LEASE,
   RESERVE_SLOT,
   type Script,
   SET_FIELDS,
+  SET_FIELD_ONCE,
   TAKE_LEASE,
   runScript,
 } from './scripts.js';
 
 /** No queue has an empty name, so these keys meet none of BullMQ's. */
-type Kind = 'slots' | 'fields' | 'lease' | 'members';
+type Kind = 'slots' | 'fields' | 'lease' | 'members' | 'box';
 
 const millisecondsSchema = z.coerce.number().nonnegative();
 const pairsSchema = z.array(z.string());
 
 /** The shared values in Redis. */
 export class RedisStore implements SharedStore {
-  constructor(private readonly client: Redis) {}
+  readonly #listener: RedisListener;
+
+  constructor(private readonly client: Redis) {
+    this.#listener = new RedisListener(client);
+  }
 
   async reserveSlot(name: string, intervalMs: number, count = 1): Promise<number> {
     return millisecondsSchema.parse(await this.#run(RESERVE_SLOT, 'slots', name, intervalMs * count));
@@ -35,6 +42,10 @@ export class RedisStore implements SharedStore {
 
   getFields(name: string): Promise<Record<string, string>> {
     return this.client.hgetall(this.#key('fields', name));
+  }
+
+  async setFieldOnce(name: string, field: string, value: string): Promise<string> {
+    return z.string().parse(await this.#run(SET_FIELD_ONCE, 'fields', name, field, value));
   }
 
   async setFields(name: string, fields: Record<string, string | null>): Promise<void> {
@@ -74,6 +85,30 @@ export class RedisStore implements SharedStore {
     return new Map(
       pairs.flatMap((member, i) => (i % 2 === 0 ? [[member, pairs[i + 1] ?? ''] as const] : [])),
     );
+  }
+
+  async putLetter(box: string, name: string, text: string, { ttlMs, max }: BoxBounds): Promise<void> {
+    await this.#run(PUT_LETTER, 'box', box, name, text, Math.ceil(ttlMs), max, this.#channel(box));
+  }
+
+  async letters(box: string, names: readonly string[]): Promise<Map<string, string>> {
+    if (names.length === 0) return new Map();
+    const texts = await this.client.hmget(this.#key('box', box), ...names);
+    return new Map(
+      names.flatMap((name, i) => {
+        const text = texts[i] ?? undefined;
+        return text === undefined ? [] : [[name, text] as const];
+      }),
+    );
+  }
+
+  listen(box: string, listener: BoxListener): Promise<() => Promise<void>> {
+    return this.#listener.listen(this.#channel(box), listener);
+  }
+
+  /** Channels belong to the server, and not to one of its databases as keys do. */
+  #channel(box: string): string {
+    return `${this.#key('box', box)}:${this.client.options.db ?? 0}`;
   }
 
   #key(kind: Kind, name: string): string {

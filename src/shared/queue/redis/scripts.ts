@@ -53,6 +53,12 @@ end
 return 1
 `);
 
+/** KEYS: record. ARGV: field, value. Answers what the field holds. */
+export const SET_FIELD_ONCE = script(`
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('HGET', KEYS[1], ARGV[1])
+`);
+
 /** KEYS: lease. ARGV: owner, ttl in ms. */
 export const TAKE_LEASE = script(`
 local owner = redis.call('GET', KEYS[1])
@@ -88,6 +94,29 @@ for i = 1, #all, 2 do
   end
 end
 return living
+`);
+
+/**
+ * KEYS: box. ARGV: name, text, ttl in ms, most letters, channel. Texts are in a hash of the box's name, when each
+ * came is in a sorted set beside it.
+ */
+export const PUT_LETTER = script(`${NOW}
+local times = KEYS[1] .. ':times'
+redis.call('ZADD', times, string.format('%.3f', now), ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+local function drop(names)
+  for i = 1, #names do
+    redis.call('ZREM', times, names[i])
+    redis.call('HDEL', KEYS[1], names[i])
+  end
+end
+drop(redis.call('ZRANGEBYSCORE', times, '-inf', string.format('%.3f', now - ARGV[3]), 'LIMIT', 0, 100))
+local tooMany = redis.call('ZCARD', times) - tonumber(ARGV[4])
+if tooMany > 0 then drop(redis.call('ZRANGE', times, 0, math.min(tooMany, 100) - 1)) end
+redis.call('PEXPIRE', times, ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[5], ARGV[1] .. ' ' .. ARGV[2])
+return 1
 `);
 
 /** Runs a script by its hash; sends it whole to a server that does not know it (any more). */

@@ -1,0 +1,72 @@
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+
+const REF = /^[\w-]{38}$/;
+const NONCE_LENGTH = 22;
+const TAG_LENGTH = 16;
+const SEGMENT_LENGTH = 32;
+
+/**
+ * What makes callbacks unguessable, all of it from one secret: the path that the API is told, and the refs.
+ *
+ * A ref is a nonce and a tag of it, so that a delivery with a ref that nobody here has made is seen for what it is
+ * without asking anybody: strangers fill no place that is kept for ours.
+ */
+export class CallbackKeys {
+  /** The path segment that the API's calls have to name. */
+  readonly segment: string;
+
+  /** @param scope what the secret is used for, such as an account's queue: another scope has other paths and refs */
+  constructor(
+    private readonly secret: string,
+    private readonly scope: string,
+  ) {
+    this.segment = this.#hmac('path', '').slice(0, SEGMENT_LENGTH);
+  }
+
+  /** The ref of one submit: the same for the same seed, in every process that has the secret. */
+  refOf(seed: string): string {
+    const nonce = createHash('sha256').update(seed).digest('base64url').slice(0, NONCE_LENGTH);
+    return nonce + this.#tagOf(nonce);
+  }
+
+  /** Whether the ref was made with this secret. */
+  isOwnRef(ref: string): boolean {
+    if (!REF.test(ref)) return false;
+    return sameText(ref.slice(NONCE_LENGTH), this.#tagOf(ref.slice(0, NONCE_LENGTH)));
+  }
+
+  isOwnSegment(segment: string): boolean {
+    return sameText(segment, this.segment);
+  }
+
+  /**
+   * The URL that the API is told for one submit. The ref is in it as well, for APIs that give no ref back.
+   * @param base the public URL that leads to the receiver
+   */
+  callbackUrl(base: string, ref: string): string {
+    return `${this.callbackBase(base)}/${ref}`;
+  }
+
+  /** The same without a ref: deliveries that come here are told apart by what they say. */
+  callbackBase(base: string): string {
+    const url = new URL(base);
+    url.pathname = `${url.pathname.replace(/\/+$/, '')}/${this.segment}`;
+    return url.href;
+  }
+
+  #tagOf(nonce: string): string {
+    return this.#hmac('ref', nonce).slice(0, TAG_LENGTH);
+  }
+
+  #hmac(purpose: string, text: string): string {
+    return createHmac('sha256', this.secret)
+      .update(JSON.stringify([purpose, this.scope, text]))
+      .digest('base64url');
+  }
+}
+
+/** Compares in a time that tells nothing of where the texts differ. */
+function sameText(given: string, expected: string): boolean {
+  const hash = (text: string) => createHash('sha256').update(text).digest();
+  return timingSafeEqual(hash(given), hash(expected));
+}

@@ -1,0 +1,47 @@
+import { z } from 'zod';
+import type { DeliveryClaim } from '../shared/deliveries/delivery-box.js';
+
+const idSchema = z
+  .union([z.string(), z.int().nonnegative().transform(String)])
+  .pipe(z.string().trim().min(1).max(512))
+  .optional()
+  .catch(undefined);
+
+/** Where the services of this family put the two facts that matter; all else is read from the API. */
+const claimSchema = z.object({
+  ref: idSchema,
+  originatingMessageId: idSchema,
+  messageId: idSchema,
+  job_id: idSchema,
+  jobId: idSchema,
+  id: idSchema,
+});
+
+const bodySchema = z.intersection(
+  claimSchema,
+  z.object({
+    response: claimSchema.optional().catch(undefined),
+    data: claimSchema.optional().catch(undefined),
+  }),
+);
+
+/** What a body says that it is about; undefined when it is no JSON object. */
+export function readClaim(body: string): DeliveryClaim | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+  const claim = bodySchema.safeParse(json);
+  if (!claim.success || Array.isArray(json)) return undefined;
+  const parts = [claim.data, claim.data.response, claim.data.data];
+  const first = (read: (part: z.infer<typeof claimSchema>) => string | undefined) =>
+    parts.map((part) => part && read(part)).find((id) => id !== undefined);
+  return {
+    ref: first(({ ref }) => ref),
+    messageId: first(
+      (part) => part.originatingMessageId ?? part.messageId ?? part.job_id ?? part.jobId ?? part.id,
+    ),
+  };
+}
