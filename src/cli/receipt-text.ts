@@ -28,6 +28,7 @@ export function receiptLines(result: RunResult, resume: string): string[] {
     plural(receipt.polls, 'poll'),
     receipt.reattached > 0 && `${count(receipt.reattached)} in flight since an earlier run`,
     receipt.maybePaidTwice > 0 && `${count(receipt.maybePaidTwice)} perhaps paid twice`,
+    receipt.rescued > 0 && `${count(receipt.rescued)} rescued by webhooks`,
     formatDuration(receipt.seconds * 1000),
   ]);
   const lines = [

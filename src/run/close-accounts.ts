@@ -68,6 +68,7 @@ function receiptOf(
     polls: counts.polls,
     reattached: counts.reattached,
     maybePaidTwice: counts.maybePaidTwice,
+    rescued: counts.rescued,
     seconds: Math.round(account.seconds * 1000) / 1000,
     complete,
     balanced,

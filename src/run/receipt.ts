@@ -26,6 +26,8 @@ export interface Receipt {
   readonly reattached: number;
   /** Submits whose answer was lost, so that the image may have been paid for once more. */
   readonly maybePaidTwice: number;
+  /** Submits whose answer was lost, and that webhooks have saved from being paid for once more. */
+  readonly rescued: number;
   readonly seconds: number;
   /** False when the manifest was not read to its end; `rows` counts what was read then. */
   readonly complete: boolean;

@@ -192,7 +192,8 @@ export class RunJobs {
 }
 
 function isUntouched(job: { data: DescribeJobData; attemptsStarted: number }): boolean {
-  const { messageId, lastMessageId, maybePaid, orderlyStarts } = job.data;
+  const { messageId, lastMessageId, maybePaid, orderlyStarts, unanswered } = job.data;
   const crashed = job.attemptsStarted > orderlyStarts;
-  return messageId === undefined && lastMessageId === undefined && maybePaid === 0 && !crashed;
+  const paid = messageId ?? lastMessageId ?? unanswered;
+  return paid === undefined && maybePaid === 0 && !crashed;
 }

@@ -39,6 +39,13 @@ export interface DescribeJobData {
    * submit may have been lost with each.
    */
   readonly orderlyStarts: number;
+
+  /** With webhooks: the activation that made the submit, since its ref is made of that. */
+  readonly submittedIn?: number | undefined;
+  /** With webhooks: activations whose submits may have been paid for, and whose deliveries are still waited for. */
+  readonly unanswered?: readonly number[] | undefined;
+  /** Submits whose answer was lost, and that need not be made again, since their delivery came. */
+  readonly rescued?: number | undefined;
 }
 
 /** What a worker hands over to the run's home; also the describe job's return value. */
@@ -50,6 +57,7 @@ export interface ResultJobData {
   readonly submits: number;
   readonly polls: number;
   readonly maybePaid: number;
+  readonly rescued?: number | undefined;
 }
 
 /** A job of a results queue: an outcome, and those that were handed over together with it. */

@@ -12,6 +12,7 @@ export interface RunCounts {
   polls: number;
   reattached: number;
   maybePaidTwice: number;
+  rescued: number;
 }
 
 export function createRunCounts(): RunCounts {
@@ -25,6 +26,7 @@ export function createRunCounts(): RunCounts {
     polls: 0,
     reattached: 0,
     maybePaidTwice: 0,
+    rescued: 0,
   };
 }
 

@@ -9,6 +9,9 @@ import { sleep } from '../shared/sleep.js';
 import type { ApiHealth } from './api-health.js';
 import type { FirstPolls } from './first-polls.js';
 import type { PollSchedule } from './poll-schedule.js';
+import { PollTurns } from './poll-turns.js';
+import { rescueSubmit } from './rescue.js';
+import type { Callback, Webhooks } from './webhook-tools.js';
 
 /**
  * One activation of a describe job: from where its data says it is to an ending.
@@ -18,6 +21,8 @@ import type { PollSchedule } from './poll-schedule.js';
  *       |          |             +--- expired or failed: a new submit
  *       |          +--- described at once: nothing is polled --+
  *       +---------------------------------------------------- (the new submit)
+ *
+ * With webhooks a submit whose answer was lost waits for its delivery before there is a new one: see rescue.ts.
  *
  * What a submit was paid for is saved before anything else is done: a job that has a messageId never submits, and
  * one that has the prompts as well hands them over.
@@ -42,6 +47,8 @@ export type StopWhy = 'token' | 'quota';
 /** The job as the activation sees it. */
 export interface ActiveJob {
   readonly image: string;
+  /** Tells the job from all others, also from an earlier one of the same id. */
+  readonly identity: string;
   readonly data: DescribeJobData;
   /** BullMQ's count of activations, this one included. */
   readonly attemptsStarted: number;
@@ -52,10 +59,16 @@ export interface ActiveJob {
   tell(line: string): void;
 }
 
+interface SubmitCall {
+  readonly url: string;
+  readonly ref?: string;
+  readonly webhookOverride?: string;
+}
+
 /** What an activation works with; all of it is shared by the worker's images. */
 export interface ActivationTools {
   readonly client: {
-    submit(request: { url: string }, about: { deadlineMs: number }): Promise<Submitted>;
+    submit(request: SubmitCall, about: { deadlineMs: number }): Promise<Submitted>;
     message(messageId: string, options: { signal: AbortSignal }): Promise<Message>;
   };
   readonly health: ApiHealth;
@@ -63,6 +76,8 @@ export interface ActivationTools {
   readonly firstPolls: FirstPolls;
   /** Waits for a slot of the account's rate of submits; false when the signal cut it short. */
   takeSubmitSlot(signal: AbortSignal): Promise<boolean>;
+  /** Undefined where the API is to call nobody. */
+  readonly webhooks?: Webhooks | undefined;
   /** Waits for a slot of the account's poll rate; false when the signal cut it short. */
   takePollSlot(signal: AbortSignal): Promise<boolean>;
   /** The polls of the whole account wait. */
@@ -79,6 +94,8 @@ export interface ActivationTools {
 const QUOTA_DELAY_MS = 5000;
 const QUOTA_TRIES = 3;
 const LAST_MESSAGE_TRIES = 5;
+/** Lost submits of one image whose deliveries are waited for, the last ones. */
+const MOST_UNANSWERED = 5;
 
 /**
  * Takes one image as far as it goes.
@@ -91,11 +108,20 @@ export async function describeImage(
 ): Promise<Ending> {
   // Before anything is awaited: an image that is activated after this one has to see it.
   const polled = job.data.messageId === undefined ? undefined : tools.firstPolls.expect();
+  const submittedIn = job.data.messageId === undefined ? undefined : job.data.submittedIn;
+  // Before anything is submitted, since a delivery can be faster than the submit's answer.
+  const callback = tools.webhooks?.callback(seedOf(job, submittedIn ?? job.attemptsStarted));
   try {
-    return await takeOnwards(job, tools, stopping, polled);
+    return await takeOnwards(job, tools, stopping, polled, callback);
   } finally {
     polled?.();
+    callback?.watch.end();
   }
+}
+
+/** An activation makes one submit at most, so that its number tells which. */
+function seedOf(job: ActiveJob, activation: number): string {
+  return `${job.identity}#${activation}`;
 }
 
 async function takeOnwards(
@@ -103,15 +129,19 @@ async function takeOnwards(
   tools: ActivationTools,
   stopping: AbortSignal,
   polled: (() => void) | undefined,
+  callback: Callback | undefined,
 ): Promise<Ending> {
-  let data = await countCrashes(job);
+  let data = await countCrashes(job, tools.webhooks !== undefined);
   if (data.messageId === undefined && data.lastMessageId !== undefined) {
     const checked = await checkLastMessage(job, data, tools, stopping);
     if ('kind' in checked) return checked;
     data = checked;
   }
+  if (data.messageId === undefined && data.unanswered !== undefined) {
+    return takeUpUnanswered(job, data, data.unanswered, tools, stopping);
+  }
   if (data.messageId === undefined) {
-    const submitted = await submitImage(job, data, tools, stopping);
+    const submitted = await submitImage(job, data, tools, stopping, callback);
     if ('kind' in submitted) return submitted;
     data = submitted;
   } else {
@@ -119,23 +149,99 @@ async function takeOnwards(
     job.tell(`taken up again: ${what} message ${data.messageId}`);
   }
   if (data.answered !== undefined) return described(job, data, data.answered);
-  return waitForMessage(job, data, data.messageId ?? '', tools, stopping, polled);
+  const turns = new PollTurns(tools, callback, data.messageId ?? '');
+  try {
+    return await waitForMessage(job, data, data.messageId ?? '', { tools, turns, stopping, polled });
+  } finally {
+    turns.end();
+  }
 }
 
 /**
  * Activations that ended without a word may each have lost a submit's answer. A count that is lower than the
  * stored one was set back from outside (BullMQ's "retry all"): counting starts over.
+ * @param canWait whether their deliveries can be waited for, before they are counted
  */
-async function countCrashes(job: ActiveJob): Promise<DescribeJobData> {
-  const orderly = { ...job.data, orderlyStarts: job.attemptsStarted };
-  if (job.attemptsStarted <= job.data.orderlyStarts) {
-    await job.save({ ...job.data, orderlyStarts: job.attemptsStarted - 1 });
+async function countCrashes(job: ActiveJob, canWait: boolean): Promise<DescribeJobData> {
+  const { attemptsStarted } = job;
+  const { orderlyStarts, messageId, unanswered = [] } = job.data;
+  const orderly = { ...job.data, orderlyStarts: attemptsStarted };
+  if (attemptsStarted <= orderlyStarts) {
+    await job.save({ ...job.data, orderlyStarts: attemptsStarted - 1 });
     return orderly;
   }
-  const crashes = job.attemptsStarted - job.data.orderlyStarts - 1;
-  if (crashes === 0 || job.data.messageId !== undefined) return orderly;
-  job.tell(`${crashes} earlier activation(s) ended by a crash: a submit may have been lost`);
-  return { ...orderly, maybePaid: job.data.maybePaid + crashes };
+  const count = attemptsStarted - orderlyStarts - 1;
+  const crashed =
+    messageId === undefined ? Array.from({ length: count }, (_, i) => orderlyStarts + 1 + i) : [];
+  if (crashed.length > 0) {
+    job.tell(`${count} earlier activation(s) ended by a crash: a submit may have been lost`);
+  }
+  const lost = [...unanswered, ...crashed];
+  const waitedFor = canWait ? lost.slice(-MOST_UNANSWERED) : [];
+  return {
+    ...orderly,
+    maybePaid: job.data.maybePaid + lost.length - waitedFor.length,
+    unanswered: waitedFor.length > 0 ? waitedFor : undefined,
+  };
+}
+
+/** Waits for the deliveries of submits that a crash or a stop has cut off from their answers. */
+async function takeUpUnanswered(
+  job: ActiveJob,
+  data: DescribeJobData,
+  unanswered: readonly number[],
+  tools: ActivationTools,
+  stopping: AbortSignal,
+): Promise<Ending> {
+  // A crash while it is waited is no crash with a submit on the wire: nothing is submitted in this activation.
+  await job.save(data);
+  const callbacks = unanswered.flatMap((activation) => {
+    const callback = tools.webhooks?.callback(seedOf(job, activation));
+    return callback === undefined ? [] : [callback];
+  });
+  try {
+    const ended = await awaitRescue(job, data, callbacks, tools, stopping);
+    if ('kind' in ended) return ended;
+    if (ended.attempts < ended.maxAttempts) return { kind: 'hand-back', data: ended };
+    return failed(job, ended, 'network', 'the answers to its submits were lost');
+  } finally {
+    for (const { watch } of callbacks) watch.end();
+  }
+}
+
+/**
+ * @param data with the submits that may have been paid for as `unanswered`
+ * @returns the ending; or, when no delivery came, the data with those counted as perhaps paid
+ */
+async function awaitRescue(
+  job: ActiveJob,
+  data: DescribeJobData,
+  callbacks: readonly Callback[],
+  tools: ActivationTools,
+  stopping: AbortSignal,
+): Promise<Ending | DescribeJobData> {
+  const lost = data.unanswered?.length ?? 0;
+  const given = { ...data, unanswered: undefined, maybePaid: data.maybePaid + lost };
+  if (tools.webhooks === undefined) return given;
+  const rescue = await rescueSubmit(job, callbacks, tools.webhooks, tools, stopping);
+  const polls = data.polls + rescue.polls;
+  switch (rescue.kind) {
+    case 'nothing':
+      job.tell('no delivery came: it is to be submitted again');
+      return { ...given, polls };
+    case 'unasked':
+      return { kind: 'delay', data: { ...data, polls }, ms: backoffMs(LAST_MESSAGE_TRIES, Math.random()) };
+    case 'stopping':
+      return { kind: 'hand-back', data: { ...data, polls } };
+    case 'token':
+      return { kind: 'stop', data: { ...data, polls }, why: 'token', reason: rescue.reason };
+    case 'rescued': {
+      const { messageId, prompts } = rescue.message;
+      job.tell(`its delivery came: message ${messageId} was paid for, and is not submitted again`);
+      const rescued = (data.rescued ?? 0) + 1;
+      return described(job, { ...given, polls, messageId, rescued, maybePaid: given.maybePaid - 1 }, prompts);
+    }
+  }
 }
 
 /** Before a failed image is paid for again: its last message may have been completed after all. */
@@ -184,6 +290,7 @@ async function submitImage(
   data: DescribeJobData,
   tools: ActivationTools,
   stopping: AbortSignal,
+  callback: Callback | undefined,
 ): Promise<DescribeJobData | Ending> {
   const mayBegin = (await tools.firstPolls.made(stopping)) && (await tools.takeSubmitSlot(stopping));
   if (!mayBegin) return { kind: 'hand-back', data };
@@ -193,13 +300,15 @@ async function submitImage(
   const startedAt = tools.now();
   let submitted: Submitted;
   try {
-    submitted = await tools.client.submit({ url: data.url }, { deadlineMs: data.deadlineMs });
+    const asks = callback && { ref: callback.ref, webhookOverride: callback.url };
+    submitted = await tools.client.submit({ url: data.url, ...asks }, { deadlineMs: data.deadlineMs });
   } catch (error) {
-    return endSubmitFailure(job, counted, error, tools);
+    return endSubmitFailure(job, counted, error, { tools, stopping, callback });
   }
   const { messageId, completed, restMs } = submitted;
   const attempts = data.attempts + 1;
-  const paid = { ...counted, attempts, messageId, waitedMs: 0, lastMessageId: undefined };
+  const submittedIn = callback && job.attemptsStarted;
+  const paid = { ...counted, attempts, messageId, submittedIn, waitedMs: 0, lastMessageId: undefined };
   const kept = completed === undefined ? paid : { ...paid, answered: completed.prompts };
   await job.save(kept);
   tools.health.succeeded('submit');
@@ -214,7 +323,11 @@ async function endSubmitFailure(
   job: ActiveJob,
   data: DescribeJobData,
   error: unknown,
-  tools: ActivationTools,
+  {
+    tools,
+    stopping,
+    callback,
+  }: { tools: ActivationTools; stopping: AbortSignal; callback: Callback | undefined },
 ): Promise<Ending> {
   const wasDown = tools.health.downSince !== undefined;
   const verdict = judgeSubmitFailure(error);
@@ -247,10 +360,19 @@ async function endSubmitFailure(
       return { kind: 'delay', data: tried, ms: QUOTA_DELAY_MS };
     }
     case 'retry': {
-      const maybePaid = data.maybePaid + (verdict.maybePaid ? 1 : 0);
       // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
       const attempts = wasDown && verdict.countsAsDown ? data.attempts : data.attempts + 1;
-      const tried = { ...data, maybePaid, attempts };
+      let tried: DescribeJobData = { ...data, attempts };
+      if (verdict.maybePaid) {
+        // An API that is down has hardly taken what it answers with a 5xx: probes are not to wait for that.
+        const canWait = callback !== undefined && !(wasDown && error instanceof StatusError);
+        const lost = { ...tried, unanswered: [job.attemptsStarted] };
+        const ended = canWait
+          ? await awaitRescue(job, lost, [callback], tools, stopping)
+          : { ...tried, maybePaid: tried.maybePaid + 1 };
+        if ('kind' in ended) return ended;
+        tried = ended;
+      }
       if (attempts >= data.maxAttempts) return failed(job, tried, verdict.code, verdict.reason);
       const ms = Math.max(verdict.retryAfterMs ?? 0, backoffMs(attempts, Math.random()));
       return { kind: 'delay', data: tried, ms };
@@ -258,18 +380,23 @@ async function endSubmitFailure(
   }
 }
 
-/**
- * Polls until the message is completed, has expired, or the deadline is over.
- * @param polled of a message that an earlier activation submitted: to be called after the first poll, which
- *   is made at once, since nobody knows how long ago that was
- */
+interface Waiting {
+  readonly tools: ActivationTools;
+  readonly turns: PollTurns;
+  readonly stopping: AbortSignal;
+  /**
+   * Of a message that an earlier activation submitted: to be called after the first poll, which is made at once,
+   * since nobody knows how long ago that was.
+   */
+  readonly polled: (() => void) | undefined;
+}
+
+/** Polls until the message is completed, has expired, or the deadline is over. */
 async function waitForMessage(
   job: ActiveJob,
   start: DescribeJobData,
   messageId: string,
-  tools: ActivationTools,
-  stopping: AbortSignal,
-  polled: (() => void) | undefined,
+  { tools, turns, stopping, polled }: Waiting,
 ): Promise<Ending> {
   const startedAt = tools.now();
   const before = start.waitedMs ?? 0;
@@ -282,11 +409,11 @@ async function waitForMessage(
 
   for (;;) {
     const leftMs = start.deadlineMs - waited();
-    const dueMs = isOverdue ? 0 : tools.schedule.nextDelayMs(waited(), failures);
+    const dueMs = isOverdue ? 0 : turns.dueMs(waited(), failures);
     isOverdue = false;
     const delayMs = Math.min(dueMs, Math.max(0, leftMs));
     const isLast = leftMs <= 0;
-    if (!(await sleep(delayMs, stopping)) || !(await tools.takePollSlot(stopping))) {
+    if (!(await turns.come(delayMs, stopping)) || !(await tools.takePollSlot(stopping))) {
       return { kind: 'hand-back', data: current() };
     }
     const gapMs = waited() - lastPollAt;
@@ -355,12 +482,14 @@ function failed(job: ActiveJob, data: DescribeJobData, code: ErrorCode, reason: 
 }
 
 function endWith(job: ActiveJob, data: DescribeJobData, outcome: Outcome): Ending {
-  const { submits, polls, maybePaid } = data;
+  const { submits, polls, maybePaid, rescued } = data;
   return {
     kind: 'outcome',
-    result: { image: job.image, outcome, submits, polls, maybePaid },
+    result: { image: job.image, outcome, submits, polls, maybePaid, rescued },
     data: {
       ...data,
+      submittedIn: undefined,
+      unanswered: undefined,
       messageId: undefined,
       answered: undefined,
       waitedMs: undefined,

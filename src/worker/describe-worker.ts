@@ -39,6 +39,7 @@ import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle
 import { reserveTogether } from './slot-batch.js';
 import { SlotQueue } from './slot-queue.js';
 import { SubmitPace } from './submit-pace.js';
+import { type WebhookOptions, WorkerWebhooks } from './webhook-tools.js';
 import { WorkerMetrics } from './worker-metrics.js';
 
 export interface WorkerOptions {
@@ -47,6 +48,8 @@ export interface WorkerOptions {
   readonly client: ActivationTools['client'];
   readonly limits: AccountLimits;
   readonly logger: Logger;
+  /** Where the API is to say that a message is completed; it is polled for alone without. */
+  readonly webhooks?: WebhookOptions | undefined;
 }
 
 const TICK_MS = 1000;
@@ -80,12 +83,13 @@ export class DescribeWorker {
   readonly #metrics: WorkerMetrics;
   readonly #jobLogs: JobLogs;
   readonly #pace: SubmitPace;
-  readonly #tools: ActivationTools;
+  #tools: ActivationTools;
   readonly #limits: AccountLimits;
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
   /** Aborts when the API answers again after it was down. */
   #up = new AbortController();
   #refusal: { state: StopWhy; reason: string; since: number } | undefined;
+  #webhooks: WorkerWebhooks | undefined;
   #ticking: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
 
@@ -117,8 +121,18 @@ export class DescribeWorker {
   /** Starts a worker in this process. */
   static async start(options: WorkerOptions): Promise<DescribeWorker> {
     const worker = new DescribeWorker(options);
+    await worker.#openWebhooks();
     await worker.#start();
     return worker;
+  }
+
+  async #openWebhooks(): Promise<void> {
+    const { webhooks, connection } = this.options;
+    if (webhooks === undefined) return;
+    const { persist } = this.#settleTools;
+    const tools = { store: connection.store, queueName: this.#queueName, persist, logger: this.#logger };
+    this.#webhooks = await WorkerWebhooks.open(webhooks, tools);
+    this.#tools = { ...this.#tools, webhooks: this.#webhooks };
   }
 
   async #start(): Promise<void> {
@@ -170,7 +184,8 @@ export class DescribeWorker {
       );
     }
     const withdrawn = this.#ticking.then(() => this.#withdraw());
-    await Promise.all([withdrawn, this.#metrics.stop(), this.#jobLogs.stop()]);
+    const unheard = this.#webhooks?.close();
+    await Promise.all([withdrawn, unheard, this.#metrics.stop(), this.#jobLogs.stop()]);
   }
 
   async #withdraw(): Promise<void> {
@@ -255,6 +270,7 @@ export class DescribeWorker {
     await this.#applyMaxInFlight();
     this.#applyLimits();
     await this.#announce();
+    await this.#webhooks?.remember();
   }
 
   /** The rate that the API lets through at the moment. */
@@ -383,6 +399,7 @@ export class DescribeWorker {
     let reportedAt = performance.now();
     return {
       image: imageOfJobId(job.data.run, job.id ?? '') ?? '',
+      identity: `${job.id ?? ''}@${job.timestamp}`,
       data: job.data,
       attemptsStarted: job.attemptsStarted,
       save: (data) => saveJob(job, data, this.#settleTools),

@@ -34,6 +34,7 @@ async function play(scene: Scene) {
   let clock = 0;
   const job: ActiveJob = {
     image: 'image',
+    identity: 'job@0',
     data: { ...fresh, ...scene.data },
     attemptsStarted: scene.attemptsStarted ?? 1,
     save: async (data) => {

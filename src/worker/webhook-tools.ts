@@ -1,0 +1,115 @@
+import { z } from 'zod';
+import type { CallbackKeys } from '../shared/deliveries/callback-keys.js';
+import { DeliveryInbox } from '../shared/deliveries/delivery-inbox.js';
+import type { DeliveryWatch } from '../shared/deliveries/delivery-watch.js';
+import { callbackKeys } from '../shared/deliveries/webhook-secret.js';
+import { messageOf } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import type { SharedStore } from '../shared/queue/store.js';
+import { DeliveryTiming } from './delivery-timing.js';
+import type { Persist } from './settle-job.js';
+
+/** The flags one to one. */
+export interface WebhookOptions {
+  /** The public URL that leads to the receiver; the secret path is put behind it. */
+  readonly url: string;
+  /** The user's; else the one that the queue's store keeps. */
+  readonly secret?: string | undefined;
+}
+
+/** The callback of one submit: what the API is told, and what comes of it. */
+export interface Callback {
+  readonly ref: string;
+  readonly url: string;
+  readonly watch: DeliveryWatch;
+}
+
+/** What an activation needs for webhooks. */
+export interface Webhooks {
+  readonly timing: DeliveryTiming;
+  /**
+   * The callback of a submit, watched from now on; its watch is to be ended.
+   * @param seed what tells the submit from all others: the same seed gives the same callback, also after a crash
+   */
+  callback(seed: string): Callback;
+  /** The watch is for deliveries of this message as well, which came without a ref. @returns the end of that */
+  alsoFor(watch: DeliveryWatch, messageId: string): () => void;
+  /** Rings the watches of those whose delivery has come before. */
+  ringEarlier(callbacks: readonly Callback[]): Promise<void>;
+}
+
+const REMEMBER_EVERY_MS = 10_000;
+const CLOSE_DEADLINE_MS = 2000;
+const rememberedSchema = z.coerce.number().positive().optional().catch(undefined);
+
+/** A worker's webhooks: its inbox, and what it knows of how long describes take. */
+export class WorkerWebhooks implements Webhooks {
+  #rememberedAt = performance.now();
+  #rememberedMs: number | undefined;
+
+  private constructor(
+    private readonly tools: { store: SharedStore; queueName: string; persist: Persist; logger: Logger },
+    private readonly baseUrl: string,
+    private readonly keys: CallbackKeys,
+    private readonly inbox: DeliveryInbox,
+    readonly timing: DeliveryTiming,
+  ) {
+    this.#rememberedMs = timing.slowMs;
+  }
+
+  static async open(
+    options: WebhookOptions,
+    tools: { store: SharedStore; queueName: string; persist: Persist; logger: Logger },
+  ): Promise<WorkerWebhooks> {
+    const { store, queueName, logger } = tools;
+    const keys = await callbackKeys(store, queueName, options.secret);
+    const inbox = await DeliveryInbox.open(store, queueName, logger);
+    const { slowMs } = await store.getFields(recordOf(queueName));
+    const timing = new DeliveryTiming(rememberedSchema.parse(slowMs));
+    return new WorkerWebhooks(tools, options.url, keys, inbox, timing);
+  }
+
+  callback(seed: string): Callback {
+    const ref = this.keys.refOf(seed);
+    return { ref, url: this.keys.callbackUrl(this.baseUrl, ref), watch: this.inbox.watch(ref) };
+  }
+
+  alsoFor(watch: DeliveryWatch, messageId: string): () => void {
+    return this.inbox.alsoFor(watch, messageId);
+  }
+
+  async ringEarlier(callbacks: readonly Callback[]): Promise<void> {
+    const refs = callbacks.map(({ ref }) => ref);
+    const found = await this.tools.persist(() => this.inbox.find(refs));
+    for (const { ref, watch } of callbacks) {
+      const messageId = found.get(ref);
+      if (messageId !== undefined) watch.ring(messageId === '' ? undefined : messageId);
+    }
+  }
+
+  /** Keeps what was learned for a process that starts after a crash; to be called each second or so. */
+  async remember(): Promise<void> {
+    const { slowMs } = this.timing;
+    if (slowMs === undefined || performance.now() - this.#rememberedAt < REMEMBER_EVERY_MS) return;
+    this.#rememberedAt = performance.now();
+    const known = this.#rememberedMs ?? 0;
+    if (Math.abs(slowMs - known) < known / 10) return;
+    const { store, queueName } = this.tools;
+    await store.setFields(recordOf(queueName), { slowMs: String(Math.max(1, Math.round(slowMs))) });
+    this.#rememberedMs = slowMs;
+  }
+
+  async close(): Promise<void> {
+    try {
+      await unlessAborted(this.inbox.close(), AbortSignal.timeout(CLOSE_DEADLINE_MS));
+    } catch (error) {
+      this.tools.logger.debug({ error: messageOf(error) }, 'the deliveries are listened to until the end');
+    }
+  }
+}
+
+/** Beside the secret. */
+function recordOf(queueName: string): string {
+  return `webhook:${queueName}`;
+}
