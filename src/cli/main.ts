@@ -16,6 +16,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   retry: async () => (await import('./retry-command.js')).retryCommand,
   cancel: async () => (await import('./cancel-command.js')).cancelCommand,
   worker: async () => (await import('./worker-command.js')).workerCommand,
+  webhook: async () => (await import('./webhook-command.js')).webhookCommand,
   dashboard: async () => (await import('./dashboard-command.js')).dashboardCommand,
 };
 

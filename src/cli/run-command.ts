@@ -10,6 +10,7 @@ import { RUN_FLAGS, limitsWarning, parseLogLevel, runOptionsOf } from './run-fla
 import { listenForSignals } from './signals.js';
 import { Terminal } from './terminal.js';
 import { shellQuote } from './text.js';
+import { webhookCompanion } from './webhook-flags.js';
 
 /** `bulk-describe run <manifest>`. @returns the exit code */
 export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -33,9 +34,13 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
       logger,
       onStarted: (url) => terminal.say(`dashboard ${url}`),
     });
+    const receiver = await webhookCompanion(flags, options, {
+      logger,
+      onStarted: (url) => terminal.say(`webhooks ${url}`),
+    });
     const result = await describeManifest({
       ...options,
-      companions: dashboard === undefined ? [] : [dashboard],
+      companions: [dashboard, receiver].filter((companion) => companion !== undefined),
       input: process.stdin,
       signal: signals.signal,
       logger,

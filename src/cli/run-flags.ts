@@ -9,6 +9,7 @@ import type { RunOptions } from '../run/run-options.js';
 import { API_FLAGS, CALL_FLAGS, apiOptionsOf } from './api-flags.js';
 import { DASHBOARD_FLAG } from './dashboard-flags.js';
 import type { Flag, FlagTable, ParsedFlags } from './flags.js';
+import { WEBHOOK_FLAGS, webhooksOf } from './webhook-flags.js';
 
 /** Which rows there are and where they go: what `run` and `verify` have in common. */
 export const MANIFEST_FLAGS = {
@@ -23,6 +24,7 @@ export const MANIFEST_FLAGS = {
 export const ACCOUNT_FLAGS = {
   ...API_FLAGS,
   ...CALL_FLAGS,
+  ...WEBHOOK_FLAGS,
   queue: { takes: 'value', env: 'QUEUE_URL' },
   rate: { takes: 'value', env: 'DESCRIBE_RATE' },
   'poll-rate': { takes: 'value', env: 'DESCRIBE_POLL_RATE' },
@@ -97,7 +99,7 @@ export function accountOptionsOf(
   flags: ParsedFlags<typeof ACCOUNT_FLAGS>,
   env: NodeJS.ProcessEnv,
 ): ApiOptions & Pick<RunOptions, 'limits'> {
-  return { ...apiOptionsOf(flags, env), limits: limitsOf(flags) };
+  return { ...apiOptionsOf(flags, env), limits: limitsOf(flags), webhooks: webhooksOf(flags, env) };
 }
 
 /** The options that tell how a manifest is read. */

@@ -13,6 +13,7 @@ import { ACCOUNT_FLAGS, OUTPUT_FLAGS, accountOptionsOf, limitsWarning, parseLogL
 import { listenForSignals, untilTold } from './signals.js';
 import { Terminal } from './terminal.js';
 import { plural, printable } from './text.js';
+import { webhookCompanion } from './webhook-flags.js';
 
 const WORKER_FLAGS = {
   ...ACCOUNT_FLAGS,
@@ -47,6 +48,11 @@ export async function workerCommand(argv: readonly string[], env: NodeJS.Process
     connection.onTrouble((state, reason) =>
       terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
     );
+    const receiver = await webhookCompanion(flags, options, {
+      logger,
+      onStarted: (url) => terminal.say(`webhooks ${url}`),
+    });
+    if (receiver !== undefined) undo.defer(await receiver(connection));
     const onEvent = (event: WorkerEvent) => showWorkerEvent(event, terminal);
     const worker = await startAccountWorker(connection, options, { logger, onEvent });
     undo.defer(() => worker.stop());

@@ -56,7 +56,14 @@ export async function startAccountWorker(
   try {
     const client = await openClient(options, undo, (text) => onEvent({ type: 'notice', text }));
     const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
-    const worker = await DescribeWorker.start({ connection, account, client, limits, logger });
+    const worker = await DescribeWorker.start({
+      connection,
+      account,
+      client,
+      limits,
+      logger,
+      webhooks: options.webhooks,
+    });
     undo.defer(() => worker.stop());
     const watch = new WorkerWatch(connection, queueName, { worker, limits, logger, onEvent });
     await watch.look();

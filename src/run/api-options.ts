@@ -2,6 +2,7 @@ import { type Dialect, checkSettings, dialectFor } from '../describe-api/dialect
 import type { DialectSettings } from '../describe-api/dialects/dialect.js';
 import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
+import type { WebhookOptions } from '../worker/webhook-tools.js';
 
 /** Which API is spoken to, how, and as whom. */
 export interface ApiOptions {
@@ -21,6 +22,8 @@ export interface ApiOptions {
   readonly prompt?: string | undefined;
   /** 4: four answers of one prompt each; 1: one answer that holds all four. 1. */
   readonly choices?: 1 | 4 | undefined;
+  /** Where the API is to say that an image is done; its messages are polled for alone without. */
+  readonly webhooks?: WebhookOptions | undefined;
   /** Milliseconds that one call of the API may take, its answer's body included; 30 seconds. */
   readonly requestTimeoutMs?: number | undefined;
 }
@@ -65,6 +68,11 @@ export function dialectSettingsOf(options: ApiOptions): DialectSettings {
 export function checkApi(options: ApiOptions): void {
   const dialect: Dialect = dialectFor(options);
   checkSettings(dialect, dialectSettingsOf(options));
+  if (options.webhooks !== undefined && dialect.messageUrl === undefined) {
+    throw new UsageError(
+      `--webhook-url: the dialect ${dialect.name} has no webhooks, its submits are answered with the outcome; leave it away`,
+    );
+  }
   if (options.token !== undefined || options.api === 'simulator') return;
   const isOwn = dialect.hosts.includes(accountOf(options).host);
   if (dialect.isTokenOptional === true && !isOwn) return;

@@ -1,9 +1,8 @@
-import type { DescribeClient } from '../describe-api/client.js';
-import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
+import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
-import { type Logger, silentLogger } from '../shared/log.js';
-import { type QueueConnection, openQueue } from '../shared/queue/connection.js';
+import { silentLogger } from '../shared/log.js';
+import { openQueue } from '../shared/queue/connection.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
@@ -145,7 +144,11 @@ async function runPrepared(
     startWorker:
       client === undefined
         ? undefined
-        : () => startWorker(connection, prepared.account, client, limits, logger),
+        : () => {
+            const { webhooks } = options;
+            const { account } = prepared;
+            return DescribeWorker.start({ connection, account, client, limits, logger, webhooks });
+          },
   });
   const inFlight = await active.execute();
   const { home } = active;
@@ -171,16 +174,6 @@ async function runPrepared(
     logger.debug({ error: messageOf(error) }, 'nobody else is told how the run ended');
   });
   return { preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
-}
-
-function startWorker(
-  connection: QueueConnection,
-  account: Account,
-  client: DescribeClient,
-  limits: AccountLimits,
-  logger: Logger,
-): Promise<DescribeWorker> {
-  return DescribeWorker.start({ connection, account, client, limits, logger });
 }
 
 /** What is in flight in one queue cannot be taken over through another. */

@@ -256,6 +256,7 @@ export class Home {
       this.#countCalls(result, failed);
       for (const { code } of failed.rows) uncountFailed(this.counts, code);
       this.counts.described++;
+      this.counts.rescued += result.rescued ?? 0;
       this.counts.copied += rows.length - 1;
       this.tools.budget.take();
       this.tools.budget.spend();
@@ -322,6 +323,7 @@ export class Home {
     this.counts.polls += Math.max(0, result.polls - pending.pollsBefore);
     if (outcome.status === 'described') {
       this.counts.described++;
+      this.counts.rescued += result.rescued ?? 0;
       this.counts.copied += rows - 1;
       if (!pending.reattached) this.tools.budget.spend();
       return;

@@ -142,7 +142,8 @@ export class RunJobs {
     const removed = new Map<string, { submits: number; polls: number; maybePaid: number }>();
     await this.#eachUnfinished(async (image, job) => {
       if (job.data.messageId !== undefined || !(await this.remove(image))) return;
-      removed.set(image, job.data);
+      const { submits, polls, maybePaid, unanswered = [] } = job.data;
+      removed.set(image, { submits, polls, maybePaid: maybePaid + unanswered.length });
     });
     return removed;
   }

@@ -57,6 +57,7 @@ const receipt: Receipt = {
   polls: 9,
   reattached: 0,
   maybePaidTwice: 0,
+  rescued: 0,
   seconds: 12.3,
   complete: true,
   balanced: true,

@@ -8,6 +8,7 @@ import { SERVE_HELP } from './serve.js';
 import { SIMULATE_HELP } from './simulate.js';
 import { STATUS_HELP } from './status.js';
 import { VERIFY_HELP } from './verify.js';
+import { WEBHOOK_HELP } from './webhook.js';
 import { WORKER_HELP } from './worker.js';
 
 export { MAIN_HELP };
@@ -19,6 +20,7 @@ export const HELP: Readonly<Record<string, string>> = {
   simulate: SIMULATE_HELP,
   status: STATUS_HELP,
   worker: WORKER_HELP,
+  webhook: WEBHOOK_HELP,
   dashboard: DASHBOARD_HELP,
   serve: SERVE_HELP,
   enqueue: ENQUEUE_HELP,

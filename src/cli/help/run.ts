@@ -1,3 +1,5 @@
+import { WEBHOOK_FLAGS_HELP } from './webhook.js';
+
 export const RUN_HELP = `bulk-describe run <manifest> [-o <output>]
 
 Describes every row of a manifest (.csv, .tsv, .jsonl, .list, each also .gz, or - for stdin). The output has
@@ -31,6 +33,7 @@ Limits, held over all workers of the account together
       --max-in-flight <n>      submitted and not yet completed (10)            DESCRIBE_MAX_IN_FLIGHT
       --limit <n>              images paid for in this run at most
 
+${WEBHOOK_FLAGS_HELP}
 The queue
       --queue <url>            redis://..., rediss://... or embedded:<dir>     QUEUE_URL
                                (embedded, in the user's state directory)

@@ -1,3 +1,5 @@
+import { WEBHOOK_FLAGS_HELP } from './webhook.js';
+
 export const WORKER_HELP = `bulk-describe worker
 
 Works for runs that other processes or machines feed (\`run --no-work\`, \`run\`, \`serve\`): any number of them, on any
@@ -16,6 +18,7 @@ Limits of the account; those that are given are set for all its workers, the oth
       --poll-rate <n/duration> polls (10/s)                                    DESCRIBE_POLL_RATE
       --max-in-flight <n>      submitted and not yet completed (10)            DESCRIBE_MAX_IN_FLIGHT
 
+${WEBHOOK_FLAGS_HELP}
 The queue
       --queue <url>            redis://... or rediss://...                     QUEUE_URL
 

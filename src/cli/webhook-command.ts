@@ -1,0 +1,66 @@
+import { accountOf } from '../run/api-options.js';
+import { describeQueueName } from '../shared/account.js';
+import { UsageError } from '../shared/errors.js';
+import { createLogger } from '../shared/log.js';
+import { UndoStack } from '../shared/undo.js';
+import { startAccountReceiver } from '../webhook/account-receiver.js';
+import { parseListenAddress } from '../webhook/listen-address.js';
+import { API_FLAGS } from './api-flags.js';
+import { type FlagTable, parseFlags } from './flags.js';
+import { openSharedQueue } from './redis-queue.js';
+import { ACCOUNT_FLAGS, OUTPUT_FLAGS, parseLogLevel } from './run-flags.js';
+import { listenForSignals, untilTold } from './signals.js';
+import { Terminal } from './terminal.js';
+import { WEBHOOK_FLAGS, checkWebhookUrl, readSecret } from './webhook-flags.js';
+
+const COMMAND_FLAGS = {
+  ...API_FLAGS,
+  ...WEBHOOK_FLAGS,
+  queue: ACCOUNT_FLAGS.queue,
+  'show-url': { takes: 'nothing' },
+  quiet: OUTPUT_FLAGS.quiet,
+  'log-level': OUTPUT_FLAGS['log-level'],
+  help: OUTPUT_FLAGS.help,
+} as const satisfies FlagTable;
+
+const DEFAULT_LISTEN = '127.0.0.1:8787';
+
+/**
+ * `bulk-describe webhook`: the receiver of an account's deliveries, for workers in other processes. Prints where it
+ * listens; with `--show-url` the URL with the secret path instead.
+ * @returns 0
+ */
+export async function webhookCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const flags = parseFlags('webhook', argv, COMMAND_FLAGS, env);
+  const [extra] = flags.positionals;
+  if (extra !== undefined) throw new UsageError(`webhook takes no argument: ${extra}`);
+  const listen = parseListenAddress(flags.get('webhook-listen') ?? DEFAULT_LISTEN, '--webhook-listen');
+  const publicUrl = flags.get('webhook-url');
+  if (publicUrl !== undefined) checkWebhookUrl(publicUrl);
+  const secret = readSecret(flags, env);
+  const api = { api: flags.get('api'), account: flags.get('account'), dialect: flags.get('dialect') };
+  const queueName = describeQueueName(accountOf(api));
+  const logger = createLogger(parseLogLevel(flags.get('log-level')));
+  const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
+  const undo = new UndoStack();
+  const signals = listenForSignals(() => undefined);
+  undo.defer(() => signals.dispose());
+  try {
+    const connection = await openSharedQueue('webhook', flags.get('queue'), env, { logger });
+    undo.defer(() => connection.close());
+    connection.onTrouble((state, reason) =>
+      terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
+    );
+    const { store } = connection;
+    const receiver = await startAccountReceiver({ store, queueName, secret, listen, logger });
+    undo.defer(() => receiver.close());
+    const shown = flags.has('show-url')
+      ? receiver.keys.callbackBase(publicUrl ?? receiver.url)
+      : receiver.url;
+    process.stdout.write(`${shown}\n`);
+    await untilTold(signals.signal);
+    return 0;
+  } finally {
+    await undo.release();
+  }
+}

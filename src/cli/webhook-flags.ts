@@ -1,0 +1,84 @@
+import { readFileSync } from 'node:fs';
+import type { ApiOptions } from '../run/api-options.js';
+import { accountOf } from '../run/api-options.js';
+import type { Companion } from '../run/run-options.js';
+import { describeQueueName } from '../shared/account.js';
+import { checkSecret } from '../shared/deliveries/webhook-secret.js';
+import { UsageError, messageOf } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import type { FlagTable, ParsedFlags } from './flags.js';
+
+/** What the API is told, and where its calls arrive. */
+export const WEBHOOK_FLAGS = {
+  'webhook-url': { takes: 'value' },
+  'webhook-listen': { takes: 'value' },
+  'webhook-secret-file': { takes: 'value' },
+} as const satisfies FlagTable;
+
+type WebhookFlags = ParsedFlags<typeof WEBHOOK_FLAGS>;
+
+/**
+ * What a worker is to know of webhooks; undefined without `--webhook-url`.
+ * @throws {UsageError} for flags that cannot work
+ */
+export function webhooksOf(flags: WebhookFlags, env: NodeJS.ProcessEnv): ApiOptions['webhooks'] {
+  const url = flags.get('webhook-url');
+  const secret = readSecret(flags, env);
+  if (url !== undefined) return { url: checkWebhookUrl(url), secret };
+  if (flags.has('webhook-listen')) {
+    throw new UsageError(
+      '--webhook-listen needs --webhook-url <url>: the public URL that leads to it, which the API is told',
+    );
+  }
+  return undefined;
+}
+
+/** @throws {UsageError} for what the API could not call */
+export function checkWebhookUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isPlain = url?.username === '' && url.password === '' && url.search === '' && url.hash === '';
+  if (url !== undefined && /^https?:$/.test(url.protocol) && isPlain) return text;
+  // The text is not shown: it may hold a secret.
+  throw new UsageError(
+    '--webhook-url: expected an http(s) URL without user name, password, query and fragment',
+  );
+}
+
+/** The user's own secret; undefined where the queue is to keep one. @throws {UsageError} */
+export function readSecret(flags: WebhookFlags, env: NodeJS.ProcessEnv): string | undefined {
+  const path = flags.get('webhook-secret-file');
+  if (path === undefined) {
+    const secret = env['DESCRIBE_WEBHOOK_SECRET']?.trim() ?? '';
+    return secret === '' ? undefined : checkSecret(secret, 'DESCRIBE_WEBHOOK_SECRET');
+  }
+  try {
+    return checkSecret(readFileSync(path, 'utf8').trim(), `--webhook-secret-file ${path}`);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(`--webhook-secret-file ${path} cannot be read: ${messageOf(error)}`);
+  }
+}
+
+/**
+ * What `--webhook-listen` starts beside a run or a worker: the receiver of its account.
+ * @param onStarted is told where it listens, without the secret path
+ * @returns undefined without the flag
+ */
+export async function webhookCompanion(
+  flags: WebhookFlags,
+  options: ApiOptions,
+  about: { readonly logger: Logger; readonly onStarted: (url: string) => void },
+): Promise<Companion | undefined> {
+  const text = flags.get('webhook-listen');
+  if (text === undefined) return undefined;
+  const { parseListenAddress } = await import('../webhook/listen-address.js');
+  const listen = parseListenAddress(text, '--webhook-listen');
+  const queueName = describeQueueName(accountOf(options));
+  return async ({ store }) => {
+    const { startAccountReceiver } = await import('../webhook/account-receiver.js');
+    const secret = options.webhooks?.secret;
+    const receiver = await startAccountReceiver({ store, queueName, secret, listen, logger: about.logger });
+    about.onStarted(receiver.url);
+    return () => receiver.close();
+  };
+}
