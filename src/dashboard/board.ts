@@ -119,6 +119,8 @@ function uiConfig(connection: QueueConnection) {
       { text: 'Metrics', url: '/metrics' },
     ],
     hideDocsLink: true,
+    // The story of an image says more than its data.
+    jobDetails: { defaultTab: 'Logs' as const },
     showMetrics: false,
     // The workers' own list of connections is Redis's alone.
     showWorkers: connection.kind === 'redis',

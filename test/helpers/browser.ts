@@ -36,16 +36,19 @@ export interface BrowserOptions {
   readonly colorScheme?: 'light' | 'dark';
   readonly width?: number;
   readonly height?: number;
+  /** Where hosts really are: `www.example.com` at `127.0.0.1:8080`. */
+  readonly hosts?: Readonly<Record<string, string>>;
 }
 
 /** Starts a headless Chromium on a profile of its own. */
 export async function startBrowser(options: BrowserOptions = {}): Promise<TestBrowser> {
-  const { credentials, colorScheme = 'light', width = 1280, height = 900 } = options;
+  const { credentials, colorScheme = 'light', width = 1280, height = 900, hosts = {} } = options;
+  const rules = Object.entries(hosts).map(([name, place]) => `MAP ${name} ${place}`);
   const profile = await mkdtemp(join(tmpdir(), 'bulk-describe-chromium-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: EXECUTABLE,
     headless: true,
-    args: ARGS,
+    args: [...ARGS, ...(rules.length > 0 ? [`--host-resolver-rules=${rules.join(',')}`] : [])],
     viewport: { width, height },
     colorScheme,
     locale: 'en-GB',

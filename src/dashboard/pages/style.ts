@@ -54,10 +54,11 @@ img[data-missing] { visibility: hidden; }
 ol.prompts { margin: 0; padding-left: 1.15rem; font-size: .86rem; line-height: 1.42; }
 ol.prompts li { margin: .18rem 0; overflow-wrap: anywhere; white-space: pre-wrap; unicode-bidi: isolate; display: list-item; }
 ol.prompts li::marker { color: var(--soft); }
-table { width: 100%; border-collapse: collapse; background: var(--paper); border: 1px solid var(--line); border-radius: .7rem;
+table { width: 100%; border-collapse: separate; border-spacing: 0; background: var(--paper); border: 1px solid var(--line); border-radius: .7rem;
   overflow: hidden; font-size: .88rem; }
-td, th { text-align: left; padding: .5rem .9rem; border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-th { color: var(--soft); font-weight: 500; border-top: 0; }
+td { padding: .5rem .9rem; border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+tr:first-child td { border-top: 0; }
+td:last-child { white-space: nowrap; text-align: right; }
 .empty { text-align: center; padding: 4rem 1rem; color: var(--soft); }
 code { font: .92em ui-monospace, monospace; }
 @media (max-width: 34rem) {
