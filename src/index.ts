@@ -14,6 +14,10 @@ export * from './describe-api/errors.js';
 
 export { type Simulator, type SimulatorOptions, startSimulator } from './simulator/simulator.js';
 
+export { type Dashboard, startDashboard } from './dashboard/dashboard.js';
+export type { DashboardOptions } from './dashboard/dashboard-options.js';
+export type { QueueConnection } from './shared/queue/connection.js';
+
 export { DEFAULT_LIMITS, type Limits } from './shared/limits.js';
 export { type Rate, formatRate, parseDuration, parseRate } from './shared/durations.js';
 export { BulkDescribeError, BusyError, FatalError, UsageError } from './shared/errors.js';
