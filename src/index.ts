@@ -9,7 +9,22 @@ export { type Receipt, type RunStop, exitCodeOf } from './run/receipt.js';
 export type { Recount } from './writer/recount.js';
 export type { ManifestFormat } from './producer/manifest.js';
 
-export { DescribeClient, type DescribeClientOptions, type Message } from './describe-api/client.js';
+export {
+  type CompletedMessage,
+  DescribeClient,
+  type DescribeClientOptions,
+  type DescribeOptions,
+  type Message,
+  type SubmitRequest,
+  type Submitted,
+  type WaitProgress,
+} from './describe-api/client.js';
+export {
+  DIALECT_NAMES,
+  type Dialect,
+  type DialectName,
+  type DialectSettings,
+} from './describe-api/dialects/index.js';
 export * from './describe-api/errors.js';
 
 export { type Simulator, type SimulatorOptions, startSimulator } from './simulator/simulator.js';

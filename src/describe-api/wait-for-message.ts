@@ -73,12 +73,7 @@ export async function waitForMessage(
       delayMs = Math.max(verdict.retryAfterMs ?? 0, backoffMs(++failures, Math.random()));
     }
     if (leftMs <= 0) {
-      throw new DeadlineError(
-        call,
-        messageId,
-        `not completed within ${Math.round(deadlineMs / 1000)} s`,
-        failure,
-      );
+      throw new DeadlineError(call, messageId, `not completed within ${deadlineMs / 1000} s`, failure);
     }
   }
 }

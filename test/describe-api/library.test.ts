@@ -1,0 +1,110 @@
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import {
+  DeadlineError,
+  DescribeClient,
+  MessageFailedError,
+  StatusError,
+  startSimulator,
+} from '../../src/index.js';
+import { answering, serve } from './http-server.js';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const IMAGE = 'https://images.example/1.jpg';
+
+async function simulated(options: Parameters<typeof startSimulator>[0]) {
+  const simulator = await startSimulator(options);
+  const client = new DescribeClient({ baseUrl: simulator.url });
+  onTestFinished(async () => {
+    await client.close();
+    await simulator.close();
+  });
+  return { simulator, client };
+}
+
+describe('describe', () => {
+  test('submits once, tells the message at once and its progress, and gives the prompts', async () => {
+    const { simulator, client } = await simulated({ latencyMs: 900, latencySpread: 0 });
+    const told: { messageId: string; progress: number }[] = [];
+    const message = await client.describe(IMAGE, { onProgress: (progress) => told.push(progress) });
+    expect(message.prompts).toHaveLength(4);
+    expect(told[0]).toEqual({ messageId: message.messageId, progress: 0 });
+    expect(told.at(-1)).toEqual({ messageId: message.messageId, progress: 100 });
+    expect(simulator.stats()).toMatchObject({ paid: 1, submits: 1 });
+  });
+
+  test('goes on polling through errors, and does not submit again', async () => {
+    const { simulator, client } = await simulated({ latencyMs: 0, failures: { pollError: 0.5 }, seed: 3 });
+    expect((await client.describe(IMAGE)).prompts).toHaveLength(4);
+    expect(simulator.stats()).toMatchObject({ paid: 1, submits: 1 });
+  });
+
+  test('does not repeat a submit that failed', async () => {
+    const { simulator, client } = await simulated({ failures: { http500: 1 } });
+    await expect(client.describe(IMAGE)).rejects.toBeInstanceOf(StatusError);
+    expect(simulator.stats().submits).toBe(1);
+  });
+
+  test('says which message has failed, and which was not completed in time', async () => {
+    const failing = await simulated({ latencyMs: 0, failures: { incomplete: 1 } });
+    const failure: unknown = await failing.client.describe(IMAGE).catch((error: unknown) => error);
+    if (!(failure instanceof MessageFailedError)) throw new Error('expected a failed message');
+    expect(failure.messageId).toMatch(/^sim-/);
+    const late = await simulated({ failures: { never: 1 } });
+    const error: unknown = await late.client
+      .describe(IMAGE, { deadlineMs: 300 })
+      .catch((reason: unknown) => reason);
+    if (!(error instanceof DeadlineError)) throw new Error('expected a deadline');
+    expect(error.messageId).toMatch(/^sim-/);
+    expect(error.message).toContain('not completed within 0.3 s');
+  });
+
+  test('ends with the reason of its signal', async () => {
+    const { client } = await simulated({ failures: { never: 1 } });
+    const stopping = new AbortController();
+    const reason = new Error('enough');
+    const describing = client.describe(IMAGE, {
+      signal: stopping.signal,
+      onProgress: () => stopping.abort(reason),
+    });
+    await expect(describing).rejects.toBe(reason);
+  });
+
+  test('ends when a poll is refused the token', async () => {
+    const server = await serve((request, response) => {
+      const isSubmit = request.method === 'POST';
+      answering(isSubmit ? 200 : 401, isSubmit ? { messageId: 'm' } : { msg: 'no' })(request, response);
+    });
+    const client = new DescribeClient({ baseUrl: server.url });
+    onTestFinished(() => client.close());
+    await expect(client.describe(IMAGE)).rejects.toMatchObject({ status: 401 });
+  });
+});
+
+test('the examples in docs/library.md compile against what the package exports', async () => {
+  const text = await readFile(join(ROOT, 'docs', 'library.md'), 'utf8');
+  const examples = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code ?? '');
+  expect(examples.length).toBeGreaterThan(3);
+  const folder = await mkdtemp(join(tmpdir(), 'bulk-describe-docs-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  await mkdir(join(folder, 'node_modules', '@types'), { recursive: true });
+  await symlink(ROOT, join(folder, 'node_modules', 'bulk-describe'));
+  await symlink(join(ROOT, 'node_modules', '@types', 'node'), join(folder, 'node_modules', '@types', 'node'));
+  await writeFile(join(folder, 'package.json'), '{"type":"module"}');
+  const names = examples.map((_, index) => `example-${index}.ts`);
+  await Promise.all(names.map((name, index) => writeFile(join(folder, name), examples[index] ?? '')));
+  const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+  const flags =
+    '--noEmit --strict --noUncheckedIndexedAccess --target es2022 --module nodenext --skipLibCheck --types node';
+  const done = promisify(execFile)(process.execPath, [tsc, ...flags.split(' '), ...names], { cwd: folder });
+  const failure = await done.then(
+    () => '',
+    (error: unknown) => (error instanceof Error && 'stdout' in error ? String(error.stdout) : String(error)),
+  );
+  expect(failure).toBe('');
+});
