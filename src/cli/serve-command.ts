@@ -7,6 +7,7 @@ import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
 import { createLogger } from '../shared/log.js';
 import { UndoStack } from '../shared/undo.js';
+import { DASHBOARD_FLAG, dashboardCompanion } from './dashboard-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { HEALTH_FLAGS, healthAddressOf, startHealth } from './health-flags.js';
 import { openSharedQueue } from './redis-queue.js';
@@ -22,6 +23,7 @@ const SERVE_FLAGS = {
   root: { takes: 'value' },
   work: { takes: 'nothing' },
   'on-done': { takes: 'value' },
+  ...DASHBOARD_FLAG,
   quiet: OUTPUT_FLAGS.quiet,
   'log-level': OUTPUT_FLAGS['log-level'],
   help: OUTPUT_FLAGS.help,
@@ -43,6 +45,10 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
   const root = await RootFolder.open(flags.get('root') ?? '.');
   const logger = createLogger(parseLogLevel(flags.get('log-level')));
   const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
+  const startDashboard = await dashboardCompanion(flags, env, {
+    logger,
+    onStarted: (url) => terminal.say(`dashboard ${url}`),
+  });
   const undo = new UndoStack();
   const signals = listenForSignals((name) => {
     terminal.say(`${name}: writing what has come and handing the runs back; once more to quit at once`);
@@ -54,6 +60,7 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
     connection.onTrouble((state, reason) =>
       terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
     );
+    if (startDashboard !== undefined) undo.defer(await startDashboard(connection));
     let worker: AccountWorker | undefined;
     if (flags.has('work')) {
       worker = await startAccountWorker(connection, options, {

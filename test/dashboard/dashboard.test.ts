@@ -2,12 +2,15 @@ import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Dashboard, startDashboard } from '../../src/dashboard/dashboard.js';
 import { UsageError } from '../../src/shared/errors.js';
-import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import { type QueueConnection, openQueue as openConnection } from '../../src/shared/queue/connection.js';
+import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
+import { startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { Bench } from '../reliability/bench.js';
 
+const PASSWORD = 'redis-0123456789-secret';
 const TOKEN = 'tok-0123456789-secret';
 
 const boardSchema = z.object({
@@ -100,13 +103,46 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       const write = async (path: string) => (await fetch(`${url}${path}`, { method: 'PUT' })).status;
       expect(await write(`${job}/retry`)).toBe(204);
       expect(await write(`${job}/clean`)).toBe(403);
-      const completed = images?.jobs.find(({ isFailed }) => !isFailed)?.id ?? '';
+      const done = await board(
+        `?activeQueue=${encodeURIComponent(name)}&status=completed&page=1&jobsPerPage=5`,
+      );
+      const completed = done.find((queue) => queue.name === name)?.jobs[0]?.id ?? '';
       expect(await write(`/board/api/queues/${encodeURIComponent(name)}/${completed}/retry`)).toBe(403);
       expect(await write('/board/api/queues/runs/pause')).toBe(405);
       expect((await fetch(`${url}/runs/nobody`)).status).toBe(404);
       expect((await fetch(`${url}/healthz`)).status).toBe(200);
     });
     expect(seen.join('\n')).not.toContain(TOKEN);
+  });
+
+  it.runIf(kind === 'redis')('has no queue password in any page', async () => {
+    const redis = await startRedis('--requirepass', PASSWORD);
+    const connection = await openConnection(parseQueueUrl(redis.url.replace('//', `//:${PASSWORD}@`), {}));
+    const dashboard = await startDashboard(connection, { port: 0 });
+    try {
+      const paths = [
+        '/runs',
+        '/metrics',
+        '/healthz',
+        '/board',
+        '/board/api/queues',
+        '/board/api/redis/stats',
+      ];
+      for (const path of [
+        ...paths,
+        '/board/api/queues/runs/workers',
+        '/nothing',
+        '/board/api/queues/runs/nobody',
+      ]) {
+        const answer = await fetch(`${dashboard.url}${path}`);
+        const seen = JSON.stringify([...answer.headers]) + (await answer.text());
+        expect(seen, path).not.toContain(PASSWORD);
+      }
+    } finally {
+      await dashboard.close();
+      await connection.close();
+      await redis.stop();
+    }
   });
 
   it('tells of a port that is taken in one line, before anything is paid', async () => {

@@ -2,7 +2,8 @@ export const DASHBOARD_HELP = `bulk-describe dashboard
 
 Shows what goes on at a queue, in a browser: the runs with their newest prompts (/runs), Bull Board with every job and
 its log (/board), and figures for Prometheus (/metrics). Failed images can be taken up again from the board. Prints its
-URL and answers until it is told to stop. \`run --dashboard[=<port>]\` does the same beside a run, on any queue.
+URL and answers until it is told to stop. \`run --dashboard[=<port>]\` does the same beside a run, on any queue, and
+\`serve --dashboard[=<port>]\` beside a home.
 
       --queue <url>            redis://... or rediss://...                     QUEUE_URL
       --host <address>         where to listen (127.0.0.1)

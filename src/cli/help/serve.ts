@@ -8,6 +8,7 @@ the next start goes on with them. So does another home, when this one dies.
       --root <folder>          the only place it reads and writes, symbolic links included (the current folder);
                                the paths of requests are relative to it
       --work                   work on images of its account as well
+      --dashboard[=<port>]     the board, run pages and metrics of the queue (3100)
       --on-done <command>      called through the shell at every end of a run: the receipt is on its stdin (or an object
                                with error, manifest and output), the exit code in BULK_DESCRIBE_EXIT; also BULK_DESCRIBE_RUN,
                                _OUTPUT, _OUTCOME (ended, refused, skipped) and _SCHEDULE. It has a minute.

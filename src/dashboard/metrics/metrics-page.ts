@@ -1,5 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import { resultsQueueName } from '../../shared/account.js';
+import { listHomes } from '../../shared/home-status.js';
 import { ERROR_CODES } from '../../shared/outcome.js';
 import type { QueueConnection } from '../../shared/queue/connection.js';
 import { listRuns, runState } from '../../shared/run-status.js';
@@ -42,16 +43,9 @@ export async function renderMetrics(connection: QueueConnection): Promise<{ type
   gauge(
     registry,
     'homes',
-    'Processes that have a run going on.',
+    'Living homes, which execute what is enqueued and scheduled.',
     [],
-    [
-      {
-        labels: {},
-        value: new Set(
-          runs.filter((_run, i) => states[i] === 'running').map((run) => `${run.host}:${run.pid}`),
-        ).size,
-      },
-    ],
+    [{ labels: {}, value: (await listHomes(connection.store)).length }],
   );
   gauge(
     registry,
