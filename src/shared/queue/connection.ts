@@ -1,5 +1,6 @@
-import type { IQueueBackend, Job, JobProgress, Queue, Worker, WorkerOptions } from 'bullmq';
+import type { IQueueBackend, Job, JobProgress, Queue, Telemetry, Worker, WorkerOptions } from 'bullmq';
 import type { Logger } from '../log.js';
+import { startTracing } from '../telemetry.js';
 import type { TroubleListener } from './outage.js';
 import type { QueueTarget } from './queue-url.js';
 import type { SharedStore } from './store.js';
@@ -50,6 +51,8 @@ export interface OpenQueueOptions {
   onSlow?: ((text: string) => void) | undefined;
   /** Ends the waiting for a Redis that is not there. */
   signal?: AbortSignal | undefined;
+  /** Traces of its queues and workers; by default those that OpenTelemetry's variables ask for. */
+  telemetry?: Telemetry | undefined;
 }
 
 /**
@@ -61,10 +64,28 @@ export async function openQueue(
   target: QueueTarget,
   options: OpenQueueOptions = {},
 ): Promise<QueueConnection> {
+  const tracing = options.telemetry ? undefined : await startTracing(process.env, options.logger);
+  if (tracing === undefined) return openOfKind(target, options);
+  try {
+    const connection = await openOfKind(target, { ...options, telemetry: tracing.telemetry });
+    return closedBefore(connection, () => tracing.stop());
+  } catch (error) {
+    await tracing.stop();
+    throw error;
+  }
+}
+
+async function openOfKind(target: QueueTarget, options: OpenQueueOptions): Promise<QueueConnection> {
   if (target.kind === 'redis') {
     const { openRedisQueue } = await import('./redis/open-redis-queue.js');
     return openRedisQueue(target, options);
   }
   const { openEmbeddedQueue } = await import('./embedded/open-embedded-queue.js');
   return openEmbeddedQueue(target, options);
+}
+
+/** The same connection, whose close is followed by something else. */
+function closedBefore(connection: QueueConnection, next: () => Promise<void>): QueueConnection {
+  let closing: Promise<void> | undefined;
+  return { ...connection, close: () => (closing ??= connection.close().finally(next)) };
 }

@@ -4,6 +4,7 @@ import {
   type JobProgress,
   Queue,
   type QueueBaseOptions,
+  type Telemetry,
   Worker,
 } from 'bullmq';
 import { messageOf } from '../errors.js';
@@ -37,6 +38,7 @@ export interface MachineryOptions {
   readonly createBackend: BackendFactory<IQueueBackend, unknown>;
   readonly skipVersionCheck?: boolean;
   readonly logger?: Logger | undefined;
+  readonly telemetry?: Telemetry | undefined;
   /** Takes note of an error: true when it is told elsewhere. */
   noteTrouble(error: unknown): boolean;
 }
@@ -85,8 +87,8 @@ export class JobMachinery {
   }
 
   #bullOptions() {
-    const { connection, skipVersionCheck = false } = this.options;
-    return { connection, skipVersionCheck, prefix: KEY_PREFIX };
+    const { connection, skipVersionCheck = false, telemetry } = this.options;
+    return { connection, skipVersionCheck, prefix: KEY_PREFIX, ...(telemetry && { telemetry }) };
   }
 
   #logError(queue: string, error: unknown): void {

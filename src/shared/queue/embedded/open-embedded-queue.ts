@@ -84,6 +84,7 @@ function connectionOver(
     connection: pool,
     createBackend: bindBackend(pool, createPostgresBackend),
     logger: options.logger,
+    telemetry: options.telemetry,
     noteTrouble: (error) => outage.note(error),
   });
   opened.defer(() => machinery.close(CLOSE_DEADLINE_MS));

@@ -48,6 +48,7 @@ function connectionOver(
     createBackend: bindBackend(client, createRedisBackend),
     skipVersionCheck,
     logger: options.logger,
+    telemetry: options.telemetry,
     noteTrouble: (error) => outage.note(error),
   });
   let closing: Promise<void> | undefined;

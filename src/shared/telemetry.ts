@@ -1,0 +1,86 @@
+import type { Telemetry } from 'bullmq';
+import { UsageError, messageOf } from './errors.js';
+import type { Logger } from './log.js';
+import { sleep } from './sleep.js';
+
+/** Traces of the queues and workers of this process; only there when OpenTelemetry's variables ask for them. */
+export interface Tracing {
+  readonly telemetry: Telemetry;
+  /** Sends what has not been sent, and gives up after a few seconds. */
+  stop(): Promise<void>;
+}
+
+const FLUSH_MS = 5000;
+
+/** A process has one tracer provider: the connections that are open share it, and the last one ends it. */
+let shared: { readonly tracing: Promise<Tracing>; users: number } | undefined;
+
+/**
+ * Whether traces are asked for: by an OTLP endpoint, or `OTEL_TRACES_EXPORTER=otlp`.
+ * @throws {UsageError} for another exporter than `otlp` and `none`
+ */
+export function wantsTraces(env: NodeJS.ProcessEnv): boolean {
+  const exporter = env['OTEL_TRACES_EXPORTER']?.trim() ?? '';
+  if (!['', 'otlp', 'none'].includes(exporter)) {
+    throw new UsageError(`OTEL_TRACES_EXPORTER ${exporter}: expected otlp or none`);
+  }
+  if (exporter === 'none' || env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') return false;
+  const endpoints = [env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'], env['OTEL_EXPORTER_OTLP_ENDPOINT']];
+  return exporter === 'otlp' || endpoints.some((endpoint) => (endpoint ?? '') !== '');
+}
+
+/** Starts tracing, or joins what was started before; undefined, with nothing loaded, when nobody asks for it. */
+export async function startTracing(
+  env: NodeJS.ProcessEnv,
+  logger: Logger | undefined,
+): Promise<Tracing | undefined> {
+  if (!wantsTraces(env)) return undefined;
+  const started = (shared ??= { tracing: createTracing(env, logger), users: 0 });
+  started.users++;
+  const tracing = await started.tracing;
+  return {
+    telemetry: tracing.telemetry,
+    stop: async () => {
+      if (--started.users > 0) return;
+      shared = undefined;
+      await tracing.stop();
+    },
+  };
+}
+
+async function createTracing(env: NodeJS.ProcessEnv, logger: Logger | undefined): Promise<Tracing> {
+  const [sdk, { OTLPTraceExporter }, { resourceFromAttributes }, { BullMQOtel }, api, { plainTelemetry }] =
+    await Promise.all([
+      import('@opentelemetry/sdk-trace-node'),
+      import('@opentelemetry/exporter-trace-otlp-http'),
+      import('@opentelemetry/resources'),
+      import('bullmq-otel'),
+      import('@opentelemetry/api'),
+      import('./plain-telemetry.js'),
+    ]);
+  const { VERSION } = await import('./version.js');
+  const provider = new sdk.NodeTracerProvider({
+    resource: resourceFromAttributes({
+      'service.name': env['OTEL_SERVICE_NAME'] || 'bulk-describe',
+      'service.version': VERSION,
+    }),
+    // The exporter reads the endpoint and its headers from the environment itself.
+    spanProcessors: [new sdk.BatchSpanProcessor(new OTLPTraceExporter())],
+  });
+  provider.register();
+  return {
+    telemetry: plainTelemetry(new BullMQOtel({ tracerName: 'bulk-describe', version: VERSION })),
+    stop: async () => {
+      const isDone = new AbortController();
+      const flushed = provider.shutdown().catch((error: unknown) => {
+        logger?.warn(`the last traces could not be sent: ${messageOf(error)}`);
+      });
+      await Promise.race([flushed, sleep(FLUSH_MS, isDone.signal)]);
+      isDone.abort();
+      // Whoever starts after this registers its own.
+      api.trace.disable();
+      api.context.disable();
+      api.propagation.disable();
+    },
+  };
+}

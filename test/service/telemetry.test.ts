@@ -1,0 +1,89 @@
+import { once } from 'node:events';
+import { type IncomingMessage, createServer } from 'node:http';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { z } from 'zod';
+import { wantsTraces } from '../../src/shared/telemetry.js';
+import { startSimulator } from '../../src/simulator/simulator.js';
+import { runCli } from '../helpers/cli.js';
+import { embeddedFixture } from '../helpers/queues.js';
+import { Workspace, manifestOf } from '../helpers/workspace.js';
+
+const exportSchema = z.object({
+  resourceSpans: z.array(
+    z.object({
+      resource: z.object({ attributes: z.array(z.object({ key: z.string(), value: z.unknown() })) }),
+      scopeSpans: z.array(z.object({ spans: z.array(z.object({ name: z.string() })) })),
+    }),
+  ),
+});
+
+/** Takes traces as OTLP over HTTP in JSON. */
+async function startCollector() {
+  const bodies: string[] = [];
+  const read = async (request: IncomingMessage) => {
+    let body = '';
+    for await (const chunk of request) body += String(chunk);
+    if (request.url === '/v1/traces') bodies.push(body);
+  };
+  const server = createServer((request, response) => {
+    void read(request).then(() => response.writeHead(200, { 'content-type': 'application/json' }).end('{}'));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => void server.close());
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return { url: `http://127.0.0.1:${address.port}`, bodies };
+}
+
+describe('OpenTelemetry', () => {
+  it.each<[NodeJS.ProcessEnv, boolean]>([
+    [{}, false],
+    [{ OTEL_SERVICE_NAME: 'x' }, false],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318' }, true],
+    [{ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://c:4318/v1/traces' }, true],
+    [{ OTEL_TRACES_EXPORTER: 'otlp' }, true],
+    [{ OTEL_TRACES_EXPORTER: 'none', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318' }, false],
+    [{ OTEL_SDK_DISABLED: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318' }, false],
+  ])('with %j traces are wanted: %j', (env, expected) => {
+    expect(wantsTraces(env)).toBe(expected);
+  });
+
+  it('sends the spans of a run, with the name of the service, without prompts and without the token', async () => {
+    const collector = await startCollector();
+    const workspace = await Workspace.create();
+    const queue = await embeddedFixture();
+    const simulator = await startSimulator({ latencyMs: 30, token: 'secret-token' });
+    onTestFinished(async () => {
+      await simulator.close();
+      await queue.cleanup();
+      await workspace.remove();
+    });
+    await workspace.write('m.csv', manifestOf(3));
+    const limits = ['--rate', '100/s', '--poll-rate', '100/s'];
+    const end = await runCli(['run', 'm.csv', '--api', simulator.url, '--queue', queue.url, ...limits], {
+      cwd: workspace.path,
+      env: {
+        DESCRIBE_API_TOKEN: 'secret-token',
+        OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+        OTEL_SERVICE_NAME: 'captions',
+      },
+    });
+    expect([end.code, end.stderr]).toEqual([0, expect.not.stringMatching(/defect|traces/)]);
+    const exported = collector.bodies.map((body) => exportSchema.parse(JSON.parse(body)));
+    const resources = exported.flatMap(({ resourceSpans }) => resourceSpans);
+    for (const { resource } of resources) {
+      expect(resource.attributes).toContainEqual({ key: 'service.name', value: { stringValue: 'captions' } });
+    }
+    const names = resources.flatMap(({ scopeSpans }) =>
+      scopeSpans.flatMap(({ spans }) => spans.map(({ name }) => name)),
+    );
+    expect(names.filter((name) => name.startsWith('process describe@'))).toHaveLength(3);
+    expect(names.some((name) => name.startsWith('addBulk describe@'))).toBe(true);
+    const all = collector.bodies.join('\n');
+    expect(all).not.toContain('secret-token');
+    const [row] = await workspace.records('m.prompts.csv');
+    expect(row?.['prompt_1']?.length).toBeGreaterThan(10);
+    expect(all).not.toContain(row?.['prompt_1']?.slice(0, 10));
+  });
+});
