@@ -3,6 +3,8 @@ import { RUN_DEFAULTS } from '../run/run-options.js';
 import { parseAccountLabel } from '../shared/account.js';
 import { FatalError, UsageError } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { livingHomeIds } from '../shared/home-status.js';
+import { takeBackJob } from '../shared/queue/take-back-job.js';
 import { orderRun } from '../shared/run-orders.js';
 import { listRuns, runState } from '../shared/run-status.js';
 import { sleep } from '../shared/sleep.js';
@@ -70,7 +72,12 @@ function refuseEnded({ status, job, output, run }: FoundRun): void {
 async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Cancelled | undefined> {
   const { job, output, status } = found;
   if (job !== undefined) {
-    if ((await job.getState()) === 'active') return undefined;
+    if ((await job.getState()) === 'active') {
+      const living = await livingHomeIds(connection.store);
+      if (job.processedBy === undefined || living.has(job.processedBy)) return undefined;
+      // Where no home is left, nobody looks for stalled jobs.
+      await takeBackJob(job);
+    }
     await job.remove().catch(async (error: unknown) => {
       // A home has taken it in this moment.
       if ((await job.getState()) !== 'active') throw error;

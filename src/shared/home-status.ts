@@ -1,4 +1,6 @@
+import { hostname } from 'node:os';
 import { z } from 'zod';
+import { isAlive } from './process-identity.js';
 import type { SharedStore } from './queue/store.js';
 
 /** What a home that executes requests tells of itself to everybody at the same queue. */
@@ -37,6 +39,21 @@ export async function listHomes(store: SharedStore): Promise<HomeStatus[]> {
     const parsed = homeStatusSchema.safeParse(parseJson(text));
     return parsed.success ? [parsed.data] : [];
   });
+}
+
+/**
+ * Ids of the homes that may be at work: those that have told so lately, but for processes of this machine that are known
+ * to be dead. An entry that cannot be read counts as alive.
+ */
+export async function livingHomeIds(store: SharedStore): Promise<Set<string>> {
+  const living = new Set<string>();
+  for (const [id, text] of await store.members(GROUP)) {
+    const status = homeStatusSchema.safeParse(parseJson(text)).data;
+    const isHere = status?.host === hostname();
+    const isDead = isHere && !(await isAlive({ ...status, startTime: null, boot: null }));
+    if (!isDead) living.add(id);
+  }
+  return living;
 }
 
 function parseJson(text: string): unknown {
