@@ -13,6 +13,8 @@ export interface VirtualResult {
 }
 
 export interface VirtualLoad {
+  /** So many images come first and are not counted, but for the poll rate: the schedule learns from them. */
+  readonly learning?: number;
   readonly images: number;
   readonly inFlight: number;
   /** Submits and polls a second. */
@@ -26,6 +28,7 @@ export interface VirtualLoad {
 interface Waiting {
   readonly submittedAt: number;
   readonly latencyMs: number;
+  readonly counts: boolean;
   dueAt: number;
   lastPollAt: number;
 }
@@ -43,19 +46,22 @@ function latencyOf(load: VirtualLoad, random: () => number): number {
 export function playSchedule(schedule: PollSchedule, load: VirtualLoad): VirtualResult {
   const random = seededRandom(load.seed);
   const waiting: Waiting[] = [];
+  const { learning = 0 } = load;
   const polls: number[] = [];
+  let counted = 0;
+  let done = 0;
   const lateShares: number[] = [];
   let longestWaitMs = 0;
   let submitted = 0;
   let nextSubmitAt = 0;
   let pollFreeAt = 0;
-  while (lateShares.length < load.images) {
+  while (done < learning + load.images) {
     const first = waiting.reduce<Waiting | undefined>(
       (best, one) => (best && best.dueAt <= one.dueAt ? best : one),
       undefined,
     );
     const pollAt = first === undefined ? Infinity : Math.max(first.dueAt, pollFreeAt);
-    if (submitted < load.images && waiting.length < load.inFlight && nextSubmitAt <= pollAt) {
+    if (submitted < learning + load.images && waiting.length < load.inFlight && nextSubmitAt <= pollAt) {
       const now = nextSubmitAt;
       const delay = schedule.nextDelayMs(0, 0);
       waiting.push({
@@ -63,6 +69,7 @@ export function playSchedule(schedule: PollSchedule, load: VirtualLoad): Virtual
         latencyMs: latencyOf(load, random),
         dueAt: now + delay,
         lastPollAt: now,
+        counts: submitted >= learning,
       });
       submitted++;
       nextSubmitAt = now + 1000 / load.rate;
@@ -70,6 +77,7 @@ export function playSchedule(schedule: PollSchedule, load: VirtualLoad): Virtual
     }
     if (first === undefined) break;
     polls.push(pollAt);
+    if (first.counts) counted++;
     pollFreeAt = pollAt + 1000 / load.pollRate;
     // A place that becomes free lets the next submit go out now.
     nextSubmitAt = Math.max(nextSubmitAt, waiting.length === load.inFlight ? pollAt : 0);
@@ -77,7 +85,8 @@ export function playSchedule(schedule: PollSchedule, load: VirtualLoad): Virtual
     const waitedMs = pollAt - first.submittedAt;
     if (waitedMs >= first.latencyMs) {
       schedule.completed(waitedMs, pollAt - first.lastPollAt);
-      lateShares.push((waitedMs - first.latencyMs) / first.latencyMs);
+      done++;
+      if (first.counts) lateShares.push((waitedMs - first.latencyMs) / first.latencyMs);
       waiting.splice(waiting.indexOf(first), 1);
     } else {
       first.lastPollAt = pollAt;
@@ -85,7 +94,7 @@ export function playSchedule(schedule: PollSchedule, load: VirtualLoad): Virtual
     }
   }
   return {
-    pollsPerImage: polls.length / load.images,
+    pollsPerImage: counted / load.images,
     lateShares,
     mostPollsInASecond: mostWithin(polls, 1000),
     longestWaitMs,

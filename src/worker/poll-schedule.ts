@@ -10,37 +10,56 @@ export interface PollSchedule {
   completed(seenMs: number, gapMs: number): void;
 }
 
-const SAMPLES = 64;
+/** How many of the newest completions count. */
+const SAMPLES = 128;
+/** When so many in a row are all faster, or all slower, than half of those before, the older ones are forgotten. */
+const TREND = 16;
 const SHORTEST_MS = 100;
 const FIRST_MS = 200;
 const LONGEST_MS = 30_000;
 const GROWTH_UNKNOWN = 0.3;
 const GROWTH_KNOWN = 0.1;
+const GROWTH_TAIL = 0.4;
+/** Share of the completions by which the later polls become rare. */
+const TAIL = 0.88;
+/** Before anything is known nobody waits longer than this for what others are still waiting for. */
+const LONGEST_FOLLOWED_MS = 15_000;
 
 /**
  * Before anything is known, polls come at growing intervals, so that their number grows with the logarithm
- * of the latency. Once completions were seen, the first poll waits until one in ten of the newest ones
- * would have been completed, and the later ones are a tenth of the time waited apart.
+ * of the latency; those who were submitted later skip what the first ones have polled in vain. Once completions were
+ * seen, the first poll waits until half of the newest ones would have been completed, and the later ones are a tenth
+ * of the time waited apart, until few are left. So half of the images or more are noticed within a tenth of their
+ * latency, with three polls each on average: more polls would be needed to be as early for the fast half as well,
+ * which `npm run bench -- polls` compares.
  */
 export function createPollSchedule(): PollSchedule {
-  const samples: number[] = [];
-  let next = 0;
-  let likelyMs: number | undefined;
+  let samples: number[] = [];
+  let sorted: readonly number[] = [];
+  let unfinishedMs = 0;
+  const share = (of: number) => sorted[Math.floor(sorted.length * of)] ?? 0;
   return {
     nextDelayMs(waitedMs, failures) {
       if (failures > 0) return Math.min(LONGEST_MS, 500 * 2 ** Math.min(failures, 10));
-      if (likelyMs === undefined) {
-        return Math.min(LONGEST_MS, Math.max(FIRST_MS, waitedMs * GROWTH_UNKNOWN));
+      if (sorted.length === 0) {
+        unfinishedMs = Math.max(unfinishedMs, Math.min(LONGEST_FOLLOWED_MS, waitedMs));
+        const grownMs = Math.min(LONGEST_MS, Math.max(FIRST_MS, waitedMs * GROWTH_UNKNOWN));
+        return Math.max(grownMs, unfinishedMs - waitedMs);
       }
+      const likelyMs = share(0.5);
       if (waitedMs < likelyMs) return Math.max(SHORTEST_MS, likelyMs - waitedMs);
-      return Math.min(LONGEST_MS, Math.max(SHORTEST_MS, waitedMs * GROWTH_KNOWN));
+      const growth = waitedMs < share(TAIL) ? GROWTH_KNOWN : GROWTH_TAIL;
+      return Math.min(LONGEST_MS, Math.max(SHORTEST_MS, waitedMs * growth));
     },
     completed(seenMs, gapMs) {
+      const halfMs = share(0.5);
       // One that was completed at its first poll tells little: taken by half, it would make all polls come early.
-      samples[next] = seenMs - Math.min(gapMs / 2, seenMs / 4);
-      next = (next + 1) % SAMPLES;
-      const sorted = [...samples].sort((a, b) => a - b);
-      likelyMs = sorted[Math.floor(sorted.length / 10)];
+      samples.push(seenMs - Math.min(gapMs / 2, seenMs / 4));
+      if (samples.length > SAMPLES) samples.shift();
+      const newest = samples.slice(-TREND);
+      const isTrend = Math.max(...newest) < halfMs || Math.min(...newest) > halfMs;
+      if (newest.length === TREND && isTrend) samples = newest;
+      sorted = [...samples].sort((a, b) => a - b);
     },
   };
 }

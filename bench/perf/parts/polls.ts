@@ -24,6 +24,7 @@ function virtualTable(): Table {
       const played = playSchedule(createPollSchedule(), {
         ...load,
         images,
+        learning: images / 10,
         medianMs: 25_000,
         spread,
         seed: 7,
@@ -42,7 +43,7 @@ function virtualTable(): Table {
   return {
     title: 'Polls, in virtual time',
     note:
-      'The schedule alone: latencies lognormal with a median of 25 s, between 10 and 60 s. Late: from completion to the poll that notices, as a share of the latency ' +
+      'The schedule alone, after it has learned: latencies lognormal with a median of 25 s, between 10 and 60 s. Late: from completion to the poll that notices, as a share of the latency ' +
       '(median at most 10 %, with at most 3 polls an image, where the poll rate allows that). Wait: the longest that a due poll waited for the poll rate.',
     head: [
       'sigma',
