@@ -1,7 +1,7 @@
 import { RunJobs } from '../run/run-jobs.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { parseAccountLabel } from '../shared/account.js';
-import { FatalError, UsageError } from '../shared/errors.js';
+import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { livingHomeIds } from '../shared/home-status.js';
 import { takeBackJob } from '../shared/queue/take-back-job.js';
@@ -78,9 +78,9 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
       // Where no home is left, nobody looks for stalled jobs.
       await takeBackJob(job);
     }
-    await job.remove().catch(async (error: unknown) => {
-      // A home has taken it in this moment.
-      if ((await job.getState()) !== 'active') throw error;
+    await job.remove().catch((error: unknown) => {
+      // A home has taken it in this moment, or the lock of one that has died is not over yet.
+      if (!messageOf(error).includes('locked')) throw error;
     });
     if ((await job.getState()) !== 'unknown') return undefined;
   }
