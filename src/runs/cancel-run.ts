@@ -56,7 +56,8 @@ export async function cancelRun(
       signal.throwIfAborted();
       throw new FatalError(`the home of ${output} has not answered for ${DEADLINE_MS / 1000} s: try again`);
     }
-    found = await lookAgain(connection, found);
+    // The run file was found by the output's path, and is not by the id.
+    found = { ...(await lookAgain(connection, found)), file: found.file };
   }
 }
 

@@ -142,4 +142,27 @@ describeOnRedis('a home as a process', (openQueue) => {
     expect(await ids()).toEqual(allIds(40));
     expect(simulator.stats().paid).toBe(40);
   });
+
+  it('cancels a plain run, and marks it for its next start', async () => {
+    simulator.setOptions({ latencyMs: 1500 });
+    const run = service.start('run', ['data/m.csv', '-o', 'data/out.csv', ...LIMITS]);
+    await waitUntil('some are in flight', () => simulator.stats().paid > 2);
+    expect((await command('cancel', 'data/out.csv')).code).toBe(0);
+    expect(await run.ended).toMatchObject({ code: 130 });
+    const marked = await command('retry', 'data/out.csv');
+    expect([marked.code, marked.stdout]).toEqual([
+      0,
+      expect.stringMatching(/bulk-describe run .*m\.csv -o /),
+    ]);
+  });
+
+  it('cancel clears up after a home that has died, where no other is left', async () => {
+    const home = await serve();
+    expect((await command('enqueue', 'm.csv', '-o', 'other.csv')).code).toBe(0);
+    home.child.kill('SIGKILL');
+    await home.ended;
+    const cancelled = await command('cancel', 'data/other.csv');
+    expect([cancelled.code, cancelled.stderr]).toEqual([0, '']);
+    expect(cancelled.stdout).toMatch(/left the queue|is out of the queue/);
+  });
 });
