@@ -9,6 +9,7 @@ type Command = (argv: readonly string[], env: NodeJS.ProcessEnv) => Promise<numb
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   run: async () => (await import('./run-command.js')).runCommand,
   verify: async () => (await import('./verify-command.js')).verifyCommand,
+  schedule: async () => (await import('./schedule-command.js')).scheduleCommand,
   simulate: async () => (await import('./simulate-command.js')).simulateCommand,
   status: async () => (await import('./status-command.js')).statusCommand,
   serve: async () => (await import('./serve-command.js')).serveCommand,

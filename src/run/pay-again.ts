@@ -7,6 +7,7 @@ import type { Preview, RunOptions } from './run-options.js';
  * @throws {UsageError} unless `--pay-again` covers what it would cost
  */
 export function refusePayingAgain(prepared: PreparedRun, preview: Preview, options: RunOptions): void {
+  if (options.collectOnly === true) return;
   if (preview.sampled || (options.payAgain !== undefined && options.payAgain >= preview.toSubmit)) return;
   const trouble = mismatchOf(
     {

@@ -5,6 +5,7 @@ import type { RunTiming } from '../run/run-timing.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { defaultOutputPath } from '../writer/output-paths.js';
+import { isDated } from './dated-output.js';
 import type { RootFolder } from './root-folder.js';
 import type { RunOutcome } from './run-outcome.js';
 import { type RunRequest, runRequestSchema } from './run-request.js';
@@ -24,6 +25,8 @@ export interface ExecutorTools {
 export interface ExecutionOptions {
   /** The id of a run that begins with this request. */
   readonly newRun: string | undefined;
+  /** Files whose rows count as done. */
+  readonly earlierOutputs?: readonly string[] | undefined;
   /** Aborts when the home is to end. */
   readonly signal: AbortSignal;
   readonly onEvent: (event: RunEvent) => void;
@@ -83,7 +86,7 @@ export function refusal(error: unknown, logger: Logger): RunOutcome {
 async function runOptionsOf(
   request: RunRequest,
   tools: ExecutorTools,
-  { newRun, signal, onEvent }: ExecutionOptions,
+  { newRun, earlierOutputs, signal, onEvent }: ExecutionOptions,
 ): Promise<RunOptions> {
   const { root, queue, env, logger, timing } = tools;
   const { output: asked, ...wanted } = request;
@@ -92,9 +95,12 @@ async function runOptionsOf(
   const { api, dialect } = isOwnApi ? tools.api : request;
   const manifest = await root.existing(request.manifest, 'the manifest');
   const simulator = api === 'simulator';
+  if (asked !== undefined && isDated(asked)) {
+    throw new UsageError(`the output ${asked}: only a schedule's output has a date in its name`);
+  }
   const output = await root.output(asked ?? defaultOutputPath(manifest, { simulator }));
   const account = request.account ?? tools.api.account;
-  const files = { manifest, output, queue };
+  const files = { manifest, output, earlierOutputs, queue };
   const around = { env, logger, timing, signal, onEvent };
   return { ...wanted, ...files, ...around, api, dialect, account, work: false, run: newRun };
 }

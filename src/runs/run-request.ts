@@ -46,6 +46,9 @@ export const runRequestSchema = z.strictObject({
   /** The schedule that asks for it, and the time zone of its dates. */
   schedule: z.string().min(1).optional(),
   timeZone: z.string().min(1).optional(),
+  /** Of a schedule's turn that has begun: when, in epoch milliseconds, and what `output` was before it had its date. */
+  begunAt: z.number().optional(),
+  outputPattern: z.string().optional(),
   /** Failed rows are taken up again, the permanent ones too. */
   retryAll: z.boolean().optional(),
   /** Nothing is paid for: only what the queue holds for this output is brought home. */

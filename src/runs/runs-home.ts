@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { DelayedError, UnrecoverableError, WaitingError } from 'bullmq';
+import type { RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import { announceHome, withdrawHome } from '../shared/home-status.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
@@ -20,6 +21,8 @@ import { callOnDone } from './on-done.js';
 import type { RunOutcome, RunRequestJob } from './run-outcome.js';
 import { RUNS_QUEUE, type RunRequest } from './run-request.js';
 import { RunningRequest } from './running-request.js';
+import { executeTurn } from './execute-turn.js';
+import { noteScheduleOutcome } from './schedule-record.js';
 
 export interface RunsHomeOptions extends ExecutorTools {
   readonly connection: QueueConnection;
@@ -143,11 +146,14 @@ export class RunsHome {
     } catch (error) {
       return { kind: 'over', outcome: refusal(error, this.options.logger) };
     }
-    return executeRequest(request, this.options, {
+    const options = {
       newRun: /^[a-z][a-z0-9]{11}$/.test(job.id ?? '') ? job.id : undefined,
       signal: this.#stopping.signal,
-      onEvent: (event) => running.hear(event),
-    });
+      onEvent: (event: RunEvent) => running.hear(event),
+    };
+    return request.schedule === undefined
+      ? executeRequest(request, this.options, options)
+      : executeTurn(job, request, this.options, options);
   }
 
   /** Kept from here on, so that the run can be retried and cancelled by its id or output. */
@@ -221,6 +227,7 @@ export class RunsHome {
       if (job.data.collectOnly === true) await this.#lateResults.collected(run);
     }
     this.options.onEvent({ type: 'over', request: job.data, outcome });
+    if (job.data.schedule !== undefined) await this.#noteTurn(job.data.schedule, outcome);
     if (onDone !== undefined) {
       await callOnDone(
         { request: job.data, outcome, run, output },
@@ -229,6 +236,15 @@ export class RunsHome {
     }
     if (outcome.outcome === 'refused') throw new UnrecoverableError(reason);
     return outcome;
+  }
+
+  async #noteTurn(schedule: string, outcome: RunOutcome): Promise<void> {
+    const { connection, logger } = this.options;
+    try {
+      await noteScheduleOutcome(connection.store, schedule, outcome, Date.now());
+    } catch (error) {
+      logger.warn({ schedule, error: messageOf(error) }, "the end of a schedule's run is not kept");
+    }
   }
 
   async #tick(): Promise<void> {
@@ -260,7 +276,16 @@ export class RunsHome {
 
 /** Without what was said for one time: whoever asks again may want something else. */
 function lastingRequest(request: RunRequest, output: string): RunRequest {
-  const once = ['retryAll', 'collectOnly', 'schedule', 'timeZone', 'payAgain', 'newColumns'];
+  const once = [
+    'retryAll',
+    'collectOnly',
+    'schedule',
+    'timeZone',
+    'begunAt',
+    'outputPattern',
+    'payAgain',
+    'newColumns',
+  ];
   const lasting = Object.entries(request).filter(([name]) => !once.includes(name));
   return readRequest({ ...Object.fromEntries(lasting), output });
 }

@@ -5,6 +5,7 @@ import { MAIN_HELP } from './main.js';
 import { RETRY_HELP } from './retry.js';
 import { RUN_HELP } from './run.js';
 import { SERVE_HELP } from './serve.js';
+import { SCHEDULE_HELP } from './schedule.js';
 import { SIMULATE_HELP } from './simulate.js';
 import { STATUS_HELP } from './status.js';
 import { VERIFY_HELP } from './verify.js';
@@ -17,6 +18,7 @@ export { MAIN_HELP };
 export const HELP: Readonly<Record<string, string>> = {
   run: RUN_HELP,
   verify: VERIFY_HELP,
+  schedule: SCHEDULE_HELP,
   simulate: SIMULATE_HELP,
   status: STATUS_HELP,
   worker: WORKER_HELP,

@@ -1,0 +1,87 @@
+import { readdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { runPaths } from '../writer/output-paths.js';
+import { readRunFile } from '../writer/run-file.js';
+import { besideOutput, datedOutput, isDated, localDate, otherDates } from './dated-output.js';
+import type { RootFolder } from './root-folder.js';
+import type { RunOutcome, RunRequestJob } from './run-outcome.js';
+import { RUNS_QUEUE, type RunRequest } from './run-request.js';
+
+/** What a schedule's turn is to do. */
+export type Turn =
+  | {
+      readonly kind: 'run';
+      /** With its output's date. */
+      readonly request: RunRequest;
+      /** Files of other dates, whose rows count as done. */
+      readonly earlierOutputs: readonly string[];
+      /** Of those, the ones that have images in flight: to be brought home first, or they would be paid for again. */
+      readonly unfinished: readonly string[];
+    }
+  | { readonly kind: 'skip'; readonly reason: string };
+
+const UNFINISHED = ['active', 'waiting', 'delayed', 'prioritized'] as const;
+
+/**
+ * Begins a turn of a schedule, or takes one up again: with the date that it began with, which its job keeps.
+ * @param request the job's data, read
+ * @throws {UsageError} when the output's folder, or an earlier file, cannot be used
+ */
+export async function beginScheduledRun(
+  connection: QueueConnection,
+  job: RunRequestJob,
+  request: RunRequest,
+  root: RootFolder,
+): Promise<Turn> {
+  const begun = beginRequest(request, Date.now());
+  // Before the look at others: of two that begin together at least one sees the other.
+  if (begun !== request) await job.updateData(begun);
+  const predecessor = await findPredecessor(connection, job, begun);
+  if (predecessor !== undefined) return { kind: 'skip', reason: predecessor };
+  const earlierOutputs = await findEarlier(begun, root);
+  return { kind: 'run', request: begun, earlierOutputs, unfinished: await unfinishedOf(earlierOutputs) };
+}
+
+/** Fixes the moment in which a turn has begun, and its date with it; one that has begun stays as it is. */
+export function beginRequest(request: RunRequest, nowMs: number): RunRequest {
+  const { output, timeZone = 'UTC' } = request;
+  if (request.begunAt !== undefined) return request;
+  if (output === undefined || !isDated(output)) return { ...request, begunAt: nowMs };
+  const dated = datedOutput(output, localDate(nowMs, timeZone));
+  return { ...request, begunAt: nowMs, output: dated, outputPattern: output };
+}
+
+/** Says which earlier turn of the schedule still goes on, or waits to be taken up again. */
+async function findPredecessor(
+  connection: QueueConnection,
+  job: RunRequestJob,
+  { schedule, begunAt = 0 }: RunRequest,
+): Promise<string | undefined> {
+  const queue = connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
+  for (const other of await queue.getJobs([...UNFINISHED])) {
+    if (other.id === job.id || other.data.schedule !== schedule || other.data.begunAt === undefined) continue;
+    const isBefore =
+      other.data.begunAt < begunAt || (other.data.begunAt === begunAt && (other.id ?? '') < (job.id ?? ''));
+    if (!isBefore) continue;
+    const since = new Date(other.data.begunAt).toISOString();
+    return `the run that began at ${since} is still going on (${other.data.output ?? other.data.manifest})`;
+  }
+  return undefined;
+}
+
+async function findEarlier({ output, outputPattern }: RunRequest, root: RootFolder): Promise<string[]> {
+  if (output === undefined || outputPattern === undefined) return [];
+  const own = await root.output(output);
+  const names = otherDates(outputPattern, own, await readdir(dirname(own)));
+  return await Promise.all(besideOutput(own, names).map((path) => root.existing(path, 'the earlier output')));
+}
+
+async function unfinishedOf(outputs: readonly string[]): Promise<string[]> {
+  const unfinished: string[] = [];
+  for (const output of outputs) {
+    const runFile = await readRunFile(runPaths(output).runFile);
+    if (runFile?.open === true) unfinished.push(output);
+  }
+  return unfinished;
+}

@@ -1,0 +1,141 @@
+import { isDeepStrictEqual } from 'node:util';
+import { UsageError } from '../shared/errors.js';
+import { nearest } from '../shared/nearest.js';
+import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
+import { checkCron } from './cron.js';
+import { checkDatedOutput } from './dated-output.js';
+import type { RunOutcome } from './run-outcome.js';
+import { RUNS_QUEUE, RUN_JOB, type RunRequest, runRequestSchema } from './run-request.js';
+import { type ScheduleRecord, forgetSchedule, readScheduleRecord } from './schedule-record.js';
+
+/** What is to be run, and when. */
+export interface Schedule {
+  readonly name: string;
+  /** Five fields, or six with seconds first. */
+  readonly cron: string;
+  readonly timeZone: string;
+  readonly request: RunRequest;
+}
+
+/** A schedule as it is kept. */
+export interface ListedSchedule extends Schedule {
+  /** Epoch milliseconds. In the past while no home is there to take it up: it runs once when one comes. */
+  readonly nextAt: number | undefined;
+  readonly record: ScheduleRecord;
+}
+
+/** What adding a schedule did. `changes`: a line for each thing that is different now. */
+export type Added =
+  | { readonly kind: 'added'; readonly nextAt: number | undefined }
+  | { readonly kind: 'unchanged'; readonly nextAt: number | undefined }
+  | { readonly kind: 'changed'; readonly nextAt: number | undefined; readonly changes: readonly string[] };
+
+/** @throws {UsageError} for a name that is none */
+export function checkScheduleName(name: string): void {
+  if (/^[A-Za-z0-9][\w-]{0,63}$/.test(name)) return;
+  throw new UsageError(
+    `the schedule's name ${JSON.stringify(name)}: expected up to 64 letters, digits, dashes and underscores`,
+  );
+}
+
+/**
+ * Adds a schedule, or changes the one of that name. What is unchanged is left alone: keeping it anew would lose a run
+ * that is overdue.
+ * @throws {UsageError} when its name, pattern, time zone or output cannot work
+ */
+export async function addSchedule(connection: QueueConnection, schedule: Schedule): Promise<Added> {
+  const { name, cron, timeZone } = schedule;
+  checkScheduleName(name);
+  checkCron(cron, timeZone);
+  if (schedule.request.output !== undefined) checkDatedOutput(schedule.request.output);
+  const request = runRequestSchema.parse(withoutGaps({ ...schedule.request, schedule: name, timeZone }));
+  const wanted = { name, cron: cron.trim().split(/\s+/).join(' '), timeZone, request };
+  const existing = await findSchedule(connection, name);
+  const changes = existing === undefined ? [] : changesBetween(existing, wanted);
+  if (existing !== undefined && changes.length === 0) return { kind: 'unchanged', nextAt: existing.nextAt };
+  await runsQueue(connection).upsertJobScheduler(
+    name,
+    { pattern: wanted.cron, tz: timeZone },
+    { name: RUN_JOB, data: request },
+  );
+  const nextAt = (await findSchedule(connection, name))?.nextAt;
+  return existing === undefined ? { kind: 'added', nextAt } : { kind: 'changed', nextAt, changes };
+}
+
+/** All schedules by their names, with how they fared. One that another version has kept and this one cannot read is left out. */
+export async function listSchedules(connection: QueueConnection): Promise<ListedSchedule[]> {
+  const schedulers = await runsQueue(connection).getJobSchedulers();
+  const listed = await Promise.all(schedulers.map((scheduler) => readSchedule(connection, scheduler)));
+  return listed.filter((one) => one !== undefined).sort((a, b) => a.name.localeCompare(b.name));
+}
+
+/**
+ * Removes a schedule with the run that it has pending; one that goes on goes on.
+ * @throws {UsageError} when there is none of that name
+ */
+export async function removeSchedule(connection: QueueConnection, name: string): Promise<void> {
+  const removed = await runsQueue(connection).removeJobScheduler(name);
+  if (!removed) throw await unknownSchedule(connection, name);
+  await forgetSchedule(connection.store, name);
+}
+
+/** @throws {UsageError} when there is none of that name */
+export async function getSchedule(connection: QueueConnection, name: string): Promise<ListedSchedule> {
+  const schedule = await findSchedule(connection, name);
+  if (schedule === undefined) throw await unknownSchedule(connection, name);
+  return schedule;
+}
+
+async function findSchedule(connection: QueueConnection, name: string): Promise<ListedSchedule | undefined> {
+  const scheduler = await runsQueue(connection).getJobScheduler(name);
+  return scheduler === undefined ? undefined : await readSchedule(connection, scheduler);
+}
+
+type Scheduler = NonNullable<Awaited<ReturnType<JobQueue<RunRequest, RunOutcome>['getJobScheduler']>>>;
+
+async function readSchedule(
+  connection: QueueConnection,
+  { key, pattern, tz, next, template }: Scheduler,
+): Promise<ListedSchedule | undefined> {
+  const request = runRequestSchema.safeParse(template?.data).data;
+  if (request === undefined || pattern === undefined) return undefined;
+  const record = await readScheduleRecord(connection.store, key);
+  return { name: key, cron: pattern, timeZone: tz ?? 'UTC', request, nextAt: next, record };
+}
+
+async function unknownSchedule(connection: QueueConnection, name: string): Promise<UsageError> {
+  const names = (await listSchedules(connection)).map((schedule) => schedule.name);
+  const near = nearest(name, names);
+  const hint =
+    near !== undefined
+      ? `did you mean ${near}?`
+      : names.length === 0
+        ? 'there are none; `bulk-describe schedule add` makes one'
+        : `there are ${names.join(', ')}`;
+  return new UsageError(`there is no schedule ${name}: ${hint}`);
+}
+
+function changesBetween(before: Schedule, now: Schedule): string[] {
+  const [old, wanted] = [before, now].map(({ cron, timeZone, request }) => {
+    const values: Record<string, unknown> = { cron, ...request, timeZone };
+    return values;
+  });
+  const names = [...new Set([...Object.keys(old ?? {}), ...Object.keys(wanted ?? {})])];
+  return names
+    .filter((name) => !isDeepStrictEqual(old?.[name], wanted?.[name]))
+    .map((name) => `${name}: ${textOf(old?.[name])} -> ${textOf(wanted?.[name])}`);
+}
+
+function textOf(value: unknown): string {
+  if (value === undefined) return '(none)';
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+/** As it comes back from the queue, which keeps JSON. */
+function withoutGaps(request: Readonly<Record<string, unknown>>): unknown {
+  return Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
+}
+
+function runsQueue(connection: QueueConnection): JobQueue<RunRequest, RunOutcome> {
+  return connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
+}

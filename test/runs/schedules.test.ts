@@ -1,0 +1,310 @@
+import { afterEach, expect, it } from 'vitest';
+import { startAccountWorker } from '../../src/run/account-worker.js';
+import { localDate } from '../../src/runs/dated-output.js';
+import { enqueueRun } from '../../src/runs/enqueue-run.js';
+import { RootFolder } from '../../src/runs/root-folder.js';
+import type { RunOutcome } from '../../src/runs/run-outcome.js';
+import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request.js';
+import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/runs/runs-home.js';
+import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/runs/schedules.js';
+import { silentLogger } from '../../src/shared/log.js';
+import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import { UndoStack } from '../../src/shared/undo.js';
+import { describeOnRedis } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { manifestOf } from '../helpers/workspace.js';
+import { Bench, FAST } from '../reliability/bench.js';
+
+const logger = silentLogger();
+const EVERY_SECOND = '* * * * * *';
+/** So that it does not come by itself. */
+const NEW_YEAR = '0 0 1 1 *';
+const timeZone = 'Europe/Prague';
+
+describeOnRedis('schedules', (openQueue) => {
+  const bench = Bench.forSuite(openQueue);
+  const undo = new UndoStack();
+  let schedules = 0;
+  afterEach(async () => {
+    const connection = await bench.queue.connect();
+    for (const { name } of await listSchedules(connection)) await removeSchedule(connection, name);
+    await undo.release();
+    await connection.queue(RUNS_QUEUE).obliterate({ force: true });
+    await connection.close();
+  });
+
+  async function connect(): Promise<QueueConnection> {
+    const connection = await bench.queue.connect();
+    undo.defer(() => connection.close());
+    return connection;
+  }
+
+  async function startHome(options: Partial<RunsHomeOptions> = {}) {
+    const events: HomeEvent[] = [];
+    const home = await RunsHome.start({
+      connection: await connect(),
+      root: await RootFolder.open(bench.workspace.path),
+      queue: bench.queue.url,
+      api: { api: bench.simulator.url },
+      env: process.env,
+      logger,
+      timing: { tickMs: 50 },
+      onEvent: (event) => events.push(event),
+      ...options,
+    });
+    undo.defer(() => home.stop());
+    return { home, outcomes: () => outcomesOf(events), events };
+  }
+
+  async function startWorker(): Promise<void> {
+    const options = { api: bench.simulator.url, token: 'any', limits: FAST };
+    const worker = await startAccountWorker(await connect(), options, { logger, onEvent: () => undefined });
+    undo.defer(() => worker.stop());
+  }
+
+  /** Adds a schedule of its own name. */
+  async function add(cron: string, request: Partial<RunRequest> = {}) {
+    const connection = await connect();
+    const name = `nightly-${++schedules}`;
+    const wanted = { manifest: 'm.csv', output: 'out.csv', ...request };
+    const added = await addSchedule(connection, { name, cron, timeZone, request: wanted });
+    return { name, connection, added, look: () => getSchedule(connection, name) };
+  }
+
+  /** Has a schedule's turn now, and waits until it is over. */
+  async function runNow(name: string, home: { outcomes: () => RunOutcome[] }): Promise<RunOutcome> {
+    const connection = await connect();
+    const before = home.outcomes().length;
+    const { request } = await getSchedule(connection, name);
+    await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).add(RUN_JOB, request);
+    await waitUntil('the turn is over', () => home.outcomes().length > before);
+    const last = home.outcomes().at(-1);
+    if (last === undefined) throw new Error('no outcome');
+    return last;
+  }
+
+  const outcomesOf = (events: readonly HomeEvent[]) =>
+    events.flatMap((event) => (event.type === 'over' ? [event.outcome] : []));
+
+  it('run each time they come, and pay only for what the manifest has gained', async () => {
+    await bench.workspace.write('m.csv', manifestOf(3));
+    await startWorker();
+    const home = await startHome();
+    const { look } = await add(EVERY_SECOND);
+    const described = () => home.outcomes().reduce((sum, { receipt }) => sum + (receipt?.described ?? 0), 0);
+    await waitUntil('the first night is described', () => described() === 3);
+    // Grown, shrunk and in another order.
+    await bench.workspace.write(
+      'm.csv',
+      'id,image\n9,http://images.test/9.jpg\n2,http://images.test/2.jpg\n',
+    );
+    await waitUntil('so is the new row', () => described() === 4);
+    await waitUntil('a night had nothing to do', () =>
+      home.outcomes().some(({ receipt }) => receipt?.resumed === 2),
+    );
+    expect((await bench.ids('out.csv')).sort()).toEqual(['1', '2', '3', '9']);
+    expect([...bench.simulator.stats().paidByUrl.values()]).toEqual([1, 1, 1, 1]);
+    const { record, nextAt = 0 } = await look();
+    expect(record).toMatchObject({ lastExit: 0, lastAt: record.lastSuccessAt });
+    expect(record.lastText).toMatch(/described/);
+    expect(Date.now() - (record.lastSuccessAt ?? 0)).toBeLessThan(60_000);
+    expect(nextAt).toBeGreaterThan((record.lastAt ?? Infinity) - 60_000);
+  });
+
+  it('begin a new file each date, for which the rows of other dates are done', async () => {
+    await bench.workspace.write('m.csv', manifestOf(2));
+    await bench.run({
+      manifest: bench.workspace.at('m.csv'),
+      output: bench.workspace.at('night-2020-02-29.csv'),
+    });
+    // Another column, a new image, and a new row that shows an old one.
+    await bench.workspace.write(
+      'm.csv',
+      'id,image,title\n3,http://images.test/3.jpg,c\n2,http://images.test/2.jpg,b\n1,http://images.test/1.jpg,a\n4,http://images.test/1.jpg,a\n',
+    );
+    await startWorker();
+    const home = await startHome();
+    const { name, connection } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
+    const before = localDate(Date.now(), timeZone);
+    const { receipt } = await runNow(name, home);
+    expect(receipt).toMatchObject({
+      rows: 4,
+      described: 1,
+      resumed: 2,
+      copied: 1,
+      submits: 1,
+      balanced: true,
+    });
+    const file = receipt?.output.split('/').at(-1) ?? '';
+    expect([`night-${before}.csv`, `night-${localDate(Date.now(), timeZone)}.csv`]).toContain(file);
+    expect((await bench.ids(file)).sort()).toEqual(['3', '4']);
+    const [job] = await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).getJobs(['completed']);
+    expect(job?.data).toMatchObject({ output: file, outputPattern: 'night-{date}.csv' });
+    // The same night again.
+    expect((await runNow(name, home)).receipt).toMatchObject({
+      resumed: 4,
+      submits: 0,
+      output: receipt?.output,
+    });
+  });
+
+  it('first bring home what another date has in flight, and do not pay for it again', async () => {
+    const manifest = await bench.workspace.write('m.csv', manifestOf(4));
+    const interrupt = new AbortController();
+    const night = bench.runAnyhow({
+      manifest,
+      output: bench.workspace.at('night-2020-02-29.csv'),
+      signal: interrupt.signal,
+      limits: { ...FAST, maxInFlight: 2 },
+      onEvent: (event) => {
+        if (event.type === 'progress' && event.progress.described > 0) interrupt.abort();
+      },
+      timing: { tickMs: 5 },
+    });
+    await waitUntil('something is in flight', () => {
+      if (bench.simulator.stats().paid > 1) interrupt.abort();
+      return interrupt.signal.aborted;
+    });
+    const { receipt: first } = await night;
+    const paid = bench.simulator.stats().paid;
+    await startWorker();
+    const home = await startHome();
+    const { name } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
+    const { receipt } = await runNow(name, home);
+    expect(first.described).toBeLessThan(paid);
+    expect(receipt).toMatchObject({ resumed: paid, described: 4 - paid, submits: 4 - paid });
+    expect(await bench.ids('night-2020-02-29.csv')).toHaveLength(paid);
+    expect([...bench.simulator.stats().paidByUrl.values()]).toEqual([1, 1, 1, 1]);
+  });
+
+  it('skip a turn that comes while the one before still goes on, and say so', async () => {
+    await bench.workspace.write('m.csv', manifestOf(2));
+    const home = await startHome();
+    // Nobody works yet.
+    const { look } = await add(EVERY_SECOND);
+    await waitUntil('turns are skipped', () => home.outcomes().length >= 2);
+    for (const outcome of home.outcomes()) {
+      expect(outcome).toMatchObject({ outcome: 'skipped', exitCode: 5 });
+      expect(outcome.reason).toMatch(/^the run that began at .* is still going on \(out\.csv\)$/);
+    }
+    await waitUntil('it is kept', async () => (await look()).record.lastExit === 5);
+    const { record } = await look();
+    expect(record.lastText).toMatch(/^skipped: the run that/);
+    expect(record.lastSuccessAt).toBeUndefined();
+    await startWorker();
+    await waitUntil('the first turn ends', () => home.outcomes().some(({ outcome }) => outcome === 'ended'));
+    expect(await bench.ids('out.csv')).toHaveLength(2);
+  });
+
+  it('run once when a home starts, if they were missed while none was there', async () => {
+    await bench.workspace.write('m.csv', manifestOf(2));
+    await startWorker();
+    const { look, connection } = await add('*/2 * * * * *');
+    const { nextAt = 0 } = await look();
+    await waitUntil('three turns are missed', () => Date.now() > nextAt + 4500);
+    const startedAt = Date.now();
+    const home = await startHome();
+    await waitUntil('a turn is over', () => home.outcomes().length > 0);
+    const jobs = await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).getJobs(['completed', 'active']);
+    const missed = jobs.filter(({ timestamp, delay }) => timestamp + delay < startedAt);
+    expect(missed).toHaveLength(1);
+    expect(home.outcomes()[0]).toMatchObject({ outcome: 'ended', receipt: { described: 2 } });
+  });
+
+  it('outlive a restart of the home in the middle of a run, with the date that it began with', async () => {
+    await bench.workspace.write('m.csv', manifestOf(2));
+    const first = await startHome();
+    const { name, connection, look } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
+    const queue = connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
+    const job = await queue.add(RUN_JOB, (await look()).request);
+    await waitUntil('it has begun', () => first.events.some(({ type }) => type === 'opened'));
+    await first.home.stop();
+    const kept = await queue.getJob(job.id ?? '');
+    expect(kept?.data.outputPattern).toBe('night-{date}.csv');
+    // As if it had begun yesterday.
+    await kept?.updateData({ ...kept.data, output: 'night-2020-02-29.csv' });
+    await startWorker();
+    const second = await startHome();
+    await waitUntil('it is over', () => second.outcomes().length > 0);
+    expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0 }]);
+    expect(second.outcomes()[0]?.receipt?.output).toMatch(/night-2020-02-29\.csv$/);
+    expect((await listSchedules(connection)).map((schedule) => schedule.name)).toEqual([name]);
+  });
+
+  it('are executed now on demand, and tell in the home’s words when that cannot be', async () => {
+    const home = await startHome();
+    const { connection, look } = await add(NEW_YEAR);
+    const { request } = await look();
+    const runIt = () => enqueueRun(connection, request, { signal: AbortSignal.timeout(30_000) });
+    await expect(runIt()).rejects.toThrow(/m\.csv cannot be opened/);
+    await waitUntil('it is kept', async () => (await look()).record.lastExit === 1);
+    expect((await look()).record.lastText).toMatch(/^refused: .*m\.csv cannot be opened/);
+    await bench.workspace.write('m.csv', manifestOf(1));
+    expect((await runIt()).kind).toBe('begun');
+    await expect(runIt()).rejects.toThrow(/is still going on/);
+    await startWorker();
+    await waitUntil('it ends', () => home.outcomes().some(({ outcome }) => outcome === 'ended'));
+  });
+
+  it('are changed by adding them again, left alone when nothing changes, and gone when removed', async () => {
+    const { name, connection, added, look } = await add('0 2 * * *', { limit: 5 });
+    expect(added).toMatchObject({ kind: 'added' });
+    const same = {
+      name,
+      cron: ' 0  2 * * * ',
+      timeZone,
+      request: { manifest: 'm.csv', output: 'out.csv', limit: 5 },
+    };
+    expect(await addSchedule(connection, same)).toMatchObject({ kind: 'unchanged' });
+    const changed = {
+      ...same,
+      cron: '0 3 * * *',
+      request: { ...same.request, limit: undefined, accept: ['lost' as const] },
+    };
+    expect(await addSchedule(connection, changed)).toMatchObject({
+      kind: 'changed',
+      changes: ['cron: 0 2 * * * -> 0 3 * * *', 'limit: 5 -> (none)', 'accept: (none) -> ["lost"]'],
+    });
+    expect(await look()).toMatchObject({
+      cron: '0 3 * * *',
+      timeZone,
+      request: { schedule: name, accept: ['lost'] },
+    });
+    expect(await listSchedules(connection)).toHaveLength(1);
+    await removeSchedule(connection, name);
+    expect(await listSchedules(connection)).toEqual([]);
+    expect(await connection.queue(RUNS_QUEUE).getDelayedCount()).toBe(0);
+    await expect(removeSchedule(connection, name)).rejects.toThrow(
+      `there is no schedule ${name}: there are none`,
+    );
+    await expect(look()).rejects.toThrow(/there is no schedule/);
+  });
+
+  it.each([
+    [{ name: 'a b' }, /expected up to 64 letters/],
+    [{ cron: '61 * * * *' }, /--cron "61 \* \* \* \*"/],
+    [{ timeZone: 'Europe/Nowhere' }, /--tz Europe\/Nowhere: expected the name of a time zone/],
+    [{ request: { manifest: 'm.csv', output: '{date}/out.csv' } }, /can be there once, in the file's name/],
+  ])('are refused with %j, and nothing is kept', async (wrong, message) => {
+    const connection = await connect();
+    const right = {
+      name: 'right',
+      cron: '0 2 * * *',
+      timeZone,
+      request: { manifest: 'm.csv', output: 'out.csv' },
+    };
+    await expect(addSchedule(connection, { ...right, ...wrong })).rejects.toThrow(message);
+    expect(await listSchedules(connection)).toEqual([]);
+  });
+
+  it('alone have a date in their output', async () => {
+    await bench.workspace.write('m.csv', manifestOf(1));
+    const home = await startHome();
+    const request = { manifest: 'm.csv', output: 'out-{date}.csv' };
+    const options = { signal: AbortSignal.timeout(30_000) };
+    await expect(enqueueRun(await connect(), request, options)).rejects.toThrow(
+      /only a schedule's output has a date/,
+    );
+    await waitUntil('it is over', () => home.outcomes().length > 0);
+  });
+});
