@@ -1,0 +1,108 @@
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { Workspace, manifestOf } from '../helpers/workspace.js';
+import { Service } from './service.js';
+
+const serviceSchema = z.looseObject({
+  command: z.array(z.string()),
+  environment: z.record(z.string(), z.string()),
+  read_only: z.literal(true),
+});
+const composeSchema = z.object({
+  services: z.looseObject({ home: serviceSchema, worker: serviceSchema, dashboard: serviceSchema }),
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  if (address === null || typeof address === 'string') throw new Error('no free port');
+  return address.port;
+}
+
+describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as processes', () => {
+  let redis: TestRedis;
+  let workspace: Workspace;
+  let simulator: Simulator;
+  let service: Service;
+
+  beforeAll(async () => {
+    redis = await startRedis();
+    workspace = await Workspace.create();
+    simulator = await startSimulator({ latencyMs: 50, token: 'secret-token' });
+    service = new Service(workspace, redis.url);
+  });
+  afterAll(async () => {
+    await service.end();
+    await simulator.close();
+    await redis.stop();
+    await workspace.remove();
+  });
+
+  it('do a run that is handed to the home, are healthy, and show it on the dashboard', async () => {
+    const text = await readFile(new URL('../../docker-compose.yml', import.meta.url), 'utf8');
+    const { services } = composeSchema.parse(parse(text, { merge: true }));
+    const outside = {
+      DESCRIBE_API_URL: simulator.url,
+      DESCRIBE_API_TOKEN: 'secret-token',
+      DESCRIBE_RATE: '50/s',
+      ...{ DASHBOARD_USER: 'ada', DASHBOARD_PASSWORD: 'a-long-password' },
+    };
+    /** Only what the containers' network and file system would make of it is translated. */
+    const start = async ({ command, environment }: z.infer<typeof serviceSchema>) => {
+      const port = await freePort();
+      const names: Record<string, string> = {
+        '/data': workspace.path,
+        '8080': String(port),
+        '0.0.0.0': '127.0.0.1',
+      };
+      const [name = '', ...args] = command.map((part) => names[part] ?? part);
+      const given: Record<string, string> = { ...outside, QUEUE_URL: redis.url };
+      const env = Object.fromEntries(
+        Object.entries(environment).map(([variable, value]) => [
+          variable,
+          given[variable] ?? value.replace(/^\$\{\w+:-(.*)\}$/, '$1'),
+        ]),
+      );
+      return { process: service.start(name, args, { DESCRIBE_API_TOKEN: '', ...env }), port };
+    };
+    const home = await start(services.home);
+    const workers = [await start(services.worker), await start(services.worker)];
+    const dashboard = await start(services.dashboard);
+    for (const { port } of [home, ...workers, dashboard]) {
+      await waitUntil('it is healthy', () =>
+        fetch(`http://127.0.0.1:${port}/healthz`).then(
+          ({ ok }) => ok,
+          () => false,
+        ),
+      );
+    }
+    await workspace.write('m.csv', manifestOf(5));
+    const enqueued = await service.start('enqueue', ['m.csv', '-o', 'out.csv'], {
+      DESCRIBE_API_URL: simulator.url,
+    }).ended;
+    expect([enqueued.code, enqueued.stderr]).toEqual([0, expect.not.stringContaining('defect')]);
+    await waitUntil(
+      'all rows are there',
+      async () => (await workspace.records('out.csv').catch(() => [])).length === 5,
+    );
+    expect(simulator.stats().paid).toBe(5);
+    const authorization = `Basic ${Buffer.from('ada:a-long-password').toString('base64')}`;
+    await waitUntil('the dashboard shows it', async () => {
+      const runs = await fetch(`http://127.0.0.1:${dashboard.port}/runs`, { headers: { authorization } });
+      return (await runs.text()).includes('out.csv');
+    });
+    for (const { process } of [dashboard, ...workers, home]) {
+      process.child.kill('SIGTERM');
+      expect((await process.ended).code).toBe(0);
+    }
+  });
+});
