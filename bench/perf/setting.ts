@@ -11,7 +11,8 @@ import { CLI, type Command, type CommandEnd, type Helper, startCommand, startHel
 export const UNLIMITED: Limits = {
   rate: { count: 100_000, perMs: 1000 },
   pollRate: { count: 100_000, perMs: 1000 },
-  maxInFlight: 200,
+  // Each is in flight for the 100 ms at least that lie before its first poll.
+  maxInFlight: 1000,
 };
 
 const receiptSchema = z.looseObject({

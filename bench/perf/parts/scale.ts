@@ -49,7 +49,7 @@ async function work(folder: string, images: number, workers: number) {
   const setting = await openSetting({});
   const client = openClient(setting.queue);
   try {
-    const limits = { ...UNLIMITED, maxInFlight: UNLIMITED.maxInFlight * workers };
+    const limits = { ...UNLIMITED, maxInFlight: UNLIMITED.maxInFlight * Math.min(workers, 2) };
     await setting.startWorkers(workers, limits);
     const manifest = await writeManifest(fileIn(folder, 'scale.csv'), images);
     const before = await readRedis(client);
