@@ -16,6 +16,7 @@ import { listenForSignals, untilTold } from './signals.js';
 import { Terminal } from './terminal.js';
 import { listOf, printable } from './text.js';
 import { notWorking, showWorkerEvent } from './worker-command.js';
+import { webhookCompanion } from './webhook-flags.js';
 
 const SERVE_FLAGS = {
   ...ACCOUNT_FLAGS,
@@ -49,6 +50,10 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
     logger,
     onStarted: (url) => terminal.say(`dashboard ${url}`),
   });
+  const startReceiver = await webhookCompanion(flags, options, {
+    logger,
+    onStarted: (url) => terminal.say(`webhooks ${url}`),
+  });
   const undo = new UndoStack();
   const signals = listenForSignals((name) => {
     terminal.say(`${name}: writing what has come and handing the runs back; once more to quit at once`);
@@ -60,6 +65,7 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
     connection.onTrouble((state, reason) =>
       terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
     );
+    if (startReceiver !== undefined) undo.defer(await startReceiver(connection));
     if (startDashboard !== undefined) undo.defer(await startDashboard(connection));
     let worker: AccountWorker | undefined;
     if (flags.has('work')) {

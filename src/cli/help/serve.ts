@@ -1,3 +1,5 @@
+import { WEBHOOK_FLAGS_HELP } from './webhook.js';
+
 export const SERVE_HELP = `bulk-describe serve
 
 A home: executes the runs that \`enqueue\` and \`schedule\` put into the queue, several at once, as \`run\` would. It needs the
@@ -22,6 +24,7 @@ The API, for requests that do not name one                                     e
 Limits of the account; those that are given are set for all its workers, the others are taken from it
       --rate <n/duration>, --poll-rate <n/duration>, --max-in-flight <n>       see \`run --help\`
 
+${WEBHOOK_FLAGS_HELP}
 The queue, and whoever watches
       --queue <url>            redis://... or rediss://...                     QUEUE_URL
       --health-port <n>        GET /healthz: it is alive; GET /readyz: Redis answers and it takes runs
