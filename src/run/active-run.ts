@@ -10,6 +10,7 @@ import { describeJobId } from '../shared/jobs.js';
 import { outstandingWindow } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { lastWord, lastWordMs } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
@@ -137,7 +138,7 @@ export class ActiveRun {
     const { connection, run, logger } = this.tools;
     try {
       const dropped = dropRunOrder(connection.store, run, 'retryAll');
-      await unlessAborted(dropped, AbortSignal.timeout(this.#timing.closeDeadlineMs));
+      await unlessAborted(dropped, lastWord(connection, this.#timing.closeDeadlineMs));
     } catch (error) {
       logger.debug({ error: messageOf(error) }, 'the next run takes permanent failures up once more');
     }
@@ -350,7 +351,7 @@ export class ActiveRun {
   /** Puts everything where the next run finds it. */
   async #close(): Promise<number> {
     const { connection, prepared, run } = this.tools;
-    const deadline = AbortSignal.timeout(this.#timing.closeDeadlineMs);
+    const deadline = lastWord(connection, this.#timing.closeDeadlineMs);
     setMaxListeners(0, deadline);
     const jobs = new RunJobs(connection, prepared.account, run, this.#policy, deadline);
     const removed = new Map<string, Calls>();
@@ -372,7 +373,7 @@ export class ActiveRun {
     const isClosed = new AbortController();
     await Promise.race([
       this.#consumer.close().finally(() => isClosed.abort()),
-      sleep(this.#timing.closeDeadlineMs / 2, isClosed.signal),
+      sleep(lastWordMs(connection, this.#timing.closeDeadlineMs / 2), isClosed.signal),
     ]);
     await this.#completed.settled();
     let inFlight = this.home.outstanding.images.size;

@@ -105,7 +105,7 @@ async function runPrepared(
     open: true,
   };
   const onLost = (error: unknown) => control.fail(error);
-  const lease = await RunLease.take(connection.store, run, { onLost, logger, signal: control.signal });
+  const lease = await RunLease.take(connection, run, { onLost, logger, signal: control.signal });
   undo.defer(() => lease.release());
   options.signal?.throwIfAborted();
   const output = await OutputFile.open({
@@ -120,7 +120,7 @@ async function runPrepared(
   emit({ type: 'opened', run, manifest: prepared.manifest.path, output: prepared.paths.output });
 
   const rowsBefore = output.rows;
-  const presence = new RunPresence(connection.store, {
+  const presence = new RunPresence(connection, {
     run,
     account: current.account,
     queueName,

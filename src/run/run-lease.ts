@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { BusyError, isSystemError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
-import type { SharedStore } from '../shared/queue/store.js';
 import { sleep } from '../shared/sleep.js';
 
 const TTL_MS = 15_000;
@@ -21,7 +22,7 @@ export class RunLease {
   #renewing: Promise<void> = Promise.resolve();
 
   private constructor(
-    private readonly store: SharedStore,
+    private readonly connection: Pick<QueueConnection, 'store' | 'isAway'>,
     private readonly name: string,
     private readonly owner: string,
     private readonly onLost: (error: unknown) => void,
@@ -34,12 +35,12 @@ export class RunLease {
    * @throws {BusyError} when a living home has it
    */
   static async take(
-    store: SharedStore,
+    connection: Pick<QueueConnection, 'store' | 'isAway'>,
     run: string,
     options: { onLost: (error: unknown) => void; logger: Logger; signal: AbortSignal },
   ): Promise<RunLease> {
     const owner = `${hostname()}/${process.pid}/${randomUUID()}`;
-    const lease = new RunLease(store, `run:${run}`, owner, options.onLost, options.logger);
+    const lease = new RunLease(connection, `run:${run}`, owner, options.onLost, options.logger);
     await lease.#acquire(run, options.signal);
     lease.#renewing = lease.#renew();
     return lease;
@@ -49,7 +50,10 @@ export class RunLease {
     this.#ended.abort();
     await this.#renewing;
     try {
-      await unlessAborted(this.store.release(this.name, this.owner), AbortSignal.timeout(RELEASE_MS));
+      await unlessAborted(
+        this.connection.store.release(this.name, this.owner),
+        lastWord(this.connection, RELEASE_MS),
+      );
     } catch (error) {
       this.logger.debug({ error: messageOf(error) }, 'the lease runs out by itself');
     }
@@ -58,9 +62,9 @@ export class RunLease {
   async #acquire(run: string, signal: AbortSignal): Promise<void> {
     const giveUpAt = performance.now() + TTL_MS + RENEW_EVERY_MS;
     for (;;) {
-      if (await this.store.lease(this.name, this.owner, TTL_MS)) return;
-      const holder = (await this.store.leaseOwner(this.name)) ?? '';
-      if (isDeadHere(holder)) await this.store.release(this.name, holder);
+      if (await this.connection.store.lease(this.name, this.owner, TTL_MS)) return;
+      const holder = (await this.connection.store.leaseOwner(this.name)) ?? '';
+      if (isDeadHere(holder)) await this.connection.store.release(this.name, holder);
       else if (performance.now() > giveUpAt || !(await sleep(LOOK_EVERY_MS, signal))) {
         signal.throwIfAborted();
         const [host = '', pid = ''] = holder.split('/');
@@ -72,7 +76,7 @@ export class RunLease {
   async #renew(): Promise<void> {
     while (await sleep(RENEW_EVERY_MS, this.#ended.signal)) {
       try {
-        const renewing = this.store.lease(this.name, this.owner, TTL_MS);
+        const renewing = this.connection.store.lease(this.name, this.owner, TTL_MS);
         if (await unlessAborted(renewing, this.#ended.signal)) continue;
         this.onLost(new BusyError('another process has taken this run over'));
         return;

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
-import type { SharedStore } from '../shared/queue/store.js';
 import { type RunStatus, announceRun } from '../shared/run-status.js';
 import type { Receipt, RunStop } from './receipt.js';
 import type { Progress } from './run-options.js';
@@ -16,7 +17,7 @@ export class RunPresence {
   >;
 
   constructor(
-    private readonly store: SharedStore,
+    private readonly connection: Pick<QueueConnection, 'store' | 'isAway'>,
     about: Pick<RunStatus, 'run' | 'account' | 'queueName' | 'manifest' | 'output' | 'schedule'>,
   ) {
     this.#about = { ...about, host: hostname(), pid: process.pid, startedAt: Date.now() };
@@ -27,7 +28,7 @@ export class RunPresence {
     const { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs } = progress;
     const failedByCode = Object.fromEntries(byCode);
     const counts = { rows, totalRows, described, resumed, copied, failed, failedByCode, perSecond, etaMs };
-    await announceRun(this.store, { ...this.#about, seenAt: Date.now(), ...counts, stopping });
+    await announceRun(this.connection.store, { ...this.#about, seenAt: Date.now(), ...counts, stopping });
   }
 
   /** @throws when the queue does not take it within two seconds */
@@ -38,7 +39,7 @@ export class RunPresence {
     exitCode: number,
   ): Promise<void> {
     const { rows, described, resumed, copied, failed, remaining } = receipt;
-    const told = announceRun(this.store, {
+    const told = announceRun(this.connection.store, {
       ...this.#about,
       seenAt: Date.now(),
       ...{ rows, totalRows: receipt.complete ? rows : undefined, described, resumed, copied, failed },
@@ -46,6 +47,6 @@ export class RunPresence {
       perSecond: receipt.seconds > 0 ? (described + copied + failed) / receipt.seconds : 0,
       ended: { exitCode, remaining, reason: stop?.reason },
     });
-    await unlessAborted(told, AbortSignal.timeout(LAST_WORD_MS));
+    await unlessAborted(told, lastWord(this.connection, LAST_WORD_MS));
   }
 }

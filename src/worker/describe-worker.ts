@@ -17,6 +17,7 @@ import { announceAccount } from '../shared/known-accounts.js';
 import { type LimiterWindow, eagerWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
+import { lastWord } from '../shared/queue/last-word.js';
 import { retryUntilUp, unlessAborted } from '../shared/queue/retry-until-up.js';
 import { sleep } from '../shared/sleep.js';
 import { type WorkerStatus, announceWorker, withdrawWorker } from '../shared/worker-status.js';
@@ -59,7 +60,7 @@ const PROGRESS_EVERY_MS = 2000;
  * on the wire it waits no longer than the second time for a queue that is away.
  */
 const STOP_DEADLINE_MS = 35_000;
-const AWAY_DEADLINE_MS = 5000;
+const AWAY_DEADLINE_MS = 1000;
 const LOOK_EVERY_MS = 100;
 const WITHDRAW_MS = 2000;
 const ACCOUNT_EVERY_MS = 60_000;
@@ -108,7 +109,7 @@ export class DescribeWorker {
       stop: (why, reason) => this.#refuse(why, reason),
     };
     const { connection } = options;
-    const counted = { store: connection.store, queueName: this.#queueName };
+    const counted = { connection, queueName: this.#queueName };
     this.#metrics = new WorkerMetrics(counted, this.#logger);
     this.#jobLogs = new JobLogs(connection, this.#settleTools.queue, this.#logger);
     this.#pace = this.#createPace();
@@ -191,7 +192,7 @@ export class DescribeWorker {
   async #withdraw(): Promise<void> {
     try {
       const withdrawn = withdrawWorker(this.options.connection.store, this.#queueName, this.id);
-      await unlessAborted(withdrawn, AbortSignal.timeout(WITHDRAW_MS));
+      await unlessAborted(withdrawn, lastWord(this.options.connection, WITHDRAW_MS));
     } catch (error) {
       this.#logger.debug(
         { error: messageOf(error) },

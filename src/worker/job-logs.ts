@@ -1,6 +1,7 @@
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { sleep } from '../shared/sleep.js';
 
@@ -29,7 +30,7 @@ export class JobLogs {
   #sending: Promise<void> = Promise.resolve();
 
   constructor(
-    private readonly connection: Pick<QueueConnection, 'noteTrouble'>,
+    private readonly connection: Pick<QueueConnection, 'noteTrouble' | 'isAway'>,
     private readonly queue: LogQueue,
     private readonly logger: Logger,
   ) {}
@@ -52,7 +53,7 @@ export class JobLogs {
   async stop(): Promise<void> {
     this.#ended.abort();
     await this.#sending;
-    await this.#send(AbortSignal.timeout(LAST_WORD_MS));
+    await this.#send(lastWord(this.connection, LAST_WORD_MS));
   }
 
   async #sendRegularly(): Promise<void> {

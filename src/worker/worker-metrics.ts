@@ -10,8 +10,9 @@ import {
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { Outcome } from '../shared/outcome.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
-import type { SharedStore } from '../shared/queue/store.js';
 import { sleep } from '../shared/sleep.js';
 import type { ActivationTools } from './activation.js';
 import type { PollSchedule } from './poll-schedule.js';
@@ -31,7 +32,7 @@ export class WorkerMetrics {
   #telling: Promise<void> = Promise.resolve();
 
   constructor(
-    private readonly about: { store: SharedStore; queueName: string },
+    private readonly about: { connection: Pick<QueueConnection, 'store' | 'isAway'>; queueName: string },
     private readonly logger: Logger,
   ) {}
 
@@ -70,7 +71,7 @@ export class WorkerMetrics {
   async stop(): Promise<void> {
     this.#ended.abort();
     await this.#telling;
-    await this.#tell(AbortSignal.timeout(LAST_WORD_MS));
+    await this.#tell(lastWord(this.about.connection, LAST_WORD_MS));
   }
 
   async #call<T>(name: CallName, call: () => Promise<T>): Promise<T> {
@@ -101,7 +102,8 @@ export class WorkerMetrics {
 
   /** Counts that the queue did not take are told the next time. */
   async #tell(signal: AbortSignal): Promise<void> {
-    const { store, queueName } = this.about;
+    const { queueName } = this.about;
+    const { store } = this.about.connection;
     const deltas = this.#deltas;
     this.#deltas = new Map();
     try {

@@ -35,6 +35,8 @@ export interface QueueConnection {
   onTrouble(listener: TroubleListener): () => void;
   /** Takes note of a failed operation: true when it is of a kind that passes, so that trying again helps. */
   noteTrouble(error: unknown): boolean;
+  /** Whether it does not answer at the moment, as far as is known. */
+  isAway(): boolean;
 
   /**
    * Closes everything it made, last in, first out, and then itself, within a few seconds. Workers should have

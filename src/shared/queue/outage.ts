@@ -40,6 +40,11 @@ export class Outage {
     return true;
   }
 
+  /** Whether a failure was noted, and no probe has succeeded since. */
+  get isDown(): boolean {
+    return this.#watching;
+  }
+
   /** Ends the probing; nothing is told any more. */
   close(): void {
     this.#closed.abort();
@@ -49,7 +54,7 @@ export class Outage {
   async #watch(reason: string): Promise<void> {
     this.#watching = true;
     const grace = this.#tellAfterGrace(reason);
-    while (!this.#closed.signal.aborted && (await this.#isDown())) {
+    while (!this.#closed.signal.aborted && (await this.#fails())) {
       await sleep(this.options.retryMs ?? 500, this.#closed.signal);
     }
     this.#watching = false;
@@ -71,7 +76,7 @@ export class Outage {
     };
   }
 
-  async #isDown(): Promise<boolean> {
+  async #fails(): Promise<boolean> {
     try {
       await this.options.probe();
       return false;

@@ -98,6 +98,7 @@ function connectionOver(
     worker: (name, processor, workerOptions) => machinery.worker(name, processor, workerOptions),
     onTrouble: (listener) => outage.on(listener),
     noteTrouble: (error) => outage.note(error),
+    isAway: () => outage.isDown,
     close: () => (closing ??= opened.release()),
   };
 }

@@ -1,6 +1,7 @@
 import { createRedisBackend } from 'bullmq';
 import type { OpenQueueOptions, QueueConnection } from '../connection.js';
 import { JobMachinery, bindBackend } from '../job-machinery.js';
+import { lastWordMs } from '../last-word.js';
 import { Outage } from '../outage.js';
 import type { QueueTarget } from '../queue-url.js';
 import { checkServer, probeWrite } from './check-server.js';
@@ -60,13 +61,15 @@ function connectionOver(
     worker: (name, processor, workerOptions) => machinery.worker(name, processor, workerOptions),
     onTrouble: (listener) => outage.on(listener),
     noteTrouble: (error) => outage.note(error),
+    isAway: () => outage.isDown,
     close: () => (closing ??= closeAll(client, machinery, outage)),
   };
 }
 
 async function closeAll(client: QueueClient, machinery: JobMachinery, outage: Outage): Promise<void> {
+  const patienceMs = lastWordMs({ isAway: () => outage.isDown }, CLOSE_DEADLINE_MS);
   outage.close();
-  await machinery.close(CLOSE_DEADLINE_MS);
+  await machinery.close(patienceMs);
   // Everything that was awaited has been answered; what is still queued would wait for a server that is away.
   client.disconnectTwins();
   client.disconnect();
