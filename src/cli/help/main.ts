@@ -8,6 +8,6 @@ Try it without an account:
 
   bulk-describe run examples/paintings.csv --api simulator --rate 10/s
 
-\`bulk-describe <command> --help\` shows a command's options and examples.
-\`bulk-describe help --all\` shows everything.
+With Redis, for several processes and machines: worker, serve, enqueue, status, retry, cancel, schedule, dashboard,
+webhook. \`bulk-describe help --all\` shows everything, \`bulk-describe <command> --help\` one command's options and examples.
 `;
