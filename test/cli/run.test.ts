@@ -22,6 +22,7 @@ const receiptSchema = z.strictObject({
   polls: z.number(),
   reattached: z.number(),
   maybePaidTwice: z.number(),
+  rescued: z.number(),
   seconds: z.number(),
   complete: z.boolean(),
   balanced: z.boolean(),

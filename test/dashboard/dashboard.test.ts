@@ -70,8 +70,10 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       const board = async (query = '') =>
         boardSchema.parse(JSON.parse(await get(`/board/api/queues${query}`))).queues;
       await waitUntil('some images described and some failed', async () => {
-        const counts = (await board()).find(({ name }) => name.startsWith('describe@'))?.counts;
-        return (counts?.['completed'] ?? 0) > 2 && (counts?.['failed'] ?? 0) > 0;
+        const queues = await board();
+        const counts = queues.find(({ name }) => name.startsWith('describe@'))?.counts;
+        const hasResults = queues.some(({ name }) => name.startsWith('results@'));
+        return hasResults && (counts?.['completed'] ?? 0) > 2 && (counts?.['failed'] ?? 0) > 0;
       });
       const list = await get('/runs');
       const run = /href="\/runs\/([^"]+)"/.exec(list)?.[1] ?? '';

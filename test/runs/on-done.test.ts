@@ -25,7 +25,7 @@ describe('--on-done', () => {
 
   it('gets what a refused run has instead of a receipt, the exit code, and no token', async () => {
     const command = 'cat > in.json; env | grep -E "^(BULK|DESCRIBE)_" | sort > env.txt; exit 3';
-    const env = { ...process.env, DESCRIBE_API_TOKEN: 'secret' };
+    const env = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'secret' };
     await callOnDone(end, { command, cwd: workspace.path, env, logger });
     expect(JSON.parse(await workspace.read('in.json'))).toEqual({
       error: 'it is "busy"',
