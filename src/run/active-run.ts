@@ -15,6 +15,7 @@ import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
 import { listWorkers, livingWorkerIds } from '../shared/worker-status.js';
+import type { EarlierFailures } from '../writer/earlier-failures.js';
 import type { FailuresFile } from '../writer/failures-file.js';
 import type { OutputFile } from '../writer/output-file.js';
 import { ResultsConsumer } from '../writer/results-consumer.js';
@@ -41,6 +42,7 @@ export interface ActiveRunTools {
   readonly limits: AccountLimits;
   readonly output: OutputFile;
   readonly failures: FailuresFile;
+  readonly earlierFailures: EarlierFailures | undefined;
   readonly control: RunControl;
   readonly logger: Logger;
   readonly emit: (event: RunEvent) => void;
@@ -101,6 +103,7 @@ export class ActiveRun {
     this.home = new Home({
       output,
       earlier: prepared.earlier,
+      earlierFailures: tools.earlierFailures,
       failures,
       budget: this.#budget,
       onBroken: (error) => control.fail(error),

@@ -13,7 +13,7 @@ import { type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
 import { checkApi } from './api-options.js';
 import { ActiveRun } from './active-run.js';
 import { closeAccounts } from './close-accounts.js';
-import { rememberEarlier } from './earlier-files.js';
+import { openEarlierFailures, rememberEarlier } from './earlier-files.js';
 import { openClient } from './open-client.js';
 import { refusePayingAgain } from './pay-again.js';
 import { type PreparedRun, prepareRun, previewRun, pricePreview } from './prepare.js';
@@ -108,6 +108,7 @@ async function runPrepared(
   const lease = await RunLease.take(connection, run, { onLost, logger, signal: control.signal });
   undo.defer(() => lease.release());
   options.signal?.throwIfAborted();
+  const earlierFailures = await openEarlierFailures(prepared, options, undo);
   const output = await OutputFile.open({
     ...prepared.outputOptions,
     create: true,
@@ -137,6 +138,7 @@ async function runPrepared(
     limits,
     output,
     failures,
+    earlierFailures,
     control,
     logger,
     emit,

@@ -1,7 +1,11 @@
 import { basename, dirname, resolve } from 'node:path';
+import type { UndoStack } from '../shared/undo.js';
+import { EarlierFailures } from '../writer/earlier-failures.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
 import type { OutputOptions } from '../writer/output-file.js';
 import type { RunFile } from '../writer/run-file.js';
+import type { PreparedRun } from './prepare.js';
+import type { RunOptions } from './run-options.js';
 
 /**
  * Reads the earlier files that count with an output: those that are given, and those that the run file remembers, since
@@ -23,4 +27,17 @@ export async function openEarlierOutputs(
 /** The earlier files as the run file remembers them: those beside the output by name, so that they can move together. */
 export function rememberEarlier(earlier: EarlierOutputs | undefined, output: string): string[] | undefined {
   return earlier?.files.map(({ path }) => (dirname(path) === dirname(output) ? basename(path) : path));
+}
+
+/**
+ * Opens the failures of the earlier files. Who only collects takes nothing up again, so they are none of its business.
+ * @throws {UsageError} see `EarlierFailures.open`
+ */
+export async function openEarlierFailures(
+  { earlier, outputOptions }: Pick<PreparedRun, 'earlier' | 'outputOptions'>,
+  { collectOnly }: Pick<RunOptions, 'collectOnly'>,
+  undo: UndoStack,
+): Promise<EarlierFailures | undefined> {
+  if (earlier === undefined || collectOnly === true) return undefined;
+  return await EarlierFailures.open(earlier, outputOptions, undo);
 }

@@ -7,6 +7,7 @@ import type { DescribedOutcome, FailedOutcome, PreviousFailure } from '../shared
 import { Outstanding, type PendingImage } from '../shared/outstanding.js';
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
 import { DescribedRows } from '../writer/described-rows.js';
+import type { EarlierFailures } from '../writer/earlier-failures.js';
 import type { EarlierOutputs } from '../writer/earlier-outputs.js';
 import type { FailuresFile } from '../writer/failures-file.js';
 import { GroupCommit } from '../writer/group-commit.js';
@@ -32,6 +33,8 @@ export interface HomeTools {
   readonly output: OutputFile;
   /** Files whose rows count as done. */
   readonly earlier?: EarlierOutputs | undefined;
+  /** How rows of those files failed, where this output knows nothing of it. */
+  readonly earlierFailures?: Pick<EarlierFailures, 'previous'> | undefined;
   readonly failures: FailuresFile;
   readonly budget: PayBudget;
   /** The disk does not take rows any more. */
@@ -80,7 +83,8 @@ export class Home {
     isDescribed: (image) => this.onFile.hasImage(image),
     isOutstanding: (image) => this.outstanding.images.has(image),
     failedNow: (image) => this.#failedNow.get(image),
-    previousFailure: (row) => this.#earlierFailure(row.image) ?? this.#failureOnFile(row),
+    previousFailure: (row) =>
+      this.#lateFailure(row.image) ?? this.#failureOnFile(row) ?? this.#earlierFailure(row),
   };
 
   /** True while something waits for an outcome or for the disk. */
@@ -170,7 +174,7 @@ export class Home {
   }
 
   /** A failure that came home while no home was there: newer than what the file says. */
-  #earlierFailure(image: string | undefined): PreviousFailure | undefined {
+  #lateFailure(image: string | undefined): PreviousFailure | undefined {
     const early = image === undefined ? undefined : this.#early.get(image);
     if (early?.isOld !== true || early.result.outcome.status !== 'failed') return undefined;
     return { outcome: early.result.outcome, image };
@@ -178,6 +182,10 @@ export class Home {
 
   #failureOnFile(row: Row): PreviousFailure | undefined {
     return this.tools.failures.previous(this.#keyed ? row.key : row.image);
+  }
+
+  #earlierFailure(row: Row): PreviousFailure | undefined {
+    return this.tools.earlierFailures?.previous(this.#keyed ? row.key : row.image);
   }
 
   /** Whether a row that failed before was left as it is; by its key, without keys by its image. */

@@ -22,8 +22,9 @@ export interface RunOptions extends ApiOptions {
   readonly output?: string | undefined;
 
   /**
-   * Files of earlier runs, whose rows count as done: they are not paid for and not written again, and rows that share an
-   * image with one of theirs are copied from there. Those that the run file remembers count too.
+   * Files of earlier runs, the oldest first, whose rows count as done: they are not paid for and not written again, and
+   * rows that share an image with one of theirs are copied from there. What is failed by the failures files beside them
+   * counts as failed before. Those that the run file remembers count too.
    */
   readonly earlierOutputs?: readonly string[] | undefined;
 

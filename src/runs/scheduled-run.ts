@@ -74,7 +74,12 @@ async function findEarlier({ output, outputPattern }: RunRequest, root: RootFold
   if (output === undefined || outputPattern === undefined) return [];
   const own = await root.output(output);
   const names = otherDates(outputPattern, own, await readdir(dirname(own)));
-  return await Promise.all(besideOutput(own, names).map((path) => root.existing(path, 'the earlier output')));
+  return await Promise.all(
+    besideOutput(own, names).map(async (path) => {
+      // The files that belong to it are read as well.
+      return await root.output(await root.existing(path, 'the earlier output'));
+    }),
+  );
 }
 
 async function unfinishedOf(outputs: readonly string[]): Promise<string[]> {

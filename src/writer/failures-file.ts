@@ -1,28 +1,14 @@
-import { readSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
-import { FatalError, isSystemError } from '../shared/errors.js';
-import { HashTable } from '../shared/hash-table.js';
+import { isSystemError } from '../shared/errors.js';
 import type { PreviousFailure } from '../shared/outcome.js';
 import { AppendFile } from './append-file.js';
 import { formatRecord } from './csv-format.js';
-import { RecordScanner } from './csv-records.js';
-import { createFile, describeFileError } from './durable-file.js';
-import {
-  failureColumns,
-  formatFailure,
-  identityOfName,
-  type FailureOptions,
-  type FailureRecord,
-} from './failure-records.js';
+import { createFile } from './durable-file.js';
+import { failureColumns, formatFailure, type FailureOptions, type FailureRecord } from './failure-records.js';
+import { FailuresIndex } from './failures-index.js';
 import { mergeFailures } from './failures-merge.js';
-import { forEachFailure, openFailures, type OpenFailures } from './failures-reading.js';
+import { openFailures } from './failures-reading.js';
 import { partialPath } from './output-paths.js';
-
-/* Columns of the table of earlier failures. */
-const OFFSET_LOW = 0;
-const OFFSET_HIGH = 1;
-const TWO_POW_32 = 0x1_0000_0000;
-const RECORD_BYTES = 1 << 13;
 
 /**
  * The failed rows of an output, in two files.
@@ -37,19 +23,20 @@ const RECORD_BYTES = 1 << 13;
  * outcome. A run adds every failed row it meets, those of permanent failures too, so what it adds for an
  * image takes the place of all that was there before.
  *
- * Memory: some 18 bytes an earlier failure. What it says is read from the file when it is asked for.
+ * Memory: some 20 bytes an earlier failure, see `FailuresIndex`.
  */
 export class FailuresFile {
   readonly #options: FailureOptions;
-  readonly #earlier: OpenFailures | undefined;
-  readonly #offsets = new HashTable([4, 2]);
+  /** Whether there was a file at opening. */
+  readonly #hasEarlier: boolean;
+  readonly #earlier = new FailuresIndex();
   #pending: FailureRecord[] = [];
   #partial: AppendFile | undefined;
   #flushing: Promise<void> = Promise.resolve();
 
-  private constructor(options: FailureOptions, earlier: OpenFailures | undefined) {
+  private constructor(options: FailureOptions, hasEarlier: boolean) {
     this.#options = options;
-    this.#earlier = earlier;
+    this.#hasEarlier = hasEarlier;
   }
 
   /**
@@ -61,9 +48,9 @@ export class FailuresFile {
   static async open(options: FailureOptions): Promise<FailuresFile> {
     if (await isThere(partialPath(options.path))) await mergeFailures(options, () => true);
     const earlier = await openFailures(options.path, options);
-    const failures = new FailuresFile(options, earlier);
+    const failures = new FailuresFile(options, earlier !== undefined);
     try {
-      if (earlier !== undefined) await failures.#index(earlier);
+      if (earlier !== undefined) await failures.#earlier.add(earlier, options);
     } catch (error) {
       await failures.close();
       throw error;
@@ -73,7 +60,7 @@ export class FailuresFile {
 
   /** Earlier failures that `previous` can find. */
   get previousCount(): number {
-    return this.#offsets.size;
+    return this.#earlier.size;
   }
 
   /**
@@ -81,12 +68,7 @@ export class FailuresFile {
    * @param name the row's key; in a manifest without keys its image
    */
   previous(name: string | undefined): PreviousFailure | undefined {
-    if (name === undefined) return undefined;
-    const entry = this.#offsets.find(identityOfName(name));
-    if (entry === -1) return undefined;
-    const offset = this.#offsets.get(entry, OFFSET_HIGH) * TWO_POW_32 + this.#offsets.get(entry, OFFSET_LOW);
-    const { row, outcome } = this.#readAt(offset);
-    return (row.key ?? row.image) === name ? { outcome, image: row.image } : undefined;
+    return this.#earlier.find(name);
   }
 
   /** Takes a failed row of this run; it is on disk after the next `flush`. */
@@ -119,7 +101,7 @@ export class FailuresFile {
     keepAdded?: (failure: FailureRecord) => boolean,
   ): Promise<number> {
     await this.flush();
-    if (this.#partial === undefined && this.#earlier === undefined && !(await isThere(this.#options.path))) {
+    if (this.#partial === undefined && !this.#hasEarlier && !(await isThere(this.#options.path))) {
       return 0;
     }
     await this.#partial?.close();
@@ -132,19 +114,7 @@ export class FailuresFile {
     await this.#flushing;
     await this.#partial?.close();
     this.#partial = undefined;
-    await this.#earlier?.handle.close();
-  }
-
-  async #index(earlier: OpenFailures): Promise<void> {
-    await forEachFailure(earlier, this.#options, ({ row, outcome }, offset) => {
-      // The key of these may be another row's.
-      if (outcome.code === 'duplicate-key' || outcome.code === 'bad-record') return;
-      const name = row.key ?? row.image;
-      if (name === undefined) return;
-      const entry = this.#offsets.add(identityOfName(name));
-      this.#offsets.set(entry, OFFSET_LOW, offset % TWO_POW_32);
-      this.#offsets.set(entry, OFFSET_HIGH, Math.floor(offset / TWO_POW_32));
-    });
+    await this.#earlier.close();
   }
 
   async #flushPending(): Promise<void> {
@@ -162,35 +132,6 @@ export class FailuresFile {
     await createFile(partial, header);
     const handle = await open(partial, 'r+');
     return new AppendFile(partial, 'the failures file', handle, Buffer.byteLength(header));
-  }
-
-  /** Synchronous, since a decision on a row is: a few kilobytes of a file that was read a moment ago. */
-  #readAt(offset: number): FailureRecord {
-    const earlier = this.#earlier;
-    if (earlier === undefined) throw new Error('there are no earlier failures');
-    const scanner = new RecordScanner(earlier.reader.header.delimiter, offset);
-    const buffer = Buffer.allocUnsafe(RECORD_BYTES);
-    for (let position = offset; ;) {
-      const bytes = readChunk(earlier, buffer, position);
-      for (const record of scanner.push(buffer.subarray(0, bytes)))
-        return earlier.reader.read(record.cells());
-      position += bytes;
-      if (bytes > 0) continue;
-      // The last record of a file that somebody edited may lack its line end.
-      const tail = scanner.tail();
-      if (tail !== undefined) return earlier.reader.read(tail.cells());
-      throw new FatalError(`the failures file ${earlier.path} was changed while the run goes on`);
-    }
-  }
-}
-
-function readChunk({ handle, path }: OpenFailures, buffer: Buffer, position: number): number {
-  try {
-    return readSync(handle.fd, buffer, 0, buffer.length, position);
-  } catch (error) {
-    throw new FatalError(`${describeFileError(error)}: the failures file ${path} cannot be read`, {
-      cause: error,
-    });
   }
 }
 

@@ -6,6 +6,7 @@ import type { Preview, RunOptions } from '../../src/run/run-options.js';
 import { verifyOutput } from '../../src/run/verify-output.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace } from '../helpers/workspace.js';
 
 /** A row of a property's manifest: its key, and the image it shows. */
@@ -114,6 +115,54 @@ describeOnBothQueues('rows of earlier files', (openQueue, kind) => {
     await expect(run({ manifest, output: second })).rejects.toThrow(missing);
     await expect(verifyOutput({ manifest, output: second })).rejects.toThrow(missing);
     expect(paidOf(host)).toEqual([1, 1, 1]);
+  });
+
+  it('that failed there are failed before: for good, or with a message that is asked for first', async () => {
+    const host = 'http://failed.test';
+    const manifest = await workspace.write('failed.csv', `id,image\n1,${host}/1.jpg\n2,${host}/2.jpg\n`);
+    const [first, second] = [workspace.at('failed-1.csv'), workspace.at('failed-2.csv')];
+    simulator.setOptions({ failures: { reject: 1 } });
+    expect((await run({ manifest, output: first })).receipt).toMatchObject({ failed: 2, submits: 2 });
+    simulator.setOptions({ failures: {}, latencyMs: 600, latencySpread: 0 });
+    await workspace.write('failed.csv', `id,image\n1,${host}/1.jpg\n2,${host}/late.jpg\n`);
+    const late = await run({ manifest, output: first, deadlineMs: 50 });
+    expect(late.receipt).toMatchObject({ failed: 2, submits: 1 });
+    await waitUntil('the message is completed after all', () => simulator.stats().inFlight === 0);
+
+    simulator.setOptions({ latencyMs: 0 });
+    await workspace.write('failed.csv', `image,id\n${host}/3.jpg,3\n${host}/1.jpg,1\n${host}/late.jpg,2\n`);
+    const night = await run({ manifest, output: second, earlierOutputs: [first] });
+    expect(night.receipt).toMatchObject({
+      ...{ rows: 3, described: 2, resumed: 0, failed: 1, remaining: 0, submits: 1 },
+      balanced: true,
+    });
+    const failed = async (name: string) =>
+      (await workspace.records(name)).map(({ id, error_code, error }) => [id, error_code, error]);
+    const forGood = (await failed('failed-1.failed.csv')).filter(([id]) => id === '1');
+    expect(forGood).toHaveLength(1);
+    expect(await failed('failed-2.failed.csv')).toEqual(forGood);
+
+    // What a later night has described is no failure any more; on demand all others are taken up.
+    const all = { manifest, output: workspace.at('failed-3.csv'), earlierOutputs: [first, second] };
+    expect((await run(all)).receipt).toMatchObject({ resumed: 2, failed: 1, submits: 0, balanced: true });
+    expect((await run({ ...all, retryAll: true })).receipt).toMatchObject({
+      ...{ resumed: 2, described: 1, failed: 0, submits: 1, balanced: true },
+    });
+    expect(paidOf(host)).toEqual([1, 1, 1]);
+  });
+
+  it('that failed there with another URL are submitted, and none is taken up where nothing is paid', async () => {
+    const host = 'http://moved.test';
+    const manifest = await workspace.write('moved.csv', `id,image\n1,${host}/1.jpg\n2,${host}/2.jpg\n`);
+    const first = workspace.at('moved-1.csv');
+    simulator.setOptions({ failures: { reject: 1 } });
+    await run({ manifest, output: first, keyColumn: 'id' });
+    simulator.setOptions({ failures: {} });
+    await workspace.write('moved.csv', `id,image\n1,${host}/new.jpg\n2,${host}/2.jpg\n`);
+    const next = { manifest, output: workspace.at('moved-2.csv'), earlierOutputs: [first], keyColumn: 'id' };
+    expect((await run({ ...next, collectOnly: true })).receipt).toMatchObject({ remaining: 2, submits: 0 });
+    expect((await run(next)).receipt).toMatchObject({ described: 1, failed: 1, submits: 1, balanced: true });
+    expect(paidOf(host)).toEqual([1]);
   });
 
   it('are refused where none of them is in the manifest, unless one pays again', async () => {
