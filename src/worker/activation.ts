@@ -425,7 +425,7 @@ async function waitForMessage(
       tools.health.succeeded('poll');
       if (message.status === 'completed') {
         // After a crash the time between the activations is not known.
-        if (polled === undefined) tools.schedule.completed(waited(), gapMs);
+        turns.completed(waited(), gapMs, polled === undefined);
         return described(job, current(), message.prompts);
       }
       if (message.status === 'incomplete') return endIncomplete(job, current(), message.reason);

@@ -77,3 +77,68 @@ test('survives any body and any bytes', async () => {
   );
   expect(await post(own, '{"messageId":"m"}')).toBe(200);
 });
+
+/** A connection that sends this and stays open; all that was answered when it has ended. */
+async function raw(url: string, ...parts: string[]): Promise<string> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1');
+  let answer = '';
+  socket.on('error', () => undefined);
+  socket.setEncoding('utf8').on('data', (text: string) => (answer += text));
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  for (const part of parts) socket.write(part);
+  await closed;
+  return answer;
+}
+
+const head = (url: string, ...headers: string[]) =>
+  [`POST ${new URL(url).pathname} HTTP/1.1`, 'Host: h', ...headers, '', ''].join('\r\n');
+
+test('believes no content-length: one that is too long is refused at once, a wrong one does no harm', async () => {
+  const { claims, own, post } = await receive();
+  expect(await raw(own, head(own, 'Content-Length: 300000'))).toMatch(/^HTTP\/1\.1 413 /);
+  const more = 'x'.repeat(300_000);
+  const tooShort = await raw(own, head(own, 'Content-Length: 2', 'Connection: close'), '[]', more);
+  expect(tooShort).toMatch(/^(HTTP\/1\.1 400 |$)/);
+  for (const length of ['-1', 'two', '9'.repeat(30)]) {
+    expect(await raw(own, head(own, `Content-Length: ${length}`), '[]')).not.toMatch(/ 200 /);
+  }
+  expect(claims).toEqual([]);
+  expect(await post(own, '{"messageId":"m"}')).toBe(200);
+});
+
+test('without a content-length reads what comes, up to 256 KB', async () => {
+  const { claims, own } = await receive();
+  const chunk = (text: string) => `${text.length.toString(16)}\r\n${text}\r\n`;
+  const chunked = head(own, 'Transfer-Encoding: chunked', 'Connection: close');
+  const whole = await raw(own, chunked, chunk('{"messageId"'), chunk(':"m"}'), '0\r\n\r\n');
+  expect(whole).toMatch(/^HTTP\/1\.1 200 /);
+  expect(claims).toEqual([{ ref, messageId: 'm' }]);
+  const endless = Array.from({ length: 30 }, () => chunk('x'.repeat(50_000)));
+  expect(await raw(own, chunked, ...endless)).toMatch(/^(HTTP\/1\.1 413 |$)/);
+  expect(await raw(own, head(own, 'Connection: close'))).toMatch(/^HTTP\/1\.1 400 /);
+  expect(claims).toHaveLength(1);
+});
+
+test('holds 256 connections, refuses more, and takes deliveries in when others have ended', async () => {
+  const { receiver, own, post } = await receive();
+  const port = Number(new URL(receiver.url).port);
+  const sockets = Array.from({ length: 256 }, () => connect(port, '127.0.0.1'));
+  onTestFinished(() => sockets.forEach((socket) => socket.destroy()));
+  for (const socket of sockets) socket.on('error', () => undefined);
+  for (const socket of sockets) if (socket.connecting) await once(socket, 'connect');
+  await expect(post(own, '{"messageId":"m"}')).rejects.toThrow();
+  for (const socket of sockets.slice(0, 5)) socket.destroy();
+  await expect.poll(() => post(own, '{"messageId":"m"}').catch(() => 0), { timeout: 5000 }).toBe(200);
+});
+
+test('ends connections that do not get on, before their headers and before their bodies', async () => {
+  const { claims, own } = await receive();
+  const startedAt = performance.now();
+  const ended = await Promise.all([
+    raw(own, 'POST / HTTP/1.1\r\nHost: h\r\n'),
+    raw(own, head(own, 'Content-Length: 100'), '{"messageId"'),
+  ]);
+  expect(ended.join('')).not.toMatch(/ 200 /);
+  expect(performance.now() - startedAt).toBeGreaterThan(4000);
+  expect(claims).toEqual([]);
+}, 30_000);

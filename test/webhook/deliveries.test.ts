@@ -1,0 +1,117 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { DELIVERY_BOUNDS, deliveryBoxName, putDelivery } from '../../src/shared/deliveries/delivery-box.js';
+import { DeliveryInbox } from '../../src/shared/deliveries/delivery-inbox.js';
+import type { DeliveryWatch } from '../../src/shared/deliveries/delivery-watch.js';
+import { createLogger } from '../../src/shared/log.js';
+import { type QueueConnection, openQueue } from '../../src/shared/queue/connection.js';
+import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
+import { describeOnBothQueues } from '../helpers/queues.js';
+import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
+import { waitUntil } from '../helpers/wait-until.js';
+
+const logger = createLogger('silent');
+const hasRung = (watch: DeliveryWatch) => watch.bell.aborted;
+
+describeOnBothQueues('deliveries', (open, kind) => {
+  /** As a worker and a receiver in two processes have them, which the embedded queue cannot have. */
+  const openBoth = async () => {
+    const fixture = await open();
+    const worker = await fixture.connect();
+    const receiver = kind === 'redis' ? await fixture.connect() : worker;
+    return { worker, receiver, inbox: await DeliveryInbox.open(worker.store, 'queue', logger) };
+  };
+
+  test('ring the watch of their ref, tell its message, and ring no other', async () => {
+    const { receiver, inbox } = await openBoth();
+    const watch = inbox.watch('ref-1');
+    const other = inbox.watch('ref-2');
+    await putDelivery(receiver.store, 'another-queue', { ref: 'ref-2', messageId: 'm' });
+    await putDelivery(receiver.store, 'queue', { ref: 'ref-1', messageId: 'a message' });
+    await waitUntil('the watch rings', () => hasRung(watch));
+    expect(watch.messageId).toBe('a message');
+    expect(hasRung(other)).toBe(false);
+    expect([watch.take(), watch.take()]).toEqual([true, false]);
+    await inbox.close();
+  });
+
+  test('without a ref ring whoever waits for their message, until that ends', async () => {
+    const { receiver, inbox } = await openBoth();
+    const watch = inbox.watch('ref');
+    const end = inbox.alsoFor(watch, 'message with spaces');
+    await putDelivery(receiver.store, 'queue', { ref: undefined, messageId: 'message with spaces' });
+    await waitUntil('the watch rings', () => watch.take());
+    end();
+    await putDelivery(receiver.store, 'queue', { ref: undefined, messageId: 'message with spaces' });
+    await putDelivery(receiver.store, 'queue', { ref: 'ref', messageId: 'by its ref' });
+    await waitUntil('the watch rings', () => hasRung(watch) && watch.messageId === 'by its ref');
+    await inbox.close();
+  });
+
+  test('that came before anybody watched are found, one for each ref: the newest', async () => {
+    const { receiver, inbox } = await openBoth();
+    await putDelivery(receiver.store, 'queue', { ref: 'early', messageId: 'first' });
+    await putDelivery(receiver.store, 'queue', { ref: 'early', messageId: 'second' });
+    await putDelivery(receiver.store, 'queue', { ref: 'nameless', messageId: undefined });
+    expect(await inbox.find(['early', 'none', 'nameless'])).toEqual(
+      new Map([
+        ['early', 'second'],
+        ['nameless', ''],
+      ]),
+    );
+    await inbox.close();
+  });
+
+  test('are kept for a while, and no more than so many of them: the oldest go first', async () => {
+    const { receiver } = await openBoth();
+    const box = deliveryBoxName('queue');
+    const names = Array.from({ length: 30 }, (_, i) => `r${i}`);
+    for (const name of names) await receiver.store.putLetter(box, name, 'm', { ...DELIVERY_BOUNDS, max: 10 });
+    expect([...(await receiver.store.letters(box, names)).keys()]).toEqual(names.slice(-10));
+    await receiver.store.putLetter(box, 'short', 'm', { ttlMs: 50, max: 10 });
+    const has = async () => (await receiver.store.letters(box, ['short'])).size > 0;
+    await waitUntil('its time is over', async () => !(await has()));
+  });
+});
+
+describe.skipIf(!redisAvailable)('deliveries while Redis crashes', () => {
+  let redis: TestRedis;
+  const connections: QueueConnection[] = [];
+  const connect = async () => {
+    const connection = await openQueue(parseQueueUrl(redis.url, {}));
+    connections.push(connection);
+    return connection;
+  };
+  beforeAll(async () => {
+    redis = await startRedis('--appendfsync', 'always');
+  });
+  afterAll(async () => {
+    for (const connection of connections) await connection.close();
+    await redis.stop();
+  });
+
+  test('are heard by two workers before and after, and those that came unheard are looked up', async () => {
+    const [receiver, one, two] = [await connect(), await connect(), await connect()];
+    const inboxes = [
+      await DeliveryInbox.open(one.store, 'queue', logger),
+      await DeliveryInbox.open(two.store, 'queue', logger),
+    ];
+    const watches = inboxes.map((inbox, i) => inbox.watch(`of-${i}`));
+    const putAll = (messageId: string) =>
+      Promise.all(watches.map((_, i) => putDelivery(receiver.store, 'queue', { ref: `of-${i}`, messageId })));
+    await putAll('before');
+    await waitUntil('both ring', () => watches.every(hasRung));
+    watches.forEach((watch) => watch.take());
+
+    await redis.kill9();
+    // The receiver waits for Redis, and may be back before the workers listen again.
+    const stored = putAll('meanwhile');
+    await redis.restart();
+    await stored;
+    await waitUntil('both ring', () => watches.every((w) => hasRung(w) && w.messageId === 'meanwhile'));
+    watches.forEach((watch) => watch.take());
+
+    await putAll('after');
+    await waitUntil('both ring', () => watches.every((w) => hasRung(w) && w.messageId === 'after'));
+    for (const inbox of inboxes) await inbox.close();
+  }, 60_000);
+});
