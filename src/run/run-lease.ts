@@ -5,6 +5,7 @@ import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import type { SharedStore } from '../shared/queue/store.js';
 import { sleep } from '../shared/sleep.js';
 
 const TTL_MS = 15_000;
@@ -12,6 +13,15 @@ const RENEW_EVERY_MS = 5000;
 const LOOK_EVERY_MS = 500;
 /** A queue that is away lets the lease run out instead. */
 const RELEASE_MS = 2000;
+
+/** Whether a home has the run, or had it up to 15 s ago. */
+export async function isLeased(store: SharedStore, run: string): Promise<boolean> {
+  return (await store.leaseOwner(leaseName(run))) !== undefined;
+}
+
+function leaseName(run: string): string {
+  return `run:${run}`;
+}
 
 /**
  * A run's lease in the queue: one home at a time, on whatever machine, also where the output and its run
@@ -40,7 +50,7 @@ export class RunLease {
     options: { onLost: (error: unknown) => void; logger: Logger; signal: AbortSignal },
   ): Promise<RunLease> {
     const owner = `${hostname()}/${process.pid}/${randomUUID()}`;
-    const lease = new RunLease(connection, `run:${run}`, owner, options.onLost, options.logger);
+    const lease = new RunLease(connection, leaseName(run), owner, options.onLost, options.logger);
     await lease.#acquire(run, options.signal);
     lease.#renewing = lease.#renew();
     return lease;

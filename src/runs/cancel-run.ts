@@ -1,4 +1,5 @@
 import { RunJobs } from '../run/run-jobs.js';
+import { isLeased } from '../run/run-lease.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { parseAccountLabel } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
@@ -85,6 +86,8 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
     });
     if ((await job.getState()) !== 'unknown') return undefined;
   }
+  // One that has just begun, or just died, has not told of itself yet, or will not any more: the lease knows.
+  if (found.run !== undefined && (await isLeased(connection.store, found.run))) return undefined;
   const removed = await removeWaiting(connection, found);
   if (job !== undefined && status === undefined) return { kind: 'taken-out', output };
   return { kind: job !== undefined && removed === 0 ? 'taken-out' : 'homeless', output, removed };

@@ -58,6 +58,8 @@ describe.skipIf(!redisAvailable)('bulk-describe worker', () => {
     await workspace.write('m.csv', manifestOf(12));
     const limits = ['--rate', '200/s', '--poll-rate', '200/s', '--max-in-flight', '6'];
     const home = service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json', ...limits]);
+    // A worker that is there before the limits goes on with its own for a second.
+    await untilSaid(home, /^to do /m);
     const first = service.start('worker');
     await waitUntil('six are in flight', () => simulator.stats().paid === 6);
     const second = service.start('worker');
