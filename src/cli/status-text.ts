@@ -3,6 +3,7 @@ import type { Pause } from '../runs/pauses.js';
 import type { RequestsView } from '../runs/requests-view.js';
 import type { RunView, ServiceStatus } from '../runs/service-status.js';
 import { formatDuration } from '../shared/durations.js';
+import type { HomeStatus } from '../shared/home-status.js';
 import type { WorkerStatus } from '../shared/worker-status.js';
 import { localEnd } from './preview-text.js';
 import { rateText } from './progress-line.js';
@@ -12,7 +13,7 @@ const PATH_LENGTH = 300;
 
 /** What goes on at a queue, as lines for people; what others wrote is made safe for a terminal. */
 export function statusLines(status: ServiceStatus): string[] {
-  const { runs, accounts, requests } = status;
+  const { runs, accounts, requests, homes } = status;
   return [
     `queue ${printable(status.queue)} at ${localTime(status.at)}`,
     ...accounts.flatMap((account) => account.pauses.map((pause) => pauseLine(account, pause, status.at))),
@@ -20,6 +21,7 @@ export function statusLines(status: ServiceStatus): string[] {
     runs.length === 0 ? 'no runs in the last day' : 'runs of the last day',
     ...runs.flatMap((run) => runLines(run, status).map((line) => `  ${line}`)),
     ...requestLines(requests, status.at),
+    ...(homes.length === 0 ? [] : ['', 'homes', ...homes.map((home) => `  ${homeLine(home, status.at)}`)]),
     '',
     accounts.length === 0 ? 'no accounts: nobody has worked here' : 'accounts',
     ...accounts.flatMap((account) => accountLines(account, status.at).map((line) => `  ${line}`)),
@@ -151,6 +153,15 @@ function requestLines({ executing, waiting, next }: RequestsView, nowMs: number)
     }),
     ...(more > 0 ? [`  and ${count(more)} more`] : []),
   ];
+}
+
+function homeLine({ host, pid, root, since, runs }: HomeStatus, nowMs: number): string {
+  return listOf([
+    `${printable(host, 60)} pid ${pid}`,
+    `since ${localTime(since, nowMs)}`,
+    `files below ${printable(root, PATH_LENGTH)}`,
+    runs.length === 0 ? 'idle' : plural(runs.length, 'run'),
+  ]);
 }
 
 function accountLines(account: AccountView, nowMs: number): string[] {

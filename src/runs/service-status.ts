@@ -1,3 +1,4 @@
+import { type HomeStatus, listHomes } from '../shared/home-status.js';
 import { listAccounts } from '../shared/known-accounts.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { type RunStatus, listRuns, runState } from '../shared/run-status.js';
@@ -21,6 +22,8 @@ export interface ServiceStatus {
   readonly runs: readonly RunView[];
   readonly accounts: readonly AccountView[];
   readonly requests: RequestsView;
+  /** Processes that execute requests (`serve`). */
+  readonly homes: readonly HomeStatus[];
 }
 
 /** Looks at everything at a queue, with an amount of work that does not grow with what is queued. */
@@ -29,10 +32,11 @@ export async function readServiceStatus(
   nowMs: number = Date.now(),
 ): Promise<ServiceStatus> {
   const { store } = connection;
-  const [runs, known, requests] = await Promise.all([
+  const [runs, known, requests, homes] = await Promise.all([
     listRuns(store),
     listAccounts(store),
     viewRequests(connection),
+    listHomes(store),
   ]);
   const accounts = new Map(known.map(({ queueName, label }) => [queueName, label]));
   for (const run of runs) accounts.set(run.queueName, run.account);
@@ -53,5 +57,6 @@ export async function readServiceStatus(
     })),
     accounts: views.sort((a, b) => (a.account < b.account ? -1 : 1)),
     requests,
+    homes,
   };
 }

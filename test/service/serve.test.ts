@@ -120,6 +120,9 @@ describeOnRedis('a home as a process', (openQueue) => {
       expect.stringMatching(/^bulk-describe: no home is running/),
     ]);
     const home = await serve('--work');
+    expect((await command('status')).stdout).toMatch(
+      /^homes\n .* pid \d+, since .*, files below .*data, idle$/m,
+    );
     simulator.setOptions({ latencyMs: 1500 });
     await command('enqueue', 'm.csv', '-o', 'out.csv');
     await waitUntil('some are in flight', () => simulator.stats().paid > 2);
