@@ -1,0 +1,85 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { z } from 'zod';
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type CliProcess, startCli } from '../helpers/cli.js';
+import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
+import { freePort } from '../helpers/redis.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { Workspace, manifestOf } from '../helpers/workspace.js';
+import { allIds, describedIds, kill9 } from './run-process.js';
+
+const receiptSchema = z.looseObject({ rescued: z.number(), maybePaidTwice: z.number() });
+
+describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue) => {
+  let workspace: Workspace;
+  let simulator: Simulator;
+  let queue: QueueFixture;
+  const started: CliProcess[] = [];
+
+  beforeEach(async () => {
+    workspace = await Workspace.create();
+    simulator = await startSimulator({ latencyMs: 300, latencySpread: 0 });
+    queue = await openQueue();
+  });
+  afterEach(async () => {
+    for (const { child } of started) child.kill('SIGKILL');
+    await Promise.all(started.splice(0).map(({ ended }) => ended));
+    await simulator.close();
+    await workspace.remove();
+  });
+
+  /** The same command each time; the API reaches the receiver at the port that the first one took. */
+  let port = 0;
+  const start = async () => {
+    port ||= await freePort();
+    const api = [
+      '--api',
+      simulator.url,
+      '--queue',
+      queue.url,
+      '--webhook-url',
+      `http://127.0.0.1:${port}/hook`,
+    ];
+    const limits = ['--rate', '100/s', '--poll-rate', '200/s', '--max-in-flight', '8'];
+    const listen = ['--webhook-listen', `127.0.0.1:${port}`];
+    const shown = ['--json', '--no-progress'];
+    const run = startCli(['run', 'm.csv', '-o', 'out.csv', ...api, ...listen, ...limits, ...shown], {
+      cwd: workspace.path,
+      env: { DESCRIBE_API_TOKEN: 'any' },
+    });
+    started.push(run);
+    return run;
+  };
+  const endOf = async (run: CliProcess) => {
+    const end = await run.ended;
+    expect([end.code, end.signal], end.stderr).toEqual([0, null]);
+    expect(end.stderr).not.toMatch(/defect|nhandled/);
+    return receiptSchema.parse(JSON.parse(end.stdout));
+  };
+
+  it.each(['reset', 'badJson', 'html'] as const)(
+    '(%s) is rescued by its delivery, and not paid twice',
+    async (kind) => {
+      await workspace.write('m.csv', manifestOf(8));
+      simulator.setOptions({ failures: { [kind]: 1 } });
+      const receipt = await endOf(await start());
+      expect(receipt).toMatchObject({ described: 8, submits: 8, rescued: 8, maybePaidTwice: 0 });
+      expect(simulator.stats().paid).toBe(8);
+      expect(await describedIds(workspace)).toEqual(allIds(8));
+    },
+    60_000,
+  );
+
+  it('(kill -9 with submits on the wire) is rescued by the same command', async () => {
+    await workspace.write('m.csv', manifestOf(8));
+    simulator.setOptions({ latencyMs: 9000, failures: { hang: 1 } });
+    const killed = await start();
+    await waitUntil('eight are paid for', () => simulator.stats().paid === 8);
+    await kill9(killed);
+    simulator.setOptions({ latencyMs: 300, failures: {} });
+    const receipt = await endOf(await start());
+    expect(receipt).toMatchObject({ described: 8, submits: 0, rescued: 8, maybePaidTwice: 0 });
+    expect(simulator.stats().paid).toBe(8);
+    expect(await describedIds(workspace)).toEqual(allIds(8));
+  }, 120_000);
+});
