@@ -95,26 +95,31 @@ describe.skipIf(!redisAvailable)('deliveries while Redis crashes', () => {
       await DeliveryInbox.open(one.store, 'queue', logger),
       await DeliveryInbox.open(two.store, 'queue', logger),
     ];
-    const watches = inboxes.map((inbox, i) => inbox.watch(`of-${i}`));
-    const putAll = (messageId: string) =>
-      Promise.all(watches.map((_, i) => putDelivery(receiver.store, 'queue', { ref: `of-${i}`, messageId })));
-    await putAll('before');
-    await waitUntil('both ring', () => watches.every(hasRung));
-    watches.forEach((watch) => watch.take());
+    // Each time other refs, as it is: one message is delivered for one of them.
+    const watch = (stage: string) => inboxes.map((inbox, i) => inbox.watch(`${stage}-${i}`));
+    const put = (stage: string) =>
+      Promise.all(
+        inboxes.map((_, i) =>
+          putDelivery(receiver.store, 'queue', { ref: `${stage}-${i}`, messageId: stage }),
+        ),
+      );
+    const allRing = (watches: DeliveryWatch[], stage: string) =>
+      waitUntil(`both ring: ${stage}`, () => watches.every((w) => hasRung(w) && w.messageId === stage));
+    const before = watch('before');
+    await put('before');
+    await allRing(before, 'before');
 
+    const meanwhile = watch('meanwhile');
     await redis.kill9();
     // The receiver waits for Redis, and may be back before the workers listen again.
-    const stored = putAll('meanwhile');
+    const stored = put('meanwhile');
     await redis.restart();
     await stored;
-    await waitUntil('both ring', () => watches.every((w) => hasRung(w) && w.messageId === 'meanwhile'));
-    watches.forEach((watch) => watch.take());
+    await allRing(meanwhile, 'meanwhile');
 
-    // Others, since a message is woken for a few times only, and what came meanwhile may have rung twice.
-    const next = inboxes.map((inbox, i) => inbox.watch(`next-${i}`));
-    for (const i of next.keys())
-      await putDelivery(receiver.store, 'queue', { ref: `next-${i}`, messageId: 'after' });
-    await waitUntil('both ring', () => next.every((w) => hasRung(w) && w.messageId === 'after'));
+    const after = watch('after');
+    await put('after');
+    await allRing(after, 'after');
     for (const inbox of inboxes) await inbox.close();
   }, 60_000);
 });
