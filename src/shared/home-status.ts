@@ -1,6 +1,5 @@
-import { hostname } from 'node:os';
 import { z } from 'zod';
-import { isAlive } from './process-identity.js';
+import { livingMemberIds, readMembers } from './group-members.js';
 import type { SharedStore } from './queue/store.js';
 
 /** What a home that executes requests tells of itself to everybody at the same queue. */
@@ -34,11 +33,7 @@ export async function withdrawHome(store: SharedStore, id: string): Promise<void
 
 /** The living homes. What another version wrote and this one cannot read is left out. */
 export async function listHomes(store: SharedStore): Promise<HomeStatus[]> {
-  const members = await store.members(GROUP);
-  return [...members.values()].flatMap((text) => {
-    const parsed = homeStatusSchema.safeParse(parseJson(text));
-    return parsed.success ? [parsed.data] : [];
-  });
+  return readMembers(store, GROUP, homeStatusSchema);
 }
 
 /**
@@ -46,20 +41,5 @@ export async function listHomes(store: SharedStore): Promise<HomeStatus[]> {
  * to be dead. An entry that cannot be read counts as alive.
  */
 export async function livingHomeIds(store: SharedStore): Promise<Set<string>> {
-  const living = new Set<string>();
-  for (const [id, text] of await store.members(GROUP)) {
-    const status = homeStatusSchema.safeParse(parseJson(text)).data;
-    const isHere = status?.host === hostname();
-    const isDead = isHere && !(await isAlive({ ...status, startTime: null, boot: null }));
-    if (!isDead) living.add(id);
-  }
-  return living;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+  return livingMemberIds(store, GROUP, homeStatusSchema);
 }

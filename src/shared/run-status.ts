@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { readMembers } from './group-members.js';
 import type { SharedStore } from './queue/store.js';
 
 /**
@@ -56,11 +57,7 @@ export async function announceRun(store: SharedStore, status: RunStatus): Promis
 
 /** The runs of the last day, the newest first. What another version wrote and this one cannot read is left out. */
 export async function listRuns(store: SharedStore): Promise<RunStatus[]> {
-  const members = await store.members(GROUP);
-  const runs = [...members.values()].flatMap((text) => {
-    const parsed = runStatusSchema.safeParse(parseJson(text));
-    return parsed.success ? [parsed.data] : [];
-  });
+  const runs = await readMembers(store, GROUP, runStatusSchema);
   return runs.sort((a, b) => b.startedAt - a.startedAt);
 }
 
@@ -71,12 +68,4 @@ export async function listRuns(store: SharedStore): Promise<RunStatus[]> {
 export function runState(status: RunStatus, nowMs: number): 'running' | 'ended' | 'silent' {
   if (status.ended !== undefined) return 'ended';
   return nowMs - status.seenAt < SILENT_MS ? 'running' : 'silent';
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,6 +1,5 @@
-import { hostname } from 'node:os';
 import { z } from 'zod';
-import { isAlive } from './process-identity.js';
+import { livingMemberIds, readMembers } from './group-members.js';
 import type { SharedStore } from './queue/store.js';
 
 /**
@@ -46,11 +45,7 @@ export async function withdrawWorker(store: SharedStore, queueName: string, id: 
 
 /** The living workers of a queue. Entries that another version wrote and this one cannot read are left out. */
 export async function listWorkers(store: SharedStore, queueName: string): Promise<WorkerStatus[]> {
-  const members = await store.members(workersGroup(queueName));
-  return [...members.values()].flatMap((text) => {
-    const parsed = workerStatusSchema.safeParse(parseJson(text));
-    return parsed.success ? [parsed.data] : [];
-  });
+  return readMembers(store, workersGroup(queueName), workerStatusSchema);
 }
 
 /**
@@ -58,20 +53,5 @@ export async function listWorkers(store: SharedStore, queueName: string): Promis
  * are known to be dead. An entry that cannot be read counts as alive.
  */
 export async function livingWorkerIds(store: SharedStore, queueName: string): Promise<Set<string>> {
-  const living = new Set<string>();
-  for (const [id, text] of await store.members(workersGroup(queueName))) {
-    const status = workerStatusSchema.safeParse(parseJson(text)).data;
-    const isHere = status?.host === hostname();
-    const isDead = isHere && !(await isAlive({ ...status, startTime: null, boot: null }));
-    if (!isDead) living.add(id);
-  }
-  return living;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+  return livingMemberIds(store, workersGroup(queueName), workerStatusSchema);
 }
