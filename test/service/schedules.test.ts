@@ -16,7 +16,6 @@ import { manifestOf } from '../helpers/workspace.js';
 import { Bench, FAST } from '../reliability/bench.js';
 
 const logger = silentLogger();
-const EVERY_SECOND = '* * * * * *';
 /** So that it does not come by itself. */
 const NEW_YEAR = '0 0 1 1 *';
 const timeZone = 'Europe/Prague';
@@ -86,31 +85,6 @@ describeOnRedis('schedules', (openQueue) => {
   const outcomesOf = (events: readonly HomeEvent[]) =>
     events.flatMap((event) => (event.type === 'over' ? [event.outcome] : []));
 
-  it('run each time they come, and pay only for what the manifest has gained', async () => {
-    await bench.workspace.write('m.csv', manifestOf(3));
-    await startWorker();
-    const home = await startHome();
-    const { look } = await add(EVERY_SECOND);
-    const described = () => home.outcomes().reduce((sum, { receipt }) => sum + (receipt?.described ?? 0), 0);
-    await waitUntil('the first night is described', () => described() === 3);
-    // Grown, shrunk and in another order.
-    await bench.workspace.write(
-      'm.csv',
-      'id,image\n9,http://images.test/9.jpg\n2,http://images.test/2.jpg\n',
-    );
-    await waitUntil('so is the new row', () => described() === 4);
-    await waitUntil('a night had nothing to do', () =>
-      home.outcomes().some(({ receipt }) => receipt?.resumed === 2),
-    );
-    expect((await bench.ids('out.csv')).sort()).toEqual(['1', '2', '3', '9']);
-    expect([...bench.simulator.stats().paidByUrl.values()]).toEqual([1, 1, 1, 1]);
-    const { record, nextAt = 0 } = await look();
-    expect(record).toMatchObject({ lastExit: 0, lastAt: record.lastSuccessAt });
-    expect(record.lastText).toMatch(/described/);
-    expect(Date.now() - (record.lastSuccessAt ?? 0)).toBeLessThan(60_000);
-    expect(nextAt).toBeGreaterThan((record.lastAt ?? Infinity) - 60_000);
-  });
-
   it('begin a new file each date, for which the rows of other dates are done', async () => {
     await bench.workspace.write('m.csv', manifestOf(2));
     await bench.run({
@@ -175,40 +149,6 @@ describeOnRedis('schedules', (openQueue) => {
     expect(receipt).toMatchObject({ resumed: paid, described: 4 - paid, submits: 4 - paid });
     expect(await bench.ids('night-2020-02-29.csv')).toHaveLength(paid);
     expect([...bench.simulator.stats().paidByUrl.values()]).toEqual([1, 1, 1, 1]);
-  });
-
-  it('skip a turn that comes while the one before still goes on, and say so', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
-    const home = await startHome();
-    // Nobody works yet.
-    const { look } = await add(EVERY_SECOND);
-    await waitUntil('turns are skipped', () => home.outcomes().length >= 2);
-    for (const outcome of home.outcomes()) {
-      expect(outcome).toMatchObject({ outcome: 'skipped', exitCode: 5 });
-      expect(outcome.reason).toMatch(/^the run that began at .* is still going on \(out\.csv\)$/);
-    }
-    await waitUntil('it is kept', async () => (await look()).record.lastExit === 5);
-    const { record } = await look();
-    expect(record.lastText).toMatch(/^skipped: the run that/);
-    expect(record.lastSuccessAt).toBeUndefined();
-    await startWorker();
-    await waitUntil('the first turn ends', () => home.outcomes().some(({ outcome }) => outcome === 'ended'));
-    expect(await bench.ids('out.csv')).toHaveLength(2);
-  });
-
-  it('run once when a home starts, if they were missed while none was there', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
-    await startWorker();
-    const { look, connection } = await add('*/2 * * * * *');
-    const { nextAt = 0 } = await look();
-    await waitUntil('three turns are missed', () => Date.now() > nextAt + 4500);
-    const startedAt = Date.now();
-    const home = await startHome();
-    await waitUntil('a turn is over', () => home.outcomes().length > 0);
-    const jobs = await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).getJobs(['completed', 'active']);
-    const missed = jobs.filter(({ timestamp, delay }) => timestamp + delay < startedAt);
-    expect(missed).toHaveLength(1);
-    expect(home.outcomes()[0]).toMatchObject({ outcome: 'ended', receipt: { described: 2 } });
   });
 
   it('outlive a restart of the home in the middle of a run, with the date that it began with', async () => {
