@@ -59,3 +59,14 @@ export function runOutcomeOf(
   const exitCode = progress?.state === 'refused' ? progress.exitCode : 1;
   return { outcome: 'refused', exitCode, reason: job.failedReason };
 }
+
+/** An outcome on one line: `12 described, 3 failed`, `skipped: ...`. */
+export function outcomeText({ outcome, reason, receipt }: RunOutcome): string {
+  const why = reason === undefined || reason === '' ? '' : `: ${reason}`;
+  if (outcome !== 'ended' || receipt === undefined) return `${outcome}${why}`;
+  const { described, resumed, copied, failed, remaining } = receipt;
+  const counts = Object.entries({ described, resumed, copied, failed, remaining })
+    .filter(([name, count]) => count > 0 || name === 'described')
+    .map(([name, count]) => `${count} ${name}`);
+  return `${counts.join(', ')}${why}`;
+}

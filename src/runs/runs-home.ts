@@ -22,7 +22,7 @@ import type { RunOutcome, RunRequestJob } from './run-outcome.js';
 import { RUNS_QUEUE, type RunRequest } from './run-request.js';
 import { RunningRequest } from './running-request.js';
 import { executeTurn } from './execute-turn.js';
-import { noteScheduleOutcome } from './schedule-record.js';
+import { noteTurn } from './schedules.js';
 
 export interface RunsHomeOptions extends ExecutorTools {
   readonly connection: QueueConnection;
@@ -241,7 +241,7 @@ export class RunsHome {
   async #noteTurn(schedule: string, outcome: RunOutcome): Promise<void> {
     const { connection, logger } = this.options;
     try {
-      await noteScheduleOutcome(connection.store, schedule, outcome, Date.now());
+      await noteTurn(connection, schedule, outcome, Date.now());
     } catch (error) {
       logger.warn({ schedule, error: messageOf(error) }, "the end of a schedule's run is not kept");
     }

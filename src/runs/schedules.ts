@@ -2,11 +2,16 @@ import { isDeepStrictEqual } from 'node:util';
 import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
+import {
+  type ScheduleRecord,
+  forgetSchedule,
+  keepTurnEnd,
+  readScheduleRecord,
+} from '../shared/schedule-record.js';
 import { checkCron } from './cron.js';
 import { checkDatedOutput } from './dated-output.js';
-import type { RunOutcome } from './run-outcome.js';
+import { type RunOutcome, outcomeText } from './run-outcome.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest, runRequestSchema } from './run-request.js';
-import { type ScheduleRecord, forgetSchedule, readScheduleRecord } from './schedule-record.js';
 
 /** What is to be run, and when. */
 export interface Schedule {
@@ -77,6 +82,24 @@ export async function removeSchedule(connection: QueueConnection, name: string):
   const removed = await runsQueue(connection).removeJobScheduler(name);
   if (!removed) throw await unknownSchedule(connection, name);
   await forgetSchedule(connection.store, name);
+}
+
+/**
+ * Keeps how a schedule's turn ended, which may outlast its schedule: nothing is kept then. To be called at every end, also
+ * where it was skipped or refused.
+ */
+export async function noteTurn(
+  connection: QueueConnection,
+  name: string,
+  outcome: RunOutcome,
+  nowMs: number,
+): Promise<void> {
+  const { exitCode } = outcome;
+  const isSuccess = outcome.outcome === 'ended' && exitCode === 0;
+  await keepTurnEnd(connection.store, name, { at: nowMs, exitCode, text: outcomeText(outcome), isSuccess });
+  // In this order: a removal is either seen here, or takes the record away when it has removed the schedule.
+  const scheduler = await runsQueue(connection).getJobScheduler(name);
+  if (scheduler === undefined) await forgetSchedule(connection.store, name);
 }
 
 /** @throws {UsageError} when there is none of that name */

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
 import { RUNS_QUEUE } from '../../src/shared/jobs.js';
+import { keepTurnEnd } from '../../src/shared/schedule-record.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { Bench } from '../reliability/bench.js';
@@ -27,7 +28,9 @@ describeOnBothQueues('the metrics', (openQueue) => {
         async (connection) => {
           const runs = connection.queue(RUNS_QUEUE);
           await runs.upsertJobScheduler('nightly', { pattern: '0 2 * * *' }, { name: 'run', data: {} });
-          await connection.store.setFields('schedule:nightly', { lastSuccessAt: '2026-03-01T02:00:00.000Z' });
+          const end = { at: Date.UTC(2026, 2, 1, 2), exitCode: 0, text: '', isSuccess: true };
+          await keepTurnEnd(connection.store, 'nightly', end);
+          await keepTurnEnd(connection.store, 'nightly', { ...end, at: end.at + 1000, isSuccess: false });
           return async () => {
             ({ text } = await renderMetrics(connection));
             await runs.removeJobScheduler('nightly');

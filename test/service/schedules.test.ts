@@ -1,4 +1,5 @@
 import { afterEach, expect, it } from 'vitest';
+import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
 import { startAccountWorker } from '../../src/run/account-worker.js';
 import { localDate } from '../../src/runs/dated-output.js';
 import { enqueueRun } from '../../src/runs/enqueue-run.js';
@@ -9,6 +10,7 @@ import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/runs/r
 import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/runs/schedules.js';
 import { silentLogger } from '../../src/shared/log.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import { readScheduleRecord } from '../../src/shared/schedule-record.js';
 import { UndoStack } from '../../src/shared/undo.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -184,6 +186,48 @@ describeOnRedis('schedules', (openQueue) => {
     await expect(runIt()).rejects.toThrow(/is still going on/);
     await startWorker();
     await waitUntil('it ends', () => home.outcomes().some(({ outcome }) => outcome === 'ended'));
+  });
+
+  it('tell when they last succeeded, also after a failure, and nothing any more when they are removed', async () => {
+    await bench.workspace.write('m.csv', manifestOf(2));
+    await startWorker();
+    const home = await startHome();
+    const { name, connection, look } = await add(NEW_YEAR);
+    const metric = async () => {
+      const { text } = await renderMetrics(connection);
+      const line = new RegExp(
+        `^bulk_describe_schedule_last_success_timestamp_seconds\\{schedule="${name}"\\} (.*)$`,
+        'm',
+      );
+      return line.exec(text)?.[1];
+    };
+    expect(await metric()).toBeUndefined();
+    const startedAt = Date.now();
+    expect((await runNow(name, home)).exitCode).toBe(0);
+    await waitUntil('it is kept', async () => (await look()).record.lastExit === 0);
+    const { lastSuccessAt = 0, lastAt } = (await look()).record;
+    expect(lastSuccessAt).toBe(lastAt);
+    expect(lastSuccessAt).toBeGreaterThanOrEqual(startedAt);
+    expect(Number(await metric())).toBe(lastSuccessAt / 1000);
+
+    bench.simulator.setOptions({ failures: { reject: 1 } });
+    await bench.workspace.write('m.csv', manifestOf(3));
+    expect((await runNow(name, home)).exitCode).toBe(2);
+    await waitUntil('it is kept', async () => (await look()).record.lastExit === 2);
+    expect((await look()).record.lastSuccessAt).toBe(lastSuccessAt);
+    expect(Number(await metric())).toBe(lastSuccessAt / 1000);
+
+    // Its last turn ends after its removal.
+    bench.simulator.setOptions({ failures: {}, latencyMs: 1000 });
+    await bench.workspace.write('m.csv', manifestOf(4));
+    const last = runNow(name, home);
+    await waitUntil('it goes on', () => bench.simulator.stats().inFlight > 0);
+    await removeSchedule(connection, name);
+    expect((await last).exitCode).toBe(2);
+    const runs = connection.queue(RUNS_QUEUE);
+    await waitUntil('all of it is over', async () => (await runs.getActiveCount()) === 0);
+    expect(await readScheduleRecord(connection.store, name)).toEqual({});
+    expect(await metric()).toBeUndefined();
   });
 
   it('are changed by adding them again, left alone when nothing changes, and gone when removed', async () => {

@@ -1,5 +1,6 @@
 import { RUNS_QUEUE } from '../../shared/jobs.js';
 import type { QueueConnection } from '../../shared/queue/connection.js';
+import { readScheduleRecord } from '../../shared/schedule-record.js';
 
 export interface ScheduleFigures {
   readonly name: string;
@@ -12,15 +13,8 @@ export async function readSchedules(connection: QueueConnection): Promise<Schedu
   const schedulers = await connection.queue(RUNS_QUEUE).getJobSchedulers();
   return Promise.all(
     schedulers.map(async ({ key }) => {
-      const { lastSuccessAt } = await connection.store.getFields(`schedule:${key}`);
-      return { name: key, lastSuccessAt: parseTime(lastSuccessAt) };
+      const { lastSuccessAt } = await readScheduleRecord(connection.store, key);
+      return { name: key, lastSuccessAt };
     }),
   );
-}
-
-/** Epoch milliseconds, or ISO 8601. */
-function parseTime(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const time = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
-  return Number.isNaN(time) ? undefined : time;
 }
