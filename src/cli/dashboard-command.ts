@@ -45,7 +45,7 @@ export async function dashboardCommand(argv: readonly string[], env: NodeJS.Proc
   const signals = listenForSignals(() => undefined);
   undo.defer(() => signals.dispose());
   try {
-    const connection = await openQueue(target, { logger });
+    const connection = await openQueue(target, { logger, isShared: true });
     undo.defer(() => connection.close());
     connection.onTrouble((state, reason) =>
       terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),

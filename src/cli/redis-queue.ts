@@ -22,5 +22,5 @@ export async function openSharedQueue(
         '(`docker compose up -d redis` starts one at redis://localhost:6379); the embedded queue belongs to one process',
     );
   }
-  return openQueue(target, options);
+  return openQueue(target, { ...options, isShared: true });
 }

@@ -80,7 +80,11 @@ async function runPrepared(
 
   // Told to end already: then neither queue nor output is to be made.
   options.signal?.throwIfAborted();
-  const connection = await openQueue(target, { logger, onSlow: (text) => emit({ type: 'phase', text }) });
+  const connection = await openQueue(target, {
+    logger,
+    isShared: options.work === false,
+    onSlow: (text) => emit({ type: 'phase', text }),
+  });
   undo.defer(() => connection.close());
   connection.onTrouble((state, reason) =>
     emit({

@@ -186,14 +186,43 @@ describe('before the first submit, run refuses', () => {
       /DESCRIBE_MAX_IN_FLIGHT many: expected/,
     );
   });
+});
 
-  it('a Redis that is not there', async () => {
+describe('when Redis is not there, the embedded queue is a way out for a run that needs nobody else, and for no other', () => {
+  it.each<[string, boolean]>([
+    ['run m.csv', true],
+    ['run m.csv --no-work', false],
+    ['worker', false],
+    ['serve', false],
+    ['serve --work', false],
+    ['enqueue m.csv -o out.csv', false],
+    ['status', false],
+    ['status --watch', false],
+    ['retry out.csv', false],
+    ['cancel out.csv', false],
+    ['schedule add nightly m.csv -o out.csv --cron 0_2_*_*_*', false],
+    ['schedule list', false],
+    ['schedule run nightly', false],
+    ['schedule remove nightly', false],
+    ['dashboard', false],
+    ['webhook', false],
+  ])('%s: %j', async (command, canBeEmbedded) => {
     await workspace.write('m.csv', manifestOf(3));
-    const queue = ['--queue', 'redis://:hidden@127.0.0.1:1'];
-    const { code, line } = await refuse(['run', 'm.csv', ...api(), ...queue], { env });
-    expect(code).toBe(1);
-    expect(line).toMatch(/no Redis at redis:.*127\.0\.0\.1:1.*docker compose up/);
-    expect(line).not.toContain('hidden');
+    const env = {
+      DESCRIBE_API_TOKEN: 'any',
+      DESCRIBE_API_URL: simulator.url,
+      QUEUE_URL: 'redis://:hidden@127.0.0.1:1',
+      DESCRIBE_WEBHOOK_SECRET: 'a-secret-of-some-length',
+    };
+    const args = command.split(' ').map((arg) => arg.replaceAll('_', ' '));
+    const { code, line } = await refuse(args, { env });
+    const wayOut = canBeEmbedded
+      ? 'or leave --queue (QUEUE_URL) away to use the embedded queue'
+      : 'or name another with --queue or QUEUE_URL';
+    expect([code, line]).toEqual([
+      1,
+      `bulk-describe: no Redis at redis://127.0.0.1:1 (ECONNREFUSED): start one with \`docker compose up -d redis\`, ${wayOut}\n`,
+    ]);
   });
 });
 

@@ -69,7 +69,7 @@ describe('a Redis is refused', () => {
     const began = performance.now();
     expect(await refusal('redis://:s3cret@127.0.0.1:1')).toBe(
       'no Redis at redis://127.0.0.1:1 (ECONNREFUSED): start one with `docker compose up -d redis`, ' +
-        'or leave --queue away to use the embedded queue',
+        'or leave --queue (QUEUE_URL) away to use the embedded queue',
     );
     expect(performance.now() - began).toBeLessThan(2000);
   });

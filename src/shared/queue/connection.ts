@@ -49,6 +49,8 @@ export interface OpenQueueOptions {
   logger?: Logger | undefined;
   /** Gives up with a clear error within 5 s when Redis is not there (the default), or waits for it. */
   failFast?: boolean | undefined;
+  /** Other processes have to reach it as well: the embedded queue is no way out when Redis is not there. */
+  isShared?: boolean | undefined;
   /** Told when opening takes longer than one would think, and why. */
   onSlow?: ((text: string) => void) | undefined;
   /** Ends the waiting for a Redis that is not there. */

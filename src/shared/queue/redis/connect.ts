@@ -45,7 +45,7 @@ export async function connect(
   const failed = new Promise<Error>((resolve) => {
     let told = false;
     onError = (error) => {
-      const failure = describeFailure(target.label, error);
+      const failure = describeFailure(target.label, error, options);
       if (!waits || failure.hopeless) resolve(failure.error);
       else if (!told) options.onSlow?.(`${failure.error.message}; waiting for it`);
       told = true;
@@ -53,7 +53,7 @@ export async function connect(
   });
   client.on('error', onError);
   const ended = new AbortController();
-  const timeout = waits ? new Promise<never>(() => undefined) : timeUp(target.label, ended.signal);
+  const timeout = waits ? new Promise<never>(() => undefined) : timeUp(target.label, options, ended.signal);
   const stopped = aborted(options.signal, ended.signal);
   // Failures are told through the error event; this promise only says the same again.
   client.connect().catch(() => undefined);
@@ -63,7 +63,11 @@ export async function connect(
   if (end instanceof Error) throw end;
 }
 
-function describeFailure(label: string, error: unknown): { error: FatalError; hopeless: boolean } {
+function describeFailure(
+  label: string,
+  error: unknown,
+  options: OpenQueueOptions,
+): { error: FatalError; hopeless: boolean } {
   const text = messageOf(error);
   if (/^(WRONGPASS|NOAUTH|ERR invalid password|NOPERM)/.test(text)) {
     const refused = text.startsWith('NOAUTH') ? 'wants a password' : 'refuses the user or password';
@@ -72,19 +76,21 @@ function describeFailure(label: string, error: unknown): { error: FatalError; ho
   if (/DB index is out of range|invalid DB index/i.test(text)) {
     return { error: new FatalError(`Redis at ${label} has no database of that number`), hopeless: true };
   }
-  return { error: noRedis(label, connectionReason(error)), hopeless: false };
+  return { error: noRedis(label, connectionReason(error), options), hopeless: false };
 }
 
-function noRedis(label: string, reason: string): FatalError {
+function noRedis(label: string, reason: string, { isShared = false }: OpenQueueOptions): FatalError {
+  const wayOut = isShared
+    ? 'or name another with --queue or QUEUE_URL'
+    : 'or leave --queue (QUEUE_URL) away to use the embedded queue';
   return new FatalError(
-    `no Redis at ${label} (${reason}): start one with \`docker compose up -d redis\`, ` +
-      'or leave --queue away to use the embedded queue',
+    `no Redis at ${label} (${reason}): start one with \`docker compose up -d redis\`, ${wayOut}`,
   );
 }
 
-async function timeUp(label: string, ended: AbortSignal): Promise<Error> {
+async function timeUp(label: string, options: OpenQueueOptions, ended: AbortSignal): Promise<Error> {
   await sleep(FAIL_FAST_MS, ended);
-  return noRedis(label, 'no answer in 5 s');
+  return noRedis(label, 'no answer in 5 s', options);
 }
 
 function aborted(signal: AbortSignal | undefined, ended: AbortSignal): Promise<Error> {
