@@ -1,9 +1,10 @@
 import { dialectFor } from '../describe-api/dialects/index.js';
 import { parseDuration, parseRate } from '../shared/durations.js';
 import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
-import { FAILURE_KINDS, SHAPES, type FailureShares, type Shape } from '../simulator/options.js';
+import { SHAPES, type Shape } from '../simulator/options.js';
 import { type Simulator, startSimulator } from '../simulator/simulator.js';
 import { API_FLAGS } from './api-flags.js';
+import { parseFailures, parseWebhookFaults } from './fault-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { OUTPUT_FLAGS } from './run-flags.js';
 import { listenForSignals, untilTold } from './signals.js';
@@ -17,6 +18,7 @@ const SIMULATE_FLAGS = {
   'retry-after': { takes: 'value' },
   'require-token': { takes: 'value' },
   fail: { takes: 'value' },
+  webhooks: { takes: 'value' },
   shape: { takes: 'value' },
   seed: { takes: 'value' },
   journal: { takes: 'value' },
@@ -47,7 +49,8 @@ export async function simulateCommand(argv: readonly string[], env: NodeJS.Proce
       maxInFlight: flags.integer('max-in-flight', 1),
       retryAfter: parseChoice(flags.get('retry-after'), '--retry-after', RETRY_AFTER),
       token: flags.get('require-token'),
-      failures: parseShares(flags.get('fail')),
+      failures: parseFailures(flags.get('fail')),
+      webhooks: parseWebhookFaults(flags.get('webhooks')),
       shape: parseChoice<Shape>(flags.get('shape'), '--shape', SHAPES),
       seed: flags.integer('seed', 0),
       journal: flags.get('journal'),
@@ -91,21 +94,4 @@ function parseChoice<T extends string>(
   const choice = choices.find((known) => known === text);
   if (choice === undefined) throw new UsageError(`${name} ${text}: expected one of ${choices.join(', ')}`);
   return choice;
-}
-
-/** Reads `reject=0.1,http500=0.05`: how often to fail in which way. */
-function parseShares(text: string | undefined): FailureShares | undefined {
-  if (text === undefined) return undefined;
-  const shares = text.split(',').map((part) => {
-    const [name = '', value = ''] = part.split('=');
-    const kind = FAILURE_KINDS.find((known) => known === name.trim());
-    const share = Number(value);
-    if (kind === undefined || value === '' || !(share >= 0 && share <= 1)) {
-      throw new UsageError(
-        `--fail ${part}: expected <kind>=<0 to 1>, with a kind of ${FAILURE_KINDS.join(', ')}`,
-      );
-    }
-    return [kind, share] as const;
-  });
-  return Object.fromEntries(shares);
 }

@@ -29,6 +29,21 @@ export type FailureKind = (typeof FAILURE_KINDS)[number];
 /** The share (0 to 1) of calls that fail in each way; a way that is left out does not happen. */
 export type FailureShares = { readonly [kind in FailureKind]?: number | undefined };
 
+/**
+ * Ways in which deliveries to webhooks go wrong, each of them in one way at most:
+ * - `lost` is not sent, `doubled` is sent twice
+ * - `late` is sent when the message has been completed for once or twice as long as it took, a second at least
+ * - `early` is sent while it is in progress, though it says that it is completed
+ */
+export const DELIVERY_FAULTS = ['lost', 'late', 'early', 'doubled'] as const;
+export type DeliveryFault = (typeof DELIVERY_FAULTS)[number];
+
+/** The share (0 to 1) of deliveries that go wrong in each way. */
+export type WebhookFaults = { readonly [fault in DeliveryFault]?: number | undefined } & {
+  /** Made-up deliveries about the newest submits, besides; to their own webhooks and near them. */
+  readonly forged?: Rate | undefined;
+};
+
 /** Forms of a completed message, see docs/describe-api.md; `mixed` is one of the others for each message. */
 export const SHAPES = ['flat', 'nested', 'string', 'nested-string', 'seconds-date', 'mixed'] as const;
 export type Shape = (typeof SHAPES)[number];
@@ -49,6 +64,8 @@ export interface SimulatorSettings {
   readonly retryAfter: 'seconds' | 'date' | 'none';
   /** How often to fail, in which ways; setting it replaces all shares. */
   readonly failures: FailureShares;
+  /** What goes wrong with deliveries; setting it replaces all of it. */
+  readonly webhooks: WebhookFaults;
   /** Every call of the API gets 503. */
   readonly down: boolean;
   /** The same until this time (epoch milliseconds); null for not at all. */
@@ -81,6 +98,7 @@ export const DEFAULTS: SimulatorOptions = {
   maxInFlight: null,
   retryAfter: 'seconds',
   failures: {},
+  webhooks: {},
   down: false,
   downUntil: null,
   shape: 'flat',
@@ -100,15 +118,24 @@ export function change<T extends object>(old: T, changes: Some<T>): T {
 }
 
 const positive = z.number().positive();
+const rateSchema = z.strictObject({ count: positive, perMs: positive });
+const shareSchema = z.number().min(0).max(1).optional();
 
 const settingsSchema = z.strictObject({
   token: z.string().min(1).nullable(),
   latencyMs: z.number().nonnegative(),
   latencySpread: z.number().nonnegative(),
-  rateLimit: z.strictObject({ count: positive, perMs: positive }).nullable(),
+  rateLimit: rateSchema.nullable(),
   maxInFlight: z.int().positive().nullable(),
   retryAfter: z.enum(['seconds', 'date', 'none']),
   failures: z.partialRecord(z.enum(FAILURE_KINDS), z.number().min(0).max(1)),
+  webhooks: z.strictObject({
+    lost: shareSchema,
+    late: shareSchema,
+    early: shareSchema,
+    doubled: shareSchema,
+    forged: rateSchema.optional(),
+  }),
   down: z.boolean(),
   downUntil: z.number().nullable(),
   shape: z.enum(SHAPES),

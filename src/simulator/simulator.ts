@@ -9,7 +9,14 @@ import { SubmitDesk } from './submit.js';
 import { WebhookSender } from './webhooks.js';
 
 export { readJournal } from './journal.js';
-export type { FailureKind, FailureShares, Shape, SimulatorOptions, SimulatorSettings } from './options.js';
+export type {
+  FailureKind,
+  FailureShares,
+  Shape,
+  SimulatorOptions,
+  SimulatorSettings,
+  WebhookFaults,
+} from './options.js';
 export type { SimulatorStats } from './stats.js';
 
 export interface Simulator {
@@ -19,11 +26,13 @@ export interface Simulator {
   urlOf(dialect: string): string;
   readonly port: number;
   stats(): SimulatorStats;
-  /** Changes settings from now on; `failures` is replaced as a whole. */
+  /** Changes settings from now on; `failures` and `webhooks` are replaced as a whole. */
   setOptions(changes: Some<SimulatorSettings>): void;
   /** Ends all connections (answers that hang included) and forgets webhooks that are not due. */
   close(): Promise<void>;
 }
+
+const WEBHOOK_SEED = 0x5eed;
 
 /** The origin by which the machine itself reaches the server. */
 function originOf(host: string, port: number): string {
@@ -55,12 +64,17 @@ export async function startSimulator(options: Some<SimulatorOptions> = {}): Prom
   const limits = new AccountLimits();
   if (all.journal !== null) restore(all.journal, stats, limits);
   const journal = all.journal === null ? undefined : new Journal(all.journal);
-  const webhooks = new WebhookSender((what) => stats.count(what));
   const random = seededRandom(all.seed);
   const readSettings = (): SimulatorSettings => settings;
   const setOptions = (changes: Some<SimulatorSettings>): void => {
     settings = change(settings, changes);
   };
+  // Numbers of their own: what goes wrong with deliveries changes nothing else for the same seed.
+  const webhooks = new WebhookSender({
+    settings: readSettings,
+    random: seededRandom(all.seed ^ WEBHOOK_SEED),
+    stats,
+  });
   const readStats = (): SimulatorStats => stats.read(limits.inFlight(Date.now()));
   const desk = new SubmitDesk({ settings: readSettings, limits, stats, random, webhooks, journal });
   const app = createApp({ desk, stats, random, settings: readSettings, setOptions, readStats });

@@ -1,4 +1,4 @@
-import type { FailureKind } from './options.js';
+import type { DeliveryFault, FailureKind } from './options.js';
 import { SlidingWindow } from './sliding-window.js';
 
 /** What happened since the start (accepted submits: since the journal was begun). */
@@ -20,8 +20,11 @@ export interface SimulatorStats {
   readonly maxSubmitsInASecond: number;
   readonly inFlight: number;
   readonly maxInFlight: number;
+  /** Deliveries that were taken in, and those that were not. */
   readonly webhooksSent: number;
   readonly webhooksFailed: number;
+  /** Deliveries that were made to go wrong, by kind, and how many were forged. */
+  readonly webhookFaults: { readonly [fault in DeliveryFault | 'forged']?: number };
 }
 
 type Counter =
@@ -32,6 +35,7 @@ type WebhookCounter = 'webhooksSent' | 'webhooksFailed';
 export class StatsKeeper {
   private readonly counts = new Map<Counter, number>();
   private readonly failures = new Map<FailureKind, number>();
+  private readonly deliveryFaults = new Map<DeliveryFault | 'forged', number>();
   private readonly paidByUrl = new Map<string, number>();
   private readonly lastSecond = new SlidingWindow();
   private maxSubmitsInASecond = 0;
@@ -45,6 +49,10 @@ export class StatsKeeper {
 
   countFailure(kind: FailureKind): void {
     this.failures.set(kind, (this.failures.get(kind) ?? 0) + 1);
+  }
+
+  countDeliveryFault(fault: DeliveryFault | 'forged'): void {
+    this.deliveryFaults.set(fault, (this.deliveryFaults.get(fault) ?? 0) + 1);
   }
 
   /** @param nowMs of a clock that does not go back */
@@ -80,6 +88,7 @@ export class StatsKeeper {
       maxInFlight: this.maxInFlight,
       webhooksSent: of('webhooksSent'),
       webhooksFailed: of('webhooksFailed'),
+      webhookFaults: Object.fromEntries(this.deliveryFaults),
     };
   }
 }

@@ -112,7 +112,11 @@ export class SubmitDesk {
     limits.occupy(endsAt(facts, DEFAULT_EXPIRE_MINS));
     stats.noteInFlight(limits.inFlight(nowMs));
     if (webhook && facts.fate === 'completes') {
-      webhooks.schedule(webhook, facts.latencyMs, () => dialect.delivered(facts, this.view(Date.now())));
+      webhooks.expect({
+        url: webhook,
+        facts,
+        deliveredFor: (of) => dialect.delivered(of, this.view(of.submittedAt + of.latencyMs)),
+      });
     }
     return this.answer(dialect, facts, dialect.accepted(facts, this.view(nowMs), submit), nowMs);
   }

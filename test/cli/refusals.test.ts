@@ -232,6 +232,12 @@ it.each([
   [['verify', 'only-one.csv'], /verify needs a manifest and an output/],
   [['simulate', '--latency', 'long'], /--latency long: expected a duration/],
   [['simulate', '--fail', 'often=1'], /--fail often=1: expected/],
+  [
+    ['simulate', '--webhooks', 'late=2'],
+    /--webhooks late=2: expected <kind>=<0 to 1>, with a kind of lost, /,
+  ],
+  [['simulate', '--webhooks', 'lost'], /--webhooks lost: expected/],
+  [['simulate', '--webhooks', 'forged=0.5'], /--webhooks forged 0\.5: expected a rate such as/],
 ])('%j is refused with one line', async (args, message) => {
   const { code, line } = await refuse(args);
   expect(code).toBe(1);

@@ -12,11 +12,14 @@ Its message ids start with sim-; the same URL gets the same prompts each time.
       --require-token <token>  others get 401
       --fail <kind=share,...>  fail so often: http500, quota, resetBefore, reject, reject400, reset, badJson,
                                html, hang, incomplete, never, pollError, pollMissing
+      --webhooks <kind=share,...>    what goes wrong with deliveries, and how often: late, doubled, lost, early;
+                               forged=<n/duration> sends made-up ones to the webhooks that submits have named
       --shape <name>           of completed messages: flat, nested, string, nested-string, seconds-date, mixed
       --seed <n>               of all random decisions
       --journal <path>         a line for each accepted submit, and taken up again at the next start
 
   bulk-describe simulate --port 8080 --latency 20s --fail http500=0.05
+  bulk-describe simulate --webhooks lost=0.1,doubled=0.2,forged=50/s
   bulk-describe run paintings.csv --api http://127.0.0.1:8080/v2 --rate 10/s
   bulk-describe run paintings.csv --api http://127.0.0.1:8080 --dialect openai --model any -o openai.csv
 `;
