@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Dialect } from './dialects/dialect.js';
 import { type ApiCall, RejectedError, ResponseShapeError, StatusError } from './errors.js';
-import type { HttpAnswer } from './http.js';
+import type { HttpAnswer } from './exchange.js';
 import { retryAfterToMs } from './retry-after.js';
 import { isRefusal, reasonIn } from './shapes.js';
 

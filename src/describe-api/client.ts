@@ -9,7 +9,8 @@ import {
   dialectFor,
 } from './dialects/index.js';
 import { type ApiCall, RejectedError } from './errors.js';
-import { type HttpAnswer, type HttpRequest, HttpTransport, untilAborted } from './http.js';
+import type { HttpAnswer } from './exchange.js';
+import { type HttpRequest, HttpTransport, untilAborted } from './http.js';
 import { type Redact, redactorOf } from './redact.js';
 import type { CompletedMessage, Message, Submitted } from './shapes.js';
 import { type WaitOptions, waitForMessage } from './wait-for-message.js';

@@ -1,8 +1,8 @@
-import { Agent, type Dispatcher } from 'undici';
+import { Agent } from 'undici';
 import { isSystemError, messageOf } from '../shared/errors.js';
 import { type ApiCall, ConnectionError, DescribeApiError, InterruptedError, TimeoutError } from './errors.js';
+import { Exchange, type HttpAnswer } from './exchange.js';
 
-const MAX_BODY_BYTES = 1024 * 1024;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface HttpRequest {
@@ -17,22 +17,13 @@ export interface HttpRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface HttpAnswer {
-  readonly status: number;
-  /** By their names in lower case; the first value of one that comes several times. */
-  readonly headers: Readonly<Record<string, string | undefined>>;
-  readonly text: string;
-  /** The body went on after what is in `text`. */
-  readonly tooLong: boolean;
-}
-
 /** Settles like the work, or rejects with the signal's reason as soon as it aborts. */
 export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return work;
   let stop: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {
     stop = () => {
-      reject(signal.reason instanceof Error ? signal.reason : new Error('aborted', { cause: signal.reason }));
+      reject(reasonOf(signal));
     };
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
@@ -44,42 +35,8 @@ export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | un
   }
 }
 
-function firstValues(
-  headers: Readonly<Record<string, string | string[] | undefined>>,
-): Readonly<Record<string, string | undefined>> {
-  const first = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);
-  return Object.fromEntries(
-    Object.entries(headers).map(([name, value]) => [name.toLowerCase(), first(value)]),
-  );
-}
-
-/** Calls `onSent` when a request's first byte is about to be written: from then on a submit may be paid. */
-function noteSending(onSent: () => void): Dispatcher.DispatcherComposeInterceptor {
-  return (dispatch) => (options, handler) =>
-    dispatch(options, {
-      onRequestStart: (controller, context) => {
-        handler.onRequestStart?.(controller, context);
-        if (!controller.aborted) onSent();
-      },
-      onRequestUpgrade: (...args) => handler.onRequestUpgrade?.(...args),
-      onResponseStart: (...args) => handler.onResponseStart?.(...args),
-      onResponseData: (...args) => handler.onResponseData?.(...args),
-      onResponseEnd: (...args) => handler.onResponseEnd?.(...args),
-      onResponseError: (...args) => handler.onResponseError?.(...args),
-    });
-}
-
-async function readBody(body: AsyncIterable<unknown>): Promise<Pick<HttpAnswer, 'text' | 'tooLong'>> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of body) {
-    if (!Buffer.isBuffer(chunk)) continue;
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes > MAX_BODY_BYTES) break;
-  }
-  const text = Buffer.concat(chunks).subarray(0, MAX_BODY_BYTES).toString('utf8');
-  return { text, tooLong: bytes > MAX_BODY_BYTES };
+function reasonOf({ reason }: AbortSignal): Error {
+  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
 }
 
 /** What undici and Node.js say, with the code where the message lacks it (or is empty, as with several addresses). */
@@ -114,22 +71,25 @@ export class HttpTransport {
   async send(request: HttpRequest): Promise<HttpAnswer> {
     const { signal } = request;
     signal?.throwIfAborted();
-    const ending = new AbortController();
-    const end = (): void => {
-      ending.abort(signal?.aborted ? signal.reason : new Error('timed out'));
+    const exchange = new Exchange();
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      exchange.end(new Error('timed out'));
+    }, request.timeoutMs);
+    const abort = (): void => {
+      if (signal !== undefined) exchange.end(reasonOf(signal));
     };
-    const timer = setTimeout(end, request.timeoutMs);
-    signal?.addEventListener('abort', end, { once: true });
-    let sent = false;
+    signal?.addEventListener('abort', abort, { once: true });
     try {
-      const exchange = this.exchange(request, ending.signal, () => (sent = true));
-      return await untilAborted(exchange, ending.signal);
+      this.dispatch(request, exchange);
+      return await exchange.answer;
     } catch (error) {
       signal?.throwIfAborted();
-      throw this.toTypedError(request, error, { sent, timedOut: ending.signal.aborted });
+      throw this.toTypedError(request, error, { sent: exchange.isSent, timedOut });
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', end);
+      signal?.removeEventListener('abort', abort);
     }
   }
 
@@ -139,24 +99,13 @@ export class HttpTransport {
     await this.closing;
   }
 
-  private async exchange(request: HttpRequest, signal: AbortSignal, onSent: () => void): Promise<HttpAnswer> {
-    const { target } = request;
-    const response = await this.agent.compose(noteSending(onSent)).request({
-      origin: target.origin,
-      path: target.pathname + target.search,
-      method: request.call.method,
-      headers: request.headers,
-      body: request.body ?? null,
-      signal,
-    });
-    const headers = firstValues(response.headers);
-    try {
-      return { status: response.statusCode, headers, ...(await readBody(response.body)) };
-    } catch (error) {
-      // A failing status is an answer by itself, whatever became of the body behind it.
-      if (response.statusCode < 400 || signal.aborted) throw error;
-      return { status: response.statusCode, headers, text: '', tooLong: false };
-    }
+  private dispatch({ call, target, headers, body }: HttpRequest, exchange: Exchange): void {
+    const { origin, pathname, search } = target;
+    // Whether it must wait for a connection is undici's affair: it tells of everything else by the exchange.
+    this.agent.dispatch(
+      { origin, path: pathname + search, method: call.method, headers, body: body ?? null },
+      exchange,
+    );
   }
 
   private toTypedError(
