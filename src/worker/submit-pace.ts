@@ -12,6 +12,11 @@ export interface SubmitPaceTools {
 
 /** Slots are reserved so far ahead, so that a process that is kept waiting for its processor misses none. */
 const AHEAD_MS = 50;
+/**
+ * Distances are a hundredth longer than the rate says. At its very pace a window of its unit would hold one submit more
+ * than it says whenever one is a little late and a later one is not, and an API that counts to the millisecond refuses.
+ */
+const MARGIN = 1.01;
 /** A submit may be so late for its slot; later it would come together with those that are in time. */
 const LATE_MS = 50;
 
@@ -47,7 +52,7 @@ export class SubmitPace {
   async #takeSlot(signal: AbortSignal): Promise<boolean> {
     while (!signal.aborted) {
       const intervalMs = this.tools.intervalMs();
-      const waitMs = await this.tools.reserve(intervalMs);
+      const waitMs = await this.tools.reserve(intervalMs * MARGIN);
       const dueAt = performance.now() + waitMs;
       if (!(await sleep(waitMs, signal))) return false;
       if (performance.now() - dueAt <= Math.max(LATE_MS, intervalMs / 10)) return true;

@@ -28,6 +28,14 @@ describe('the pace of submits', () => {
     expect(performance.now() - startedAt).toBeGreaterThanOrEqual(29 * 20 - 1);
   });
 
+  it('leaves a hundredth between what the rate says and what is used, so that no window holds one too many', async () => {
+    const asked: number[] = [];
+    const reserve = (ms: number) => Promise.resolve(asked.push(ms) * 0);
+    const pace = new SubmitPace({ intervalMs: () => 3000, reserve, onWaiting: () => undefined });
+    await pace.take(forever);
+    expect(asked).toEqual([3030]);
+  });
+
   it('does not use a slot that it has missed, but takes another', async () => {
     let reservations = 0;
     // While the first slot is waited for, the process does not get its processor.
