@@ -58,6 +58,8 @@ export interface ProducerTools {
 /** Rows that failed before are kept back until the new ones are in; beyond this many they wait no longer. */
 const MOST_KEPT_BACK = 5000;
 const ADD_AT_ONCE = 500;
+/** Rows that wait for the disk alone. More would only grow old in memory: it takes them in groups as fast as it can. */
+const MOST_HELD = 500;
 
 /**
  * Turns a manifest's rows into jobs, as many at a time as the window allows, each image once. Ends when
@@ -155,7 +157,7 @@ export class Producer {
   /** Waits until another row may be outstanding; false when the run is being stopped. */
   async #waitForRoom(): Promise<boolean> {
     const { outstanding } = this.#tools;
-    const hasRoom = () => outstanding.rows < this.#tools.windowRows();
+    const hasRoom = () => outstanding.rows < this.#tools.windowRows() && outstanding.held < MOST_HELD;
     if (hasRoom()) return true;
     await this.#flush();
     return outstanding.until(hasRoom, this.#signal);

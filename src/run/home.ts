@@ -201,8 +201,9 @@ export class Home {
       this.#failedImages.addRow(row, row.image, outcome, { isFirst, submits, polls });
     }
     this.outstanding.hold(1);
-    void this.#write({ described: [], failed: [{ row, outcome }] }, 1, () => {
+    void this.#write({ described: [], failed: [{ row, outcome }] }, () => {
       countFailed(this.counts, outcome.code);
+      this.outstanding.unhold(1);
     });
   }
 
@@ -220,8 +221,9 @@ export class Home {
   async #copy(row: Row, image: string): Promise<void> {
     try {
       const outcome: DescribedOutcome = { status: 'described', ...(await this.#readPrompts(image)) };
-      await this.#write({ described: [{ row, outcome }], failed: [] }, 1, () => {
+      await this.#write({ described: [{ row, outcome }], failed: [] }, () => {
         this.counts.copied++;
+        this.outstanding.unhold(1);
       });
     } catch (error) {
       this.tools.onBroken(error);
@@ -258,7 +260,7 @@ export class Home {
     }
     const rows = failed.rows.map(({ row }) => row);
     this.outstanding.hold(rows.length);
-    const isWritten = await this.#write(entryOf(rows, outcome), rows.length, () => {
+    const isWritten = await this.#write(entryOf(rows, outcome), () => {
       this.#failedImages.delete(image);
       this.#failedNow.delete(image);
       this.#countCalls(result, failed);
@@ -268,6 +270,7 @@ export class Home {
       this.counts.copied += rows.length - 1;
       this.tools.budget.take();
       this.tools.budget.spend();
+      this.outstanding.unhold(rows.length);
     });
     if (!isWritten) return 'put-back';
     // Rows that were read, and failed as well, while the first ones went to disk.
@@ -305,9 +308,10 @@ export class Home {
     // Before it can be acknowledged: a process that is killed prints no receipt.
     if (result.maybePaid > 0) await this.tools.keepMaybePaid(this.#addMaybePaid(result.maybePaid));
     const rows = [...pending.rows];
-    const isWritten = await this.#write(entryOf(rows, outcome), rows.length, () => {
+    const isWritten = await this.#write(entryOf(rows, outcome), () => {
       this.outstanding.take(image);
       this.#count(result, pending, rows.length);
+      this.outstanding.release(rows.length);
     });
     if (!isWritten) return 'put-back';
     // Rows that were read while the first ones went to disk.
@@ -342,8 +346,11 @@ export class Home {
     if (!pending.reattached) this.tools.budget.giveBack();
   }
 
-  /** @returns whether the rows are on disk; they are outstanding no more then */
-  async #write(entry: Entry, rows: number, onWritten: () => void): Promise<boolean> {
+  /**
+   * @param onWritten once the rows are on disk, which then are not to be outstanding any more
+   * @returns whether they are
+   */
+  async #write(entry: Entry, onWritten: () => void): Promise<boolean> {
     try {
       await this.#commit.commit(entry);
     } catch (error) {
@@ -351,7 +358,6 @@ export class Home {
       return false;
     }
     onWritten();
-    this.outstanding.release(rows);
     return true;
   }
 

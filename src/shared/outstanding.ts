@@ -1,4 +1,6 @@
-import { sleep } from './sleep.js';
+import { Bell } from './bell.js';
+
+const LOOK_EVERY_MS = 1000;
 
 /** An image that has been handed to the queue, and the rows that wait for its outcome. */
 export interface PendingImage<Row> {
@@ -12,16 +14,22 @@ export interface PendingImage<Row> {
 
 /**
  * The rows between being read and being on disk: what bounds a home's memory and its share of the queue,
- * and what tells when a run is over. A row counts from `add`, `attach` or `hold` until `release`.
+ * and what tells when a run is over. A row counts from `add` or `attach` until `release`, or from `hold` until `unhold`.
  */
 export class Outstanding<Row> {
   readonly #images = new Map<string, PendingImage<Row>>();
+  readonly #changed = new Bell();
   #rows = 0;
-  #changed = new AbortController();
+  #held = 0;
 
   /** Rows outstanding. */
   get rows(): number {
     return this.#rows;
+  }
+
+  /** Those of them that wait for the disk alone. */
+  get held(): number {
+    return this.#held;
   }
 
   /** Images that wait for an outcome, with their rows. */
@@ -46,6 +54,13 @@ export class Outstanding<Row> {
   /** Counts rows that wait for the disk alone. */
   hold(rows: number): void {
     this.#rows += rows;
+    this.#held += rows;
+  }
+
+  /** Held rows that are on disk now. */
+  unhold(rows: number): void {
+    this.#held -= rows;
+    this.release(rows);
   }
 
   /** Takes an image's rows out, to be written; they count until they are released. */
@@ -63,9 +78,7 @@ export class Outstanding<Row> {
 
   /** Makes whoever waits look again. */
   wake(): void {
-    const changed = this.#changed;
-    this.#changed = new AbortController();
-    changed.abort();
+    this.#changed.ring();
   }
 
   /**
@@ -75,7 +88,7 @@ export class Outstanding<Row> {
   async until(ready: () => boolean, signal: AbortSignal): Promise<boolean> {
     while (!signal.aborted) {
       if (ready()) return true;
-      await sleep(1000, AbortSignal.any([this.#changed.signal, signal]));
+      await this.#changed.wait(LOOK_EVERY_MS, signal);
     }
     return false;
   }

@@ -1,4 +1,4 @@
-import { sleep } from '../shared/sleep.js';
+import { Bell } from '../shared/bell.js';
 
 const LOOK_EVERY_MS = 1000;
 
@@ -8,7 +8,7 @@ const LOOK_EVERY_MS = 1000;
  */
 export class FirstPolls {
   #pending = 0;
-  #changed = new AbortController();
+  readonly #changed = new Bell();
 
   /** Announces a first poll. @returns its end, to be called once it was made or will not be */
   expect(): () => void {
@@ -18,16 +18,14 @@ export class FirstPolls {
       if (isOver) return;
       isOver = true;
       this.#pending--;
-      const changed = this.#changed;
-      this.#changed = new AbortController();
-      changed.abort();
+      this.#changed.ring();
     };
   }
 
   /** Waits until none is pending; false when the signal aborted first. */
   async made(signal: AbortSignal): Promise<boolean> {
     while (this.#pending > 0 && !signal.aborted) {
-      await sleep(LOOK_EVERY_MS, AbortSignal.any([this.#changed.signal, signal]));
+      await this.#changed.wait(LOOK_EVERY_MS, signal);
     }
     return !signal.aborted;
   }
