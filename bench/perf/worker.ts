@@ -6,9 +6,11 @@ import { AccountLimits } from '../../src/shared/account-limits.js';
 import { createLogger } from '../../src/shared/log.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
+import { keepHeapSmall } from '../../src/shared/small-heap.js';
 import { DescribeWorker } from '../../src/worker/describe-worker.js';
 import { readAbout } from './read-about.js';
 
+keepHeapSmall();
 const { queue, api, limits: given } = readAbout();
 const logger = createLogger('warn');
 const account = accountOf({ api });

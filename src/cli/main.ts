@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { BulkDescribeError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
+import { keepHeapSmall } from '../shared/small-heap.js';
 import { ALL_HELP, HELP, MAIN_HELP } from './help/index.js';
 
 type Command = (argv: readonly string[], env: NodeJS.ProcessEnv) => Promise<number>;
@@ -58,6 +59,8 @@ function report(error: unknown): number {
   process.stderr.write(`bulk-describe: this is a defect, please report it:\n${text}\n`);
   return 1;
 }
+
+keepHeapSmall();
 
 // A reader of our output that has had enough is no failure of the run.
 process.stdout.on('error', (error: unknown) => {
