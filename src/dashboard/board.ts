@@ -74,7 +74,8 @@ export class Board {
   }
 
   #adapt({ name, kind, title, description }: BoardQueue): BullMQAdapter {
-    const queue = this.connection.queue(name);
+    // Runs come and go; one that is let go meanwhile can still be looked at.
+    const queue = kind === 'results' ? this.connection.passingQueue(name) : this.connection.queue(name);
     if (!isPlainQueue(queue)) throw new TypeError(`the queue ${name} is none of BullMQ's`);
     const adapter = new BullMQAdapter(queue, {
       // Results are a home's to take, and runs are handed in with `enqueue`.

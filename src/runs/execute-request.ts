@@ -60,8 +60,14 @@ export async function executeRequest(
   tools: ExecutorTools,
   options: ExecutionOptions,
 ): Promise<Execution> {
+  // A run listens to its signal until it is told to end; the home's would keep all runs that it has ever executed.
+  const ending = new AbortController();
+  const end = () => ending.abort(options.signal.reason);
+  if (options.signal.aborted) end();
+  else options.signal.addEventListener('abort', end, { once: true });
   try {
-    const result = await describeManifest(await runOptionsOf(request, tools, options));
+    const own = { ...options, signal: ending.signal };
+    const result = await describeManifest(await runOptionsOf(request, tools, own));
     const { receipt, stop, differences, exitCode } = result;
     if (options.signal.aborted && stop?.kind === 'interrupted') return { kind: 'handed-back' };
     const unbalanced =
@@ -73,6 +79,8 @@ export async function executeRequest(
     const reason = messageOf(error);
     if (error instanceof BusyError) return { kind: 'busy', reason, exitCode: error.exitCode };
     return { kind: 'over', outcome: refusal(error, tools.logger) };
+  } finally {
+    options.signal.removeEventListener('abort', end);
   }
 }
 

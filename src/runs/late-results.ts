@@ -38,8 +38,7 @@ export class LateResults {
   }
 
   #count(run: string): Promise<number> {
-    const queue = this.connection.queue(resultsQueueName(run));
-    return queue.getJobCountByTypes('waiting', 'active', 'delayed', 'prioritized');
+    return this.connection.countJobs(resultsQueueName(run), ['waiting', 'active', 'delayed', 'prioritized']);
   }
 
   /** Looks until the signal aborts. */

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { DelayedError, UnrecoverableError, WaitingError } from 'bullmq';
 import type { RunEvent } from '../run/run-options.js';
@@ -74,6 +75,8 @@ export class RunsHome {
   #ticking: Promise<unknown> = Promise.resolve();
 
   private constructor(private readonly options: RunsHomeOptions) {
+    // Each of the runs that go on listens.
+    setMaxListeners(0, this.#stopping.signal);
     this.#lateResults = new LateResults(options.connection, options.root.path, {
       logger: options.logger,
       everyMs: options.lateResultsEveryMs,

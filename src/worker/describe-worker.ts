@@ -245,7 +245,7 @@ export class DescribeWorker {
   }
 
   async #handOver(run: string, results: readonly ResultJobData[]): Promise<void> {
-    const queue = this.options.connection.queue<HandedOver, null>(resultsQueueName(run));
+    const queue = this.options.connection.passingQueue<HandedOver, null>(resultsQueueName(run));
     await this.#settleTools.persist(() => queue.add(RESULT_JOB, handOverTogether(results)));
   }
 

@@ -28,7 +28,7 @@ export async function renderMetrics(connection: QueueConnection): Promise<{ type
   const states = runs.map((run) => runState(run, now));
   const live = runs.filter((_run, i) => states[i] !== 'ended');
   const results = await Promise.all(
-    live.map(({ run }) => connection.queue(resultsQueueName(run)).getJobCountByTypes('waiting', 'active')),
+    live.map(({ run }) => connection.countJobs(resultsQueueName(run), ['waiting', 'active'])),
   );
   gauge(
     registry,

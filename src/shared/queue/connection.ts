@@ -1,4 +1,13 @@
-import type { IQueueBackend, Job, JobProgress, Queue, Telemetry, Worker, WorkerOptions } from 'bullmq';
+import type {
+  IQueueBackend,
+  Job,
+  JobProgress,
+  JobType,
+  Queue,
+  Telemetry,
+  Worker,
+  WorkerOptions,
+} from 'bullmq';
 import type { Logger } from '../log.js';
 import { startTracing } from '../telemetry.js';
 import type { TroubleListener } from './outage.js';
@@ -25,6 +34,13 @@ export interface QueueConnection {
 
   /** The queue of that name; the same object each time. */
   queue<D, R>(name: string): JobQueue<D, R>;
+  /**
+   * The queue of that name for one use: ask again for the next. There are as many results queues as there have been runs,
+   * so the ones that were not asked for lately are let go; a use that still goes on goes on.
+   */
+  passingQueue<D, R>(name: string): JobQueue<D, R>;
+  /** How many jobs of a queue are in these states. Nothing is kept of the queue, and nothing is made of one that is gone. */
+  countJobs(name: string, states: readonly JobType[]): Promise<number>;
   /**
    * A new worker. Stalled jobs are looked for every 5 s and locks last 10 s, unless given otherwise. Its
    * concurrency should not be above the queue's global one: on the embedded queue it would ask in vain.

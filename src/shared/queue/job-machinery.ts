@@ -2,6 +2,7 @@ import {
   type BackendFactory,
   type IQueueBackend,
   type JobProgress,
+  type JobType,
   Queue,
   type QueueBaseOptions,
   type Telemetry,
@@ -30,6 +31,10 @@ const WORKER_DEFAULTS = {
 interface QueuesByName {
   get<D, R>(name: string): JobQueue<D, R> | undefined;
   set<D, R>(name: string, queue: JobQueue<D, R>): unknown;
+  delete(name: string): boolean;
+  /** In the order in which they were set. */
+  keys(): Iterable<string>;
+  readonly size: number;
 }
 
 export interface MachineryOptions {
@@ -39,6 +44,8 @@ export interface MachineryOptions {
   readonly skipVersionCheck?: boolean;
   readonly logger?: Logger | undefined;
   readonly telemetry?: Telemetry | undefined;
+  /** So many queues are kept open for uses that pass. To close one may not disturb a call that is under way on it. */
+  readonly mostPassing: number;
   /** Takes note of an error: true when it is told elsewhere. */
   noteTrouble(error: unknown): boolean;
 }
@@ -46,22 +53,36 @@ export interface MachineryOptions {
 /** The BullMQ queues and workers of one connection. */
 export class JobMachinery {
   readonly #queues: QueuesByName = new Map();
+  /** The one that was asked for last is the last. */
+  readonly #passing: QueuesByName = new Map();
   readonly #made = new UndoStack();
+  #counter: IQueueBackend | undefined;
 
   constructor(private readonly options: MachineryOptions) {}
 
   queue<D, R>(name: string): JobQueue<D, R> {
     const known = this.#queues.get<D, R>(name);
     if (known !== undefined) return known;
-    const queue = new Queue<D, R, string, D, R, string, IQueueBackend, unknown>(
-      name,
-      this.#bullOptions(),
-      this.options.createBackend,
-    );
+    const queue = this.#open<D, R>(name);
     this.#queues.set(name, queue);
-    queue.on('error', (error) => this.#logError(name, error));
     this.#made.defer(() => queue.close());
     return queue;
+  }
+
+  passingQueue<D, R>(name: string): JobQueue<D, R> {
+    const kept = this.#queues.get<D, R>(name);
+    if (kept !== undefined) return kept;
+    const queue = this.#passing.get<D, R>(name) ?? this.#open<D, R>(name);
+    this.#passing.delete(name);
+    this.#passing.set(name, queue);
+    const [oldest] = this.#passing.keys();
+    if (oldest !== undefined && this.#passing.size > this.options.mostPassing) this.#letGo(oldest);
+    return queue;
+  }
+
+  async countJobs(name: string, states: readonly JobType[]): Promise<number> {
+    const counts = await this.#counterOf(name).getCounts([...states]);
+    return counts.reduce((sum, count) => sum + count, 0);
   }
 
   worker<D, R>(name: string, processor: JobProcessor<D, R>, options: JobWorkerOptions): JobWorker<D, R> {
@@ -78,12 +99,39 @@ export class JobMachinery {
 
   /** Closes workers and queues, last in, first out; what does not close by the deadline is left. */
   async close(deadlineMs: number): Promise<void> {
+    for (const name of [...this.#passing.keys()]) this.#letGo(name);
     const deadline = new AbortController();
     const closed = this.#made.release().catch((error: unknown) => {
       this.options.logger?.debug({ error: messageOf(error) }, 'a queue or worker did not close in order');
     });
     await Promise.race([closed, sleep(deadlineMs, deadline.signal)]);
     deadline.abort();
+  }
+
+  #open<D, R>(name: string): JobQueue<D, R> {
+    const queue = new Queue<D, R, string, D, R, string, IQueueBackend, unknown>(
+      name,
+      this.#bullOptions(),
+      this.options.createBackend,
+    );
+    queue.on('error', (error) => this.#logError(name, error));
+    return queue;
+  }
+
+  #letGo(name: string): void {
+    const queue = this.#passing.get(name);
+    this.#passing.delete(name);
+    queue?.close().catch((error: unknown) => this.#logError(name, error));
+  }
+
+  #counterOf(name: string): IQueueBackend {
+    if (this.#counter === undefined) {
+      const counter = this.options.createBackend(name, this.#bullOptions());
+      counter.on('error', (error: Error) => this.#logError(name, error));
+      this.#made.defer(() => counter.close());
+      this.#counter = counter;
+    }
+    return this.#counter.forQueue(name, KEY_PREFIX);
   }
 
   #bullOptions() {

@@ -85,6 +85,8 @@ function connectionOver(
     createBackend: bindBackend(pool, createPostgresBackend),
     logger: options.logger,
     telemetry: options.telemetry,
+    // A process that has an embedded queue has one run, and a queue that was closed does not answer any more.
+    mostPassing: Infinity,
     noteTrouble: (error) => outage.note(error),
   });
   opened.defer(() => machinery.close(CLOSE_DEADLINE_MS));
@@ -95,6 +97,8 @@ function connectionOver(
     label,
     store,
     queue: (name) => machinery.queue(name),
+    passingQueue: (name) => machinery.passingQueue(name),
+    countJobs: (name, states) => machinery.countJobs(name, states),
     worker: (name, processor, workerOptions) => machinery.worker(name, processor, workerOptions),
     onTrouble: (listener) => outage.on(listener),
     noteTrouble: (error) => outage.note(error),

@@ -50,6 +50,8 @@ function connectionOver(
     skipVersionCheck,
     logger: options.logger,
     telemetry: options.telemetry,
+    // On a client that is not its own, a queue's close does no more than stop listening.
+    mostPassing: 30,
     noteTrouble: (error) => outage.note(error),
   });
   let closing: Promise<void> | undefined;
@@ -58,6 +60,8 @@ function connectionOver(
     label,
     store: new RedisStore(client),
     queue: (name) => machinery.queue(name),
+    passingQueue: (name) => machinery.passingQueue(name),
+    countJobs: (name, states) => machinery.countJobs(name, states),
     worker: (name, processor, workerOptions) => machinery.worker(name, processor, workerOptions),
     onTrouble: (listener) => outage.on(listener),
     noteTrouble: (error) => outage.note(error),
