@@ -12,6 +12,7 @@ import { ratePart } from './parts/rate.js';
 import { resumePart } from './parts/resume.js';
 import { scalePart } from './parts/scale.js';
 import { startPart } from './parts/start.js';
+import { webhooksPart } from './parts/webhooks.js';
 import { type Table, markdownOf } from './table.js';
 
 const PARTS: Readonly<Record<string, Part>> = {
@@ -22,6 +23,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   scale: scalePart,
   rate: ratePart,
   memory: memoryPart,
+  webhooks: webhooksPart,
 };
 
 const HELP = `npm run bench -- [<part> ...] [--full] [--out <folder>]

@@ -5,6 +5,7 @@ import { formatMessageId, parseMessageId } from '../../src/simulator/message-id.
 
 /** What a row of an output tells of its image's way; all in epoch milliseconds. */
 export interface Journey {
+  readonly messageId: string;
   readonly submittedAt: number;
   readonly completedAt: number;
   readonly noticedAt: number;
@@ -18,7 +19,12 @@ export async function readJourneys(path: string): Promise<Journey[]> {
     const facts = parseMessageId(id);
     if (facts === undefined) continue;
     const { submittedAt, latencyMs } = facts;
-    journeys.push({ submittedAt, completedAt: submittedAt + latencyMs, noticedAt: Date.parse(time) });
+    journeys.push({
+      messageId: id,
+      submittedAt,
+      completedAt: submittedAt + latencyMs,
+      noticedAt: Date.parse(time),
+    });
   }
   return journeys;
 }
