@@ -14,18 +14,15 @@ export interface Submitted {
   readonly restMs?: number | undefined;
 }
 
-/** The result of a submit: what completed messages and webhook deliveries have in common. */
-export interface Described {
+/** The result of a submit. */
+export interface CompletedMessage {
+  readonly status: 'completed';
+  readonly messageId: string;
   readonly prompts: Prompts;
   readonly ref?: string | undefined;
   /** ISO 8601, UTC. `responseAt` can be earlier than `createdAt`: derive no duration from them. */
   readonly createdAt?: string | undefined;
   readonly responseAt?: string | undefined;
-}
-
-export interface CompletedMessage extends Described {
-  readonly status: 'completed';
-  readonly messageId: string;
 }
 
 /**
@@ -36,11 +33,6 @@ export type Message =
   | { readonly status: 'working'; readonly progress: number }
   | { readonly status: 'incomplete'; readonly reason?: string | undefined }
   | CompletedMessage;
-
-/** A webhook delivery. It can come from a stranger: the id and the ref are claims. */
-export interface Delivery extends Described {
-  readonly messageId?: string | undefined;
-}
 
 function toIso(
   instant: string | { _seconds: number; _nanoseconds?: number | undefined },
@@ -75,7 +67,6 @@ const describedSchema = z.object({
   ref: optionalIdSchema,
   createdAt: instantSchema,
   responseAt: instantSchema,
-  originatingMessageId: optionalIdSchema,
 });
 const nestedSchema = z.object({ response: describedSchema }).transform(({ response }) => response);
 const completedSchema = z.union([describedSchema, nestedSchema]);
@@ -147,18 +138,4 @@ export function parseMessage(body: unknown, messageId: string, call: ApiCall): M
   }
   const { content, ref, createdAt, responseAt } = completed.data;
   return { status: 'completed', messageId, prompts: content, ref, createdAt, responseAt };
-}
-
-const DELIVERY: ApiCall = { method: 'POST', url: 'webhook delivery', redact: (text) => text };
-
-/**
- * Reads the body that the API posts to a webhook: a completed message without `progress`.
- * @throws {ResponseShapeError} when it is anything else
- */
-export function parseDelivery(body: unknown): Delivery {
-  const delivery = completedSchema.safeParse(body);
-  if (!delivery.success)
-    throw new ResponseShapeError(DELIVERY, 'a delivery with content of four prompts', body);
-  const { content, ref, createdAt, responseAt, originatingMessageId } = delivery.data;
-  return { messageId: originatingMessageId, prompts: content, ref, createdAt, responseAt };
 }

@@ -14,7 +14,8 @@ import {
 } from '../../src/describe-api/dialects/index.js';
 import { exhaustedForMs, resetToMs } from '../../src/describe-api/dialects/rate-limit-headers.js';
 import { DescribeApiError } from '../../src/describe-api/errors.js';
-import { parseDelivery } from '../../src/describe-api/shapes.js';
+import type { Message } from '../../src/describe-api/shapes.js';
+import { readClaim } from '../../src/webhook/read-claim.js';
 import { answering, serve } from './http-server.js';
 
 const FOLDER = new URL('fixtures/', import.meta.url);
@@ -63,7 +64,7 @@ describe('a recorded answer', () => {
   test.each(FIXTURES)('%s is read as what it is', async (_name, fixture) => {
     const { dialect, kind, expect: expected, ...answer } = fixture;
     if (kind === 'delivery') {
-      expect(parseDelivery(answer.body)).toMatchObject(expected);
+      expect(readClaim(JSON.stringify(answer.body))).toEqual({ ref: undefined, ...expected });
       return;
     }
     const server = await serve(answering(answer.status, answer.body, answer.headers));
@@ -84,11 +85,12 @@ describe('a recorded answer', () => {
     if (verdict !== undefined) expect(judgeSubmitFailure(outcome)).toMatchObject(verdict);
   });
 
-  test('is there for every dialect, submits and messages', () => {
+  test('is there for every dialect: submits, messages and deliveries', () => {
     for (const dialect of DIALECT_NAMES) {
       const kinds = FIXTURES.filter(([, fixture]) => fixture.dialect === dialect).map(([, { kind }]) => kind);
-      expect(kinds).toContain('submit');
-      if (dialectNamed(dialect).readMessage !== undefined) expect(kinds).toContain('message');
+      const isSynchronous = dialectNamed(dialect).readMessage === undefined;
+      const expected = isSynchronous ? ['submit'] : ['delivery', 'message', 'submit'];
+      expect([dialect, ...[...new Set(kinds)].sort()]).toEqual([dialect, ...expected]);
     }
   });
 });
@@ -283,6 +285,15 @@ describe('whatever comes', () => {
     ),
   }));
 
+  /** What is read is of use: prompts are four texts and not all empty, progress is below 100. */
+  function expectSense(message: Message | { readonly status: 'none' }): void {
+    if (message.status === 'working') expect(message.progress >= 0 && message.progress < 100).toBe(true);
+    if (message.status !== 'completed') return;
+    expect(message.messageId).not.toBe('');
+    expect(message.prompts.map((prompt) => typeof prompt)).toEqual(Array(4).fill('string'));
+    expect(message.prompts.join('')).not.toBe('');
+  }
+
   function typedErrorOrValue(read: () => unknown): void {
     try {
       read();
@@ -290,6 +301,76 @@ describe('whatever comes', () => {
       if (!(error instanceof DescribeApiError)) throw error;
     }
   }
+
+  /** A copy in which whatever is at a random place is replaced by something else, or taken away. */
+  function spoil(value: unknown, place: readonly number[], by: unknown): unknown {
+    const [first, ...deeper] = place;
+    const entries: [string, unknown][] =
+      typeof value === 'object' && value !== null ? Object.entries(value) : [];
+    if (first === undefined || entries.length === 0) return by;
+    const at = first % entries.length;
+    const spoilt = entries
+      .map(([key, inner], index) => [key, index === at ? spoil(inner, deeper, by) : inner] as const)
+      .filter(([, inner]) => inner !== GONE);
+    return Array.isArray(value) ? spoilt.map(([, inner]) => inner) : Object.fromEntries(spoilt);
+  }
+  const GONE = Symbol('taken away');
+  const places = fc.array(fc.nat(50), { minLength: 1, maxLength: 4 });
+  const spoiltBodies = (ofThese: (fixture: Fixture) => boolean) => {
+    const bodies = FIXTURES.filter(([, fixture]) => ofThese(fixture)).map(([, { body }]) => body);
+    return fc
+      .tuple(fc.constantFrom(...bodies), places, fc.oneof(tree, fc.constant(GONE)))
+      .map(([body, place, by]) => spoil(body, place, by))
+      .map((body) => (body === GONE ? null : body));
+  };
+
+  test.each(DIALECT_NAMES)(
+    'a recorded answer with something else in it is read by %s or is a typed error',
+    (name) => {
+      const dialect = dialectNamed(name);
+      let read = 0;
+      fc.assert(
+        fc.property(
+          spoiltBodies((fixture) => fixture.dialect === name),
+          (body) => {
+            const answer = { status: 200, headers: {}, text: JSON.stringify(body), tooLong: false };
+            const json = () => readAnswer(answer, call, 0, dialect);
+            typedErrorOrValue(() => {
+              expectSense(dialect.readSubmitted(json(), call).completed ?? { status: 'none' });
+              read++;
+            });
+            typedErrorOrValue(() => {
+              expectSense(dialect.readMessage?.(json(), 'm1', call) ?? { status: 'none' });
+              read++;
+            });
+          },
+        ),
+        { numRuns: 2000 },
+      );
+      // It is not only errors that were tried.
+      expect(read).toBeGreaterThan(200);
+    },
+  );
+
+  test('a recorded delivery with something else in it names a message, a ref, or nothing', () => {
+    let named = 0;
+    fc.assert(
+      fc.property(
+        spoiltBodies(({ kind }) => kind !== 'submit'),
+        (body) => {
+          const { ref, messageId } = readClaim(JSON.stringify(body)) ?? {};
+          for (const id of [ref, messageId].filter((one) => one !== undefined)) {
+            expect(id.trim()).toBe(id);
+            expect(id.length).toBeGreaterThan(0);
+            expect(id.length).toBeLessThanOrEqual(512);
+            named++;
+          }
+        },
+      ),
+      { numRuns: 2000 },
+    );
+    expect(named).toBeGreaterThan(200);
+  });
 
   test.each(DIALECT_NAMES)('any JSON is read by %s or is a typed error', (name) => {
     const dialect = dialectNamed(name);

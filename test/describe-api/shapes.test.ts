@@ -1,13 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type ApiCall, ResponseShapeError } from '../../src/describe-api/errors.js';
-import {
-  isRefusal,
-  parseDelivery,
-  parseMessage,
-  parseSubmitted,
-  reasonIn,
-} from '../../src/describe-api/shapes.js';
+import { isRefusal, parseMessage, parseSubmitted, reasonIn } from '../../src/describe-api/shapes.js';
 
 const call: ApiCall = { method: 'GET', url: 'http://localhost/v2/message/m1', redact: (text) => text };
 const content = ['one', 'two', 'three', 'four'].map((word, i) => `${i + 1}\uFE0F\u20E3 ${word} --ar 50:93`);
@@ -96,13 +90,6 @@ test.each<[unknown]>([[{ success: true }], [{ success: true, messageId: ' ' }], 
   },
 );
 
-test('a webhook delivery is read, in the shapes of a completed message', () => {
-  const { messageId, prompts: read } = parseDelivery(body);
-  expect({ messageId, read }).toEqual({ messageId: 'OtfxNzfMIKBPVE1aP4u4', read: prompts });
-  expect(parseDelivery({ response: body })).toEqual(parseDelivery(body));
-  expect(() => parseDelivery({ progress: 3 })).toThrow(ResponseShapeError);
-});
-
 test.each<[object, string | undefined]>([
   [{ success: false, msg: "Invalid phrase: 'x'" }, "Invalid phrase: 'x'"],
   [{ success: false, message: 'no' }, 'no'],
@@ -139,7 +126,6 @@ test('any body is a valid result or a typed error', () => {
   const parsers: ((value: unknown) => unknown)[] = [
     (value) => parseMessage(value, 'm1', call),
     (value) => parseSubmitted(value, call),
-    parseDelivery,
   ];
   fc.assert(
     fc.property(almost, fc.constantFrom(...parsers), (value, parse) => {
