@@ -1,5 +1,5 @@
 import type { DescribeJobData } from '../shared/jobs.js';
-import type { Ending } from './activation.js';
+import type { Ending } from './ending.js';
 
 /** One job that this process is working on. */
 interface Activation {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { WaitingError } from 'bullmq';
+import type { Submitted } from '../describe-api/client.js';
 import { type Account, describeQueueName, resultsQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import type { Rate } from '../shared/durations.js';
@@ -13,32 +14,25 @@ import {
   handOverTogether,
   imageOfJobId,
 } from '../shared/jobs.js';
-import { announceAccount } from '../shared/known-accounts.js';
 import { type LimiterWindow, eagerWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/last-word.js';
 import { retryUntilUp, unlessAborted } from '../shared/queue/retry-until-up.js';
 import { sleep } from '../shared/sleep.js';
-import { type WorkerStatus, announceWorker, withdrawWorker } from '../shared/worker-status.js';
-import {
-  type ActivationTools,
-  type ActiveJob,
-  type Ending,
-  type StopWhy,
-  describeImage,
-} from './activation.js';
+import type { WorkerStatus } from '../shared/worker-status.js';
+import { describeImage } from './activation.js';
+import type { ActivationTools, ActiveJob } from './activation-tools.js';
 import { Activations, SupersededError } from './activations.js';
 import { ApiHealth } from './api-health.js';
-import { FirstPolls } from './first-polls.js';
+import { createTools } from './create-tools.js';
+import type { Ending, StopWhy } from './ending.js';
 import { HandOver } from './hand-over.js';
-import { holdQueue, submitSlots } from './hold-queue.js';
+import { submitSlots } from './hold-queue.js';
 import { JobLogs } from './job-logs.js';
 import { tellEnding } from './job-story.js';
-import { createPollSchedule } from './poll-schedule.js';
+import { Presence } from './presence.js';
 import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
 import { reserveTogether } from './slot-batch.js';
-import { SlotQueue } from './slot-queue.js';
 import { SubmitPace } from './submit-pace.js';
 import { type WebhookOptions, WorkerWebhooks } from './webhook-tools.js';
 import { WorkerMetrics } from './worker-metrics.js';
@@ -62,8 +56,6 @@ const PROGRESS_EVERY_MS = 2000;
 const STOP_DEADLINE_MS = 35_000;
 const AWAY_DEADLINE_MS = 1000;
 const LOOK_EVERY_MS = 100;
-const WITHDRAW_MS = 2000;
-const ACCOUNT_EVERY_MS = 60_000;
 
 /** A worker: takes images of an account, whoever's run they belong to, until it is stopped. */
 export class DescribeWorker {
@@ -78,11 +70,11 @@ export class DescribeWorker {
   #isQueueAway = false;
   #onTheWire = 0;
   #workingSince = Date.now();
-  #accountToldAt = -Infinity;
   readonly #logger: Logger;
   readonly #settleTools: SettleTools;
   readonly #metrics: WorkerMetrics;
   readonly #jobLogs: JobLogs;
+  readonly #presence: Presence;
   readonly #pace: SubmitPace;
   #tools: ActivationTools;
   readonly #limits: AccountLimits;
@@ -108,7 +100,9 @@ export class DescribeWorker {
       rest: (ms) => this.#rest(ms),
       stop: (why, reason) => this.#refuse(why, reason),
     };
-    const { connection } = options;
+    const { connection, account } = options;
+    const about = { connection, account, queueName: this.#queueName, workerId: this.id };
+    this.#presence = new Presence({ ...about, logger: this.#logger });
     const counted = { connection, queueName: this.#queueName };
     this.#metrics = new WorkerMetrics(counted, this.#logger);
     this.#jobLogs = new JobLogs(connection, this.#settleTools.queue, this.#logger);
@@ -139,7 +133,7 @@ export class DescribeWorker {
   async #start(): Promise<void> {
     const { maxInFlight } = this.#limits.configured;
     await this.#applyMaxInFlight();
-    await this.#announce();
+    await this.#presence.announce(this.status);
     this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
       this.#queueName,
       (job, token) => this.#process(job, token ?? ''),
@@ -184,21 +178,9 @@ export class DescribeWorker {
         'not all images could be handed back in time: they are taken up when their locks end',
       );
     }
-    const withdrawn = this.#ticking.then(() => this.#withdraw());
+    const withdrawn = this.#ticking.then(() => this.#presence.withdraw());
     const unheard = this.#webhooks?.close();
     await Promise.all([withdrawn, unheard, this.#metrics.stop(), this.#jobLogs.stop()]);
-  }
-
-  async #withdraw(): Promise<void> {
-    try {
-      const withdrawn = withdrawWorker(this.options.connection.store, this.#queueName, this.id);
-      await unlessAborted(withdrawn, lastWord(this.options.connection, WITHDRAW_MS));
-    } catch (error) {
-      this.#logger.debug(
-        { error: messageOf(error) },
-        'the worker is taken off the list when its time is over',
-      );
-    }
   }
 
   async #outOfPatience(isClosed: AbortSignal): Promise<false> {
@@ -270,7 +252,7 @@ export class DescribeWorker {
     await this.#limits.refresh();
     await this.#applyMaxInFlight();
     this.#applyLimits();
-    await this.#announce();
+    await this.#presence.announce(this.status);
     await this.#webhooks?.remember();
   }
 
@@ -331,17 +313,8 @@ export class DescribeWorker {
     if (this.#refusal !== undefined) return;
     this.#refusal = { state: why, reason, since: Date.now() };
     await this.#worker?.pause(true);
-    await this.#settleTools.persist(() => this.#announce());
+    await this.#settleTools.persist(() => this.#presence.announce(this.status));
     this.#handBack.abort();
-  }
-
-  async #announce(): Promise<void> {
-    const { connection, account } = this.options;
-    await announceWorker(connection.store, this.#queueName, this.id, this.status);
-    const now = performance.now();
-    if (now - this.#accountToldAt < ACCOUNT_EVERY_MS) return;
-    await announceAccount(connection.store, account);
-    this.#accountToldAt = now;
   }
 
   /** What it tells of itself to everybody at the same queue. */
@@ -355,45 +328,30 @@ export class DescribeWorker {
 
   #createTools(): ActivationTools {
     const { client, connection } = this.options;
-    const { store } = connection;
-    const slots = `polls:${this.#queueName}`;
-    const { persist } = this.#settleTools;
-    const pollSlots = new SlotQueue({
-      intervalMs: () => intervalMs(this.#limits.configured.pollRate),
-      reserve: (interval, count) => persist(() => store.reserveSlot(slots, interval, count)),
-    });
-    return {
-      client: this.#metrics.counted({
-        submit: async (request, about) => {
-          this.#onTheWire++;
-          try {
-            return await client.submit(request, about);
-          } finally {
-            this.#onTheWire--;
-          }
-        },
-        message: (messageId, options) => client.message(messageId, options),
-      }),
+    return createTools({
+      client: {
+        submit: (request, about) => this.#submit(request, about),
+        message: client.message.bind(client),
+      },
+      limits: this.#limits,
+      store: connection.store,
+      queueName: this.#queueName,
+      settle: this.#settleTools,
       health: this.#health,
-      schedule: this.#metrics.observed(createPollSchedule()),
-      firstPolls: new FirstPolls(),
-      takeSubmitSlot: (signal) => this.#pace.take(signal),
-      takePollSlot: (signal) => pollSlots.take(signal),
-      holdPolls: async (ms) => {
-        await persist(() => store.holdSlots(slots, ms));
-      },
-      submitted: () => persist(() => this.#limits.settle()),
-      refused: async (retryAfterMs) => {
-        const pauseMs = await persist(() => this.#limits.fall(retryAfterMs));
-        this.#applyLimits();
-        return pauseMs;
-      },
-      holdSubmits: async (ms) => {
-        const longEnough = Math.max(ms, this.#settleTools.windowMs());
-        await persist(() => holdQueue(this.#settleTools.queue, store, longEnough));
-      },
-      now: () => performance.now(),
-    };
+      pace: this.#pace,
+      metrics: this.#metrics,
+      onLimits: () => this.#applyLimits(),
+    });
+  }
+
+  /** A stop waits for submits on the wire. */
+  async #submit(...call: Parameters<ActivationTools['client']['submit']>): Promise<Submitted> {
+    this.#onTheWire++;
+    try {
+      return await this.options.client.submit(...call);
+    } finally {
+      this.#onTheWire--;
+    }
   }
 
   #activeJob(job: DescribeJob): ActiveJob {

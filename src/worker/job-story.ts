@@ -1,4 +1,4 @@
-import type { Ending } from './activation.js';
+import type { Ending } from './ending.js';
 
 /** A line for a job's log that says what becomes of it now. */
 export function tellEnding(ending: Ending, run: string): string {

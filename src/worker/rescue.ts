@@ -3,7 +3,7 @@ import { judgePollFailure } from '../describe-api/attempt-policy.js';
 import { ConnectionError } from '../describe-api/errors.js';
 import type { CompletedMessage } from '../describe-api/client.js';
 import { sleep } from '../shared/sleep.js';
-import type { ActivationTools, ActiveJob } from './activation.js';
+import type { ActivationTools, ActiveJob } from './activation-tools.js';
 import { rescuePatienceMs } from './delivery-timing.js';
 import type { Callback, Webhooks } from './webhook-tools.js';
 

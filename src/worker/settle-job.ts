@@ -3,7 +3,7 @@ import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
-import type { Ending, StopWhy } from './activation.js';
+import type { Ending, StopWhy } from './ending.js';
 import type { HandOver } from './hand-over.js';
 import { holdQueue } from './hold-queue.js';
 

@@ -14,7 +14,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { sleep } from '../shared/sleep.js';
-import type { ActivationTools } from './activation.js';
+import type { ActivationTools } from './activation-tools.js';
 import type { PollSchedule } from './poll-schedule.js';
 
 const EVERY_MS = 1000;

@@ -131,10 +131,12 @@ describeOnBothQueues('order and limits', (open, kind) => {
     await vi.waitFor(() => expect(started).toHaveLength(3), soon);
     worker.opts.limiter = { max: 1, duration: 60 };
     await vi.waitFor(() => expect(started).toHaveLength(12), soon);
-    const gaps = started.slice(1).map(({ atMs }, i) => atMs - (started[i]?.atMs ?? 0));
-    for (const gap of gaps.slice(0, 2)) expect(gap).toBeGreaterThan(250);
-    for (const gap of gaps.slice(3)) expect(gap).toBeLessThan(250);
-    for (const gap of gaps.slice(3)) expect(gap).toBeGreaterThan(40);
+    // Each start may be late on a busy machine, and the next one in time: what holds is the pace over several.
+    const paceOf = (from: number, to: number) =>
+      ((started[to]?.atMs ?? NaN) - (started[from]?.atMs ?? NaN)) / (to - from);
+    expect(paceOf(0, 2)).toBeGreaterThan(250);
+    expect(paceOf(3, 11)).toBeLessThan(250);
+    expect(paceOf(3, 11)).toBeGreaterThan(40);
   });
 
   test('pauses for all workers on a rate limit error, and the job comes back without using an attempt', async () => {

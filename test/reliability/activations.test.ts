@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { freshJobData } from '../../src/shared/jobs.js';
-import type { Ending } from '../../src/worker/activation.js';
+import type { Ending } from '../../src/worker/ending.js';
 import { Activations, type Inherited, SupersededError } from '../../src/worker/activations.js';
 
 const data = freshJobData({ run: 'r', url: 'http://h/1.jpg', row: 1, maxAttempts: 5, deadlineMs: 1000 });

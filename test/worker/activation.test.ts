@@ -1,13 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Submitted } from '../../src/describe-api/client.js';
 import { type DescribeJobData, freshJobData } from '../../src/shared/jobs.js';
-import {
-  type ActivationTools,
-  type ActiveJob,
-  type Ending,
-  describeImage,
-} from '../../src/worker/activation.js';
+import { describeImage } from '../../src/worker/activation.js';
+import type { ActivationTools, ActiveJob } from '../../src/worker/activation-tools.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
+import type { Ending } from '../../src/worker/ending.js';
 import { FirstPolls } from '../../src/worker/first-polls.js';
 import { completed, interrupted, refused, status, unreachable } from './failures.js';
 

@@ -1,0 +1,58 @@
+import type { AccountLimits } from '../shared/account-limits.js';
+import { intervalMs } from '../shared/limits.js';
+import type { SharedStore } from '../shared/queue/store.js';
+import type { ActivationTools } from './activation-tools.js';
+import type { ApiHealth } from './api-health.js';
+import { FirstPolls } from './first-polls.js';
+import { holdQueue } from './hold-queue.js';
+import { createPollSchedule } from './poll-schedule.js';
+import type { SettleTools } from './settle-job.js';
+import { SlotQueue } from './slot-queue.js';
+import type { SubmitPace } from './submit-pace.js';
+import type { WorkerMetrics } from './worker-metrics.js';
+
+export interface ToolParts {
+  readonly client: ActivationTools['client'];
+  readonly limits: AccountLimits;
+  readonly store: SharedStore;
+  readonly queueName: string;
+  readonly settle: SettleTools;
+  readonly health: ApiHealth;
+  readonly pace: SubmitPace;
+  readonly metrics: WorkerMetrics;
+  /** The limits have changed, and the queue is to be told. */
+  onLimits(): void;
+}
+
+/** What all images of a worker work with; webhooks are added where the API is to call. */
+export function createTools(parts: ToolParts): ActivationTools {
+  const { limits, store, settle, metrics, pace } = parts;
+  const { persist } = settle;
+  const slots = `polls:${parts.queueName}`;
+  const pollSlots = new SlotQueue({
+    intervalMs: () => intervalMs(limits.configured.pollRate),
+    reserve: (interval, count) => persist(() => store.reserveSlot(slots, interval, count)),
+  });
+  return {
+    client: metrics.counted(parts.client),
+    health: parts.health,
+    schedule: metrics.observed(createPollSchedule()),
+    firstPolls: new FirstPolls(),
+    takeSubmitSlot: (signal) => pace.take(signal),
+    takePollSlot: (signal) => pollSlots.take(signal),
+    holdPolls: async (ms) => {
+      await persist(() => store.holdSlots(slots, ms));
+    },
+    submitted: () => persist(() => limits.settle()),
+    refused: async (retryAfterMs) => {
+      const pauseMs = await persist(() => limits.fall(retryAfterMs));
+      parts.onLimits();
+      return pauseMs;
+    },
+    holdSubmits: async (ms) => {
+      const longEnough = Math.max(ms, settle.windowMs());
+      await persist(() => holdQueue(settle.queue, store, longEnough));
+    },
+    now: () => performance.now(),
+  };
+}

@@ -1,0 +1,47 @@
+import type { Account } from '../shared/account.js';
+import { messageOf } from '../shared/errors.js';
+import { announceAccount } from '../shared/known-accounts.js';
+import type { Logger } from '../shared/log.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { lastWord } from '../shared/queue/last-word.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { type WorkerStatus, announceWorker, withdrawWorker } from '../shared/worker-status.js';
+
+const ACCOUNT_EVERY_MS = 60_000;
+const WITHDRAW_MS = 2000;
+
+export interface PresenceAbout {
+  readonly connection: QueueConnection;
+  readonly account: Account;
+  readonly queueName: string;
+  readonly workerId: string;
+  readonly logger: Logger;
+}
+
+/** What a worker tells of itself to everybody at the same queue. */
+export class Presence {
+  #accountToldAt = -Infinity;
+
+  constructor(private readonly about: PresenceAbout) {}
+
+  /** To be called each second: who is not heard of counts as gone. */
+  async announce(status: WorkerStatus): Promise<void> {
+    const { connection, account, queueName, workerId } = this.about;
+    await announceWorker(connection.store, queueName, workerId, status);
+    const now = performance.now();
+    if (now - this.#accountToldAt < ACCOUNT_EVERY_MS) return;
+    await announceAccount(connection.store, account);
+    this.#accountToldAt = now;
+  }
+
+  /** Takes the worker off the list, unless the queue is away. */
+  async withdraw(): Promise<void> {
+    const { connection, queueName, workerId, logger } = this.about;
+    try {
+      const withdrawn = withdrawWorker(connection.store, queueName, workerId);
+      await unlessAborted(withdrawn, lastWord(connection, WITHDRAW_MS));
+    } catch (error) {
+      logger.debug({ error: messageOf(error) }, 'the worker is taken off the list when its time is over');
+    }
+  }
+}
