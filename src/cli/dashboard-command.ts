@@ -2,10 +2,11 @@ import { startDashboard } from '../dashboard/dashboard.js';
 import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashboard/dashboard-options.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { UsageError } from '../shared/errors.js';
-import { createLogger } from '../shared/log.js';
 import { openQueue } from '../shared/queue/connection.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
+import { troubleText } from '../shared/queue/outage.js';
 import { UndoStack } from '../shared/undo.js';
+import { createCommandLogger } from './command-logger.js';
 import { portOf } from './dashboard-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { ACCOUNT_FLAGS, OUTPUT_FLAGS, parseLogLevel } from './run-flags.js';
@@ -39,17 +40,15 @@ export async function dashboardCommand(argv: readonly string[], env: NodeJS.Proc
         'queue that several processes share with --queue redis://<host> or QUEUE_URL',
     );
   }
-  const logger = createLogger(parseLogLevel(flags.get('log-level')));
   const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
+  const logger = createCommandLogger(parseLogLevel(flags.get('log-level')), terminal);
   const undo = new UndoStack();
   const signals = listenForSignals(() => undefined);
   undo.defer(() => signals.dispose());
   try {
     const connection = await openQueue(target, { logger, isShared: true });
     undo.defer(() => connection.close());
-    connection.onTrouble((state, reason) =>
-      terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
-    );
+    connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
     const readOnly = flags.has('read-only');
     const dashboard = await startDashboard(connection, { host, port, readOnly, credentials, logger });
     undo.defer(() => dashboard.close());

@@ -1,7 +1,7 @@
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunEvent, RunOptions, RunResult } from '../run/run-options.js';
 import { UsageError } from '../shared/errors.js';
-import { createLogger } from '../shared/log.js';
+import { createCommandLogger } from './command-logger.js';
 import { dashboardCompanion } from './dashboard-flags.js';
 import { parseFlags } from './flags.js';
 import { previewLines } from './preview-text.js';
@@ -21,11 +21,11 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   }
   if (rest.length > 0) throw new UsageError(`run takes one manifest, and ${rest[0] ?? ''} is a second one`);
   const options = runOptionsOf(manifest, flags, env);
-  const logger = createLogger(parseLogLevel(flags.get('log-level')));
   const terminal = new Terminal(process.stderr, {
     quiet: flags.has('quiet'),
     progress: !flags.has('no-progress'),
   });
+  const logger = createCommandLogger(parseLogLevel(flags.get('log-level')), terminal);
   const signals = listenForSignals((name) => {
     terminal.say(`${name}: finishing what is on the wire; once more to quit at once`);
   });

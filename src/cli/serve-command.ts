@@ -5,8 +5,9 @@ import { RootFolder } from '../runs/root-folder.js';
 import { describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
-import { createLogger } from '../shared/log.js';
+import { troubleText } from '../shared/queue/outage.js';
 import { UndoStack } from '../shared/undo.js';
+import { createCommandLogger } from './command-logger.js';
 import { DASHBOARD_FLAG, dashboardCompanion } from './dashboard-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { HEALTH_FLAGS, healthAddressOf, startHealth } from './health-flags.js';
@@ -44,8 +45,8 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
   if (flags.has('work')) checkApi(options);
   const queueName = describeQueueName(accountOf(options));
   const root = await RootFolder.open(flags.get('root') ?? '.');
-  const logger = createLogger(parseLogLevel(flags.get('log-level')));
   const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
+  const logger = createCommandLogger(parseLogLevel(flags.get('log-level')), terminal);
   const startDashboard = await dashboardCompanion(flags, env, {
     logger,
     onStarted: (url) => terminal.say(`dashboard ${url}`),
@@ -62,9 +63,7 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
   try {
     const connection = await openSharedQueue('serve', flags.get('queue'), env, { logger });
     undo.defer(() => connection.close());
-    connection.onTrouble((state, reason) =>
-      terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
-    );
+    connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
     if (startReceiver !== undefined) undo.defer(await startReceiver(connection));
     if (startDashboard !== undefined) undo.defer(await startDashboard(connection));
     let worker: AccountWorker | undefined;

@@ -1,10 +1,11 @@
 import { accountOf } from '../run/api-options.js';
 import { describeQueueName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
-import { createLogger } from '../shared/log.js';
+import { troubleText } from '../shared/queue/outage.js';
 import { UndoStack } from '../shared/undo.js';
 import { startAccountReceiver } from '../webhook/account-receiver.js';
 import { parseListenAddress } from '../webhook/listen-address.js';
+import { createCommandLogger } from './command-logger.js';
 import { API_FLAGS } from './api-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { openSharedQueue } from './redis-queue.js';
@@ -40,17 +41,15 @@ export async function webhookCommand(argv: readonly string[], env: NodeJS.Proces
   const secret = readSecret(flags, env);
   const api = { api: flags.get('api'), account: flags.get('account'), dialect: flags.get('dialect') };
   const queueName = describeQueueName(accountOf(api));
-  const logger = createLogger(parseLogLevel(flags.get('log-level')));
   const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
+  const logger = createCommandLogger(parseLogLevel(flags.get('log-level')), terminal);
   const undo = new UndoStack();
   const signals = listenForSignals(() => undefined);
   undo.defer(() => signals.dispose());
   try {
     const connection = await openSharedQueue('webhook', flags.get('queue'), env, { logger });
     undo.defer(() => connection.close());
-    connection.onTrouble((state, reason) =>
-      terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
-    );
+    connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
     const { store } = connection;
     const receiver = await startAccountReceiver({ store, queueName, secret, listen, logger });
     undo.defer(() => receiver.close());

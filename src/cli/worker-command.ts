@@ -3,9 +3,10 @@ import { checkApi } from '../run/api-options.js';
 import { formatRate } from '../shared/durations.js';
 import { UsageError } from '../shared/errors.js';
 import type { Limits } from '../shared/limits.js';
-import { createLogger } from '../shared/log.js';
+import { troubleText } from '../shared/queue/outage.js';
 import { UndoStack } from '../shared/undo.js';
 import type { WorkerStatus } from '../shared/worker-status.js';
+import { createCommandLogger } from './command-logger.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { HEALTH_FLAGS, healthAddressOf, startHealth } from './health-flags.js';
 import { openSharedQueue } from './redis-queue.js';
@@ -35,8 +36,8 @@ export async function workerCommand(argv: readonly string[], env: NodeJS.Process
   const options = accountOptionsOf(flags, env);
   healthAddressOf(flags);
   checkApi(options);
-  const logger = createLogger(parseLogLevel(flags.get('log-level')));
   const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
+  const logger = createCommandLogger(parseLogLevel(flags.get('log-level')), terminal);
   const undo = new UndoStack();
   const signals = listenForSignals((name) => {
     terminal.say(`${name}: finishing what is on the wire, handing the rest back; once more to quit at once`);
@@ -45,9 +46,7 @@ export async function workerCommand(argv: readonly string[], env: NodeJS.Process
   try {
     const connection = await openSharedQueue('worker', flags.get('queue'), env, { logger });
     undo.defer(() => connection.close());
-    connection.onTrouble((state, reason) =>
-      terminal.warn(state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back'),
-    );
+    connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
     const receiver = await webhookCompanion(flags, options, {
       logger,
       onStarted: (url) => terminal.say(`webhooks ${url}`),

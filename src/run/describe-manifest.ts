@@ -3,6 +3,7 @@ import { AccountLimits } from '../shared/account-limits.js';
 import { InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
 import { silentLogger } from '../shared/log.js';
 import { openQueue } from '../shared/queue/connection.js';
+import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
@@ -86,12 +87,7 @@ async function runPrepared(
     onSlow: (text) => emit({ type: 'phase', text }),
   });
   undo.defer(() => connection.close());
-  connection.onTrouble((state, reason) =>
-    emit({
-      type: 'notice',
-      text: state === 'down' ? `waiting for the queue: ${reason}` : 'the queue is back',
-    }),
-  );
+  connection.onTrouble((...trouble) => emit({ type: 'notice', text: troubleText(...trouble) }));
   for (const start of options.companions ?? []) undo.defer(await start(connection));
   const queueName = describeQueueName(prepared.account);
   const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);

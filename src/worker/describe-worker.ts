@@ -109,7 +109,7 @@ export class DescribeWorker {
     this.#pace = this.#createPace();
     this.#tools = this.#createTools();
     this.#endListening = options.connection.onTrouble((state) => {
-      this.#isQueueAway = state === 'down';
+      if (state !== 'notice') this.#isQueueAway = state === 'down';
     });
   }
 
@@ -146,7 +146,7 @@ export class DescribeWorker {
       },
     );
     this.#worker.on('lockRenewalFailed', (jobs) => {
-      this.#logger.warn({ jobs }, 'locks could not be renewed: other workers may take these images up');
+      this.#logger.debug({ jobs }, 'locks could not be renewed: other workers may take these images up');
     });
     this.#ticking = this.#tick();
     this.#metrics.start();

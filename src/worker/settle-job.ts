@@ -37,7 +37,8 @@ export async function saveJob(job: DescribeJob, data: DescribeJobData, tools: Se
     await tools.persist(() => job.updateData(data));
   } catch (error) {
     if (!isMissingJob(error)) throw error;
-    tools.logger.warn(
+    // BullMQ says so too when the job ends, and that is told.
+    tools.logger.debug(
       { job: job.id, messageId: data.messageId },
       'the job was removed while it was worked on',
     );

@@ -1,5 +1,6 @@
 import { Writable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
+import { logText } from '../../src/cli/command-logger.js';
 import { localEnd, previewLines } from '../../src/cli/preview-text.js';
 import { progressLine } from '../../src/cli/progress-line.js';
 import { receiptLines } from '../../src/cli/receipt-text.js';
@@ -196,4 +197,16 @@ it.each([
 
 it('cuts what is too long to print', () => {
   expect(printable('x'.repeat(300), 10)).toBe('xxxxxxxxx…');
+});
+
+it.each([
+  [
+    '{"level":40,"msg":"not kept","schedule":"nightly","error":"no room"}',
+    'warn: not kept (schedule nightly, error no room)',
+  ],
+  ['{"level":50,"msg":"bad\\u001b[31m","jobs":["a","b"]}', 'error: bad [31m (jobs ["a","b"])'],
+  ['{"level":30,"msg":"plain"}', 'info: plain'],
+  ['{"odd":1}', '{"odd":1}'],
+])('on a terminal the log record %s is a line for people', (record, line) => {
+  expect(logText(`${record}\n`.trim())).toBe(line);
 });

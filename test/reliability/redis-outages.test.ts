@@ -1,4 +1,5 @@
 import { Redis } from 'ioredis';
+import { pino } from 'pino';
 import { type TestContext, describe, expect, it } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { RunOptions } from '../../src/run/run-options.js';
@@ -91,6 +92,8 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
   it('is flushed ends: what was in flight is described, the rest is lost until the next run; limits hold', async (test) => {
     const { workspace, redis, admin, simulator, paid } = await scene(test, 40, 1000);
     const rate = { count: 10, perMs: 1000 };
+    const logged: string[] = [];
+    const notices: string[] = [];
     const options: RunOptions = {
       manifest: workspace.at('m.csv'),
       output: workspace.at('out.csv'),
@@ -99,6 +102,10 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
       queue: redis.url,
       limits: { rate, pollRate: { count: 500, perMs: 1000 }, maxInFlight: 6 },
       timing: { reconcileEveryMs: 500 },
+      logger: pino({ level: 'warn' }, { write: (line: string) => logged.push(line) }),
+      onEvent: (event) => {
+        if (event.type === 'notice') notices.push(event.text);
+      },
     };
     const running = describeManifest(options);
     await paid(10);
@@ -109,6 +116,9 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
     expect(described + 6).toBeGreaterThanOrEqual(simulator.stats().paid);
     expect([...flushed.failedByCode]).toEqual([['lost', 40 - described]]);
     expect(flushed.receipt).toMatchObject({ balanced: true, remaining: 0 });
+    // One line or two for people, however many jobs are gone.
+    expect(notices.filter((text) => text.includes('was Redis emptied'))).not.toEqual([]);
+    expect([notices.length <= 2, logged]).toEqual([true, []]);
     const again = await describeManifest({ ...options, limits: undefined });
     expect(again.receipt).toMatchObject({ balanced: true, resumed: described, failed: 0, remaining: 0 });
     expect(await describedIds(workspace)).toEqual(allIds(40));

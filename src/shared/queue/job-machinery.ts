@@ -13,6 +13,7 @@ import type { Logger } from '../log.js';
 import { sleep } from '../sleep.js';
 import { UndoStack } from '../undo.js';
 import type { JobProcessor, JobQueue, JobWorker, JobWorkerOptions } from './connection.js';
+import { VanishedJobs } from './vanished-jobs.js';
 
 /** Key prefix of everything in Redis. */
 export const KEY_PREFIX = 'bulk-describe';
@@ -48,6 +49,8 @@ export interface MachineryOptions {
   readonly mostPassing: number;
   /** Takes note of an error: true when it is told elsewhere. */
   noteTrouble(error: unknown): boolean;
+  /** Tells people of something that went wrong. */
+  notice(text: string): void;
 }
 
 /** The BullMQ queues and workers of one connection. */
@@ -56,6 +59,7 @@ export class JobMachinery {
   /** The one that was asked for last is the last. */
   readonly #passing: QueuesByName = new Map();
   readonly #made = new UndoStack();
+  readonly #vanished = new VanishedJobs((text) => this.options.notice(text));
   #counter: IQueueBackend | undefined;
 
   constructor(private readonly options: MachineryOptions) {}
@@ -141,7 +145,11 @@ export class JobMachinery {
 
   #logError(queue: string, error: unknown): void {
     if (this.options.noteTrouble(error)) return;
-    this.options.logger?.warn({ queue, error: messageOf(error) }, 'the queue reports an error');
+    const isTold = this.#vanished.note(error);
+    this.options.logger?.[isTold ? 'debug' : 'warn'](
+      { queue, error: messageOf(error) },
+      'the queue reports an error',
+    );
   }
 }
 

@@ -1,7 +1,22 @@
 import { sleep } from '../sleep.js';
 
-/** Told once when the queue goes down and once when it is up again. */
-export type TroubleListener = (state: 'down' | 'up', reason: string) => void;
+/**
+ * Told once when the queue goes down and once when it is up again; and of something else that went wrong with it
+ * (`notice`: a whole sentence, told once as well).
+ */
+export type TroubleListener = (state: 'down' | 'up' | 'notice', reason: string) => void;
+
+/** What people are told of it, on one line. */
+export function troubleText(...[state, reason]: Parameters<TroubleListener>): string {
+  switch (state) {
+    case 'down':
+      return `waiting for the queue: ${reason}`;
+    case 'up':
+      return 'the queue is back';
+    case 'notice':
+      return reason;
+  }
+}
 
 export interface OutageOptions {
   /** Why an operation failed, if that passes by itself (server away, out of memory); else undefined. */
@@ -38,6 +53,11 @@ export class Outage {
     if (reason === undefined || this.#closed.signal.aborted) return false;
     if (!this.#watching) void this.#watch(reason);
     return true;
+  }
+
+  /** Tells everybody who listens. */
+  notice(text: string): void {
+    this.#tell('notice', text);
   }
 
   /** Whether a failure was noted, and no probe has succeeded since. */
@@ -85,7 +105,7 @@ export class Outage {
     }
   }
 
-  #tell(state: 'down' | 'up', reason: string): void {
+  #tell(...[state, reason]: Parameters<TroubleListener>): void {
     for (const listener of this.#listeners) listener(state, reason);
   }
 }

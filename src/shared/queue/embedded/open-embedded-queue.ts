@@ -88,6 +88,7 @@ function connectionOver(
     // A process that has an embedded queue has one run, and a queue that was closed does not answer any more.
     mostPassing: Infinity,
     noteTrouble: (error) => outage.note(error),
+    notice: (text) => outage.notice(text),
   });
   opened.defer(() => machinery.close(CLOSE_DEADLINE_MS));
   opened.defer(() => outage.close());

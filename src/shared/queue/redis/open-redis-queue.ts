@@ -53,6 +53,7 @@ function connectionOver(
     // On a client that is not its own, a queue's close does no more than stop listening.
     mostPassing: 30,
     noteTrouble: (error) => outage.note(error),
+    notice: (text) => outage.notice(text),
   });
   let closing: Promise<void> | undefined;
   return {
