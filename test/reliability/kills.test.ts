@@ -73,6 +73,22 @@ describeOnBothQueues('a run that is killed, and run again', (openQueue) => {
     await expectEachRowOnce(10, receipt.maybePaidTwice);
   });
 
+  it('with synchronous submits on the wire: counts each of them, and pays for it again', async () => {
+    await workspace.write('m.csv', manifestOf(10));
+    simulator.setOptions({ latencyMs: 60_000, latencySpread: 0 });
+    const api = simulator.urlOf('openai');
+    const again = () =>
+      startRun({ workspace, api, queue: queue.url, flags: ['--dialect', 'openai', '--model', 'any'] });
+    const killed = again();
+    await waitUntil('eight are being described', () => simulator.stats().paid === 8);
+    await kill9(killed);
+    simulator.setOptions({ latencyMs: 30 });
+    const { receipt } = await endOf(again());
+    expect(receipt).toMatchObject({ rows: 10, described: 10, reattached: 0, maybePaidTwice: 8 });
+    expect(simulator.stats().paid).toBe(18);
+    await expectEachRowOnce(10, receipt.maybePaidTwice);
+  });
+
   it('with results arriving, at any moment: no row is lost or written twice', async () => {
     const moment = Math.ceil(Math.random() * 40);
     await workspace.write('m.csv', manifestOf(50));

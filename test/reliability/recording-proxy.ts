@@ -10,13 +10,20 @@ export interface RecordingProxy {
   close(): Promise<void>;
 }
 
-export async function startRecordingProxy(target: string): Promise<RecordingProxy> {
+/**
+ * @param target the API's base URL
+ * @param onward what becomes of a path, its query included; `calls` has it as it came
+ */
+export async function startRecordingProxy(
+  target: string,
+  onward: (path: string) => string = (path) => path,
+): Promise<RecordingProxy> {
   const calls: string[] = [];
   const { origin, pathname } = new URL(target);
   const server = createServer((incoming, response) => {
     const path = incoming.url ?? '';
     calls.push(incoming.method === 'POST' ? 'submit' : `poll ${path.split('/').at(-1)?.split('?')[0] ?? ''}`);
-    forward(new URL(path, origin), incoming, response);
+    forward(new URL(onward(path), origin), incoming, response);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

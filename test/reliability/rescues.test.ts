@@ -1,6 +1,11 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { z } from 'zod';
+import { accountOf } from '../../src/run/api-options.js';
+import { describeManifest } from '../../src/run/describe-manifest.js';
+import { describeQueueName } from '../../src/shared/account.js';
+import { silentLogger } from '../../src/shared/log.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { startAccountReceiver } from '../../src/webhook/account-receiver.js';
 import { type CliProcess, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { freePort } from '../helpers/redis.js';
@@ -65,6 +70,46 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
       const receipt = await endOf(await start());
       expect(receipt).toMatchObject({ described: 8, submits: 8, rescued: 8, maybePaidTwice: 0 });
       expect(simulator.stats().paid).toBe(8);
+      expect(await describedIds(workspace)).toEqual(allIds(8));
+    },
+    60_000,
+  );
+
+  it.each([
+    ['before', 100],
+    ['after', 2500],
+  ])(
+    '(hang) is rescued by a delivery that comes %s the time of the submit is over',
+    async (_when, latencyMs) => {
+      await workspace.write('m.csv', manifestOf(8));
+      simulator.setOptions({ latencyMs, failures: { hang: 1 } });
+      const rate = { count: 100, perMs: 1000 };
+      const hookPort = await freePort();
+      const { receipt, exitCode } = await describeManifest({
+        manifest: workspace.at('m.csv'),
+        output: workspace.at('out.csv'),
+        api: simulator.url,
+        token: 'any',
+        queue: queue.url,
+        limits: { rate, pollRate: rate, maxInFlight: 8 },
+        requestTimeoutMs: 1000,
+        webhooks: { url: `http://127.0.0.1:${hookPort}/hook` },
+        companions: [
+          async ({ store }) => {
+            const receiver = await startAccountReceiver({
+              store,
+              queueName: describeQueueName(accountOf({ api: simulator.url })),
+              secret: undefined,
+              listen: { host: '127.0.0.1', port: hookPort },
+              logger: silentLogger(),
+            });
+            return () => receiver.close();
+          },
+        ],
+      });
+      expect(exitCode).toBe(0);
+      expect(receipt).toMatchObject({ described: 8, submits: 8, rescued: 8, maybePaidTwice: 0 });
+      expect(simulator.stats()).toMatchObject({ paid: 8, failures: { hang: 8 } });
       expect(await describedIds(workspace)).toEqual(allIds(8));
     },
     60_000,

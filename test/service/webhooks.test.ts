@@ -5,6 +5,7 @@ import { hashUrl } from '../../src/simulator/random.js';
 import type { WebhookFaults } from '../../src/simulator/simulator.js';
 import type { CliProcess } from '../helpers/cli.js';
 import { describeOnRedis } from '../helpers/queues.js';
+import { freePort } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { ServiceBench } from './service-bench.js';
@@ -89,5 +90,60 @@ describeOnRedis('webhooks', (openQueue) => {
   it('that are late, early and doubled do no harm', async () => {
     const { webhookFaults } = await describeAll(150, { late: 0.3, early: 0.3, doubled: 0.3 });
     expect(Object.keys(webhookFaults).sort()).toEqual(['doubled', 'early', 'late']);
+  }, 120_000);
+
+  it('wake a home that works and receives, for a run that is handed to it, and survive its restart', async () => {
+    await bench.workspace.write('m.csv', manifestOf(20));
+    const port = await freePort();
+    const webhooks = ['--webhook-url', `http://127.0.0.1:${port}`, '--webhook-listen', `127.0.0.1:${port}`];
+    bench.simulator.setOptions({ latencyMs: 4000, latencySpread: 0 });
+    const first = await bench.serve('--work', ...webhooks);
+    expect(first.stderr()).toContain(`webhooks http://127.0.0.1:${port}\n`);
+    expect((await bench.command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
+    await waitUntil('some are in flight', () => bench.simulator.stats().paid > 0);
+    first.child.kill('SIGTERM');
+    expect((await first.ended).code).toBe(0);
+    bench.simulator.setOptions({ latencyMs: 400 });
+    const home = await bench.serve('--work', ...webhooks);
+    await untilSaid(home, /out\.csv/);
+    await waitUntil('all are described', async () => (await bench.ids('out.csv')).length === 20, 60_000);
+    await expectRows('out.csv', 20);
+    expect(bench.simulator.stats().paid).toBe(20);
+    home.child.kill('SIGTERM');
+    expect((await home.ended).code).toBe(0);
+  }, 120_000);
+
+  it('wake a worker that receives by itself', async () => {
+    await bench.workspace.write('m.csv', manifestOf(40));
+    const port = await freePort();
+    const listen = ['--webhook-listen', `127.0.0.1:${port}`];
+    const worker = await work('--webhook-url', `http://127.0.0.1:${port}/a/b/`, ...listen);
+    expect(worker.stderr()).toContain(`webhooks http://127.0.0.1:${port}\n`);
+    const end = await bench.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json']).ended;
+    expect(JSON.parse(end.stdout)).toMatchObject({ described: 40, submits: 40, balanced: true });
+    expect(bench.simulator.stats().polls).toBeLessThanOrEqual(48);
+    await expectRows('out.csv', 40);
+    worker.child.kill('SIGINT');
+    expect((await worker.ended).code).toBe(0);
+  }, 120_000);
+
+  it('wake a run whose receiver is another process, which has the same secret from a file', async () => {
+    await bench.workspace.write('m.csv', manifestOf(40));
+    await bench.workspace.write('secret', 'a secret of more than sixteen\n');
+    const secret = ['--webhook-secret-file', 'secret'];
+    const url = await receive(...secret);
+    const shown = await receive(...secret, '--show-url', '--webhook-url', 'https://hooks.example/a');
+    expect(shown).toMatch(/^https:\/\/hooks\.example\/a\/[\w-]{32}$/);
+    const segment = shown.split('/').at(-1) ?? '';
+    const post = async (path: string) =>
+      (await fetch(`${url}/${path}`, { method: 'POST', body: '{}' })).status;
+    expect([await post(`x/${segment}`), await post('x')]).toEqual([400, 404]);
+    const about = [...secret, '--webhook-url', `${url}/hooks`, ...LIMITS, '--json'];
+    const end = await bench.service.start('run', ['m.csv', '-o', 'out.csv', ...about]).ended;
+    expect([end.code, end.signal], end.stderr).toEqual([0, null]);
+    expect(JSON.parse(end.stdout)).toMatchObject({ described: 40, submits: 40, balanced: true });
+    expect(bench.simulator.stats().polls).toBeLessThanOrEqual(48);
+    expect(end.stderr + end.stdout).not.toContain(segment);
+    await expectRows('out.csv', 40);
   }, 120_000);
 });
