@@ -1,7 +1,7 @@
 import { type Enqueued, enqueueRun } from '../runs/enqueue-run.js';
 import { UsageError } from '../shared/errors.js';
 import { parseFlags } from './flags.js';
-import { openSharedQueue } from './redis-queue.js';
+import { openSharedQueue, queueArgument } from './redis-queue.js';
 import { REQUEST_FLAGS, requestOf } from './request-flags.js';
 import { listenForSignals } from './signals.js';
 import { plural } from './text.js';
@@ -20,9 +20,9 @@ export async function enqueueCommand(argv: readonly string[], env: NodeJS.Proces
   const connection = await openSharedQueue('enqueue', flags.get('queue'), env, {});
   const signals = listenForSignals(() => undefined);
   try {
-    return tellEnqueued(
-      await enqueueRun(connection, request, { signal: signals.signal, onWaiting: sayWaiting }),
-    );
+    const options = { signal: signals.signal, onWaiting: sayWaiting };
+    const queue = queueArgument(flags.get('queue'), env, connection);
+    return tellEnqueued(await enqueueRun(connection, request, options), queue);
   } finally {
     signals.dispose();
     await connection.close();
@@ -36,13 +36,17 @@ export function sayWaiting(homes: number): void {
   );
 }
 
-/** What became of a request, for people. @returns the exit code */
-export function tellEnqueued(enqueued: Enqueued): number {
+/**
+ * What became of a request, for people.
+ * @param queue what the commands that it shows need to reach the same queue
+ * @returns the exit code
+ */
+export function tellEnqueued(enqueued: Enqueued, queue: string): number {
   switch (enqueued.kind) {
     case 'begun':
       process.stdout.write(
         `run       ${enqueued.run}\nmanifest  ${enqueued.manifest}\noutput    ${enqueued.output}\n` +
-          `watch     bulk-describe status ${enqueued.run} --watch\n`,
+          `watch     bulk-describe status ${enqueued.run} --watch${queue}\n`,
       );
       return 0;
     case 'taken-back':
@@ -50,7 +54,7 @@ export function tellEnqueued(enqueued: Enqueued): number {
       return INTERRUPTED;
     case 'left':
       process.stderr.write(
-        `a home has just taken it up, and goes on: stop it with \`bulk-describe cancel ${enqueued.job}\`\n`,
+        `a home has just taken it up, and goes on: stop it with \`bulk-describe cancel ${enqueued.job}${queue}\`\n`,
       );
       return INTERRUPTED;
   }

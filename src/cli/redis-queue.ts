@@ -1,7 +1,17 @@
 import { UsageError } from '../shared/errors.js';
 import { type QueueConnection, type OpenQueueOptions, openQueue } from '../shared/queue/connection.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
+import { shellQuote } from './text.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
+
+/** What a command that is shown to people needs to reach the same queue; nothing where the environment names it. */
+export function queueArgument(
+  url: string | undefined,
+  env: NodeJS.ProcessEnv,
+  { label }: Pick<QueueConnection, 'label'>,
+): string {
+  return url === undefined || url === env['QUEUE_URL'] ? '' : ` --queue ${shellQuote(label)}`;
+}
 
 /**
  * Opens the queue of a command that shares it with other processes.

@@ -2,7 +2,7 @@ import { type Retried, retryRun } from '../runs/retry-run.js';
 import { ONE_RUN_FLAGS, oneRun } from './cancel-command.js';
 import { sayWaiting, tellEnqueued } from './enqueue-command.js';
 import { parseFlags } from './flags.js';
-import { openSharedQueue } from './redis-queue.js';
+import { openSharedQueue, queueArgument } from './redis-queue.js';
 import { listenForSignals } from './signals.js';
 import { shellQuote } from './text.js';
 
@@ -14,7 +14,8 @@ export async function retryCommand(argv: readonly string[], env: NodeJS.ProcessE
   const signals = listenForSignals(() => undefined);
   try {
     const retried = await retryRun(connection, run, { signal: signals.signal, onWaiting: sayWaiting });
-    if (retried.kind !== 'marked') return tellEnqueued(retried);
+    if (retried.kind !== 'marked')
+      return tellEnqueued(retried, queueArgument(flags.get('queue'), env, connection));
     process.stdout.write(markedText(retried));
     return 0;
   } finally {

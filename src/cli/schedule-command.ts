@@ -7,7 +7,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
 import { sayWaiting, tellEnqueued } from './enqueue-command.js';
 import { type FlagTable, parseFlags } from './flags.js';
-import { openSharedQueue } from './redis-queue.js';
+import { openSharedQueue, queueArgument } from './redis-queue.js';
 import { REQUEST_FLAGS, requestOf } from './request-flags.js';
 import { addedLines, scheduleJson, scheduleLines } from './schedule-text.js';
 import { listenForSignals } from './signals.js';
@@ -85,9 +85,9 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<num
   try {
     return await withQueue('schedule run', flags.get('queue'), env, async (connection) => {
       const { request } = await getSchedule(connection, name);
-      return tellEnqueued(
-        await enqueueRun(connection, request, { signal: signals.signal, onWaiting: sayWaiting }),
-      );
+      const options = { signal: signals.signal, onWaiting: sayWaiting };
+      const queue = queueArgument(flags.get('queue'), env, connection);
+      return tellEnqueued(await enqueueRun(connection, request, options), queue);
     });
   } finally {
     signals.dispose();

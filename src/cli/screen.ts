@@ -1,3 +1,5 @@
+import { wrapped } from './text.js';
+
 interface ScreenStream extends NodeJS.WritableStream {
   readonly columns?: number;
   readonly rows?: number;
@@ -16,15 +18,17 @@ const CLEAR_BELOW = '\u001b[J';
 
 /**
  * A terminal's alternate screen, redrawn in place: each line is written over the one before, in one write, so that
- * nothing flickers; what was on the terminal is there again when it ends. Lines are cut to what fits.
+ * nothing flickers; what was on the terminal is there again when it ends. Lines are broken between words, and what does not
+ * fit all the same is cut.
  */
 export class Screen {
   #isOn = false;
 
   constructor(private readonly stream: ScreenStream) {}
 
-  show(lines: readonly string[]): void {
+  show(texts: readonly string[]): void {
     const { columns = 80, rows = 24 } = this.stream;
+    const lines = texts.flatMap((text) => wrapped(text, columns));
     const start = this.#isOn ? '' : ALTERNATE + HIDE_CURSOR + NO_WRAP;
     this.#isOn = true;
     const shown =

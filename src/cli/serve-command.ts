@@ -15,7 +15,7 @@ import { openSharedQueue } from './redis-queue.js';
 import { ACCOUNT_FLAGS, OUTPUT_FLAGS, accountOptionsOf, parseLogLevel } from './run-flags.js';
 import { listenForSignals, untilTold } from './signals.js';
 import { Terminal } from './terminal.js';
-import { listOf, printable } from './text.js';
+import { listOf, nearPath, printable } from './text.js';
 import { notWorking, showWorkerEvent } from './worker-command.js';
 import { webhookCompanion } from './webhook-flags.js';
 
@@ -107,6 +107,9 @@ function showHomeEvent(event: HomeEvent, terminal: Terminal): void {
   switch (event.type) {
     case 'opened':
       terminal.say(`run ${event.run}: ${event.output}`);
+      return;
+    case 'notice':
+      terminal.warn(`${nearPath(event.output)}: ${printable(event.text, 500)}`);
       return;
     case 'handed-back':
       terminal.say(`handed back: ${event.output}`);

@@ -12,7 +12,7 @@ import { ACCOUNT_FLAGS, OUTPUT_FLAGS, parseLogLevel } from './run-flags.js';
 import { Screen } from './screen.js';
 import { listenForSignals } from './signals.js';
 import { localTime, runPageLines, statusLines } from './status-text.js';
-import { printable } from './text.js';
+import { printable, wrapped } from './text.js';
 
 const STATUS_FLAGS = {
   queue: ACCOUNT_FLAGS.queue,
@@ -46,11 +46,18 @@ export async function statusCommand(argv: readonly string[], env: NodeJS.Process
     }
     const status = await readOrExplain(connection, signals.signal);
     if (typeof status === 'string') throw new FatalError(status);
-    process.stdout.write(`${show(status, run).join('\n')}\n`);
+    const lines = show(status, run);
+    process.stdout.write(`${(flags.has('json') ? lines : fitted(lines)).join('\n')}\n`);
     return 0;
   } finally {
     await undo.release();
   }
+}
+
+/** A terminal breaks lines in the middle of words. */
+function fitted(lines: readonly string[]): readonly string[] {
+  const { isTTY, columns } = process.stdout;
+  return isTTY ? lines.flatMap((line) => wrapped(line, columns)) : lines;
 }
 
 function linesOf(status: ServiceStatus, run: string | undefined): string[] {

@@ -55,7 +55,9 @@ export function runPageLines(run: RunView, status: ServiceStatus): string[] {
       ? []
       : [field('failures', failures.map(([code, n]) => `${count(n)} ${printable(code, 40)}`).join(', '))]),
     field('images', `${count(run.inFlight)} in flight, ${count(run.waiting)} waiting`),
-    field('speed', listOf([rateText(run.perSecond) || 'nothing yet', etaText(run, status.at)])),
+    ...(run.state === 'ended'
+      ? []
+      : [field('speed', listOf([rateText(run.perSecond) || 'nothing yet', etaText(run, status.at)]))]),
     ...(account === undefined
       ? []
       : accountLines(account, status.at).map((line, i) => field(i === 0 ? 'account' : '', line))),

@@ -24,6 +24,26 @@ export function printable(text: string, longest = 200): string {
   return clean.length <= longest ? clean : `${clean.slice(0, longest - 1)}…`;
 }
 
+/**
+ * A line in as many as a terminal of so many columns needs: broken between words, and indented below its own beginning, or
+ * below its value where it begins with a name and a gap. A word that is longer than that is left as it is.
+ */
+export function wrapped(line: string, columns: number): string[] {
+  const start = /^ *(?:\S+ {2,})?/.exec(line)?.[0] ?? '';
+  const indent = start.trim() === '' ? start.length + 2 : start.length;
+  const padding = ' '.repeat(Math.min(indent, Math.floor(columns / 3)));
+  const lines: string[] = [];
+  let rest = line;
+  while (rest.length > columns) {
+    const before = lines.length === 0 ? start.length : padding.length;
+    const end = rest.lastIndexOf(' ', columns);
+    if (end <= before) break;
+    lines.push(rest.slice(0, end));
+    rest = padding + rest.slice(end + 1);
+  }
+  return [...lines, rest];
+}
+
 /** A path or argument as a POSIX shell takes it. */
 export function shellQuote(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;

@@ -326,7 +326,7 @@ export class ActiveRun {
     if (workers.length > 0) return false;
     emit({
       type: 'notice',
-      text: 'no worker has come for this account: start one with `bulk-describe worker`, or leave --no-work away',
+      text: 'no worker has come for this account: start one with `bulk-describe worker`, or let this process work too (no --no-work; `serve --work`)',
     });
     return true;
   }

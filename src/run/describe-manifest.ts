@@ -87,7 +87,9 @@ async function runPrepared(
     onSlow: (text) => emit({ type: 'phase', text }),
   });
   undo.defer(() => connection.close());
-  connection.onTrouble((...trouble) => emit({ type: 'notice', text: troubleText(...trouble) }));
+  connection.onTrouble((...trouble) =>
+    emit({ type: 'notice', text: troubleText(...trouble), isOutage: trouble[0] !== 'notice' }),
+  );
   for (const start of options.companions ?? []) undo.defer(await start(connection));
   const queueName = describeQueueName(prepared.account);
   const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);

@@ -130,7 +130,8 @@ export type RunEvent =
   | { readonly type: 'opened'; readonly run: string; readonly manifest: string; readonly output: string }
   | { readonly type: 'preview'; readonly preview: Preview }
   /** Something that a person should know and need not act on. */
-  | { readonly type: 'notice'; readonly text: string }
+  /** `isOutage`: the queue went away or is back, which others at the same queue tell as well. */
+  | { readonly type: 'notice'; readonly text: string; readonly isOutage?: boolean }
   /** What is being done before rows move: 'creating the embedded queue ...'. */
   | { readonly type: 'phase'; readonly text: string }
   | { readonly type: 'progress'; readonly progress: Progress };

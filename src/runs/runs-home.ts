@@ -41,6 +41,8 @@ export interface RunsHomeOptions extends ExecutorTools {
 export type HomeEvent =
   | { readonly type: 'opened'; readonly run: string; readonly output: string }
   | { readonly type: 'over'; readonly request: RunRequest | undefined; readonly outcome: RunOutcome }
+  /** What a run tells of its queue, its workers and its manifest. */
+  | { readonly type: 'notice'; readonly output: string; readonly text: string }
   | { readonly type: 'handed-back'; readonly output: string }
   | { readonly type: 'waiting'; readonly reason: string };
 
@@ -152,7 +154,11 @@ export class RunsHome {
     const options = {
       newRun: /^[a-z][a-z0-9]{11}$/.test(job.id ?? '') ? job.id : undefined,
       signal: this.#stopping.signal,
-      onEvent: (event: RunEvent) => running.hear(event),
+      onEvent: (event: RunEvent) => {
+        running.hear(event);
+        if (event.type !== 'notice' || event.isOutage === true) return;
+        this.options.onEvent({ type: 'notice', output: nameOf(running), text: event.text });
+      },
     };
     return request.schedule === undefined
       ? executeRequest(request, this.options, options)
@@ -175,7 +181,7 @@ export class RunsHome {
   async #handBack(job: RunRequestJob, token: string, running: RunningRequest): Promise<never> {
     this.options.onEvent({
       type: 'handed-back',
-      output: running.output ?? job.data.output ?? job.data.manifest,
+      output: nameOf(running),
     });
     await running.settled();
     await unlessAborted(job.moveToWait(token), AbortSignal.timeout(LAST_WORD_MS));
@@ -262,9 +268,9 @@ export class RunsHome {
 
   async #announce(): Promise<void> {
     const { connection, root, runsAtOnce = RUNS_AT_ONCE } = this.options;
-    const runs = [...this.#running.values()].map(({ run, output, job }) => ({
-      run,
-      output: output ?? job.data.output ?? job.data.manifest,
+    const runs = [...this.#running.values()].map((running) => ({
+      run: running.run,
+      output: nameOf(running),
     }));
     await announceHome(connection.store, this.id, {
       host: hostname(),
@@ -275,6 +281,11 @@ export class RunsHome {
       runs,
     });
   }
+}
+
+/** What people know a request by. */
+function nameOf({ output, job }: RunningRequest): string {
+  return output ?? job.data.output ?? job.data.manifest;
 }
 
 /** Without what was said for one time: whoever asks again may want something else. */

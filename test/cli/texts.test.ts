@@ -5,7 +5,7 @@ import { localEnd, previewLines } from '../../src/cli/preview-text.js';
 import { progressLine } from '../../src/cli/progress-line.js';
 import { receiptLines } from '../../src/cli/receipt-text.js';
 import { Terminal } from '../../src/cli/terminal.js';
-import { printable, shellQuote } from '../../src/cli/text.js';
+import { printable, shellQuote, wrapped } from '../../src/cli/text.js';
 import type { Receipt } from '../../src/run/receipt.js';
 import type { Preview, Progress, RunResult } from '../../src/run/run-options.js';
 
@@ -209,4 +209,14 @@ it.each([
   ['{"odd":1}', '{"odd":1}'],
 ])('on a terminal the log record %s is a line for people', (record, line) => {
   expect(logText(`${record}\n`.trim())).toBe(line);
+});
+
+it.each([
+  ['short', ['short']],
+  ['    one two three four', ['    one two', '     three four']],
+  ['speed     5/s, at most 9/s', ['speed     5/s,', '     at most', '     9/s']],
+  ['  a-word-that-is-too-long for it', ['  a-word-that-is-too-long for it']],
+  ['a b-word-that-is-too-long', ['a', '  b-word-that-is-too-long']],
+])('%j is broken between words for a terminal of 15 columns', (line, lines) => {
+  expect(wrapped(line, 15)).toEqual(lines);
 });
