@@ -12,6 +12,7 @@ import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord, lastWordMs } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import type { LostSubmits } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
 import { listWorkers, livingWorkerIds } from '../shared/worker-status.js';
@@ -107,7 +108,7 @@ export class ActiveRun {
       failures,
       budget: this.#budget,
       onBroken: (error) => control.fail(error),
-      keepMaybePaid: (count) => this.#keepMaybePaid(count),
+      keepLostSubmits: (counts) => this.#keepLostSubmits(counts),
       onOutcome: ({ image, outcome }) => {
         if (outcome.status === 'described') this.#completed.written(image);
         if (failing.add(outcome)) control.stop({ kind: 'failing', reason: failingReason(outcome) });
@@ -117,26 +118,29 @@ export class ActiveRun {
     this.#consumer = new ResultsConsumer(connection, run, (result) => this.home.settle(result), tools.logger);
   }
 
-  /** The queue keeps the count until a receipt has told it; without the queue it is this process's alone. */
-  async #keepMaybePaid(count: number | null): Promise<void> {
+  /** The queue keeps the counts until a receipt has told them; without the queue they are this process's alone. */
+  async #keepLostSubmits(counts: LostSubmits | null): Promise<void> {
     const { connection, run, logger } = this.tools;
-    const text = count === null ? null : String(count);
     try {
       await unlessAborted(
-        connection.store.setFields(`counts:${run}`, { maybePaidTwice: text }),
+        connection.store.setFields(`counts:${run}`, {
+          maybePaidTwice: counts && String(counts.maybePaidTwice),
+          rescued: counts && String(counts.rescued),
+        }),
         AbortSignal.timeout(this.#timing.closeDeadlineMs),
       );
     } catch (error) {
       logger.debug(
         { error: messageOf(error) },
-        'the count of submits that may have been paid twice is not kept',
+        'it is not kept how many submits may have been paid twice, or were rescued',
       );
     }
   }
 
   /** The receipt is about to be printed: the next run counts from nothing, and takes up what it always does. */
   async forget(): Promise<void> {
-    if (this.home.counts.maybePaidTwice > 0) await this.#keepMaybePaid(null);
+    const { maybePaidTwice, rescued } = this.home.counts;
+    if (maybePaidTwice + rescued > 0) await this.#keepLostSubmits(null);
     if (!this.#retriesAll || !this.#isWhole) return;
     const { connection, run, logger } = this.tools;
     try {
@@ -192,6 +196,7 @@ export class ActiveRun {
     this.#retriesAll ||= retryAll;
     const kept = await connection.store.getFields(`counts:${run}`);
     this.home.counts.maybePaidTwice += Number(kept['maybePaidTwice'] ?? 0);
+    this.home.counts.rescued += Number(kept['rescued'] ?? 0);
     await this.#consumer.takeBack(control.signal);
     await this.#consumer.drained(control.signal);
     const living = await livingWorkerIds(connection.store, this.#queueName);

@@ -5,7 +5,7 @@ import type { Row } from '../producer/row-reader.js';
 import type { ResultJobData } from '../shared/jobs.js';
 import type { DescribedOutcome, FailedOutcome, PreviousFailure } from '../shared/outcome.js';
 import { Outstanding, type PendingImage } from '../shared/outstanding.js';
-import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
+import { type LostSubmits, countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
 import { DescribedRows } from '../writer/described-rows.js';
 import type { EarlierFailures } from '../writer/earlier-failures.js';
 import type { EarlierOutputs } from '../writer/earlier-outputs.js';
@@ -39,8 +39,8 @@ export interface HomeTools {
   readonly budget: PayBudget;
   /** The disk does not take rows any more. */
   onBroken(error: unknown): void;
-  /** Keeps a count of submits that may have been paid twice, for a receipt that this process may not live to print. */
-  keepMaybePaid(count: number): Promise<void>;
+  /** Keeps what became of submits whose answer was lost, for a receipt that this process may not live to print. */
+  keepLostSubmits(counts: LostSubmits): Promise<void>;
   /** An image's outcome is on disk. */
   onOutcome(result: ResultJobData): void;
   /** HTTP calls made before this run for an image that failed then. */
@@ -252,7 +252,7 @@ export class Home {
   async #settleAgain(result: ResultJobData, failed: FailedImage): Promise<Disposal> {
     const { image, outcome } = result;
     const maybePaid = result.maybePaid - failed.maybePaid;
-    if (maybePaid > 0) await this.tools.keepMaybePaid(this.#addMaybePaid(maybePaid));
+    await this.#keepMaybePaid(maybePaid);
     failed.maybePaid = result.maybePaid;
     if (outcome.status === 'failed') {
       this.#countCalls(result, failed);
@@ -266,13 +266,13 @@ export class Home {
       this.#countCalls(result, failed);
       for (const { code } of failed.rows) uncountFailed(this.counts, code);
       this.counts.described++;
-      this.counts.rescued += result.rescued ?? 0;
       this.counts.copied += rows.length - 1;
       this.tools.budget.take();
       this.tools.budget.spend();
       this.outstanding.unhold(rows.length);
     });
     if (!isWritten) return 'put-back';
+    await this.#keepRescued(result);
     // Rows that were read, and failed as well, while the first ones went to disk.
     for (const { row } of failed.rows.slice(rows.length)) this.writeCopy(row, image);
     this.tools.onOutcome(result);
@@ -306,7 +306,7 @@ export class Home {
   async #settleImage(result: ResultJobData, pending: PendingImage<Row>): Promise<Disposal> {
     const { image, outcome } = result;
     // Before it can be acknowledged: a process that is killed prints no receipt.
-    if (result.maybePaid > 0) await this.tools.keepMaybePaid(this.#addMaybePaid(result.maybePaid));
+    await this.#keepMaybePaid(result.maybePaid);
     const rows = [...pending.rows];
     const isWritten = await this.#write(entryOf(rows, outcome), () => {
       this.outstanding.take(image);
@@ -314,6 +314,7 @@ export class Home {
       this.outstanding.release(rows.length);
     });
     if (!isWritten) return 'put-back';
+    await this.#keepRescued(result);
     // Rows that were read while the first ones went to disk.
     for (const row of pending.rows.slice(rows.length)) {
       this.outstanding.release(1);
@@ -324,9 +325,17 @@ export class Home {
     return 'done';
   }
 
-  #addMaybePaid(count: number): number {
+  async #keepMaybePaid(count: number): Promise<void> {
+    if (count <= 0) return;
     this.counts.maybePaidTwice += count;
-    return this.counts.maybePaidTwice;
+    await this.tools.keepLostSubmits(this.counts);
+  }
+
+  /** After the row is on disk: a crash may then count a saving too little, never too much. */
+  async #keepRescued({ outcome, rescued = 0 }: ResultJobData): Promise<void> {
+    if (rescued <= 0 || outcome.status !== 'described') return;
+    this.counts.rescued += rescued;
+    await this.tools.keepLostSubmits(this.counts);
   }
 
   #count(result: ResultJobData, pending: PendingImage<Row>, rows: number): void {
@@ -335,7 +344,6 @@ export class Home {
     this.counts.polls += Math.max(0, result.polls - pending.pollsBefore);
     if (outcome.status === 'described') {
       this.counts.described++;
-      this.counts.rescued += result.rescued ?? 0;
       this.counts.copied += rows - 1;
       if (!pending.reattached) this.tools.budget.spend();
       return;

@@ -15,6 +15,9 @@ export interface RunCounts {
   rescued: number;
 }
 
+/** What became of submits whose answer was lost: counted over all processes of a run, killed ones included. */
+export type LostSubmits = Pick<RunCounts, 'maybePaidTwice' | 'rescued'>;
+
 export function createRunCounts(): RunCounts {
   return {
     rows: 0,

@@ -35,7 +35,7 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
 
   /** The same command each time; the API reaches the receiver at the port that the first one took. */
   let port = 0;
-  const start = async () => {
+  const start = async (maxInFlight = 8) => {
     port ||= await freePort();
     const api = [
       '--api',
@@ -45,7 +45,7 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
       '--webhook-url',
       `http://127.0.0.1:${port}/hook`,
     ];
-    const limits = ['--rate', '100/s', '--poll-rate', '200/s', '--max-in-flight', '8'];
+    const limits = ['--rate', '100/s', '--poll-rate', '200/s', '--max-in-flight', String(maxInFlight)];
     const listen = ['--webhook-listen', `127.0.0.1:${port}`];
     const shown = ['--json', '--no-progress'];
     const run = startCli(['run', 'm.csv', '-o', 'out.csv', ...api, ...listen, ...limits, ...shown], {
@@ -126,5 +126,26 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
     expect(receipt).toMatchObject({ described: 8, submits: 0, rescued: 8, maybePaidTwice: 0 });
     expect(simulator.stats().paid).toBe(8);
     expect(await describedIds(workspace)).toEqual(allIds(8));
+  }, 120_000);
+
+  it('is counted as rescued in the receipt of a later process, when its own is killed', async () => {
+    await workspace.write('m.csv', manifestOf(8));
+    simulator.setOptions({ failures: { reset: 1 } });
+    const killed = await start(4);
+    await waitUntil('four are paid for', () => simulator.stats().paid >= 4);
+    simulator.setOptions({ latencyMs: 9000, failures: { hang: 1 } });
+    await waitUntil('all are paid for', () => simulator.stats().paid === 8);
+    await waitUntil('some are written', async () => (await describedIds(workspace)).length >= 4);
+    await kill9(killed);
+    const written = (await describedIds(workspace)).length;
+    simulator.setOptions({ latencyMs: 300, failures: {} });
+    const receipt = await endOf(await start(4));
+    expect(receipt).toMatchObject({ described: 8 - written, resumed: written, maybePaidTwice: 0 });
+    // A kill between a row and its count makes them one too few.
+    expect(receipt.rescued).toBeGreaterThanOrEqual(7);
+    expect(receipt.rescued).toBeLessThanOrEqual(8);
+    expect(simulator.stats().paid).toBe(8);
+    expect(await describedIds(workspace)).toEqual(allIds(8));
+    expect(await endOf(await start(4))).toMatchObject({ resumed: 8, rescued: 0 });
   }, 120_000);
 });

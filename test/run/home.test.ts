@@ -64,7 +64,7 @@ describe('a home', () => {
       failures,
       budget: new PayBudget(Infinity),
       onBroken: (error) => broken.push(error),
-      keepMaybePaid: () => Promise.resolve(),
+      keepLostSubmits: () => Promise.resolve(),
       onOutcome: (result) => outcomes.push(result),
     });
   }
