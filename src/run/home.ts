@@ -252,7 +252,7 @@ export class Home {
   async #settleAgain(result: ResultJobData, failed: FailedImage): Promise<Disposal> {
     const { image, outcome } = result;
     const maybePaid = result.maybePaid - failed.maybePaid;
-    await this.#keepMaybePaid(maybePaid);
+    if (maybePaid > 0) await this.#keepMaybePaid(maybePaid);
     failed.maybePaid = result.maybePaid;
     if (outcome.status === 'failed') {
       this.#countCalls(result, failed);
@@ -272,7 +272,7 @@ export class Home {
       this.outstanding.unhold(rows.length);
     });
     if (!isWritten) return 'put-back';
-    await this.#keepRescued(result);
+    if (result.rescued !== undefined) await this.#keepRescued(result.rescued);
     // Rows that were read, and failed as well, while the first ones went to disk.
     for (const { row } of failed.rows.slice(rows.length)) this.writeCopy(row, image);
     this.tools.onOutcome(result);
@@ -306,7 +306,7 @@ export class Home {
   async #settleImage(result: ResultJobData, pending: PendingImage<Row>): Promise<Disposal> {
     const { image, outcome } = result;
     // Before it can be acknowledged: a process that is killed prints no receipt.
-    await this.#keepMaybePaid(result.maybePaid);
+    if (result.maybePaid > 0) await this.#keepMaybePaid(result.maybePaid);
     const rows = [...pending.rows];
     const isWritten = await this.#write(entryOf(rows, outcome), () => {
       this.outstanding.take(image);
@@ -314,7 +314,7 @@ export class Home {
       this.outstanding.release(rows.length);
     });
     if (!isWritten) return 'put-back';
-    await this.#keepRescued(result);
+    if (result.rescued !== undefined) await this.#keepRescued(result.rescued);
     // Rows that were read while the first ones went to disk.
     for (const row of pending.rows.slice(rows.length)) {
       this.outstanding.release(1);
@@ -326,15 +326,13 @@ export class Home {
   }
 
   async #keepMaybePaid(count: number): Promise<void> {
-    if (count <= 0) return;
     this.counts.maybePaidTwice += count;
     await this.tools.keepLostSubmits(this.counts);
   }
 
   /** After the row is on disk: a crash may then count a saving too little, never too much. */
-  async #keepRescued({ outcome, rescued = 0 }: ResultJobData): Promise<void> {
-    if (rescued <= 0 || outcome.status !== 'described') return;
-    this.counts.rescued += rescued;
+  async #keepRescued(count: number): Promise<void> {
+    this.counts.rescued += count;
     await this.tools.keepLostSubmits(this.counts);
   }
 
