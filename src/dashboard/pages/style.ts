@@ -58,6 +58,7 @@ table { width: 100%; border-collapse: separate; border-spacing: 0; background: v
   overflow: hidden; font-size: .88rem; }
 td { padding: .5rem .9rem; border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 tr:first-child td { border-top: 0; }
+td:first-child { min-width: 7.5em; }
 td:last-child { white-space: nowrap; text-align: right; }
 .empty { text-align: center; padding: 4rem 1rem; color: var(--soft); }
 code { font: .92em ui-monospace, monospace; }
