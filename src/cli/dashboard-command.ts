@@ -2,25 +2,16 @@ import { startDashboard } from '../dashboard/dashboard.js';
 import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashboard/dashboard-options.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { UsageError } from '../shared/errors.js';
-import { openQueue } from '../shared/queue/connection.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
-import { troubleText } from '../shared/queue/outage.js';
-import { UndoStack } from '../shared/undo.js';
-import { createCommandLogger } from './command-logger.js';
 import { portOf } from './dashboard-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
-import { ACCOUNT_FLAGS, OUTPUT_FLAGS, parseLogLevel } from './run-flags.js';
-import { listenForSignals, untilTold } from './signals.js';
-import { Terminal } from './terminal.js';
+import { SERVICE_FLAGS, runUntilTold, talkOf } from './until-told.js';
 
 const DASHBOARD_FLAGS = {
-  queue: ACCOUNT_FLAGS.queue,
   host: { takes: 'value' },
   port: { takes: 'value' },
   'read-only': { takes: 'nothing' },
-  quiet: OUTPUT_FLAGS.quiet,
-  'log-level': OUTPUT_FLAGS['log-level'],
-  help: OUTPUT_FLAGS.help,
+  ...SERVICE_FLAGS,
 } as const satisfies FlagTable;
 
 /** `bulk-describe dashboard`: serves a queue's pages until it is told to stop. @returns 0 */
@@ -40,22 +31,11 @@ export async function dashboardCommand(argv: readonly string[], env: NodeJS.Proc
         'queue that several processes share with --queue redis://<host> or QUEUE_URL',
     );
   }
-  const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
-  const logger = createCommandLogger(parseLogLevel(flags.get('log-level')), terminal);
-  const undo = new UndoStack();
-  const signals = listenForSignals(() => undefined);
-  undo.defer(() => signals.dispose());
-  try {
-    const connection = await openQueue(target, { logger, isShared: true });
-    undo.defer(() => connection.close());
-    connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
+  const { terminal, logger } = talkOf(flags);
+  return runUntilTold('dashboard', { flags, env, terminal, logger }, async ({ connection, undo }) => {
     const readOnly = flags.has('read-only');
     const dashboard = await startDashboard(connection, { host, port, readOnly, credentials, logger });
     undo.defer(() => dashboard.close());
     process.stdout.write(`${dashboard.url}\n`);
-    await untilTold(signals.signal);
-    return 0;
-  } finally {
-    await undo.release();
-  }
+  });
 }

@@ -5,19 +5,15 @@ import { RootFolder } from '../runs/root-folder.js';
 import { describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
-import { troubleText } from '../shared/queue/outage.js';
-import { UndoStack } from '../shared/undo.js';
-import { createCommandLogger } from './command-logger.js';
 import { DASHBOARD_FLAG, dashboardCompanion } from './dashboard-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { HEALTH_FLAGS, healthAddressOf, startHealth } from './health-flags.js';
-import { openSharedQueue } from './redis-queue.js';
-import { ACCOUNT_FLAGS, OUTPUT_FLAGS, accountOptionsOf, parseLogLevel } from './run-flags.js';
-import { listenForSignals, untilTold } from './signals.js';
-import { Terminal } from './terminal.js';
+import { ACCOUNT_FLAGS, accountOptionsOf } from './run-flags.js';
+import type { Terminal } from './terminal.js';
 import { listOf, nearPath, printable } from './text.js';
 import { notWorking, showWorkerEvent } from './worker-command.js';
 import { webhookCompanion } from './webhook-flags.js';
+import { SERVICE_FLAGS, runUntilTold, talkOf } from './until-told.js';
 
 const SERVE_FLAGS = {
   ...ACCOUNT_FLAGS,
@@ -26,9 +22,7 @@ const SERVE_FLAGS = {
   work: { takes: 'nothing' },
   'on-done': { takes: 'value' },
   ...DASHBOARD_FLAG,
-  quiet: OUTPUT_FLAGS.quiet,
-  'log-level': OUTPUT_FLAGS['log-level'],
-  help: OUTPUT_FLAGS.help,
+  ...SERVICE_FLAGS,
 } as const satisfies FlagTable;
 
 /** `bulk-describe serve`: executes enqueued and scheduled runs until it is told to stop. @returns 0 */
@@ -45,8 +39,7 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
   if (flags.has('work')) checkApi(options);
   const queueName = describeQueueName(accountOf(options));
   const root = await RootFolder.open(flags.get('root') ?? '.');
-  const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
-  const logger = createCommandLogger(parseLogLevel(flags.get('log-level')), terminal);
+  const { terminal, logger } = talkOf(flags);
   const startDashboard = await dashboardCompanion(flags, env, {
     logger,
     onStarted: (url) => terminal.say(`dashboard ${url}`),
@@ -55,15 +48,9 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
     logger,
     onStarted: (url) => terminal.say(`webhooks ${url}`),
   });
-  const undo = new UndoStack();
-  const signals = listenForSignals((name) => {
-    terminal.say(`${name}: writing what has come and handing the runs back; once more to quit at once`);
-  });
-  undo.defer(() => signals.dispose());
-  try {
-    const connection = await openSharedQueue('serve', flags.get('queue'), env, { logger });
-    undo.defer(() => connection.close());
-    connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
+  const goodbye = 'writing what has come and handing the runs back';
+  return runUntilTold('serve', { flags, env, terminal, logger, goodbye }, async (service) => {
+    const { connection, undo, signal } = service;
     if (startReceiver !== undefined) undo.defer(await startReceiver(connection));
     if (startDashboard !== undefined) undo.defer(await startDashboard(connection));
     let worker: AccountWorker | undefined;
@@ -89,18 +76,10 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
     undo.defer(() => home.stop());
     terminal.say(`home of ${root.path}: takes runs from ${connection.label}`);
     const notReady = () =>
-      signals.signal.aborted
-        ? 'it is stopping'
-        : worker === undefined
-          ? undefined
-          : notWorking(worker.status);
+      signal.aborted ? 'it is stopping' : worker === undefined ? undefined : notWorking(worker.status);
     const health = await startHealth(flags, connection, notReady, undo);
     if (health !== undefined) terminal.say(health);
-    await untilTold(signals.signal);
-    return 0;
-  } finally {
-    await undo.release();
-  }
+  });
 }
 
 function showHomeEvent(event: HomeEvent, terminal: Terminal): void {

@@ -1,27 +1,18 @@
 import { accountOf } from '../run/api-options.js';
 import { describeQueueName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
-import { troubleText } from '../shared/queue/outage.js';
-import { UndoStack } from '../shared/undo.js';
 import { startAccountReceiver } from '../webhook/account-receiver.js';
 import { parseListenAddress } from '../webhook/listen-address.js';
-import { createCommandLogger } from './command-logger.js';
 import { API_FLAGS } from './api-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
-import { openSharedQueue } from './redis-queue.js';
-import { ACCOUNT_FLAGS, OUTPUT_FLAGS, parseLogLevel } from './run-flags.js';
-import { listenForSignals, untilTold } from './signals.js';
-import { Terminal } from './terminal.js';
 import { WEBHOOK_FLAGS, checkWebhookUrl, readSecret } from './webhook-flags.js';
+import { SERVICE_FLAGS, runUntilTold, talkOf } from './until-told.js';
 
 const COMMAND_FLAGS = {
   ...API_FLAGS,
   ...WEBHOOK_FLAGS,
-  queue: ACCOUNT_FLAGS.queue,
   'show-url': { takes: 'nothing' },
-  quiet: OUTPUT_FLAGS.quiet,
-  'log-level': OUTPUT_FLAGS['log-level'],
-  help: OUTPUT_FLAGS.help,
+  ...SERVICE_FLAGS,
 } as const satisfies FlagTable;
 
 const DEFAULT_LISTEN = '127.0.0.1:8787';
@@ -41,15 +32,8 @@ export async function webhookCommand(argv: readonly string[], env: NodeJS.Proces
   const secret = readSecret(flags, env);
   const api = { api: flags.get('api'), account: flags.get('account'), dialect: flags.get('dialect') };
   const queueName = describeQueueName(accountOf(api));
-  const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
-  const logger = createCommandLogger(parseLogLevel(flags.get('log-level')), terminal);
-  const undo = new UndoStack();
-  const signals = listenForSignals(() => undefined);
-  undo.defer(() => signals.dispose());
-  try {
-    const connection = await openSharedQueue('webhook', flags.get('queue'), env, { logger });
-    undo.defer(() => connection.close());
-    connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
+  const { terminal, logger } = talkOf(flags);
+  return runUntilTold('webhook', { flags, env, terminal, logger }, async ({ connection, undo }) => {
     const { store } = connection;
     const receiver = await startAccountReceiver({ store, queueName, secret, listen, logger });
     undo.defer(() => receiver.close());
@@ -57,9 +41,5 @@ export async function webhookCommand(argv: readonly string[], env: NodeJS.Proces
       ? receiver.keys.callbackBase(publicUrl ?? receiver.url)
       : receiver.url;
     process.stdout.write(`${shown}\n`);
-    await untilTold(signals.signal);
-    return 0;
-  } finally {
-    await undo.release();
-  }
+  });
 }

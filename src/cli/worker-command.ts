@@ -3,25 +3,19 @@ import { checkApi } from '../run/api-options.js';
 import { formatRate } from '../shared/durations.js';
 import { UsageError } from '../shared/errors.js';
 import type { Limits } from '../shared/limits.js';
-import { troubleText } from '../shared/queue/outage.js';
-import { UndoStack } from '../shared/undo.js';
 import type { WorkerStatus } from '../shared/worker-status.js';
-import { createCommandLogger } from './command-logger.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { HEALTH_FLAGS, healthAddressOf, startHealth } from './health-flags.js';
-import { openSharedQueue } from './redis-queue.js';
-import { ACCOUNT_FLAGS, OUTPUT_FLAGS, accountOptionsOf, limitsWarning, parseLogLevel } from './run-flags.js';
-import { listenForSignals, untilTold } from './signals.js';
-import { Terminal } from './terminal.js';
+import { ACCOUNT_FLAGS, accountOptionsOf, limitsWarning } from './run-flags.js';
+import type { Terminal } from './terminal.js';
 import { plural, printable } from './text.js';
 import { webhookCompanion } from './webhook-flags.js';
+import { SERVICE_FLAGS, runUntilTold, talkOf } from './until-told.js';
 
 const WORKER_FLAGS = {
   ...ACCOUNT_FLAGS,
   ...HEALTH_FLAGS,
-  quiet: OUTPUT_FLAGS.quiet,
-  'log-level': OUTPUT_FLAGS['log-level'],
-  help: OUTPUT_FLAGS.help,
+  ...SERVICE_FLAGS,
 } as const satisfies FlagTable;
 
 /** `bulk-describe worker`: works for everybody's runs until it is told to stop. @returns 0 */
@@ -36,33 +30,22 @@ export async function workerCommand(argv: readonly string[], env: NodeJS.Process
   const options = accountOptionsOf(flags, env);
   healthAddressOf(flags);
   checkApi(options);
-  const terminal = new Terminal(process.stderr, { quiet: flags.has('quiet'), progress: false });
-  const logger = createCommandLogger(parseLogLevel(flags.get('log-level')), terminal);
-  const undo = new UndoStack();
-  const signals = listenForSignals((name) => {
-    terminal.say(`${name}: finishing what is on the wire, handing the rest back; once more to quit at once`);
+  const { terminal, logger } = talkOf(flags);
+  const startReceiver = await webhookCompanion(flags, options, {
+    logger,
+    onStarted: (url) => terminal.say(`webhooks ${url}`),
   });
-  undo.defer(() => signals.dispose());
-  try {
-    const connection = await openSharedQueue('worker', flags.get('queue'), env, { logger });
-    undo.defer(() => connection.close());
-    connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
-    const receiver = await webhookCompanion(flags, options, {
-      logger,
-      onStarted: (url) => terminal.say(`webhooks ${url}`),
-    });
-    if (receiver !== undefined) undo.defer(await receiver(connection));
+  const goodbye = 'finishing what is on the wire, handing the rest back';
+  return runUntilTold('worker', { flags, env, terminal, logger, goodbye }, async (service) => {
+    const { connection, undo, signal } = service;
+    if (startReceiver !== undefined) undo.defer(await startReceiver(connection));
     const onEvent = (event: WorkerEvent) => showWorkerEvent(event, terminal);
     const worker = await startAccountWorker(connection, options, { logger, onEvent });
     undo.defer(() => worker.stop());
-    const notReady = () => (signals.signal.aborted ? 'it is stopping' : notWorking(worker.status));
+    const notReady = () => (signal.aborted ? 'it is stopping' : notWorking(worker.status));
     const health = await startHealth(flags, connection, notReady, undo);
     if (health !== undefined) terminal.say(health);
-    await untilTold(signals.signal);
-    return 0;
-  } finally {
-    await undo.release();
-  }
+  });
 }
 
 /** What a worker says of itself, to people. */
