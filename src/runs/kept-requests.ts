@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { readMembers } from '../shared/group-members.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { runRequestSchema } from './run-request.js';
 
@@ -25,17 +26,5 @@ export async function keepRequest(store: SharedStore, kept: KeptRequest): Promis
 
 /** The requests of the last month. What another version wrote and this one cannot read is left out. */
 export async function listKeptRequests(store: SharedStore): Promise<KeptRequest[]> {
-  const members = await store.members(GROUP);
-  return [...members.values()].flatMap((text) => {
-    const parsed = keptRequestSchema.safeParse(parseJson(text));
-    return parsed.success ? [parsed.data] : [];
-  });
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+  return await readMembers(store, GROUP, keptRequestSchema);
 }

@@ -3,6 +3,7 @@ import { formatRate } from './durations.js';
 import { FULL_RATE, fallAfter429, type LearnedRate, settleAfterSuccess, shareAt } from './learned-rate.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import type { Logger } from './log.js';
+import { parseJson } from './parse-json.js';
 import type { SharedStore } from './queue/store.js';
 
 const rateSchema = z.object({ count: z.number().positive(), perMs: z.number().positive() });
@@ -15,12 +16,8 @@ const learnedSchema = z.object({
 
 function parseField<T>(schema: z.ZodType<T>, text: string | undefined): T | undefined {
   if (text === undefined) return undefined;
-  try {
-    return schema.parse(JSON.parse(text));
-  } catch {
-    // A value that this version cannot read counts as not set; the next write replaces it.
-    return undefined;
-  }
+  // A value that this version cannot read counts as not set; the next write replaces it.
+  return schema.safeParse(parseJson(text)).data;
 }
 
 function newerOf(stored: LearnedRate | undefined, own: LearnedRate): LearnedRate {

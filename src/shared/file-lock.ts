@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { constants, copyFile, link, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { z } from 'zod';
+import { parseJson } from './parse-json.js';
 import { BusyError, UsageError, isSystemError, messageOf } from './errors.js';
 import { isAlive, thisProcess } from './process-identity.js';
 
@@ -146,20 +147,11 @@ async function readLockFile(path: string): Promise<LockFile | undefined> {
   const content = await readIfThere(path);
   const stats = await stat(path).catch(() => undefined);
   if (content === undefined || stats === undefined) return undefined;
-  const owner = parseOwner(content);
+  const owner = ownerSchema.safeParse(parseJson(content)).data;
   // A foreign file has no random id inside; its inode and time stand in for one.
   const unique = owner === undefined ? `${stats.ino}:${stats.mtimeMs}:${content}` : content;
   const id = createHash('sha256').update(unique).digest('hex').slice(0, 16);
   return { id, ageMs: Date.now() - stats.mtimeMs, owner };
-}
-
-function parseOwner(content: string): Owner | undefined {
-  try {
-    return ownerSchema.safeParse(JSON.parse(content)).data;
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
 }
 
 async function isStale({ owner, ageMs }: LockFile, host: string): Promise<boolean> {

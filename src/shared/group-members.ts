@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { z } from 'zod';
+import { parseJson } from './parse-json.js';
 import { isAlive } from './process-identity.js';
 import type { SharedStore } from './queue/store.js';
 
@@ -29,12 +30,4 @@ export async function livingMemberIds(
     if (!isDead) living.add(id);
   }
   return living;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type Account, accountLabel, describeQueueName } from './account.js';
+import { readMembers } from './group-members.js';
 import type { SharedStore } from './queue/store.js';
 
 /** An account that somebody has worked or produced for lately. */
@@ -19,18 +20,6 @@ export async function announceAccount(store: SharedStore, account: Account): Pro
 
 /** The accounts of this queue, by their labels. */
 export async function listAccounts(store: SharedStore): Promise<KnownAccount[]> {
-  const members = await store.members(GROUP);
-  const accounts = [...members.values()].flatMap((text) => {
-    const parsed = knownAccountSchema.safeParse(parseJson(text));
-    return parsed.success ? [parsed.data] : [];
-  });
+  const accounts = await readMembers(store, GROUP, knownAccountSchema);
   return accounts.sort((a, b) => (a.label < b.label ? -1 : 1));
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { UsageError, isSystemError } from '../shared/errors.js';
+import { parseJson } from '../shared/parse-json.js';
 import { describeFileError, replaceFile } from './durable-file.js';
 
 const runFileSchema = z.object({
@@ -68,14 +69,5 @@ async function readIfThere(path: string): Promise<string | undefined> {
     throw new UsageError(`the run file ${path} cannot be read: ${describeFileError(error)}`, {
       cause: error,
     });
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
   }
 }

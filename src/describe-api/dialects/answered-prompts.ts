@@ -1,3 +1,4 @@
+import { parseJson } from '../../shared/parse-json.js';
 import { z } from 'zod';
 import type { Prompts } from '../../shared/outcome.js';
 import { readPrompts } from '../prompts.js';
@@ -58,13 +59,4 @@ function numberedLines(text: string): string[] | undefined {
   const lines = [...text.matchAll(/^\s*(?:prompt\s*)?([1-4])\s*[.):]\s+(.+)$/gim)];
   const isInOrder = lines.length === 4 && lines.every(([, digit], index) => digit === String(index + 1));
   return isInOrder ? lines.map(([, , prompt]) => prompt ?? '') : undefined;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    // Whatever is no JSON holds no list.
-    return undefined;
-  }
 }
