@@ -8,7 +8,7 @@ import { describeOnBothQueues } from '../helpers/queues.js';
 import { startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench } from '../reliability/bench.js';
+import { Bench } from '../helpers/bench.js';
 
 const PASSWORD = 'redis-0123456789-secret';
 const TOKEN = 'tok-0123456789-secret';

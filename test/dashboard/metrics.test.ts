@@ -4,7 +4,7 @@ import { RUNS_QUEUE } from '../../src/shared/jobs.js';
 import { keepTurnEnd } from '../../src/shared/schedule-record.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench } from '../reliability/bench.js';
+import { Bench } from '../helpers/bench.js';
 
 describeOnBothQueues('the metrics', (openQueue) => {
   const bench = Bench.forSuite(openQueue);

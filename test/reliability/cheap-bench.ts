@@ -5,7 +5,7 @@ import { type Simulator, type SimulatorOptions, startSimulator } from '../../src
 import { embeddedFixture } from '../helpers/queues.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 import { Workspace } from '../helpers/workspace.js';
-import { type EndedRun, FAST } from './bench.js';
+import { type EndedRun, FAST } from '../helpers/bench.js';
 import { type Script, type ScriptedApi, startScriptedApi } from './scripted-api.js';
 
 /** A queue for a whole file, of the kind that is quicker. Its tests can run side by side: each has an API of its own. */

@@ -9,7 +9,7 @@ import { runCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench, FAST, FAST_FLAGS } from './bench.js';
+import { Bench, FAST, FAST_FLAGS } from '../helpers/bench.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const ENV = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'any' };

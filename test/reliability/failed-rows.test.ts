@@ -4,7 +4,7 @@ import { startCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench, FAST, FAST_FLAGS } from './bench.js';
+import { Bench, FAST, FAST_FLAGS } from '../helpers/bench.js';
 
 const url = (number: number) => `http://images.test/${number}.jpg`;
 /** Two rows that share an image, one alone. */

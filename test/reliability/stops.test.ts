@@ -7,7 +7,7 @@ import { startCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { FAST } from './bench.js';
+import { FAST } from '../helpers/bench.js';
 import { CheapBench, Stage, expectCalls, expectCallsUntilStop } from './cheap-bench.js';
 import { endOf } from './run-process.js';
 import { type ScriptedApi, acts } from './scripted-api.js';

@@ -1,7 +1,7 @@
 import { appendFile, rename, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import type { RunEvent } from '../../src/run/run-options.js';
-import { Bench } from '../reliability/bench.js';
+import { Bench } from '../helpers/bench.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { verifyOutput } from '../../src/run/verify-output.js';
-import { Bench } from '../reliability/bench.js';
+import { Bench } from '../helpers/bench.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 

@@ -15,7 +15,7 @@ import { describeJobId } from '../../src/shared/jobs.js';
 import { silentLogger } from '../../src/shared/log.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { UndoStack } from '../../src/shared/undo.js';
-import { Bench, FAST } from '../reliability/bench.js';
+import { Bench, FAST } from '../helpers/bench.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';

@@ -8,7 +8,7 @@ import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request
 import { RunsHome } from '../../src/runs/runs-home.js';
 import { silentLogger } from '../../src/shared/log.js';
 import { UndoStack } from '../../src/shared/undo.js';
-import { Bench, FAST } from '../reliability/bench.js';
+import { Bench, FAST } from '../helpers/bench.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';

@@ -6,7 +6,7 @@ import { describeQueueName } from '../../src/shared/account.js';
 import { describeJobId } from '../../src/shared/jobs.js';
 import { orderRun, readRunOrders } from '../../src/shared/run-orders.js';
 import { listRuns } from '../../src/shared/run-status.js';
-import { Bench, FAST } from '../reliability/bench.js';
+import { Bench, FAST } from '../helpers/bench.js';
 import { acts, refuse, startScriptedApi } from '../reliability/scripted-api.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';

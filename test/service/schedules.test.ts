@@ -15,7 +15,7 @@ import { UndoStack } from '../../src/shared/undo.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench, FAST } from '../reliability/bench.js';
+import { Bench, FAST } from '../helpers/bench.js';
 
 const logger = silentLogger();
 /** So that it does not come by itself. */

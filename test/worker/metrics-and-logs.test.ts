@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { readMetrics } from '../../src/shared/account-metrics.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench } from '../reliability/bench.js';
+import { Bench } from '../helpers/bench.js';
 
 describeOnBothQueues('what a worker leaves behind for people', (openQueue) => {
   const bench = Bench.forSuite(openQueue);

@@ -13,8 +13,8 @@ import { silentLogger } from '../../src/shared/log.js';
 import type { JobQueue, QueueConnection } from '../../src/shared/queue/connection.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { DescribeWorker } from '../../src/worker/describe-worker.js';
-import type { OpenFixture, QueueFixture } from '../helpers/queues.js';
-import { Workspace } from '../helpers/workspace.js';
+import type { OpenFixture, QueueFixture } from './queues.js';
+import { Workspace } from './workspace.js';
 
 const rate = { count: 500, perMs: 1000 };
 /** Limits that no test waits for. */
