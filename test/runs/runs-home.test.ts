@@ -1,66 +1,29 @@
-import { afterEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { imageHash } from '../../src/producer/identity.js';
-import { startAccountWorker } from '../../src/run/account-worker.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { cancelRun } from '../../src/runs/cancel-run.js';
 import { enqueueRun } from '../../src/runs/enqueue-run.js';
 import { retryRun } from '../../src/runs/retry-run.js';
-import { RootFolder } from '../../src/runs/root-folder.js';
 import { runOutcomeOf } from '../../src/runs/run-outcome.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request.js';
-import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/runs/runs-home.js';
+import { type HomeEvent } from '../../src/runs/runs-home.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { listHomes } from '../../src/shared/home-status.js';
 import { describeJobId } from '../../src/shared/jobs.js';
-import { silentLogger } from '../../src/shared/log.js';
-import type { QueueConnection } from '../../src/shared/queue/connection.js';
-import { UndoStack } from '../../src/shared/undo.js';
-import { Bench, FAST } from '../helpers/bench.js';
+import { FAST } from '../helpers/bench.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
+import { HomeBench } from '../helpers/home-bench.js';
 
-const logger = silentLogger();
 const url = (id: number) => `http://images.test/${id}.jpg`;
 
 describeOnRedis('a home of requests', (openQueue) => {
-  const bench = Bench.forSuite(openQueue);
-  const undo = new UndoStack();
-  afterEach(() => undo.release());
-
-  async function connect(): Promise<QueueConnection> {
-    const connection = await bench.queue.connect();
-    undo.defer(() => connection.close());
-    return connection;
-  }
-
-  /** A home for the bench's folder, queue and API. */
-  async function startHome(options: Partial<RunsHomeOptions> = {}) {
-    const events: HomeEvent[] = [];
-    const home = await RunsHome.start({
-      connection: await connect(),
-      root: await RootFolder.open(bench.workspace.path),
-      queue: bench.queue.url,
-      api: { api: bench.simulator.url },
-      env: process.env,
-      logger,
-      timing: { tickMs: 50 },
-      lateResultsEveryMs: 100,
-      onEvent: (event) => events.push(event),
-      ...options,
-    });
-    undo.defer(() => home.stop());
-    return { home, events };
-  }
-
-  async function startWorker(limits = FAST): Promise<void> {
-    const options = { api: bench.simulator.url, token: 'any', limits };
-    const worker = await startAccountWorker(await connect(), options, { logger, onEvent: () => undefined });
-    undo.defer(() => worker.stop());
-  }
+  const homes = HomeBench.forSuite(openQueue);
+  const { bench } = homes;
 
   async function enqueue(request: RunRequest) {
-    const connection = await connect();
+    const connection = await homes.connect();
     const begun = await enqueueRun(connection, request, { signal: AbortSignal.timeout(30_000) });
     if (begun.kind !== 'begun') throw new Error(begun.kind);
     return begun;
@@ -68,14 +31,12 @@ describeOnRedis('a home of requests', (openQueue) => {
 
   const isOver = (events: readonly HomeEvent[], run: string, times = 1) =>
     events.filter((event) => event.type === 'over' && event.outcome.receipt?.run === run).length >= times;
-  const outcomes = (events: readonly HomeEvent[]) =>
-    events.flatMap((event) => (event.type === 'over' ? [event.outcome] : []));
 
   it('executes what is enqueued, several runs at once, and keeps their outcomes', async () => {
     await bench.workspace.write('a.csv', manifestOf(6));
     await bench.workspace.write('b.csv', manifestOf(4, 'http://other.test'));
-    const { events } = await startHome();
-    await startWorker();
+    const { events } = await homes.startHome();
+    await homes.startWorker();
     const [a, b] = await Promise.all([
       enqueue({ manifest: 'a.csv' }),
       enqueue({ manifest: 'b.csv', output: 'out.csv', limit: 3 }),
@@ -84,7 +45,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     await waitUntil('both are over', () => isOver(events, a.run) && isOver(events, b.run));
     expect(await bench.ids('a.prompts.csv')).toHaveLength(6);
     expect(await bench.ids('out.csv')).toHaveLength(3);
-    const jobs = await (await connect()).queue<RunRequest, never>(RUNS_QUEUE).getJobs(['completed']);
+    const jobs = await (await homes.connect()).queue<RunRequest, never>(RUNS_QUEUE).getJobs(['completed']);
     const receipts = jobs.map((job) => runOutcomeOf(job)?.receipt);
     expect(receipts.map((receipt) => receipt?.described).sort()).toEqual([3, 6]);
     expect(jobs.find((job) => job.data.manifest === 'a.csv')?.progress).toMatchObject({
@@ -100,32 +61,32 @@ describeOnRedis('a home of requests', (openQueue) => {
     [{ manifest: 'm.csv', output: 'none/out.csv' }, /folder of the output none\/out\.csv/, 1],
   ])('refuses %j in its own words', async (request, words, exitCode) => {
     await bench.workspace.write('m.csv', manifestOf(1));
-    const { events } = await startHome();
+    const { outcomes } = await homes.startHome();
     await expect(enqueue(request)).rejects.toMatchObject({ message: words, exitCode });
-    await waitUntil('it is over', () => outcomes(events).length === 1);
-    expect(outcomes(events)).toMatchObject([{ outcome: 'refused', exitCode }]);
+    await waitUntil('it is over', () => outcomes().length === 1);
+    expect(outcomes()).toMatchObject([{ outcome: 'refused', exitCode }]);
     expect(await bench.workspace.files()).toEqual(['m.csv']);
   });
 
   it('refuses a second run on one output, and skips it for a schedule', async () => {
     await bench.workspace.write('m.csv', manifestOf(2));
-    const { events } = await startHome();
+    const { events, outcomes } = await homes.startHome();
     const first = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     await expect(enqueue({ manifest: 'm.csv', output: 'out.csv' })).rejects.toMatchObject({
       message: /already has the output/,
       exitCode: 5,
     });
-    const queue = (await connect()).queue<RunRequest, never>(RUNS_QUEUE);
+    const queue = (await homes.connect()).queue<RunRequest, never>(RUNS_QUEUE);
     await queue.add(RUN_JOB, { manifest: 'm.csv', output: 'out.csv', schedule: 'nightly' });
-    await waitUntil('both are over', () => outcomes(events).length === 2);
-    expect(outcomes(events).map(({ outcome }) => outcome)).toEqual(['refused', 'skipped']);
-    await startWorker();
+    await waitUntil('both are over', () => outcomes().length === 2);
+    expect(outcomes().map(({ outcome }) => outcome)).toEqual(['refused', 'skipped']);
+    await homes.startWorker();
     await waitUntil('the first one ends', () => isOver(events, first.run));
     expect(await bench.ids('out.csv')).toEqual(['1', '2']);
   });
 
   it('without a home nothing is enqueued', async () => {
-    const connection = await connect();
+    const connection = await homes.connect();
     await waitUntil(
       'the homes before are gone',
       async () => (await listHomes(connection.store)).length === 0,
@@ -139,17 +100,15 @@ describeOnRedis('a home of requests', (openQueue) => {
   it('hands its runs back when it stops, and another home goes on with them', async () => {
     bench.simulator.setOptions({ latencyMs: 500 });
     await bench.workspace.write('m.csv', manifestOf(30));
-    const first = await startHome();
-    await startWorker({ ...FAST, maxInFlight: 5 });
+    const first = await homes.startHome();
+    await homes.startWorker({ ...FAST, maxInFlight: 5 });
     const begun = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     await waitUntil('some are described', async () => (await bench.ids('out.csv')).length > 3);
     await first.home.stop();
     expect(first.events.map(({ type }) => type)).toEqual(['opened', 'handed-back']);
-    const second = await startHome();
+    const second = await homes.startHome();
     await waitUntil('it ends', () => isOver(second.events, begun.run), 30_000);
-    expect(outcomes(second.events)).toMatchObject([
-      { outcome: 'ended', exitCode: 0, receipt: { remaining: 0 } },
-    ]);
+    expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0, receipt: { remaining: 0 } }]);
     expect(await bench.ids('out.csv')).toHaveLength(30);
     expect(bench.simulator.stats().paid).toBe(30);
   });
@@ -158,8 +117,8 @@ describeOnRedis('a home of requests', (openQueue) => {
     await bench.workspace.write('big.csv', manifestOf(600));
     await bench.workspace.write('small.csv', manifestOf(10, 'http://small.test'));
     // A run may have a second of the rate waiting here, instead of a minute: at least 50 images.
-    const { events } = await startHome({ timing: { tickMs: 50, windowMs: 1000 } });
-    await startWorker({
+    const { events, outcomes } = await homes.startHome({ timing: { tickMs: 50, windowMs: 1000 } });
+    await homes.startWorker({
       rate: { count: 40, perMs: 1000 },
       pollRate: { count: 500, perMs: 1000 },
       maxInFlight: 10,
@@ -169,21 +128,21 @@ describeOnRedis('a home of requests', (openQueue) => {
     const small = await enqueue({ manifest: 'small.csv' });
     await waitUntil('the small one ends', () => isOver(events, small.run), 30_000);
     expect((await bench.ids('big.prompts.csv')).length).toBeLessThan(300);
-    await cancelRun(await connect(), big.run, AbortSignal.timeout(30_000));
+    await cancelRun(await homes.connect(), big.run, AbortSignal.timeout(30_000));
     await waitUntil('the big one ends', () => isOver(events, big.run));
-    expect(outcomes(events).at(-1)).toMatchObject({ exitCode: 130, receipt: { failed: 0 } });
+    expect(outcomes().at(-1)).toMatchObject({ exitCode: 130, receipt: { failed: 0 } });
   });
 
   it('brings home what is retried on the board after the end of a run, and pays for nothing else', async () => {
     await bench.workspace.write('m.csv', manifestOf(4));
     bench.simulator.setOptions({ failures: { incomplete: 1 } });
-    const { events } = await startHome();
-    await startWorker();
+    const { events } = await homes.startHome();
+    await homes.startWorker();
     const { run } = await enqueue({ manifest: 'm.csv', output: 'out.csv', attempts: 1, stopFailing: 100 });
     await waitUntil('it is over', () => isOver(events, run));
     bench.simulator.setOptions({ failures: {} });
     const { paid } = bench.simulator.stats();
-    const connection = await connect();
+    const connection = await homes.connect();
     const jobs = connection.queue(describeQueueName(accountOf({ api: bench.simulator.url })));
     await (await jobs.getJob(describeJobId(run, imageHash(url(3)))))?.retry();
     await waitUntil('its row is there', async () => (await bench.ids('out.csv')).includes('3'));
@@ -195,12 +154,12 @@ describeOnRedis('a home of requests', (openQueue) => {
   it('retries a run with its permanent failures, at once', async () => {
     await bench.workspace.write('m.csv', manifestOf(3));
     bench.simulator.setOptions({ failures: { reject: 1 } });
-    const { events } = await startHome();
-    await startWorker();
+    const { events } = await homes.startHome();
+    await homes.startWorker();
     const { run, output } = await enqueue({ manifest: 'm.csv', output: 'out.csv', stopFailing: 100 });
     await waitUntil('it is over', () => isOver(events, run));
     bench.simulator.setOptions({ failures: {} });
-    const connection = await connect();
+    const connection = await homes.connect();
     const signal = AbortSignal.timeout(30_000);
     const retried = await retryRun(connection, output, { signal });
     expect(retried).toMatchObject({ kind: 'begun', run });
@@ -215,10 +174,10 @@ describeOnRedis('a home of requests', (openQueue) => {
   it('takes a request that waits for a home out of the queue', async () => {
     await bench.workspace.write('m.csv', manifestOf(3));
     await bench.workspace.write('n.csv', manifestOf(3));
-    const { events } = await startHome({ runsAtOnce: 1 });
+    const { events, outcomes } = await homes.startHome({ runsAtOnce: 1 });
     const first = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     const waiting = enqueue({ manifest: 'n.csv', output: 'other.csv' });
-    const connection = await connect();
+    const connection = await homes.connect();
     const queue = connection.queue(RUNS_QUEUE);
     await waitUntil('it waits', async () => (await queue.getWaitingCount()) === 1);
     const signal = AbortSignal.timeout(30_000);
@@ -228,7 +187,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     // Nobody works: what is in the queue is not in flight, and leaves it.
     expect(await cancelRun(connection, first.output, signal)).toMatchObject({ kind: 'winding-down' });
     await waitUntil('the other one ends', () => isOver(events, first.run));
-    expect(outcomes(events)).toMatchObject([{ exitCode: 130, receipt: { remaining: 3, submits: 0 } }]);
+    expect(outcomes()).toMatchObject([{ exitCode: 130, receipt: { remaining: 3, submits: 0 } }]);
     expect(bench.simulator.stats().submits).toBe(0);
   });
 });

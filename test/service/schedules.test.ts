@@ -1,71 +1,39 @@
 import { afterEach, expect, it } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
-import { startAccountWorker } from '../../src/run/account-worker.js';
 import { localDate } from '../../src/runs/dated-output.js';
 import { enqueueRun } from '../../src/runs/enqueue-run.js';
-import { RootFolder } from '../../src/runs/root-folder.js';
 import type { RunOutcome } from '../../src/runs/run-outcome.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request.js';
-import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/runs/runs-home.js';
 import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/runs/schedules.js';
-import { silentLogger } from '../../src/shared/log.js';
-import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { readScheduleRecord } from '../../src/shared/schedule-record.js';
-import { UndoStack } from '../../src/shared/undo.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench, FAST } from '../helpers/bench.js';
+import { FAST } from '../helpers/bench.js';
+import { HomeBench } from '../helpers/home-bench.js';
 
-const logger = silentLogger();
 /** So that it does not come by itself. */
 const NEW_YEAR = '0 0 1 1 *';
 const timeZone = 'Europe/Prague';
 
 describeOnRedis('schedules', (openQueue) => {
-  const bench = Bench.forSuite(openQueue);
-  const undo = new UndoStack();
-  let schedules = 0;
+  // Runs last, when the homes are gone.
   afterEach(async () => {
     const connection = await bench.queue.connect();
-    for (const { name } of await listSchedules(connection)) await removeSchedule(connection, name);
-    await undo.release();
     await connection.queue(RUNS_QUEUE).obliterate({ force: true });
     await connection.close();
   });
-
-  async function connect(): Promise<QueueConnection> {
-    const connection = await bench.queue.connect();
-    undo.defer(() => connection.close());
-    return connection;
-  }
-
-  async function startHome(options: Partial<RunsHomeOptions> = {}) {
-    const events: HomeEvent[] = [];
-    const home = await RunsHome.start({
-      connection: await connect(),
-      root: await RootFolder.open(bench.workspace.path),
-      queue: bench.queue.url,
-      api: { api: bench.simulator.url },
-      env: process.env,
-      logger,
-      timing: { tickMs: 50 },
-      onEvent: (event) => events.push(event),
-      ...options,
-    });
-    undo.defer(() => home.stop());
-    return { home, outcomes: () => outcomesOf(events), events };
-  }
-
-  async function startWorker(): Promise<void> {
-    const options = { api: bench.simulator.url, token: 'any', limits: FAST };
-    const worker = await startAccountWorker(await connect(), options, { logger, onEvent: () => undefined });
-    undo.defer(() => worker.stop());
-  }
+  const homes = HomeBench.forSuite(openQueue);
+  const { bench } = homes;
+  let schedules = 0;
+  afterEach(async () => {
+    const connection = await homes.connect();
+    for (const { name } of await listSchedules(connection)) await removeSchedule(connection, name);
+  });
 
   /** Adds a schedule of its own name. */
   async function add(cron: string, request: Partial<RunRequest> = {}) {
-    const connection = await connect();
+    const connection = await homes.connect();
     const name = `nightly-${++schedules}`;
     const wanted = { manifest: 'm.csv', output: 'out.csv', ...request };
     const added = await addSchedule(connection, { name, cron, timeZone, request: wanted });
@@ -74,7 +42,7 @@ describeOnRedis('schedules', (openQueue) => {
 
   /** Has a schedule's turn now, and waits until it is over. */
   async function runNow(name: string, home: { outcomes: () => RunOutcome[] }): Promise<RunOutcome> {
-    const connection = await connect();
+    const connection = await homes.connect();
     const before = home.outcomes().length;
     const { request } = await getSchedule(connection, name);
     await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).add(RUN_JOB, request);
@@ -83,9 +51,6 @@ describeOnRedis('schedules', (openQueue) => {
     if (last === undefined) throw new Error('no outcome');
     return last;
   }
-
-  const outcomesOf = (events: readonly HomeEvent[]) =>
-    events.flatMap((event) => (event.type === 'over' ? [event.outcome] : []));
 
   it('begin a new file each date, for which the rows of other dates are done', async () => {
     await bench.workspace.write('m.csv', manifestOf(2));
@@ -98,8 +63,8 @@ describeOnRedis('schedules', (openQueue) => {
       'm.csv',
       'id,image,title\n3,http://images.test/3.jpg,c\n2,http://images.test/2.jpg,b\n1,http://images.test/1.jpg,a\n4,http://images.test/1.jpg,a\n',
     );
-    await startWorker();
-    const home = await startHome();
+    await homes.startWorker();
+    const home = await homes.startHome();
     const { name, connection } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const before = localDate(Date.now(), timeZone);
     const { receipt } = await runNow(name, home);
@@ -143,8 +108,8 @@ describeOnRedis('schedules', (openQueue) => {
     });
     const { receipt: first } = await night;
     const paid = bench.simulator.stats().paid;
-    await startWorker();
-    const home = await startHome();
+    await homes.startWorker();
+    const home = await homes.startHome();
     const { name } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const { receipt } = await runNow(name, home);
     expect(first.described).toBeLessThan(paid);
@@ -155,7 +120,7 @@ describeOnRedis('schedules', (openQueue) => {
 
   it('outlive a restart of the home in the middle of a run, with the date that it began with', async () => {
     await bench.workspace.write('m.csv', manifestOf(2));
-    const first = await startHome();
+    const first = await homes.startHome();
     const { name, connection, look } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const queue = connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
     const job = await queue.add(RUN_JOB, (await look()).request);
@@ -165,8 +130,8 @@ describeOnRedis('schedules', (openQueue) => {
     expect(kept?.data.outputPattern).toBe('night-{date}.csv');
     // As if it had begun yesterday.
     await kept?.updateData({ ...kept.data, output: 'night-2020-02-29.csv' });
-    await startWorker();
-    const second = await startHome();
+    await homes.startWorker();
+    const second = await homes.startHome();
     await waitUntil('it is over', () => second.outcomes().length > 0);
     expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0 }]);
     expect(second.outcomes()[0]?.receipt?.output).toMatch(/night-2020-02-29\.csv$/);
@@ -174,7 +139,7 @@ describeOnRedis('schedules', (openQueue) => {
   });
 
   it('are executed now on demand, and tell in the home’s words when that cannot be', async () => {
-    const home = await startHome();
+    const home = await homes.startHome();
     const { connection, look } = await add(NEW_YEAR);
     const { request } = await look();
     const runIt = () => enqueueRun(connection, request, { signal: AbortSignal.timeout(30_000) });
@@ -184,14 +149,14 @@ describeOnRedis('schedules', (openQueue) => {
     await bench.workspace.write('m.csv', manifestOf(1));
     expect((await runIt()).kind).toBe('begun');
     await expect(runIt()).rejects.toThrow(/is still going on/);
-    await startWorker();
+    await homes.startWorker();
     await waitUntil('it ends', () => home.outcomes().some(({ outcome }) => outcome === 'ended'));
   });
 
   it('tell when they last succeeded, also after a failure, and nothing any more when they are removed', async () => {
     await bench.workspace.write('m.csv', manifestOf(2));
-    await startWorker();
-    const home = await startHome();
+    await homes.startWorker();
+    const home = await homes.startHome();
     const { name, connection, look } = await add(NEW_YEAR);
     const metric = async () => {
       const { text } = await renderMetrics(connection);
@@ -270,7 +235,7 @@ describeOnRedis('schedules', (openQueue) => {
     [{ timeZone: 'Europe/Nowhere' }, /--tz Europe\/Nowhere: expected the name of a time zone/],
     [{ request: { manifest: 'm.csv', output: '{date}/out.csv' } }, /can be there once, in the file's name/],
   ])('are refused with %j, and nothing is kept', async (wrong, message) => {
-    const connection = await connect();
+    const connection = await homes.connect();
     const right = {
       name: 'right',
       cron: '0 2 * * *',
@@ -283,10 +248,10 @@ describeOnRedis('schedules', (openQueue) => {
 
   it('alone have a date in their output', async () => {
     await bench.workspace.write('m.csv', manifestOf(1));
-    const home = await startHome();
+    const home = await homes.startHome();
     const request = { manifest: 'm.csv', output: 'out-{date}.csv' };
     const options = { signal: AbortSignal.timeout(30_000) };
-    await expect(enqueueRun(await connect(), request, options)).rejects.toThrow(
+    await expect(enqueueRun(await homes.connect(), request, options)).rejects.toThrow(
       /only a schedule's output has a date/,
     );
     await waitUntil('it is over', () => home.outcomes().length > 0);

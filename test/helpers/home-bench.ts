@@ -1,0 +1,67 @@
+import { afterEach } from 'vitest';
+import { startAccountWorker } from '../../src/run/account-worker.js';
+import { RootFolder } from '../../src/runs/root-folder.js';
+import type { RunOutcome } from '../../src/runs/run-outcome.js';
+import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/runs/runs-home.js';
+import { silentLogger } from '../../src/shared/log.js';
+import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import { UndoStack } from '../../src/shared/undo.js';
+import { Bench, FAST } from './bench.js';
+import type { OpenFixture } from './queues.js';
+
+/** A home in the test's own process, and what it has told. */
+export interface TestHome {
+  readonly home: RunsHome;
+  readonly events: readonly HomeEvent[];
+  readonly outcomes: () => RunOutcome[];
+}
+
+/** A bench with homes, workers and connections that end with each test, before what they stand on. */
+export class HomeBench {
+  readonly #undo = new UndoStack();
+  readonly #logger = silentLogger();
+
+  private constructor(readonly bench: Bench) {}
+
+  /** Makes one for the suite that is being defined. */
+  static forSuite(openQueue: OpenFixture): HomeBench {
+    const homes = new HomeBench(Bench.forSuite(openQueue));
+    // Of two hooks the one that was registered last runs first.
+    afterEach(() => homes.#undo.release());
+    return homes;
+  }
+
+  async connect(): Promise<QueueConnection> {
+    const connection = await this.bench.queue.connect();
+    this.#undo.defer(() => connection.close());
+    return connection;
+  }
+
+  /** A home for the bench's folder, queue and API. */
+  async startHome(options: Partial<RunsHomeOptions> = {}): Promise<TestHome> {
+    const events: HomeEvent[] = [];
+    const { workspace, queue, simulator } = this.bench;
+    const home = await RunsHome.start({
+      connection: await this.connect(),
+      root: await RootFolder.open(workspace.path),
+      queue: queue.url,
+      api: { api: simulator.url },
+      env: process.env,
+      logger: this.#logger,
+      timing: { tickMs: 50 },
+      lateResultsEveryMs: 100,
+      onEvent: (event) => events.push(event),
+      ...options,
+    });
+    this.#undo.defer(() => home.stop());
+    const outcomes = () => events.flatMap((event) => (event.type === 'over' ? [event.outcome] : []));
+    return { home, events, outcomes };
+  }
+
+  async startWorker(limits = FAST): Promise<void> {
+    const options = { api: this.bench.simulator.url, token: 'any', limits };
+    const about = { logger: this.#logger, onEvent: () => undefined };
+    const worker = await startAccountWorker(await this.connect(), options, about);
+    this.#undo.defer(() => worker.stop());
+  }
+}
