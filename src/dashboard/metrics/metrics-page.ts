@@ -1,4 +1,4 @@
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Registry } from 'prom-client';
 import { resultsQueueName } from '../../shared/account.js';
 import { listHomes } from '../../shared/home-status.js';
 import { ERROR_CODES } from '../../shared/outcome.js';
@@ -9,6 +9,7 @@ import { knownQueues } from '../accounts.js';
 import { type AccountFigures, JOB_STATES, readAccountFigures } from './account-figures.js';
 import { readSchedules } from './schedules.js';
 import { StoredHistogram } from './stored-histogram.js';
+import { PREFIX, counter, gauge } from './tell-metric.js';
 
 const WORKER_STATES = ['working', 'down', 'token', 'quota'] as const;
 const RUN_STATES = ['running', 'silent', 'ended'] as const;
@@ -194,33 +195,4 @@ function tellJobs(registry: Registry, figures: readonly AccountFigures[]): void 
       })),
     ),
   );
-}
-
-const PREFIX = 'bulk_describe_';
-
-interface Sample {
-  readonly labels: Record<string, string>;
-  readonly value: number;
-}
-
-function counter(
-  registry: Registry,
-  name: string,
-  help: string,
-  labelNames: string[],
-  samples: readonly Sample[],
-): void {
-  const metric = new Counter({ name: `${PREFIX}${name}`, help, labelNames, registers: [registry] });
-  for (const { labels, value } of samples) metric.inc(labels, value);
-}
-
-function gauge(
-  registry: Registry,
-  name: string,
-  help: string,
-  labelNames: string[],
-  samples: readonly Sample[],
-): void {
-  const metric = new Gauge({ name: `${PREFIX}${name}`, help, labelNames, registers: [registry] });
-  for (const { labels, value } of samples) metric.set(labels, value);
 }
