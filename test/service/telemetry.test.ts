@@ -5,14 +5,16 @@ import { z } from 'zod';
 import { wantsTraces } from '../../src/shared/telemetry.js';
 import { startSimulator } from '../../src/simulator/simulator.js';
 import { runCli } from '../helpers/cli.js';
-import { embeddedFixture } from '../helpers/queues.js';
+import { describeOnRedis, embeddedFixture } from '../helpers/queues.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
+import { LIMITS, ServiceBench } from './service-bench.js';
+import { untilSaid } from './service.js';
 
 const exportSchema = z.object({
   resourceSpans: z.array(
     z.object({
       resource: z.object({ attributes: z.array(z.object({ key: z.string(), value: z.unknown() })) }),
-      scopeSpans: z.array(z.object({ spans: z.array(z.object({ name: z.string() })) })),
+      scopeSpans: z.array(z.object({ spans: z.array(z.object({ name: z.string(), traceId: z.string() })) })),
     }),
   ),
 });
@@ -85,5 +87,43 @@ describe('OpenTelemetry', () => {
     const [row] = await workspace.records('m.prompts.csv');
     expect(row?.['prompt_1']?.length).toBeGreaterThan(10);
     expect(all).not.toContain(row?.['prompt_1']?.slice(0, 10));
+  });
+});
+
+describeOnRedis('OpenTelemetry of several processes', (openQueue) => {
+  const bench = ServiceBench.forSuite(openQueue);
+
+  it('shows in one trace what a run asks for and what a worker elsewhere does, without the token', async () => {
+    const collector = await startCollector();
+    const telemetry = (name: string) => ({
+      OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+      OTEL_SERVICE_NAME: name,
+      DESCRIBE_API_TOKEN: 'secret-token',
+    });
+    await bench.workspace.write('m.csv', manifestOf(3));
+    const worker = bench.service.start('worker', LIMITS, telemetry('a-worker'));
+    await untilSaid(worker, /limits of the account/);
+    const run = bench.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work'], telemetry('a-run'));
+    expect((await run.ended).code).toBe(0);
+    worker.child.kill('SIGTERM');
+    const end = await worker.ended;
+    expect([end.code, end.stderr]).toEqual([0, expect.not.stringMatching(/defect|traces/)]);
+
+    const spans = collector.bodies.flatMap((body) =>
+      exportSchema.parse(JSON.parse(body)).resourceSpans.flatMap(({ resource, scopeSpans }) => {
+        const name = resource.attributes.find(({ key }) => key === 'service.name')?.value;
+        const service = z.object({ stringValue: z.string() }).parse(name).stringValue;
+        return scopeSpans.flatMap((scope) => scope.spans.map((span) => ({ ...span, service })));
+      }),
+    );
+    const of = (service: string, name: string) =>
+      spans.filter((span) => span.service === service && span.name.startsWith(name));
+    const described = of('a-worker', 'process describe@');
+    expect(described).toHaveLength(3);
+    expect(of('a-run', 'process describe@')).toEqual([]);
+    expect(of('a-run', 'process results@').length).toBeGreaterThan(0);
+    const asked = new Set(of('a-run', 'addBulk describe@').map(({ traceId }) => traceId));
+    expect(described.filter(({ traceId }) => !asked.has(traceId))).toEqual([]);
+    expect(collector.bodies.join('\n')).not.toContain('secret-token');
   });
 });
