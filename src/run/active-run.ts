@@ -82,6 +82,8 @@ export class ActiveRun {
   readonly #queueName: string;
   readonly #policy: { maxAttempts: number; deadlineMs: number };
   readonly #timing: RunTiming;
+  readonly #failing: FailingManifest;
+  #lastReason = '';
   #worker: OwnWorker | undefined;
   readonly #startedAt = Date.now();
   #leftOver: LeftOver = new Map();
@@ -100,7 +102,7 @@ export class ActiveRun {
     this.#completed = new CompletedJobs(this.#jobs, tools.logger);
     this.#budget = new PayBudget(options.collectOnly === true ? 0 : (options.limit ?? Infinity));
     this.#retriesAll = options.retryAll ?? false;
-    const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
+    this.#failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
     this.home = new Home({
       output,
       earlier: prepared.earlier,
@@ -111,7 +113,8 @@ export class ActiveRun {
       keepLostSubmits: (counts) => this.#keepLostSubmits(counts),
       onOutcome: ({ image, outcome }) => {
         if (outcome.status === 'described') this.#completed.written(image);
-        if (failing.add(outcome)) control.stop({ kind: 'failing', reason: failingReason(outcome) });
+        this.#failing.add(outcome);
+        if (outcome.status === 'failed') this.#lastReason = outcome.reason;
       },
       callsBefore: (image) => this.#leftOver.get(image),
     });
@@ -306,6 +309,8 @@ export class ActiveRun {
     const { downLimitMs } = this.#timing;
     const stop = judgeWorkers(workers, Date.now(), { downLimitMs, startedAt: this.#startedAt });
     if (stop !== undefined) control.stop(stop);
+    if (this.#failing.isFailing(inFlight))
+      control.stop({ kind: 'failing', reason: failingReason(this.#lastReason) });
     await this.#obey(workers.length > 0);
     const share = Math.min(1, ...workers.map((worker) => worker.share));
     const progress = meter.read(this.home.counts, { inFlight, share }, Date.now());
@@ -410,7 +415,6 @@ export class ActiveRun {
   }
 }
 
-function failingReason(outcome: { status: string; reason?: string }): string {
-  const last = outcome.reason === undefined ? '' : ` (the last one: ${outcome.reason})`;
-  return `more of the last 50 images failed than --stop-failing allows${last}`;
+function failingReason(last: string): string {
+  return `more of the last 50 images failed than --stop-failing allows (the last one: ${last})`;
 }

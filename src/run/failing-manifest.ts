@@ -7,20 +7,36 @@ function blamesManifest(outcome: Outcome): boolean {
   return outcome.status === 'failed' && ['rejected', 'incomplete', 'deadline'].includes(outcome.code);
 }
 
-/** Watches the last 50 outcomes (`--stop-failing`). */
+/**
+ * Watches the last 50 outcomes (`--stop-failing`).
+ *
+ * A refusal comes at once and prompts a minute later, so while images are going into flight the outcomes are nearly all
+ * refusals, however few of the images are bad. By as many images as are more in flight now than when the first of the
+ * 50 outcomes came, they are not the whole story: those count as good until they have ended.
+ */
 export class FailingManifest {
-  readonly #last: boolean[] = [];
-  #next = 0;
+  readonly #last: { readonly failed: boolean; readonly inFlight: number }[] = [];
+  #inFlight = 0;
 
   /** @param percent of the last 50 outcomes that may be such failures; 100 turns it off */
   constructor(private readonly percent: number) {}
 
-  /** @returns true when more than the allowed part of the last 50 outcomes has failed */
-  add(outcome: Outcome): boolean {
-    this.#last[this.#next] = blamesManifest(outcome);
-    this.#next = (this.#next + 1) % LAST_OUTCOMES;
-    if (this.#last.length < LAST_OUTCOMES) return false;
-    const failing = this.#last.filter(Boolean).length;
-    return failing > (this.percent / 100) * LAST_OUTCOMES;
+  add(outcome: Outcome): void {
+    this.#last.push({ failed: blamesManifest(outcome), inFlight: this.#inFlight });
+    if (this.#last.length > LAST_OUTCOMES) this.#last.shift();
+  }
+
+  /**
+   * To be asked regularly.
+   * @param inFlight images that are in flight now
+   * @returns true when more than the allowed part has failed
+   */
+  isFailing(inFlight: number): boolean {
+    this.#inFlight = inFlight;
+    const [first] = this.#last;
+    if (first === undefined || this.#last.length < LAST_OUTCOMES) return false;
+    const failed = this.#last.filter((outcome) => outcome.failed).length;
+    const promising = Math.max(0, inFlight - first.inFlight);
+    return failed > (this.percent / 100) * (LAST_OUTCOMES + promising);
   }
 }

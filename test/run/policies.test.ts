@@ -44,25 +44,44 @@ describe('stop-failing', () => {
     describedAt: '2026-01-01T00:00:00.000Z',
   };
   const failed = (code: ErrorCode): Outcome => ({ status: 'failed', code, reason: 'x', attempts: 1 });
-  const feed = (watch: FailingManifest, outcome: Outcome, times: number) =>
-    Array.from({ length: times }, () => watch.add(outcome)).some(Boolean);
+  const feed = (watch: FailingManifest, outcome: Outcome, times: number) => {
+    for (let time = 0; time < times; time++) watch.add(outcome);
+    return watch;
+  };
 
   it('says nothing before 50 outcomes are in', () => {
-    expect(feed(new FailingManifest(50), failed('rejected'), 49)).toBe(false);
+    expect(feed(new FailingManifest(50), failed('rejected'), 49).isFailing(0)).toBe(false);
   });
   it('stops at more than half of the last 50, not at half', () => {
-    const watch = new FailingManifest(50);
-    expect(feed(watch, failed('rejected'), 25)).toBe(false);
-    expect(feed(watch, described, 25)).toBe(false);
-    expect(feed(watch, described, 24)).toBe(false);
-    expect(feed(watch, failed('deadline'), 25)).toBe(false);
-    expect(watch.add(failed('incomplete'))).toBe(true);
+    const watch = feed(new FailingManifest(50), failed('rejected'), 25);
+    expect(feed(watch, described, 25).isFailing(0)).toBe(false);
+    expect(feed(watch, described, 24).isFailing(0)).toBe(false);
+    expect(feed(watch, failed('deadline'), 25).isFailing(0)).toBe(false);
+    expect(feed(watch, failed('incomplete'), 1).isFailing(0)).toBe(true);
   });
   it('does not count failures that the API is to blame for', () => {
-    expect(feed(new FailingManifest(50), failed('http'), 100)).toBe(false);
+    expect(feed(new FailingManifest(50), failed('http'), 100).isFailing(0)).toBe(false);
   });
   it('is turned off by 100', () => {
-    expect(feed(new FailingManifest(100), failed('rejected'), 100)).toBe(false);
+    expect(feed(new FailingManifest(100), failed('rejected'), 100).isFailing(0)).toBe(false);
+  });
+  it('is no false alarm when refusals come before the first prompts can', () => {
+    // A tenth is refused at once; the others are in flight for 30 s.
+    const watch = feed(new FailingManifest(50), failed('rejected'), 50);
+    expect(watch.isFailing(450)).toBe(false);
+    // So it stays when the first of them are completed, in the order in which they were submitted.
+    for (let second = 0; second < 20; second++) {
+      feed(feed(watch, failed('rejected'), 1), described, 9);
+      expect(watch.isFailing(450)).toBe(false);
+    }
+  });
+  it('stops when images begin to fail while others are in flight, and when all that is in flight fails', () => {
+    const refused = feed(new FailingManifest(50), described, 50);
+    expect(refused.isFailing(300)).toBe(false);
+    expect(feed(refused, failed('rejected'), 50).isFailing(290)).toBe(true);
+    const expiring = new FailingManifest(50);
+    expect(expiring.isFailing(300)).toBe(false);
+    expect(feed(expiring, failed('deadline'), 50).isFailing(300)).toBe(true);
   });
 });
 
