@@ -24,6 +24,7 @@ import { CompletedJobs } from './completed-jobs.js';
 import { FailingManifest } from './failing-manifest.js';
 import { Home } from './home.js';
 import { judgeWorkers } from './judge-workers.js';
+import { KeptJobs } from './kept-jobs.js';
 import type { PreparedRun } from './prepare.js';
 import { ProgressMeter } from './progress-meter.js';
 import { Reconciler } from './reconcile.js';
@@ -76,6 +77,7 @@ export class ActiveRun {
   readonly #jobs: RunJobs;
   readonly #consumer: ResultsConsumer;
   readonly #completed: CompletedJobs;
+  readonly #kept: KeptJobs;
   readonly #budget: PayBudget;
   readonly #reconciler = new Reconciler();
   readonly #over = new AbortController();
@@ -100,6 +102,7 @@ export class ActiveRun {
     };
     this.#jobs = new RunJobs(connection, prepared.account, run, this.#policy, control.signal);
     this.#completed = new CompletedJobs(this.#jobs, tools.logger);
+    this.#kept = new KeptJobs(connection, prepared.account);
     this.#budget = new PayBudget(options.collectOnly === true ? 0 : (options.limit ?? Infinity));
     this.#retriesAll = options.retryAll ?? false;
     this.#failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
@@ -195,6 +198,7 @@ export class ActiveRun {
     const { connection, control, emit, run } = this.tools;
     // Of an earlier start.
     await dropRunOrder(connection.store, run, 'cancel');
+    await this.#kept.takeOut(run);
     const { retryAll } = await readRunOrders(connection.store, run);
     this.#retriesAll ||= retryAll;
     const kept = await connection.store.getFields(`counts:${run}`);
@@ -393,6 +397,8 @@ export class ActiveRun {
     await unlessAway(async () => {
       const left = await jobs.leftOver();
       inFlight = this.#countLeftInFlight(left, removed);
+      // Only where every completed job is written: what is left open may need its job's return value.
+      if (inFlight === 0) await unlessAborted(this.#kept.add(run, this.#completed.kept), deadline);
     });
     return inFlight;
   }

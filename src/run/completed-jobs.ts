@@ -32,6 +32,11 @@ export class CompletedJobs {
     this.#removing = this.#removing.then(() => this.#remove(old));
   }
 
+  /** How many of the run's jobs are still there, with their rows on disk. */
+  get kept(): number {
+    return this.#written.length;
+  }
+
   /** Waits until nothing is being removed any more. */
   async settled(): Promise<void> {
     await this.#removing;

@@ -120,6 +120,12 @@ export class RunJobs {
     await this.#each(images, (image) => this.remove(image));
   }
 
+  /** Removes the run's completed jobs: their rows are on disk. */
+  async removeCompleted(): Promise<void> {
+    const places = await this.places();
+    await this.removeAll([...places].flatMap(([image, place]) => (place === 'completed' ? [image] : [])));
+  }
+
   /**
    * Takes the run's jobs that nobody has submitted out of the queue. Those with a message stay, and those
    * whose history counts: a submit of theirs may have been paid for.

@@ -48,6 +48,8 @@ export interface WorkerOptions {
 }
 
 const TICK_MS = 1000;
+/** Failed jobs that stay in the account's queue. */
+const KEPT_FAILED = 1000;
 const PROGRESS_EVERY_MS = 2000;
 /**
  * A stop waits this long for submits on the wire and for the queue, then leaves the rest to recovery; with nothing
@@ -143,6 +145,8 @@ export class DescribeWorker {
         // How long a change of the limits, or the end of a pause, may go unnoticed.
         maximumRateLimitDelay: TICK_MS,
         name: this.id,
+        // For people to put back; what became of the others, and their last messages, is in the failures file.
+        removeOnFail: { count: KEPT_FAILED },
       },
     );
     this.#worker.on('lockRenewalFailed', (jobs) => {

@@ -28,6 +28,9 @@ const WORKER_DEFAULTS = {
   runRetryDelay: 1000,
 };
 
+/** Nobody listens to them, and BullMQ would keep the last ten thousand of each run's results: a megabyte a night. */
+const EVENTS = { events: { maxLen: 100 } };
+
 /** What a queue's name says of its jobs' types, the compiler cannot check. */
 interface QueuesByName {
   get<D, R>(name: string): JobQueue<D, R> | undefined;
@@ -140,7 +143,13 @@ export class JobMachinery {
 
   #bullOptions() {
     const { connection, skipVersionCheck = false, telemetry } = this.options;
-    return { connection, skipVersionCheck, prefix: KEY_PREFIX, ...(telemetry && { telemetry }) };
+    return {
+      connection,
+      skipVersionCheck,
+      prefix: KEY_PREFIX,
+      streams: EVENTS,
+      ...(telemetry && { telemetry }),
+    };
   }
 
   #logError(queue: string, error: unknown): void {
