@@ -4,11 +4,13 @@ import type { QueuedJob } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
 import type { ResultJobData } from '../shared/jobs.js';
 import type { DescribedOutcome, FailedOutcome, PreviousFailure } from '../shared/outcome.js';
+import { HashTable } from '../shared/hash-table.js';
 import { Outstanding, type PendingImage } from '../shared/outstanding.js';
 import { type LostSubmits, countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
 import { DescribedRows } from '../writer/described-rows.js';
 import type { EarlierFailures } from '../writer/earlier-failures.js';
 import type { EarlierOutputs } from '../writer/earlier-outputs.js';
+import { identityOfName } from '../writer/failure-records.js';
 import type { FailuresFile } from '../writer/failures-file.js';
 import { GroupCommit } from '../writer/group-commit.js';
 import type { OutputFile, StoredPrompts } from '../writer/output-file.js';
@@ -19,6 +21,8 @@ import { type FailedImage, FailedImages } from './failed-images.js';
 interface Entry {
   readonly described: readonly { readonly row: Row; readonly outcome: DescribedOutcome }[];
   readonly failed: readonly { readonly row: Row; readonly outcome: FailedOutcome }[];
+  /** The image whose outcome the failed ones have; rows that were not submitted have none. */
+  readonly failedImage?: string | undefined;
 }
 
 /** A result whose row has not been read yet: it stays unacknowledged. */
@@ -62,8 +66,8 @@ export class Home {
   readonly #commit: GroupCommit<Entry>;
   readonly #early = new Map<string, EarlyResult>();
   readonly #writing = new Map<string, Promise<Disposal>>();
-  readonly #leftFailed = new Set<string>();
-  readonly #failedNow = new Map<string, FailedOutcome>();
+  /** By `identityOfName`: as many as rows have failed before. */
+  readonly #leftFailed = new HashTable([]);
   readonly #failedImages = new FailedImages();
   readonly #keyed: boolean;
   #hasBegun = false;
@@ -82,7 +86,7 @@ export class Home {
     isInOutput: (row) => this.onFile.take(row),
     isDescribed: (image) => this.onFile.hasImage(image),
     isOutstanding: (image) => this.outstanding.images.has(image),
-    failedNow: (image) => this.#failedNow.get(image),
+    failedNow: (image) => this.tools.failures.failedNow(image),
     previousFailure: (row) =>
       this.#lateFailure(row.image) ?? this.#failureOnFile(row) ?? this.#earlierFailure(row),
   };
@@ -170,7 +174,8 @@ export class Home {
   /** A row is left for the next run; one that failed before stays failed until then. */
   leave(row: Row): void {
     const name = this.#keyed ? row.key : row.image;
-    if (name !== undefined && this.#failureOnFile(row) !== undefined) this.#leftFailed.add(name);
+    if (name !== undefined && this.#failureOnFile(row) !== undefined)
+      this.#leftFailed.add(identityOfName(name));
   }
 
   /** A failure that came home while no home was there: newer than what the file says. */
@@ -190,14 +195,14 @@ export class Home {
 
   /** Whether a row that failed before was left as it is; by its key, without keys by its image. */
   isLeftFailed(name: string | undefined): boolean {
-    return name !== undefined && this.#leftFailed.has(name);
+    return name !== undefined && this.#leftFailed.find(identityOfName(name)) !== -1;
   }
 
   /** Writes a failed row that waits for no image. */
   writeFailure(row: Row, outcome: FailedOutcome): void {
     if (row.image !== undefined) {
       const { submits, polls } = this.tools.callsBefore?.(row.image) ?? { submits: 0, polls: 0 };
-      const isFirst = !this.#failedNow.has(row.image);
+      const isFirst = !this.tools.failures.hasFailedNow(row.image);
       this.#failedImages.addRow(row, row.image, outcome, { isFirst, submits, polls });
     }
     this.outstanding.hold(1);
@@ -262,7 +267,6 @@ export class Home {
     this.outstanding.hold(rows.length);
     const isWritten = await this.#write(entryOf(rows, outcome), () => {
       this.#failedImages.delete(image);
-      this.#failedNow.delete(image);
       this.#countCalls(result, failed);
       for (const { code } of failed.rows) uncountFailed(this.counts, code);
       this.counts.described++;
@@ -308,7 +312,7 @@ export class Home {
     // Before it can be acknowledged: a process that is killed prints no receipt.
     if (result.maybePaid > 0) await this.#keepMaybePaid(result.maybePaid);
     const rows = [...pending.rows];
-    const isWritten = await this.#write(entryOf(rows, outcome), () => {
+    const isWritten = await this.#write({ ...entryOf(rows, outcome), failedImage: image }, () => {
       this.outstanding.take(image);
       this.#count(result, pending, rows.length);
       this.outstanding.release(rows.length);
@@ -337,7 +341,7 @@ export class Home {
   }
 
   #count(result: ResultJobData, pending: PendingImage<Row>, rows: number): void {
-    const { outcome, image } = result;
+    const { outcome } = result;
     this.counts.submits += Math.max(0, result.submits - pending.submitsBefore);
     this.counts.polls += Math.max(0, result.polls - pending.pollsBefore);
     if (outcome.status === 'described') {
@@ -346,7 +350,6 @@ export class Home {
       if (!pending.reattached) this.tools.budget.spend();
       return;
     }
-    this.#failedNow.set(image, outcome);
     this.#failedImages.add(result, outcome, pending.rows.slice(0, rows));
     for (let row = 0; row < rows; row++) countFailed(this.counts, outcome.code);
     if (!pending.reattached) this.tools.budget.giveBack();
@@ -370,8 +373,9 @@ export class Home {
   async #flush(entries: readonly Entry[]): Promise<void> {
     const { output, failures } = this.tools;
     // Failures first: when the disk takes those and no prompts, the counts and the files still agree.
-    const failed = entries.flatMap((entry) => entry.failed);
-    for (const { row, outcome } of failed) failures.add({ row, outcome });
+    for (const { failed, failedImage } of entries) {
+      for (const failure of failed) failures.add(failure, failedImage);
+    }
     await failures.flush();
     const described = entries.flatMap((entry) => entry.described);
     const records = described.map(({ row, outcome }) => [

@@ -1,10 +1,11 @@
 import { open, stat } from 'node:fs/promises';
 import { isSystemError } from '../shared/errors.js';
-import type { PreviousFailure } from '../shared/outcome.js';
+import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
 import { AppendFile } from './append-file.js';
 import { formatRecord } from './csv-format.js';
 import { createFile } from './durable-file.js';
 import { failureColumns, formatFailure, type FailureOptions, type FailureRecord } from './failure-records.js';
+import { FailedNow } from './failed-now.js';
 import { FailuresIndex } from './failures-index.js';
 import { mergeFailures } from './failures-merge.js';
 import { openFailures } from './failures-reading.js';
@@ -23,15 +24,16 @@ import { partialPath } from './output-paths.js';
  * outcome. A run adds every failed row it meets, those of permanent failures too, so what it adds for an
  * image takes the place of all that was there before.
  *
- * Memory: some 20 bytes an earlier failure, see `FailuresIndex`.
+ * Memory: some 20 bytes a failure, see `FailuresIndex` and `FailedNow`.
  */
 export class FailuresFile {
   readonly #options: FailureOptions;
   /** Whether there was a file at opening. */
   readonly #hasEarlier: boolean;
   readonly #earlier = new FailuresIndex();
-  #pending: FailureRecord[] = [];
+  #pending: { readonly failure: FailureRecord; readonly image: string | undefined }[] = [];
   #partial: AppendFile | undefined;
+  #now: FailedNow | undefined;
   #flushing: Promise<void> = Promise.resolve();
 
   private constructor(options: FailureOptions, hasEarlier: boolean) {
@@ -71,9 +73,21 @@ export class FailuresFile {
     return this.#earlier.find(name);
   }
 
-  /** Takes a failed row of this run; it is on disk after the next `flush`. */
-  add(failure: FailureRecord): void {
-    this.#pending.push(failure);
+  /**
+   * Takes a failed row of this run; it is on disk after the next `flush`.
+   * @param image whose outcome it is: `failedNow` finds it from then on
+   */
+  add(failure: FailureRecord, image?: string): void {
+    this.#pending.push({ failure, image });
+  }
+
+  /** How an image failed in this run. */
+  failedNow(image: string): FailedOutcome | undefined {
+    return this.#now?.find(image);
+  }
+
+  hasFailedNow(image: string): boolean {
+    return this.#now?.has(image) ?? false;
   }
 
   /**
@@ -104,17 +118,22 @@ export class FailuresFile {
     if (this.#partial === undefined && !this.#hasEarlier && !(await isThere(this.#options.path))) {
       return 0;
     }
-    await this.#partial?.close();
-    this.#partial = undefined;
+    await this.#closePartial();
     return await mergeFailures(this.#options, keep, keepAdded);
   }
 
   /** Closes the files as they are. */
   async close(): Promise<void> {
     await this.#flushing;
+    await this.#closePartial();
+    await this.#earlier.close();
+  }
+
+  async #closePartial(): Promise<void> {
     await this.#partial?.close();
     this.#partial = undefined;
-    await this.#earlier.close();
+    await this.#now?.close();
+    this.#now = undefined;
   }
 
   async #flushPending(): Promise<void> {
@@ -122,7 +141,12 @@ export class FailuresFile {
     const group = this.#pending;
     this.#pending = [];
     this.#partial ??= await this.#createPartial();
-    await this.#partial.append(group.map((failure) => formatFailure(failure, this.#options)).join(''));
+    const lines = group.map(({ failure }) => formatFailure(failure, this.#options));
+    let offset = await this.#partial.append(lines.join(''));
+    for (const [number, { image }] of group.entries()) {
+      if (image !== undefined) this.#now?.note(image, offset);
+      offset += Buffer.byteLength(lines[number] ?? '');
+    }
   }
 
   async #createPartial(): Promise<AppendFile> {
@@ -131,6 +155,8 @@ export class FailuresFile {
     const header = formatRecord(failureColumns(columns), delimiter);
     await createFile(partial, header);
     const handle = await open(partial, 'r+');
+    const reading = await openFailures(partial, this.#options);
+    this.#now = reading && new FailedNow(reading);
     return new AppendFile(partial, 'the failures file', handle, Buffer.byteLength(header));
   }
 }

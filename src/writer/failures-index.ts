@@ -71,7 +71,7 @@ export class FailuresIndex {
     const file = this.#files[this.#places.get(entry, FILE)];
     if (file === undefined) throw new RangeError('an entry of no file');
     const offset = this.#places.get(entry, OFFSET_HIGH) * TWO_POW_32 + this.#places.get(entry, OFFSET_LOW);
-    const { row, outcome } = readAt(file, offset);
+    const { row, outcome } = readFailureAt(file, offset);
     return (row.key ?? row.image) === name ? { outcome, image: row.image } : undefined;
   }
 
@@ -80,8 +80,8 @@ export class FailuresIndex {
   }
 }
 
-/** Synchronous, since a decision on a row is: a few kilobytes of a file that was read a moment ago. */
-function readAt(file: OpenFailures, offset: number): FailureRecord {
+/** Reads one record. Synchronous, since a decision on a row is: a few kilobytes of a file that was read a moment ago. */
+export function readFailureAt(file: OpenFailures, offset: number): FailureRecord {
   const scanner = new RecordScanner(file.reader.header.delimiter, offset);
   const buffer = Buffer.allocUnsafe(RECORD_BYTES);
   for (let position = offset; ;) {

@@ -50,6 +50,25 @@ async function files(path: string): Promise<string[]> {
 }
 
 describe('a run', () => {
+  test('is told how an image failed in it, from the disk, and only by what was the image’s outcome', async () => {
+    const failures = await openFailures(
+      await makePath(`${HEADER}0,https://0,network,reason of 0,5,m-0\n`),
+      keyed,
+    );
+    const image = (id: string) => imageOf(`https://${id}`);
+    expect([failures.failedNow(image('é"')), failures.hasFailedNow(image('é"'))]).toEqual([undefined, false]);
+    failures.add(failureOf('1'));
+    failures.add(failureOf('é"'), image('é"'));
+    failures.add(failureOf('3'), image('3'));
+    await failures.flush();
+    failures.add(failureOf('3', { code: 'deadline' }), image('3'));
+    await failures.flush();
+    expect(failures.failedNow(image('é"'))).toEqual(failureOf('é"').outcome);
+    expect(failures.failedNow(image('3'))).toMatchObject({ code: 'deadline' });
+    expect(failures.hasFailedNow(image('3'))).toBe(true);
+    expect(['0', '1'].map((id) => failures.failedNow(image(id)))).toEqual([undefined, undefined]);
+  });
+
   test('writes nothing as long as nothing fails', async () => {
     const path = await makePath();
     const failures = await openFailures(path);
