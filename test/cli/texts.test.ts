@@ -108,6 +108,11 @@ describe('the progress line', () => {
   it('shows no bar where the rows are not counted', () => {
     expect(progressLine({ ...progress, totalRows: undefined, etaMs: undefined }, 200)).toMatch(/^50 rows, /);
   });
+  it('makes its bar smaller, or leaves it away, where there is no room for all of it', () => {
+    const figures = '50/100, 35 described, 10 resumed, 5 failed, 10 in flight, 15.0/min, 3 min left';
+    expect(progressLine(progress, 89)).toBe(`[####....] ${figures}`);
+    expect(progressLine(progress, 79)).toBe(figures);
+  });
   it('is never wider than the terminal', () => {
     expect(progressLine(progress, 40)).toHaveLength(40);
   });
