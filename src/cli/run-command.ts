@@ -10,7 +10,7 @@ import { RUN_FLAGS, limitsWarning, parseLogLevel, runOptionsOf } from './run-fla
 import { listenForSignals } from './signals.js';
 import { Terminal } from './terminal.js';
 import { shellQuote } from './text.js';
-import { webhookCompanion } from './webhook-flags.js';
+import { checkReceiver, webhookCompanion } from './webhook-flags.js';
 
 /** `bulk-describe run <manifest>`. @returns the exit code */
 export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -21,6 +21,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   }
   if (rest.length > 0) throw new UsageError(`run takes one manifest, and ${rest[0] ?? ''} is a second one`);
   const options = runOptionsOf(manifest, flags, env);
+  checkReceiver(flags, options, env);
   const terminal = new Terminal(process.stderr, {
     quiet: flags.has('quiet'),
     progress: !flags.has('no-progress'),
@@ -37,6 +38,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
     const receiver = await webhookCompanion(flags, options, {
       logger,
       onStarted: (url) => terminal.say(`webhooks ${url}`),
+      warn: (text) => terminal.warn(text),
     });
     const result = await describeManifest({
       ...options,

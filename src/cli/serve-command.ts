@@ -47,6 +47,7 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
   const startReceiver = await webhookCompanion(flags, options, {
     logger,
     onStarted: (url) => terminal.say(`webhooks ${url}`),
+    warn: (text) => terminal.warn(text),
   });
   const goodbye = 'writing what has come and handing the runs back';
   return runUntilTold('serve', { flags, env, terminal, logger, goodbye }, async (service) => {

@@ -1,8 +1,8 @@
-import { accountOf } from '../run/api-options.js';
+import { accountOf, checkWebhooks } from '../run/api-options.js';
 import { describeQueueName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { startAccountReceiver } from '../webhook/account-receiver.js';
-import { parseListenAddress } from '../webhook/listen-address.js';
+import { openAddressWarning, parseListenAddress } from '../webhook/listen-address.js';
 import { API_FLAGS } from './api-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { WEBHOOK_FLAGS, checkWebhookUrl, readSecret } from './webhook-flags.js';
@@ -31,6 +31,7 @@ export async function webhookCommand(argv: readonly string[], env: NodeJS.Proces
   if (publicUrl !== undefined) checkWebhookUrl(publicUrl);
   const secret = readSecret(flags, env);
   const api = { api: flags.get('api'), account: flags.get('account'), dialect: flags.get('dialect') };
+  checkWebhooks(api, 'webhook');
   const queueName = describeQueueName(accountOf(api));
   const { terminal, logger } = talkOf(flags);
   return runUntilTold('webhook', { flags, env, terminal, logger }, async ({ connection, undo }) => {
@@ -41,5 +42,7 @@ export async function webhookCommand(argv: readonly string[], env: NodeJS.Proces
       ? receiver.keys.callbackBase(publicUrl ?? receiver.url)
       : receiver.url;
     process.stdout.write(`${shown}\n`);
+    const warning = openAddressWarning(listen);
+    if (warning !== undefined) terminal.warn(warning);
   });
 }

@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
 import type { ApiOptions } from '../run/api-options.js';
-import { accountOf } from '../run/api-options.js';
-import type { Companion } from '../run/run-options.js';
+import { accountOf, checkWebhooks } from '../run/api-options.js';
+import { type Companion, RUN_DEFAULTS, type RunOptions } from '../run/run-options.js';
 import { describeQueueName } from '../shared/account.js';
 import { checkSecret } from '../shared/deliveries/webhook-secret.js';
 import { UsageError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
+import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import type { FlagTable, ParsedFlags } from './flags.js';
 
 /** What the API is told, and where its calls arrive. */
@@ -30,7 +31,23 @@ export function webhooksOf(flags: WebhookFlags, env: NodeJS.ProcessEnv): ApiOpti
       '--webhook-listen needs --webhook-url <url>: the public URL that leads to it, which the API is told',
     );
   }
+  if (flags.has('webhook-secret-file')) {
+    throw new UsageError('--webhook-secret-file needs --webhook-url <url>, whose path is made from it');
+  }
   return undefined;
+}
+
+/** An embedded queue belongs to one process: no other can receive for it. @throws {UsageError} */
+export function checkReceiver(
+  flags: WebhookFlags,
+  { webhooks, queue }: Pick<RunOptions, 'webhooks' | 'queue'>,
+  env: NodeJS.ProcessEnv,
+): void {
+  if (webhooks === undefined || flags.has('webhook-listen')) return;
+  if (parseQueueUrl(queue ?? RUN_DEFAULTS.queue, env).kind !== 'embedded') return;
+  throw new UsageError(
+    '--webhook-url needs --webhook-listen <host:port> too with the embedded queue, since no other process can receive for it',
+  );
 }
 
 /** @throws {UsageError} for what the API could not call */
@@ -67,18 +84,25 @@ export function readSecret(flags: WebhookFlags, env: NodeJS.ProcessEnv): string 
 export async function webhookCompanion(
   flags: WebhookFlags,
   options: ApiOptions,
-  about: { readonly logger: Logger; readonly onStarted: (url: string) => void },
+  about: {
+    readonly logger: Logger;
+    readonly onStarted: (url: string) => void;
+    readonly warn: (text: string) => void;
+  },
 ): Promise<Companion | undefined> {
   const text = flags.get('webhook-listen');
   if (text === undefined) return undefined;
-  const { parseListenAddress } = await import('../webhook/listen-address.js');
+  const { openAddressWarning, parseListenAddress } = await import('../webhook/listen-address.js');
   const listen = parseListenAddress(text, '--webhook-listen');
+  checkWebhooks(options, '--webhook-listen');
   const queueName = describeQueueName(accountOf(options));
   return async ({ store }) => {
     const { startAccountReceiver } = await import('../webhook/account-receiver.js');
     const secret = options.webhooks?.secret;
     const receiver = await startAccountReceiver({ store, queueName, secret, listen, logger: about.logger });
     about.onStarted(receiver.url);
+    const warning = openAddressWarning(listen);
+    if (warning !== undefined) about.warn(warning);
     return () => receiver.close();
   };
 }

@@ -34,6 +34,7 @@ export async function workerCommand(argv: readonly string[], env: NodeJS.Process
   const startReceiver = await webhookCompanion(flags, options, {
     logger,
     onStarted: (url) => terminal.say(`webhooks ${url}`),
+    warn: (text) => terminal.warn(text),
   });
   const goodbye = 'finishing what is on the wire, handing the rest back';
   return runUntilTold('worker', { flags, env, terminal, logger, goodbye }, async (service) => {

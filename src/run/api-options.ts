@@ -68,16 +68,25 @@ export function dialectSettingsOf(options: ApiOptions): DialectSettings {
 export function checkApi(options: ApiOptions): void {
   const dialect: Dialect = dialectFor(options);
   checkSettings(dialect, dialectSettingsOf(options));
-  if (options.webhooks !== undefined && dialect.messageUrl === undefined) {
-    throw new UsageError(
-      `--webhook-url: the dialect ${dialect.name} has no webhooks, its submits are answered with the outcome; leave it away`,
-    );
-  }
+  if (options.webhooks !== undefined) checkWebhooks(options, '--webhook-url');
   if (options.token !== undefined || options.api === 'simulator') return;
   const isOwn = dialect.hosts.includes(accountOf(options).host);
   if (dialect.isTokenOptional === true && !isOwn) return;
   throw new UsageError(
     'no token: give one with DESCRIBE_API_TOKEN or --token-file <path>, or try without one with --api simulator',
+  );
+}
+
+/**
+ * Refuses webhooks where there are none.
+ * @param asked the flag or command that asks for them
+ * @throws {UsageError}
+ */
+export function checkWebhooks(options: Pick<ApiOptions, 'api' | 'dialect'>, asked: string): void {
+  const dialect: Dialect = dialectFor(options);
+  if (dialect.messageUrl !== undefined) return;
+  throw new UsageError(
+    `${asked}: the dialect ${dialect.name} has no webhooks, its submits are answered with the outcome; leave it away`,
   );
 }
 

@@ -5,6 +5,12 @@ export interface ListenAddress {
   readonly port: number;
 }
 
+/** What a person should know of an address that others can reach; undefined for one that only this machine can. */
+export function openAddressWarning({ host }: ListenAddress): string | undefined {
+  if (/^(127(\.\d{1,3}){3}|::1|localhost)$/i.test(host)) return undefined;
+  return `warning: deliveries are received at ${host} without TLS, where others can reach it: have a proxy with TLS before it`;
+}
+
 /** Reads `127.0.0.1:8787`, `[::1]:8787`. @throws {UsageError} for anything else */
 export function parseListenAddress(text: string, source: string): ListenAddress {
   const [, bracketed, plain, digits] = /^(?:\[([\da-f:.]+)\]|([^\s:/[\]]+)):(\d{1,5})$/i.exec(text) ?? [];

@@ -5,9 +5,13 @@ const MOST_BYTES = 256 * 1024;
 /** How a body ended: `too-long` by what the client says or by what comes, `broken` when it broke off. */
 export type Body = { readonly end: 'whole'; readonly text: string } | { readonly end: 'too-long' | 'broken' };
 
-/** Reads a request's body, up to 256 KB of it. */
-export async function readBody(request: IncomingMessage): Promise<Body> {
+/**
+ * Reads a request's body, up to 256 KB of it.
+ * @param goOn is called before the first byte, if the body is read at all
+ */
+export async function readBody(request: IncomingMessage, goOn: () => void): Promise<Body> {
   if (Number(request.headers['content-length'] ?? 0) > MOST_BYTES) return { end: 'too-long' };
+  goOn();
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let bytes = 0;

@@ -1,9 +1,19 @@
 import { z } from 'zod';
 import type { DeliveryClaim } from '../shared/deliveries/delivery-box.js';
 
+/** No service has these in an id, and not every store can hold them: control characters and lone surrogates. */
+const UNFIT = /[\p{Cc}\p{Cs}]/u;
+
 const idSchema = z
   .union([z.string(), z.int().nonnegative().transform(String)])
-  .pipe(z.string().trim().min(1).max(512))
+  .pipe(
+    z
+      .string()
+      .trim()
+      .min(1)
+      .max(512)
+      .refine((id) => !UNFIT.test(id)),
+  )
   .optional()
   .catch(undefined);
 

@@ -46,6 +46,13 @@ export async function startReceiver(options: ReceiverOptions): Promise<Receiver>
       void handle(request, response, options);
     },
   );
+  // Node.js would say 100 or 417 to strangers: nothing of that is said before they have named the path.
+  server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    void handle(request, response, options, () => response.writeContinue());
+  });
+  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+    void handle(request, response, options);
+  });
   server.maxConnections = MOST_CONNECTIONS;
   // Garbage that is no HTTP: Node.js would answer some of it, and tell strangers about the parser.
   server.on('clientError', (_error, socket) => socket.destroy());
@@ -60,6 +67,9 @@ async function listen(server: Server, { host, port }: ListenAddress): Promise<nu
       server.once('error', reject);
       server.listen({ host, port }, resolve);
     });
+    server.removeAllListeners('error');
+    // A connection that could not be accepted is no reason to end.
+    server.on('error', () => undefined);
   } catch (error) {
     const reason = isSystemError(error) && error.code === 'EADDRINUSE' ? 'it is in use' : messageOf(error);
     throw new UsageError(`--webhook-listen ${host}:${port}: ${reason}; name another address`, {
@@ -81,9 +91,10 @@ async function handle(
   request: IncomingMessage,
   response: ServerResponse,
   options: ReceiverOptions,
+  goOn: () => void = () => undefined,
 ): Promise<void> {
   try {
-    const status = await takeIn(request, options);
+    const status = await takeIn(request, options, goOn);
     if (status === 'broken') request.destroy();
     else if (status === 200) response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
     else refuse(request, response, status);
@@ -95,12 +106,17 @@ async function handle(
 
 type Status = 200 | 400 | 404 | 405 | 413;
 
-async function takeIn(request: IncomingMessage, options: ReceiverOptions): Promise<Status | 'broken'> {
+/** @param goOn tells a caller who waits for that to send the body */
+async function takeIn(
+  request: IncomingMessage,
+  options: ReceiverOptions,
+  goOn: () => void,
+): Promise<Status | 'broken'> {
   const { keys } = options;
   const path = ownPath(request.url ?? '', keys);
   if (path === undefined) return 404;
   if (request.method !== 'POST') return 405;
-  const body = await readBody(request);
+  const body = await readBody(request, goOn);
   if (body.end !== 'whole') return body.end === 'too-long' ? 413 : 'broken';
   const claim = readClaim(body.text);
   if (claim === undefined) return 400;

@@ -47,6 +47,7 @@ const rememberedSchema = z.coerce.number().positive().optional().catch(undefined
 export class WorkerWebhooks implements Webhooks {
   #rememberedAt = performance.now();
   #rememberedMs: number | undefined;
+  #hasTold = false;
 
   private constructor(
     private readonly tools: { store: SharedStore; queueName: string; persist: Persist; logger: Logger },
@@ -88,8 +89,12 @@ export class WorkerWebhooks implements Webhooks {
     }
   }
 
-  /** Keeps what was learned for a process that starts after a crash; to be called each second or so. */
+  /**
+   * Keeps what was learned for a process that starts after a crash, and says once when deliveries do not come; to be
+   * called each second or so.
+   */
   async remember(): Promise<void> {
+    this.#tellOfSilence();
     const { slowMs } = this.timing;
     if (slowMs === undefined || performance.now() - this.#rememberedAt < REMEMBER_EVERY_MS) return;
     this.#rememberedAt = performance.now();
@@ -98,6 +103,15 @@ export class WorkerWebhooks implements Webhooks {
     const { store, queueName } = this.tools;
     await store.setFields(recordOf(queueName), { slowMs: String(Math.max(1, Math.round(slowMs))) });
     this.#rememberedMs = slowMs;
+  }
+
+  #tellOfSilence(): void {
+    if (this.timing.areComing || this.#hasTold) return;
+    this.#hasTold = true;
+    this.tools.logger.warn(
+      'messages were completed and not delivered: they are polled for as without webhooks until deliveries come ' +
+        '(does --webhook-url lead the API to a receiver that has the same account, queue and secret?)',
+    );
   }
 
   async close(): Promise<void> {

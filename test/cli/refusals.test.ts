@@ -68,6 +68,30 @@ describe('before the first submit, run refuses', () => {
       ['--expire-after', '5m', '--dialect', 'openai', '--model', 'm'],
       /--expire-after: the openai dialect has no expiry of messages/,
     ],
+    [
+      'a webhook URL with a password, without showing it',
+      ['--webhook-url', 'http://u:hunter2@h.test/'],
+      /--webhook-url: expected an http\(s\) URL without user name, password(?!.*hunter2)/,
+    ],
+    [
+      'a webhook URL that nobody receives for, with the embedded queue',
+      ['--webhook-url', 'http://h.test', '--queue', 'embedded:state/queue'],
+      /--webhook-url needs --webhook-listen <host:port> too with the embedded queue/,
+    ],
+    [
+      'webhooks of a dialect that has none',
+      [
+        '--webhook-url',
+        'http://h.test',
+        '--webhook-listen',
+        '127.0.0.1:0',
+        '--dialect',
+        'openai',
+        '--model',
+        'm',
+      ],
+      /--webhook-listen: the dialect openai has no webhooks/,
+    ],
     ['openai without a model', ['--dialect', 'openai'], /needs a model: name it with --model <name>/],
     ['a model that means nothing', ['--model', 'm'], /--model: the thenextleg dialect has no choice/],
     [
@@ -236,6 +260,11 @@ it.each([
     ['simulate', '--webhooks', 'late=2'],
     /--webhooks late=2: expected <kind>=<0 to 1>, with a kind of lost, /,
   ],
+  [['webhook', '--webhook-listen', '8787'], /--webhook-listen 8787: expected <host>:<port>/],
+  [['webhook', '--dialect', 'openai'], /^bulk-describe: webhook: the dialect openai has no webhooks/],
+  [['webhook', '--show-url', '--webhook-url', 'x'], /--webhook-url: expected an http\(s\) URL without/],
+  [['serve', '--webhook-listen', '127.0.0.1:0'], /--webhook-listen needs --webhook-url <url>/],
+  [['serve', '--webhook-secret-file', 'x'], /--webhook-secret-file x cannot be read/],
   [['simulate', '--webhooks', 'lost'], /--webhooks lost: expected/],
   [['simulate', '--webhooks', 'forged=0.5'], /--webhooks forged 0\.5: expected a rate such as/],
 ])('%j is refused with one line', async (args, message) => {

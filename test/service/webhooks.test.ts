@@ -146,4 +146,32 @@ describeOnRedis('webhooks', (openQueue) => {
     expect(end.stderr + end.stdout).not.toContain(segment);
     await expectRows('out.csv', 40);
   }, 120_000);
+
+  it('that go to a receiver with another secret are told of once, and cost no row', async () => {
+    await bench.workspace.write('m.csv', manifestOf(30));
+    await bench.workspace.write('secret', 'a secret of more than sixteen\n');
+    const url = await receive('--webhook-secret-file', 'secret');
+    const worker = await work('--webhook-url', url);
+    const end = await bench.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json']).ended;
+    expect(JSON.parse(end.stdout)).toMatchObject({ described: 30, submits: 30, balanced: true });
+    await expectRows('out.csv', 30);
+    expect(bench.simulator.stats()).toMatchObject({ webhooksSent: 0, webhooksFailed: 30 });
+    await untilSaid(worker, /completed and not delivered.*the same account, queue and secret/);
+    expect(worker.stderr().match(/not delivered/g)).toHaveLength(1);
+  }, 120_000);
+
+  it('are received at a free address only', async () => {
+    await bench.workspace.write('m.csv', manifestOf(3));
+    const taken = `127.0.0.1:${bench.simulator.port}`;
+    const flags = ['--webhook-url', 'http://hooks.test', '--webhook-listen', taken];
+    const commands = [['run', 'm.csv'], ['worker'], ['serve'], ['webhook']];
+    const ends = await Promise.all(
+      commands.map(([name = '', ...args]) => bench.service.start(name, [...args, ...flags]).ended),
+    );
+    for (const { code, stdout, stderr } of ends) {
+      expect([code, stdout]).toEqual([1, '']);
+      expect(stderr).toBe(`bulk-describe: --webhook-listen ${taken}: it is in use; name another address\n`);
+    }
+    expect(await bench.workspace.files()).toEqual(['m.csv']);
+  }, 120_000);
 });
