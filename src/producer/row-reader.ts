@@ -44,12 +44,15 @@ export async function* readRows(
 export function toRow(record: ManifestRecord, plan: RowPlan): Row {
   const { number, line, cells } = record;
   const key = plan.keyColumn === undefined ? undefined : cells[plan.keyColumn];
-  const row: Row = { number, line, cells, ...(key === undefined || key === '' ? {} : { key }) };
+  const row: Row = key === undefined || key === '' ? { number, line, cells } : { number, line, cells, key };
   if (record.problem !== undefined) return withProblem(row, 'bad-record', record.problem);
   if (key === '') return withProblem(row, 'bad-record', 'no key');
   const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl);
   if ('problem' in resolved) return withProblem(row, 'invalid-url', resolved.problem);
-  return { ...row, url: resolved.url, image: imageHash(resolved.url) };
+  const image = imageHash(resolved.url);
+  return row.key === undefined
+    ? { number, line, cells, url: resolved.url, image }
+    : { number, line, cells, key: row.key, url: resolved.url, image };
 }
 
 function withProblem(row: Row, code: 'invalid-url' | 'bad-record', reason: string): Row {

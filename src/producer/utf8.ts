@@ -15,7 +15,10 @@ export function decodeUtf8(bytes: Buffer): DecodedText {
  * from decoding, which would replace what is not UTF-8 without a word.
  */
 export function decodeByteString(bytes: string): DecodedText {
-  return /[\x80-\xff]/.test(bytes)
-    ? decodeUtf8(Buffer.from(bytes, 'latin1'))
-    : { text: bytes, isValid: true };
+  return isAscii(bytes) ? { text: bytes, isValid: true } : decodeUtf8(Buffer.from(bytes, 'latin1'));
+}
+
+/** Whether such a string is its own text. */
+export function isAscii(bytes: string): boolean {
+  return !/[\x80-\xff]/.test(bytes);
 }
