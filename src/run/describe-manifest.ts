@@ -171,7 +171,7 @@ async function runPrepared(
   });
   await active.forget();
   const { failedByCode } = home.counts;
-  const stop = control.reason;
+  const stop = control.reason ?? (receipt.remaining > 0 ? options.stoppedBefore : undefined);
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
   const learnedShare = limits.share();
   await presence.tellEnd(receipt, failedByCode, stop, exitCode).catch((error: unknown) => {

@@ -61,6 +61,8 @@ export interface RunOptions extends ApiOptions {
   readonly retryAll?: boolean | undefined;
   /** Nothing is paid for: only what the queue holds for this output is waited for and written. */
   readonly collectOnly?: boolean | undefined;
+  /** With `collectOnly`: why the run that is completed ended before its time, which holds as long as rows remain. */
+  readonly stoppedBefore?: RunStop | undefined;
 
   /** The schedule that starts this run, for people who watch. */
   readonly schedule?: string | undefined;

@@ -1,5 +1,6 @@
 import type { ApiOptions } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
+import type { RunStop } from '../run/receipt.js';
 import type { RunEvent, RunOptions } from '../run/run-options.js';
 import type { RunTiming } from '../run/run-timing.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
@@ -34,7 +35,7 @@ export interface ExecutionOptions {
 
 /** What became of a request. */
 export type Execution =
-  | { readonly kind: 'over'; readonly outcome: RunOutcome }
+  | { readonly kind: 'over'; readonly outcome: RunOutcome; readonly stop?: RunStop | undefined }
   /** The home ends: the run goes on elsewhere, or later. */
   | { readonly kind: 'handed-back' }
   /** Another process has the output, or the run. */
@@ -73,7 +74,7 @@ export async function executeRequest(
     const unbalanced =
       differences.length > 0 ? `the account does not balance: ${differences.join('; ')}` : '';
     const reason = stop?.reason ?? (unbalanced || undefined);
-    return { kind: 'over', outcome: { outcome: 'ended', exitCode, reason, receipt } };
+    return { kind: 'over', outcome: { outcome: 'ended', exitCode, reason, receipt }, stop };
   } catch (error) {
     if (options.signal.aborted) return { kind: 'handed-back' };
     const reason = messageOf(error);

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { readMembers } from '../shared/group-members.js';
 import type { SharedStore } from '../shared/queue/store.js';
-import { runRequestSchema } from './run-request.js';
+import { runRequestSchema, runStopSchema } from './run-request.js';
 
 /** What a home has executed: what it takes to execute it again. */
 const keptRequestSchema = z.object({
@@ -12,6 +12,8 @@ const keptRequestSchema = z.object({
   root: z.string(),
   /** Epoch milliseconds; undefined while it goes on. */
   endedAt: z.number().optional(),
+  /** Why it ended before its time. */
+  stop: runStopSchema.optional(),
 });
 
 export type KeptRequest = z.infer<typeof keptRequestSchema>;

@@ -74,7 +74,11 @@ export class LateResults {
     this.options.logger.info({ run, results: count - left }, 'results have come for a run that has ended');
     await this.connection
       .queue<RunRequest, RunOutcome>(RUNS_QUEUE)
-      .add(RUN_JOB, { ...kept.request, collectOnly: true }, { deduplication: { id: `collect-${run}` } });
+      .add(
+        RUN_JOB,
+        { ...kept.request, collectOnly: true, stoppedBefore: kept.stop },
+        { deduplication: { id: `collect-${run}` } },
+      );
     this.#left.set(run, count);
   }
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { ManifestFormat } from '../producer/manifest.js';
+import type { RunStop } from '../run/receipt.js';
 import type { Limits } from '../shared/limits.js';
 import { ERROR_CODES } from '../shared/outcome.js';
 
@@ -12,6 +13,11 @@ const limitsSchema = z.object({
   maxInFlight: z.number().int().min(1).optional(),
 }) satisfies z.ZodType<Partial<Limits>>;
 const formatSchema = z.enum(['csv', 'tsv', 'jsonl', 'list']) satisfies z.ZodType<ManifestFormat>;
+
+export const runStopSchema = z.object({
+  kind: z.enum(['interrupted', 'cancelled', 'token', 'quota', 'down', 'failing', 'fatal']),
+  reason: z.string(),
+}) satisfies z.ZodType<RunStop>;
 
 /**
  * What `enqueue` and schedules put into the runs queue. Paths are the home's, relative ones to its `--root`. It holds
@@ -53,6 +59,8 @@ export const runRequestSchema = z.strictObject({
   retryAll: z.boolean().optional(),
   /** Nothing is paid for: only what the queue holds for this output is brought home. */
   collectOnly: z.boolean().optional(),
+  /** Why the run that is completed so ended before its time. */
+  stoppedBefore: runStopSchema.optional(),
 });
 
 export type RunRequest = z.infer<typeof runRequestSchema>;

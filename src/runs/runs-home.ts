@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { DelayedError, UnrecoverableError, WaitingError } from 'bullmq';
+import type { RunStop } from '../run/receipt.js';
 import type { RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import { announceHome, withdrawHome } from '../shared/home-status.js';
@@ -16,7 +17,7 @@ import {
   readRequest,
   refusal,
 } from './execute-request.js';
-import { keepRequest } from './kept-requests.js';
+import { type KeptRequest, keepRequest } from './kept-requests.js';
 import { LateResults } from './late-results.js';
 import { callOnDone } from './on-done.js';
 import type { RunOutcome, RunRequestJob } from './run-outcome.js';
@@ -135,7 +136,7 @@ export class RunsHome {
     this.#running.set(job.id ?? '', running);
     try {
       const execution = await this.#execute(job, running);
-      if (execution.kind === 'over') return await this.#over(running, execution.outcome);
+      if (execution.kind === 'over') return await this.#over(running, execution.outcome, execution.stop);
       if (execution.kind === 'busy') return await this.#busy(job, token, running, execution);
       return await this.#handBack(job, token, running);
     } finally {
@@ -169,13 +170,17 @@ export class RunsHome {
   async #opened(job: RunRequestJob, { run, output }: { run: string; output: string }): Promise<void> {
     this.#busySince.delete(job.id ?? '');
     this.options.onEvent({ type: 'opened', run, output });
-    await this.#keep(job, run, output);
+    await this.#keep(job, { run, output });
   }
 
-  async #keep(job: RunRequestJob, run: string, output: string, endedAt?: number): Promise<void> {
+  async #keep(
+    job: RunRequestJob,
+    { run, output }: { run: string; output: string },
+    end: Pick<KeptRequest, 'endedAt' | 'stop'> = {},
+  ): Promise<void> {
     const { connection, root } = this.options;
     const request = lastingRequest(job.data, output);
-    await keepRequest(connection.store, { run, request, root: root.path, endedAt });
+    await keepRequest(connection.store, { run, request, root: root.path, ...end });
   }
 
   async #handBack(job: RunRequestJob, token: string, running: RunningRequest): Promise<never> {
@@ -221,7 +226,7 @@ export class RunsHome {
   }
 
   /** Tells whoever waits, then the command, and then the queue: a home that dies between does this again. */
-  async #over(running: RunningRequest, outcome: RunOutcome): Promise<RunOutcome> {
+  async #over(running: RunningRequest, outcome: RunOutcome, stop?: RunStop): Promise<RunOutcome> {
     const { job } = running;
     const { onDone, root, env, logger } = this.options;
     const reason = outcome.reason ?? '';
@@ -230,7 +235,7 @@ export class RunsHome {
     const run = outcome.receipt?.run ?? running.run;
     const output = outcome.receipt?.output ?? running.output;
     if (run !== undefined && output !== undefined) {
-      await this.#keep(job, run, output, Date.now()).catch((error: unknown) => {
+      await this.#keep(job, { run, output }, { endedAt: Date.now(), stop }).catch((error: unknown) => {
         logger.debug({ run, error: messageOf(error) }, 'the request is not kept');
       });
       if (job.data.collectOnly === true) await this.#lateResults.collected(run);
@@ -293,6 +298,7 @@ function lastingRequest(request: RunRequest, output: string): RunRequest {
   const once = [
     'retryAll',
     'collectOnly',
+    'stoppedBefore',
     'schedule',
     'timeZone',
     'begunAt',

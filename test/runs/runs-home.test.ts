@@ -11,6 +11,7 @@ import { describeQueueName } from '../../src/shared/account.js';
 import { listHomes } from '../../src/shared/home-status.js';
 import { describeJobId } from '../../src/shared/jobs.js';
 import { FAST } from '../helpers/bench.js';
+import { listRuns } from '../../src/shared/run-status.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -149,6 +150,23 @@ describeOnRedis('a home of requests', (openQueue) => {
     await waitUntil('that is over', () => isOver(events, run, 2));
     await bench.expectRows(['3'], ['1', '2', '4']);
     expect(bench.simulator.stats().paid).toBe(paid + 1);
+  });
+
+  it('says of a run that was stopped why it was, also when what it had in flight has come home', async () => {
+    bench.simulator.setOptions({ failures: { reject: 0.8 }, latencyMs: 1500, latencySpread: 0 });
+    await bench.workspace.write('m.csv', manifestOf(200));
+    const { outcomes } = await homes.startHome();
+    const rate = { count: 40, perMs: 1000 };
+    await homes.startWorker({ ...FAST, rate });
+    const { run } = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
+    await waitUntil('it is stopped', () => outcomes().length > 0, 30_000);
+    await waitUntil('what was in flight has come home', () => outcomes().length > 1);
+    const [stopped, collected] = outcomes();
+    expect([stopped?.exitCode, stopped?.reason]).toEqual([4, expect.stringMatching(/--stop-failing/)]);
+    expect(collected).toMatchObject({ exitCode: 4, reason: stopped?.reason, receipt: { submits: 0 } });
+    expect(collected?.receipt?.remaining).toBeGreaterThan(0);
+    const told = await listRuns((await homes.connect()).store);
+    expect(told.find((status) => status.run === run)?.ended).toMatchObject({ exitCode: 4 });
   });
 
   it('retries a run with its permanent failures, at once', async () => {
