@@ -20,6 +20,8 @@ export interface ToolParts {
   readonly health: ApiHealth;
   readonly pace: SubmitPace;
   readonly metrics: WorkerMetrics;
+  /** How long describes have been taking. */
+  readonly latencies: readonly number[];
   /** The limits have changed, and the queue is to be told. */
   onLimits(): void;
 }
@@ -36,7 +38,7 @@ export function createTools(parts: ToolParts): ActivationTools {
   return {
     client: metrics.counted(parts.client),
     health: parts.health,
-    schedule: metrics.observed(createPollSchedule()),
+    schedule: metrics.observed(createPollSchedule(parts.latencies)),
     firstPolls: new FirstPolls(),
     takeSubmitSlot: (signal) => pace.take(signal),
     takePollSlot: (signal) => pollSlots.take(signal),

@@ -31,6 +31,7 @@ import { submitSlots } from './hold-queue.js';
 import { JobLogs } from './job-logs.js';
 import { tellEnding } from './job-story.js';
 import { Presence } from './presence.js';
+import { RememberedLatencies } from './remembered-latencies.js';
 import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
 import { reserveTogether } from './slot-batch.js';
 import { SubmitPace } from './submit-pace.js';
@@ -88,7 +89,11 @@ export class DescribeWorker {
   #ticking: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
 
-  private constructor(private readonly options: WorkerOptions) {
+  private constructor(
+    private readonly options: WorkerOptions,
+    private readonly latencies: RememberedLatencies,
+    learned: readonly number[],
+  ) {
     this.#queueName = describeQueueName(options.account);
     this.#limits = options.limits;
     this.#logger = options.logger.child({ worker: this.id });
@@ -109,7 +114,7 @@ export class DescribeWorker {
     this.#metrics = new WorkerMetrics(counted, this.#logger);
     this.#jobLogs = new JobLogs(connection, this.#settleTools.queue, this.#logger);
     this.#pace = this.#createPace();
-    this.#tools = this.#createTools();
+    this.#tools = this.#createTools(learned);
     this.#endListening = options.connection.onTrouble((state) => {
       if (state !== 'notice') this.#isQueueAway = state === 'down';
     });
@@ -117,7 +122,9 @@ export class DescribeWorker {
 
   /** Starts a worker in this process. */
   static async start(options: WorkerOptions): Promise<DescribeWorker> {
-    const worker = new DescribeWorker(options);
+    const { connection, account, logger } = options;
+    const latencies = new RememberedLatencies(connection, describeQueueName(account), logger);
+    const worker = new DescribeWorker(options, latencies, await latencies.read());
     await worker.#openWebhooks();
     await worker.#start();
     return worker;
@@ -184,7 +191,8 @@ export class DescribeWorker {
     }
     const withdrawn = this.#ticking.then(() => this.#presence.withdraw());
     const unheard = this.#webhooks?.close();
-    await Promise.all([withdrawn, unheard, this.#metrics.stop(), this.#jobLogs.stop()]);
+    const remembered = this.latencies.stop(this.#tools.schedule);
+    await Promise.all([withdrawn, unheard, remembered, this.#metrics.stop(), this.#jobLogs.stop()]);
   }
 
   async #outOfPatience(isClosed: AbortSignal): Promise<false> {
@@ -258,6 +266,7 @@ export class DescribeWorker {
     this.#applyLimits();
     await this.#presence.announce(this.status);
     await this.#webhooks?.remember();
+    await this.latencies.remember(this.#tools.schedule);
   }
 
   /** The rate that the API lets through at the moment. */
@@ -330,7 +339,7 @@ export class DescribeWorker {
     return { ...about, state: 'down', reason: 'the API does not answer', since: downSince };
   }
 
-  #createTools(): ActivationTools {
+  #createTools(latencies: readonly number[]): ActivationTools {
     const { client, connection } = this.options;
     return createTools({
       client: {
@@ -344,6 +353,7 @@ export class DescribeWorker {
       health: this.#health,
       pace: this.#pace,
       metrics: this.#metrics,
+      latencies,
       onLimits: () => this.#applyLimits(),
     });
   }

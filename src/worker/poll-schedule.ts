@@ -8,6 +8,11 @@ export interface PollSchedule {
   nextDelayMs(waitedMs: number, failures: number): number;
   /** Takes note of a completion: at most `seenMs` after its submit, and not before `seenMs - gapMs`. */
   completed(seenMs: number, gapMs: number): void;
+  /**
+   * What it has learned, for `createPollSchedule`: milliseconds, from the shortest to the longest; the same list as long
+   * as nothing was completed, and an empty one while too little is known.
+   */
+  learned(): readonly number[];
 }
 
 /** How many of the newest completions count. */
@@ -32,10 +37,11 @@ const LONGEST_FOLLOWED_MS = 15_000;
  * of the time waited apart, until few are left. So half of the images or more are noticed within a tenth of their
  * latency, with three polls each on average: more polls would be needed to be as early for the fast half as well,
  * which `npm run bench -- polls` compares.
+ * @param learned by an earlier one
  */
-export function createPollSchedule(): PollSchedule {
-  let samples: number[] = [];
-  let sorted: readonly number[] = [];
+export function createPollSchedule(learned: readonly number[] = []): PollSchedule {
+  let samples = [...learned];
+  let sorted: readonly number[] = [...learned].sort((a, b) => a - b);
   let unfinishedMs = 0;
   const share = (of: number) => sorted[Math.floor(sorted.length * of)] ?? 0;
   return {
@@ -61,5 +67,6 @@ export function createPollSchedule(): PollSchedule {
       if (newest.length === TREND && isTrend) samples = newest;
       sorted = [...samples].sort((a, b) => a - b);
     },
+    learned: () => (sorted.length < TREND ? [] : sorted),
   };
 }

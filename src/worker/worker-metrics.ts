@@ -54,6 +54,7 @@ export class WorkerMetrics {
   observed(schedule: PollSchedule): PollSchedule {
     return {
       nextDelayMs: (waitedMs, failures) => schedule.nextDelayMs(waitedMs, failures),
+      learned: () => schedule.learned(),
       completed: (seenMs, gapMs) => {
         schedule.completed(seenMs, gapMs);
         this.#observe('latency', seenMs / 1000);

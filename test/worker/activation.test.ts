@@ -57,7 +57,7 @@ async function play(scene: Scene) {
       message: (id) => answer(polls, `poll ${id}`),
     },
     health: scene.health ?? new ApiHealth(() => 0),
-    schedule: { nextDelayMs: () => 0, completed: () => undefined },
+    schedule: { nextDelayMs: () => 0, completed: () => undefined, learned: () => [] },
     firstPolls: new FirstPolls(),
     takeSubmitSlot: (signal) => Promise.resolve(!signal.aborted),
     takePollSlot: (signal) => {

@@ -33,6 +33,18 @@ describe('the poll schedule', () => {
     expect([fresh.nextDelayMs(60_000, failures), taught.nextDelayMs(0, failures)]).toEqual([ms, ms]);
   });
 
+  it('begins with what an earlier one has learned, once that is enough to tell', () => {
+    const taught = createPollSchedule();
+    for (let sample = 0; sample < 15; sample++) taught.completed(1000 + sample, 100);
+    expect(taught.learned()).toEqual([]);
+    taught.completed(5000, 100);
+    expect(taught.learned()).toHaveLength(16);
+    expect(taught.learned()).toBe(taught.learned());
+    const next = createPollSchedule(taught.learned());
+    expect(next.nextDelayMs(0, 0)).toBe(taught.nextDelayMs(0, 0));
+    expect(next.learned()).toEqual(taught.learned());
+  });
+
   it.each([100, 1000, 10_000, 60_000, 600_000, 10 ** 8])(
     'never waits less than 100 ms or more than 30 s between two polls (%d ms waited)',
     (waited) => {

@@ -9,6 +9,7 @@ function turnsOf(watch: DeliveryWatch, timing = new DeliveryTiming()) {
   const schedule = {
     nextDelayMs: () => 77,
     completed: (seen: number, gap: number) => learned.push([seen, gap]),
+    learned: () => [],
   };
   const webhooks: Webhooks = {
     timing,
