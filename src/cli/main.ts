@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { BulkDescribeError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
+import { nameCommand } from '../shared/command-name.js';
 import { nearest } from '../shared/nearest.js';
 import { keepHeapSmall } from '../shared/small-heap.js';
 import { ALL_HELP, HELP, MAIN_HELP } from './help/index.js';
@@ -39,6 +40,7 @@ async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<nu
     process.stdout.write(HELP[name] ?? MAIN_HELP);
     return 0;
   }
+  nameCommand(name);
   const command = await load();
   return command(rest, env);
 }

@@ -13,6 +13,14 @@ export function queueArgument(
   return url === undefined || url === env['QUEUE_URL'] ? '' : ` --queue ${shellQuote(label)}`;
 }
 
+/** An argument as it is shown to people: a queue's URL without its password, which would stay in logs. */
+export function withoutPassword(argument: string): string {
+  return argument.replace(
+    /^((?:--queue=)?rediss?:\/\/)([^:@/]*):.*@/,
+    (_, start: string, user: string) => start + (user === '' ? '' : `${user}@`),
+  );
+}
+
 /**
  * Opens the queue of a command that shares it with other processes.
  * @param url `--queue`, or what stands in for it

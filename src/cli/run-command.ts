@@ -6,6 +6,7 @@ import { dashboardCompanion } from './dashboard-flags.js';
 import { parseFlags } from './flags.js';
 import { previewLines } from './preview-text.js';
 import { receiptLines, unbalancedLine } from './receipt-text.js';
+import { withoutPassword } from './redis-queue.js';
 import { RUN_FLAGS, limitsWarning, parseLogLevel, runOptionsOf } from './run-flags.js';
 import { listenForSignals } from './signals.js';
 import { Terminal } from './terminal.js';
@@ -87,7 +88,7 @@ function printResult(
   const { receipt, stop } = result;
   if (receipt === undefined) return;
   if (how.json) process.stdout.write(`${JSON.stringify(receipt)}\n`);
-  const resume = ['bulk-describe', 'run', ...how.argv].map(shellQuote).join(' ');
+  const resume = ['bulk-describe', 'run', ...how.argv].map(withoutPassword).map(shellQuote).join(' ');
   const lines = receiptLines(result, options.manifest === '-' ? `${resume} < the same rows` : resume);
   if (how.json) {
     if (!receipt.balanced) terminal.warn(unbalancedLine(result));

@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { constants, copyFile, link, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { z } from 'zod';
+import { commandName } from './command-name.js';
 import { parseJson } from './parse-json.js';
 import { BusyError, UsageError, isSystemError, messageOf } from './errors.js';
 import { isAlive, thisProcess } from './process-identity.js';
@@ -28,6 +29,8 @@ const MAX_CLAIMS = 5;
 const MAX_LOOKS = 100;
 /** What `link` answers on a file system that has no links. */
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
+/** Arguments may be secrets, and earlier versions wrote them here: nothing but a name is told on. */
+const COMMAND_NAME = /^bulk-describe( [a-z]+)?$/;
 
 const ownerSchema = z.object({
   host: z.string(),
@@ -64,7 +67,7 @@ export async function acquireFileLock(path: string, describe: { what: string }):
 
 async function acquire(path: string, what: string, claims: number): Promise<FileLock> {
   const me = await thisProcess();
-  const owner = { ...me, since: new Date().toISOString(), command: process.argv.slice(1).join(' ') };
+  const owner = { ...me, since: new Date().toISOString(), command: commandName() };
   // The random id makes every lock file's content unique, which is what claims are named after.
   const content = `${JSON.stringify({ ...owner, id: randomUUID() })}\n`;
   const temp = `${path}.${randomUUID().slice(0, 8)}.tmp`;
@@ -107,7 +110,7 @@ function lockAt(path: string, content: string): FileLock {
 
 async function writeTemp(temp: string, path: string, content: string): Promise<void> {
   try {
-    const handle = await open(temp, 'wx', 0o644);
+    const handle = await open(temp, 'wx', 0o600);
     try {
       await handle.writeFile(content);
       await handle.sync();
@@ -139,6 +142,9 @@ async function readIfThere(path: string): Promise<string | undefined> {
     return await readFile(path, 'utf8');
   } catch (error) {
     if (isSystemError(error) && error.code === 'ENOENT') return undefined;
+    if (isSystemError(error) && error.code === 'EACCES') {
+      throw new BusyError(`another user's process has ${path}: if none of theirs is running, remove it`);
+    }
     throw new UsageError(`the lock file ${path} cannot be read: ${messageOf(error)}`, { cause: error });
   }
 }
@@ -166,5 +172,6 @@ function busy(path: string, what: string, { owner }: LockFile, me: { host: strin
   const { host, pid, since, command } = owner;
   const who = host === me.host && pid === me.pid ? 'this process already has' : 'another process has';
   const remedy = host === me.host ? '' : `; if ${host} is gone, remove ${path}`;
-  return new BusyError(`${who} ${what}: pid ${pid} on ${host} since ${since} (${command})${remedy}`);
+  const named = COMMAND_NAME.test(command) ? ` (${command})` : '';
+  return new BusyError(`${who} ${what}: pid ${pid} on ${host} since ${since}${named}${remedy}`);
 }

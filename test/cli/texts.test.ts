@@ -4,6 +4,7 @@ import { logText } from '../../src/cli/command-logger.js';
 import { localEnd, previewLines } from '../../src/cli/preview-text.js';
 import { progressLine } from '../../src/cli/progress-line.js';
 import { receiptLines } from '../../src/cli/receipt-text.js';
+import { withoutPassword } from '../../src/cli/redis-queue.js';
 import { Terminal } from '../../src/cli/terminal.js';
 import { printable, shellQuote, wrapped } from '../../src/cli/text.js';
 import type { Receipt } from '../../src/run/receipt.js';
@@ -224,4 +225,13 @@ it.each([
   ['a b-word-that-is-too-long', ['a', '  b-word-that-is-too-long']],
 ])('%j is broken between words for a terminal of 15 columns', (line, lines) => {
   expect(wrapped(line, 15)).toEqual(lines);
+});
+
+it.each([
+  ['redis://:p@ss/w@host:6380/2', 'redis://host:6380/2'],
+  ['--queue=rediss://ada:pass@host', '--queue=rediss://ada@host'],
+  ['redis://host', 'redis://host'],
+  ['http://ada:pass@images.test/', 'http://ada:pass@images.test/'],
+])('shows the argument %s as %s', (argument, shown) => {
+  expect(withoutPassword(argument)).toBe(shown);
 });

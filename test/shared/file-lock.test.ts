@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -29,7 +29,7 @@ async function leftovers(): Promise<string[]> {
 }
 
 async function writeOwner(owner: object): Promise<void> {
-  const valid = { ...(await thisProcess()), since: '2024-01-01T00:00:00.000Z', command: 'run m.csv' };
+  const valid = { ...(await thisProcess()), since: '2024-01-01T00:00:00.000Z', command: 'bulk-describe run' };
   await writeFile(path, JSON.stringify({ ...valid, ...owner }));
 }
 
@@ -68,6 +68,24 @@ test('names the other process that has it, and gets it once that has released it
   expect(await other.release()).toBe('done');
   await (await acquireFileLock(path, what)).release();
   expect(await leftovers()).toEqual([]);
+});
+
+test('holds nothing of the command line, and is for its owner alone', async () => {
+  const lock = await acquireFileLock(path, what);
+  const content: unknown = JSON.parse(await readFile(path, 'utf8'));
+  expect(content).toMatchObject({ command: 'bulk-describe' });
+  expect((await stat(path)).mode & 0o777).toBe(0o600);
+  await lock.release();
+});
+
+test('tells nothing of the arguments that a lock of an earlier version holds', async () => {
+  await writeOwner({
+    host: 'elsewhere',
+    command: 'main.js serve --queue redis://:hush@redis --on-done hush',
+  });
+  const refused = acquireFileLock(path, what);
+  await expect(refused).rejects.toThrow('on elsewhere since 2024-01-01T00:00:00.000Z; if elsewhere is gone');
+  await expect(refused).rejects.not.toThrow('hush');
 });
 
 test('takes over from a process that was killed', async () => {
@@ -142,7 +160,7 @@ test('never takes over from another host, and says how to remove its lock', asyn
   const refused = acquireFileLock(path, what);
   await expect(refused).rejects.toThrow(BusyError);
   await expect(refused).rejects.toThrow(
-    `pid 1 on elsewhere since 2024-01-01T00:00:00.000Z (run m.csv); if elsewhere is gone, remove ${path}`,
+    `pid 1 on elsewhere since 2024-01-01T00:00:00.000Z (bulk-describe run); if elsewhere is gone, remove ${path}`,
   );
 });
 

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import ts from 'typescript';
 import { onTestFinished } from 'vitest';
 
-const MODULES = ['errors', 'file-lock', 'process-identity'];
+const MODULES = ['command-name', 'errors', 'file-lock', 'parse-json', 'process-identity'];
 
 const SCRIPT = `
 import { createInterface } from 'node:readline';
