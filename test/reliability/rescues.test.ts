@@ -4,6 +4,9 @@ import { accountOf } from '../../src/run/api-options.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { silentLogger } from '../../src/shared/log.js';
+import { readPrompts } from '../../src/describe-api/prompts.js';
+import { makePrompts } from '../../src/simulator/prompts.js';
+import { hashUrl } from '../../src/simulator/random.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { startAccountReceiver } from '../../src/webhook/account-receiver.js';
 import { type CliProcess, startCli } from '../helpers/cli.js';
@@ -152,5 +155,29 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
       expect(await endOf(await start(4))).toMatchObject({ resumed: 8, rescued: 0 });
     },
     120_000,
+  );
+
+  it.skipIf(kind === 'embedded')(
+    'is rescued by its own message alone, whatever forged deliveries say',
+    async () => {
+      await workspace.write('m.csv', manifestOf(8));
+      // As if describes had been seen before: the deliveries that are spoilt are not waited for for long.
+      const { store } = await queue.connect();
+      const queueName = describeQueueName(accountOf({ api: simulator.url }));
+      await store.setFields(`webhook:${queueName}`, { slowMs: '300' });
+      simulator.setOptions({ failures: { reset: 1 }, webhooks: { forged: { count: 200, perMs: 1000 } } });
+      const run = await start();
+      await waitUntil('all are paid for', () => simulator.stats().paid >= 8);
+      simulator.setOptions({ failures: {} });
+      const receipt = await endOf(run);
+      expect(simulator.stats().webhookFaults.forged).toBeGreaterThan(20);
+      const paidAgain = simulator.stats().paid - 8;
+      expect(receipt).toMatchObject({ described: 8, maybePaidTwice: paidAgain, rescued: 8 - paidAgain });
+      for (const record of await workspace.records('out.csv')) {
+        const own = readPrompts(makePrompts(hashUrl(record['image'] ?? '')));
+        expect([1, 2, 3, 4].map((n) => record[`prompt_${n}`])).toEqual(own);
+      }
+    },
+    240_000,
   );
 });
