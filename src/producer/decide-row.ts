@@ -15,6 +15,8 @@ export interface Knowledge {
   previousFailure(row: Row): PreviousFailure | undefined;
   /** Whether a job or a result of the image is in the queue: somebody has taken it up again. */
   isTakenUp(image: string): boolean;
+  /** Whether an image is left for another run, if its row has never failed: this one takes up failed rows alone. */
+  isLeftUnlessFailed(image: string): boolean;
 }
 
 /** What is to become of a row. */
@@ -23,6 +25,8 @@ export type Decision =
   | { readonly action: 'resume' }
   | { readonly action: 'copy'; readonly image: string }
   | { readonly action: 'attach'; readonly image: string }
+  /** Another run takes it on. */
+  | { readonly action: 'leave' }
   /** To be submitted; `previous` when it failed before, and is taken up after the new rows. */
   | { readonly action: 'submit'; readonly image: string; readonly previous?: PreviousFailure | undefined };
 
@@ -49,6 +53,7 @@ export function decideImage(row: Row, known: Knowledge): Decision {
   const now = known.failedNow(image);
   if (now !== undefined) return { action: 'fail', outcome: now };
   const previous = known.previousFailure(row);
+  if (previous === undefined && known.isLeftUnlessFailed(image)) return { action: 'leave' };
   if (previous === undefined || previous.image !== image) return { action: 'submit', image };
   if (isPermanent(previous.outcome.code) && !known.isTakenUp(image))
     return { action: 'fail', outcome: previous.outcome };

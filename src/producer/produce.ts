@@ -103,6 +103,10 @@ export class Producer {
       tools.counts.resumed++;
       return;
     }
+    if (decision.action === 'leave') {
+      tools.leave(row);
+      return;
+    }
     if (!(await this.#waitForRoom())) return;
     switch (decision.action) {
       case 'fail':

@@ -232,6 +232,11 @@ export class ActiveRun {
         this.#retriesAll ||
         this.home.hasEarlyResult(image) ||
         (this.#leftOver.get(image)?.state ?? 'failed') !== 'failed',
+      isLeftUnlessFailed: (image) =>
+        this.tools.options.onlyFailed === true &&
+        // What is in the queue is in flight, has come home, or has failed there.
+        !this.#leftOver.has(image) &&
+        !this.home.hasEarlyResult(image),
     };
   }
 

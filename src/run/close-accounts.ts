@@ -15,9 +15,10 @@ export interface RunAccount {
   /** Of the rows resumed, those that earlier outputs hold. */
   readonly resumedEarlier: number;
   readonly complete: boolean;
-  /** Whether it ended by itself, so that nothing but `--limit` may have left rows. */
+  /** Whether it ended before its time, so that rows may be left. */
   readonly isStopped: boolean;
-  readonly limit: number | undefined;
+  /** Whether it leaves rows by what it was asked for: `--limit`, or failed rows alone. */
+  readonly mayLeave: boolean;
   readonly seconds: number;
 }
 
@@ -92,7 +93,7 @@ export function findDifferences(account: RunAccount, recount: Recount): string[]
   const wanted = described + resumed + copied;
   const inOutput = recount.described - (recount.earlier ?? 0) + recount.extra + recount.twice;
   const expected = rowsBefore + described + copied;
-  const mayLeave = account.isStopped || account.limit !== undefined;
+  const mayLeave = account.isStopped || account.mayLeave;
   const differences: string[] = [];
   if (recount.rows !== rows) differences.push(`${rows} rows were read, the manifest has ${recount.rows} now`);
   if (inOutput !== expected) {

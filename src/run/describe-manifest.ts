@@ -166,7 +166,7 @@ async function runPrepared(
     rowsBefore,
     complete: active.isRead,
     isStopped: control.reason !== undefined,
-    limit: options.collectOnly === true ? 0 : options.limit,
+    mayLeave: options.limit !== undefined || options.collectOnly === true || options.onlyFailed === true,
     seconds: (performance.now() - startedAt) / 1000,
   });
   await active.forget();

@@ -81,7 +81,7 @@ export class Home {
   }
 
   /** What the producer asks before it decides on a row. */
-  readonly knowledge: Omit<Knowledge, 'isTakenUp'> = {
+  readonly knowledge: Omit<Knowledge, 'isTakenUp' | 'isLeftUnlessFailed'> = {
     markSeen: (row) => this.onFile.markSeen(row),
     isInOutput: (row) => this.onFile.take(row),
     isDescribed: (image) => this.onFile.hasImage(image),

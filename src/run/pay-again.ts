@@ -7,7 +7,8 @@ import type { Preview, RunOptions } from './run-options.js';
  * @throws {UsageError} unless `--pay-again` covers what it would cost
  */
 export function refusePayingAgain(prepared: PreparedRun, preview: Preview, options: RunOptions): void {
-  if (options.collectOnly === true) return;
+  // Neither pays for a row that the files do not know.
+  if (options.collectOnly === true || options.onlyFailed === true) return;
   if (preview.sampled || (options.payAgain !== undefined && options.payAgain >= preview.toSubmit)) return;
   const trouble = mismatchOf(
     {

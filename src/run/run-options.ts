@@ -59,6 +59,11 @@ export interface RunOptions extends ApiOptions {
   readonly run?: string | undefined;
   /** Failed rows are taken up again, the permanent ones too. */
   readonly retryAll?: boolean | undefined;
+  /**
+   * Of the rows that are not described only those are taken up that have failed before, and what is in the queue; all
+   * others are left. The preview counts them all the same.
+   */
+  readonly onlyFailed?: boolean | undefined;
   /** Nothing is paid for: only what the queue holds for this output is waited for and written. */
   readonly collectOnly?: boolean | undefined;
   /** With `collectOnly`: why the run that is completed ended before its time, which holds as long as rows remain. */

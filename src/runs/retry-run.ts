@@ -23,7 +23,9 @@ export async function retryRun(
   if (run === undefined || job !== undefined || (status && runState(status, Date.now()) === 'running')) {
     throw new UsageError(`the run of ${output} has not ended yet: retry its failed rows when it has`);
   }
-  if (kept !== undefined) return enqueueRun(connection, { ...kept.request, retryAll: true }, options);
+  if (kept !== undefined) {
+    return enqueueRun(connection, { ...kept.request, retryAll: true, onlyFailed: true }, options);
+  }
   if (status === undefined && file !== undefined && file.queue !== connection.label) {
     throw new UsageError(`the run of ${output} belongs to the queue ${file.queue}: name that with --queue`);
   }

@@ -57,6 +57,8 @@ export const runRequestSchema = z.strictObject({
   outputPattern: z.string().optional(),
   /** Failed rows are taken up again, the permanent ones too. */
   retryAll: z.boolean().optional(),
+  /** Rows that have never failed are left. */
+  onlyFailed: z.boolean().optional(),
   /** Nothing is paid for: only what the queue holds for this output is brought home. */
   collectOnly: z.boolean().optional(),
   /** Why the run that is completed so ended before its time. */

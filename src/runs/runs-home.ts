@@ -20,7 +20,7 @@ import {
 import { type KeptRequest, keepRequest } from './kept-requests.js';
 import { LateResults } from './late-results.js';
 import { callOnDone } from './on-done.js';
-import type { RunOutcome, RunRequestJob } from './run-outcome.js';
+import { type RunOutcome, type RunRequestJob, runJobProgress } from './run-outcome.js';
 import { RUNS_QUEUE, type RunRequest } from './run-request.js';
 import { RunningRequest } from './running-request.js';
 import { executeTurn } from './execute-turn.js';
@@ -148,7 +148,7 @@ export class RunsHome {
   async #execute(job: RunRequestJob, running: RunningRequest): Promise<Execution> {
     let request: RunRequest;
     try {
-      request = readRequest(job.data);
+      request = takenUpAgain(job, readRequest(job.data));
     } catch (error) {
       return { kind: 'over', outcome: refusal(error, this.options.logger) };
     }
@@ -293,12 +293,19 @@ function nameOf({ output, job }: RunningRequest): string {
   return output ?? job.data.output ?? job.data.manifest;
 }
 
-/** Without what was said for one time: whoever asks again may want something else. */
+/** A run that has begun has changed the account's limits already; somebody may have changed them since. */
+function takenUpAgain(job: RunRequestJob, request: RunRequest): RunRequest {
+  return runJobProgress(job)?.state === 'opened' ? { ...request, limits: undefined } : request;
+}
+
+/** Without what was said for one time: whoever asks again may want something else, and limits are the account's by now. */
 function lastingRequest(request: RunRequest, output: string): RunRequest {
   const once = [
     'retryAll',
+    'onlyFailed',
     'collectOnly',
     'stoppedBefore',
+    'limits',
     'schedule',
     'timeZone',
     'begunAt',

@@ -16,6 +16,7 @@ function know(changes: Partial<Knowledge> = {}): Knowledge {
     failedNow: () => undefined,
     previousFailure: () => undefined,
     isTakenUp: () => false,
+    isLeftUnlessFailed: () => false,
     ...changes,
   };
 }
@@ -78,6 +79,24 @@ describe('what becomes of a row', () => {
       submit,
     ],
     ['a row that had no URL is new', row, { previousFailure: () => before('invalid-url') }, submit],
+    [
+      'where failed rows alone are taken up, one that has never failed is left',
+      row,
+      { isLeftUnlessFailed: () => true },
+      { action: 'leave' },
+    ],
+    [
+      'there one that has failed is taken up, also with another URL',
+      row,
+      { isLeftUnlessFailed: () => true, previousFailure: () => before('deadline', 'other') },
+      submit,
+    ],
+    [
+      'there one that costs nothing is not left',
+      row,
+      { isLeftUnlessFailed: () => true, isOutstanding: () => true },
+      { action: 'attach', image: 'image' },
+    ],
     [
       'a permanent failure that somebody has taken up again is waited for',
       row,

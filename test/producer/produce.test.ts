@@ -63,6 +63,7 @@ class NotingHome {
         previousFailure: ({ image }) =>
           image !== undefined && this.failedBefore.has(image) ? { outcome, image } : undefined,
         isTakenUp: (image) => this.queued.has(image),
+        isLeftUnlessFailed: () => false,
       },
       outstanding,
       counts: this.counts,

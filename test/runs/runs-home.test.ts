@@ -8,6 +8,7 @@ import { runOutcomeOf } from '../../src/runs/run-outcome.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request.js';
 import { type HomeEvent } from '../../src/runs/runs-home.js';
 import { describeQueueName } from '../../src/shared/account.js';
+import { readAccountLimits } from '../../src/shared/account-limits.js';
 import { listHomes } from '../../src/shared/home-status.js';
 import { describeJobId } from '../../src/shared/jobs.js';
 import { FAST } from '../helpers/bench.js';
@@ -187,6 +188,79 @@ describeOnRedis('a home of requests', (openQueue) => {
       /has ended with exit code 0: nothing to cancel/,
     );
     await expect(retryRun(connection, 'out.cvs', { signal })).rejects.toThrow(/did you mean out\.csv\?/);
+  });
+
+  it('retry takes up what has failed, and neither what was left by a cancel nor new rows', async () => {
+    bench.simulator.setOptions({ latencyMs: 200, failures: { reject: 1 } });
+    await bench.workspace.write('m.csv', manifestOf(2));
+    const { events, outcomes } = await homes.startHome();
+    await homes.startWorker({ ...FAST, maxInFlight: 2 });
+    const { run } = await enqueue({
+      manifest: 'm.csv',
+      output: 'out.csv',
+      keyColumn: 'id',
+      stopFailing: 100,
+    });
+    await waitUntil('it is over', () => isOver(events, run));
+    bench.simulator.setOptions({ failures: {} });
+    await bench.workspace.write('m.csv', manifestOf(40));
+    await enqueue({ manifest: 'm.csv', output: 'out.csv', keyColumn: 'id', stopFailing: 100 });
+    await waitUntil('some are described', async () => (await bench.ids('out.csv')).length > 3);
+    const connection = await homes.connect();
+    const signal = AbortSignal.timeout(30_000);
+    await cancelRun(connection, run, signal);
+    await waitUntil('it is cancelled', () => isOver(events, run, 2));
+    const { paid } = bench.simulator.stats();
+    const described = await bench.ids('out.csv');
+    expect(described.length).toBeLessThan(38);
+
+    await bench.workspace.write('m.csv', manifestOf(45));
+    await retryRun(connection, run, { signal });
+    await waitUntil('it is over again', () => isOver(events, run, 3));
+    expect(bench.simulator.stats().paid).toBe(paid + 2);
+    await bench.expectRows(['1', '2', ...described], []);
+    expect(outcomes().at(-1)).toMatchObject({
+      outcome: 'ended',
+      exitCode: 0,
+      receipt: { described: 2, failed: 0, remaining: 45 - described.length - 2, balanced: true },
+    });
+
+    // The command itself goes on with all of it.
+    await enqueue({ manifest: 'm.csv', output: 'out.csv', keyColumn: 'id' });
+    await waitUntil('all is done', () => isOver(events, run, 4), 30_000);
+    expect(await bench.ids('out.csv')).toHaveLength(45);
+    expect(bench.simulator.stats().paid).toBe(45);
+  });
+
+  it('what is executed again by nobody who gives limits leaves those of the account alone', async () => {
+    await bench.workspace.write('m.csv', manifestOf(3));
+    bench.simulator.setOptions({ failures: { incomplete: 1 } });
+    const first = await homes.startHome();
+    const limits = { ...FAST, maxInFlight: 7 };
+    const asked = { manifest: 'm.csv', output: 'out.csv', attempts: 1, stopFailing: 100, limits };
+    const { run } = await enqueue(asked);
+    const connection = await homes.connect();
+    const queueName = describeQueueName(accountOf({ api: bench.simulator.url }));
+    const inFlight = async () =>
+      (await readAccountLimits(connection.store, queueName, Date.now()))?.configured.maxInFlight;
+    expect(await inFlight()).toBe(7);
+    // Somebody starts a worker with other limits; then another home takes the run up.
+    await homes.startWorker({ ...FAST, maxInFlight: 3 });
+    await first.home.stop();
+    const { events } = await homes.startHome();
+    await waitUntil('it is over', () => isOver(events, run));
+    expect(await inFlight()).toBe(3);
+
+    bench.simulator.setOptions({ failures: {} });
+    await (await connection.queue(queueName).getJob(describeJobId(run, imageHash(url(3)))))?.retry();
+    await waitUntil('its row is there', async () => (await bench.ids('out.csv')).includes('3'));
+    await waitUntil('that is over', () => isOver(events, run, 2));
+    expect(await inFlight()).toBe(3);
+
+    await retryRun(connection, run, { signal: AbortSignal.timeout(30_000) });
+    await waitUntil('that is over as well', () => isOver(events, run, 3));
+    await bench.expectRows(['1', '2', '3'], []);
+    expect(await inFlight()).toBe(3);
   });
 
   it('takes a request that waits for a home out of the queue', async () => {
