@@ -84,6 +84,17 @@ async function stop(child: ChildProcess, gone: Promise<void>, forget: () => unkn
   forget();
 }
 
+/** Processor time of a process so far, its threads' too, in seconds; undefined when it is gone. Linux counts in hundredths. */
+export function cpuSecondsOf(pid: number): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const [, , , , , , , , , , , utime, stime] = stat.slice(stat.lastIndexOf(')') + 1).split(' ');
+    return (Number(utime) + Number(stime)) / 100;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Resident memory of a process in MB: now, and at its highest; undefined when it is gone. */
 export function memoryOf(pid: number): { nowMb: number; peakMb: number } | undefined {
   try {

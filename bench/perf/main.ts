@@ -8,7 +8,7 @@ import type { Part } from './part.js';
 import { memoryPart } from './parts/memory.js';
 import { overheadPart } from './parts/overhead.js';
 import { pollsPart } from './parts/polls.js';
-import { ratePart } from './parts/rate.js';
+import { ratePart, slowRatePart } from './parts/rate.js';
 import { resumePart } from './parts/resume.js';
 import { scalePart } from './parts/scale.js';
 import { startPart } from './parts/start.js';
@@ -22,6 +22,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   overhead: overheadPart,
   scale: scalePart,
   rate: ratePart,
+  'slow-rate': slowRatePart,
   memory: memoryPart,
   webhooks: webhooksPart,
 };

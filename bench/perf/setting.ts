@@ -32,6 +32,7 @@ export type BenchReceipt = z.infer<typeof receiptSchema>;
 export interface Setting {
   readonly queue: string;
   readonly api: string;
+  readonly apiPid: number;
   readonly redisPort: number;
   startWorkers(count: number, limits: Limits): Promise<Helper[]>;
   /** Starts a run; `args` come after manifest and output. */
@@ -56,6 +57,7 @@ export async function openSetting(api: {
   return {
     queue: redis.url,
     api: simulator.said,
+    apiPid: simulator.pid,
     redisPort: redis.port,
     async startWorkers(count, limits) {
       const about = { queue: redis.url, api: simulator.said, limits };

@@ -1,13 +1,16 @@
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { CLI, startCommand, startHelper } from '../child.js';
+import { CLI, type Command, cpuSecondsOf, startCommand, startHelper } from '../child.js';
 import { writeManifest } from '../manifest.js';
 import type { Part, PartContext } from '../part.js';
 import { measureBullmq } from '../peers/bullmq.js';
+import { openClient, readRedis } from '../redis-info.js';
 import { type Setting, UNLIMITED, fileIn, limitFlags, openSetting, receiptOf } from '../setting.js';
 import { type Table, round } from '../table.js';
 
+const CLOCK_EVERY_MS = 100;
 const EMBEDDED_LIMITS = { ...UNLIMITED, maxInFlight: 50 };
 
 /** What it costs beside the API: an API that answers at once, and no limits. */
@@ -15,7 +18,8 @@ export const overheadPart: Part = async (context) => {
   const { folder, full, say } = context;
   const images = full ? 30_000 : 6000;
   const rounds = full ? 3 : 1;
-  const best = { ours: 0, process: 0, both: 0, script: 0 };
+  const best = { ours: 0, process: 0, both: 0, single: 0, script: 0 };
+  let cpu: Readonly<Record<string, number>> = {};
   for (let round = 0; round < rounds; round++) {
     const setting = await openSetting({});
     try {
@@ -26,7 +30,10 @@ export const overheadPart: Part = async (context) => {
       const manifest = await writeManifest(fileIn(folder, 'overhead.csv'), images);
       keep('process', await measureBullmq(setting.queue, images, 'before'));
       keep('both', await measureBullmq(setting.queue, images, 'meanwhile'));
-      keep('ours', await measureOurs(setting, manifest, fileIn(folder, `ours-${round}.csv`), images));
+      keep('single', await measureBullmq(setting.queue, images, 'before', 1));
+      const ours = await measureOurs(setting, manifest, fileIn(folder, `ours-${round}.csv`), images);
+      if (ours.perSecond > best.ours) cpu = ours.cpu;
+      keep('ours', ours.perSecond);
       keep('script', await measureScript(setting, manifest, fileIn(folder, `script-${round}.csv`), images));
     } finally {
       await setting.end();
@@ -56,22 +63,68 @@ export const overheadPart: Part = async (context) => {
         row('bulk-describe on Redis, manifest to fsynced row', best.ours, 'yes'),
         row('bare BullMQ, empty jobs that are there already', best.process, 'the jobs'),
         row('bare BullMQ, empty jobs added meanwhile by another process', best.both, 'the jobs'),
+        row('bare BullMQ, empty jobs that are there already, one at a time', best.single, 'the jobs'),
         row('a script with p-limit, in memory', best.script, 'no'),
       ],
     },
+    cpuTable(cpu),
     await embeddedTable(context),
   ];
 };
 
-async function measureOurs(
-  setting: Setting,
-  manifest: string,
-  output: string,
+function cpuTable(cpu: Readonly<Record<string, number>>): Table {
+  const total = Object.values(cpu).reduce((sum, ms) => sum + ms, 0);
+  return {
+    title: 'Overhead, by process',
+    note: 'Milliseconds of processor time an image, in the best of these runs.',
+    head: [...Object.keys(cpu), 'all'],
+    rows: [[...Object.values(cpu), total].map((ms) => round(ms))],
+  };
+}
+
+async function measureOurs(setting: Setting, manifest: string, output: string, images: number) {
+  const [worker] = await setting.startWorkers(1, UNLIMITED);
+  const client = openClient(setting.queue);
+  try {
+    const run = setting.run(manifest, output, ['--no-work', ...limitFlags(UNLIMITED)]);
+    const cpu = await spentOn(run, images, {
+      home: () => Promise.resolve(cpuSecondsOf(run.pid)),
+      worker: () => Promise.resolve(cpuSecondsOf(worker?.pid ?? 0)),
+      'the API': () => Promise.resolve(cpuSecondsOf(setting.apiPid)),
+      Redis: async () => (await readRedis(client)).cpuSeconds,
+    });
+    return { perSecond: images / receiptOf(await run.ended).seconds, cpu };
+  } finally {
+    client.disconnect();
+  }
+}
+
+/** Milliseconds of processor time an image, by who spent it. Looked at now and then, since a home takes its own with it. */
+async function spentOn(
+  run: Command,
   images: number,
-): Promise<number> {
-  await setting.startWorkers(1, UNLIMITED);
-  const run = setting.run(manifest, output, ['--no-work', ...limitFlags(UNLIMITED)]);
-  return images / receiptOf(await run.ended).seconds;
+  clocks: Readonly<Record<string, () => Promise<number | undefined>>>,
+): Promise<Readonly<Record<string, number>>> {
+  const read = async () => {
+    const times = await Promise.all(
+      Object.entries(clocks).map(async ([who, clock]) => [who, await clock()] as const),
+    );
+    return Object.fromEntries(
+      times.flatMap(([who, seconds]) => (seconds === undefined ? [] : [[who, seconds]])),
+    );
+  };
+  const before = await read();
+  let latest = before;
+  let isOver = false;
+  const ended = run.ended.finally(() => (isOver = true));
+  while (!isOver) {
+    latest = { ...latest, ...(await read()) };
+    await Promise.race([delay(CLOCK_EVERY_MS), ended]);
+  }
+  const spent = Object.entries(latest).map(
+    ([who, seconds]) => [who, ((seconds - (before[who] ?? 0)) * 1000) / images] as const,
+  );
+  return Object.fromEntries(spent);
 }
 
 async function measureScript(

@@ -2,7 +2,7 @@
 import { Worker } from 'bullmq';
 import { readAbout } from '../read-about.js';
 
-const { queue, name, jobs } = readAbout();
+const { queue, name, jobs, concurrency } = readAbout();
 const { hostname, port } = new URL(queue);
 let done = 0;
 let firstAt = 0;
@@ -19,7 +19,7 @@ const worker = new Worker<{ startedAt: number }>(
   },
   {
     connection: { host: hostname, port: Number(port), maxRetriesPerRequest: null },
-    concurrency: 200,
+    concurrency,
     removeOnComplete: { count: 1000 },
   },
 );

@@ -8,14 +8,16 @@ const secondsSchema = z.object({ sinceAdded: z.number(), sinceFirst: z.number() 
 /**
  * Bare BullMQ with empty jobs and one worker process: what the machine and Redis can do.
  * @param adding whether the jobs are there before the worker starts, or are added while it works
+ * @param concurrency jobs that it processes at a time; BullMQ's default is one
  * @returns jobs per second
  */
 export async function measureBullmq(
   url: string,
   jobs: number,
   adding: 'before' | 'meanwhile',
+  concurrency = 200,
 ): Promise<number> {
-  const name = `bare-${adding}`;
+  const name = `bare-${adding}-${concurrency}`;
   const { hostname, port } = new URL(url);
   const queue = new Queue(name, { connection: { host: hostname, port: Number(port) } });
   try {
@@ -27,7 +29,7 @@ export async function measureBullmq(
       }
     };
     if (adding === 'before') await add();
-    const done = startHelper('peers/bullmq-worker.js', { queue: url, name, jobs });
+    const done = startHelper('peers/bullmq-worker.js', { queue: url, name, jobs, concurrency });
     if (adding === 'meanwhile') {
       while ((await queue.getWorkersCount()) === 0) await delay(20);
       await add();
