@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { sleep } from '../shared/sleep.js';
 import { type BoardJob, describeJobTitle, imageLink, resultJobTitle, runJobTitle } from './board-jobs.js';
 import { type BoardQueue, boardQueues } from './board-queues.js';
@@ -57,6 +58,7 @@ export class Board {
       try {
         await this.#refresh();
       } catch (error) {
+        if (this.#ended.signal.aborted) return;
         this.connection.noteTrouble(error);
         this.options.logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
       }
@@ -64,7 +66,8 @@ export class Board {
   }
 
   async #refresh(): Promise<void> {
-    const wanted = await boardQueues(this.connection, Date.now());
+    // A queue that is away would answer when it is back, and not before.
+    const wanted = await unlessAborted(boardQueues(this.connection, Date.now()), this.#ended.signal);
     const names = new Set(wanted.map(({ name }) => name));
     for (const name of this.#adapters.keys()) if (!names.has(name)) this.#adapters.delete(name);
     for (const queue of wanted) {

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
+import { type FastifyInstance, type FastifyReply, type RouteHandlerMethod, fastify } from 'fastify';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { type AccessRules, type Refusal, refuseRequest } from './access.js';
 import { BOARD_HEADERS, COMMON_HEADERS, pageHeaders } from './security-headers.js';
 import type { Board } from './board.js';
@@ -9,6 +10,8 @@ import type { Page } from './pages/layout.js';
 
 export const BOARD_PATH = '/board';
 const HEALTH_PATH = '/healthz';
+/** A queue that is away answers when it is back: whoever asks is told before they give up. */
+const ANSWER_DEADLINE_MS = 4000;
 
 export interface ServerParts {
   readonly access: AccessRules;
@@ -38,9 +41,12 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     if (refusal !== undefined) return refuse(reply, refusal);
     return undefined;
   });
+  app.addHook('onRoute', (route) => {
+    route.handler = inTime(route.handler);
+  });
   app.setErrorHandler((error, _request, reply) => {
     parts.logger.debug({ error: messageOf(error) }, 'a request to the dashboard failed');
-    return reply.code(503).type('text/plain').send('The queue does not answer. Try again in a moment.\n');
+    return sendTrouble(reply);
   });
   app.get(HEALTH_PATH, async (_request, reply) => {
     const trouble = await parts.trouble();
@@ -54,9 +60,27 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   for (const path of ['/', '/runs', '/runs/:run']) {
     app.get(path, async (request, reply) => sendPage(reply, await parts.page(pathOf(request.url)), 200));
   }
-  app.setNotFoundHandler(async (_request, reply) => sendPage(reply, await parts.page('/404'), 404));
+  app.setNotFoundHandler(inTime(async (_request, reply) => sendPage(reply, await parts.page('/404'), 404)));
   await app.register(parts.board.plugin, { prefix: BOARD_PATH });
   return app;
+}
+
+/** The same handler, whose request ends in time whatever it waits for. The board's own error page has no word for it. */
+function inTime(handler: RouteHandlerMethod): RouteHandlerMethod {
+  return async function (request, reply): Promise<unknown> {
+    const deadline = AbortSignal.timeout(ANSWER_DEADLINE_MS);
+    try {
+      return await unlessAborted(Promise.resolve(handler.call(this, request, reply)), deadline);
+    } catch (error) {
+      if (!deadline.aborted) throw error;
+      // A reply that has begun goes on: its reader is slow, and not the queue.
+      return reply.sent ? reply : sendTrouble(reply);
+    }
+  };
+}
+
+function sendTrouble(reply: FastifyReply): FastifyReply {
+  return reply.code(503).type('text/plain').send('The queue does not answer. Try again in a moment.\n');
 }
 
 function pathOf(url: string): string {

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
-import { messageOf } from '../shared/errors.js';
+import { isSystemError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
+import { sleep } from '../shared/sleep.js';
 import type { RunOutcome } from './run-outcome.js';
 import type { RunRequest } from './run-request.js';
 
@@ -21,9 +22,15 @@ export interface OnDoneOptions {
   readonly logger: Logger;
   /** 60 seconds. */
   readonly deadlineMs?: number | undefined;
+  /** Aborts when the home is to end: the command has 10 seconds from then on. */
+  readonly signal?: AbortSignal | undefined;
+  readonly stopDeadlineMs?: number | undefined;
 }
 
 const DEADLINE_MS = 60_000;
+const STOP_DEADLINE_MS = 10_000;
+/** From the request to end to the end. */
+const GRACE_MS = 2000;
 
 /**
  * Calls the command with the receipt on its stdin: of a run that did not begin, an object with `error`, `manifest` and
@@ -41,8 +48,8 @@ export async function callOnDone(end: EndOfRun, options: OnDoneOptions): Promise
 }
 
 /** @returns what went wrong */
-function call(end: EndOfRun, options: OnDoneOptions): Promise<string | undefined> {
-  const { command, cwd, deadlineMs = DEADLINE_MS } = options;
+async function call(end: EndOfRun, options: OnDoneOptions): Promise<string | undefined> {
+  const { command, cwd } = options;
   const child = spawn(command, {
     shell: true,
     cwd,
@@ -51,26 +58,53 @@ function call(end: EndOfRun, options: OnDoneOptions): Promise<string | undefined
     // A group of its own, so that what the shell has started ends with it.
     detached: true,
   });
-  return new Promise((resolve, reject) => {
-    let isLate = false;
-    const timer = setTimeout(() => {
-      isLate = true;
-      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
-    }, deadlineMs);
-    child.once('error', (error) => {
-      clearTimeout(timer);
-      reject(error);
-    });
-    child.once('exit', (code, signal) => {
-      clearTimeout(timer);
-      if (isLate) resolve(`was ended after ${Math.round(deadlineMs / 1000)} s`);
-      else resolve(code === 0 ? undefined : `ended with ${signal ?? `exit code ${code ?? ''}`}`);
-    });
-    child.stdin?.on('error', () => {
-      // A command that does not read its input is none the worse.
-    });
-    child.stdin?.end(`${JSON.stringify(accountOf(end))}\n`);
+  const over = new AbortController();
+  const ended = new Promise<string | undefined>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code, signal) =>
+      resolve(code === 0 ? undefined : `ended with ${signal ?? `exit code ${code ?? ''}`}`),
+    );
+  }).finally(() => over.abort());
+  child.stdin?.on('error', () => {
+    // A command that does not read its input is none the worse.
   });
+  child.stdin?.end(`${JSON.stringify(accountOf(end))}\n`);
+  const [failure, late] = await Promise.all([ended, endInTime(child.pid, options, over.signal)]);
+  return late ?? failure;
+}
+
+/**
+ * Ends a command that takes too long, with what it has started: first in a way that it can answer.
+ * @param over aborts when it has ended by itself
+ * @returns why it had to be ended
+ */
+async function endInTime(
+  pid: number | undefined,
+  options: OnDoneOptions,
+  over: AbortSignal,
+): Promise<string | undefined> {
+  const { signal, deadlineMs = DEADLINE_MS, stopDeadlineMs = STOP_DEADLINE_MS } = options;
+  const beginning = performance.now();
+  const stopping = signal === undefined ? over : AbortSignal.any([over, signal]);
+  let late = `was ended after ${Math.round(deadlineMs / 1000)} s`;
+  if (!(await sleep(deadlineMs, stopping))) {
+    if (over.aborted) return undefined;
+    const left = Math.max(0, Math.min(stopDeadlineMs, deadlineMs - (performance.now() - beginning)));
+    if (!(await sleep(left, over))) return undefined;
+    late = `was ended, since the home ends and it went on for ${Math.round(left / 1000)} s more`;
+  }
+  endGroup(pid, 'SIGTERM');
+  if (await sleep(GRACE_MS, over)) endGroup(pid, 'SIGKILL');
+  return late;
+}
+
+function endGroup(pid: number | undefined, signal: NodeJS.Signals): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, signal);
+  } catch (error) {
+    // It has ended in this moment.
+    if (!isSystemError(error) || error.code !== 'ESRCH') throw error;
+  }
 }
 
 function accountOf({ request, outcome, output }: EndOfRun): unknown {

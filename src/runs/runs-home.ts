@@ -7,6 +7,7 @@ import type { RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import { announceHome, withdrawHome } from '../shared/home-status.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
+import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { listRuns, runState } from '../shared/run-status.js';
 import { sleep } from '../shared/sleep.js';
@@ -55,6 +56,9 @@ const BUSY_RETRY_MS = 2000;
 /** A run that a dead home had is refused when another process has its output, and shows no life, for so long. */
 const BUSY_LIMIT_MS = 60_000;
 const STOP_DEADLINE_MS = 30_000;
+/** The same while the queue is away, which then could not take the runs back, once they have written what they have. */
+const AWAY_DEADLINE_MS = 2000;
+const LOOK_EVERY_MS = 100;
 const LAST_WORD_MS = 5000;
 
 /**
@@ -72,6 +76,7 @@ export class RunsHome {
   readonly #ended = new AbortController();
   readonly #running = new Map<string, RunningRequest>();
   readonly #busySince = new Map<string, number>();
+  #executing = 0;
   readonly #since = Date.now();
   readonly #lateResults: LateResults;
   #worker: JobWorker<RunRequest, RunOutcome> | undefined;
@@ -110,7 +115,7 @@ export class RunsHome {
     this.#stopping.abort();
     this.#ended.abort();
     const isClosed = new AbortController();
-    await Promise.race([closing.finally(() => isClosed.abort()), sleep(STOP_DEADLINE_MS, isClosed.signal)]);
+    await Promise.race([closing.finally(() => isClosed.abort()), this.#outOfPatience(isClosed.signal)]);
     if (!isClosed.signal.aborted) {
       this.options.logger.error(
         'not all runs could be handed back in time: they are taken up when their locks end',
@@ -118,12 +123,24 @@ export class RunsHome {
     }
     await this.#ticking;
     const withdrawn = withdrawHome(this.options.connection.store, this.id);
-    await unlessAborted(withdrawn, AbortSignal.timeout(LAST_WORD_MS)).catch((error: unknown) => {
-      this.options.logger.debug(
-        { error: messageOf(error) },
-        'the home is taken off the list when its time is over',
-      );
-    });
+    await unlessAborted(withdrawn, lastWord(this.options.connection, LAST_WORD_MS)).catch(
+      (error: unknown) => {
+        this.options.logger.debug(
+          { error: messageOf(error) },
+          'the home is taken off the list when its time is over',
+        );
+      },
+    );
+  }
+
+  async #outOfPatience(isClosed: AbortSignal): Promise<void> {
+    const startedAt = performance.now();
+    const lasts = (ms: number) => performance.now() - startedAt < ms;
+    const isHopeful = () =>
+      !this.options.connection.isAway() || this.#executing > 0 || lasts(AWAY_DEADLINE_MS);
+    while (lasts(STOP_DEADLINE_MS) && isHopeful()) {
+      if (!(await sleep(LOOK_EVERY_MS, isClosed))) return;
+    }
   }
 
   /** Whether it takes requests. */
@@ -135,7 +152,8 @@ export class RunsHome {
     const running = new RunningRequest(job, this.options.logger, (opened) => this.#opened(job, opened));
     this.#running.set(job.id ?? '', running);
     try {
-      const execution = await this.#execute(job, running);
+      this.#executing++;
+      const execution = await this.#execute(job, running).finally(() => this.#executing--);
       if (execution.kind === 'over') return await this.#over(running, execution.outcome, execution.stop);
       if (execution.kind === 'busy') return await this.#busy(job, token, running, execution);
       return await this.#handBack(job, token, running);
@@ -245,7 +263,7 @@ export class RunsHome {
     if (onDone !== undefined) {
       await callOnDone(
         { request: job.data, outcome, run, output },
-        { command: onDone, cwd: root.path, env, logger },
+        { command: onDone, cwd: root.path, env, logger, signal: this.#stopping.signal },
       );
     }
     if (outcome.outcome === 'refused') throw new UnrecoverableError(reason);

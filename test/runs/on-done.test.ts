@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Logger, pino } from 'pino';
 import { callOnDone } from '../../src/runs/on-done.js';
+import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace } from '../helpers/workspace.js';
 
 describe('--on-done', () => {
@@ -47,6 +48,29 @@ describe('--on-done', () => {
     await callOnDone(end, { command, cwd: workspace.path, env: process.env, logger, deadlineMs: 300 });
     expect(logged.join('')).toMatch(/was ended after/);
     expect(await workspace.files()).toEqual([]);
+  });
+
+  it('has a bounded time from when the home is to end, and is asked to end before it is killed', async () => {
+    const stopping = new AbortController();
+    const command =
+      'trap "echo bye > bye.txt; exit 1" TERM; touch begun; sleep 300 & wait; echo over > over.txt';
+    const about = { command, cwd: workspace.path, env: process.env, logger };
+    const called = callOnDone(end, { ...about, signal: stopping.signal, stopDeadlineMs: 200 });
+    await waitUntil('it has begun', async () => (await workspace.files()).includes('begun'));
+    stopping.abort();
+    await called;
+    expect(logged).toHaveLength(1);
+    expect(logged[0]).toMatch(/--on-done was ended, since the home ends/);
+    expect(await workspace.files()).toEqual(['begun', 'bye.txt']);
+  });
+
+  it('is killed when it does not heed that the home ends, and left alone when it ends in time', async () => {
+    const about = { cwd: workspace.path, env: process.env, logger, signal: AbortSignal.abort() };
+    await callOnDone(end, { ...about, command: 'sleep 0.3; echo done > done.txt' });
+    expect(await workspace.files()).toEqual(['done.txt']);
+    expect(logged).toEqual([]);
+    await callOnDone(end, { ...about, command: 'trap "" TERM; sleep 300', stopDeadlineMs: 200 });
+    expect(logged.join('')).toMatch(/was ended, since the home ends/);
   });
 
   it('need not read what it is given', async () => {
