@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { parseDuration } from '../shared/durations.js';
-import { UsageError, messageOf } from '../shared/errors.js';
+import { UsageError } from '../shared/errors.js';
 import type { ApiOptions } from '../run/api-options.js';
+import { readFlagFile } from './flag-file.js';
 import type { FlagTable, ParsedFlags } from './flags.js';
 
 /** Which account: what every command needs that looks at an account's queue. */
@@ -41,25 +41,17 @@ export function apiOptionsOf(flags: ApiFlags, env: NodeJS.ProcessEnv): ApiOption
 
 function readToken(path: string | undefined, env: NodeJS.ProcessEnv): string | undefined {
   if (path === undefined) return env['DESCRIBE_API_TOKEN']?.trim() || undefined;
-  const token = readText(path, '--token-file');
+  const token = readFlagFile('--token-file', path);
   if (token === '') throw new UsageError(`--token-file ${path} is empty: put the token into it, on one line`);
   return token;
 }
 
 function readPrompt(path: string | undefined): string | undefined {
   if (path === undefined) return undefined;
-  const prompt = readText(path, '--prompt-file');
+  const prompt = readFlagFile('--prompt-file', path);
   if (prompt === '')
     throw new UsageError(`--prompt-file ${path} is empty: put what the model is to be asked into it`);
   return prompt;
-}
-
-function readText(path: string, flag: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch (error) {
-    throw new UsageError(`${flag} ${path} cannot be read: ${messageOf(error)}`);
-  }
 }
 
 function parseMethod(text: string | undefined): 'post' | 'get' | undefined {

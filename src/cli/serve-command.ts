@@ -37,6 +37,11 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
   const options = accountOptionsOf(flags, env);
   healthAddressOf(flags);
   if (flags.has('work')) checkApi(options);
+  else if (options.webhooks !== undefined && !flags.has('webhook-listen')) {
+    throw new UsageError(
+      '--webhook-url is for workers: give serve --work too, or --webhook-listen to receive for workers elsewhere',
+    );
+  }
   const queueName = describeQueueName(accountOf(options));
   const root = await RootFolder.open(flags.get('root') ?? '.');
   const { terminal, logger } = talkOf(flags);

@@ -1,12 +1,12 @@
-import { readFileSync } from 'node:fs';
 import type { ApiOptions } from '../run/api-options.js';
 import { accountOf, checkWebhooks } from '../run/api-options.js';
 import { type Companion, RUN_DEFAULTS, type RunOptions } from '../run/run-options.js';
 import { describeQueueName } from '../shared/account.js';
 import { checkSecret } from '../shared/deliveries/webhook-secret.js';
-import { UsageError, messageOf } from '../shared/errors.js';
+import { UsageError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
+import { readFlagFile } from './flag-file.js';
 import type { FlagTable, ParsedFlags } from './flags.js';
 
 /** What the API is told, and where its calls arrive. */
@@ -68,12 +68,7 @@ export function readSecret(flags: WebhookFlags, env: NodeJS.ProcessEnv): string 
     const secret = env['DESCRIBE_WEBHOOK_SECRET']?.trim() ?? '';
     return secret === '' ? undefined : checkSecret(secret, 'DESCRIBE_WEBHOOK_SECRET');
   }
-  try {
-    return checkSecret(readFileSync(path, 'utf8').trim(), `--webhook-secret-file ${path}`);
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    throw new UsageError(`--webhook-secret-file ${path} cannot be read: ${messageOf(error)}`);
-  }
+  return checkSecret(readFlagFile('--webhook-secret-file', path), `--webhook-secret-file ${path}`);
 }
 
 /**

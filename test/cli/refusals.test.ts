@@ -106,6 +106,11 @@ describe('before the first submit, run refuses', () => {
     ['a URL column that is not there', ['--url-column', 'imag'], /imag.*image/],
     ['a key column that is not there', ['--key-column', 'di'], /di.*id/],
     ['a base URL that is none', ['--base-url', 'images'], /--base-url images/],
+    [
+      'a token file without an end',
+      ['--token-file', '/dev/zero'],
+      /--token-file \/dev\/zero is larger than 64 KB/,
+    ],
     ['a token file that is not there', ['--token-file', 'nowhere'], /--token-file nowhere cannot be read/],
   ])('%s', async (_name, args, message) => {
     await workspace.write('m.csv', manifestOf(3));
@@ -263,6 +268,7 @@ it.each([
   [['webhook', '--webhook-listen', '8787'], /--webhook-listen 8787: expected <host>:<port>/],
   [['webhook', '--dialect', 'openai'], /^bulk-describe: webhook: the dialect openai has no webhooks/],
   [['webhook', '--show-url', '--webhook-url', 'x'], /--webhook-url: expected an http\(s\) URL without/],
+  [['serve', '--webhook-url', 'http://h.example/x'], /--webhook-url is for workers: give serve --work/],
   [['serve', '--webhook-listen', '127.0.0.1:0'], /--webhook-listen needs --webhook-url <url>/],
   [['serve', '--webhook-secret-file', 'x'], /--webhook-secret-file x cannot be read/],
   [['simulate', '--webhooks', 'lost'], /--webhooks lost: expected/],
