@@ -1,4 +1,4 @@
-import { type RunRequest, runRequestSchema } from '../runs/run-request.js';
+import { type RunRequest, readRequest } from '../runs/run-request.js';
 import { UsageError } from '../shared/errors.js';
 import type { FlagTable, ParsedFlags } from './flags.js';
 import {
@@ -43,5 +43,5 @@ export function requestOf(manifest: string, flags: ParsedFlags<typeof REQUEST_FL
     dialect: flags.get('dialect'),
     limits: Object.keys(limits).length > 0 ? limits : undefined,
   };
-  return runRequestSchema.parse(request);
+  return readRequest(request);
 }

@@ -107,11 +107,11 @@ function showHomeEvent(event: HomeEvent, terminal: Terminal): void {
   }
 }
 
-function overLine({ request, outcome }: Extract<HomeEvent, { type: 'over' }>): string {
+function overLine({ name, outcome }: Extract<HomeEvent, { type: 'over' }>): string {
   const { receipt, exitCode, reason } = outcome;
   const why = reason === undefined ? '' : `: ${printable(reason, 500)}`;
   if (receipt === undefined) {
-    return `${outcome.outcome}: ${request?.output ?? request?.manifest ?? 'a request'} (exit code ${exitCode})${why}`;
+    return `${outcome.outcome}: ${printable(name, 500)} (exit code ${exitCode})${why}`;
   }
   const { described, resumed, copied, failed, remaining } = receipt;
   const counts = Object.entries({ described, resumed, copied, failed, remaining });

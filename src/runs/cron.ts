@@ -42,6 +42,9 @@ export function nextTime(pattern: string, timeZone: string, afterMs: number): nu
   try {
     return getNextMillis(afterMs, { pattern, tz: timeZone });
   } catch (error) {
-    throw new UsageError(`--cron "${pattern}": ${messageOf(error)}; ${EXAMPLE}`, { cause: error });
+    const reason = messageOf(error);
+    const isNever = reason.startsWith('Invalid explicit day of month');
+    const what = isNever ? ' never comes: no month of it has such a day' : `: ${reason}`;
+    throw new UsageError(`--cron "${pattern}"${what}; ${EXAMPLE}`, { cause: error });
   }
 }

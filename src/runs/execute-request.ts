@@ -9,7 +9,7 @@ import { defaultOutputPath } from '../writer/output-paths.js';
 import { isDated } from './dated-output.js';
 import type { RootFolder } from './root-folder.js';
 import type { RunOutcome } from './run-outcome.js';
-import { type RunRequest, runRequestSchema } from './run-request.js';
+import type { RunRequest } from './run-request.js';
 
 /** What a home executes requests with. */
 export interface ExecutorTools {
@@ -40,20 +40,6 @@ export type Execution =
   | { readonly kind: 'handed-back' }
   /** Another process has the output, or the run. */
   | { readonly kind: 'busy'; readonly reason: string; readonly exitCode: number };
-
-/**
- * Reads what was put into the runs queue.
- * @throws {UsageError} when it is none of ours, or of another version
- */
-export function readRequest(data: unknown): RunRequest {
-  const parsed = runRequestSchema.safeParse(data);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const where = issue?.path.join('.') ?? '';
-  throw new UsageError(
-    `the request cannot be read (${where === '' ? '' : `${where}: `}${issue?.message ?? 'no object'}): is this home of the same version?`,
-  );
-}
 
 /** Does what a request says, with the function that `bulk-describe run` calls. Never rejects. */
 export async function executeRequest(

@@ -7,8 +7,8 @@ import { type RunStatus, listRuns } from '../shared/run-status.js';
 import { runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import { type KeptRequest, listKeptRequests } from './kept-requests.js';
+import { type QueuedRequest, queuedRequests } from './queued-requests.js';
 import { type RunRequestJob, runJobProgress } from './run-outcome.js';
-import { RUNS_QUEUE, type RunRequest } from './run-request.js';
 
 /** What is known of a run, from its home, from the runs queue, and from the run file beside its output. */
 export interface FoundRun {
@@ -32,7 +32,7 @@ const MOST_SHOWN = 5;
 export async function findKnownRun(connection: QueueConnection, name: string): Promise<FoundRun> {
   const path = await realpath(name).catch(() => resolve(name));
   const file = await readRunFile(runPaths(path).runFile);
-  const [statuses, jobs, kept] = await Promise.all([
+  const [statuses, { jobs, others }, kept] = await Promise.all([
     listRuns(connection.store),
     unfinishedRequests(connection),
     listKeptRequests(connection.store),
@@ -41,7 +41,7 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
   const isExact = (run: FoundRun) =>
     [run.run, run.job?.id].includes(name) ||
     run.output === path ||
-    run.run === file?.run ||
+    (file !== undefined && run.run === file.run) ||
     run.output === name;
   let found = known.filter(isExact);
   if (found.length === 0) found = known.filter((run) => run.output.endsWith(`/${name.replace(/^\.\//, '')}`));
@@ -53,25 +53,25 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
   if (file !== undefined) {
     return { run: file.run, output: path, status: undefined, job: undefined, kept: undefined, file };
   }
+  if (others.some((job) => job.id === name)) {
+    throw new UsageError(`job ${name} of the runs queue holds no request: a home refuses it when it is due`);
+  }
   throw unknownRun(name, known);
 }
 
-async function unfinishedRequests(connection: QueueConnection): Promise<RunRequestJob[]> {
-  // One that goes meanwhile is missing, whatever BullMQ's types say.
-  const jobs: (RunRequestJob | undefined)[] = await connection
-    .queue<RunRequest, never>(RUNS_QUEUE)
-    .getJobs([...UNFINISHED]);
+async function unfinishedRequests(
+  connection: QueueConnection,
+): Promise<{ jobs: QueuedRequest[]; others: RunRequestJob[] }> {
+  const { requests, others } = await queuedRequests(connection, UNFINISHED);
   // A schedule's next turn is no run yet.
-  return jobs.filter(
-    (job): job is RunRequestJob =>
-      job !== undefined && (job.repeatJobKey === undefined || job.processedOn !== undefined),
-  );
+  const jobs = requests.filter(({ job }) => job.repeatJobKey === undefined || job.processedOn !== undefined);
+  return { jobs, others };
 }
 
 /** One entry for each run, whoever knows of it. */
 function collect(
   statuses: readonly RunStatus[],
-  jobs: readonly RunRequestJob[],
+  jobs: readonly QueuedRequest[],
   kept: readonly KeptRequest[],
 ): FoundRun[] {
   const runs = new Map<string, FoundRun>();
@@ -84,10 +84,10 @@ function collect(
     const { run, output } = status;
     runs.set(run, { ...nothing, ...runs.get(run), run, output, status });
   }
-  for (const job of jobs) {
+  for (const { job, names } of jobs) {
     const progress = runJobProgress(job);
     const run = progress?.state === 'opened' ? progress.run : undefined;
-    const output = progress?.state === 'opened' ? progress.output : (job.data.output ?? job.data.manifest);
+    const output = progress?.state === 'opened' ? progress.output : (names.output ?? names.manifest);
     const key = run ?? [...runs.values()].find((known) => known.output === output)?.run ?? job.id ?? '';
     runs.set(key, { ...nothing, output, run, ...runs.get(key), job });
   }

@@ -1,13 +1,14 @@
 import { spawn } from 'node:child_process';
 import { isSystemError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
+import type { RequestNames } from './queued-requests.js';
 import { sleep } from '../shared/sleep.js';
 import type { RunOutcome } from './run-outcome.js';
-import type { RunRequest } from './run-request.js';
 
 /** What `--on-done` is called for. */
 export interface EndOfRun {
-  readonly request: RunRequest;
+  /** Of what its job holds; nothing where that is no request. */
+  readonly names: Partial<RequestNames>;
   readonly outcome: RunOutcome;
   /** As far as they are known. */
   readonly run: string | undefined;
@@ -28,6 +29,7 @@ export interface OnDoneOptions {
 }
 
 const DEADLINE_MS = 60_000;
+const LONGEST_NAME = 4096;
 const STOP_DEADLINE_MS = 10_000;
 /** From the request to end to the end. */
 const GRACE_MS = 2000;
@@ -107,23 +109,25 @@ function endGroup(pid: number | undefined, signal: NodeJS.Signals): void {
   }
 }
 
-function accountOf({ request, outcome, output }: EndOfRun): unknown {
+function accountOf({ names, outcome, output }: EndOfRun): unknown {
   if (outcome.receipt !== undefined) return outcome.receipt;
-  return { error: outcome.reason ?? '', manifest: request.manifest, output: output ?? request.output };
+  return { error: outcome.reason ?? '', manifest: names.manifest, output: output ?? names.output };
 }
 
 /** The token is nobody else's business. */
-function environmentOf(
-  { request, outcome, run, output }: EndOfRun,
-  env: NodeJS.ProcessEnv,
-): NodeJS.ProcessEnv {
+function environmentOf({ names, outcome, run, output }: EndOfRun, env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return {
     ...env,
     DESCRIBE_API_TOKEN: undefined,
     BULK_DESCRIBE_EXIT: String(outcome.exitCode),
     BULK_DESCRIBE_OUTCOME: outcome.outcome,
     BULK_DESCRIBE_RUN: run ?? '',
-    BULK_DESCRIBE_OUTPUT: output ?? request.output ?? '',
-    BULK_DESCRIBE_SCHEDULE: request.schedule ?? '',
+    BULK_DESCRIBE_OUTPUT: asVariable(output ?? names.output),
+    BULK_DESCRIBE_SCHEDULE: asVariable(names.schedule),
   };
+}
+
+/** An environment holds no NUL, and no text of whatever length: such a name could not be a file's. */
+function asVariable(text = ''): string {
+  return text.replaceAll('\0', '\uFFFD').slice(0, LONGEST_NAME);
 }

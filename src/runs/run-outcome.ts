@@ -1,7 +1,6 @@
 import type { Job } from 'bullmq';
 import { z } from 'zod';
 import type { Receipt } from '../run/receipt.js';
-import type { RunRequest } from './run-request.js';
 
 /**
  * How a request ended; the return value of its job.
@@ -16,7 +15,8 @@ export interface RunOutcome {
   readonly receipt?: Receipt | undefined;
 }
 
-export type RunRequestJob = Job<RunRequest, RunOutcome>;
+/** A job of the runs queue. Anybody may have put anything there: its data is read before it is believed. */
+export type RunRequestJob = Job<unknown, RunOutcome>;
 
 /**
  * The progress of a request's job: `opened` from the moment in which the home has opened manifest and output,

@@ -2,7 +2,9 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Progress, RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
+import { type RequestNames, requestNames } from './queued-requests.js';
 import type { RunJobProgress, RunRequestJob } from './run-outcome.js';
+import { type RunRequest, runRequestSchema } from './run-request.js';
 
 const NOTHING_YET = { rows: 0, described: 0, resumed: 0, copied: 0, failed: 0, inFlight: 0, perSecond: 0 };
 
@@ -24,6 +26,20 @@ export class RunningRequest {
 
   get output(): string | undefined {
     return this.#opened?.output;
+  }
+
+  /** What its job holds by now; undefined when that is no request, or one of another version. */
+  get request(): RunRequest | undefined {
+    return runRequestSchema.safeParse(this.job.data).data;
+  }
+
+  /** What people know it by, as far as its job tells. */
+  get names(): Partial<RequestNames> {
+    return requestNames(this.job.data) ?? {};
+  }
+
+  get name(): string {
+    return this.output ?? this.names.output ?? this.names.manifest ?? `job ${this.job.id ?? ''}`;
   }
 
   /** Takes note of what the run tells. Its job's progress is what it told last, if that is something new. */

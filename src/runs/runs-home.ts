@@ -11,18 +11,12 @@ import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { listRuns, runState } from '../shared/run-status.js';
 import { sleep } from '../shared/sleep.js';
-import {
-  type Execution,
-  type ExecutorTools,
-  executeRequest,
-  readRequest,
-  refusal,
-} from './execute-request.js';
+import { type Execution, type ExecutorTools, executeRequest, refusal } from './execute-request.js';
 import { type KeptRequest, keepRequest } from './kept-requests.js';
 import { LateResults } from './late-results.js';
 import { callOnDone } from './on-done.js';
 import { type RunOutcome, type RunRequestJob, runJobProgress } from './run-outcome.js';
-import { RUNS_QUEUE, type RunRequest } from './run-request.js';
+import { RUNS_QUEUE, type RunRequest, readRequest } from './run-request.js';
 import { RunningRequest } from './running-request.js';
 import { executeTurn } from './execute-turn.js';
 import { noteTurn } from './schedules.js';
@@ -42,7 +36,7 @@ export interface RunsHomeOptions extends ExecutorTools {
 /** What a home tells people. */
 export type HomeEvent =
   | { readonly type: 'opened'; readonly run: string; readonly output: string }
-  | { readonly type: 'over'; readonly request: RunRequest | undefined; readonly outcome: RunOutcome }
+  | { readonly type: 'over'; readonly name: string; readonly outcome: RunOutcome }
   /** What a run tells of its queue, its workers and its manifest. */
   | { readonly type: 'notice'; readonly output: string; readonly text: string }
   | { readonly type: 'handed-back'; readonly output: string }
@@ -79,7 +73,7 @@ export class RunsHome {
   #executing = 0;
   readonly #since = Date.now();
   readonly #lateResults: LateResults;
-  #worker: JobWorker<RunRequest, RunOutcome> | undefined;
+  #worker: JobWorker<unknown, RunOutcome> | undefined;
   #ticking: Promise<unknown> = Promise.resolve();
 
   private constructor(private readonly options: RunsHomeOptions) {
@@ -95,7 +89,7 @@ export class RunsHome {
   static async start(options: RunsHomeOptions): Promise<RunsHome> {
     const home = new RunsHome(options);
     await home.#announce();
-    home.#worker = options.connection.worker<RunRequest, RunOutcome>(
+    home.#worker = options.connection.worker<unknown, RunOutcome>(
       RUNS_QUEUE,
       (job, token) => home.#process(job, token ?? ''),
       {
@@ -149,7 +143,9 @@ export class RunsHome {
   }
 
   async #process(job: RunRequestJob, token: string): Promise<RunOutcome> {
-    const running = new RunningRequest(job, this.options.logger, (opened) => this.#opened(job, opened));
+    const running: RunningRequest = new RunningRequest(job, this.options.logger, (opened) =>
+      this.#opened(running, opened),
+    );
     this.#running.set(job.id ?? '', running);
     try {
       this.#executing++;
@@ -166,7 +162,7 @@ export class RunsHome {
   async #execute(job: RunRequestJob, running: RunningRequest): Promise<Execution> {
     let request: RunRequest;
     try {
-      request = takenUpAgain(job, readRequest(job.data));
+      request = takenUpAgain(job, readRequest(job.data, `the request of job ${job.id ?? ''}`));
     } catch (error) {
       return { kind: 'over', outcome: refusal(error, this.options.logger) };
     }
@@ -176,7 +172,7 @@ export class RunsHome {
       onEvent: (event: RunEvent) => {
         running.hear(event);
         if (event.type !== 'notice' || event.isOutage === true) return;
-        this.options.onEvent({ type: 'notice', output: nameOf(running), text: event.text });
+        this.options.onEvent({ type: 'notice', output: running.name, text: event.text });
       },
     };
     return request.schedule === undefined
@@ -185,26 +181,27 @@ export class RunsHome {
   }
 
   /** Kept from here on, so that the run can be retried and cancelled by its id or output. */
-  async #opened(job: RunRequestJob, { run, output }: { run: string; output: string }): Promise<void> {
-    this.#busySince.delete(job.id ?? '');
+  async #opened(running: RunningRequest, { run, output }: { run: string; output: string }): Promise<void> {
+    this.#busySince.delete(running.job.id ?? '');
     this.options.onEvent({ type: 'opened', run, output });
-    await this.#keep(job, { run, output });
+    await this.#keep(running, { run, output });
   }
 
   async #keep(
-    job: RunRequestJob,
+    running: RunningRequest,
     { run, output }: { run: string; output: string },
     end: Pick<KeptRequest, 'endedAt' | 'stop'> = {},
   ): Promise<void> {
     const { connection, root } = this.options;
-    const request = lastingRequest(job.data, output);
+    if (running.request === undefined) return;
+    const request = lastingRequest(running.request, output);
     await keepRequest(connection.store, { run, request, root: root.path, ...end });
   }
 
   async #handBack(job: RunRequestJob, token: string, running: RunningRequest): Promise<never> {
     this.options.onEvent({
       type: 'handed-back',
-      output: nameOf(running),
+      output: running.name,
     });
     await running.settled();
     await unlessAborted(job.moveToWait(token), AbortSignal.timeout(LAST_WORD_MS));
@@ -221,19 +218,19 @@ export class RunsHome {
     running: RunningRequest,
     { reason, exitCode }: Extract<Execution, { kind: 'busy' }>,
   ): Promise<RunOutcome> {
-    if (job.attemptsStarted > 1 && (await this.#mayWait(job))) {
+    if (job.attemptsStarted > 1 && (await this.#mayWait(running))) {
       this.options.onEvent({ type: 'waiting', reason });
       await job.moveToDelayed(Date.now() + (this.options.busyRetryMs ?? BUSY_RETRY_MS), token);
       throw new DelayedError();
     }
-    const isTurn = job.data.schedule !== undefined || job.data.collectOnly === true;
+    const { request } = running;
+    const isTurn = request?.schedule !== undefined || request?.collectOnly === true;
     return this.#over(running, { outcome: isTurn ? 'skipped' : 'refused', exitCode, reason });
   }
 
   /** Whether the process that has the output was there a minute ago at most, or the waiting has just begun. */
-  async #mayWait(job: RunRequestJob): Promise<boolean> {
+  async #mayWait({ job, names: { output } }: RunningRequest): Promise<boolean> {
     const now = Date.now();
-    const { output } = job.data;
     const runs = await listRuns(this.options.connection.store);
     const isAlive = runs.some(
       (status) => runState(status, now) === 'running' && (status.run === job.id || status.output === output),
@@ -245,7 +242,7 @@ export class RunsHome {
 
   /** Tells whoever waits, then the command, and then the queue: a home that dies between does this again. */
   async #over(running: RunningRequest, outcome: RunOutcome, stop?: RunStop): Promise<RunOutcome> {
-    const { job } = running;
+    const { job, names, request } = running;
     const { onDone, root, env, logger } = this.options;
     const reason = outcome.reason ?? '';
     this.#busySince.delete(job.id ?? '');
@@ -253,16 +250,16 @@ export class RunsHome {
     const run = outcome.receipt?.run ?? running.run;
     const output = outcome.receipt?.output ?? running.output;
     if (run !== undefined && output !== undefined) {
-      await this.#keep(job, { run, output }, { endedAt: Date.now(), stop }).catch((error: unknown) => {
+      await this.#keep(running, { run, output }, { endedAt: Date.now(), stop }).catch((error: unknown) => {
         logger.debug({ run, error: messageOf(error) }, 'the request is not kept');
       });
-      if (job.data.collectOnly === true) await this.#lateResults.collected(run);
+      if (request?.collectOnly === true) await this.#lateResults.collected(run);
     }
-    this.options.onEvent({ type: 'over', request: job.data, outcome });
-    if (job.data.schedule !== undefined) await this.#noteTurn(job.data.schedule, outcome);
+    this.options.onEvent({ type: 'over', name: running.name, outcome });
+    if (names.schedule !== undefined) await this.#noteTurn(names.schedule, outcome);
     if (onDone !== undefined) {
       await callOnDone(
-        { request: job.data, outcome, run, output },
+        { names, outcome, run, output },
         { command: onDone, cwd: root.path, env, logger, signal: this.#stopping.signal },
       );
     }
@@ -293,7 +290,7 @@ export class RunsHome {
     const { connection, root, runsAtOnce = RUNS_AT_ONCE } = this.options;
     const runs = [...this.#running.values()].map((running) => ({
       run: running.run,
-      output: nameOf(running),
+      output: running.name,
     }));
     await announceHome(connection.store, this.id, {
       host: hostname(),
@@ -304,11 +301,6 @@ export class RunsHome {
       runs,
     });
   }
-}
-
-/** What people know a request by. */
-function nameOf({ output, job }: RunningRequest): string {
-  return output ?? job.data.output ?? job.data.manifest;
 }
 
 /** A run that has begun has changed the account's limits already; somebody may have changed them since. */

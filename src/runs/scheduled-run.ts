@@ -3,10 +3,12 @@ import { dirname } from 'node:path';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { runPaths } from '../writer/output-paths.js';
 import { readRunFile } from '../writer/run-file.js';
+import { checkTimeZone } from './cron.js';
 import { besideOutput, datedOutput, isDated, localDate, otherDates } from './dated-output.js';
+import { queuedRequests } from './queued-requests.js';
 import type { RootFolder } from './root-folder.js';
-import type { RunOutcome, RunRequestJob } from './run-outcome.js';
-import { RUNS_QUEUE, type RunRequest } from './run-request.js';
+import type { RunRequestJob } from './run-outcome.js';
+import type { RunRequest } from './run-request.js';
 
 /** What a schedule's turn is to do. */
 export type Turn =
@@ -26,7 +28,7 @@ const UNFINISHED = ['active', 'waiting', 'delayed', 'prioritized'] as const;
 /**
  * Begins a turn of a schedule, or takes one up again: with the date that it began with, which its job keeps.
  * @param request the job's data, read
- * @throws {UsageError} when the output's folder, or an earlier file, cannot be used
+ * @throws {UsageError} when its time zone, the output's folder, or an earlier file, cannot be used
  */
 export async function beginScheduledRun(
   connection: QueueConnection,
@@ -34,6 +36,7 @@ export async function beginScheduledRun(
   request: RunRequest,
   root: RootFolder,
 ): Promise<Turn> {
+  if (request.timeZone !== undefined) checkTimeZone(request.timeZone);
   const begun = beginRequest(request, Date.now());
   // Before the look at others: of two that begin together at least one sees the other.
   if (begun !== request) await job.updateData(begun);
@@ -58,14 +61,14 @@ async function findPredecessor(
   job: RunRequestJob,
   { schedule, begunAt = 0 }: RunRequest,
 ): Promise<string | undefined> {
-  const queue = connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
-  for (const other of await queue.getJobs([...UNFINISHED])) {
-    if (other.id === job.id || other.data.schedule !== schedule || other.data.begunAt === undefined) continue;
+  const { requests } = await queuedRequests(connection, UNFINISHED);
+  for (const { job: other, names } of requests) {
+    if (other.id === job.id || names.schedule !== schedule || names.begunAt === undefined) continue;
     const isBefore =
-      other.data.begunAt < begunAt || (other.data.begunAt === begunAt && (other.id ?? '') < (job.id ?? ''));
+      names.begunAt < begunAt || (names.begunAt === begunAt && (other.id ?? '') < (job.id ?? ''));
     if (!isBefore) continue;
-    const since = new Date(other.data.begunAt).toISOString();
-    return `the run that began at ${since} is still going on (${other.data.output ?? other.data.manifest})`;
+    const since = new Date(names.begunAt).toISOString();
+    return `the run that began at ${since} is still going on (${names.output ?? names.manifest})`;
   }
   return undefined;
 }

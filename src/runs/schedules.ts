@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { UsageError } from '../shared/errors.js';
+import { formatDuration } from '../shared/durations.js';
 import { nearest } from '../shared/nearest.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import {
@@ -11,12 +12,12 @@ import {
 import { checkCron } from './cron.js';
 import { checkDatedOutput } from './dated-output.js';
 import { type RunOutcome, outcomeText } from './run-outcome.js';
-import { RUNS_QUEUE, RUN_JOB, type RunRequest, runRequestSchema } from './run-request.js';
+import { RUNS_QUEUE, RUN_JOB, type RunRequest, readRequest, runRequestSchema } from './run-request.js';
 
 /** What is to be run, and when. */
 export interface Schedule {
   readonly name: string;
-  /** Five fields, or six with seconds first. */
+  /** Five fields, or six with seconds first; `every 2 hours` of a schedule that BullMQ was told of in that way. */
   readonly cron: string;
   readonly timeZone: string;
   readonly request: RunRequest;
@@ -53,7 +54,7 @@ export async function addSchedule(connection: QueueConnection, schedule: Schedul
   checkScheduleName(name);
   checkCron(cron, timeZone);
   if (schedule.request.output !== undefined) checkDatedOutput(schedule.request.output);
-  const request = runRequestSchema.parse(withoutGaps({ ...schedule.request, schedule: name, timeZone }));
+  const request = readRequest(withoutGaps({ ...schedule.request, schedule: name, timeZone }));
   const wanted = { name, cron: cron.trim().split(/\s+/).join(' '), timeZone, request };
   const existing = await findSchedule(connection, name);
   const changes = existing === undefined ? [] : changesBetween(existing, wanted);
@@ -118,12 +119,13 @@ type Scheduler = NonNullable<Awaited<ReturnType<JobQueue<RunRequest, RunOutcome>
 
 async function readSchedule(
   connection: QueueConnection,
-  { key, pattern, tz, next, template }: Scheduler,
+  { key, pattern, every, tz, next, template }: Scheduler,
 ): Promise<ListedSchedule | undefined> {
   const request = runRequestSchema.safeParse(template?.data).data;
-  if (request === undefined || pattern === undefined) return undefined;
+  const cron = pattern ?? (every === undefined ? undefined : `every ${formatDuration(every)}`);
+  if (request === undefined || cron === undefined) return undefined;
   const record = await readScheduleRecord(connection.store, key);
-  return { name: key, cron: pattern, timeZone: tz ?? 'UTC', request, nextAt: next, record };
+  return { name: key, cron, timeZone: tz ?? 'UTC', request, nextAt: next, record };
 }
 
 async function unknownSchedule(connection: QueueConnection, name: string): Promise<UsageError> {

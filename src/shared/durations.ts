@@ -19,6 +19,22 @@ function unitMs(unit: string): number | undefined {
   return Object.hasOwn(UNIT_MS, unit) ? UNIT_MS[unit] : undefined;
 }
 
+/** A century: longer ones mean nothing, and are more than clocks and dates take. */
+const LONGEST_MS = 36_525 * 86_400_000;
+const MOST_PER_MS = 1000;
+const LEAST = 1e-6;
+
+/** Whether so many milliseconds can be waited for: above 0, and a century at most. */
+export function isDuration(ms: number): boolean {
+  return ms > 0 && ms <= LONGEST_MS;
+}
+
+/** Whether calls can be paced with it: a million a second at most, and one in a century at least. */
+export function isRate({ count, perMs }: Rate): boolean {
+  const isEach = count >= LEAST && perMs >= LEAST && isDuration(perMs);
+  return isEach && count / perMs <= MOST_PER_MS && isDuration(perMs / count);
+}
+
 /**
  * Reads a duration such as `500ms`, `20m`, `1.5h`.
  * @param name the flag, for the message
@@ -28,7 +44,7 @@ function unitMs(unit: string): number | undefined {
 export function parseDuration(text: string, name: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)$/.exec(text.trim());
   const ms = Number(match?.[1]) * (unitMs(match?.[2] ?? '') ?? NaN);
-  if (!(ms > 0)) throw new UsageError(`${name} ${text}: expected a duration such as 30s, 20m or 2h`);
+  if (!isDuration(ms)) throw new UsageError(`${name} ${text}: expected a duration such as 30s, 20m or 2h`);
   return ms;
 }
 
@@ -41,7 +57,7 @@ export function parseRate(text: string, name: string): Rate {
   const match = /^(\d+(?:\.\d+)?)\s*\/\s*(\d+(?:\.\d+)?)?\s*(ms|s|min|m|h|d)$/.exec(text.trim());
   const count = Number(match?.[1]);
   const perMs = Number(match?.[2] ?? 1) * (unitMs(match?.[3] ?? '') ?? NaN);
-  if (!(count > 0) || !(perMs > 0)) {
+  if (!isRate({ count, perMs })) {
     throw new UsageError(`${name} ${text}: expected a rate such as 20/min, 1/3s or 10/s`);
   }
   return { count, perMs };

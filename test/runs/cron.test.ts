@@ -18,7 +18,7 @@ it.each([
   ['@daily', /has 1 field/],
   ['61 * * * *', /--cron "61 \* \* \* \*": .*0-59; "0 2 \* \* \*" is every night/],
   ['a b c d e', /--cron "a b c d e": /],
-  ['0 2 30 2 *', /--cron "0 2 30 2 \*": /],
+  ['0 0 31 2 *', /^--cron "0 0 31 2 \*" never comes: no month of it has such a day; "0 2/],
 ])('says what is wrong with the pattern "%s"', (pattern, message) => {
   expect(() => checkCron(pattern, 'UTC')).toThrow(message);
 });

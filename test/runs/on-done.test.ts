@@ -18,7 +18,7 @@ describe('--on-done', () => {
 
   const refused = { outcome: 'refused', exitCode: 5, reason: 'it is "busy"' } as const;
   const end = {
-    request: { manifest: 'm.csv', output: 'out.csv' },
+    names: { manifest: 'm.csv', output: 'out.csv' },
     outcome: refused,
     run: undefined,
     output: undefined,

@@ -1,0 +1,131 @@
+import fc from 'fast-check';
+import { pino } from 'pino';
+import { expect, it } from 'vitest';
+import { cancelRun } from '../../src/runs/cancel-run.js';
+import { findKnownRun } from '../../src/runs/known-run.js';
+import { viewRequests } from '../../src/runs/requests-view.js';
+import { retryRun } from '../../src/runs/retry-run.js';
+import { RUNS_QUEUE, RUN_JOB } from '../../src/runs/run-request.js';
+import { beginScheduledRun } from '../../src/runs/scheduled-run.js';
+import { RootFolder } from '../../src/runs/root-folder.js';
+import type { RunOutcome } from '../../src/runs/run-outcome.js';
+import { listSchedules } from '../../src/runs/schedules.js';
+import { readServiceStatus } from '../../src/runs/service-status.js';
+import { newRunId } from '../../src/writer/run-file.js';
+import { HomeBench } from '../helpers/home-bench.js';
+import { describeOnRedis } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { manifestOf } from '../helpers/workspace.js';
+
+const HOUR_MS = 3_600_000;
+
+/** What anybody may put into a queue: any JSON at all, and what is nearly a request. */
+const anyValue = fc.oneof(fc.jsonValue(), fc.constantFrom(null, '', '\0', 'm.csv', '../m.csv', 1e300, -1));
+const nearlyRequest = fc.record(
+  {
+    manifest: anyValue,
+    output: anyValue,
+    schedule: fc.oneof(anyValue, fc.constant('nightly')),
+    begunAt: anyValue,
+    timeZone: fc.oneof(anyValue, fc.constantFrom('Nowhere/Land', 'UTC')),
+    outputPattern: anyValue,
+    limits: anyValue,
+    collectOnly: anyValue,
+    limit: fc.constant(0),
+  },
+  { requiredKeys: [] },
+);
+const anyData = fc.oneof(fc.jsonValue(), nearlyRequest);
+
+describeOnRedis('what is no request in the runs queue', (openQueue) => {
+  const homes = HomeBench.forSuite(openQueue);
+  const { bench } = homes;
+  const signal = () => AbortSignal.timeout(30_000);
+
+  const queueOf = async () => (await homes.connect()).queue<unknown, RunOutcome>(RUNS_QUEUE);
+
+  it.each([[null], [{ manifest: 5 }], ['m.csv'], [[]]])(
+    '%j stands in the way of no schedule, retry or cancel',
+    async (data) => {
+      await bench.workspace.write('m.csv', manifestOf(2));
+      const connection = await homes.connect();
+      const queue = await queueOf();
+      const rubbish = await queue.add(RUN_JOB, data, { delay: HOUR_MS });
+      const { outcomes } = await homes.startHome();
+      await homes.startWorker();
+      const output = bench.workspace.at('out.csv');
+      await queue.add(RUN_JOB, { manifest: 'm.csv', output: 'out.csv', schedule: 'nightly' });
+      await waitUntil('the turn is over', () => outcomes().length === 1);
+      expect(outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0 }]);
+      expect(await retryRun(connection, output, { signal: signal() })).toMatchObject({ kind: 'begun' });
+      await waitUntil('it is over again', () => outcomes().length === 2);
+      await expect(cancelRun(connection, output, signal())).rejects.toThrow(/has ended with exit code 0/);
+      await expect(cancelRun(connection, rubbish.id ?? '', signal())).rejects.toThrow(
+        `job ${rubbish.id ?? ''} of the runs queue holds no request`,
+      );
+    },
+  );
+
+  it('is refused by its name, and tells the command', async () => {
+    const { events, outcomes } = await homes.startHome({ onDone: 'cat >> ended.txt' });
+    const job = await (await queueOf()).add(RUN_JOB, null);
+    const id = job.id ?? '';
+    await waitUntil('it has failed', async () => (await job.getState()) === 'failed');
+    expect(outcomes()).toMatchObject([{ outcome: 'refused', exitCode: 1 }]);
+    expect(events).toMatchObject([{ type: 'over', name: `job ${id}` }]);
+    const told = await bench.workspace.read('ended.txt');
+    expect(told).toContain(`"error":"the request of job ${id} cannot be read (`);
+  });
+
+  it('no reader of the queue fails, whatever it finds', async () => {
+    await bench.workspace.write('m.csv', manifestOf(2));
+    const connection = await homes.connect();
+    const queue = await queueOf();
+    const root = await RootFolder.open(bench.workspace.path);
+    const turn = { manifest: 'm.csv', output: 'out-{date}.csv', schedule: 'nightly' };
+    await fc.assert(
+      fc.asyncProperty(fc.array(anyData, { minLength: 1, maxLength: 8 }), async (found) => {
+        await queue.obliterate({ force: true });
+        const good = newRunId();
+        await queue.add(RUN_JOB, { manifest: 'm.csv' }, { jobId: good });
+        await queue.addBulk(found.map((data) => ({ name: RUN_JOB, data, opts: { delay: HOUR_MS } })));
+        await queue.addBulk(found.map((data) => ({ name: RUN_JOB, data })));
+        for (const [index, data] of found.entries()) {
+          await queue.upsertJobScheduler(`s${index}`, { every: HOUR_MS }, { name: RUN_JOB, data });
+        }
+        expect(await findKnownRun(connection, good)).toMatchObject({ job: { id: good } });
+        expect((await viewRequests(connection)).waiting).toBeGreaterThan(found.length);
+        await readServiceStatus(connection);
+        await listSchedules(connection);
+        const job = await queue.add(RUN_JOB, turn, { jobId: newRunId() });
+        expect((await beginScheduledRun(connection, job, turn, root)).kind).toMatch(/^(run|skip)$/);
+        expect(await cancelRun(connection, good, signal())).toMatchObject({ kind: 'taken-out' });
+      }),
+      { numRuns: 15, endOnFailure: true },
+    );
+  });
+
+  it('a home refuses all of it in one line each, and goes on', async () => {
+    await bench.workspace.write('m.csv', manifestOf(2));
+    const queue = await queueOf();
+    await queue.obliterate({ force: true });
+    const logged: string[] = [];
+    const logger = pino({ level: 'error' }, { write: (line: string) => logged.push(line) });
+    const { outcomes } = await homes.startHome({ logger, onDone: 'cat > last.txt' });
+    await homes.startWorker();
+    await fc.assert(
+      fc.asyncProperty(fc.array(anyData, { minLength: 5, maxLength: 10 }), async (found) => {
+        const before = outcomes().length;
+        await queue.addBulk(found.map((data) => ({ name: RUN_JOB, data })));
+        await waitUntil('all are over', () => outcomes().length === before + found.length);
+        for (const { outcome, reason = '' } of outcomes().slice(before)) {
+          if (outcome === 'refused') expect(reason).toMatch(/^[^\n]+$/);
+        }
+      }),
+      { numRuns: 10, endOnFailure: true },
+    );
+    expect(logged).toEqual([]);
+    await queue.add(RUN_JOB, { manifest: 'm.csv', output: 'good.csv' });
+    await waitUntil('a good one ends', () => outcomes().at(-1)?.outcome === 'ended');
+  });
+});
