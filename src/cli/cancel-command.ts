@@ -45,6 +45,11 @@ function cancelledLine(cancelled: Cancelled): string {
       return `cancelled: ${output}: nothing more is submitted; what is in flight is finished and kept`;
     case 'taken-out':
       return `cancelled: ${output}: it was waiting for a home, and is out of the queue`;
+    case 'to-be-collected':
+      return (
+        `cancelled: ${output}: nothing more is submitted; ${plural(cancelled.images, 'image')} in flight ` +
+        `${cancelled.images === 1 ? 'is' : 'are'} kept by the next home, which \`bulk-describe serve\` starts`
+      );
     case 'homeless':
       return (
         `cancelled: ${output}: its home is gone; ${plural(cancelled.removed, 'unsubmitted image')} left the queue, ` +

@@ -55,7 +55,7 @@ export function runPageLines(run: RunView, status: ServiceStatus): string[] {
       ? []
       : [field('failures', failures.map(([code, n]) => `${count(n)} ${printable(code, 40)}`).join(', '))]),
     field('images', `${count(run.inFlight)} in flight, ${count(run.waiting)} waiting`),
-    ...(run.state === 'ended'
+    ...(run.state === 'ended' || run.state === 'waiting'
       ? []
       : [field('speed', listOf([rateText(run.perSecond) || 'nothing yet', etaText(run, status.at)]))]),
     ...(account === undefined
@@ -123,6 +123,10 @@ function stateText(run: RunView, nowMs: number): string {
         : `ending on ${home}: ${printable(run.stopping)}`;
     case 'silent':
       return `silent for ${ago}: its home (${home}) has died or lost the queue; the same command resumes it`;
+    case 'waiting':
+      return run.cancelled === true
+        ? 'cancelled; waits for a home, which brings home what is in flight'
+        : `waits for a home, which goes on with it (the last one has left it ${ago} ago)`;
     case 'ended': {
       const { exitCode, reason } = run.ended ?? { exitCode: 1, reason: undefined };
       return `ended ${ago} ago, exit code ${exitCode}${reason === undefined ? '' : `: ${printable(reason)}`}`;

@@ -1,7 +1,7 @@
 import { RunJobs } from '../run/run-jobs.js';
 import { isLeased } from '../run/run-lease.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
-import { parseAccountLabel } from '../shared/account.js';
+import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { livingHomeIds } from '../shared/home-status.js';
@@ -10,15 +10,21 @@ import { orderRun } from '../shared/run-orders.js';
 import { listRuns, runState } from '../shared/run-status.js';
 import { sleep } from '../shared/sleep.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
+import { type RunRequestJob, runJobProgress } from './run-outcome.js';
+import { runRequestSchema } from './run-request.js';
 
 export type Cancelled =
   /** Its home takes nothing more on, and finishes what is in flight. */
   | { readonly kind: 'winding-down'; readonly output: string }
   /** It waited for a home, and is out of the queue. */
   | { readonly kind: 'taken-out'; readonly output: string }
+  /** It was handed back by its home: what it has in flight is brought home by the next one. */
+  | { readonly kind: 'to-be-collected'; readonly output: string; readonly images: number }
   /** Its home is gone: what nobody had submitted is out of the queue, what is in flight waits for the next start. */
   | { readonly kind: 'homeless'; readonly output: string; readonly removed: number };
 
+const CANCELLED = { kind: 'cancelled', reason: 'cancelled with `bulk-describe cancel`' } as const;
+const UNFINISHED = ['waiting', 'active', 'delayed', 'prioritized'] as const;
 const DEADLINE_MS = 40_000;
 const LOOK_EVERY_MS = 200;
 const ORDER_EVERY_MS = 3000;
@@ -80,6 +86,8 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
       // Where no home is left, nobody looks for stalled jobs.
       await takeBackJob(job);
     }
+    const waiting = await leaveToCollect(connection, found, job);
+    if (waiting !== 'done') return waiting;
     await job.remove().catch((error: unknown) => {
       // A home has taken it in this moment, or the lock of one that has died is not over yet.
       if (!messageOf(error).includes('locked')) throw error;
@@ -93,12 +101,42 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
   return { kind: job !== undefined && removed === 0 ? 'taken-out' : 'homeless', output, removed };
 }
 
+/**
+ * A run that has begun may have images in flight: then its request stays, and only brings those home. Changed before it is
+ * looked at: a home that takes it meanwhile has either the old request, and is told to cancel it, or this one.
+ * @returns 'done' where nothing is in flight; undefined when a home may have it
+ */
+async function leaveToCollect(
+  connection: QueueConnection,
+  found: FoundRun,
+  job: RunRequestJob,
+): Promise<Extract<Cancelled, { kind: 'to-be-collected' }> | 'done' | undefined> {
+  const progress = runJobProgress(job);
+  const request = runRequestSchema.safeParse(job.data).data;
+  if (progress?.state !== 'opened' || request === undefined) return 'done';
+  await job.updateData({ ...request, collectOnly: true, stoppedBefore: CANCELLED });
+  if ((await job.getState()) === 'active' || (await isLeased(connection.store, progress.run)))
+    return undefined;
+  await removeWaiting(connection, found);
+  const images = await countInFlight(connection, found);
+  return images === 0 ? 'done' : { kind: 'to-be-collected', output: found.output, images };
+}
+
+/** Images that are submitted, or whose results wait for a home. */
+async function countInFlight(connection: QueueConnection, found: FoundRun): Promise<number> {
+  const { run } = found;
+  const jobs = jobsOf(connection, found);
+  if (run === undefined || jobs === undefined) return 0;
+  // In this order: a job's result is there before its job has ended.
+  const unfinished = [...(await jobs.places()).values()].filter((place) => place === 'unfinished').length;
+  return unfinished + (await connection.countJobs(resultsQueueName(run), UNFINISHED));
+}
+
 /** What a home that is gone has left in its account's queue, unsubmitted. */
-async function removeWaiting(connection: QueueConnection, { run, status, file }: FoundRun): Promise<number> {
-  const account = parseAccountLabel(status?.account ?? file?.account ?? '');
-  if (run === undefined || account === undefined) return 0;
-  const { attempts, deadlineMs } = RUN_DEFAULTS;
-  const jobs = new RunJobs(connection, account, run, { maxAttempts: attempts, deadlineMs });
+async function removeWaiting(connection: QueueConnection, found: FoundRun): Promise<number> {
+  const { run } = found;
+  const jobs = jobsOf(connection, found);
+  if (run === undefined || jobs === undefined) return 0;
   const removed = await jobs.removeWaiting();
   let maybePaid = 0;
   for (const calls of removed.values()) maybePaid += calls.maybePaid;
@@ -108,6 +146,13 @@ async function removeWaiting(connection: QueueConnection, { run, status, file }:
     await connection.store.setFields(`counts:${run}`, { maybePaidTwice: String(count) });
   }
   return removed.size;
+}
+
+function jobsOf(connection: QueueConnection, { run, status, file }: FoundRun): RunJobs | undefined {
+  const account = parseAccountLabel(status?.account ?? file?.account ?? '');
+  if (run === undefined || account === undefined) return undefined;
+  const { attempts, deadlineMs } = RUN_DEFAULTS;
+  return new RunJobs(connection, account, run, { maxAttempts: attempts, deadlineMs });
 }
 
 async function lookAgain(connection: QueueConnection, found: FoundRun): Promise<FoundRun> {

@@ -3,11 +3,15 @@ import { listAccounts } from '../shared/known-accounts.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { type RunStatus, listRuns, runState } from '../shared/run-status.js';
 import { type AccountView, type RunImages, viewAccount } from './account-view.js';
+import { type HandedBackRun, handedBackRuns } from './handed-back-runs.js';
 import { type RequestsView, viewRequests } from './requests-view.js';
 
 /** A run of the last day, and where its images are. */
 export interface RunView extends RunStatus {
-  readonly state: ReturnType<typeof runState>;
+  /** waiting: no home has it at the moment, and the next one takes it up. */
+  readonly state: ReturnType<typeof runState> | 'waiting';
+  /** Of one that waits: it was cancelled, and the home only brings home what is in flight. */
+  readonly cancelled?: boolean | undefined;
   /** Images of this run, submitted and not yet completed; and those that wait in the queue. */
   readonly inFlight: number;
   readonly waiting: number;
@@ -32,10 +36,11 @@ export async function readServiceStatus(
   nowMs: number = Date.now(),
 ): Promise<ServiceStatus> {
   const { store } = connection;
-  const [runs, known, requests, homes] = await Promise.all([
+  const [runs, known, requests, handedBack, homes] = await Promise.all([
     listRuns(store),
     listAccounts(store),
     viewRequests(connection),
+    handedBackRuns(connection),
     listHomes(store),
   ]);
   const accounts = new Map(known.map(({ queueName, label }) => [queueName, label]));
@@ -52,11 +57,20 @@ export async function readServiceStatus(
     queue: connection.label,
     runs: runs.map((run) => ({
       ...run,
-      state: runState(run, nowMs),
+      ...stateOf(run, handedBack.get(run.run), nowMs),
       ...(images.get(run.run) ?? { inFlight: 0, waiting: 0 }),
     })),
     accounts: views.sort((a, b) => (a.account < b.account ? -1 : 1)),
     requests,
     homes,
   };
+}
+
+function stateOf(
+  run: RunStatus,
+  handedBack: HandedBackRun | undefined,
+  nowMs: number,
+): Pick<RunView, 'state' | 'cancelled'> {
+  const state = runState(run, nowMs);
+  return handedBack === undefined || state === 'running' ? { state } : { state: 'waiting', ...handedBack };
 }

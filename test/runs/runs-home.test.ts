@@ -6,6 +6,7 @@ import { enqueueRun } from '../../src/runs/enqueue-run.js';
 import { retryRun } from '../../src/runs/retry-run.js';
 import { runOutcomeOf } from '../../src/runs/run-outcome.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request.js';
+import { readServiceStatus } from '../../src/runs/service-status.js';
 import { type HomeEvent } from '../../src/runs/runs-home.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { readAccountLimits } from '../../src/shared/account-limits.js';
@@ -261,6 +262,34 @@ describeOnRedis('a home of requests', (openQueue) => {
     await waitUntil('that is over as well', () => isOver(events, run, 3));
     await bench.expectRows(['1', '2', '3'], []);
     expect(await inFlight()).toBe(3);
+  });
+
+  it('a run that was handed back and is cancelled pays for nothing more; the next home keeps what is in flight', async () => {
+    bench.simulator.setOptions({ latencyMs: 1000 });
+    await bench.workspace.write('m.csv', manifestOf(60));
+    const first = await homes.startHome();
+    await homes.startWorker({ ...FAST, maxInFlight: 5 });
+    const { run, output } = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
+    await waitUntil('some are described', async () => (await bench.ids('out.csv')).length > 3);
+    await first.home.stop();
+    const connection = await homes.connect();
+    const stateOf = async () =>
+      (await readServiceStatus(connection)).runs.find((known) => known.run === run) ?? { state: 'unknown' };
+    expect(await stateOf()).toMatchObject({ state: 'waiting' });
+    const written = (await bench.ids('out.csv')).length;
+
+    const cancelled = await cancelRun(connection, output, AbortSignal.timeout(30_000));
+    expect(cancelled).toMatchObject({ kind: 'to-be-collected', output });
+    expect(await stateOf()).toMatchObject({ state: 'waiting', cancelled: true });
+    const second = await homes.startHome();
+    await waitUntil('it ends', () => isOver(second.events, run), 30_000);
+    const { paid } = bench.simulator.stats();
+    expect(paid).toBeLessThan(40);
+    expect(await bench.ids('out.csv')).toHaveLength(paid);
+    expect(paid).toBeGreaterThan(written);
+    const receipt = { remaining: 60 - paid, balanced: true };
+    expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 130, receipt }]);
+    expect(await stateOf()).toMatchObject({ state: 'ended', ended: { exitCode: 130 } });
   });
 
   it('takes a request that waits for a home out of the queue', async () => {

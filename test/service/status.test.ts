@@ -15,7 +15,7 @@ const statusSchema = z.looseObject({
   runs: z.array(
     z.looseObject({
       run: z.string(),
-      state: z.enum(['running', 'ended', 'silent']),
+      state: z.enum(['running', 'ended', 'silent', 'waiting']),
       output: z.string(),
       totalRows: z.number(),
       described: z.number(),
