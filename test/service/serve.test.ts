@@ -104,6 +104,10 @@ describeOnRedis('a home as a process', (openQueue) => {
     const retried = await command('retry', 'out.csv');
     expect([retried.code, retried.stderr]).toEqual([0, '']);
     await untilSaid(home, /has ended with exit code 0/);
+    // Nothing has failed; the command itself goes on with what was left.
+    expect((await ids()).length).toBe(bench.simulator.stats().paid);
+    expect((await command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
+    await waitUntil('the rest is there', async () => (await ids()).length === 40);
     expect(await ids()).toEqual(allIds(40));
     expect(bench.simulator.stats().paid).toBe(40);
   });
