@@ -1,10 +1,11 @@
 import { type Cancelled, cancelRun } from '../runs/cancel-run.js';
 import { UsageError } from '../shared/errors.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { openSharedQueue } from './redis-queue.js';
 import { OUTPUT_FLAGS } from './run-flags.js';
-import { listenForSignals } from './signals.js';
-import { plural } from './text.js';
+import { interruptedOr, listenForSignals } from './signals.js';
+import { plural, printable } from './text.js';
 
 /** Flags of the commands that do something to one run. */
 export const ONE_RUN_FLAGS = {
@@ -19,8 +20,12 @@ export async function cancelCommand(argv: readonly string[], env: NodeJS.Process
   const connection = await openSharedQueue('cancel', flags.get('queue'), env, {});
   const signals = listenForSignals(() => undefined);
   try {
-    process.stdout.write(`${cancelledLine(await cancelRun(connection, run, signals.signal))}\n`);
+    const cancelled = await unlessAborted(cancelRun(connection, run, signals.signal), signals.signal);
+    process.stdout.write(`${printable(cancelledLine(cancelled), Infinity)}\n`);
     return 0;
+  } catch (error) {
+    const text = `interrupted: whether ${run} is cancelled is seen with \`bulk-describe status\``;
+    throw interruptedOr(error, signals.signal, text);
   } finally {
     signals.dispose();
     await connection.close();

@@ -1,10 +1,12 @@
-import { type Enqueued, enqueueRun } from '../runs/enqueue-run.js';
+import { type EnqueueOptions, type Enqueued, enqueueRun } from '../runs/enqueue-run.js';
 import { UsageError } from '../shared/errors.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { troubleText } from '../shared/queue/outage.js';
 import { parseFlags } from './flags.js';
 import { openSharedQueue, queueArgument } from './redis-queue.js';
 import { REQUEST_FLAGS, requestOf } from './request-flags.js';
 import { listenForSignals } from './signals.js';
-import { plural } from './text.js';
+import { plural, printable } from './text.js';
 
 const INTERRUPTED = 130;
 
@@ -20,7 +22,7 @@ export async function enqueueCommand(argv: readonly string[], env: NodeJS.Proces
   const connection = await openSharedQueue('enqueue', flags.get('queue'), env, {});
   const signals = listenForSignals(() => undefined);
   try {
-    const options = { signal: signals.signal, onWaiting: sayWaiting };
+    const options = enqueueOptions(connection, signals.signal);
     const queue = queueArgument(flags.get('queue'), env, connection);
     return tellEnqueued(await enqueueRun(connection, request, options), queue);
   } finally {
@@ -29,11 +31,13 @@ export async function enqueueCommand(argv: readonly string[], env: NodeJS.Proces
   }
 }
 
-/** Says that nobody has taken a request up yet. */
-export function sayWaiting(homes: number): void {
-  process.stderr.write(
-    `waiting for one of ${plural(homes, 'home')}: Ctrl-C takes the request out of the queue again\n`,
-  );
+/** How the commands that hand runs to homes wait: they say what for, also when the queue is away. */
+export function enqueueOptions(connection: QueueConnection, signal: AbortSignal): EnqueueOptions {
+  const say = (text: string) => process.stderr.write(`${printable(text, 500)}\n`);
+  connection.onTrouble((...trouble) => say(troubleText(...trouble)));
+  const onWaiting = (homes: number) =>
+    say(`waiting for one of ${plural(homes, 'home')}: Ctrl-C takes the request out of the queue again`);
+  return { signal, onWaiting };
 }
 
 /**
@@ -45,8 +49,9 @@ export function tellEnqueued(enqueued: Enqueued, queue: string): number {
   switch (enqueued.kind) {
     case 'begun':
       process.stdout.write(
-        `run       ${enqueued.run}\nmanifest  ${enqueued.manifest}\noutput    ${enqueued.output}\n` +
-          `watch     bulk-describe status ${enqueued.run} --watch${queue}\n`,
+        `run       ${printable(enqueued.run)}\nmanifest  ${printable(enqueued.manifest, Infinity)}\n` +
+          `output    ${printable(enqueued.output, Infinity)}\n` +
+          `watch     bulk-describe status ${printable(enqueued.run)} --watch${queue}\n`,
       );
       return 0;
     case 'taken-back':
@@ -55,6 +60,12 @@ export function tellEnqueued(enqueued: Enqueued, queue: string): number {
     case 'left':
       process.stderr.write(
         `a home has just taken it up, and goes on: stop it with \`bulk-describe cancel ${enqueued.job}${queue}\`\n`,
+      );
+      return INTERRUPTED;
+    case 'unknown':
+      process.stderr.write(
+        'the queue does not answer, and the request may still be in it: when it is back, ' +
+          `take it out with \`bulk-describe cancel ${enqueued.job}${queue}\`\n`,
       );
       return INTERRUPTED;
   }

@@ -51,7 +51,7 @@ export class ParsedFlags<Table extends FlagTable> {
  * Reads a command line.
  * @param command the command's name, for messages
  * @throws {UsageError} for an unknown flag (with the nearest known one), a missing or an unexpected value,
- *   or a flag that is given twice
+ *   a flag that is given twice, or an empty argument
  */
 export function parseFlags<Table extends FlagTable>(
   command: string,
@@ -75,6 +75,11 @@ export function parseFlags<Table extends FlagTable>(
     tokens: true,
     allowPositionals: true,
   });
+  if (positionals.includes('')) {
+    throw new UsageError(
+      `an argument of ${command} is empty: is it a variable of the shell that is not set?`,
+    );
+  }
   const values = new Map<string, string>();
   for (const token of tokens) {
     if (token.kind !== 'option') continue;

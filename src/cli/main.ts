@@ -65,9 +65,11 @@ function report(error: unknown): number {
 keepHeapSmall();
 
 // A reader of our output that has had enough is no failure of the run.
-process.stdout.on('error', (error: unknown) => {
-  if (!isSystemError(error) || error.code !== 'EPIPE') throw error;
-});
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: unknown) => {
+    if (!isSystemError(error) || error.code !== 'EPIPE') throw error;
+  });
+}
 
 try {
   process.exitCode = await main(process.argv.slice(2), process.env);

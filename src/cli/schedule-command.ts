@@ -5,7 +5,7 @@ import { listHomes } from '../shared/home-status.js';
 import { nearest } from '../shared/nearest.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
-import { sayWaiting, tellEnqueued } from './enqueue-command.js';
+import { enqueueOptions, tellEnqueued } from './enqueue-command.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { openSharedQueue, queueArgument } from './redis-queue.js';
 import { REQUEST_FLAGS, requestOf } from './request-flags.js';
@@ -85,7 +85,7 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<num
   try {
     return await withQueue('schedule run', flags.get('queue'), env, async (connection) => {
       const { request } = await getSchedule(connection, name);
-      const options = { signal: signals.signal, onWaiting: sayWaiting };
+      const options = enqueueOptions(connection, signals.signal);
       const queue = queueArgument(flags.get('queue'), env, connection);
       return tellEnqueued(await enqueueRun(connection, request, options), queue);
     });

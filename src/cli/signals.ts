@@ -1,3 +1,5 @@
+import { InterruptedEarlyError } from '../shared/errors.js';
+
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const INTERRUPTED = 130;
 
@@ -27,4 +29,9 @@ export function untilTold(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve();
     else signal.addEventListener('abort', () => resolve(), { once: true });
   });
+}
+
+/** What to throw instead of an error that may be the signal's own: that is no defect, and said in one line. */
+export function interruptedOr(error: unknown, signal: AbortSignal, text: string): unknown {
+  return signal.aborted && error === signal.reason ? new InterruptedEarlyError(text) : error;
 }

@@ -41,7 +41,11 @@ export async function statusCommand(argv: readonly string[], env: NodeJS.Process
     undo.defer(() => connection.close());
     const show = flags.has('json') ? jsonOf : linesOf;
     if (flags.has('watch')) {
-      await watch(connection, (status) => show(status, run), signals.signal, flags.has('json'));
+      const reader = new AbortController();
+      // Nobody reads any more: `status --watch | head` ends as other tools do.
+      process.stdout.once('error', () => reader.abort());
+      const signal = AbortSignal.any([signals.signal, reader.signal]);
+      await watch(connection, (status) => show(status, run), signal, flags.has('json'));
       return 0;
     }
     const status = await readOrExplain(connection, signals.signal);

@@ -1,6 +1,8 @@
 import { BulkDescribeError, UsageError } from '../shared/errors.js';
 import { listHomes } from '../shared/home-status.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { lastWord } from '../shared/queue/last-word.js';
+import { retryUntilUp, unlessAborted } from '../shared/queue/retry-until-up.js';
 import { sleep } from '../shared/sleep.js';
 import { newRunId } from '../writer/run-file.js';
 import { type RunRequestJob, runJobProgress, runOutcomeOf } from './run-outcome.js';
@@ -31,7 +33,9 @@ export type Enqueued =
   /** Interrupted: the request was taken out of the queue again. */
   | { readonly kind: 'taken-back' }
   /** Interrupted, and a home has it already. */
-  | { readonly kind: 'left'; readonly job: string };
+  | { readonly kind: 'left'; readonly job: string }
+  /** Interrupted, and the queue does not answer: the request may still be in it. */
+  | { readonly kind: 'unknown'; readonly job: string };
 
 export interface EnqueueOptions {
   readonly signal: AbortSignal;
@@ -42,9 +46,10 @@ export interface EnqueueOptions {
 const LOOK_EVERY_MS = 150;
 const HOMES_EVERY_MS = 2000;
 const WAITING_AFTER_MS = 5000;
+const TAKE_BACK_MS = 3000;
 
 /**
- * Hands a run to a home, and waits until that has opened its files.
+ * Hands a run to a home, and waits until that has opened its files; through outages of the queue, too.
  * @throws {UsageError} when no home is running: nothing is left in the queue then
  * @throws {RefusedError} with the home's own words
  */
@@ -54,15 +59,36 @@ export async function enqueueRun(
   options: EnqueueOptions,
 ): Promise<Enqueued> {
   const { store, label } = connection;
-  if ((await listHomes(store)).length === 0) throw noHome(label);
-  const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
+  const { signal } = options;
   const id = newRunId();
-  await queue.add(RUN_JOB, request, { jobId: id });
+  const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
+  let isPutIn = false;
+  try {
+    if ((await retryUntilUp(connection, () => listHomes(store), signal)).length === 0) throw noHome(label);
+    isPutIn = true;
+    // The id makes it one request however often it is put in.
+    await retryUntilUp(connection, () => queue.add(RUN_JOB, request, { jobId: id }), signal);
+    return await untilBegun(connection, id, options);
+  } catch (error) {
+    if (!signal.aborted || error !== signal.reason) throw error;
+    return isPutIn ? takeBack(connection, id) : { kind: 'taken-back' };
+  }
+}
+
+/** @throws the signal's reason when it aborts */
+async function untilBegun(
+  connection: QueueConnection,
+  id: string,
+  options: EnqueueOptions,
+): Promise<Enqueued> {
+  const { store, label } = connection;
+  const { signal } = options;
+  const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
   const startedAt = performance.now();
   let lookedAt = startedAt;
   let isTold = false;
   for (;;) {
-    const job = await queue.getJob(id);
+    const job = await retryUntilUp(connection, () => queue.getJob(id), signal);
     if (job === undefined)
       throw new UsageError('the request was taken out of the queue: somebody has cancelled it');
     const begun = begunRun(job);
@@ -70,15 +96,27 @@ export async function enqueueRun(
     const now = performance.now();
     if (now - lookedAt > HOMES_EVERY_MS) {
       lookedAt = now;
-      const homes = (await listHomes(store)).length;
-      if (homes === 0 && (await queue.remove(id)) === 1) throw noHome(label);
+      const homes = (await retryUntilUp(connection, () => listHomes(store), signal)).length;
+      if (homes === 0 && (await retryUntilUp(connection, () => queue.remove(id), signal)) === 1)
+        throw noHome(label);
       if (!isTold && now - startedAt > WAITING_AFTER_MS) {
         options.onWaiting?.(homes);
         isTold = true;
       }
     }
-    if (await sleep(LOOK_EVERY_MS, options.signal)) continue;
-    return (await queue.remove(id)) === 1 ? { kind: 'taken-back' } : { kind: 'left', job: id };
+    await sleep(LOOK_EVERY_MS, signal);
+  }
+}
+
+/** Nobody who has interrupted this waits for a queue that is away. */
+async function takeBack(connection: QueueConnection, id: string): Promise<Enqueued> {
+  const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
+  try {
+    const removed = unlessAborted(queue.remove(id), lastWord(connection, TAKE_BACK_MS));
+    return (await removed) === 1 ? { kind: 'taken-back' } : { kind: 'left', job: id };
+  } catch (error) {
+    if (!(error instanceof DOMException) && !connection.noteTrouble(error)) throw error;
+    return { kind: 'unknown', job: id };
   }
 }
 

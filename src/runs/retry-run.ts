@@ -1,5 +1,6 @@
 import { UsageError } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { unlessAborted } from '../shared/queue/retry-until-up.js';
 import { orderRun } from '../shared/run-orders.js';
 import { runState } from '../shared/run-status.js';
 import { type EnqueueOptions, type Enqueued, enqueueRun } from './enqueue-run.js';
@@ -19,7 +20,10 @@ export async function retryRun(
   name: string,
   options: EnqueueOptions,
 ): Promise<Retried> {
-  const { run, output, status, job, kept, file } = await findKnownRun(connection, name);
+  const { run, output, status, job, kept, file } = await unlessAborted(
+    findKnownRun(connection, name),
+    options.signal,
+  );
   if (run === undefined || job !== undefined || (status && runState(status, Date.now()) === 'running')) {
     throw new UsageError(`the run of ${output} has not ended yet: retry its failed rows when it has`);
   }
@@ -29,6 +33,6 @@ export async function retryRun(
   if (status === undefined && file !== undefined && file.queue !== connection.label) {
     throw new UsageError(`the run of ${output} belongs to the queue ${file.queue}: name that with --queue`);
   }
-  await orderRun(connection.store, run, 'retryAll');
+  await unlessAborted(orderRun(connection.store, run, 'retryAll'), options.signal);
   return { kind: 'marked', manifest: status?.manifest, output };
 }

@@ -294,3 +294,19 @@ function outputOf(messageIds: readonly string[]): string {
     header,
   );
 }
+
+it.each([
+  [['run', '']],
+  [['verify', '', 'out.csv']],
+  [['enqueue', '', '-o', 'x.csv']],
+  [['status', '']],
+  [['cancel', '']],
+  [['retry', '']],
+  [['schedule', 'add', '', '', '-o', 'x.csv', '--cron', '0 2 * * *']],
+  [['schedule', 'run', '']],
+  [['schedule', 'remove', '']],
+])('an argument that is empty is refused as such: %j', async (args) => {
+  const { code, line } = await refuse(args, { env: { QUEUE_URL: 'redis://127.0.0.1:1' } });
+  expect(code).toBe(1);
+  expect(line).toMatch(/an argument of \w+ is empty/);
+});

@@ -94,4 +94,18 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     await redis.restart();
     await waitUntil('the pages are back', async () => (await fetch(`${url}/runs`)).status === 200, 30_000);
   });
+
+  it('enqueue says that it waits for the queue, and ends with the first Ctrl-C', async () => {
+    const home = service.start('serve', LIMITS);
+    await untilSaid(home, /takes runs from/);
+    home.child.kill('SIGSTOP');
+    const enqueue = service.start('enqueue', ['m.csv', '-o', 'out.csv']);
+    await untilSaid(enqueue, /waiting for one of 1 home/);
+    await redis.kill9();
+    await untilSaid(enqueue, /waiting for the queue: Redis at .* does not answer/);
+    enqueue.child.kill('SIGINT');
+    await waitUntil('it ends', () => enqueue.child.exitCode !== null, AT_ONCE_MS);
+    expect(enqueue.child.exitCode).toBe(130);
+    expect(enqueue.stderr()).toMatch(/may still be in it: .* `bulk-describe cancel [a-z0-9]{12}`\n$/);
+  });
 });
