@@ -1,4 +1,4 @@
-import { basename, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { UsageError } from '../shared/errors.js';
 
 /**
@@ -13,7 +13,7 @@ export function findRun<R extends { readonly run: string; readonly output: strin
 ): R {
   const exact = runs.find(({ run, output }) => run === text || output === text || output === resolve(text));
   if (exact !== undefined) return exact;
-  const named = runs.filter(({ output }) => basename(output) === text || output.endsWith(`/${text}`));
+  const named = runs.filter(({ output }) => isNamed(output, text));
   const outputs = new Set(named.map(({ output }) => output));
   const [first] = named;
   if (first !== undefined && outputs.size === 1) return first;
@@ -23,4 +23,10 @@ export function findRun<R extends { readonly run: string; readonly output: strin
   throw new UsageError(
     `no run ${text} in the last day: name it by its id or its output's path, as \`bulk-describe status\` shows them`,
   );
+}
+
+/** Whether a name, or the end of a path, means this output. */
+export function isNamed(output: string, text: string): boolean {
+  const name = text.replace(/^\.\//, '');
+  return output === name || output.endsWith(`/${name}`);
 }

@@ -6,6 +6,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { type RunStatus, listRuns } from '../shared/run-status.js';
 import { runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
+import { isNamed } from './find-run.js';
 import { type KeptRequest, listKeptRequests } from './kept-requests.js';
 import { type QueuedRequest, queuedRequests } from './queued-requests.js';
 import { type RunRequestJob, runJobProgress } from './run-outcome.js';
@@ -26,8 +27,9 @@ const UNFINISHED = ['waiting', 'active', 'delayed', 'prioritized'] as const;
 const MOST_SHOWN = 5;
 
 /**
- * Finds a run by its id, or by its output's path: one of this machine, or as its home writes it.
- * @throws {UsageError} with the nearest known ones when there is none, or with all when several are meant
+ * Finds a run by its id, or by its output's path: one of this machine, or as its home writes it. Of several runs of one
+ * output the newest counts.
+ * @throws {UsageError} with the nearest known ones when there is none, or with all when several outputs are meant
  */
 export async function findKnownRun(connection: QueueConnection, name: string): Promise<FoundRun> {
   const path = await realpath(name).catch(() => resolve(name));
@@ -43,13 +45,8 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
     run.output === path ||
     (file !== undefined && run.run === file.run) ||
     run.output === name;
-  let found = known.filter(isExact);
-  if (found.length === 0) found = known.filter((run) => run.output.endsWith(`/${name.replace(/^\.\//, '')}`));
-  const [first, second] = found;
-  if (first !== undefined && second === undefined) return { ...first, file };
-  if (second !== undefined) {
-    throw new UsageError(`${name} may be ${listed(found)}: name the run by its id`);
-  }
+  const found = known.find(isExact) ?? findNamed(known, name);
+  if (found !== undefined) return { ...found, file };
   if (file !== undefined) {
     return { run: file.run, output: path, status: undefined, job: undefined, kept: undefined, file };
   }
@@ -68,30 +65,52 @@ async function unfinishedRequests(
   return { jobs, others };
 }
 
-/** One entry for each run, whoever knows of it. */
+/**
+ * The newest run of the output that a name means, as `findRun` has it. Runs of which nothing but their request is left
+ * count where nobody knows of others: their outputs may be long gone.
+ * @throws {UsageError} when several outputs are meant
+ */
+function findNamed(known: readonly FoundRun[], name: string): FoundRun | undefined {
+  const named = known.filter(({ output }) => isNamed(output, name));
+  const recent = named.filter(({ status, job }) => status !== undefined || job !== undefined);
+  const newest = new Map<string, FoundRun>();
+  for (const run of recent.length > 0 ? recent : named) {
+    if (!newest.has(run.output)) newest.set(run.output, run);
+  }
+  if (newest.size > 1) {
+    throw new UsageError(`${name} may be ${listed([...newest.values()])}: name the run by its id`);
+  }
+  return [...newest.values()][0];
+}
+
+/** One entry for each run, whoever knows of it; the newest first. */
 function collect(
   statuses: readonly RunStatus[],
   jobs: readonly QueuedRequest[],
   kept: readonly KeptRequest[],
 ): FoundRun[] {
-  const runs = new Map<string, FoundRun>();
   const nothing = { status: undefined, job: undefined, kept: undefined, file: undefined };
-  for (const each of kept) {
-    const output = each.request.output ?? each.request.manifest;
-    runs.set(each.run, { ...nothing, run: each.run, output, kept: each });
-  }
+  const runs = new Map<string, FoundRun>();
   for (const status of statuses) {
     const { run, output } = status;
-    runs.set(run, { ...nothing, ...runs.get(run), run, output, status });
+    runs.set(run, { ...nothing, run, output, status });
   }
-  for (const { job, names } of jobs) {
+  for (const each of [...kept].sort((a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0))) {
+    const { run, request } = each;
+    const output = request.output ?? request.manifest;
+    runs.set(run, { ...nothing, run, output, ...runs.get(run), kept: each });
+  }
+  const justAsked: FoundRun[] = [];
+  for (const { job, names } of [...jobs].sort((a, b) => b.job.timestamp - a.job.timestamp)) {
     const progress = runJobProgress(job);
     const run = progress?.state === 'opened' ? progress.run : undefined;
     const output = progress?.state === 'opened' ? progress.output : (names.output ?? names.manifest);
-    const key = run ?? [...runs.values()].find((known) => known.output === output)?.run ?? job.id ?? '';
-    runs.set(key, { ...nothing, output, run, ...runs.get(key), job });
+    const key = run ?? [...runs.values()].find((known) => known.output === output)?.run ?? '';
+    const known = runs.get(key);
+    if (known === undefined) justAsked.push({ ...nothing, run, output, job });
+    else runs.set(key, { ...known, job });
   }
-  return [...runs.values()];
+  return [...justAsked, ...runs.values()];
 }
 
 function unknownRun(name: string, known: readonly FoundRun[]): UsageError {

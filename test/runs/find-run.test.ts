@@ -16,6 +16,7 @@ it.each([
   ['a.csv', 'new'],
   ['b.csv', 'here'],
   ['1/c.csv', 'c1'],
+  ['./a.csv', 'new'],
 ])('a run named %s is %s', (text, run) => {
   expect(findRun(runs, text).run).toBe(run);
 });

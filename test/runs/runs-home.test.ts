@@ -1,8 +1,11 @@
+import { rm } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { imageHash } from '../../src/producer/identity.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { cancelRun } from '../../src/runs/cancel-run.js';
 import { enqueueRun } from '../../src/runs/enqueue-run.js';
+import { keepRequest } from '../../src/runs/kept-requests.js';
+import { findKnownRun } from '../../src/runs/known-run.js';
 import { retryRun } from '../../src/runs/retry-run.js';
 import { runOutcomeOf } from '../../src/runs/run-outcome.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request.js';
@@ -290,6 +293,35 @@ describeOnRedis('a home of requests', (openQueue) => {
     const receipt = { remaining: 60 - paid, balanced: true };
     expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 130, receipt }]);
     expect(await stateOf()).toMatchObject({ state: 'ended', ended: { exitCode: 130 } });
+  });
+
+  it('means the newest run of an output that was removed and enqueued anew', async () => {
+    await bench.workspace.write('m.csv', manifestOf(2));
+    bench.simulator.setOptions({ failures: { reject: 1 } });
+    const { events } = await homes.startHome();
+    await homes.startWorker();
+    const request = { manifest: 'm.csv', output: 'anew.csv', stopFailing: 100 };
+    const old = await enqueue(request);
+    await waitUntil('it is over', () => isOver(events, old.run));
+    for (const name of await bench.workspace.files()) {
+      if (name.startsWith('anew')) await rm(bench.workspace.at(name));
+    }
+    const { run } = await enqueue(request);
+    expect(run).not.toBe(old.run);
+    await waitUntil('the new one is over', () => isOver(events, run));
+    const connection = await homes.connect();
+    const signal = AbortSignal.timeout(30_000);
+    // As one that has no files sees it, and one that has.
+    for (const name of ['anew.csv', bench.workspace.at('anew.csv')]) {
+      expect(await findKnownRun(connection, name)).toMatchObject({ run });
+    }
+    await expect(cancelRun(connection, 'anew.csv', signal)).rejects.toThrow(`the run ${run} `);
+    // One of another folder, of which nothing but its request is left.
+    const elsewhere = { manifest: 'm.csv', output: '/gone/anew.csv' };
+    await keepRequest(connection.store, { run: 'gone00000000', request: elsewhere, root: '/gone' });
+    expect(await retryRun(connection, 'anew.csv', { signal })).toMatchObject({ kind: 'begun', run });
+    await waitUntil('it is over again', () => isOver(events, run, 2));
+    expect(await findKnownRun(connection, 'gone00000000')).toMatchObject({ output: '/gone/anew.csv' });
   });
 
   it('takes a request that waits for a home out of the queue', async () => {
