@@ -3,7 +3,7 @@ import type { Progress, RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { type RequestNames, requestNames } from './queued-requests.js';
-import type { RunJobProgress, RunRequestJob } from './run-outcome.js';
+import { type RunJobProgress, type RunRequestJob, runJobProgress } from './run-outcome.js';
 import { type RunRequest, runRequestSchema } from './run-request.js';
 
 const NOTHING_YET = { rows: 0, described: 0, resumed: 0, copied: 0, failed: 0, inFlight: 0, perSecond: 0 };
@@ -14,11 +14,44 @@ export class RunningRequest {
   #written: RunJobProgress | undefined;
   #writing: Promise<void> = Promise.resolve();
 
+  readonly id: string;
+  /** By this home or an earlier one. */
+  readonly wasOpened: boolean;
+  #job: RunRequestJob;
+  #token: string | undefined;
+
   constructor(
-    readonly job: RunRequestJob,
+    job: RunRequestJob,
+    token: string,
     private readonly logger: Logger,
     private readonly onOpened: (opened: { run: string; output: string }) => Promise<void>,
-  ) {}
+  ) {
+    this.id = job.id ?? '';
+    this.wasOpened = runJobProgress(job)?.state === 'opened';
+    this.#job = job;
+    this.#token = token;
+  }
+
+  /** The newest activation of its job. */
+  get job(): RunRequestJob {
+    return this.#job;
+  }
+
+  /** Of the lock on its job; undefined when that is known to be lost. */
+  get token(): string | undefined {
+    return this.#token;
+  }
+
+  /** Its job was given to this home once more: this activation's lock is the one that counts. */
+  hold(job: RunRequestJob, token: string): void {
+    this.#job = job;
+    this.#token = token;
+  }
+
+  /** The lock of that token is lost. */
+  letGo(token: string): void {
+    if (this.#token === token) this.#token = undefined;
+  }
 
   get run(): string | undefined {
     return this.#opened?.run;
@@ -39,7 +72,7 @@ export class RunningRequest {
   }
 
   get name(): string {
-    return this.output ?? this.names.output ?? this.names.manifest ?? `job ${this.job.id ?? ''}`;
+    return this.output ?? this.names.output ?? this.names.manifest ?? `job ${this.id}`;
   }
 
   /** Takes note of what the run tells. Its job's progress is what it told last, if that is something new. */
@@ -79,10 +112,7 @@ export class RunningRequest {
 
   #queue(write: () => Promise<void>): void {
     this.#writing = this.#writing.then(write).catch((error: unknown) => {
-      this.logger.debug(
-        { job: this.job.id, error: messageOf(error) },
-        "a run's progress could not be stored",
-      );
+      this.logger.debug({ job: this.id, error: messageOf(error) }, "a run's progress could not be stored");
     });
   }
 }

@@ -5,16 +5,18 @@ import { DelayedError, UnrecoverableError, WaitingError } from 'bullmq';
 import type { RunStop } from '../run/receipt.js';
 import type { RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
-import { announceHome, withdrawHome } from '../shared/home-status.js';
+import { announceHome, homeOfJob, withdrawHome } from '../shared/home-status.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { retryUntilUp, unlessAborted } from '../shared/queue/retry-until-up.js';
 import { listRuns, runState } from '../shared/run-status.js';
 import { sleep } from '../shared/sleep.js';
 import { type Execution, type ExecutorTools, executeRequest, refusal } from './execute-request.js';
 import { type KeptRequest, keepRequest } from './kept-requests.js';
 import { LateResults } from './late-results.js';
+import { mayWait } from './may-wait.js';
 import { callOnDone } from './on-done.js';
+import { keepEnd, takeEnd } from './request-ends.js';
 import { type RunOutcome, type RunRequestJob, runJobProgress } from './run-outcome.js';
 import { RUNS_QUEUE, type RunRequest, readRequest } from './run-request.js';
 import { RunningRequest } from './running-request.js';
@@ -47,13 +49,24 @@ const RUNS_AT_ONCE = 20;
 const KEPT_JOBS = 200;
 const TICK_MS = 1000;
 const BUSY_RETRY_MS = 2000;
-/** A run that a dead home had is refused when another process has its output, and shows no life, for so long. */
-const BUSY_LIMIT_MS = 60_000;
+/** As long as the worker's locks. */
+const LOCK_MS = 10_000;
 const STOP_DEADLINE_MS = 30_000;
 /** The same while the queue is away, which then could not take the runs back, once they have written what they have. */
 const AWAY_DEADLINE_MS = 2000;
 const LOOK_EVERY_MS = 100;
 const LAST_WORD_MS = 5000;
+
+/** What becomes of a request's job. */
+type Ending =
+  | { readonly kind: 'over'; readonly outcome: RunOutcome }
+  /** It is in the queue again; the error tells BullMQ so. */
+  | { readonly kind: 'put-back'; readonly error: Error };
+
+interface Begun {
+  readonly running: RunningRequest;
+  readonly ending: Promise<Ending>;
+}
 
 /**
  * A home that executes what is in the runs queue, several requests at once.
@@ -62,14 +75,17 @@ const LAST_WORD_MS = 5000;
  *   waiting --taken--> active --over--> completed; failed when it was refused
  *   active --the home ends--> waiting, at the head of the queue: the next home resumes the run
  *   active --the home dies--> waiting, when its lock is over
- *   active --taken up again, and the dead home's lease still runs--> delayed
+ *   active --taken up again, while its home lives or the dead home's lease still runs--> delayed
+ *   active --the lock is lost, the home is not--> waiting: given to this home once more, it joins what goes on; another
+ *     home puts it off, and ends it as the first one did
  */
 export class RunsHome {
   readonly id = randomUUID();
   readonly #stopping = new AbortController();
   readonly #ended = new AbortController();
-  readonly #running = new Map<string, RunningRequest>();
-  readonly #busySince = new Map<string, number>();
+  readonly #running = new Map<string, Begun>();
+  /** Of requests that wait: since when without a sign of life, and what people were told of it. */
+  readonly #waiting = new Map<string, { readonly since: number; readonly told?: string }>();
   #executing = 0;
   readonly #since = Date.now();
   readonly #lateResults: LateResults;
@@ -142,21 +158,55 @@ export class RunsHome {
     return this.#stopping.signal.aborted;
   }
 
+  /**
+   * A home is given its own running request once more when the queue has lost the lock, since it was away, or this process
+   * frozen. There is one execution, which ends the job of the newest activation; the others leave it alone.
+   */
   async #process(job: RunRequestJob, token: string): Promise<RunOutcome> {
-    const running: RunningRequest = new RunningRequest(job, this.options.logger, (opened) =>
+    const known = this.#running.get(job.id ?? '');
+    known?.running.hold(job, token);
+    const { running, ending } = known ?? this.#begin(job, token);
+    const end = await ending;
+    if (running.token !== token) throw new WaitingError();
+    if (end.kind === 'put-back') throw end.error;
+    if (end.outcome.outcome === 'refused') throw new UnrecoverableError(end.outcome.reason ?? '');
+    return end.outcome;
+  }
+
+  #begin(job: RunRequestJob, token: string): Begun {
+    const running: RunningRequest = new RunningRequest(job, token, this.options.logger, (opened) =>
       this.#opened(running, opened),
     );
-    this.#running.set(job.id ?? '', running);
+    const ending = this.#runToEnd(running).finally(() => this.#running.delete(running.id));
+    const begun = { running, ending };
+    this.#running.set(running.id, begun);
+    return begun;
+  }
+
+  async #runToEnd(running: RunningRequest): Promise<Ending> {
     try {
+      const elsewhere = await this.#lookElsewhere(running);
+      if (elsewhere !== undefined) return elsewhere;
       this.#executing++;
-      const execution = await this.#execute(job, running).finally(() => this.#executing--);
+      const execution = await this.#execute(running.job, running).finally(() => this.#executing--);
       if (execution.kind === 'over') return await this.#over(running, execution.outcome, execution.stop);
-      if (execution.kind === 'busy') return await this.#busy(job, token, running, execution);
-      return await this.#handBack(job, token, running);
+      if (execution.kind === 'busy') return await this.#busy(running, execution);
+      return await this.#handBack(running);
     } finally {
       await running.settled();
-      this.#running.delete(job.id ?? '');
     }
+  }
+
+  /** A request that is taken up again may go on in another home, or have ended there. */
+  async #lookElsewhere(running: RunningRequest): Promise<Ending | undefined> {
+    if (running.job.attemptsStarted <= 1) return undefined;
+    const { store } = this.options.connection;
+    const home = await homeOfJob(store, running.id, this.id);
+    if (home !== undefined) {
+      return this.#putOff(running, `the home with pid ${home.pid} on ${home.host} has ${running.name}`);
+    }
+    const outcome = await takeEnd(store, running.id);
+    return outcome === undefined ? undefined : { kind: 'over', outcome };
   }
 
   async #execute(job: RunRequestJob, running: RunningRequest): Promise<Execution> {
@@ -182,7 +232,7 @@ export class RunsHome {
 
   /** Kept from here on, so that the run can be retried and cancelled by its id or output. */
   async #opened(running: RunningRequest, { run, output }: { run: string; output: string }): Promise<void> {
-    this.#busySince.delete(running.job.id ?? '');
+    this.#waiting.delete(running.id);
     this.options.onEvent({ type: 'opened', run, output });
     await this.#keep(running, { run, output });
   }
@@ -198,54 +248,64 @@ export class RunsHome {
     await keepRequest(connection.store, { run, request, root: root.path, ...end });
   }
 
-  async #handBack(job: RunRequestJob, token: string, running: RunningRequest): Promise<never> {
-    this.options.onEvent({
-      type: 'handed-back',
-      output: running.name,
-    });
+  async #handBack(running: RunningRequest): Promise<Ending> {
+    const { connection, logger } = this.options;
+    this.options.onEvent({ type: 'handed-back', output: running.name });
     await running.settled();
-    await unlessAborted(job.moveToWait(token), AbortSignal.timeout(LAST_WORD_MS));
-    throw new WaitingError();
+    // The next home looks whether this one still has it.
+    this.#running.delete(running.id);
+    await unlessAborted(this.#announce(), lastWord(connection, LAST_WORD_MS)).catch((error: unknown) => {
+      logger.debug({ error: messageOf(error) }, 'the run is taken up when this home is off the list');
+    });
+    if (await this.#isOurs(running)) {
+      const moving = running.job.moveToWait(running.token);
+      await unlessAborted(moving, AbortSignal.timeout(LAST_WORD_MS));
+    }
+    return { kind: 'put-back', error: new WaitingError() };
   }
 
   /**
    * Two runs on one output never overlap: the second one is refused, a schedule's turn is skipped. But a run that is
-   * taken up again may meet the lease of its own home that has died, and waits for its end.
+   * taken up again may meet its own home, or the lease of one that has died, and waits for the end of that.
    */
   async #busy(
-    job: RunRequestJob,
-    token: string,
     running: RunningRequest,
     { reason, exitCode }: Extract<Execution, { kind: 'busy' }>,
-  ): Promise<RunOutcome> {
-    if (job.attemptsStarted > 1 && (await this.#mayWait(running))) {
-      this.options.onEvent({ type: 'waiting', reason });
-      await job.moveToDelayed(Date.now() + (this.options.busyRetryMs ?? BUSY_RETRY_MS), token);
-      throw new DelayedError();
-    }
+  ): Promise<Ending> {
+    if (await this.#mayWait(running)) return await this.#putOff(running, reason);
     const { request } = running;
     const isTurn = request?.schedule !== undefined || request?.collectOnly === true;
     return this.#over(running, { outcome: isTurn ? 'skipped' : 'refused', exitCode, reason });
   }
 
-  /** Whether the process that has the output was there a minute ago at most, or the waiting has just begun. */
-  async #mayWait({ job, names: { output } }: RunningRequest): Promise<boolean> {
+  async #mayWait({ id, job, wasOpened, names: { output } }: RunningRequest): Promise<boolean> {
     const now = Date.now();
     const runs = await listRuns(this.options.connection.store);
-    const isAlive = runs.some(
-      (status) => runState(status, now) === 'running' && (status.run === job.id || status.output === output),
+    const isHolderAlive = runs.some(
+      (status) => runState(status, now) === 'running' && (status.run === id || status.output === output),
     );
-    const since = isAlive ? now : (this.#busySince.get(job.id ?? '') ?? now);
-    this.#busySince.set(job.id ?? '', since);
-    return now - since < BUSY_LIMIT_MS;
+    const { since = now } = this.#waiting.get(id) ?? {};
+    if (isHolderAlive) this.#waiting.set(id, { since: now });
+    const { attemptsStarted } = job;
+    return mayWait({ attemptsStarted, wasOpened, isHolderAlive, silentMs: now - since });
+  }
+
+  /** Looks again in a moment, here or elsewhere. */
+  async #putOff(running: RunningRequest, reason: string): Promise<Ending> {
+    const { id, job, token } = running;
+    const { since = Date.now(), told } = this.#waiting.get(id) ?? {};
+    if (told !== reason) this.options.onEvent({ type: 'waiting', reason });
+    this.#waiting.set(id, { since, told: reason });
+    await job.moveToDelayed(Date.now() + (this.options.busyRetryMs ?? BUSY_RETRY_MS), token);
+    return { kind: 'put-back', error: new DelayedError() };
   }
 
   /** Tells whoever waits, then the command, and then the queue: a home that dies between does this again. */
-  async #over(running: RunningRequest, outcome: RunOutcome, stop?: RunStop): Promise<RunOutcome> {
-    const { job, names, request } = running;
-    const { onDone, root, env, logger } = this.options;
+  async #over(running: RunningRequest, outcome: RunOutcome, stop?: RunStop): Promise<Ending> {
+    const { id, names, request } = running;
+    const { connection, onDone, root, env, logger } = this.options;
     const reason = outcome.reason ?? '';
-    this.#busySince.delete(job.id ?? '');
+    this.#waiting.delete(id);
     if (outcome.outcome === 'refused') running.refuse(outcome.exitCode, reason);
     const run = outcome.receipt?.run ?? running.run;
     const output = outcome.receipt?.output ?? running.output;
@@ -263,8 +323,29 @@ export class RunsHome {
         { command: onDone, cwd: root.path, env, logger, signal: this.#stopping.signal },
       );
     }
-    if (outcome.outcome === 'refused') throw new UnrecoverableError(reason);
-    return outcome;
+    if (!(await this.#isOurs(running))) {
+      await retryUntilUp(connection, () => keepEnd(connection.store, id, outcome), this.#patience());
+    }
+    return { kind: 'over', outcome };
+  }
+
+  /** Whether this home still has the lock on a request's job. Waits for a queue that is away, but not at the home's end. */
+  async #isOurs(running: RunningRequest): Promise<boolean> {
+    const { connection, logger } = this.options;
+    const { job, token } = running;
+    if (token === undefined) return false;
+    try {
+      const extend = () => job.extendLock(token, LOCK_MS);
+      if ((await retryUntilUp(connection, extend, this.#patience())) === 0) running.letGo(token);
+    } catch (error) {
+      logger.debug({ job: running.id, error: messageOf(error) }, 'nobody knows who has the request');
+    }
+    return running.token !== undefined;
+  }
+
+  #patience(): AbortSignal {
+    const { signal } = this.#stopping;
+    return signal.aborted ? lastWord(this.options.connection, LAST_WORD_MS) : signal;
   }
 
   async #noteTurn(schedule: string, outcome: RunOutcome): Promise<void> {
@@ -288,9 +369,10 @@ export class RunsHome {
 
   async #announce(): Promise<void> {
     const { connection, root, runsAtOnce = RUNS_AT_ONCE } = this.options;
-    const runs = [...this.#running.values()].map((running) => ({
+    const runs = [...this.#running.values()].map(({ running }) => ({
       run: running.run,
       output: running.name,
+      job: running.run === undefined ? undefined : running.id,
     }));
     await announceHome(connection.store, this.id, {
       host: hostname(),

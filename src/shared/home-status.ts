@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { livingMemberIds, readMembers } from './group-members.js';
+import { parseJson } from './parse-json.js';
 import type { SharedStore } from './queue/store.js';
 
 /** What a home that executes requests tells of itself to everybody at the same queue. */
@@ -12,7 +13,14 @@ const homeStatusSchema = z.object({
   since: z.number(),
   /** Runs that it executes at once, at most. */
   runsAtOnce: z.number(),
-  runs: z.array(z.object({ run: z.string().optional(), output: z.string() })),
+  runs: z.array(
+    z.object({
+      run: z.string().optional(),
+      output: z.string(),
+      /** The job of its request, once its files are open. */
+      job: z.string().optional(),
+    }),
+  ),
 });
 
 export type HomeStatus = z.infer<typeof homeStatusSchema>;
@@ -34,6 +42,21 @@ export async function withdrawHome(store: SharedStore, id: string): Promise<void
 /** The living homes. What another version wrote and this one cannot read is left out. */
 export async function listHomes(store: SharedStore): Promise<HomeStatus[]> {
   return readMembers(store, GROUP, homeStatusSchema);
+}
+
+/** The living home, but for one, that executes the request of a job. */
+export async function homeOfJob(
+  store: SharedStore,
+  job: string,
+  except: string,
+): Promise<HomeStatus | undefined> {
+  const living = await livingHomeIds(store);
+  for (const [id, text] of await store.members(GROUP)) {
+    if (id === except || !living.has(id)) continue;
+    const home = homeStatusSchema.safeParse(parseJson(text)).data;
+    if (home?.runs.some((run) => run.job === job) === true) return home;
+  }
+  return undefined;
 }
 
 /**

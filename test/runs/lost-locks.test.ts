@@ -1,0 +1,86 @@
+import { expect, it } from 'vitest';
+import { enqueueRun } from '../../src/runs/enqueue-run.js';
+import { RUNS_QUEUE } from '../../src/runs/run-request.js';
+import type { RunOutcome } from '../../src/runs/run-outcome.js';
+import { listHomes } from '../../src/shared/home-status.js';
+import { takeBackJob } from '../../src/shared/queue/take-back-job.js';
+import { FAST } from '../helpers/bench.js';
+import { HomeBench, type TestHome } from '../helpers/home-bench.js';
+import { describeOnRedis } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { manifestOf } from '../helpers/workspace.js';
+
+/** Requests whose lock is over while their home goes on: it was frozen, or the queue away. */
+describeOnRedis('a request whose lock is lost', (openQueue) => {
+  const homes = HomeBench.forSuite(openQueue);
+  const { bench } = homes;
+  const ROWS = 30;
+
+  /** Begins a run in a home, and gives its job to whoever takes it next. */
+  async function loseLock(first: TestHome, before: () => Promise<unknown> = () => Promise.resolve()) {
+    bench.simulator.setOptions({ latencyMs: 300 });
+    await bench.workspace.write('m.csv', manifestOf(ROWS));
+    const connection = await homes.connect();
+    const signal = AbortSignal.timeout(30_000);
+    const begun = await enqueueRun(connection, { manifest: 'm.csv', output: 'out.csv' }, { signal });
+    if (begun.kind !== 'begun') throw new Error(begun.kind);
+    await waitUntil('its home tells of it', async () => {
+      const known = await listHomes(connection.store);
+      return known.some(({ runs }) => runs.some(({ job }) => job === begun.run));
+    });
+    await before();
+    const job = await connection.queue<unknown, RunOutcome>(RUNS_QUEUE).getJob(begun.run);
+    if (job === undefined) throw new Error('there is no job');
+    await takeBackJob(job);
+    await waitUntil('it is taken once more', async () => {
+      const now = await connection.queue(RUNS_QUEUE).getJob(begun.run);
+      return (now?.attemptsStarted ?? 0) > 1;
+    });
+    expect(first.outcomes()).toEqual([]);
+    await homes.startWorker({ ...FAST, maxInFlight: 10 });
+    return { connection, job };
+  }
+
+  async function expectToldOnce(job: { getState(): Promise<string> }) {
+    await waitUntil('its job is over', async () => (await job.getState()) === 'completed');
+    expect((await bench.workspace.read('ended.txt')).trim().split('\n')).toHaveLength(1);
+    expect(await bench.ids('out.csv')).toHaveLength(ROWS);
+    expect(bench.simulator.stats().paid).toBe(ROWS);
+  }
+
+  it('goes on in its home, once, which tells its end once', async () => {
+    const first = await homes.startHome({ onDone: 'cat >> ended.txt' });
+    const { connection, job } = await loseLock(first);
+    const known = await listHomes(connection.store);
+    expect(known.flatMap(({ runs }) => runs)).toMatchObject([{ job: job.id }]);
+    expect(await job.getState()).toBe('active');
+    await expectToldOnce(job);
+    expect(first.outcomes()).toMatchObject([{ exitCode: 0, receipt: { described: ROWS, resumed: 0 } }]);
+  });
+
+  it('is put off by another home, and ends there as it has ended', async () => {
+    const onDone = 'cat >> ended.txt';
+    const first = await homes.startHome({ onDone, runsAtOnce: 1 });
+    let second: TestHome | undefined;
+    const { connection, job } = await loseLock(first, async () => {
+      second = await homes.startHome({ onDone, busyRetryMs: 100 });
+    });
+    await expectToldOnce(job);
+    expect(first.outcomes()).toHaveLength(1);
+    expect(second?.events).toMatchObject([{ type: 'waiting', reason: /has .*out\.csv$/ }]);
+    const ended = await connection.queue<unknown, RunOutcome>(RUNS_QUEUE).getJob(job.id ?? '');
+    expect(ended?.returnvalue).toMatchObject({ outcome: 'ended', receipt: { described: ROWS } });
+  });
+
+  it('is handed back by its home, which ends, to the one that put it off', async () => {
+    const first = await homes.startHome({ runsAtOnce: 1, onDone: 'cat >> ended.txt' });
+    let second: TestHome | undefined;
+    const { job } = await loseLock(first, async () => {
+      second = await homes.startHome({ busyRetryMs: 100, onDone: 'cat >> ended.txt' });
+    });
+    await waitUntil('some are described', async () => (await bench.ids('out.csv')).length > 3);
+    await first.home.stop();
+    await expectToldOnce(job);
+    expect(second?.outcomes()).toMatchObject([{ exitCode: 0, receipt: { remaining: 0 } }]);
+  });
+});
