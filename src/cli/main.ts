@@ -4,6 +4,7 @@ import { nameCommand } from '../shared/command-name.js';
 import { nearest } from '../shared/nearest.js';
 import { keepHeapSmall } from '../shared/small-heap.js';
 import { ALL_HELP, HELP, MAIN_HELP } from './help/index.js';
+import { printable } from './text.js';
 
 type Command = (argv: readonly string[], env: NodeJS.ProcessEnv) => Promise<number>;
 
@@ -54,7 +55,7 @@ function unknownCommand(name: string): UsageError {
 /** One line for what is foreseen; a stack only for what is a defect of this program. */
 function report(error: unknown): number {
   if (error instanceof BulkDescribeError) {
-    process.stderr.write(`bulk-describe: ${messageOf(error)}\n`);
+    process.stderr.write(`bulk-describe: ${printable(messageOf(error), Infinity)}\n`);
     return error.exitCode;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);

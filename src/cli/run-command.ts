@@ -10,7 +10,7 @@ import { withoutPassword } from './redis-queue.js';
 import { RUN_FLAGS, limitsWarning, parseLogLevel, runOptionsOf } from './run-flags.js';
 import { listenForSignals } from './signals.js';
 import { Terminal } from './terminal.js';
-import { shellQuote } from './text.js';
+import { printable, shellQuote } from './text.js';
 import { checkReceiver, webhookCompanion } from './webhook-flags.js';
 
 /** `bulk-describe run <manifest>`. @returns the exit code */
@@ -95,5 +95,5 @@ function printResult(
     if (stop !== undefined) terminal.warn(`stopped: ${stop.reason}`);
     return;
   }
-  for (const line of lines) process.stdout.write(`${line}\n`);
+  for (const line of lines) process.stdout.write(`${printable(line, Infinity)}\n`);
 }

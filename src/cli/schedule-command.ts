@@ -11,6 +11,7 @@ import { openSharedQueue, queueArgument } from './redis-queue.js';
 import { REQUEST_FLAGS, requestOf } from './request-flags.js';
 import { addedLines, scheduleJson, scheduleLines } from './schedule-text.js';
 import { listenForSignals } from './signals.js';
+import { printable } from './text.js';
 
 type Action = (argv: readonly string[], env: NodeJS.ProcessEnv) => Promise<number>;
 
@@ -99,7 +100,7 @@ async function remove(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<
   const name = refuseMore('schedule remove', flags.positionals, 1);
   return await withQueue('schedule remove', flags.get('queue'), env, async (connection) => {
     await removeSchedule(connection, name);
-    print([`removed   ${name}; a run of it that is going on goes on`]);
+    print([`removed   ${printable(name)}; a run of it that is going on goes on`]);
     return 0;
   });
 }

@@ -1,5 +1,6 @@
 import type { Progress } from '../run/run-options.js';
 import { progressLine } from './progress-line.js';
+import { printable } from './text.js';
 
 const PLAIN_EVERY_MS = 10_000;
 
@@ -21,10 +22,10 @@ export class Terminal {
     if (!this.options.quiet) this.warn(line);
   }
 
-  /** A line that is shown even with `--quiet`. */
+  /** A line that is shown even with `--quiet`. Names of files and what comes from queues may be in it. */
   warn(line: string): void {
     this.#erase();
-    this.stream.write(`${line}\n`);
+    this.stream.write(`${printable(line, Infinity)}\n`);
     this.#draw(this.#drawn);
   }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { WaitingError } from 'bullmq';
+import { UnrecoverableError, WaitingError } from 'bullmq';
 import type { Submitted } from '../describe-api/client.js';
 import { type Account, describeQueueName, resultsQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
@@ -31,6 +31,7 @@ import { submitSlots } from './hold-queue.js';
 import { JobLogs } from './job-logs.js';
 import { tellEnding } from './job-story.js';
 import { Presence } from './presence.js';
+import { notDescribable } from './read-job.js';
 import { RememberedLatencies } from './remembered-latencies.js';
 import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
 import { reserveTogether } from './slot-batch.js';
@@ -207,6 +208,9 @@ export class DescribeWorker {
   }
 
   async #process(job: DescribeJob, token: string): Promise<ResultJobData> {
+    const trouble = notDescribable(job.data);
+    // No outcome is handed over either: no run waits for it, and a queue would be made for it.
+    if (trouble !== undefined) throw Object.assign(new UnrecoverableError(trouble), { stack: trouble });
     try {
       return await this.#activations.run(
         job.id ?? '',
