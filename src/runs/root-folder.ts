@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs';
 import { lstat, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
@@ -25,7 +26,7 @@ export class RootFolder {
    * The real path of a file that is there.
    * @param name as a request gives it, relative to this folder
    * @param what for the message: `the manifest`
-   * @throws {UsageError} when it is not there, or is somewhere else
+   * @throws {UsageError} when it is not there, is somewhere else, or no file: a pipe could be waited for without end
    */
   async existing(name: string, what: string): Promise<string> {
     if (name === '-') throw new UsageError(`${what} is a file of the home, not stdin`);
@@ -36,12 +37,13 @@ export class RootFolder {
       throw new UsageError(`${wanted} cannot be opened: ${messageOf(error)}`);
     });
     this.#refuseOutside(real, `${what} ${name}`);
+    refuseOther(await lookAt(real), `${what} ${name}`);
     return real;
   }
 
   /**
    * The real path of an output, which need not be there yet; the files that belong to it are looked at as well.
-   * @throws {UsageError} when its folder is not there, or one of the files is somewhere else
+   * @throws {UsageError} when its folder is not there, or one of the files is somewhere else, or no file
    */
   async output(name: string): Promise<string> {
     const output = await this.#mayBeThere(resolve(this.path, name), `the output ${name}`);
@@ -58,11 +60,16 @@ export class RootFolder {
     });
     this.#refuseOutside(folder, what);
     const plain = join(folder, basename(path));
-    if (!(await isLink(plain))) return plain;
+    const there = await lookAt(plain);
+    if (there?.isSymbolicLink() !== true) {
+      refuseOther(there, what);
+      return plain;
+    }
     const real = await realpath(plain).catch(() => {
       throw new UsageError(`${what} is a symbolic link to nothing: remove it, or name another output`);
     });
     this.#refuseOutside(real, what);
+    refuseOther(await lookAt(real), what);
     return real;
   }
 
@@ -78,11 +85,16 @@ function filesOf(output: string): string[] {
   return [failures, failuresPartial, runFile, lock];
 }
 
-async function isLink(path: string): Promise<boolean> {
+function refuseOther(there: Stats | undefined, what: string): void {
+  if (there?.isFile() === false) throw new UsageError(`${what} is no regular file: name one`);
+}
+
+/** What is there, which may be a link; undefined when nothing is. */
+async function lookAt(path: string): Promise<Stats | undefined> {
   try {
-    return (await lstat(path)).isSymbolicLink();
+    return await lstat(path);
   } catch (error) {
-    if (isSystemError(error) && error.code === 'ENOENT') return false;
+    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
     throw new UsageError(`${path} cannot be looked at: ${messageOf(error)}`, { cause: error });
   }
 }

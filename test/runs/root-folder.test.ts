@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdir, symlink } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { RootFolder } from '../../src/runs/root-folder.js';
@@ -56,6 +57,17 @@ describe("a home's folder", () => {
       await expect(root.output('out.csv')).rejects.toThrow(/leads out of the home's folder/);
     },
   );
+
+  it('refuses what is no file, such as a pipe that nobody would ever end', async () => {
+    spawnSync('mkfifo', [workspace.at('root/pipe.csv'), workspace.at('root/out.csv.run')]);
+    await symlink('pipe.csv', workspace.at('root/to-pipe.csv'));
+    for (const name of ['pipe.csv', 'to-pipe.csv', 'deep']) {
+      const noFile = /^the (manifest|output) .* is no regular file: name one$/;
+      await expect(root.existing(name, 'the manifest')).rejects.toThrow(noFile);
+      await expect(root.output(name)).rejects.toThrow(noFile);
+    }
+    await expect(root.output('out.csv')).rejects.toThrow(/^out\.csv\.run, .* is no regular file/);
+  });
 
   it('follows links that stay inside, and refuses those to nothing', async () => {
     await symlink('deep', workspace.at('root/inside'));
