@@ -77,6 +77,40 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
     expect(told).toContain(`"error":"the request of job ${id} cannot be read (`);
   });
 
+  it.each([
+    [{ output: 'o\0.csv' }, /^the request of job \d+ cannot be read \(output: a NUL character/],
+    [{ schedule: 'n\0', output: 'out.csv' }, /\(schedule: a NUL character/],
+    [
+      { limits: { rate: { count: 1e300, perMs: 1e-300 } } },
+      /\(limits\.rate: expected a rate that can be kept/,
+    ],
+    [
+      { schedule: 'nightly', timeZone: 'Nowhere/Land' },
+      /^--tz Nowhere\/Land: expected the name of a time zone/,
+    ],
+  ])('refuses %j in one line, and calls the command', async (asked, words) => {
+    await bench.workspace.write('m.csv', manifestOf(1));
+    const logged: string[] = [];
+    const logger = pino({ level: 'error' }, { write: (line: string) => logged.push(line) });
+    const { outcomes } = await homes.startHome({ logger, onDone: 'cat >> ended.txt' });
+    const job = await (await queueOf()).add(RUN_JOB, { manifest: 'm.csv', ...asked });
+    await waitUntil('it has failed', async () => (await job.getState()) === 'failed');
+    expect(outcomes()).toMatchObject([{ outcome: 'refused', exitCode: 1, reason: words }]);
+    expect(await bench.workspace.read('ended.txt')).toContain('"manifest":"m.csv"');
+    expect(logged).toEqual([]);
+  });
+
+  it('lists the schedules that BullMQ was told to repeat every so often', async () => {
+    const queue = await queueOf();
+    const template = { name: RUN_JOB, data: { manifest: 'm.csv' } };
+    await queue.upsertJobScheduler('often', { every: 2 * HOUR_MS }, template);
+    const listed = await listSchedules(await homes.connect());
+    expect(listed).toMatchObject([
+      { name: 'often', cron: 'every 2.0 hours', request: { manifest: 'm.csv' } },
+    ]);
+    await queue.obliterate({ force: true });
+  });
+
   it('no reader of the queue fails, whatever it finds', async () => {
     await bench.workspace.write('m.csv', manifestOf(2));
     const connection = await homes.connect();
