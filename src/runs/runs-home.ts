@@ -302,7 +302,7 @@ export class RunsHome {
 
   /** Tells whoever waits, then the command, and then the queue: a home that dies between does this again. */
   async #over(running: RunningRequest, outcome: RunOutcome, stop?: RunStop): Promise<Ending> {
-    const { id, names, request } = running;
+    const { id, job, names, request } = running;
     const { connection, onDone, root, env, logger } = this.options;
     const reason = outcome.reason ?? '';
     this.#waiting.delete(id);
@@ -316,7 +316,7 @@ export class RunsHome {
       if (request?.collectOnly === true) await this.#lateResults.collected(run);
     }
     this.options.onEvent({ type: 'over', name: running.name, outcome });
-    if (names.schedule !== undefined) await this.#noteTurn(names.schedule, outcome);
+    if (names.schedule !== undefined) await this.#noteTurn(names.schedule, job, outcome);
     if (onDone !== undefined) {
       await callOnDone(
         { names, outcome, run, output },
@@ -348,10 +348,10 @@ export class RunsHome {
     return signal.aborted ? lastWord(this.options.connection, LAST_WORD_MS) : signal;
   }
 
-  async #noteTurn(schedule: string, outcome: RunOutcome): Promise<void> {
+  async #noteTurn(schedule: string, job: RunRequestJob, outcome: RunOutcome): Promise<void> {
     const { connection, logger } = this.options;
     try {
-      await noteTurn(connection, schedule, outcome, Date.now());
+      await noteTurn(connection, { name: schedule, turn: job }, outcome, Date.now());
     } catch (error) {
       logger.warn({ schedule, error: messageOf(error) }, "the end of a schedule's run is not kept");
     }

@@ -11,7 +11,8 @@ import {
 } from '../shared/schedule-record.js';
 import { checkCron } from './cron.js';
 import { checkDatedOutput } from './dated-output.js';
-import { type RunOutcome, outcomeText } from './run-outcome.js';
+import { queuedRequests } from './queued-requests.js';
+import { type RunOutcome, type RunRequestJob, outcomeText } from './run-outcome.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest, readRequest, runRequestSchema } from './run-request.js';
 
 /** What is to be run, and when. */
@@ -75,6 +76,19 @@ export async function listSchedules(connection: QueueConnection): Promise<Listed
   return listed.filter((one) => one !== undefined).sort((a, b) => a.name.localeCompare(b.name));
 }
 
+/** Turns that go on although their schedule was removed, by their jobs. */
+const OUTLASTING_TURNS = 'outlasting-turns';
+/** Longer than any turn. */
+const OUTLASTING_MS = 30 * 24 * 3_600_000;
+const UNFINISHED = ['active', 'waiting', 'delayed', 'prioritized'] as const;
+
+type TurnJob = Pick<RunRequestJob, 'id' | 'timestamp'>;
+
+/** A queue that was emptied gives the same ids again. */
+function turnId({ id = '', timestamp }: TurnJob): string {
+  return `${id}@${timestamp}`;
+}
+
 /**
  * Removes a schedule with the run that it has pending; one that goes on goes on.
  * @throws {UsageError} when there is none of that name
@@ -82,19 +96,28 @@ export async function listSchedules(connection: QueueConnection): Promise<Listed
 export async function removeSchedule(connection: QueueConnection, name: string): Promise<void> {
   const removed = await runsQueue(connection).removeJobScheduler(name);
   if (!removed) throw await unknownSchedule(connection, name);
+  // How they end is nothing that one of the same name is to show, which may be added meanwhile.
+  const { requests } = await queuedRequests(connection, UNFINISHED);
+  for (const { job, names } of requests) {
+    if (names.schedule === name) {
+      await connection.store.announce(OUTLASTING_TURNS, turnId(job), '', OUTLASTING_MS);
+    }
+  }
   await forgetSchedule(connection.store, name);
 }
 
 /**
  * Keeps how a schedule's turn ended, which may outlast its schedule: nothing is kept then. To be called at every end, also
  * where it was skipped or refused.
+ * @param turn its job
  */
 export async function noteTurn(
   connection: QueueConnection,
-  name: string,
+  { name, turn }: { readonly name: string; readonly turn: TurnJob },
   outcome: RunOutcome,
   nowMs: number,
 ): Promise<void> {
+  if ((await connection.store.members(OUTLASTING_TURNS)).has(turnId(turn))) return;
   const { exitCode } = outcome;
   const isSuccess = outcome.outcome === 'ended' && exitCode === 0;
   await keepTurnEnd(connection.store, name, { at: nowMs, exitCode, text: outcomeText(outcome), isSuccess });

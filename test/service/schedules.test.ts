@@ -195,6 +195,26 @@ describeOnRedis('schedules', (openQueue) => {
     expect(await metric()).toBeUndefined();
   });
 
+  it('one that is removed during its turn and added again does not show how that turn ended', async () => {
+    await bench.workspace.write('m.csv', manifestOf(2));
+    bench.simulator.setOptions({ latencyMs: 1000 });
+    const home = await homes.startHome();
+    await homes.startWorker();
+    const { name, connection, look } = await add('0 2 * * *');
+    const turn = runNow(name, home);
+    await waitUntil('it goes on', () => bench.simulator.stats().inFlight > 0);
+    await removeSchedule(connection, name);
+    const request = { manifest: 'm.csv', output: 'out.csv' };
+    await addSchedule(connection, { name, cron: '0 3 * * *', timeZone, request });
+    expect((await turn).exitCode).toBe(0);
+    const runs = connection.queue(RUNS_QUEUE);
+    await waitUntil('all of it is over', async () => (await runs.getActiveCount()) === 0);
+    expect((await look()).record).toEqual({});
+    // Its own turns are shown.
+    expect((await runNow(name, home)).exitCode).toBe(0);
+    await waitUntil('it is kept', async () => (await look()).record.lastExit === 0);
+  });
+
   it('are changed by adding them again, left alone when nothing changes, and gone when removed', async () => {
     const { name, connection, added, look } = await add('0 2 * * *', { limit: 5 });
     expect(added).toMatchObject({ kind: 'added' });
