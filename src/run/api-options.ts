@@ -1,8 +1,12 @@
+import { hash } from 'node:crypto';
 import { type Dialect, checkSettings, dialectFor } from '../describe-api/dialects/index.js';
 import type { DialectSettings } from '../describe-api/dialects/dialect.js';
 import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import type { WebhookOptions } from '../worker/webhook-tools.js';
+
+/** Of a model's name in that of its account. */
+const MODEL_CHARACTERS = 40;
 
 /** Which API is spoken to, how, and as whom. */
 export interface ApiOptions {
@@ -34,18 +38,31 @@ export function apiOf(options: Pick<ApiOptions, 'api' | 'dialect'>): string {
 }
 
 /**
- * The account that options name.
- * @throws {UsageError} when its API, dialect or name cannot be
+ * The account that options name. Where a model is asked, each model, prompt and number of choices has an account of its
+ * own: any worker of an account describes any of its images.
+ * @throws {UsageError} when its API, dialect or name cannot be, or its model is not said
  */
-export function accountOf(options: Pick<ApiOptions, 'api' | 'account' | 'dialect'>): Account {
+export function accountOf(
+  options: Pick<ApiOptions, 'api' | 'account' | 'dialect' | 'model' | 'prompt' | 'choices'>,
+): Account {
   const api = apiOf(options);
-  const name = parseAccountName(options.account ?? 'default');
-  const dialect = dialectFor(options).name;
+  const { name: dialect, takesModel } = dialectFor(options);
+  const given = parseAccountName(options.account ?? 'default');
+  const name = takesModel === true ? `${given}+${askedOf(options)}` : given;
   if (api === 'simulator') return { host: SIMULATOR_HOST, dialect, name };
   if (!URL.canParse(api) || !/^https?:$/.test(new URL(api).protocol)) {
     throw new UsageError('--api: expected an http(s) URL, or `simulator` to try without an account');
   }
   return { host: new URL(api).host, dialect, name };
+}
+
+/** Names what a model is asked, for people, and so that no other model or prompt has the same name. */
+function askedOf(options: ApiOptions): string {
+  const settings = dialectSettingsOf(options);
+  checkSettings(dialectFor(options), settings);
+  const { model = '', prompt, choices } = settings;
+  const digest = hash('sha256', JSON.stringify([model, prompt, choices ?? 1]), 'hex');
+  return `${model.replace(/[^\w.-]+/g, '-').slice(0, MODEL_CHARACTERS)}.${digest.slice(0, 8)}`;
 }
 
 /** What of the options only some dialects have. */

@@ -1,3 +1,4 @@
+import { dialectFor } from '../describe-api/dialects/index.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
@@ -185,9 +186,11 @@ function refuseOtherQueue(prepared: PreparedRun, queue: string): void {
   const { runFile, account, paths } = prepared;
   if (runFile?.open !== true) return;
   if (runFile.queue === queue && runFile.account === accountLabel(account)) return;
+  const { takesModel } = dialectFor({ dialect: account.dialect });
+  const model = takesModel === true ? ', the same model and prompt' : '';
   throw new UsageError(
     `images of ${paths.output} are in flight at the account ${runFile.account} in the queue ${runFile.queue}: ` +
-      `end the run there first, with the same --queue, --api and --account (or remove ${paths.runFile} and pay for them again)`,
+      `end the run there first, with the same --queue, --api and --account${model} (or remove ${paths.runFile} and pay for them again)`,
   );
 }
 
