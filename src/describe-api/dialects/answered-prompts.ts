@@ -1,26 +1,42 @@
-import { parseJson } from '../../shared/parse-json.js';
 import { z } from 'zod';
 import type { Prompts } from '../../shared/outcome.js';
 import { readPrompts } from '../prompts.js';
+import { jsonIn } from './json-in-text.js';
+import { bulletedLines, numberedLines } from './listed-lines.js';
 
-const listSchema = z.array(
-  z.union([z.string(), z.object({ prompt: z.string() }).transform(({ prompt }) => prompt)]),
-);
-const wrappedSchema = z.record(z.string(), z.unknown());
+const THINKING = /<think(?:ing)?>/i;
+const THOUGHT = /<\/think(?:ing)?>/i;
+
+const itemSchema = z.union([
+  z.object({ prompt: z.string() }).transform(({ prompt }) => prompt),
+  z.object({ text: z.string() }).transform(({ text }) => text),
+  z.object({ description: z.string() }).transform(({ description }) => description),
+]);
 
 /**
  * The four prompts in what a model has answered: four answers of one prompt each, or one that holds a JSON list
- * (plain, fenced, with talk around it, or in an object), or four numbered lines. Of more than four the first four
- * are taken: they are paid for.
+ * (plain, fenced, with talk around it, or in an object), or four numbered or bulleted lines. Of more than four the
+ * first four are taken: they are paid for. What it thought aloud before is no part of it.
  * @param texts the answer's choices
  * @returns undefined when there are not four
  */
 export function answeredPrompts(texts: readonly string[]): Prompts | undefined {
-  for (const text of texts) {
-    const prompts = firstFour(listIn(text) ?? numberedLines(text));
+  const answers = texts.map(withoutThinking);
+  for (const text of answers) {
+    const prompts = firstFourIn(text) ?? firstFour(numberedLines(text)) ?? firstFour(bulletedLines(text));
     if (prompts !== undefined) return prompts;
   }
-  return firstFour(texts.filter((text) => text.trim() !== ''));
+  return firstFour(answers.filter((text) => text.trim() !== ''));
+}
+
+/** Takes `<think>...</think>` out; some models begin without the first tag, and one that never ends has no answer. */
+function withoutThinking(text: string): string {
+  const [before = '', ...thoughts] = text.split(THINKING);
+  const answers = thoughts.map((thought) => {
+    const parts = thought.split(THOUGHT);
+    return parts.length > 1 ? parts.at(-1) : '';
+  });
+  return [before.split(THOUGHT).at(-1), ...answers].join('');
 }
 
 function firstFour(list: readonly string[] | undefined): Prompts | undefined {
@@ -28,35 +44,40 @@ function firstFour(list: readonly string[] | undefined): Prompts | undefined {
   return filled !== undefined && filled.length >= 4 ? readPrompts(filled.slice(0, 4)) : undefined;
 }
 
-function listIn(text: string): string[] | undefined {
-  const inFence = /```[a-z]*\s*([\s\S]*?)```/i.exec(text)?.[1];
-  for (const part of [text, inFence, between(text, '[', ']'), between(text, '{', '}')]) {
-    const list = part === undefined ? undefined : listOf(parseJson(part));
-    if (list !== undefined) return list;
+function firstFourIn(text: string): Prompts | undefined {
+  for (const value of jsonIn(text)) {
+    const prompts = firstFour(listOf(value));
+    if (prompts !== undefined) return prompts;
   }
   return undefined;
 }
 
-function between(text: string, open: string, close: string): string | undefined {
-  const from = text.indexOf(open);
-  const to = text.lastIndexOf(close);
-  return from >= 0 && to > from ? text.slice(from, to + 1) : undefined;
-}
-
-/** A list of texts: the value itself, or the one in an object around it. */
-function listOf(value: unknown): string[] | undefined {
-  const list = listSchema.safeParse(value);
-  if (list.success) return list.data;
-  const wrapped = wrappedSchema.safeParse(value);
-  if (!wrapped.success) return undefined;
-  const values = Object.values(wrapped.data);
-  const inside = values.map((each) => listSchema.safeParse(each).data).find((each) => each !== undefined);
+/**
+ * A list of texts: the value itself, or the one in an object or a list of one around it.
+ * @param depth how deep it may be
+ */
+function listOf(value: unknown, depth = 4): string[] | undefined {
+  if (typeof value !== 'object' || value === null || depth === 0) return undefined;
+  if (Array.isArray(value))
+    return textsOf(value) ?? (value.length === 1 ? listOf(value[0], depth - 1) : undefined);
+  const entries: [string, unknown][] = Object.entries(value);
+  // One that is called `prompts` is meant rather than the `tags` before it.
+  const isNamed = ([key]: [string, unknown]) => /prompt/i.test(key);
+  for (const [, inner] of [...entries.filter(isNamed), ...entries.filter((entry) => !isNamed(entry))]) {
+    const list = listOf(inner, depth - 1);
+    if (list !== undefined) return list;
+  }
   // {"prompt_1": "...", ...}
-  return inside ?? (values.length >= 4 ? listSchema.safeParse(values).data : undefined);
+  return entries.length >= 4 ? textsOf(entries.map(([, inner]) => inner)) : undefined;
 }
 
-function numberedLines(text: string): string[] | undefined {
-  const lines = [...text.matchAll(/^\s*(?:prompt\s*)?([1-4])\s*[.):]\s+(.+)$/gim)];
-  const isInOrder = lines.length === 4 && lines.every(([, digit], index) => digit === String(index + 1));
-  return isInOrder ? lines.map(([, , prompt]) => prompt ?? '') : undefined;
+function textsOf(values: readonly unknown[]): string[] | undefined {
+  const texts: string[] = [];
+  for (const value of values) {
+    // Looked at without a schema where it is a text: a hostile list has very many.
+    const text = typeof value === 'string' ? value : itemSchema.safeParse(value).data;
+    if (text === undefined) return undefined;
+    texts.push(text);
+  }
+  return texts;
 }
