@@ -31,12 +31,12 @@ const GROWTH = 1.15;
  * `find` and `add` return an entry's number, which is valid until the next `add`.
  */
 export class HashTable {
-  readonly #shards: Shard[];
+  #shards: Shard[];
   #size = 0;
 
   /** @param cells the size of each payload column; new entries hold 0 */
-  constructor(cells: readonly CellBytes[]) {
-    this.#shards = Array.from({ length: SHARDS }, () => makeShard(FIRST_CAPACITY, cells));
+  constructor(private readonly cells: readonly CellBytes[]) {
+    this.#shards = makeShards(cells);
   }
 
   /** Number of entries. */
@@ -91,6 +91,12 @@ export class HashTable {
     this.#column(entry % SHARDS, column)[Math.floor(entry / SHARDS)] = value;
   }
 
+  /** Forgets all entries, and gives their memory back. */
+  clear(): void {
+    this.#shards = makeShards(this.cells);
+    this.#size = 0;
+  }
+
   /** The hash of an entry. */
   hashOf(entry: number): Hash64 {
     const { high, low } = this.#shard(entry % SHARDS);
@@ -137,6 +143,10 @@ export interface Hash64 {
 /** Both halves 0 mean a free slot, so that one hash in 2^64 takes its neighbour's place. */
 function lowOf({ high, low }: Hash64): number {
   return high === 0 && low === 0 ? 1 : low;
+}
+
+function makeShards(cells: readonly CellBytes[]): Shard[] {
+  return Array.from({ length: SHARDS }, () => makeShard(FIRST_CAPACITY, cells));
 }
 
 function makeShard(capacity: number, cells: readonly CellBytes[]): Shard {

@@ -60,6 +60,14 @@ export class OutputIndex {
     return this.#images.bytes + (this.#keys?.bytes ?? 0);
   }
 
+  /** Forgets everything, and gives the memory back. */
+  clear(): void {
+    this.#images.clear();
+    this.#keys?.clear();
+    this.#rows = 0;
+    this.#duplicates = 0;
+  }
+
   /** Takes in a row that the output held before this pass. */
   addFound(row: IndexedRow): void {
     this.#add(row, 0);

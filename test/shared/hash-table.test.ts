@@ -72,3 +72,14 @@ test('changes one column of every entry', () => {
   expect(cells.filter(([low]) => low === 1)).toHaveLength(50);
   expect(cells.every(([low = 0, other]) => low <= 1 && other === 7)).toBe(true);
 });
+
+test('forgets everything when it is cleared, gives the memory back, and can be used again', () => {
+  const table = new HashTable([4]);
+  const { bytes } = table;
+  for (let number = 0; number < 5000; number++) table.set(table.add(hashOf(number)), 0, number);
+  expect(table.bytes).toBeGreaterThan(bytes);
+  table.clear();
+  expect([table.size, table.bytes, table.find(hashOf(7))]).toEqual([0, bytes, -1]);
+  table.set(table.add(hashOf(7)), 0, 9);
+  expect([table.size, table.get(table.find(hashOf(7)), 0)]).toEqual([1, 9]);
+});
