@@ -1,4 +1,5 @@
 import type { Message, Submitted } from '../describe-api/client.js';
+import type { Dialect } from '../describe-api/dialects/index.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import type { ApiHealth } from './api-health.js';
 import type { FirstPolls } from './first-polls.js';
@@ -29,6 +30,7 @@ interface SubmitCall {
 /** What an activation works with; all of it is shared by the worker's images. */
 export interface ActivationTools {
   readonly client: {
+    readonly dialect: Pick<Dialect, 'givesRefs'>;
     submit(request: SubmitCall, about: { deadlineMs: number }): Promise<Submitted>;
     message(messageId: string, options: { signal: AbortSignal }): Promise<Message>;
   };

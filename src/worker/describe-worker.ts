@@ -347,6 +347,7 @@ export class DescribeWorker {
     const { client, connection } = this.options;
     return createTools({
       client: {
+        dialect: client.dialect,
         submit: (request, about) => this.#submit(request, about),
         message: client.message.bind(client),
       },

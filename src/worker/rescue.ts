@@ -24,10 +24,22 @@ const TRIES = 6;
 
 type Tools = Pick<ActivationTools, 'client' | 'takePollSlot' | 'health' | 'holdPolls' | 'now'>;
 
+/** A message that a delivery named, and what asking for it has come to. */
+interface Named {
+  readonly messageId: string;
+  readonly ref: string;
+  tries: number;
+  /** Whether the API has said anything about it. */
+  isAnswered: boolean;
+  nextAt: number;
+}
+
 /**
  * Waits for the delivery of a submit that may have been paid for although its answer was lost, for as long as
  * describes have been taking. What the delivery says is not trusted: its message is asked for at the API, and has to
  * bear the submit's ref, where the API gives refs back.
+ *
+ * Messages that are not there yet are asked for in turn, so that a forged delivery holds up none that is true.
  * @param callbacks of the submits that may have been paid for, already watched
  */
 export async function rescueSubmit(
@@ -39,59 +51,84 @@ export async function rescueSubmit(
 ): Promise<Rescue> {
   const patienceMs = rescuePatienceMs(webhooks.timing.slowMs);
   const giveUpAt = tools.now() + patienceMs;
-  const asked = new Set<string>();
+  const known = new Set<string>();
+  let open: readonly Named[] = [];
   let polls = 0;
   job.tell(
     `the answer to a submit was lost: waiting up to ${Math.ceil(patienceMs / 1000)} s for its delivery`,
   );
   await webhooks.ringEarlier(callbacks);
   for (;;) {
-    for (const callback of callbacks.filter(({ watch }) => watch.take())) {
-      const { messageId } = callback.watch;
-      if (messageId === undefined || asked.has(messageId) || asked.size >= MOST_MESSAGES) continue;
-      asked.add(messageId);
-      const answer = await askFor(messageId, callback.ref, job.image, tools, stopping);
+    open = [...open, ...namedSince(callbacks, known, tools.now())];
+    const next = open.reduce<Named | undefined>(
+      (a, b) => (a === undefined || b.nextAt < a.nextAt ? b : a),
+      undefined,
+    );
+    const now = tools.now();
+    if (next !== undefined && next.nextAt <= now) {
+      const answer = await ask(next, job.image, tools, stopping);
       polls += answer.polls;
-      if (answer.kind !== 'nothing') return { ...answer, polls };
+      if (answer.kind === 'nothing') open = open.filter((named) => named !== next);
+      else if (answer.kind !== 'later') return { ...answer, polls };
+      continue;
     }
     if (stopping.aborted) return { kind: 'stopping', polls };
-    const leftMs = giveUpAt - tools.now();
-    if (leftMs <= 0) return { kind: 'nothing', polls };
-    await sleep(leftMs, AbortSignal.any([stopping, ...callbacks.map(({ watch }) => watch.bell)]));
+    const until = next?.nextAt ?? giveUpAt;
+    if (until <= now) return { kind: 'nothing', polls };
+    await sleep(until - now, AbortSignal.any([stopping, ...callbacks.map(({ watch }) => watch.bell)]));
   }
 }
 
-async function askFor(
-  messageId: string,
-  ref: string,
+/** Takes what has come, and adds it to what is known. @returns the messages that were not named before */
+function namedSince(callbacks: readonly Callback[], known: Set<string>, now: number): Named[] {
+  return callbacks.flatMap(({ ref, watch }) => {
+    const { messageId } = watch;
+    const isNew = watch.take() && messageId !== undefined && !known.has(messageId);
+    if (!isNew || known.size >= MOST_MESSAGES) return [];
+    known.add(messageId);
+    return [{ messageId, ref, tries: 0, isAnswered: false, nextAt: now }];
+  });
+}
+
+/** Asks for a message once. `nothing`: it is not this submit's, or was asked for often enough. */
+async function ask(
+  named: Named,
   image: string,
   tools: Tools,
   stopping: AbortSignal,
-): Promise<Rescue> {
-  let polls = 0;
-  let isAnswered = false;
-  for (let tries = 1; tries <= TRIES; tries++) {
-    if (!(await tools.takePollSlot(stopping))) return { kind: 'stopping', polls };
-    polls++;
-    try {
-      const message = await tools.client.message(messageId, { signal: stopping });
-      if (message.status === 'incomplete') return { kind: 'nothing', polls };
-      if (message.status === 'completed') {
-        const isOurs = message.ref === undefined || message.ref === ref;
-        return isOurs ? { kind: 'rescued', message, polls } : { kind: 'nothing', polls };
-      }
-      isAnswered = true;
-    } catch (error) {
-      if (stopping.aborted) return { kind: 'stopping', polls };
-      if (error instanceof ConnectionError) polls--;
-      const verdict = judgePollFailure(error);
-      if (verdict.action === 'stop') return { kind: 'token', reason: verdict.reason, polls };
-      // A 404 says that there is no such message (yet); what says nothing about it is asked again later.
-      if (!verdict.countsAsDown && verdict.retryAfterMs === undefined) isAnswered = true;
-      if (verdict.countsAsDown) tools.health.failed('poll', image);
-      if (verdict.retryAfterMs !== undefined) await tools.holdPolls(verdict.retryAfterMs);
+): Promise<Rescue | { readonly kind: 'later'; readonly polls: number }> {
+  if (!(await tools.takePollSlot(stopping))) return { kind: 'stopping', polls: 0 };
+  let polls = 1;
+  try {
+    const message = await tools.client.message(named.messageId, { signal: stopping });
+    if (message.status === 'incomplete') return { kind: 'nothing', polls };
+    if (message.status === 'completed') {
+      return isOfSubmit(message, named.ref, tools.client.dialect)
+        ? { kind: 'rescued', message, polls }
+        : { kind: 'nothing', polls };
     }
-    await sleep(backoffMs(tries, Math.random()), stopping);
+    named.isAnswered = true;
+  } catch (error) {
+    if (stopping.aborted) return { kind: 'stopping', polls };
+    if (error instanceof ConnectionError) polls = 0;
+    const verdict = judgePollFailure(error);
+    if (verdict.action === 'stop') return { kind: 'token', reason: verdict.reason, polls };
+    // A 404 says that there is no such message (yet); what says nothing about it is asked again later.
+    if (!verdict.countsAsDown && verdict.retryAfterMs === undefined) named.isAnswered = true;
+    if (verdict.countsAsDown) tools.health.failed('poll', image);
+    if (verdict.retryAfterMs !== undefined) await tools.holdPolls(verdict.retryAfterMs);
   }
-  return { kind: isAnswered ? 'nothing' : 'unasked', polls };
+  named.tries++;
+  named.nextAt = tools.now() + backoffMs(named.tries, Math.random());
+  if (named.tries < TRIES) return { kind: 'later', polls };
+  return { kind: named.isAnswered ? 'nothing' : 'unasked', polls };
+}
+
+/** An API that gives refs back gives each message the very ref of its submit, or it is another one's. */
+function isOfSubmit(
+  message: CompletedMessage,
+  ref: string,
+  { givesRefs = false }: Tools['client']['dialect'],
+): boolean {
+  return message.ref === ref || (message.ref === undefined && !givesRefs);
 }

@@ -44,6 +44,7 @@ export class WorkerMetrics {
   /** The same client, counted. A call that did not reach the API was none. */
   counted(client: Client): Client {
     return {
+      dialect: client.dialect,
       submit: (request, about) => this.#call('submit', () => client.submit(request, about)),
       message: (messageId, options): Promise<Message> =>
         this.#call('poll', () => client.message(messageId, options)),

@@ -50,6 +50,7 @@ async function play(scene: Scene) {
   };
   const tools: ActivationTools = {
     client: {
+      dialect: {},
       submit: () => {
         scene.onSubmit?.();
         return answer(submits, 'submit');

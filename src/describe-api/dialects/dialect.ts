@@ -53,6 +53,8 @@ export interface Dialect {
   readSubmitted(body: unknown, call: ApiCall): Submitted;
   /** @throws {ResponseShapeError} when it is no message */
   readonly readMessage?: (body: unknown, messageId: string, call: ApiCall) => Message;
+  /** Whether each completed message bears the ref of its submit: one without that ref is another submit's then. */
+  readonly givesRefs?: boolean;
   /** The status that an error in the body of a 200 stands for. */
   readonly statusIn?: (body: unknown) => number | undefined;
   /** Whether a failing answer says that the quota is spent, whatever its status is. */

@@ -29,6 +29,7 @@ export const imaginepro = {
     return `${root}/${isNova ? 'message/fetch' : 'midjourney/message'}/${encodeURIComponent(messageId)}`;
   },
   credentials: (token) => ({ authorization: `Bearer ${token}` }),
+  givesRefs: true,
   submitBody: ({ url, ref, webhookOverride }) => ({
     url,
     ...(ref !== undefined && { ref }),

@@ -25,6 +25,7 @@ export const legnext = {
   submitUrl: (base) => `${rootOf(base)}/describe`,
   messageUrl: (base, messageId) => `${rootOf(base)}/job/${encodeURIComponent(messageId)}`,
   credentials: (token) => ({ 'x-api-key': token }),
+  givesRefs: false,
   submitBody: ({ url, webhookOverride }) => ({
     imgUrl: url,
     ...(webhookOverride !== undefined && { callback: webhookOverride }),

@@ -11,6 +11,7 @@ export const thenextleg = {
   credentials: (token) => ({ authorization: `Bearer ${token}` }),
   getTokenParameter: 'authToken',
   expireParameter: 'expireMins',
+  givesRefs: true,
   submitBody: ({ url, ref, webhookOverride }) => ({
     url,
     ...(ref !== undefined && { ref }),

@@ -1,0 +1,117 @@
+import { describe, expect, it } from 'vitest';
+import { DescribeClient } from '../../src/describe-api/client.js';
+import type { DialectName } from '../../src/describe-api/dialects/index.js';
+import { DeliveryWatch } from '../../src/shared/deliveries/delivery-watch.js';
+import { ApiHealth } from '../../src/worker/api-health.js';
+import { DeliveryTiming } from '../../src/worker/delivery-timing.js';
+import { type Rescue, rescueSubmit } from '../../src/worker/rescue.js';
+import { type TestServer, serve } from '../describe-api/http-server.js';
+import { waitUntil } from '../helpers/wait-until.js';
+
+const OWN_REF = 'the-ref';
+const PROMPTS = ['a fox', 'a hare', 'an owl', 'a deer'];
+
+/** What the API has: message ids and their bodies; any other is a 404. */
+async function serveMessages(messages: Record<string, object>): Promise<TestServer> {
+  return serve((request, response) => {
+    const id = (request.url ?? '').split('/').at(-1) ?? '';
+    const body = messages[id];
+    response.writeHead(body === undefined ? 404 : 200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(body ?? { success: false, msg: 'Message not found' }));
+  });
+}
+
+interface Waiting {
+  readonly watch: DeliveryWatch;
+  readonly rescue: Promise<Rescue>;
+  /** Passes the time in which the delivery is waited for. */
+  readonly giveUp: () => void;
+}
+
+function rescueAt(server: TestServer, dialect: DialectName): Waiting {
+  const watch = new DeliveryWatch(() => undefined);
+  let skippedMs = 0;
+  const client = new DescribeClient({ baseUrl: server.url, dialect });
+  const rescue = rescueSubmit(
+    { image: 'image', tell: () => undefined },
+    [{ ref: OWN_REF, url: 'http://hook.test/secret', watch }],
+    {
+      timing: new DeliveryTiming(100),
+      callback: () => {
+        throw new Error('nothing is submitted');
+      },
+      alsoFor: () => () => undefined,
+      ringEarlier: () => Promise.resolve(),
+    },
+    {
+      client,
+      health: new ApiHealth(),
+      takePollSlot: () => Promise.resolve(true),
+      holdPolls: () => Promise.resolve(),
+      now: () => performance.now() + skippedMs,
+    },
+    new AbortController().signal,
+  ).finally(() => client.close());
+  const giveUp = () => {
+    skippedMs = 3_600_000;
+    watch.ring(undefined);
+  };
+  return { watch, rescue, giveUp };
+}
+
+const completed = (ref: unknown) => ({ progress: 100, content: PROMPTS, ref });
+const done = (ref: unknown) => ({ messageId: 'm1', status: 'DONE', content: PROMPTS, ref });
+
+describe('a rescue', () => {
+  it.each<[DialectName, string, object]>([
+    ['thenextleg', 'an empty ref', completed('')],
+    ['thenextleg', 'no ref', completed(undefined)],
+    ['thenextleg', 'null', completed(null)],
+    ['thenextleg', 'another ref', completed('other')],
+    ['imaginepro', 'an empty ref', done('')],
+    ['imaginepro', 'no ref', done(undefined)],
+  ])('takes no message of %s with %s', async (dialect, _what, body) => {
+    const server = await serveMessages({ OLD: body });
+    const { watch, rescue, giveUp } = rescueAt(server, dialect);
+    watch.ring('OLD');
+    await waitUntil('it is asked for', () => server.requests.length > 0);
+    giveUp();
+    expect(await rescue).toEqual({ kind: 'nothing', polls: 1 });
+  });
+
+  it.each<[DialectName, object]>([
+    ['thenextleg', completed(OWN_REF)],
+    ['imaginepro', done(OWN_REF)],
+    ['legnext', { job_id: 'OWN', status: 'completed', output: { prompts: PROMPTS } }],
+  ])('takes the message of %s that is its own', async (dialect, body) => {
+    const server = await serveMessages({ OWN: body });
+    const { watch, rescue } = rescueAt(server, dialect);
+    watch.ring('OWN');
+    expect(await rescue).toMatchObject({ kind: 'rescued', message: { prompts: PROMPTS } });
+  });
+
+  it('asks for the message of a later delivery while that of an earlier one is not there', async () => {
+    const server = await serveMessages({ OWN: completed(OWN_REF) });
+    const { watch, rescue } = rescueAt(server, 'thenextleg');
+    watch.ring('FORGED');
+    await waitUntil('the forged one is asked for', () => server.requests.length > 0);
+    watch.ring('OWN');
+    expect(await rescue).toMatchObject({ kind: 'rescued', polls: 2 });
+  });
+
+  it('still takes its own message, which was not there at first, when forged deliveries follow', async () => {
+    const messages: Record<string, object> = {};
+    const server = await serveMessages(messages);
+    const { watch, rescue } = rescueAt(server, 'thenextleg');
+    watch.ring('OWN');
+    await waitUntil('it is asked for', () => server.requests.length > 0);
+    for (const forged of ['F1', 'F2', 'F3']) {
+      const before = server.requests.length;
+      watch.ring(forged);
+      if (forged !== 'F3') await waitUntil('it is asked for', () => server.requests.length > before);
+    }
+    messages['OWN'] = completed(OWN_REF);
+    expect(await rescue).toMatchObject({ kind: 'rescued', message: { prompts: PROMPTS } });
+    expect(server.requests.some((request) => request.endsWith('/F3'))).toBe(false);
+  });
+});
