@@ -11,6 +11,7 @@ import {
 import { type ApiCall, RejectedError } from './errors.js';
 import type { HttpAnswer } from './exchange.js';
 import { type HttpRequest, HttpTransport, untilAborted } from './http.js';
+import { checkCount, checkWait } from './check-limits.js';
 import { type Redact, redactorOf } from './redact.js';
 import type { CompletedMessage, Message, Submitted } from './shapes.js';
 import { type WaitOptions, waitForMessage } from './wait-for-message.js';
@@ -28,7 +29,7 @@ export interface DescribeClientOptions extends DialectSettings {
   readonly dialect?: DialectName | Dialect | undefined;
   /**
    * Over a whole submit (30 s; with a synchronous dialect the submit's deadline), and a whole poll unless
-   * `pollTimeoutMs` says otherwise.
+   * `pollTimeoutMs` says otherwise. Above 0; `Infinity` is no limit, here and below.
    */
   readonly timeoutMs?: number | undefined;
   readonly pollTimeoutMs?: number | undefined;
@@ -38,6 +39,8 @@ export interface DescribeClientOptions extends DialectSettings {
   readonly maxConcurrent?: number | undefined;
 }
 
+/** More than a machine has ports. */
+const MOST_CONNECTIONS = 65_536;
 const DEFAULTS = { timeoutMs: 30_000, synchronousTimeoutMs: 10 * 60_000, maxConcurrent: 64 } as const;
 
 export type SubmitRequest = WireSubmit;
@@ -75,16 +78,20 @@ export class DescribeClient {
   private readonly limit: LimitFunction;
   private readonly transport: HttpTransport;
 
-  /** @throws {UsageError} for a base URL, a token or a dialect that cannot work */
+  /** @throws {UsageError} for a base URL, a token, a dialect or a limit that cannot work */
   constructor(private readonly options: DescribeClientOptions) {
     const { baseUrl, dialect } = options;
     checkToken(options.token);
     this.base = parseBaseUrl(baseUrl);
     this.dialect = typeof dialect === 'object' ? dialect : dialectFor({ dialect, api: baseUrl });
     checkSettings(this.dialect, options);
+    checkWait('timeoutMs', options.timeoutMs);
+    checkWait('pollTimeoutMs', options.pollTimeoutMs);
+    checkCount('maxConcurrent', options.maxConcurrent);
+    checkCount('maxConnections', options.maxConnections);
     this.redact = redactorOf(options.token);
     const calls = options.maxConcurrent ?? DEFAULTS.maxConcurrent;
-    const connections = Math.min(calls, options.maxConnections ?? calls);
+    const connections = Math.min(calls, options.maxConnections ?? calls, MOST_CONNECTIONS);
     this.limit = pLimit(connections);
     this.transport = new HttpTransport(connections, options.timeoutMs ?? DEFAULTS.timeoutMs);
   }
@@ -94,12 +101,13 @@ export class DescribeClient {
    * @param about.deadlineMs how long a synchronous dialect may take for its answer, where the client has no
    *   `timeoutMs` of its own; 10 minutes
    * @returns the message to poll; with a synchronous dialect (or a service that is quick) its outcome as well
-   * @throws {DescribeApiError} for `judgeSubmitFailure`
+   * @throws {UsageError} for a deadline that is not above 0; {DescribeApiError} for `judgeSubmitFailure`
    */
   async submit(
     request: SubmitRequest,
     about: { readonly deadlineMs?: number | undefined } = {},
   ): Promise<Submitted> {
+    checkWait('deadlineMs', about.deadlineMs);
     const { dialect, options } = this;
     const body = dialect.submitBody(request, options);
     const isGet = options.submitMethod === 'get';
@@ -144,10 +152,12 @@ export class DescribeClient {
    * Submits an image once and waits for its prompts. Failed polls are repeated; the submit is not, since it may have
    * been paid for: that is the caller's to decide, by the error.
    * @param url an image on the web; the service downloads it
+   * @throws {UsageError} before anything is paid, for a deadline that is not above 0
    * @throws {DescribeApiError} when the submit fails, or a poll is refused the token
    * @throws {MessageFailedError} when the message expires or fails
    * @throws {DeadlineError} when it is not completed in time; both name the message
    * @throws the signal's reason when it aborts; a submit on the wire is awaited before
+   * @throws what `onProgress`, or a dialect of the caller's, throws, as soon as it does: `onProgress` was told the message
    */
   async describe(url: string, { ref, ...waiting }: DescribeOptions = {}): Promise<CompletedMessage> {
     waiting.signal?.throwIfAborted();

@@ -1,5 +1,6 @@
 import { Agent } from 'undici';
 import { isSystemError, messageOf } from '../shared/errors.js';
+import { startTimer } from '../shared/timer.js';
 import { type ApiCall, ConnectionError, DescribeApiError, InterruptedError, TimeoutError } from './errors.js';
 import { Exchange, type HttpAnswer } from './exchange.js';
 
@@ -73,10 +74,10 @@ export class HttpTransport {
     signal?.throwIfAborted();
     const exchange = new Exchange();
     let timedOut = false;
-    const timer = setTimeout(() => {
+    const stopTimer = startTimer(request.timeoutMs, () => {
       timedOut = true;
       exchange.end(new Error('timed out'));
-    }, request.timeoutMs);
+    });
     const abort = (): void => {
       if (signal !== undefined) exchange.end(reasonOf(signal));
     };
@@ -88,7 +89,7 @@ export class HttpTransport {
       signal?.throwIfAborted();
       throw this.toTypedError(request, error, { sent: exchange.isSent, timedOut });
     } finally {
-      clearTimeout(timer);
+      stopTimer();
       signal?.removeEventListener('abort', abort);
     }
   }

@@ -1,7 +1,7 @@
 import { sleep } from '../shared/sleep.js';
 import { judgePollFailure } from './attempt-policy.js';
 import { backoffMs } from './backoff.js';
-import { type ApiCall, DeadlineError, MessageFailedError } from './errors.js';
+import { type ApiCall, DeadlineError, DescribeApiError, MessageFailedError } from './errors.js';
 import type { CompletedMessage, Message } from './shapes.js';
 
 export interface WaitProgress {
@@ -15,7 +15,7 @@ export interface WaitOptions {
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds from the submit to its completion; 20 minutes. */
   readonly deadlineMs?: number | undefined;
-  /** Told of the message as soon as it is submitted, and of each change of its progress. */
+  /** Told of the message as soon as it is submitted, and of each change of its progress. What it throws ends the wait. */
   readonly onProgress?: ((progress: WaitProgress) => void) | undefined;
 }
 
@@ -25,7 +25,7 @@ const LONGEST_MS = 10_000;
 const GROWTH = 0.15;
 
 /** How long to wait for the next poll: a part of the time waited so far. */
-export function pollDelayMs(waitedMs: number): number {
+function pollDelayMs(waitedMs: number): number {
   return Math.min(LONGEST_MS, Math.max(SHORTEST_MS, waitedMs * GROWTH));
 }
 
@@ -44,37 +44,47 @@ export async function waitForMessage(
 ): Promise<CompletedMessage> {
   let told = 0;
   let failures = 0;
-  let failure: unknown;
+  let failure: DescribeApiError | undefined;
   let delayMs = SHORTEST_MS;
   for (;;) {
     const leftMs = startedAt + deadlineMs - performance.now();
     await sleep(Math.min(delayMs, Math.max(0, leftMs)), signal);
     signal?.throwIfAborted();
-    try {
-      const message = await client.message(messageId, { signal });
+    const poll = await pollOnce(() => client.message(messageId, { signal }), signal);
+    failure = poll.failure;
+    if (poll.failure === undefined) {
+      const { message } = poll;
       failures = 0;
-      failure = undefined;
       if (message.status === 'completed') return told100(message, onProgress);
       if (message.status === 'incomplete') {
-        throw new MessageFailedError(
-          call,
-          messageId,
-          message.reason ?? 'the message expired before it was completed',
-        );
+        const reason = message.reason ?? 'the message expired before it was completed';
+        throw new MessageFailedError(call, messageId, reason);
       }
       if (message.progress > told) onProgress?.({ messageId, progress: (told = message.progress) });
       delayMs = pollDelayMs(performance.now() - startedAt);
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (error instanceof MessageFailedError) throw error;
-      const verdict = judgePollFailure(error);
-      if (verdict.action === 'stop') throw error;
-      failure = error;
-      delayMs = Math.max(verdict.retryAfterMs ?? 0, backoffMs(++failures, Math.random()));
+    } else {
+      delayMs = Math.max(poll.retryAfterMs, backoffMs(++failures, Math.random()));
     }
     if (leftMs <= 0) {
       throw new DeadlineError(call, messageId, `not completed within ${deadlineMs / 1000} s`, failure);
     }
+  }
+}
+
+type Poll =
+  | { readonly failure: undefined; readonly message: Message }
+  | { readonly failure: DescribeApiError; readonly retryAfterMs: number };
+
+/** @throws what no waiting mends: a refused token, and any error that is not of a call, as a dialect's own */
+async function pollOnce(ask: () => Promise<Message>, signal: AbortSignal | undefined): Promise<Poll> {
+  try {
+    return { failure: undefined, message: await ask() };
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!(error instanceof DescribeApiError)) throw error;
+    const verdict = judgePollFailure(error);
+    if (verdict.action === 'stop') throw error;
+    return { failure: error, retryAfterMs: verdict.retryAfterMs ?? 0 };
   }
 }
 

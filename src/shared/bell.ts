@@ -1,3 +1,5 @@
+import { startTimer } from './timer.js';
+
 /**
  * Wakes whoever waits. It may be rung for every row: when nobody waits, that costs nothing.
  */
@@ -13,12 +15,12 @@ export class Bell {
     if (signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const wake = () => {
-        clearTimeout(timer);
+        stop();
         signal.removeEventListener('abort', wake);
         this.#waiting.delete(wake);
         resolve();
       };
-      const timer = setTimeout(wake, ms);
+      const stop = startTimer(ms, wake);
       signal.addEventListener('abort', wake, { once: true });
       this.#waiting.add(wake);
     });

@@ -1,3 +1,5 @@
+import { startTimer } from './timer.js';
+
 /**
  * Waits `ms` milliseconds or until the signal aborts, whichever is first.
  * Each image sleeps several times, so this makes no error to catch when it is cut short.
@@ -7,16 +9,13 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
   if (signal?.aborted) return Promise.resolve(false);
   return new Promise((resolve) => {
     const cutShort = () => {
-      clearTimeout(timer);
+      stop();
       resolve(false);
     };
-    const timer = setTimeout(
-      () => {
-        signal?.removeEventListener('abort', cutShort);
-        resolve(true);
-      },
-      Math.max(0, ms),
-    );
+    const stop = startTimer(ms, () => {
+      signal?.removeEventListener('abort', cutShort);
+      resolve(true);
+    });
     signal?.addEventListener('abort', cutShort, { once: true });
   });
 }

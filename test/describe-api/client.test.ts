@@ -9,6 +9,7 @@ import {
   StatusError,
   TimeoutError,
 } from '../../src/describe-api/errors.js';
+import { UsageError } from '../../src/shared/errors.js';
 import { answering, serve } from './http-server.js';
 
 const IMAGE = 'https://images.example/a b.jpg?x=1&y=ö';
@@ -287,4 +288,18 @@ test('refuses a token that no header can carry, without showing it', () => {
   const build = () => new DescribeClient({ baseUrl: 'http://host', token: 'se\ncret' });
   expect(build).toThrow('API token: expected visible ASCII');
   expect(build).not.toThrow('cret');
+});
+
+test.each(
+  (['timeoutMs', 'pollTimeoutMs', 'maxConcurrent', 'maxConnections'] as const).flatMap((name) =>
+    [NaN, 0, -1].map((value) => ({ [name]: value })),
+  ),
+)('refuses %o', (options) => {
+  const build = () => new DescribeClient({ baseUrl: 'http://host', ...options });
+  expect(build).toThrow(UsageError);
+  expect(build).toThrow(new RegExp(`${Object.keys(options).join()} .*: expected`));
+});
+
+test('refuses half a call at a time', () => {
+  expect(() => new DescribeClient({ baseUrl: 'http://host', maxConcurrent: 1.5 })).toThrow(UsageError);
 });

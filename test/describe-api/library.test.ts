@@ -8,8 +8,10 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   DeadlineError,
   DescribeClient,
+  type Dialect,
   MessageFailedError,
   StatusError,
+  UsageError,
   startSimulator,
 } from '../../src/index.js';
 import { answering, serve } from './http-server.js';
@@ -73,6 +75,66 @@ describe('describe', () => {
       onProgress: () => stopping.abort(reason),
     });
     await expect(describing).rejects.toBe(reason);
+  });
+
+  test.each([0, 100])('rejects at once with what onProgress throws at %s, and asks no more', async (at) => {
+    const { simulator, client } = await simulated({ latencyMs: 0 });
+    const mine = new Error('mine');
+    const describing = client.describe(IMAGE, {
+      onProgress: ({ progress }) => {
+        if (progress === at) throw mine;
+      },
+    });
+    await expect(describing).rejects.toBe(mine);
+    expect(simulator.stats()).toMatchObject({ paid: 1, polls: at === 0 ? 0 : 1 });
+  });
+
+  test("rejects at once with what a dialect of one's own throws", async () => {
+    const server = await serve(answering(200, { messageId: 'm' }));
+    const mine = new TypeError('mine');
+    const dialect: Dialect = {
+      name: 'mine',
+      hosts: [],
+      api: server.url,
+      submitUrl: (base) => base,
+      messageUrl: (base) => base,
+      credentials: () => ({}),
+      submitBody: () => ({}),
+      readSubmitted: () => ({ messageId: 'm' }),
+      readMessage: () => {
+        throw mine;
+      },
+    };
+    const client = new DescribeClient({ baseUrl: server.url, dialect });
+    onTestFinished(() => client.close());
+    await expect(client.describe(IMAGE)).rejects.toBe(mine);
+    expect(server.requests).toEqual(['POST /', 'GET /']);
+  });
+
+  test.each([NaN, 0, -1])('refuses a deadline of %s before anything is paid', async (deadlineMs) => {
+    const { simulator, client } = await simulated({});
+    await expect(client.describe(IMAGE, { deadlineMs })).rejects.toBeInstanceOf(UsageError);
+    expect(simulator.stats().submits).toBe(0);
+  });
+
+  test.each([2 ** 31, 30 * 86_400_000, Infinity])('waits with deadline and timeouts of %s ms', async (ms) => {
+    const simulator = await startSimulator({ latencyMs: 300 });
+    const options = { dialect: 'openai', model: 'any' } as const;
+    const clients = [
+      new DescribeClient({ baseUrl: simulator.urlOf('openai'), ...options }),
+      new DescribeClient({
+        baseUrl: simulator.url,
+        timeoutMs: ms,
+        pollTimeoutMs: ms,
+        maxConcurrent: Infinity,
+      }),
+    ];
+    onTestFinished(async () => {
+      await Promise.all(clients.map((client) => client.close()));
+      await simulator.close();
+    });
+    const messages = await Promise.all(clients.map((client) => client.describe(IMAGE, { deadlineMs: ms })));
+    for (const { prompts } of messages) expect(prompts).toHaveLength(4);
   });
 
   test('ends when a poll is refused the token', async () => {
