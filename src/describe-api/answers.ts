@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Dialect } from './dialects/dialect.js';
 import { type ApiCall, RejectedError, ResponseShapeError, StatusError } from './errors.js';
 import type { HttpAnswer } from './exchange.js';
-import { retryAfterToMs } from './retry-after.js';
+import { retryAfterIn } from './retry-after.js';
 import { isRefusal, reasonIn } from './shapes.js';
 
 /** Statuses that refuse this very request: the same request would be refused again. */
@@ -16,7 +16,8 @@ export type FailureWords = Pick<Dialect, 'statusIn' | 'isQuota' | 'isNotFoundSet
 
 function parseJson(text: string): { readonly ok: boolean; readonly body: unknown } {
   try {
-    return { ok: true, body: JSON.parse(text) };
+    // Some servers begin with a byte order mark, which is no JSON.
+    return { ok: true, body: JSON.parse(text.startsWith('\uFEFF') ? text.slice(1) : text) };
   } catch {
     // Any text that is no JSON comes here; the caller names the text itself in its error.
     return { ok: false, body: text };
@@ -62,6 +63,6 @@ export function readAnswer(
     reason,
     refused,
     concernsAccount: isSetUp || (json.ok && words.isQuota?.(json.body) === true),
-    retryAfterMs: retryAfterToMs(answer.headers['retry-after'], nowMs) ?? words.restMs?.(answer.headers),
+    retryAfterMs: retryAfterIn(answer.headers, nowMs) ?? words.restMs?.(answer.headers, nowMs),
   });
 }

@@ -42,9 +42,17 @@ export type PollVerdict = { readonly reason: string; readonly countsAsDown: bool
 const ABOUT_QUOTA =
   /\b(credits|credit (limit|balance)|(no|enough|insufficient) credit|quotas?|billing|subscription|payment required|insufficient (funds|balance)|out of (funds|tokens))\b/i;
 
+/** What a 429 says when waiting does not help; a quota alone may be one of each minute. */
+const IS_SPENT =
+  /\b((no|no more|out of|insufficient|not enough) credits?|credits (are |have been )?(spent|used up|exhausted|depleted)|credit balance|insufficient (funds|balance)|out of funds|payment required)\b/i;
+
 /** Whether a refusal speaks of credits or quota; URLs in it (`.../credit-card.png`) do not count, nor does a credit line. */
 function speaksOfQuota(reason: string): boolean {
-  return ABOUT_QUOTA.test(reason.replace(/\b[a-z]+:\/\/\S+/gi, ' '));
+  return ABOUT_QUOTA.test(withoutUrls(reason));
+}
+
+function withoutUrls(text: string): string {
+  return text.replace(/\b[a-z]+:\/\/\S+/gi, ' ');
 }
 
 /** 408, 409, 425 and 5xx: the request may be good, the moment was not. */
@@ -59,6 +67,8 @@ function judgeSubmitStatus(error: StatusError): SubmitVerdict {
   // A quota that is spent can come as a 429: waiting does not help.
   if (concernsAccount)
     return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown: false };
+  if (status === 429 && IS_SPENT.test(withoutUrls(reason)))
+    return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown };
   if (status === 429) return { action: 'wait', retryAfterMs, reason, countsAsDown };
   const saysQuota = status === 402 || (refused && speaksOfQuota(reason));
   if (saysQuota || status === 403)

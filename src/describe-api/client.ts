@@ -121,7 +121,7 @@ export class DescribeClient {
         ? { call, target, headers: { accept: 'application/json' }, timeoutMs }
         : { call, target, headers: json, body: JSON.stringify(body), timeoutMs },
     );
-    const restMs = dialect.restMs?.(answer.headers);
+    const restMs = dialect.restMs?.(answer.headers, Date.now());
     return { ...dialect.readSubmitted(answered, call), ...(restMs !== undefined && { restMs }) };
   }
 

@@ -91,10 +91,12 @@ const reasonSchema = z.union([
 ]);
 const REASON_KEYS = ['msg', 'message', 'error', 'raw_message', 'detail'] as const;
 
-/** Whether a body says `success: false`. */
+/** Whether a body says `success: false`, be it as a text. */
 export function isRefusal(body: unknown): boolean {
   // Asked of every answer: a schema that does not match takes the time of several that do.
-  return typeof body === 'object' && body !== null && 'success' in body && body.success === false;
+  if (typeof body !== 'object' || body === null || !('success' in body)) return false;
+  const { success } = body;
+  return success === false || (typeof success === 'string' && success.trim().toLowerCase() === 'false');
 }
 
 /** The reason in a refusal or an error body: the first of `msg`, `message`, `error` and the like that is a text. */

@@ -54,6 +54,16 @@ describe('a failed submit', () => {
       status(429, { refused: true, reason: 'quota exceeded' }),
       { action: 'wait' },
     ],
+    [
+      '429 without credits',
+      status(429, { reason: '429 Too Many Requests: You have no credits left' }),
+      { ...suspect, saysQuota: true },
+    ],
+    [
+      '429 that sells credits',
+      status(429, { reason: 'Rate limit exceeded: add 10 credits to unlock 1000 requests a day' }),
+      { action: 'wait' },
+    ],
     ['400', rejected('bad url', 400), fail],
     ['404', rejected('not found', 404), fail],
     ['422', rejected('unprocessable', 422), fail],

@@ -12,7 +12,7 @@ import {
   dialectFor,
   dialectNamed,
 } from '../../src/describe-api/dialects/index.js';
-import { exhaustedForMs, resetToMs } from '../../src/describe-api/dialects/rate-limit-headers.js';
+import { exhaustedForMs } from '../../src/describe-api/dialects/rate-limit-headers.js';
 import { DescribeApiError } from '../../src/describe-api/errors.js';
 import type { Message } from '../../src/describe-api/shapes.js';
 import { readClaim } from '../../src/webhook/read-claim.js';
@@ -224,17 +224,30 @@ describe('a dialect', () => {
   });
 });
 
+const NOW = Date.parse('2026-03-01T12:00:00Z');
+
 test.each([
   ['6m0s', 360_000],
-  ['1h2m3.5s', 3_723_500],
+  ['0m3.5s', 3500],
   ['20ms', 20],
   ['1s', 1000],
   ['2', 2000],
+  [String(NOW / 1000 + 30), 30_000],
+  [String(NOW + 30_000), 30_000],
+  [String(NOW - 1000), 0],
+  ['2026-03-01T12:00:30Z', 30_000],
+  ['2026-03-01T13:00:30.000+01:00', 30_000],
+  ['2026-03-01T11:59:00Z', 0],
+  ['2026-99-01T11:59:00Z', undefined],
+  ['1h2m3.5s', 900_000],
   ['', undefined],
   ['soon', undefined],
   ['5x', undefined],
-])('a limit that is reset in "%s" is so in %s ms', (text, ms) => {
-  expect(resetToMs(text)).toBe(ms);
+])('a limit that is reset in "%s" is so in %s ms', (reset, ms) => {
+  for (const kind of ['-requests', '-tokens', ''])
+    expect(
+      exhaustedForMs({ [`x-ratelimit-remaining${kind}`]: '0', [`x-ratelimit-reset${kind}`]: reset }, NOW),
+    ).toBe(ms);
 });
 
 test('a limit counts when nothing is left of it, the longer one, and never for more than 15 minutes', () => {
@@ -244,12 +257,12 @@ test('a limit counts when nothing is left of it, the longer one, and never for m
     'x-ratelimit-remaining-tokens': tokens,
     'x-ratelimit-reset-tokens': '2s',
   });
-  expect(exhaustedForMs({})).toBeUndefined();
-  expect(exhaustedForMs(headers('1', '6m0s'))).toBeUndefined();
-  expect(exhaustedForMs(headers('0', '1s'))).toBe(1000);
-  expect(exhaustedForMs(headers('0', '1s', '0'))).toBe(2000);
-  expect(exhaustedForMs(headers('0', '24h0m0s'))).toBe(900_000);
-  expect(exhaustedForMs(headers('0', 'nonsense'))).toBeUndefined();
+  expect(exhaustedForMs({}, NOW)).toBeUndefined();
+  expect(exhaustedForMs(headers('1', '6m0s'), NOW)).toBeUndefined();
+  expect(exhaustedForMs(headers('0', '1s'), NOW)).toBe(1000);
+  expect(exhaustedForMs(headers('0', '1s', '0'), NOW)).toBe(2000);
+  expect(exhaustedForMs(headers('0', '24h0m0s'), NOW)).toBe(900_000);
+  expect(exhaustedForMs(headers('0', 'nonsense'), NOW)).toBeUndefined();
 });
 
 describe('whatever comes', () => {

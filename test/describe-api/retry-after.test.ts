@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { retryAfterToMs } from '../../src/describe-api/retry-after.js';
+import { retryAfterIn, retryAfterToMs } from '../../src/describe-api/retry-after.js';
 
 const NOW = Date.parse('2024-03-01T12:00:00Z');
 
@@ -23,4 +23,14 @@ test.each([
   ['no header', undefined, undefined],
 ])('reads %s', (_title, header, ms) => {
   expect(retryAfterToMs(header, NOW)).toBe(ms);
+});
+
+test.each([
+  ['the finer of the two', { 'retry-after-ms': '1234', 'retry-after': '2' }, 1234],
+  ['decimals', { 'retry-after-ms': '20.4' }, 21],
+  ['at most 15 minutes', { 'retry-after-ms': '9999999' }, 900_000],
+  ['the other where it is none', { 'retry-after-ms': 'soon', 'retry-after': '2' }, 2000],
+  ['neither', {}, undefined],
+])('of the headers reads %s', (_title, headers, ms) => {
+  expect(retryAfterIn(headers, NOW)).toBe(ms);
 });

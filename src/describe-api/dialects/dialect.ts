@@ -62,5 +62,5 @@ export interface Dialect {
   /** Whether a 404 at a submit is about the set-up (path, model) and not about the image. */
   readonly isNotFoundSetUp?: boolean;
   /** For how many milliseconds no submit will be taken, beside what `Retry-After` says. */
-  readonly restMs?: (headers: AnswerHeaders) => number | undefined;
+  readonly restMs?: (headers: AnswerHeaders, nowMs: number) => number | undefined;
 }

@@ -4,7 +4,7 @@ import { readStatusMessage, readStatusSubmitted, type StatusWords } from './stat
 const WORDS: StatusWords = {
   working: ['QUEUED', 'PROCESSING'],
   completed: ['DONE'],
-  failed: ['FAIL'],
+  failed: ['FAIL', 'FAILED', 'CANCELLED', 'CANCELED'],
   idFields: ['messageId'],
   promptFields: ['content', 'prompts', 'description', 'prompt', 'response'],
 };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { idSchema } from '../shapes.js';
 import type { Dialect } from './dialect.js';
 import { readStatusMessage, readStatusSubmitted, type StatusWords } from './status-message.js';
 
@@ -10,8 +11,21 @@ const WORDS: StatusWords = {
   promptFields: ['output.prompts', 'output.promptEn', 'output.description', 'output.finalPrompt'],
 };
 
-/** An error without a job: `code` is an HTTP status. */
-const errorSchema = z.object({ code: z.int().min(400).max(599), job_id: z.undefined().optional() });
+const noJobSchema = z.union([z.null(), z.string().regex(/^\s*$/)]).optional();
+const httpErrorSchema = z.int().min(400).max(599);
+
+/** An error without a job (or with one that is null or empty): `code` is an HTTP status. */
+const errorSchema = z.object({
+  code: z.union([httpErrorSchema, z.string().trim().regex(/^\d+$/).transform(Number).pipe(httpErrorSchema)]),
+  job_id: noJobSchema,
+});
+
+const wrappedSchema = z.object({ job_id: noJobSchema, data: z.looseObject({ job_id: idSchema }) });
+
+/** The job itself, where it is within `data`. */
+function unwrapped(body: unknown): unknown {
+  return wrappedSchema.safeParse(body).data?.data ?? body;
+}
 
 function rootOf(base: string): string {
   return `${base.replace(/\/api(\/v1)?$/, '')}/api/v1`;
@@ -30,7 +44,8 @@ export const legnext = {
     imgUrl: url,
     ...(webhookOverride !== undefined && { callback: webhookOverride }),
   }),
-  readSubmitted: (body, call) => readStatusSubmitted(body, call, WORDS),
-  readMessage: (body, messageId, call) => readStatusMessage(body, messageId, call, WORDS),
-  statusIn: (body) => errorSchema.safeParse(body).data?.code,
+  readSubmitted: (body, call) => readStatusSubmitted(unwrapped(body), call, WORDS),
+  readMessage: (body, messageId, call) => readStatusMessage(unwrapped(body), messageId, call, WORDS),
+  statusIn: (body) =>
+    wrappedSchema.safeParse(body).success ? undefined : errorSchema.safeParse(body).data?.code,
 } as const satisfies Dialect;
