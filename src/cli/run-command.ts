@@ -47,7 +47,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
       input: process.stdin,
       signal: signals.signal,
       logger,
-      onEvent: (event) => showEvent(event, terminal),
+      onEvent: (event) => showEvent(event, terminal, options),
     });
     terminal.end();
     printResult(result, options, terminal, { argv, json: flags.has('json') });
@@ -58,11 +58,11 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   }
 }
 
-function showEvent(event: RunEvent, terminal: Terminal): void {
+function showEvent(event: RunEvent, terminal: Terminal, options: RunOptions): void {
   switch (event.type) {
     case 'preview': {
       for (const line of previewLines(event.preview, new Date())) terminal.say(line);
-      const warning = limitsWarning(event.preview.limits);
+      const warning = limitsWarning(event.preview.limits, options);
       if (warning !== undefined) terminal.warn(warning);
       return;
     }

@@ -1,3 +1,4 @@
+import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
 import { UsageError } from '../shared/errors.js';
 import { parseDuration, parseRate, perSecond } from '../shared/durations.js';
 import type { Limits } from '../shared/limits.js';
@@ -131,8 +132,13 @@ export function limitsOf(
   };
 }
 
-/** A warning about limits that cannot work well together; undefined when there is none. */
-export function limitsWarning(limits: Limits): string | undefined {
+/**
+ * A warning about limits that cannot work well together; undefined when there is none.
+ * @param api whose limits they are: where the answer is the outcome, nothing is polled
+ */
+export function limitsWarning(limits: Limits, api: Pick<ApiOptions, 'api' | 'dialect'>): string | undefined {
+  const dialect: Dialect = dialectFor(api);
+  if (dialect.messageUrl === undefined) return undefined;
   if (perSecond(limits.pollRate) >= perSecond(limits.rate)) return undefined;
   return 'warning: --poll-rate is lower than --rate: every image needs at least one poll, so the poll rate is what counts';
 }

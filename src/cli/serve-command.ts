@@ -63,7 +63,7 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
     if (flags.has('work')) {
       worker = await startAccountWorker(connection, options, {
         logger,
-        onEvent: (event) => showWorkerEvent(event, terminal),
+        onEvent: (event) => showWorkerEvent(event, terminal, options),
       });
       undo.defer(() => worker?.stop());
     } else if (Object.keys(options.limits ?? {}).length > 0) {

@@ -1,5 +1,5 @@
 import { type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
-import { checkApi } from '../run/api-options.js';
+import { type ApiOptions, checkApi } from '../run/api-options.js';
 import { formatRate } from '../shared/durations.js';
 import { UsageError } from '../shared/errors.js';
 import type { Limits } from '../shared/limits.js';
@@ -40,7 +40,7 @@ export async function workerCommand(argv: readonly string[], env: NodeJS.Process
   return runUntilTold('worker', { flags, env, terminal, logger, goodbye }, async (service) => {
     const { connection, undo, signal } = service;
     if (startReceiver !== undefined) undo.defer(await startReceiver(connection));
-    const onEvent = (event: WorkerEvent) => showWorkerEvent(event, terminal);
+    const onEvent = (event: WorkerEvent) => showWorkerEvent(event, terminal, options);
     const worker = await startAccountWorker(connection, options, { logger, onEvent });
     undo.defer(() => worker.stop());
     const notReady = () => (signal.aborted ? 'it is stopping' : notWorking(worker.status));
@@ -50,11 +50,11 @@ export async function workerCommand(argv: readonly string[], env: NodeJS.Process
 }
 
 /** What a worker says of itself, to people. */
-export function showWorkerEvent(event: WorkerEvent, terminal: Terminal): void {
+export function showWorkerEvent(event: WorkerEvent, terminal: Terminal, options: ApiOptions): void {
   switch (event.type) {
     case 'limits': {
       terminal.say(limitsLine(event.limits, event.workers));
-      const warning = limitsWarning(event.limits);
+      const warning = limitsWarning(event.limits, options);
       if (warning !== undefined) terminal.warn(warning);
       return;
     }

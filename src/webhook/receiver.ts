@@ -41,6 +41,8 @@ export async function startReceiver(options: ReceiverOptions): Promise<Receiver>
       keepAliveTimeout: HEADERS_TIMEOUT_MS,
       connectionsCheckingInterval: 1000,
       maxHeaderSize: MOST_HEADER_BYTES,
+      // Node.js would say 400 to a stranger who leaves it out.
+      requireHostHeader: false,
     },
     (request, response) => {
       void handle(request, response, options);

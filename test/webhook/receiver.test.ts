@@ -170,3 +170,8 @@ test('ends connections that do not get on, before their headers and before their
   expect(performance.now() - startedAt).toBeGreaterThan(4000);
   expect(claims).toEqual([]);
 }, 30_000);
+
+test('tells a stranger without a Host header no more than others', async () => {
+  const { receiver } = await receive();
+  expect(await raw(receiver.url, 'GET / HTTP/1.1\r\nConnection: close\r\n\r\n')).toMatch(/^HTTP\/1\.1 404 /);
+});

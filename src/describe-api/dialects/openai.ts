@@ -7,7 +7,7 @@ import type { Dialect } from './dialect.js';
 import { exhaustedForMs } from './rate-limit-headers.js';
 
 /** What a model is asked where no other prompt is given. */
-export const DEFAULT_PROMPT = `Write four different prompts for a text-to-image model, each of which would make a picture like this one.
+const DEFAULT_PROMPT = `Write four different prompts for a text-to-image model, each of which would make a picture like this one.
 Each prompt is one line of 20 to 60 words: the subject first, then setting, composition, medium or style (name artists or
 movements where they fit), light, colours and mood. Do not number them and do not mention that there is an image.
 End each prompt with --ar W:H, the picture's aspect ratio in small whole numbers.
