@@ -3,13 +3,11 @@ import type { Dialect } from './dialects/dialect.js';
 import { type ApiCall, RejectedError, ResponseShapeError, StatusError } from './errors.js';
 import type { HttpAnswer } from './exchange.js';
 import { retryAfterIn } from './retry-after.js';
+import { setUpTrouble } from './set-up.js';
 import { isRefusal, reasonIn } from './shapes.js';
 
 /** Statuses that refuse this very request: the same request would be refused again. */
 const REJECTING: ReadonlySet<number> = new Set([400, 404, 413, 415, 422]);
-
-/** How a reason begins that is about the set-up: no image can be described there. */
-export const NOTHING_THERE = 'no such path or model (see --api and --model)';
 
 /** What of a dialect is needed to tell a success from a failure. */
 export type FailureWords = Pick<Dialect, 'statusIn' | 'isQuota' | 'isNotFoundSetUp' | 'restMs'>;
@@ -30,6 +28,7 @@ function statusText(status: number): string {
 
 /**
  * The JSON body of a successful answer.
+ * @param about.isSubmit a poll's failure says nothing of the set-up: a submit went through before
  * @throws {RejectedError} for a refusal of this request
  * @throws {StatusError} for any other status than 2xx
  * @throws {ResponseShapeError} for a 2xx that is no JSON, or cut off
@@ -39,6 +38,7 @@ export function readAnswer(
   call: ApiCall,
   nowMs: number,
   words: FailureWords = {},
+  { isSubmit = false }: { readonly isSubmit?: boolean } = {},
 ): unknown {
   const json = parseJson(answer.text);
   const isSuccess = answer.status >= 200 && answer.status < 300;
@@ -53,16 +53,16 @@ export function readAnswer(
     return json.body;
   }
   const said = reasonSaid();
-  const isSetUp = status === 404 && words.isNotFoundSetUp === true;
-  const rejected = REJECTING.has(status) && !isSetUp;
+  const setUp = isSubmit ? setUpTrouble(status, said, words) : undefined;
+  const rejected = REJECTING.has(status) && setUp === undefined;
   if (rejected) throw new RejectedError(call, { status, reason: said ?? statusText(status) });
   const answered = said === undefined ? statusText(status) : `${statusText(status)}: ${said}`;
-  const reason = isSetUp ? `${NOTHING_THERE}: ${answered}` : answered;
+  const reason = setUp === undefined ? answered : `${setUp}: ${answered}`;
   throw new StatusError(call, {
     status,
     reason,
     refused,
-    concernsAccount: isSetUp || (json.ok && words.isQuota?.(json.body) === true),
+    concernsAccount: setUp !== undefined || (json.ok && words.isQuota?.(json.body) === true),
     retryAfterMs: retryAfterIn(answer.headers, nowMs) ?? words.restMs?.(answer.headers, nowMs),
   });
 }

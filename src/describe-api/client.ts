@@ -120,6 +120,7 @@ export class DescribeClient {
       isGet
         ? { call, target, headers: { accept: 'application/json' }, timeoutMs }
         : { call, target, headers: json, body: JSON.stringify(body), timeoutMs },
+      { isSubmit: true },
     );
     const restMs = dialect.restMs?.(answer.headers, Date.now());
     return { ...dialect.readSubmitted(answered, call), ...(restMs !== undefined && { restMs }) };
@@ -198,8 +199,11 @@ export class DescribeClient {
     return isSynchronous ? (deadlineMs ?? DEFAULTS.synchronousTimeoutMs) : DEFAULTS.timeoutMs;
   }
 
-  private async send(request: HttpRequest): Promise<{ readonly body: unknown; readonly answer: HttpAnswer }> {
+  private async send(
+    request: HttpRequest,
+    about: { readonly isSubmit?: boolean } = {},
+  ): Promise<{ readonly body: unknown; readonly answer: HttpAnswer }> {
     const answer = await this.limit(() => this.transport.send(request));
-    return { body: readAnswer(answer, request.call, Date.now(), this.dialect), answer };
+    return { body: readAnswer(answer, request.call, Date.now(), this.dialect, about), answer };
   }
 }

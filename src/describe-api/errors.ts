@@ -77,7 +77,7 @@ export class StatusError extends DescribeApiError {
   }
 }
 
-/** The service refuses this request: `success: false` with any reason, or 400, 404, 413, 415, 422. */
+/** The service refuses this request: `success: false` with any reason, or 400, 413, 415, 422, or a 404 about the image. */
 export class RejectedError extends DescribeApiError {
   override name = 'RejectedError';
   readonly status: number;

@@ -1,4 +1,4 @@
-import { NOTHING_THERE } from '../describe-api/answers.js';
+import { isSetUpTrouble } from '../describe-api/set-up.js';
 import { formatDuration } from '../shared/durations.js';
 import type { WorkerStatus } from '../shared/worker-status.js';
 import type { RunStop } from './receipt.js';
@@ -29,6 +29,6 @@ export function judgeWorkers(
 }
 
 function refusalText(kind: 'token' | 'quota', reason: string): string {
-  if (reason.startsWith(NOTHING_THERE)) return 'the API describes nothing';
+  if (isSetUpTrouble(reason)) return 'the API describes nothing';
   return kind === 'token' ? 'the API refuses the token' : 'the API says that the quota is spent';
 }

@@ -12,8 +12,10 @@ import {
 } from '../../src/describe-api/errors.js';
 
 const call: ApiCall = { method: 'POST', url: 'http://localhost/describe', redact: (text) => text };
-const status = (code: number, about: { refused?: boolean; reason?: string; retryAfterMs?: number } = {}) =>
-  new StatusError(call, { status: code, refused: false, reason: 'why', ...about });
+const status = (
+  code: number,
+  about: { refused?: boolean; reason?: string; retryAfterMs?: number; concernsAccount?: boolean } = {},
+) => new StatusError(call, { status: code, refused: false, reason: 'why', ...about });
 const rejected = (reason: string, code = 200) => new RejectedError(call, { status: code, reason });
 const retry = (code: string, maybePaid: boolean, countsAsDown: boolean) => ({
   action: 'retry',
@@ -69,7 +71,12 @@ describe('a failed submit', () => {
     ['422', rejected('unprocessable', 422), fail],
     ['success: false', rejected("Invalid phrase: 'x'"), fail],
     ['a refusal whose URL has the word credit', rejected('cannot load https://a.b/credit-card.png'), fail],
-    ['405', status(405), fail],
+    [
+      '404 about the path, and not about the image',
+      status(404, { concernsAccount: true }),
+      { ...suspect, saysQuota: true },
+    ],
+    ['405', status(405, { concernsAccount: true }), { ...suspect, saysQuota: true }],
     ['451', status(451), fail],
     ['401', status(401), { action: 'stop', why: 'token', countsAsDown: false }],
     ['402', status(402), { ...suspect, saysQuota: true }],

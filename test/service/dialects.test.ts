@@ -132,6 +132,25 @@ describeOnBothQueues('a run', (openQueue, kind) => {
     expect(receipt).toMatchObject({ failed: 0, remaining: 5 });
   });
 
+  it.each([
+    ['another dialect', 'legnext', () => simulator.url],
+    ['a base URL without its path', 'thenextleg', () => new URL(simulator.url).origin],
+  ] as const)(
+    'takes no image for rejected with %s, and the corrected command describes all',
+    async (_what, dialect, api) => {
+      await workspace.write('m.csv', manifestOf(5));
+      const wrong = await run(dialect, { api: api() });
+      expect(wrong.exitCode).toBe(3);
+      expect(wrong.stop?.reason).toMatch(
+        /^the API describes nothing: .*are --api, --dialect and --model right/,
+      );
+      expect(wrong.receipt).toMatchObject({ failed: 0, remaining: 5 });
+      const corrected = await run('thenextleg', { api: simulator.url });
+      expect(corrected.exitCode).toBe(0);
+      expect(corrected.receipt).toMatchObject({ described: 5, submits: 5 });
+    },
+  );
+
   it('submits with GET when it is told to, and warns once', async () => {
     await workspace.write('m.csv', manifestOf(4));
     const notices: string[] = [];

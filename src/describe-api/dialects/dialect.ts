@@ -59,7 +59,7 @@ export interface Dialect {
   readonly statusIn?: (body: unknown) => number | undefined;
   /** Whether a failing answer says that the quota is spent, whatever its status is. */
   readonly isQuota?: (body: unknown) => boolean;
-  /** Whether a 404 at a submit is about the set-up (path, model) and not about the image. */
+  /** Whether every 404 at a submit is about the set-up (path, model), whatever reason it gives. */
   readonly isNotFoundSetUp?: boolean;
   /** For how many milliseconds no submit will be taken, beside what `Retry-After` says. */
   readonly restMs?: (headers: AnswerHeaders, nowMs: number) => number | undefined;
