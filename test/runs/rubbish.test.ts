@@ -55,10 +55,11 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
       await homes.startWorker();
       const output = bench.workspace.at('out.csv');
       await queue.add(RUN_JOB, { manifest: 'm.csv', output: 'out.csv', schedule: 'nightly' });
-      await waitUntil('the turn is over', () => outcomes().length === 1);
+      const isIdle = async () => (await queue.getActiveCount()) === 0;
+      await waitUntil('the turn is over', async () => outcomes().length === 1 && (await isIdle()));
       expect(outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0 }]);
       expect(await retryRun(connection, output, { signal: signal() })).toMatchObject({ kind: 'begun' });
-      await waitUntil('it is over again', () => outcomes().length === 2);
+      await waitUntil('it is over again', async () => outcomes().length === 2 && (await isIdle()));
       await expect(cancelRun(connection, output, signal())).rejects.toThrow(/has ended with exit code 0/);
       await expect(cancelRun(connection, rubbish.id ?? '', signal())).rejects.toThrow(
         `job ${rubbish.id ?? ''} of the runs queue holds no request`,
