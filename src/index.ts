@@ -25,6 +25,11 @@ export {
   type DialectName,
   type DialectSettings,
 } from './describe-api/dialects/index.js';
+export {
+  type StatusWords,
+  readStatusMessage,
+  readStatusSubmitted,
+} from './describe-api/dialects/status-message.js';
 export * from './describe-api/errors.js';
 
 export {

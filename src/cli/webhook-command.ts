@@ -1,11 +1,11 @@
-import { accountOf, checkWebhooks } from '../run/api-options.js';
+import { accountOf, checkWebhookUrl, checkWebhooks } from '../run/api-options.js';
 import { describeQueueName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { startAccountReceiver } from '../webhook/account-receiver.js';
 import { openAddressWarning, parseListenAddress } from '../webhook/listen-address.js';
 import { API_FLAGS } from './api-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
-import { WEBHOOK_FLAGS, checkWebhookUrl, readSecret } from './webhook-flags.js';
+import { WEBHOOK_FLAGS, readSecret } from './webhook-flags.js';
 import { SERVICE_FLAGS, runUntilTold, talkOf } from './until-told.js';
 
 const COMMAND_FLAGS = {

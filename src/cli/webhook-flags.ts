@@ -1,5 +1,5 @@
 import type { ApiOptions } from '../run/api-options.js';
-import { accountOf, checkWebhooks } from '../run/api-options.js';
+import { accountOf, checkWebhookUrl, checkWebhooks } from '../run/api-options.js';
 import { type Companion, RUN_DEFAULTS, type RunOptions } from '../run/run-options.js';
 import { describeQueueName } from '../shared/account.js';
 import { checkSecret } from '../shared/deliveries/webhook-secret.js';
@@ -47,17 +47,6 @@ export function checkReceiver(
   if (parseQueueUrl(queue ?? RUN_DEFAULTS.queue, env).kind !== 'embedded') return;
   throw new UsageError(
     '--webhook-url needs --webhook-listen <host:port> too with the embedded queue, since no other process can receive for it',
-  );
-}
-
-/** @throws {UsageError} for what the API could not call */
-export function checkWebhookUrl(text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  const isPlain = url?.username === '' && url.password === '' && url.search === '' && url.hash === '';
-  if (url !== undefined && /^https?:$/.test(url.protocol) && isPlain) return text;
-  // The text is not shown: it may hold a secret.
-  throw new UsageError(
-    '--webhook-url: expected an http(s) URL without user name, password, query and fragment',
   );
 }
 

@@ -85,7 +85,10 @@ export function dialectSettingsOf(options: ApiOptions): DialectSettings {
 export function checkApi(options: ApiOptions): void {
   const dialect: Dialect = dialectFor(options);
   checkSettings(dialect, dialectSettingsOf(options));
-  if (options.webhooks !== undefined) checkWebhooks(options, '--webhook-url');
+  if (options.webhooks !== undefined) {
+    checkWebhooks(options, '--webhook-url');
+    checkWebhookUrl(options.webhooks.url);
+  }
   if (options.token !== undefined || options.api === 'simulator') return;
   const isOwn = dialect.hosts.includes(accountOf(options).host);
   if (dialect.isTokenOptional === true && !isOwn) return;
@@ -104,6 +107,17 @@ export function checkWebhooks(options: Pick<ApiOptions, 'api' | 'dialect'>, aske
   if (dialect.messageUrl !== undefined) return;
   throw new UsageError(
     `${asked}: the dialect ${dialect.name} has no webhooks, its submits are answered with the outcome; leave it away`,
+  );
+}
+
+/** @throws {UsageError} for what the API could not call */
+export function checkWebhookUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isPlain = url?.username === '' && url.password === '' && url.search === '' && url.hash === '';
+  if (url !== undefined && /^https?:$/.test(url.protocol) && isPlain) return text;
+  // The text is not shown: it may hold a secret.
+  throw new UsageError(
+    '--webhook-url: expected an http(s) URL without user name, password, query and fragment',
   );
 }
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { UsageError } from '../shared/errors.js';
 import type { Rate } from '../shared/durations.js';
 
 /**
@@ -140,6 +141,17 @@ const settingsSchema = z.strictObject({
   downUntil: z.number().nullable(),
   shape: z.enum(SHAPES),
 }) satisfies z.ZodType<SimulatorSettings>;
+
+/**
+ * Checks the options of whoever starts a simulator from a program.
+ * @throws {UsageError} for values that cannot be
+ */
+export function checkOptions(options: Some<SimulatorOptions>): void {
+  const isSetting = ([name, value]: [string, unknown]) => value !== undefined && name in settingsSchema.shape;
+  const settings = Object.entries(options).filter(isSetting);
+  const wrong = parseSettings(Object.fromEntries(settings));
+  if (typeof wrong === 'string') throw new UsageError(`the simulator's options: ${wrong}`);
+}
 
 /**
  * Checks settings that came from outside.

@@ -1,7 +1,14 @@
 import { Journal, readJournal } from './journal.js';
 import { AccountLimits } from './limits.js';
 import { DEFAULT_EXPIRE_MINS, endsAt, parseMessageId } from './message-id.js';
-import { change, DEFAULTS, type SimulatorOptions, type SimulatorSettings, type Some } from './options.js';
+import {
+  change,
+  checkOptions,
+  DEFAULTS,
+  type SimulatorOptions,
+  type SimulatorSettings,
+  type Some,
+} from './options.js';
 import { seededRandom } from './random.js';
 import { createApp } from './routes.js';
 import { type SimulatorStats, StatsKeeper } from './stats.js';
@@ -58,6 +65,7 @@ function restore(path: string, stats: StatsKeeper, limits: AccountLimits): void 
  * @throws when the port is taken or the journal cannot be read or written
  */
 export async function startSimulator(options: Some<SimulatorOptions> = {}): Promise<Simulator> {
+  checkOptions(options);
   const all = change(DEFAULTS, options);
   let settings: SimulatorSettings = all;
   const stats = new StatsKeeper(all.trackUrls);

@@ -2,7 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { readJournal, startSimulator } from '../../src/simulator/simulator.js';
+import { z } from 'zod';
+import { type SimulatorOptions, readJournal, startSimulator } from '../../src/simulator/simulator.js';
 import { readClaim } from '../../src/webhook/read-claim.js';
 import { serve } from '../describe-api/http-server.js';
 import { aNumber, aText, call, post, simulate, submit } from './api.js';
@@ -128,4 +129,14 @@ test('without trackUrls nothing is kept by URL', async () => {
   const simulator = await simulate({ trackUrls: false });
   await submit(simulator, IMAGE);
   expect(simulator.stats()).toMatchObject({ paid: 1, paidByUrl: new Map() });
+});
+
+test.each([
+  ['{"latencyMs":"x"}', /latencyMs/],
+  ['{"failures":{"foo":1}}', /failures/],
+  ['{"webhooks":{"forged":5}}', /webhooks\.forged/],
+])('a program’s options that cannot be are refused: %s', async (options, message) => {
+  await expect(
+    startSimulator(z.custom<Partial<SimulatorOptions>>().parse(JSON.parse(options))),
+  ).rejects.toThrow(message);
 });
