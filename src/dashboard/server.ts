@@ -65,18 +65,26 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   return app;
 }
 
-/** The same handler, whose request ends in time whatever it waits for. The board's own error page has no word for it. */
+/**
+ * The same handler, whose request ends in time whatever it waits for. The board's own error page has no word for it.
+ * What answers by itself, such as the board's files do, is left as it is.
+ */
 function inTime(handler: RouteHandlerMethod): RouteHandlerMethod {
-  return async function (request, reply): Promise<unknown> {
-    const deadline = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-    try {
-      return await unlessAborted(Promise.resolve(handler.call(this, request, reply)), deadline);
-    } catch (error) {
-      if (!deadline.aborted) throw error;
-      // A reply that has begun goes on: its reader is slow, and not the queue.
-      return reply.sent ? reply : sendTrouble(reply);
-    }
+  return function (request, reply): unknown {
+    const answering: unknown = handler.call(this, request, reply);
+    return answering instanceof Promise ? orTrouble(answering, reply) : answering;
   };
+}
+
+async function orTrouble(answering: Promise<unknown>, reply: FastifyReply): Promise<unknown> {
+  const deadline = AbortSignal.timeout(ANSWER_DEADLINE_MS);
+  try {
+    return await unlessAborted(answering, deadline);
+  } catch (error) {
+    if (!deadline.aborted) throw error;
+    // A reply that has begun goes on: its reader is slow, and not the queue.
+    return reply.sent ? reply : sendTrouble(reply);
+  }
 }
 
 function sendTrouble(reply: FastifyReply): FastifyReply {

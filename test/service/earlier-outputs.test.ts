@@ -227,11 +227,9 @@ describeOnBothQueues('rows of earlier files', (openQueue, kind) => {
       const inFiles = mostRowsByImage([
         { rows: written.map((row) => ({ image: imageOf(row['image'] ?? '') })) },
       ]);
-      expect([...inFiles.keys()].sort()).toEqual([...atLeast.keys()].sort());
-      for (const [image, rows] of inFiles) {
-        expect(rows).toBeGreaterThanOrEqual(atLeast.get(image) ?? 0);
-        expect(rows).toBeLessThanOrEqual(atMost.get(image) ?? 0);
-      }
+      for (const [image, rows] of atLeast) expect(inFiles.get(image) ?? 0).toBeGreaterThanOrEqual(rows);
+      // An image may be described in a night with a limit, and its row have another one ever after.
+      for (const [image, rows] of inFiles) expect(rows).toBeLessThanOrEqual(atMost.get(image) ?? 0);
     }
     expect(paidOf(`${host}/`).every((times) => times === 1)).toBe(true);
   }
