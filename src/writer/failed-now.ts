@@ -3,25 +3,20 @@ import type { FailedOutcome } from '../shared/outcome.js';
 import { readFailureAt } from './failures-index.js';
 import type { OpenFailures } from './failures-reading.js';
 import { hashOfImage } from './hashes.js';
-
-const OFFSET_LOW = 0;
-const OFFSET_HIGH = 1;
-const TWO_POW_32 = 0x1_0000_0000;
+import { OFFSET_CELLS, offsetOf, setOffset } from './table-offsets.js';
 
 /**
  * How images have failed in the run under way. What it says is read from the partial failures file when it is asked
  * for: memory is some 20 bytes an image.
  */
 export class FailedNow {
-  readonly #places = new HashTable([4, 2]);
+  readonly #places = new HashTable(OFFSET_CELLS);
 
   constructor(private readonly file: OpenFailures) {}
 
   /** The record at this offset, which is on disk, says how the image failed. */
   note(image: string, offset: number): void {
-    const entry = this.#places.add(hashOfImage(image));
-    this.#places.set(entry, OFFSET_LOW, offset % TWO_POW_32);
-    this.#places.set(entry, OFFSET_HIGH, Math.floor(offset / TWO_POW_32));
+    setOffset(this.#places, this.#places.add(hashOfImage(image)), offset);
   }
 
   has(image: string): boolean {
@@ -31,8 +26,7 @@ export class FailedNow {
   find(image: string): FailedOutcome | undefined {
     const entry = this.#places.find(hashOfImage(image));
     if (entry === -1) return undefined;
-    const offset = this.#places.get(entry, OFFSET_HIGH) * TWO_POW_32 + this.#places.get(entry, OFFSET_LOW);
-    return readFailureAt(this.file, offset).outcome;
+    return readFailureAt(this.file, offsetOf(this.#places, entry)).outcome;
   }
 
   async close(): Promise<void> {

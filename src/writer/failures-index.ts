@@ -6,12 +6,10 @@ import { RecordScanner } from './csv-records.js';
 import { describeFileError } from './durable-file.js';
 import { identityOfName, type FailureOptions, type FailureRecord } from './failure-records.js';
 import { forEachFailure, type OpenFailures } from './failures-reading.js';
+import { OFFSET_CELLS, offsetOf, setOffset } from './table-offsets.js';
 
-/* Columns of the table. */
-const OFFSET_LOW = 0;
-const OFFSET_HIGH = 1;
+/** The table's column behind the offset. */
 const FILE = 2;
-const TWO_POW_32 = 0x1_0000_0000;
 const RECORD_BYTES = 1 << 13;
 
 /**
@@ -22,7 +20,7 @@ const RECORD_BYTES = 1 << 13;
  */
 export class FailuresIndex {
   readonly #files: OpenFailures[] = [];
-  readonly #places = new HashTable([4, 2, 2]);
+  readonly #places = new HashTable([...OFFSET_CELLS, 2]);
 
   /** Rows that can be found. */
   get size(): number {
@@ -51,8 +49,7 @@ export class FailuresIndex {
       const known = this.#places.find(identity);
       if (known !== -1 && this.#places.get(known, FILE) !== number) return;
       const entry = this.#places.add(identity);
-      this.#places.set(entry, OFFSET_LOW, offset % TWO_POW_32);
-      this.#places.set(entry, OFFSET_HIGH, Math.floor(offset / TWO_POW_32));
+      setOffset(this.#places, entry, offset);
       this.#places.set(entry, FILE, number);
     });
     if (this.size > sizeBefore) return;
@@ -70,8 +67,7 @@ export class FailuresIndex {
     if (entry === -1) return undefined;
     const file = this.#files[this.#places.get(entry, FILE)];
     if (file === undefined) throw new RangeError('an entry of no file');
-    const offset = this.#places.get(entry, OFFSET_HIGH) * TWO_POW_32 + this.#places.get(entry, OFFSET_LOW);
-    const { row, outcome } = readFailureAt(file, offset);
+    const { row, outcome } = readFailureAt(file, offsetOf(this.#places, entry));
     return (row.key ?? row.image) === name ? { outcome, image: row.image } : undefined;
   }
 

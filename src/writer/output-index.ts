@@ -1,9 +1,8 @@
 import { type Hash64, HashTable } from '../shared/hash-table.js';
 import { hashOfImage, hashOfText } from './hashes.js';
+import { OFFSET_CELLS, offsetOf, setOffset } from './table-offsets.js';
 
-/* Columns of the image table. A file offset takes 48 bits. */
-const OFFSET_LOW = 0;
-const OFFSET_HIGH = 1;
+/* Columns of the image table, behind the offset. */
 /** Only without a key column: rows of the image in the output, and how many of them this pass has met. */
 const ROWS = 2;
 const MET = 3;
@@ -11,8 +10,6 @@ const MET = 3;
 const KEY = 0;
 const KEY_ROWS = 0x7fff;
 const KEY_SEEN = 0x8000;
-
-const TWO_POW_32 = 0x1_0000_0000;
 
 /** What the index is told of one row of the output. */
 export interface IndexedRow {
@@ -41,7 +38,7 @@ export class OutputIndex {
 
   constructor(options: { keyed: boolean }) {
     this.keyed = options.keyed;
-    this.#images = new HashTable(options.keyed ? [4, 2] : [4, 2, 4, 4]);
+    this.#images = new HashTable(options.keyed ? OFFSET_CELLS : [...OFFSET_CELLS, 4, 4]);
     this.#keys = options.keyed ? new HashTable([2]) : undefined;
   }
 
@@ -85,7 +82,7 @@ export class OutputIndex {
   offsetOf(image: string): number | undefined {
     const entry = this.#images.find(hashOfImage(image));
     if (entry === -1) return undefined;
-    return this.#images.get(entry, OFFSET_HIGH) * TWO_POW_32 + this.#images.get(entry, OFFSET_LOW);
+    return offsetOf(this.#images, entry);
   }
 
   /** Forgets what was met and seen: the manifest is about to be read from its start. */
@@ -171,10 +168,7 @@ export class OutputIndex {
   #addImage(image: string, offset: number, met: 0 | 1): void {
     const known = this.#images.size;
     const entry = this.#images.add(hashOfImage(image));
-    if (this.#images.size > known) {
-      this.#images.set(entry, OFFSET_LOW, offset % TWO_POW_32);
-      this.#images.set(entry, OFFSET_HIGH, Math.floor(offset / TWO_POW_32));
-    }
+    if (this.#images.size > known) setOffset(this.#images, entry, offset);
     if (this.keyed) return;
     this.#images.set(entry, ROWS, this.#images.get(entry, ROWS) + 1);
     this.#images.set(entry, MET, this.#images.get(entry, MET) + met);
