@@ -1,6 +1,6 @@
 import { type Cancelled, cancelRun } from '../runs/cancel-run.js';
 import { UsageError } from '../shared/errors.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { openSharedQueue } from './redis-queue.js';
 import { OUTPUT_FLAGS } from './run-flags.js';

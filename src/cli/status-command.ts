@@ -3,7 +3,7 @@ import { type ServiceStatus, readServiceStatus } from '../runs/service-status.js
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { createLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
 import { UndoStack } from '../shared/undo.js';
 import { type FlagTable, parseFlags } from './flags.js';

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
 import { type BoardJob, describeJobTitle, imageLink, resultJobTitle, runJobTitle } from './board-jobs.js';
 import { type BoardQueue, boardQueues } from './board-queues.js';

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { type FastifyInstance, type FastifyReply, type RouteHandlerMethod, fastify } from 'fastify';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { type AccessRules, type Refusal, refuseRequest } from './access.js';
 import { BOARD_HEADERS, COMMON_HEADERS, pageHeaders } from './security-headers.js';
 import type { Board } from './board.js';

@@ -1,5 +1,6 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import { UsageError } from '../shared/errors.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { readAnswer } from './answers.js';
 import {
   type Dialect,
@@ -10,7 +11,7 @@ import {
 } from './dialects/index.js';
 import { type ApiCall, RejectedError } from './errors.js';
 import type { HttpAnswer } from './exchange.js';
-import { type HttpRequest, HttpTransport, untilAborted } from './http.js';
+import { type HttpRequest, HttpTransport } from './http.js';
 import { checkCount, checkWait } from './check-limits.js';
 import { type Redact, redactorOf } from './redact.js';
 import type { CompletedMessage, Message, Submitted } from './shapes.js';
@@ -142,7 +143,7 @@ export class DescribeClient {
     const { expireMins, pollTimeoutMs, timeoutMs = DEFAULTS.timeoutMs } = this.options;
     if (expireMins !== undefined && expireParameter !== undefined)
       target.searchParams.set(expireParameter, String(expireMins));
-    const { body } = await untilAborted(
+    const { body } = await unlessAborted(
       this.send({ call, target, headers: this.headers(), timeoutMs: pollTimeoutMs ?? timeoutMs, signal }),
       signal,
     );

@@ -1,6 +1,7 @@
 import { Agent } from 'undici';
 import { isSystemError, messageOf } from '../shared/errors.js';
 import { startTimer } from '../shared/timer.js';
+import { abortReason } from '../shared/unless-aborted.js';
 import { type ApiCall, ConnectionError, DescribeApiError, InterruptedError, TimeoutError } from './errors.js';
 import { Exchange, type HttpAnswer } from './exchange.js';
 
@@ -16,28 +17,6 @@ export interface HttpRequest {
   readonly timeoutMs: number;
   /** Ends the call; it rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
-}
-
-/** Settles like the work, or rejects with the signal's reason as soon as it aborts. */
-export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return work;
-  let stop: (() => void) | undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => {
-      reject(reasonOf(signal));
-    };
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    if (stop) signal.removeEventListener('abort', stop);
-  }
-}
-
-function reasonOf({ reason }: AbortSignal): Error {
-  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
 }
 
 /** What undici and Node.js say, with the code where the message lacks it (or is empty, as with several addresses). */
@@ -79,7 +58,7 @@ export class HttpTransport {
       exchange.end(new Error('timed out'));
     });
     const abort = (): void => {
-      if (signal !== undefined) exchange.end(reasonOf(signal));
+      if (signal !== undefined) exchange.end(abortReason(signal));
     };
     signal?.addEventListener('abort', abort, { once: true });
     try {

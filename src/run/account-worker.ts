@@ -4,7 +4,7 @@ import { messageOf } from '../shared/errors.js';
 import type { Limits } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
 import { UndoStack } from '../shared/undo.js';
 import { type WorkerStatus, listWorkers } from '../shared/worker-status.js';

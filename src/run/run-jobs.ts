@@ -5,6 +5,7 @@ import {
   DESCRIBE_JOB,
   type DescribeJobData,
   type ResultJobData,
+  UNFINISHED_STATES,
   describeJobId,
   freshJobData,
   imageOfJobId,
@@ -16,7 +17,6 @@ import { takeBackJob } from '../shared/queue/take-back-job.js';
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
 
-const UNFINISHED = ['waiting', 'active', 'delayed', 'prioritized'] as const;
 const AT_ONCE = 200;
 
 /** One run's jobs in its account's describe queue. */
@@ -44,7 +44,7 @@ export class RunJobs {
       }
     };
     // Jobs move from left to right meanwhile: looked at in this order, none is overlooked.
-    note(await this.#ids([...UNFINISHED]), 'unfinished');
+    note(await this.#ids([...UNFINISHED_STATES]), 'unfinished');
     note(await this.#ids(['failed']), 'failed');
     note(await this.#ids(['completed']), 'completed');
     return places;

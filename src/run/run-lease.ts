@@ -4,7 +4,7 @@ import { BusyError, isSystemError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { sleep } from '../shared/sleep.js';
 

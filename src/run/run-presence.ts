@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { type RunStatus, announceRun } from '../shared/run-status.js';
 import type { Receipt, RunStop } from './receipt.js';
 import type { Progress } from './run-options.js';

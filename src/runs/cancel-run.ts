@@ -4,6 +4,7 @@ import { RUN_DEFAULTS } from '../run/run-options.js';
 import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { livingHomeIds } from '../shared/home-status.js';
 import { takeBackJob } from '../shared/queue/take-back-job.js';
 import { orderRun } from '../shared/run-orders.js';
@@ -24,7 +25,6 @@ export type Cancelled =
   | { readonly kind: 'homeless'; readonly output: string; readonly removed: number };
 
 const CANCELLED = { kind: 'cancelled', reason: 'cancelled with `bulk-describe cancel`' } as const;
-const UNFINISHED = ['waiting', 'active', 'delayed', 'prioritized'] as const;
 const DEADLINE_MS = 40_000;
 const LOOK_EVERY_MS = 200;
 const ORDER_EVERY_MS = 3000;
@@ -129,7 +129,7 @@ async function countInFlight(connection: QueueConnection, found: FoundRun): Prom
   if (run === undefined || jobs === undefined) return 0;
   // In this order: a job's result is there before its job has ended.
   const unfinished = [...(await jobs.places()).values()].filter((place) => place === 'unfinished').length;
-  return unfinished + (await connection.countJobs(resultsQueueName(run), UNFINISHED));
+  return unfinished + (await connection.countJobs(resultsQueueName(run), UNFINISHED_STATES));
 }
 
 /** What a home that is gone has left in its account's queue, unsubmitted. */

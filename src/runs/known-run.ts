@@ -3,6 +3,7 @@ import { basename, resolve } from 'node:path';
 import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { type RunStatus, listRuns } from '../shared/run-status.js';
 import { runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
@@ -23,7 +24,6 @@ export interface FoundRun {
   readonly file: RunFile | undefined;
 }
 
-const UNFINISHED = ['waiting', 'active', 'delayed', 'prioritized'] as const;
 const MOST_SHOWN = 5;
 
 /**
@@ -59,7 +59,7 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
 async function unfinishedRequests(
   connection: QueueConnection,
 ): Promise<{ jobs: QueuedRequest[]; others: RunRequestJob[] }> {
-  const { requests, others } = await queuedRequests(connection, UNFINISHED);
+  const { requests, others } = await queuedRequests(connection, UNFINISHED_STATES);
   // A schedule's next turn is no run yet.
   const jobs = requests.filter(({ job }) => job.repeatJobKey === undefined || job.processedOn !== undefined);
   return { jobs, others };

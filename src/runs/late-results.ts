@@ -2,7 +2,8 @@ import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { UNFINISHED_STATES } from '../shared/jobs.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { listRuns, runState } from '../shared/run-status.js';
 import { sleep } from '../shared/sleep.js';
 import { type KeptRequest, listKeptRequests } from './kept-requests.js';
@@ -38,7 +39,7 @@ export class LateResults {
   }
 
   #count(run: string): Promise<number> {
-    return this.connection.countJobs(resultsQueueName(run), ['waiting', 'active', 'delayed', 'prioritized']);
+    return this.connection.countJobs(resultsQueueName(run), UNFINISHED_STATES);
   }
 
   /** Looks until the signal aborts. */

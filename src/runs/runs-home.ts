@@ -6,9 +6,11 @@ import type { RunStop } from '../run/receipt.js';
 import type { RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import { announceHome, homeOfJob, withdrawHome } from '../shared/home-status.js';
+import { outOfPatience } from '../shared/patience.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
-import { retryUntilUp, unlessAborted } from '../shared/queue/retry-until-up.js';
+import { retryUntilUp } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { listRuns, runState } from '../shared/run-status.js';
 import { sleep } from '../shared/sleep.js';
 import { type Execution, type ExecutorTools, executeRequest, refusal } from './execute-request.js';
@@ -54,7 +56,6 @@ const LOCK_MS = 10_000;
 const STOP_DEADLINE_MS = 30_000;
 /** The same while the queue is away, which then could not take the runs back, once they have written what they have. */
 const AWAY_DEADLINE_MS = 2000;
-const LOOK_EVERY_MS = 100;
 const LAST_WORD_MS = 5000;
 
 /** What becomes of a request's job. */
@@ -125,7 +126,8 @@ export class RunsHome {
     this.#stopping.abort();
     this.#ended.abort();
     const isClosed = new AbortController();
-    await Promise.race([closing.finally(() => isClosed.abort()), this.#outOfPatience(isClosed.signal)]);
+    const outOfTime = outOfPatience(isClosed.signal, (waitedMs) => this.#isHopeful(waitedMs));
+    await Promise.race([closing.finally(() => isClosed.abort()), outOfTime]);
     if (!isClosed.signal.aborted) {
       this.options.logger.error(
         'not all runs could be handed back in time: they are taken up when their locks end',
@@ -143,14 +145,9 @@ export class RunsHome {
     );
   }
 
-  async #outOfPatience(isClosed: AbortSignal): Promise<void> {
-    const startedAt = performance.now();
-    const lasts = (ms: number) => performance.now() - startedAt < ms;
-    const isHopeful = () =>
-      !this.options.connection.isAway() || this.#executing > 0 || lasts(AWAY_DEADLINE_MS);
-    while (lasts(STOP_DEADLINE_MS) && isHopeful()) {
-      if (!(await sleep(LOOK_EVERY_MS, isClosed))) return;
-    }
+  #isHopeful(waitedMs: number): boolean {
+    const mayAnswer = !this.options.connection.isAway() || this.#executing > 0;
+    return waitedMs < STOP_DEADLINE_MS && (mayAnswer || waitedMs < AWAY_DEADLINE_MS);
   }
 
   /** Whether it takes requests. */

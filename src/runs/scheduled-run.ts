@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { runPaths } from '../writer/output-paths.js';
 import { readRunFile } from '../writer/run-file.js';
 import { checkTimeZone } from './cron.js';
@@ -22,8 +23,6 @@ export type Turn =
       readonly unfinished: readonly string[];
     }
   | { readonly kind: 'skip'; readonly reason: string };
-
-const UNFINISHED = ['active', 'waiting', 'delayed', 'prioritized'] as const;
 
 /**
  * Begins a turn of a schedule, or takes one up again: with the date that it began with, which its job keeps.
@@ -61,7 +60,7 @@ async function findPredecessor(
   job: RunRequestJob,
   { schedule, begunAt = 0 }: RunRequest,
 ): Promise<string | undefined> {
-  const { requests } = await queuedRequests(connection, UNFINISHED);
+  const { requests } = await queuedRequests(connection, UNFINISHED_STATES);
   for (const { job: other, names } of requests) {
     if (other.id === job.id || names.schedule !== schedule || names.begunAt === undefined) continue;
     const isBefore =

@@ -3,6 +3,7 @@ import { UsageError } from '../shared/errors.js';
 import { formatDuration } from '../shared/durations.js';
 import { nearest } from '../shared/nearest.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
+import { UNFINISHED_STATES } from '../shared/jobs.js';
 import {
   type ScheduleRecord,
   forgetSchedule,
@@ -80,7 +81,6 @@ export async function listSchedules(connection: QueueConnection): Promise<Listed
 const OUTLASTING_TURNS = 'outlasting-turns';
 /** Longer than any turn. */
 const OUTLASTING_MS = 30 * 24 * 3_600_000;
-const UNFINISHED = ['active', 'waiting', 'delayed', 'prioritized'] as const;
 
 type TurnJob = Pick<RunRequestJob, 'id' | 'timestamp'>;
 
@@ -97,7 +97,7 @@ export async function removeSchedule(connection: QueueConnection, name: string):
   const removed = await runsQueue(connection).removeJobScheduler(name);
   if (!removed) throw await unknownSchedule(connection, name);
   // How they end is nothing that one of the same name is to show, which may be added meanwhile.
-  const { requests } = await queuedRequests(connection, UNFINISHED);
+  const { requests } = await queuedRequests(connection, UNFINISHED_STATES);
   for (const { job, names } of requests) {
     if (names.schedule === name) {
       await connection.store.announce(OUTLASTING_TURNS, turnId(job), '', OUTLASTING_MS);

@@ -14,20 +14,20 @@ export async function readMembers<T>(store: SharedStore, group: string, schema: 
 }
 
 /**
- * Ids of the members that may be at work: those that have told so lately, but for processes of this machine that
- * are known to be dead. An entry that cannot be read counts as alive.
+ * The members that may be at work, by their ids: those that have told so lately, but for processes of this machine that
+ * are known to be dead. An entry that cannot be read counts as alive, and tells nothing.
  */
-export async function livingMemberIds(
+export async function livingMembers<T extends { readonly host: string; readonly pid: number }>(
   store: SharedStore,
   group: string,
-  schema: z.ZodType<{ readonly host: string; readonly pid: number }>,
-): Promise<Set<string>> {
-  const living = new Set<string>();
+  schema: z.ZodType<T>,
+): Promise<Map<string, T | undefined>> {
+  const living = new Map<string, T | undefined>();
   for (const [id, text] of await store.members(group)) {
     const status = schema.safeParse(parseJson(text)).data;
     const isHere = status?.host === hostname();
     const isDead = isHere && !(await isAlive({ ...status, startTime: null, boot: null }));
-    if (!isDead) living.add(id);
+    if (!isDead) living.set(id, status);
   }
   return living;
 }

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { FatalError, UsageError, isSystemError, messageOf } from './errors.js';
-import { unlessAborted } from './queue/retry-until-up.js';
+import { unlessAborted } from './unless-aborted.js';
 import type { QueueConnection } from './queue/connection.js';
 
 export interface HealthOptions {

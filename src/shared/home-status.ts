@@ -1,6 +1,5 @@
 import { z } from 'zod';
-import { livingMemberIds, readMembers } from './group-members.js';
-import { parseJson } from './parse-json.js';
+import { livingMembers, readMembers } from './group-members.js';
 import type { SharedStore } from './queue/store.js';
 
 /** What a home that executes requests tells of itself to everybody at the same queue. */
@@ -50,13 +49,9 @@ export async function homeOfJob(
   job: string,
   except: string,
 ): Promise<HomeStatus | undefined> {
-  const living = await livingHomeIds(store);
-  for (const [id, text] of await store.members(GROUP)) {
-    if (id === except || !living.has(id)) continue;
-    const home = homeStatusSchema.safeParse(parseJson(text)).data;
-    if (home?.runs.some((run) => run.job === job) === true) return home;
-  }
-  return undefined;
+  const living = await livingMembers(store, GROUP, homeStatusSchema);
+  living.delete(except);
+  return [...living.values()].find((home) => home?.runs.some((run) => run.job === job));
 }
 
 /**
@@ -64,5 +59,5 @@ export async function homeOfJob(
  * to be dead. An entry that cannot be read counts as alive.
  */
 export async function livingHomeIds(store: SharedStore): Promise<Set<string>> {
-  return livingMemberIds(store, GROUP, homeStatusSchema);
+  return new Set((await livingMembers(store, GROUP, homeStatusSchema)).keys());
 }

@@ -1,5 +1,8 @@
 import type { Outcome, Prompts } from './outcome.js';
 
+/** The states of a job that has not ended, as BullMQ calls them. */
+export const UNFINISHED_STATES = ['waiting', 'active', 'delayed', 'prioritized'] as const;
+
 /**
  * A job of the describe queue: one image of one run. It is active from its submit until its message is
  * completed. What has been paid for is in here before anything is done with it.

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { livingMemberIds, readMembers } from './group-members.js';
+import { livingMembers, readMembers } from './group-members.js';
 import type { SharedStore } from './queue/store.js';
 
 /**
@@ -53,5 +53,5 @@ export async function listWorkers(store: SharedStore, queueName: string): Promis
  * are known to be dead. An entry that cannot be read counts as alive.
  */
 export async function livingWorkerIds(store: SharedStore, queueName: string): Promise<Set<string>> {
-  return livingMemberIds(store, workersGroup(queueName), workerStatusSchema);
+  return new Set((await livingMembers(store, workersGroup(queueName), workerStatusSchema)).keys());
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { DeliveryClaim } from '../shared/deliveries/delivery-box.js';
+import { parseJson } from '../shared/parse-json.js';
 
 /** No service has these in an id, and not every store can hold them: control characters and lone surrogates. */
 const UNFIT = /[\p{Cc}\p{Cs}]/u;
@@ -37,12 +38,7 @@ const bodySchema = z.intersection(
 
 /** What a body says that it is about; undefined when it is no JSON object. */
 export function readClaim(body: string): DeliveryClaim | undefined {
-  let json: unknown;
-  try {
-    json = JSON.parse(body);
-  } catch {
-    return undefined;
-  }
+  const json = parseJson(body);
   const claim = bodySchema.safeParse(json);
   if (!claim.success || Array.isArray(json)) return undefined;
   const parts = [claim.data, claim.data.response, claim.data.data];

@@ -16,8 +16,10 @@ import {
 } from '../shared/jobs.js';
 import { type LimiterWindow, eagerWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
+import { outOfPatience } from '../shared/patience.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
-import { retryUntilUp, unlessAborted } from '../shared/queue/retry-until-up.js';
+import { retryUntilUp } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
 import type { WorkerStatus } from '../shared/worker-status.js';
 import { describeImage } from './activation.js';
@@ -59,7 +61,6 @@ const PROGRESS_EVERY_MS = 2000;
  */
 const STOP_DEADLINE_MS = 35_000;
 const AWAY_DEADLINE_MS = 1000;
-const LOOK_EVERY_MS = 100;
 
 /** A worker: takes images of an account, whoever's run they belong to, until it is stopped. */
 export class DescribeWorker {
@@ -182,7 +183,8 @@ export class DescribeWorker {
     this.#handBack.abort();
     this.#ended.abort();
     const isClosed = new AbortController();
-    const inTime = await Promise.race([closing, this.#outOfPatience(isClosed.signal)]);
+    const outOfTime = outOfPatience(isClosed.signal, (waitedMs) => this.#isHopeful(waitedMs));
+    const inTime = await Promise.race([closing, outOfTime.then(() => false)]);
     isClosed.abort();
     this.#endListening();
     if (!inTime) {
@@ -196,15 +198,10 @@ export class DescribeWorker {
     await Promise.all([withdrawn, unheard, remembered, this.#metrics.stop(), this.#jobLogs.stop()]);
   }
 
-  async #outOfPatience(isClosed: AbortSignal): Promise<false> {
-    const startedAt = performance.now();
-    const lasts = (ms: number) => performance.now() - startedAt < ms;
-    const isHopeful = () => !this.#isQueueAway || this.#onTheWire > 0 || lasts(AWAY_DEADLINE_MS);
+  #isHopeful(waitedMs: number): boolean {
     // A submit is paid for, and has a deadline of its own: minutes, where the API is synchronous.
-    while ((lasts(STOP_DEADLINE_MS) || this.#onTheWire > 0) && isHopeful()) {
-      if (!(await sleep(LOOK_EVERY_MS, isClosed))) break;
-    }
-    return false;
+    if (this.#onTheWire > 0) return true;
+    return waitedMs < STOP_DEADLINE_MS && (!this.#isQueueAway || waitedMs < AWAY_DEADLINE_MS);
   }
 
   async #process(job: DescribeJob, token: string): Promise<ResultJobData> {

@@ -4,7 +4,7 @@ import { announceAccount } from '../shared/known-accounts.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { type WorkerStatus, announceWorker, withdrawWorker } from '../shared/worker-status.js';
 
 const ACCOUNT_EVERY_MS = 60_000;

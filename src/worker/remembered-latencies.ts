@@ -4,7 +4,7 @@ import type { Logger } from '../shared/log.js';
 import { parseJson } from '../shared/parse-json.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import type { PollSchedule } from './poll-schedule.js';
 
 const EVERY_MS = 10_000;
@@ -22,7 +22,7 @@ export class RememberedLatencies {
   #remembered: readonly number[] = [];
 
   constructor(
-    private readonly connection: Pick<QueueConnection, 'store' | 'isAway' | 'noteTrouble'>,
+    private readonly connection: Pick<QueueConnection, 'store' | 'isAway'>,
     queueName: string,
     private readonly logger: Logger,
   ) {

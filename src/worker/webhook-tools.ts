@@ -5,7 +5,7 @@ import type { DeliveryWatch } from '../shared/deliveries/delivery-watch.js';
 import { callbackKeys } from '../shared/deliveries/webhook-secret.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { DeliveryTiming } from './delivery-timing.js';
 import type { Persist } from './settle-job.js';

@@ -12,7 +12,7 @@ import type { Logger } from '../shared/log.js';
 import type { Outcome } from '../shared/outcome.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
-import { unlessAborted } from '../shared/queue/retry-until-up.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
 import type { ActivationTools } from './activation-tools.js';
 import type { PollSchedule } from './poll-schedule.js';

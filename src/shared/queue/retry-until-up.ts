@@ -1,4 +1,5 @@
 import { sleep } from '../sleep.js';
+import { unlessAborted } from '../unless-aborted.js';
 import type { QueueConnection } from './connection.js';
 
 const FIRST_PAUSE_MS = 100;
@@ -27,25 +28,5 @@ export async function retryUntilUp<T>(
       if (!connection.noteTrouble(error)) throw error;
     }
     await sleep(pauseMs, signal);
-  }
-}
-
-/**
- * While Redis is away, commands wait without end: the signal has to end the wait for them.
- * @throws the signal's reason when it aborts first
- */
-export async function unlessAborted<T>(pending: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return pending;
-  if (signal.aborted) pending.catch(() => undefined);
-  signal.throwIfAborted();
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason instanceof Error ? signal.reason : new Error('aborted'));
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([pending, aborted]);
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort);
   }
 }
