@@ -3,6 +3,7 @@ import { FatalError, messageOf } from '../shared/errors.js';
 import { type Hash64, HashTable } from '../shared/hash-table.js';
 import type { Manifest } from './manifest.js';
 import { type Row, type RowPlan, readRows, toRow } from './row-reader.js';
+import type { UnfinishedRows } from './unfinished-rows.js';
 
 /** Reading more than this takes longer than anybody waits for a preview. */
 const MOST_BYTES = 1024 ** 3;
@@ -42,22 +43,27 @@ export interface ManifestCounts {
 /**
  * Counts what there is to do, by the rules by which the rows are produced. Memory: about 13 bytes for each distinct
  * image, and for each key.
- * @param options `signal` ends the counting early
+ * @param options `signal` ends the counting early; `unfinished` gets the rows that the output does not hold
  */
 export async function previewManifest(
   manifest: Manifest,
   plan: RowPlan,
-  options: { readonly isKnown: IsKnown; readonly signal?: AbortSignal | undefined },
+  options: {
+    readonly isKnown: IsKnown;
+    readonly signal?: AbortSignal | undefined;
+    readonly unfinished?: UnfinishedRows | undefined;
+  },
 ): Promise<ManifestCounts> {
   const sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
-  const counter = new RowCounter(options.isKnown, plan.keyColumn !== undefined, sampled);
+  const { signal, unfinished } = options;
+  const counter = new RowCounter(options.isKnown, plan.keyColumn !== undefined, sampled, unfinished);
   if (sampled) {
     for (const record of manifest.sample) counter.count(toRow(record, plan));
     return counter.counts;
   }
   try {
-    for await (const rows of readRows(manifest, plan, options.signal))
-      for (const row of rows) counter.count(row);
+    for await (const rows of readRows(manifest, plan, signal)) for (const row of rows) counter.count(row);
+    if (signal?.aborted !== true) unfinished?.end(counter.counts.rows);
   } catch (error) {
     if (!(error instanceof FatalError)) throw error;
     // The run comes to the same place, and takes on what is before it.
@@ -78,6 +84,7 @@ class RowCounter {
     private readonly isKnown: IsKnown,
     private readonly isKeyed: boolean,
     sampled: boolean,
+    private readonly unfinished: UnfinishedRows | undefined,
   ) {
     this.counts = {
       sampled,
@@ -97,8 +104,12 @@ class RowCounter {
     counts.rows++;
     if (row.problem?.code === 'bad-record') counts.badRecords++;
     else if (row.url === undefined || row.image === undefined) counts.badUrls++;
-    else if (this.isKeyed && !this.#isFirst(row.key ?? '')) counts.duplicateKeys++;
-    else this.#countImage({ key: row.key, url: row.url, image: row.image });
+    else if (this.isKeyed && !this.#isFirst(row.key ?? '')) {
+      counts.duplicateKeys++;
+      this.unfinished?.add(row, true);
+      return;
+    } else if (this.#countImage({ key: row.key, url: row.url, image: row.image }) === 'resumed') return;
+    this.unfinished?.add(row, false);
   }
 
   #isFirst(key: string): boolean {
@@ -107,7 +118,7 @@ class RowCounter {
     return this.#keys.size > before;
   }
 
-  #countImage(row: Parameters<IsKnown>[0]): void {
+  #countImage(row: Parameters<IsKnown>[0]): ReturnType<IsKnown> {
     const { counts } = this;
     counts.firstUrl ??= row.url;
     const entry = this.#images.add(hash64(Buffer.from(row.image, 'base64url')));
@@ -121,6 +132,7 @@ class RowCounter {
       this.#images.set(entry, 0, NEW_IMAGE);
       counts.newImages++;
     }
+    return known;
   }
 }
 

@@ -1,5 +1,6 @@
 import { type FailedOutcome, type PreviousFailure, isPermanent } from '../shared/outcome.js';
 import type { Row } from './row-reader.js';
+import type { UnfinishedRow } from './unfinished-rows.js';
 
 /** What is known of rows and images; the output's index and the failures file stand behind it. */
 export interface Knowledge {
@@ -37,11 +38,19 @@ function failBeforeSubmit(code: FailedOutcome['code'], reason: string): Decision
 /** Decides what becomes of a row that is met for the first time in this pass. Uses its occurrence up. */
 export function decideRow(row: Row, known: Knowledge): Decision {
   if (row.problem !== undefined) return failBeforeSubmit(row.problem.code, row.problem.reason);
-  if (!known.markSeen(row)) {
-    return failBeforeSubmit('duplicate-key', `line ${row.line}: an earlier row has the key ${row.key ?? ''}`);
-  }
+  if (!known.markSeen(row)) return failRepeated(row);
   if (known.isInOutput(row)) return { action: 'resume' };
   return decideImage(row, known);
+}
+
+/** Decides what becomes of a row that an earlier pass has met, and the output does not hold. */
+export function decideUnfinished({ row, isRepeated }: UnfinishedRow, known: Knowledge): Decision {
+  if (row.problem !== undefined) return failBeforeSubmit(row.problem.code, row.problem.reason);
+  return isRepeated ? failRepeated(row) : decideImage(row, known);
+}
+
+function failRepeated(row: Row): Decision {
+  return failBeforeSubmit('duplicate-key', `line ${row.line}: an earlier row has the key ${row.key ?? ''}`);
 }
 
 /** Decides by the row's image alone: for rows that are not in the output. May be asked again. */

@@ -2,9 +2,10 @@ import type { ResultJobData } from '../shared/jobs.js';
 import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
 import type { Outstanding } from '../shared/outstanding.js';
 import type { RunCounts } from '../shared/run-counts.js';
-import { type Decision, type Knowledge, decideImage, decideRow } from './decide-row.js';
+import { type Decision, type Knowledge, decideImage, decideRow, decideUnfinished } from './decide-row.js';
 import type { PayBudget } from './pay-budget.js';
 import type { Row } from './row-reader.js';
+import type { UnfinishedRows } from './unfinished-rows.js';
 
 /** A job of this run that was in the queue when the run started. */
 export interface QueuedJob {
@@ -81,6 +82,7 @@ export class Producer {
     return this.#adding.map(({ image }) => image);
   }
 
+  /** From the manifest's first row. */
   async produce(batches: AsyncIterable<readonly Row[]>): Promise<void> {
     for await (const rows of batches) {
       for (const row of rows) {
@@ -90,6 +92,25 @@ export class Producer {
       }
       await this.#flush();
     }
+    await this.#endPass();
+  }
+
+  /** The same without reading the manifest: all rows but the unfinished ones are in the output. */
+  async produceUnfinished(unfinished: UnfinishedRows): Promise<void> {
+    const { counts, knowledge } = this.#tools;
+    for (const [before, met] of unfinished.rows.entries()) {
+      if (this.#signal.aborted) return;
+      counts.rows = met.row.number;
+      counts.resumed = met.row.number - 1 - before;
+      await this.#place(met.row, decideUnfinished(met, knowledge), false);
+    }
+    counts.rows = unfinished.total;
+    counts.resumed = unfinished.total - unfinished.rows.length;
+    await this.#endPass();
+  }
+
+  /** Every row has been met: what failed before comes last. */
+  async #endPass(): Promise<void> {
     for (const row of this.#keptBack) {
       if (this.#signal.aborted) return;
       await this.#place(row, decideImage(row, this.#tools.knowledge), true);

@@ -3,6 +3,7 @@ import type { Knowledge } from '../producer/decide-row.js';
 import { Producer, type QueuedJob } from '../producer/produce.js';
 import { PayBudget } from '../producer/pay-budget.js';
 import { readRows } from '../producer/row-reader.js';
+import type { UnfinishedRows } from '../producer/unfinished-rows.js';
 import { describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import { FatalError, messageOf } from '../shared/errors.js';
@@ -39,6 +40,8 @@ export interface ActiveRunTools {
   readonly options: RunOptions;
   readonly prepared: PreparedRun;
   readonly preview: Preview;
+  /** What the pass for the preview has left to do. */
+  readonly unfinished: UnfinishedRows;
   readonly run: string;
   readonly connection: QueueConnection;
   readonly limits: AccountLimits;
@@ -241,7 +244,7 @@ export class ActiveRun {
   }
 
   async #produce(): Promise<void> {
-    const { prepared, control, limits } = this.tools;
+    const { prepared, control, limits, unfinished } = this.tools;
     const producer = new Producer(
       {
         knowledge: this.#knowledge,
@@ -260,7 +263,8 @@ export class ActiveRun {
       control.noMore,
     );
     try {
-      await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
+      if (unfinished.isWhole) await producer.produceUnfinished(unfinished);
+      else await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
       this.#isRead = !control.noMore.aborted;
       if (control.isWindingDown) {
         for (const image of producer.notAdded) this.home.giveUp(image, NO_CALLS);

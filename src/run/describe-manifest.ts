@@ -1,4 +1,5 @@
 import { dialectFor } from '../describe-api/dialects/index.js';
+import type { UnfinishedRows } from '../producer/unfinished-rows.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
@@ -35,7 +36,7 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
   const undo = new UndoStack();
   try {
     const prepared = await prepareRun(options, undo);
-    const preview = await previewRun(prepared, options);
+    const { preview, unfinished } = await previewRun(prepared, options);
     if (options.dryRun === true) {
       options.onEvent?.({ type: 'preview', preview });
       return {
@@ -49,7 +50,7 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
     }
     if (options.work !== false) checkApi(options);
     refusePayingAgain(prepared, preview, options);
-    return await runPrepared(options, prepared, preview, undo);
+    return await runPrepared(options, prepared, { preview, unfinished }, undo);
   } catch (error) {
     // A run that has begun ends with a receipt; here the manifest or the output was still being read.
     if (options.signal?.aborted !== true || !isAbort(error)) throw error;
@@ -66,7 +67,7 @@ function isAbort(error: unknown): boolean {
 async function runPrepared(
   options: RunOptions,
   prepared: PreparedRun,
-  counted: Preview,
+  counted: { readonly preview: Preview; readonly unfinished: UnfinishedRows },
   undo: UndoStack,
 ): Promise<RunResult> {
   const startedAt = performance.now();
@@ -94,7 +95,7 @@ async function runPrepared(
   for (const start of options.companions ?? []) undo.defer(await start(connection));
   const queueName = describeQueueName(prepared.account);
   const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
-  const preview = pricePreview(counted, limits.configured);
+  const preview = pricePreview(counted.preview, limits.configured);
   if (limits.lastChange !== undefined) emit({ type: 'notice', text: limits.lastChange });
   emit({ type: 'preview', preview });
 
@@ -136,6 +137,7 @@ async function runPrepared(
     options,
     prepared,
     preview,
+    unfinished: counted.unfinished,
     run,
     connection,
     limits,

@@ -5,6 +5,7 @@ import { imageHash } from '../producer/identity.js';
 import { parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import type { RowPlan } from '../producer/row-reader.js';
+import { UnfinishedRows } from '../producer/unfinished-rows.js';
 import { findKeyColumn, findUrlColumn } from '../producer/url-column.js';
 import type { Account } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
@@ -132,15 +133,23 @@ function outputOptionsOf(
   };
 }
 
-/** Counts what there is to do; priced at the limits that are known without asking the queue. */
-export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
+/**
+ * Counts what there is to do; priced at the limits that are known without asking the queue.
+ * @returns the rows that are left to do too, as far as there are few
+ */
+export async function previewRun(
+  prepared: PreparedRun,
+  options: RunOptions,
+): Promise<{ readonly preview: Preview; readonly unfinished: UnfinishedRows }> {
   const { manifest, plan, found, earlier, paths } = prepared;
   const own = found?.index ?? new OutputIndex({ keyed: plan.keyColumn !== undefined });
   const onFile = new DescribedRows(own, earlier?.index);
   onFile.startPass();
+  const unfinished = new UnfinishedRows();
   const counted = await previewManifest(manifest, plan, {
     isKnown: (row) => (onFile.take(row) ? 'resumed' : onFile.hasImage(row.image) ? 'copied' : 'new'),
     signal: options.signal,
+    unfinished,
   });
   const preview = {
     manifest: manifest.path,
@@ -158,7 +167,7 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
     urlColumn: manifest.columns[plan.urlColumn] ?? '',
     firstUrl: counted.firstUrl ?? '',
   };
-  return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits });
+  return { preview: pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits }), unfinished };
 }
 
 /** The same preview at the account's limits. */

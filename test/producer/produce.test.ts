@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { PayBudget } from '../../src/producer/pay-budget.js';
 import { type NewImage, Producer, type ProducerTools, type QueuedJob } from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
+import { UnfinishedRows } from '../../src/producer/unfinished-rows.js';
 import type { FailedOutcome } from '../../src/shared/outcome.js';
 import { Outstanding } from '../../src/shared/outstanding.js';
 import { createRunCounts } from '../../src/shared/run-counts.js';
@@ -39,6 +40,10 @@ class NotingHome {
 
   produce(...batches: Row[][]): Promise<void> {
     return new Producer(this.tools(), this.stop.signal).produce(streamOf(batches));
+  }
+
+  produceUnfinished(unfinished: UnfinishedRows): Promise<void> {
+    return new Producer(this.tools(), this.stop.signal).produceUnfinished(unfinished);
   }
 
   /** The image's outcome is on disk. */
@@ -102,6 +107,27 @@ describe('the producer', () => {
     const home = new NotingHome();
     await home.produce([row(1, 'a')], [row(2, 'b'), row(3, 'c')]);
     expect(home.calls).toEqual([['a'], ['b', 'c']]);
+  });
+
+  it('counts the rows between unfinished ones as resumed, also where it is stopped', async () => {
+    const home = new NotingHome();
+    home.window = 1;
+    const unfinished = new UnfinishedRows();
+    for (const met of [row(3, 'a'), row(5, undefined), row(9, 'b')]) unfinished.add(met, false);
+    unfinished.end(12);
+    const producing = home.produceUnfinished(unfinished);
+    await waitUntil('the second one waits for room', () => home.counts.rows === 5);
+    expect(home.counts).toMatchObject({ rows: 5, resumed: 3 });
+    home.end('a', 'described');
+    await producing;
+    expect(home.failed).toEqual([5]);
+    expect(home.added.map(({ image }) => image)).toEqual(['a', 'b']);
+    expect(home.counts).toMatchObject({ rows: 12, resumed: 9 });
+
+    const stopped = new NotingHome();
+    stopped.stop.abort();
+    await stopped.produceUnfinished(unfinished);
+    expect(stopped.counts).toMatchObject({ rows: 0, resumed: 0 });
   });
 
   it('has never more rows outstanding than the window', async () => {
