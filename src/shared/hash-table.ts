@@ -21,7 +21,11 @@ const SHARDS = 64;
 const FIRST_CAPACITY = 8;
 const MAX_LOAD = 0.9;
 /** Right after growing a shard is 0.9 / 1.15 = 78 % full: a slot costs at most 1.28 times its bytes. */
-const GROWTH = 1.15;
+const TIGHT_GROWTH = 1.15;
+/** On the way to a size that is known before; the larger the steps, the less is copied. */
+const EXPECTED_GROWTH = 1.5;
+/** Hashes are not spread quite evenly over the shards: the fullest of them has so many times its share. */
+const UNEVEN = 1.03;
 
 /**
  * A map from 64-bit hashes to a few unsigned integers, in typed arrays, with open addressing: (8 + cells)
@@ -33,9 +37,16 @@ const GROWTH = 1.15;
 export class HashTable {
   #shards: Shard[];
   #size = 0;
+  #expected = 0;
 
-  /** @param cells the size of each payload column; new entries hold 0 */
-  constructor(private readonly cells: readonly CellBytes[]) {
+  /**
+   * @param cells the size of each payload column; new entries hold 0
+   * @param growth how many times its size a full table gets: the less, the tighter, and the more is copied
+   */
+  constructor(
+    private readonly cells: readonly CellBytes[],
+    private readonly growth = TIGHT_GROWTH,
+  ) {
     this.#shards = makeShards(cells);
   }
 
@@ -54,6 +65,11 @@ export class HashTable {
     return bytes;
   }
 
+  /** Tells about how many entries there will be in the end: it grows towards that in fewer steps. */
+  expect(entries: number): void {
+    this.#expected = entries;
+  }
+
   /** The entry of a hash, or -1. */
   find(hash: Hash64): number {
     const number = hash.high % SHARDS;
@@ -70,7 +86,7 @@ export class HashTable {
     let slot = seek(shard, hash.high, low);
     if (isFree(shard, slot)) {
       if (shard.count + 1 > shard.capacity * MAX_LOAD) {
-        grow(shard);
+        grow(shard, this.#nextCapacity(shard.capacity));
         slot = seek(shard, hash.high, low);
       }
       shard.high[slot] = hash.high;
@@ -119,6 +135,14 @@ export class HashTable {
       const cells = this.#column(number, column);
       for (let slot = 0; slot < cells.length; slot++) cells[slot] = change(cells[slot] ?? 0);
     }
+  }
+
+  #nextCapacity(capacity: number): number {
+    const expected = Math.min(
+      ((this.#expected / SHARDS) * UNEVEN) / MAX_LOAD,
+      capacity * Math.max(this.growth, EXPECTED_GROWTH),
+    );
+    return Math.ceil(Math.max(capacity * this.growth, expected)) + 1;
   }
 
   #shard(number: number): Shard {
@@ -179,10 +203,9 @@ function seek(shard: Shard, hashHigh: number, hashLow: number): number {
   return slot;
 }
 
-function grow(shard: Shard): void {
+function grow(shard: Shard, capacity: number): void {
   const cells = shard.columns.map((column) => column.BYTES_PER_ELEMENT);
   const old = { ...shard };
-  const capacity = Math.ceil(shard.capacity * GROWTH) + 1;
   shard.high = new Uint32Array(capacity);
   shard.low = new Uint32Array(capacity);
   shard.columns = cells.map((bytes) => makeColumn(bytes, capacity));

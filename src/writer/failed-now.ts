@@ -2,7 +2,7 @@ import { HashTable } from '../shared/hash-table.js';
 import type { FailedOutcome } from '../shared/outcome.js';
 import { readFailureAt } from './failures-index.js';
 import type { OpenFailures } from './failures-reading.js';
-import { hashOfImage } from './hashes.js';
+import { hashOfImage } from '../shared/hashes.js';
 import { OFFSET_CELLS, offsetOf, setOffset } from './table-offsets.js';
 
 /**

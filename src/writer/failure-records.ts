@@ -4,7 +4,7 @@ import type { Hash64 } from '../shared/hash-table.js';
 import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../shared/outcome.js';
 import { isTornHeader, readHeader, type CsvHeader } from './csv-header.js';
 import { formatRecord } from './csv-format.js';
-import { hashOfText } from './hashes.js';
+import { hashOfText } from '../shared/hashes.js';
 import type { OutputOptions } from './open-output.js';
 import { FAILURE_COLUMNS } from './output-columns.js';
 

@@ -1,5 +1,5 @@
 import { type Hash64, HashTable } from '../shared/hash-table.js';
-import { hashOfImage, hashOfText } from './hashes.js';
+import { hashOfImage, hashOfText } from '../shared/hashes.js';
 import { OFFSET_CELLS, offsetOf, setOffset } from './table-offsets.js';
 
 /* Columns of the image table, behind the offset. */
@@ -63,6 +63,12 @@ export class OutputIndex {
     this.#keys?.clear();
     this.#rows = 0;
     this.#duplicates = 0;
+  }
+
+  /** Tells about how many rows there will be when all of the output is read. */
+  expect(rows: number): void {
+    this.#images.expect(rows);
+    this.#keys?.expect(rows);
   }
 
   /** Takes in a row that the output held before this pass. */

@@ -51,7 +51,7 @@ export async function scanOutput(
   signal?: AbortSignal,
   into?: IndexPart,
 ): Promise<ScannedOutput> {
-  const rows = new RowReader(header, identity, into);
+  const rows = new RowReader(header, identity, (await handle.stat()).size, into);
   const scanned = await forEachRow(path, handle, header, (record) => rows.read(record), signal);
   const { index, hasSimulated, hasReal } = rows;
   return { ...scanned, index, hasSimulated, hasReal };
@@ -108,6 +108,9 @@ function assertSize(path: string, record: CsvRecord, header: CsvHeader): void {
   );
 }
 
+/** Rows after which it is estimated anew how many there will be. */
+const ESTIMATE_EVERY = 1000;
+
 /** Indexes one record after the other. */
 class RowReader {
   readonly index: OutputIndex;
@@ -118,8 +121,14 @@ class RowReader {
   readonly #url: number;
   readonly #key: number | undefined;
   readonly #messageId: number;
+  #rows = 0;
 
-  constructor(header: CsvHeader, identity: RowIdentity, into: IndexPart | undefined) {
+  constructor(
+    header: CsvHeader,
+    identity: RowIdentity,
+    private readonly fileBytes: number,
+    into: IndexPart | undefined,
+  ) {
     const { urlColumn, keyColumn } = identity;
     this.#identity = identity;
     this.index = into?.index ?? new OutputIndex({ keyed: keyColumn !== undefined });
@@ -133,6 +142,10 @@ class RowReader {
     const image = this.#identity.resolveUrl(record.cell(this.#url) ?? '');
     // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
     const key = this.#key === undefined ? undefined : (record.cell(this.#key) ?? '');
+    if (++this.#rows % ESTIMATE_EVERY === 0) {
+      const left = (this.fileBytes - record.end) * (this.#rows / record.end);
+      this.index.expect(this.index.rows + left);
+    }
     this.index.addFound({ image, key, offset: this.#firstPlace + record.start });
     const messageId = record.cell(this.#messageId) ?? '';
     if (messageId.startsWith(SIMULATED_MESSAGE_PREFIX)) this.hasSimulated = true;

@@ -3,7 +3,7 @@ import type { ErrorCode } from '../shared/outcome.js';
 import { identityOfName, isDecidedAnew, type FailureOptions, type FailureRecord } from './failure-records.js';
 import { DescribedRows } from './described-rows.js';
 import { FailureSet, readAll } from './failures-merge.js';
-import { hashOfText } from './hashes.js';
+import { hashOfText } from '../shared/hashes.js';
 import { inspectOutput, type OutputOptions } from './output-file.js';
 import { OutputIndex } from './output-index.js';
 import { partialPath } from './output-paths.js';

@@ -60,6 +60,21 @@ test('never takes more than 1.29 times its entries, after any growth', () => {
   }
 });
 
+test('that was told its size ends about there, and stays tight where it was told too much or too little', () => {
+  const bytesFor = (expected: number): number => {
+    const table = new HashTable([4, 2]);
+    table.expect(expected);
+    for (let number = 0; number < 100_000; number++) table.add(hashOf(number));
+    for (let number = 0; number < 100_000; number += 7) {
+      if (table.find(hashOf(number)) === -1) expect.fail(`entry ${number} is lost`);
+    }
+    return table.bytes / table.size;
+  };
+  expect(bytesFor(100_000)).toBeLessThan(14 * 1.2);
+  expect(bytesFor(50_000)).toBeLessThan(14 * 1.29);
+  expect(bytesFor(10_000_000)).toBeLessThan((14 / 0.9) * 1.52);
+});
+
 test('changes one column of every entry', () => {
   const table = new HashTable([2, 1]);
   for (let number = 1; number <= 100; number++) {
