@@ -12,7 +12,7 @@ export interface CsvHeader {
   readonly end: number;
   readonly delimiter: string;
   /** CR alone ends lines only where it ends the header: elsewhere it may be part of a cell. */
-  readonly lineEnds: readonly string[];
+  readonly lineEnd: '\n' | '\r';
 }
 
 /**
@@ -46,7 +46,7 @@ export function findCsvHeader(head: Buffer, isWhole: boolean, given?: string): C
     start,
     end: Math.min(position + lineEnd, head.length),
     delimiter: mostFrequent(candidates, counts),
-    lineEnds: isMac ? ['\r'] : ['\r\n', '\n'],
+    lineEnd: isMac ? '\r' : '\n',
   };
 }
 

@@ -22,7 +22,7 @@ export async function openCsv(
   const { bytes, header } = await readHeader(head, options.delimiter, name);
   const dialect: CsvDialect = {
     delimiter: header.delimiter,
-    lineEnds: header.lineEnds,
+    lineEnd: header.lineEnd,
     relaxQuotes: options.format === 'tsv',
   };
   const columns = await readColumns(bytes.subarray(header.start, header.end), dialect, name);

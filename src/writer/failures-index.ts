@@ -2,7 +2,7 @@ import { readSync } from 'node:fs';
 import { FatalError } from '../shared/errors.js';
 import { HashTable } from '../shared/hash-table.js';
 import type { PreviousFailure } from '../shared/outcome.js';
-import { RecordScanner } from './csv-records.js';
+import { RecordScanner } from '../shared/record-scanner.js';
 import { describeFileError } from './durable-file.js';
 import { identityOfName, type FailureOptions, type FailureRecord } from './failure-records.js';
 import { forEachFailure, type OpenFailures } from './failures-reading.js';
@@ -78,7 +78,7 @@ export class FailuresIndex {
 
 /** Reads one record. Synchronous, since a decision on a row is: a few kilobytes of a file that was read a moment ago. */
 export function readFailureAt(file: OpenFailures, offset: number): FailureRecord {
-  const scanner = new RecordScanner(file.reader.header.delimiter, offset);
+  const scanner = new RecordScanner({ delimiter: file.reader.header.delimiter, offset });
   const buffer = Buffer.allocUnsafe(RECORD_BYTES);
   for (let position = offset; ;) {
     const bytes = readChunk(file, buffer, position);

@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
-import { RecordScanner, type CsvRecord, type CsvTail } from './csv-records.js';
+import { RecordScanner, type CsvRecord, type CsvTail } from '../shared/record-scanner.js';
 
 const CHUNK_BYTES = 1 << 20;
 const RECORD_BYTES = 1 << 13;
@@ -35,7 +35,7 @@ export async function forEachRecord(
   visit: (record: CsvRecord) => void | Promise<void>,
   signal?: AbortSignal,
 ): Promise<{ end: number; tail: CsvTail | undefined }> {
-  const scanner = new RecordScanner(header.delimiter);
+  const scanner = new RecordScanner({ delimiter: header.delimiter });
   for await (const chunk of readChunks(handle, 0, signal)) {
     for (const record of scanner.push(chunk)) {
       if (record.start < header.end) continue;
@@ -64,7 +64,7 @@ export async function readRecordAt(
   delimiter: string,
   mayLackLineEnd = false,
 ): Promise<StoredRecord | undefined> {
-  const scanner = new RecordScanner(delimiter, offset);
+  const scanner = new RecordScanner({ delimiter, offset });
   for await (const chunk of readChunks(handle, offset, undefined, RECORD_BYTES)) {
     for (const record of scanner.push(chunk)) return { cells: record.cells(), end: record.end };
   }

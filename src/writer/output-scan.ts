@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { UsageError } from '../shared/errors.js';
 import type { CsvHeader } from './csv-header.js';
-import type { CsvRecord, CsvTail } from './csv-records.js';
+import type { CsvRecord, CsvTail } from '../shared/record-scanner.js';
 import { forEachRecord } from './file-records.js';
 import { SIMULATED_MESSAGE_PREFIX } from './output-columns.js';
 import { OutputIndex } from './output-index.js';

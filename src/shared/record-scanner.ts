@@ -1,8 +1,8 @@
 /*
- * RFC 4180 at the level of bytes. A parser that makes strings of every cell takes minutes for an output of a
- * million rows, and says nothing of where a record begins; here one pass over the bytes finds the records
- * and their cells, and only the cells that are asked for become strings. CR before LF, blank lines and a
- * byte order mark are tolerated, since people edit outputs in spreadsheets.
+ * RFC 4180 at the level of bytes. Parsers from the registry make strings of every cell, say nothing of where a record
+ * begins, and take five times as long; here one pass over the bytes finds the records and their cells, and only the
+ * cells that are asked for become strings. CR before LF, blank lines and a byte order mark are tolerated, since people
+ * edit files in spreadsheets. What is not as it should be is told (`CsvRecord.flaw`): whoever reads decides.
  */
 
 const LF = 0x0a;
@@ -16,6 +16,14 @@ const PLAIN = 1;
 const QUOTED = 2;
 /** Behind a quote within a quoted cell: its end, or the first half of an escaped quote. */
 const QUOTE_SEEN = 3;
+/** Behind that quote and a CR: half of a line end, or text that should not be there. */
+const CR_SEEN = 4;
+
+/**
+ * What is wrong with a record's quotes, and stands in its cell as it is: a quote within a cell that is not quoted, text
+ * behind the quote that ends one, and such text where the quotes hold what would have ended a cell or a record otherwise.
+ */
+export type QuoteFlaw = 'quote-in-cell' | 'text-behind-quote' | 'swallowed';
 
 /** One record. It is a view into the scanner's buffer, valid until the scanner goes on. */
 export interface CsvRecord {
@@ -31,12 +39,25 @@ export interface CsvRecord {
   cell(index: number): string | undefined;
   /** Decodes all cells. */
   cells(): string[];
+  /** All cells with one character for each byte (latin1): for whoever has to tell what is no UTF-8. */
+  byteCells(): string[];
+  /** The worst one there is. */
+  readonly flaw: QuoteFlaw | undefined;
 }
 
 /** What follows the last line end. */
 export interface CsvTail extends CsvRecord {
   /** Whether it breaks off within quotes: then it cannot be a whole record. */
   readonly insideQuotes: boolean;
+}
+
+export interface ScannerOptions {
+  /** One ASCII character. */
+  readonly delimiter: string;
+  /** CR: where that alone ends lines. A CR before a LF belongs to the line end always. */
+  readonly lineEnd?: '\n' | '\r';
+  /** Where in the file the first chunk is from; it must be the start of a record. */
+  readonly offset?: number;
 }
 
 /**
@@ -49,6 +70,7 @@ export interface CsvTail extends CsvRecord {
  */
 export class RecordScanner {
   readonly #delimiter: number;
+  readonly #lineEnd: number;
   #buffer = Buffer.allocUnsafe(0);
   /** Bytes of `#buffer` that hold data; its first byte is at `#offset` of the file. */
   #length = 0;
@@ -62,13 +84,12 @@ export class RecordScanner {
   #line = 1;
   #nextLine = 1;
   #mayHaveBom: boolean;
+  #hasQuotes = false;
+  #flaw: QuoteFlaw | undefined;
 
-  /**
-   * @param delimiter one ASCII character
-   * @param offset where in the file the first chunk is from; it must be the start of a record
-   */
-  constructor(delimiter: string, offset = 0) {
+  constructor({ delimiter, lineEnd = '\n', offset = 0 }: ScannerOptions) {
     this.#delimiter = delimiterByte(delimiter);
+    this.#lineEnd = lineEnd.charCodeAt(0);
     this.#offset = offset;
     this.#mayHaveBom = offset === 0;
   }
@@ -85,6 +106,8 @@ export class RecordScanner {
       this.#size = 0;
       this.#state = CELL_START;
       this.#line = this.#nextLine;
+      this.#hasQuotes = false;
+      this.#flaw = undefined;
     }
   }
 
@@ -93,9 +116,15 @@ export class RecordScanner {
     return this.#offset + this.#recordStart;
   }
 
+  /** Bytes behind it, and the line in which they begin. */
+  get pending(): { readonly bytes: number; readonly line: number } {
+    return { bytes: this.#length - this.#recordStart, line: this.#line };
+  }
+
   /** After the last chunk: the bytes behind the last line end as a record, or undefined when there are none. */
   tail(): CsvTail | undefined {
     if (this.#recordStart === this.#length) return undefined;
+    if (this.#state === CR_SEEN) this.#noteTextBehindQuote(this.#length);
     this.#endCell(this.#length);
     return { ...this.#record(this.#length), insideQuotes: this.#state === QUOTED };
   }
@@ -131,6 +160,7 @@ export class RecordScanner {
   #findRecordEnd(): number {
     const buffer = this.#buffer;
     const delimiter = this.#delimiter;
+    const lineEnd = this.#lineEnd;
     const length = this.#length;
     let state = this.#state;
     let position = this.#position;
@@ -138,24 +168,48 @@ export class RecordScanner {
       const byte = buffer[position];
       if (state === QUOTED) {
         if (byte === QUOTE) state = QUOTE_SEEN;
-        else if (byte === LF) this.#nextLine++;
+        else if (byte === lineEnd) this.#nextLine++;
       } else if (byte === delimiter) {
+        if (state === CR_SEEN) this.#noteTextBehindQuote(position);
         this.#endCell(position);
         state = CELL_START;
-      } else if (byte === LF) {
-        this.#endCell(position > this.#recordStart && buffer[position - 1] === CR ? position - 1 : position);
+      } else if (byte === lineEnd) {
+        this.#endCell(this.#isCrlf(position) ? position - 1 : position);
         this.#nextLine++;
         this.#state = state;
         return position;
-      } else if (byte === QUOTE && state !== PLAIN) {
-        state = QUOTED;
-      } else {
-        state = PLAIN;
+      } else if (state !== PLAIN || byte === QUOTE) {
+        state = this.#leave(state, byte ?? 0, position);
       }
     }
     this.#state = state;
     this.#position = position;
     return -1;
+  }
+
+  /** What comes after a state outside quotes when neither the cell nor the record ends. */
+  #leave(state: number, byte: number, position: number): number {
+    if (byte === QUOTE) {
+      this.#hasQuotes = true;
+      if (state === CELL_START || state === QUOTE_SEEN) return QUOTED;
+    }
+    if (state === QUOTE_SEEN && byte === CR && this.#lineEnd === LF) return CR_SEEN;
+    if (state === QUOTE_SEEN || state === CR_SEEN) this.#noteTextBehindQuote(position);
+    else if (state === PLAIN) this.#flaw ??= 'quote-in-cell';
+    return PLAIN;
+  }
+
+  #noteTextBehindQuote(position: number): void {
+    if (this.#flaw === 'swallowed') return;
+    const start = this.#recordStart + (this.#size === 0 ? 0 : (this.#cellEnds[this.#size - 1] ?? 0) + 1);
+    const quoted = this.#buffer.subarray(start, position);
+    const isEnd = (byte: number) => byte === this.#delimiter || byte === LF || byte === CR;
+    const holdsEnd = quoted.subarray(0, quoted.lastIndexOf(QUOTE)).some(isEnd);
+    this.#flaw = holdsEnd ? 'swallowed' : 'text-behind-quote';
+  }
+
+  #isCrlf(position: number): boolean {
+    return this.#lineEnd === LF && position > this.#recordStart && this.#buffer[position - 1] === CR;
   }
 
   #endCell(position: number): void {
@@ -174,7 +228,22 @@ export class RecordScanner {
       size: this.#size,
       cell: (index) => this.#cell(index),
       cells: () => Array.from({ length: this.#size }, (_, index) => this.#cell(index) ?? ''),
+      byteCells: () => this.#byteCells(),
+      flaw: this.#flaw,
     };
+  }
+
+  #byteCells(): string[] {
+    const cells: string[] = [];
+    const start = this.#recordStart;
+    const text = this.#buffer.toString('latin1', start, start + (this.#cellEnds[this.#size - 1] ?? 0));
+    for (let index = 0, from = 0; index < this.#size; index++) {
+      const end = this.#cellEnds[index] ?? 0;
+      const cell = text.slice(from, end);
+      cells.push(this.#hasQuotes ? unquote(cell) : cell);
+      from = end + 1;
+    }
+    return cells;
   }
 
   #cell(index: number): string | undefined {
@@ -185,13 +254,17 @@ export class RecordScanner {
   }
 }
 
-/** A cell that is not quoted as it should be (`"a"b`) is taken as it stands. */
 function decodeCell(buffer: Buffer, start: number, end: number): string {
-  if (buffer[start] !== QUOTE || end - start < 2 || buffer[end - 1] !== QUOTE) {
-    return buffer.toString('utf8', start, end);
-  }
-  const text = buffer.toString('utf8', start + 1, end - 1);
-  return text.includes('"') ? text.replaceAll('""', '"') : text;
+  const text = buffer.toString('utf8', start, end);
+  return buffer[start] === QUOTE ? unquote(text) : text;
+}
+
+/** A cell that is not quoted as it should be (`"a"b`) is taken as it stands. */
+function unquote(text: string): string {
+  if (text.length < 2 || !text.startsWith('"') || !text.endsWith('"')) return text;
+  const inner = text.slice(1, -1);
+  if (!inner.includes('"')) return inner;
+  return inner.replaceAll('""', '').includes('"') ? text : inner.replaceAll('""', '"');
 }
 
 function delimiterByte(delimiter: string): number {
