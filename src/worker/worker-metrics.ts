@@ -72,8 +72,14 @@ export class WorkerMetrics {
   /** Tells what has not been told, unless the queue is away. */
   async stop(): Promise<void> {
     this.#ended.abort();
-    await this.#telling;
-    await this.#tell(lastWord(this.about.connection, LAST_WORD_MS));
+    const deadline = lastWord(this.about.connection, LAST_WORD_MS);
+    try {
+      // What is being told is waited for: given up and told again, it would be counted twice.
+      await unlessAborted(this.#telling, deadline);
+      await unlessAborted(this.#tell(), deadline);
+    } catch (error) {
+      this.logger.debug({ error: messageOf(error) }, 'the last counts may be missing');
+    }
   }
 
   async #call<T>(name: CallName, call: () => Promise<T>): Promise<T> {
@@ -98,18 +104,18 @@ export class WorkerMetrics {
   }
 
   async #tellRegularly(): Promise<void> {
-    do await this.#tell(this.#ended.signal);
+    do await this.#tell();
     while (await sleep(EVERY_MS, this.#ended.signal));
   }
 
   /** Counts that the queue did not take are told the next time. */
-  async #tell(signal: AbortSignal): Promise<void> {
+  async #tell(): Promise<void> {
     const { queueName } = this.about;
     const { store } = this.about.connection;
     const deltas = this.#deltas;
     this.#deltas = new Map();
     try {
-      if (deltas.size > 0) await unlessAborted(addMetrics(store, queueName, deltas), signal);
+      if (deltas.size > 0) await addMetrics(store, queueName, deltas);
     } catch (error) {
       for (const [field, delta] of deltas) this.#add(field, delta);
       this.logger.debug({ error: messageOf(error) }, 'the counts are told later');

@@ -1,16 +1,15 @@
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { CLI, type Command, cpuSecondsOf, startCommand, startHelper } from '../child.js';
+import { CLI, startCommand, startHelper } from '../child.js';
 import { writeManifest } from '../manifest.js';
 import type { Part, PartContext } from '../part.js';
 import { measureBullmq } from '../peers/bullmq.js';
-import { openClient, readRedis } from '../redis-info.js';
+import { type ProcessorTime, processorTime } from '../processor-time.js';
+import { openClient } from '../redis-info.js';
 import { type Setting, UNLIMITED, fileIn, limitFlags, openSetting, receiptOf } from '../setting.js';
 import { type Table, round } from '../table.js';
 
-const CLOCK_EVERY_MS = 100;
 const EMBEDDED_LIMITS = { ...UNLIMITED, maxInFlight: 50 };
 
 /** What it costs beside the API: an API that answers at once, and no limits. */
@@ -19,7 +18,7 @@ export const overheadPart: Part = async (context) => {
   const images = full ? 30_000 : 6000;
   const rounds = full ? 3 : 1;
   const best = { ours: 0, process: 0, both: 0, single: 0, script: 0 };
-  let cpu: Readonly<Record<string, number>> = {};
+  let cpu: ProcessorTime = {};
   for (let round = 0; round < rounds; round++) {
     const setting = await openSetting({});
     try {
@@ -72,7 +71,7 @@ export const overheadPart: Part = async (context) => {
   ];
 };
 
-function cpuTable(cpu: Readonly<Record<string, number>>): Table {
+function cpuTable(cpu: ProcessorTime): Table {
   const total = Object.values(cpu).reduce((sum, ms) => sum + ms, 0);
   return {
     title: 'Overhead, by process',
@@ -83,48 +82,15 @@ function cpuTable(cpu: Readonly<Record<string, number>>): Table {
 }
 
 async function measureOurs(setting: Setting, manifest: string, output: string, images: number) {
-  const [worker] = await setting.startWorkers(1, UNLIMITED);
+  const workers = await setting.startWorkers(1, UNLIMITED);
   const client = openClient(setting.queue);
   try {
     const run = setting.run(manifest, output, ['--no-work', ...limitFlags(UNLIMITED)]);
-    const cpu = await spentOn(run, images, {
-      home: () => Promise.resolve(cpuSecondsOf(run.pid)),
-      worker: () => Promise.resolve(cpuSecondsOf(worker?.pid ?? 0)),
-      'the API': () => Promise.resolve(cpuSecondsOf(setting.apiPid)),
-      Redis: async () => (await readRedis(client)).cpuSeconds,
-    });
+    const cpu = await processorTime(run, images, { workers, apiPid: setting.apiPid, redis: client });
     return { perSecond: images / receiptOf(await run.ended).seconds, cpu };
   } finally {
     client.disconnect();
   }
-}
-
-/** Milliseconds of processor time an image, by who spent it. Looked at now and then, since a home takes its own with it. */
-async function spentOn(
-  run: Command,
-  images: number,
-  clocks: Readonly<Record<string, () => Promise<number | undefined>>>,
-): Promise<Readonly<Record<string, number>>> {
-  const read = async () => {
-    const times = await Promise.all(
-      Object.entries(clocks).map(async ([who, clock]) => [who, await clock()] as const),
-    );
-    return Object.fromEntries(
-      times.flatMap(([who, seconds]) => (seconds === undefined ? [] : [[who, seconds]])),
-    );
-  };
-  const before = await read();
-  let latest = before;
-  let isOver = false;
-  const ended = run.ended.finally(() => (isOver = true));
-  while (!isOver) {
-    latest = { ...latest, ...(await read()) };
-    await Promise.race([delay(CLOCK_EVERY_MS), ended]);
-  }
-  const spent = Object.entries(latest).map(
-    ([who, seconds]) => [who, ((seconds - (before[who] ?? 0)) * 1000) / images] as const,
-  );
-  return Object.fromEntries(spent);
 }
 
 async function measureScript(

@@ -1,5 +1,6 @@
 import { writeManifest } from '../manifest.js';
 import type { Part } from '../part.js';
+import { processorTime } from '../processor-time.js';
 import { openClient, readRedis } from '../redis-info.js';
 import { UNLIMITED, fileIn, limitFlags, openSetting, receiptOf } from '../setting.js';
 import { round } from '../table.js';
@@ -13,15 +14,15 @@ export const scalePart: Part = async ({ folder, full, say }) => {
     const measured = await work(folder, images, workers);
     if (workers === 1) one = measured.perSecond;
     say(`${workers} worker(s): ${Math.round(measured.perSecond)}/s, ${measured.scripts} scripts an image`);
-    const { scripts, commands, cpuMs, bytes } = measured;
+    const { scripts, commands, cpu, bytes } = measured;
     rows.push([
       workers,
       Math.round(measured.perSecond),
       round(measured.perSecond / one),
       scripts,
       commands,
-      cpuMs,
       bytes,
+      ...cpu.map((ms) => round(ms)),
     ]);
   }
   return [
@@ -30,15 +31,15 @@ export const scalePart: Part = async ({ folder, full, say }) => {
       note:
         `${images} images, an API that answers at once, no limits; one home. Targets: four workers do at least 2.5 times as much as one on 4 or more ` +
         'cores, and on 2 cores no less than one. What Redis does for an image, of the home and the workers together: scripts are round trips ' +
-        '(many go out together), commands are counted within scripts too.',
+        '(many go out together), commands are counted within scripts too. Milliseconds are of processor time.',
       head: [
         'workers',
         'images/s',
         'of one',
         'scripts/image',
         'commands/image',
-        'Redis CPU ms/image',
         'bytes/image',
+        ...['home', 'workers', 'API', 'Redis'].map((who) => `${who} ms/image`),
       ],
       rows,
     },
@@ -50,13 +51,18 @@ async function work(folder: string, images: number, workers: number) {
   const client = openClient(setting.queue);
   try {
     const limits = { ...UNLIMITED, maxInFlight: UNLIMITED.maxInFlight * Math.min(workers, 2) };
-    await setting.startWorkers(workers, limits);
+    const started = await setting.startWorkers(workers, limits);
     const manifest = await writeManifest(fileIn(folder, 'scale.csv'), images);
     const before = await readRedis(client);
     const run = setting.run(manifest, fileIn(folder, `scale-${workers}.csv`), [
       '--no-work',
       ...limitFlags(limits),
     ]);
+    const cpu = await processorTime(run, images, {
+      workers: started,
+      apiPid: setting.apiPid,
+      redis: client,
+    });
     const { seconds } = receiptOf(await run.ended);
     const after = await readRedis(client);
     const each = (of: keyof typeof after) => (after[of] - before[of]) / images;
@@ -64,7 +70,7 @@ async function work(folder: string, images: number, workers: number) {
       perSecond: images / seconds,
       scripts: round(each('clientCommands')),
       commands: round(each('allCommands')),
-      cpuMs: round(each('cpuSeconds') * 1000),
+      cpu: Object.values(cpu),
       bytes: Math.round(each('netBytes')),
     };
   } finally {

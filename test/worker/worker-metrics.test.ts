@@ -1,0 +1,51 @@
+import { pino } from 'pino';
+import { beforeAll, expect, test } from 'vitest';
+import { readMetrics } from '../../src/shared/account-metrics.js';
+import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import type { SharedStore } from '../../src/shared/queue/store.js';
+import { WorkerMetrics } from '../../src/worker/worker-metrics.js';
+import { describeOnBothQueues } from '../helpers/queues.js';
+
+const outcome = {
+  status: 'described',
+  prompts: ['1', '2', '3', '4'],
+  messageId: 'm',
+  describedAt: 'now',
+} as const;
+
+describeOnBothQueues("a worker's counts", (open) => {
+  let connection: QueueConnection;
+  beforeAll(async () => {
+    connection = await (await open()).connect();
+  });
+
+  test('are told once when it stops while the queue is taking them', async () => {
+    const queueName = 'describe@example.com@thenextleg@slow';
+    let answer = (): void => undefined;
+    let onTaken = (): void => undefined;
+    const taken = new Promise<void>((resolve) => (onTaken = resolve));
+    const late = new Promise<void>((resolve) => (answer = resolve));
+    // What the queue has taken is there; its answer comes late.
+    const addToFields: SharedStore['addToFields'] = async (...counts) => {
+      await connection.store.addToFields(...counts);
+      onTaken();
+      await late;
+    };
+    const store = new Proxy(connection.store, {
+      get: (target, name): unknown =>
+        name === 'addToFields' ? addToFields : Reflect.get(target, name, target),
+    });
+    const about = { connection: { store, isAway: () => false }, queueName };
+    const metrics = new WorkerMetrics(about, pino({ level: 'silent' }));
+    metrics.ended(outcome);
+    metrics.start();
+    await taken;
+    metrics.ended(outcome);
+    const stopped = metrics.stop();
+    answer();
+    await stopped;
+    expect(Object.fromEntries(await readMetrics(connection.store, queueName))).toEqual({
+      'outcomes:described': 2,
+    });
+  });
+});
