@@ -22,6 +22,9 @@ export function parseWebhookFaults(text: string | undefined): WebhookFaults | un
   const shares = parts
     .filter((part) => !isForged(part))
     .map((part) => readShare(part, '--webhooks', DELIVERY_FAULTS, ', or forged=<n/duration>'));
+  // One delivery goes wrong in one way.
+  if (shares.reduce((sum, [, share]) => sum + share, 0) > 1 + Number.EPSILON)
+    throw new UsageError(`--webhooks ${text}: the shares add up to more than 1: make them smaller`);
   const forged = rates.map((rate) => parseRate(rate, '--webhooks forged')).at(-1);
   return { ...Object.fromEntries(shares), forged };
 }

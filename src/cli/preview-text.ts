@@ -15,13 +15,15 @@ export function localEnd(ms: number, now: Date): string {
 
 /** The preview as lines: what there is to do, with what, and how long that takes. */
 export function previewLines(preview: Preview, now: Date): string[] {
-  const { rows, images, described, toCopy, badUrls, badRecords, duplicateKeys, toSubmit } = preview;
+  const { rows, images, described, toCopy, failedBefore, badUrls, badRecords, duplicateKeys } = preview;
+  const { toSubmit } = preview;
   const about = preview.sampled ? ' (of the first records)' : '';
   const found = listOf([
     `${plural(rows, 'row')}${about}`,
     plural(images, 'image'),
     described > 0 && `${count(described)} already described`,
     toCopy > 0 && `${count(toCopy)} to copy`,
+    failedBefore > 0 && `${count(failedBefore)} failed for good before`,
     badUrls > 0 && `${count(badUrls)} without or with a bad URL`,
     badRecords > 0 && plural(badRecords, 'bad record'),
     duplicateKeys > 0 && plural(duplicateKeys, 'duplicate key'),

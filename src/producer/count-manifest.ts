@@ -9,16 +9,16 @@ import type { UnfinishedRows } from './unfinished-rows.js';
 const MOST_BYTES = 1024 ** 3;
 
 /**
- * What the output holds of a row: the row, only its image, or neither. Asked once for each row that has a URL,
- * in the manifest's order, so that it can count occurrences.
+ * What is known of a row: the output holds it, or only its image; it failed for good before; or nothing. Asked once for
+ * each row that has a URL, in the manifest's order, so that occurrences can be counted.
  */
 export type IsKnown = (row: {
   readonly key?: string;
   readonly url: string;
   readonly image: string;
-}) => 'resumed' | 'copied' | 'new';
+}) => 'resumed' | 'copied' | 'failed' | 'new';
 
-/** rows = resumed + copied + newImages + badUrls + badRecords + duplicateKeys */
+/** rows = resumed + copied + failedBefore + newImages + badUrls + badRecords + duplicateKeys */
 export interface ManifestCounts {
   /** Only the first records were counted: the manifest is a pipe, or over 1 GB on disk. */
   sampled: boolean;
@@ -28,6 +28,8 @@ export interface ManifestCounts {
   resumed: number;
   /** Rows that share an image with a described row, or with an earlier one that is to be described. */
   copied: number;
+  /** Rows that failed in an earlier run in a way that another submit would not change. */
+  failedBefore: number;
   /** What is to be paid for. */
   newImages: number;
   /** Rows without a URL, or with one that is none. */
@@ -94,6 +96,7 @@ class RowCounter {
       images: 0,
       resumed: 0,
       copied: 0,
+      failedBefore: 0,
       newImages: 0,
       badUrls: 0,
       badRecords: 0,
@@ -130,6 +133,8 @@ class RowCounter {
       counts.resumed++;
     } else if (known === 'copied' || this.#images.get(entry, 0) === NEW_IMAGE) {
       counts.copied++;
+    } else if (known === 'failed') {
+      counts.failedBefore++;
     } else {
       this.#images.set(entry, 0, NEW_IMAGE);
       counts.newImages++;

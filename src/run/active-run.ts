@@ -7,7 +7,6 @@ import type { UnfinishedRows } from '../producer/unfinished-rows.js';
 import { describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import { FatalError, messageOf } from '../shared/errors.js';
-import { describeJobId } from '../shared/jobs.js';
 import { outstandingWindow } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -16,7 +15,7 @@ import { unlessAborted } from '../shared/unless-aborted.js';
 import type { LostSubmits } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
-import { listWorkers, livingWorkerIds } from '../shared/worker-status.js';
+import { livingWorkerIds } from '../shared/worker-status.js';
 import type { EarlierFailures } from '../writer/earlier-failures.js';
 import type { FailuresFile } from '../writer/failures-file.js';
 import type { OutputFile } from '../writer/output-file.js';
@@ -24,16 +23,14 @@ import { ResultsConsumer } from '../writer/results-consumer.js';
 import { CompletedJobs } from './completed-jobs.js';
 import { FailingManifest } from './failing-manifest.js';
 import { Home } from './home.js';
-import { judgeWorkers } from './judge-workers.js';
 import { KeptJobs } from './kept-jobs.js';
 import type { PreparedRun } from './prepare.js';
-import { ProgressMeter } from './progress-meter.js';
-import { Reconciler } from './reconcile.js';
 import type { RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
 import { type Preview, RUN_DEFAULTS, type RunEvent, type RunOptions } from './run-options.js';
 import type { RunPresence } from './run-presence.js';
 import { RUN_TIMING, type RunTiming } from './run-timing.js';
+import { RunWatch } from './run-watch.js';
 
 /** What an active run has been given, open and locked. */
 export interface ActiveRunTools {
@@ -82,15 +79,12 @@ export class ActiveRun {
   readonly #completed: CompletedJobs;
   readonly #kept: KeptJobs;
   readonly #budget: PayBudget;
-  readonly #reconciler = new Reconciler();
   readonly #over = new AbortController();
   readonly #queueName: string;
   readonly #policy: { maxAttempts: number; deadlineMs: number };
   readonly #timing: RunTiming;
   readonly #failing: FailingManifest;
-  #lastReason = '';
   #worker: OwnWorker | undefined;
-  readonly #startedAt = Date.now();
   #leftOver: LeftOver = new Map();
   #retriesAll: boolean;
   #isRead = false;
@@ -120,7 +114,6 @@ export class ActiveRun {
       onOutcome: ({ image, outcome }) => {
         if (outcome.status === 'described') this.#completed.written(image);
         this.#failing.add(outcome);
-        if (outcome.status === 'failed') this.#lastReason = outcome.reason;
       },
       callsBefore: (image) => this.#leftOver.get(image),
     });
@@ -182,7 +175,7 @@ export class ActiveRun {
     try {
       await this.#lookBack();
       this.#worker = await startWorker?.();
-      watching = this.#watch();
+      watching = this.#createWatch().watch(this.#over.signal);
       if (!control.noMore.aborted) await this.#produce();
       const { outstanding } = this.home;
       await outstanding.until(() => !this.home.isBusy || control.isWindingDown, control.signal);
@@ -194,6 +187,19 @@ export class ActiveRun {
     this.#over.abort();
     await watching;
     return this.#close();
+  }
+
+  #createWatch(): RunWatch {
+    return new RunWatch({
+      ...this.tools,
+      home: this.home,
+      jobs: this.#jobs,
+      unseenResults: () => this.#consumer.unseen(),
+      failing: this.#failing,
+      timing: this.#timing,
+      queueName: this.#queueName,
+      isHolding: (jobId) => this.#worker?.isHolding(jobId) === true,
+    });
   }
 
   /** What earlier runs have left in the queue; nobody has begun to work for this one. */
@@ -289,91 +295,6 @@ export class ActiveRun {
     }
   }
 
-  /** Each second: progress, the workers' state; now and then whether anything was lost. */
-  async #watch(): Promise<void> {
-    const { preview, options } = this.tools;
-    const meter = new ProgressMeter(preview.sampled ? undefined : preview.rows);
-    const startedAt = performance.now();
-    let reconciledAt = startedAt;
-    let saidNoWorker = options.work !== false;
-    while (await sleep(this.#timing.tickMs, this.#over.signal)) {
-      try {
-        await unlessAborted(this.#tick(meter), this.#over.signal);
-        const now = performance.now();
-        if (!saidNoWorker && now - startedAt > this.#timing.noWorkerNoticeMs)
-          saidNoWorker = await unlessAborted(this.#noticeNoWorker(), this.#over.signal);
-        if (now - reconciledAt > this.#timing.reconcileEveryMs) {
-          await unlessAborted(this.#reconcile(), this.#over.signal);
-          reconciledAt = now;
-        }
-      } catch (error) {
-        this.tools.logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
-      }
-    }
-  }
-
-  async #tick(meter: ProgressMeter): Promise<void> {
-    const { connection, limits, control, emit, presence } = this.tools;
-    if (this.tools.startWorker === undefined) await limits.refresh();
-    const [workers, inFlight] = await Promise.all([
-      listWorkers(connection.store, this.#queueName),
-      connection.queue(this.#queueName).getActiveCount(),
-    ]);
-    const { downLimitMs } = this.#timing;
-    const stop = judgeWorkers(workers, Date.now(), { downLimitMs, startedAt: this.#startedAt });
-    if (stop !== undefined) control.stop(stop);
-    if (this.#failing.isFailing(inFlight))
-      control.stop({ kind: 'failing', reason: failingReason(this.#lastReason) });
-    await this.#obey(workers.length > 0);
-    const share = Math.min(1, ...workers.map((worker) => worker.share));
-    const progress = meter.read(this.home.counts, { inFlight, share }, Date.now());
-    emit({ type: 'progress', progress });
-    await presence.tell(progress, this.home.counts.failedByCode, control.reason?.reason);
-  }
-
-  /** @param isWorked whether what is in flight can come home by itself */
-  async #obey(isWorked: boolean): Promise<void> {
-    const { connection, control, run } = this.tools;
-    const { cancel } = await readRunOrders(connection.store, run);
-    if (cancel) {
-      control.windDown({ kind: 'cancelled', reason: 'cancelled with `bulk-describe cancel`' });
-      await dropRunOrder(connection.store, run, 'cancel');
-      this.home.outstanding.wake();
-    }
-    if (control.isWindingDown && !isWorked) control.stop({ kind: 'cancelled', reason: 'cancelled' });
-  }
-
-  async #noticeNoWorker(): Promise<boolean> {
-    const { connection, emit } = this.tools;
-    const workers = await listWorkers(connection.store, this.#queueName);
-    if (workers.length > 0) return false;
-    emit({
-      type: 'notice',
-      text: 'no worker has come for this account: start one with `bulk-describe worker`, or let this process work too (no --no-work; `serve --work`)',
-    });
-    return true;
-  }
-
-  /** Settles the rows whose jobs were removed, or ended without their result coming home. */
-  async #reconcile(): Promise<void> {
-    const places = await this.#jobs.places();
-    const resultsAreIn = (await this.#consumer.unseen()) === 0;
-    for (const { image, kind } of this.#reconciler.look(
-      this.home.outstanding.images.keys(),
-      places,
-      resultsAreIn,
-    )) {
-      // Removed from the queue, and still in flight here: its outcome comes all the same.
-      if (this.#worker?.isHolding(describeJobId(this.tools.run, image)) === true) continue;
-      const ended = kind === 'ended' ? await this.#jobs.ended(image) : undefined;
-      const reason =
-        ended?.failedReason ??
-        'its job was removed from the queue; it may have been paid for, and is described by the next run';
-      const lost = { status: 'failed', code: 'lost', reason, attempts: 0 } as const;
-      await this.home.settle(ended?.result ?? { image, outcome: lost, submits: 0, polls: 0, maybePaid: 0 });
-    }
-  }
-
   /** Puts everything where the next run finds it. */
   async #close(): Promise<number> {
     const { connection, prepared, run } = this.tools;
@@ -428,8 +349,4 @@ export class ActiveRun {
       state !== 'failed' && !this.home.knowledge.isDescribed(image);
     return [...left].filter(isOpen).length;
   }
-}
-
-function failingReason(last: string): string {
-  return `more of the last 50 images failed than --stop-failing allows (the last one: ${last})`;
 }

@@ -71,7 +71,7 @@ export function dialectSettingsOf(options: ApiOptions): DialectSettings {
   const isSimulated = options.api === 'simulator' && dialectFor(options).takesModel === true;
   return {
     submitMethod,
-    expireMins: expireAfterMs === undefined ? undefined : Math.ceil(expireAfterMs / 60_000),
+    expireMins: expireAfterMs === undefined ? undefined : expireAfterMs / 60_000,
     model: options.model ?? (isSimulated ? 'simulator' : undefined),
     prompt,
     choices,

@@ -1,5 +1,6 @@
 import { basename, dirname, resolve } from 'node:path';
 import type { UndoStack } from '../shared/undo.js';
+import { DescribedRows } from '../writer/described-rows.js';
 import { EarlierFailures } from '../writer/earlier-failures.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
 import type { OutputOptions } from '../writer/output-file.js';
@@ -39,5 +40,6 @@ export async function openEarlierFailures(
   undo: UndoStack,
 ): Promise<EarlierFailures | undefined> {
   if (earlier === undefined || collectOnly === true) return undefined;
-  return await EarlierFailures.open(earlier, outputOptions, undo);
+  const onFile = new DescribedRows(earlier.index, undefined);
+  return await EarlierFailures.open(earlier.files, outputOptions, undo, (row) => onFile.has(row));
 }

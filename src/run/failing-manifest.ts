@@ -17,11 +17,18 @@ function blamesManifest(outcome: Outcome): boolean {
 export class FailingManifest {
   readonly #last: { readonly failed: boolean; readonly inFlight: number }[] = [];
   #inFlight = 0;
+  #lastReason = '';
 
   /** @param percent of the last 50 outcomes that may be such failures; 100 turns it off */
   constructor(private readonly percent: number) {}
 
+  /** For people: what was too much, and why the last image failed. */
+  get reason(): string {
+    return `more of the last ${LAST_OUTCOMES} images failed than --stop-failing allows (the last one: ${this.#lastReason})`;
+  }
+
   add(outcome: Outcome): void {
+    if (outcome.status === 'failed') this.#lastReason = outcome.reason;
     this.#last.push({ failed: blamesManifest(outcome), inFlight: this.#inFlight });
     if (this.#last.length > LAST_OUTCOMES) this.#last.shift();
   }

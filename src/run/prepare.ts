@@ -1,27 +1,22 @@
 import { realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { previewManifest } from '../producer/count-manifest.js';
 import { imageHash } from '../producer/identity.js';
 import { parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import type { RowPlan } from '../producer/row-reader.js';
-import { UnfinishedRows } from '../producer/unfinished-rows.js';
 import { findKeyColumn, findUrlColumn } from '../producer/url-column.js';
 import type { Account } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
-import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import type { UndoStack } from '../shared/undo.js';
-import { DescribedRows } from '../writer/described-rows.js';
 import type { EarlierOutputs } from '../writer/earlier-outputs.js';
 import { type InspectedOutput, type OutputOptions, inspectOutput } from '../writer/output-file.js';
 import { type RunPaths, assertManifestIsSafe, defaultOutputPath, runPaths } from '../writer/output-paths.js';
-import { OutputIndex } from '../writer/output-index.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import { accountOf } from './api-options.js';
 import { openEarlierOutputs } from './earlier-files.js';
 import { refuseForeignOutput } from './foreign-output.js';
-import type { Preview, RunOptions } from './run-options.js';
+import type { RunOptions } from './run-options.js';
 
 export { accountOf } from './api-options.js';
 
@@ -131,46 +126,4 @@ function outputOptionsOf(
     newColumns: options.newColumns,
     signal: options.signal,
   };
-}
-
-/**
- * Counts what there is to do; priced at the limits that are known without asking the queue.
- * @returns the rows that are left to do too, as far as there are few
- */
-export async function previewRun(
-  prepared: PreparedRun,
-  options: RunOptions,
-): Promise<{ readonly preview: Preview; readonly unfinished: UnfinishedRows }> {
-  const { manifest, plan, found, earlier, paths } = prepared;
-  const own = found?.index ?? new OutputIndex({ keyed: plan.keyColumn !== undefined });
-  const onFile = new DescribedRows(own, earlier?.index);
-  onFile.startPass();
-  const unfinished = new UnfinishedRows();
-  const counted = await previewManifest(manifest, plan, {
-    isKnown: (row) => (onFile.take(row) ? 'resumed' : onFile.hasImage(row.image) ? 'copied' : 'new'),
-    signal: options.signal,
-    unfinished,
-  });
-  const preview = {
-    manifest: manifest.path,
-    output: paths.output,
-    sampled: counted.sampled,
-    rows: counted.rows,
-    images: counted.images,
-    described: counted.resumed,
-    toCopy: counted.copied,
-    badUrls: counted.badUrls,
-    badRecords: counted.badRecords,
-    duplicateKeys: counted.duplicateKeys,
-    unreadable: counted.unreadable,
-    toSubmit: Math.min(counted.newImages, options.limit ?? Infinity),
-    urlColumn: manifest.columns[plan.urlColumn] ?? '',
-    firstUrl: counted.firstUrl ?? '',
-  };
-  return { preview: pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits }), unfinished };
-}
-
-/** The same preview at the account's limits. */
-export function pricePreview(preview: Omit<Preview, 'limits' | 'submitMs'>, limits: Limits): Preview {
-  return { ...preview, limits, submitMs: preview.toSubmit * intervalMs(limits.rate) };
 }

@@ -97,6 +97,8 @@ export interface Preview {
   readonly images: number;
   readonly described: number;
   readonly toCopy: number;
+  /** Rows that failed in an earlier run in a way that another submit would not change: they stay failed. */
+  readonly failedBefore: number;
   readonly badUrls: number;
   readonly badRecords: number;
   readonly duplicateKeys: number;

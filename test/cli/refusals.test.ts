@@ -68,6 +68,7 @@ describe('before the first submit, run refuses', () => {
       ['--expire-after', '5m', '--dialect', 'openai', '--model', 'm'],
       /--expire-after: the openai dialect has no expiry of messages/,
     ],
+    ['an expiry of half a minute', ['--expire-after', '30s'], /--expire-after 0\.5m: .*whole minutes/],
     [
       'a webhook URL with a password, without showing it',
       ['--webhook-url', 'http://u:hunter2@h.test/'],
@@ -271,6 +272,7 @@ it.each([
   [['serve', '--webhook-url', 'http://h.example/x'], /--webhook-url is for workers: give serve --work/],
   [['serve', '--webhook-listen', '127.0.0.1:0'], /--webhook-listen needs --webhook-url <url>/],
   [['serve', '--webhook-secret-file', 'x'], /--webhook-secret-file x cannot be read/],
+  [['simulate', '--webhooks', 'lost=0.7,late=0.4'], /--webhooks lost=0\.7,late=0\.4: the shares add up to/],
   [['simulate', '--webhooks', 'lost'], /--webhooks lost: expected/],
   [['simulate', '--webhooks', 'forged=0.5'], /--webhooks forged 0\.5: expected a rate such as/],
 ])('%j is refused with one line', async (args, message) => {

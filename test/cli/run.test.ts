@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { runCli, startCli } from '../helpers/cli.js';
 import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
@@ -152,6 +153,10 @@ describe('help', () => {
     const end = await runCli(helpArgs);
     expect([end.code, end.stderr]).toEqual([0, '']);
     expect(end.stdout).toMatch(text);
+  });
+  it('names every dialect', async () => {
+    const { stdout } = await runCli(['run', '--help']);
+    for (const name of DIALECT_NAMES) expect(stdout).toMatch(new RegExp(`--dialect <name> .*\\b${name}\\b`));
   });
   it('prints the version', async () => {
     expect((await runCli(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);

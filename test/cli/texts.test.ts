@@ -18,6 +18,7 @@ const preview: Preview = {
   images: 199_000,
   described: 1000,
   toCopy: 100,
+  failedBefore: 0,
   badUrls: 1,
   badRecords: 0,
   duplicateKeys: 0,
@@ -75,6 +76,10 @@ describe('the preview', () => {
     expect(text).toMatch(
       /198,720 images to submit, at most 20\/min: about 6\.9 days, until Tue 24 Nov \d\d:\d\d/,
     );
+  });
+  it('says which rows failed for good before', () => {
+    const text = previewLines({ ...preview, failedBefore: 1200 }, new Date()).join('\n');
+    expect(text).toContain('100 to copy, 1,200 failed for good before, 1 without or with a bad URL');
   });
   it('says that there is nothing to do', () => {
     expect(previewLines({ ...preview, toSubmit: 0 }, new Date()).join('\n')).toContain('nothing to submit');

@@ -19,6 +19,7 @@ describe('previewManifest', () => {
       images: 22,
       resumed: 0,
       copied: 1,
+      failedBefore: 0,
       newImages: 22,
       badUrls: 1,
       badRecords: 0,
@@ -86,15 +87,17 @@ describe('previewManifest', () => {
       (_, row) => `${row % 900},${['http://a/', '', 'x', 'http://b/'][row % 4]}${row % 70}`,
     );
     const manifest = await openCsv(`id,url\n${lines.join('\n')}\nbad\n`);
+    const answers = ['new', 'resumed', 'copied', 'failed'] as const;
     for (const keyColumn of [undefined, 0]) {
       const counts = await previewManifest(
         manifest,
         { urlColumn: 1, keyColumn },
-        { isKnown: ({ url }) => (url.endsWith('1') ? 'resumed' : url.endsWith('2') ? 'copied' : 'new') },
+        { isKnown: ({ url }) => answers[Number(url.at(-1))] ?? 'new' },
       );
-      const { rows, resumed, copied, newImages, badUrls, badRecords, duplicateKeys } = counts;
+      const { rows, resumed, copied, failedBefore, newImages, badUrls, badRecords, duplicateKeys } = counts;
       expect(rows).toBe(3001);
-      expect(resumed + copied + newImages + badUrls + badRecords + duplicateKeys).toBe(rows);
+      expect(resumed + copied + failedBefore + newImages + badUrls + badRecords + duplicateKeys).toBe(rows);
+      expect(failedBefore).toBeGreaterThan(0);
     }
   });
 

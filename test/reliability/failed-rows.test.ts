@@ -167,11 +167,13 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
       const rejects = simulator.stats().submits;
       simulator.setOptions({ failures: {} });
       const second = await bench.run({ manifest, keyColumn });
+      expect(second.preview).toMatchObject({ failedBefore: 2, toSubmit: 0 });
       expect(second.receipt).toMatchObject({ submits: 0, described: 0, failed: first.receipt.failed });
       expect(simulator.stats().submits).toBe(rejects);
       const changed = `id,image\n1,${url(11)}\n2,${url(2)}\n3,${url(3)}\n${bad}${duplicate}`;
       await workspace.write('m.csv', changed);
       const third = await bench.run({ manifest, keyColumn });
+      expect(third.preview).toMatchObject({ failedBefore: 1, toSubmit: 2 });
       expect(third.receipt).toMatchObject({ submits: 2, described: 2, failed: first.receipt.failed - 2 });
       const failures = await workspace.records('out.failed.csv');
       expect(failures.map((record) => record['error_code']).sort()).toEqual(

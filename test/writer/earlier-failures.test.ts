@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { UndoStack } from '../../src/shared/undo.js';
 import { formatRecord } from '../../src/writer/csv-format.js';
+import { DescribedRows } from '../../src/writer/described-rows.js';
 import { EarlierFailures } from '../../src/writer/earlier-failures.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
 import { FAILURE_COLUMNS, OUTPUT_COLUMNS } from '../../src/writer/output-columns.js';
@@ -28,7 +29,8 @@ async function readNights(files: Readonly<Record<string, string>>, keyed = false
   const undo = new UndoStack();
   onTestFinished(() => undo.release());
   const earlier = await EarlierOutputs.read(paths, own, options);
-  const failures = await EarlierFailures.open(earlier, options, undo);
+  const described = new DescribedRows(earlier.index, undefined);
+  const failures = await EarlierFailures.open(earlier.files, options, undo, (row) => described.has(row));
   const lastMessage = (name: string) =>
     failures.previous(keyed ? name : imageOf(`https://${name}`))?.outcome.messageId;
   return { folder, failures, lastMessage };

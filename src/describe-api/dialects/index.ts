@@ -56,6 +56,8 @@ export function checkSettings(dialect: Dialect, settings: DialectSettings): void
     refuse('--submit-method get', 'GET form');
   if (expireMins !== undefined && dialect.expireParameter === undefined)
     refuse('--expire-after', 'expiry of messages');
+  if (expireMins !== undefined && !(Number.isInteger(expireMins) && expireMins > 0))
+    throw new UsageError(`--expire-after ${expireMins}m: the API counts whole minutes: give 1m, 2m or more`);
   if (dialect.takesModel === true) {
     if (model === undefined || model.trim() === '')
       throw new UsageError(`the ${dialect.name} dialect needs a model: name it with --model <name>`);
