@@ -1,11 +1,16 @@
 import pLimit from 'p-limit';
+import type { Rate } from '../shared/durations.js';
+import { intervalMs } from '../shared/limits.js';
 import { sleep } from '../shared/sleep.js';
+import { Lateness } from './lateness.js';
 
 export interface SubmitPaceTools {
-  /** Milliseconds between two submits of the account at the moment. */
-  intervalMs(): number;
+  /** The account's rate at the moment. */
+  rate(): Rate;
   /** Reserves the account's next free slot over all its workers. @returns in how many milliseconds it is */
   reserve(intervalMs: number): Promise<number>;
+  /** Makes all slots that are still free so many milliseconds later. */
+  shift(ms: number): Promise<unknown>;
   /** Told when the first image begins to wait for a slot, and when none waits any more. */
   onWaiting(isWaiting: boolean): void;
 }
@@ -31,6 +36,7 @@ const LATE_MS = 50;
 export class SubmitPace {
   readonly #turns = pLimit(1);
   #waiting = 0;
+  readonly #lateness = new Lateness(MARGIN - 1);
 
   constructor(private readonly tools: SubmitPaceTools) {}
 
@@ -42,7 +48,7 @@ export class SubmitPace {
   async take(signal: AbortSignal): Promise<boolean> {
     if (this.#waiting++ === 0) this.tools.onWaiting(true);
     try {
-      this.#turns.concurrency = Math.max(1, Math.ceil(AHEAD_MS / this.tools.intervalMs()));
+      this.#turns.concurrency = Math.max(1, Math.ceil(AHEAD_MS / intervalMs(this.tools.rate())));
       return await this.#turns(() => this.#takeSlot(signal));
     } finally {
       if (--this.#waiting === 0) this.tools.onWaiting(false);
@@ -51,11 +57,16 @@ export class SubmitPace {
 
   async #takeSlot(signal: AbortSignal): Promise<boolean> {
     while (!signal.aborted) {
-      const intervalMs = this.tools.intervalMs();
-      const waitMs = await this.tools.reserve(intervalMs * MARGIN);
+      const rate = this.tools.rate();
+      const distanceMs = intervalMs(rate) * MARGIN;
+      const waitMs = await this.tools.reserve(distanceMs);
       const dueAt = performance.now() + waitMs;
       if (!(await sleep(waitMs, signal))) return false;
-      if (performance.now() - dueAt <= Math.max(LATE_MS, intervalMs / 10)) return true;
+      const lateMs = performance.now() - dueAt;
+      if (lateMs > Math.max(LATE_MS, intervalMs(rate) / 10)) continue;
+      const tooLateMs = this.#lateness.tooLateMs(lateMs, rate);
+      if (tooLateMs > 0) await this.tools.shift(tooLateMs);
+      return true;
     }
     return false;
   }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { SubmitPace } from '../../src/worker/submit-pace.js';
+import { SubmitPace, type SubmitPaceTools } from '../../src/worker/submit-pace.js';
 
 /** The slots of an account, as the store keeps them. */
 function createSlots(onReserve: () => void = () => undefined) {
@@ -15,13 +15,25 @@ function createSlots(onReserve: () => void = () => undefined) {
 
 const forever = new AbortController().signal;
 
+function createPace(
+  intervalMs: number,
+  reserve: SubmitPaceTools['reserve'],
+  tools: Partial<SubmitPaceTools> = {},
+): SubmitPace {
+  const shift = () => Promise.resolve();
+  return new SubmitPace({
+    rate: () => ({ count: 1, perMs: intervalMs }),
+    reserve,
+    shift,
+    onWaiting: () => undefined,
+    ...tools,
+  });
+}
+
 describe('the pace of submits', () => {
   it('keeps the distance over all workers, however many images wait at once', async () => {
     const reserve = createSlots();
-    const workers = Array.from(
-      { length: 3 },
-      () => new SubmitPace({ intervalMs: () => 20, reserve, onWaiting: () => undefined }),
-    );
+    const workers = Array.from({ length: 3 }, () => createPace(20, reserve));
     const startedAt = performance.now();
     const takes = workers.flatMap((pace) => Array.from({ length: 10 }, () => pace.take(forever)));
     expect(await Promise.all(takes)).toEqual(takes.map(() => true));
@@ -31,7 +43,7 @@ describe('the pace of submits', () => {
   it('leaves a hundredth between what the rate says and what is used, so that no window holds one too many', async () => {
     const asked: number[] = [];
     const reserve = (ms: number) => Promise.resolve(asked.push(ms) * 0);
-    const pace = new SubmitPace({ intervalMs: () => 3000, reserve, onWaiting: () => undefined });
+    const pace = createPace(3000, reserve);
     await pace.take(forever);
     expect(asked).toEqual([3030]);
   });
@@ -44,9 +56,16 @@ describe('the pace of submits', () => {
       const until = performance.now() + 120;
       while (performance.now() < until);
     });
-    const pace = new SubmitPace({ intervalMs: () => 10, reserve, onWaiting: () => undefined });
+    const pace = createPace(10, reserve);
     expect(await pace.take(forever)).toBe(true);
     expect(reservations).toBeGreaterThanOrEqual(2);
+  });
+
+  it('moves the slots behind the first submit of a process, which opens a connection', async () => {
+    const shifts: number[] = [];
+    const shift = (ms: number) => Promise.resolve(shifts.push(ms));
+    await createPace(2000, () => Promise.resolve(0), { shift }).take(forever);
+    expect(shifts).toEqual([expect.closeTo(40, 6)]);
   });
 
   it('tells when the first image waits and when none does, and ends with the signal', async () => {
@@ -54,11 +73,7 @@ describe('the pace of submits', () => {
     const reserve = createSlots();
     await reserve(60_000);
     const stopping = new AbortController();
-    const pace = new SubmitPace({
-      intervalMs: () => 60_000,
-      reserve,
-      onWaiting: (isWaiting) => told.push(isWaiting),
-    });
+    const pace = createPace(60_000, reserve, { onWaiting: (isWaiting) => told.push(isWaiting) });
     const takes = [pace.take(stopping.signal), pace.take(stopping.signal)];
     expect([pace.isWaiting, told]).toEqual([true, [true]]);
     stopping.abort();
