@@ -288,7 +288,13 @@ export class DescribeWorker {
       reserve: reserveTogether((interval, count) =>
         this.#settleTools.persist(() => store.reserveSlot(slots, interval, count)),
       ),
-      shift: (ms) => this.#settleTools.persist(() => store.reserveSlot(slots, ms)),
+      shift: (ms) => {
+        this.#settleTools
+          .persist(() => store.reserveSlot(slots, ms))
+          .catch((error: unknown) => {
+            this.#logger.debug({ error: messageOf(error) }, 'slots could not be moved');
+          });
+      },
       onWaiting: () => this.#applyLimits(),
     });
   }

@@ -3,13 +3,11 @@ import { intervalMs } from '../shared/limits.js';
 
 /** Of so many submits the least late tells how late this process is always: that changes no distance. */
 const USUAL_OF = 16;
-/** The first submit of a process opens its connection on the way, and arrives about so much later. */
-const CONNECT_MS = 50;
 /** A window of the rate's unit may hold so much more than it says before anybody minds. */
 const TOLERANCE = 1 / 20;
 
 /**
- * A submit that is late stands nearer to those behind it, and a window that begins with it may hold one more than the
+ * A submit that is late, since its process was kept waiting or it had to wait for a connection, stands nearer to those behind it, and a window that begins with it may hold one more than the
  * rate says. Tells by how much the slots behind it have to move for that.
  */
 export class Lateness {
@@ -23,10 +21,9 @@ export class Lateness {
    * @returns milliseconds, at most 0 where nothing has to move
    */
   tooLateMs(lateMs: number, rate: Rate): number {
-    const connectMs = this.#last.length === 0 ? CONNECT_MS : 0;
     this.#last = [...this.#last, lateMs].slice(-USUAL_OF);
     // Half of what the margin leaves in a window; the other half is for the way to the API.
     const roomMs = (rate.perMs * this.margin) / 2 + Math.floor(rate.count * TOLERANCE) * intervalMs(rate);
-    return connectMs + lateMs - Math.min(...this.#last) - roomMs;
+    return lateMs - Math.min(...this.#last) - roomMs;
   }
 }

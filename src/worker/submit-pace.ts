@@ -9,10 +9,16 @@ export interface SubmitPaceTools {
   rate(): Rate;
   /** Reserves the account's next free slot over all its workers. @returns in how many milliseconds it is */
   reserve(intervalMs: number): Promise<number>;
-  /** Makes all slots that are still free so many milliseconds later. */
-  shift(ms: number): Promise<unknown>;
+  /** Makes all slots that are still free so many milliseconds later; nobody waits for that. */
+  shift(ms: number): void;
   /** Told when the first image begins to wait for a slot, and when none waits any more. */
   onWaiting(isWaiting: boolean): void;
+}
+
+/** The turn of one submit. */
+export interface SubmitSlot {
+  /** To be called when the submit goes out: it may wait for a connection. */
+  readonly sent: () => void;
 }
 
 /** Slots are reserved so far ahead, so that a process that is kept waiting for its processor misses none. */
@@ -44,8 +50,8 @@ export class SubmitPace {
     return this.#waiting > 0;
   }
 
-  /** Waits for a slot; false when the signal cut it short. */
-  async take(signal: AbortSignal): Promise<boolean> {
+  /** Waits for a slot; undefined when the signal cut it short. */
+  async take(signal: AbortSignal): Promise<SubmitSlot | undefined> {
     if (this.#waiting++ === 0) this.tools.onWaiting(true);
     try {
       this.#turns.concurrency = Math.max(1, Math.ceil(AHEAD_MS / intervalMs(this.tools.rate())));
@@ -55,19 +61,21 @@ export class SubmitPace {
     }
   }
 
-  async #takeSlot(signal: AbortSignal): Promise<boolean> {
+  async #takeSlot(signal: AbortSignal): Promise<SubmitSlot | undefined> {
     while (!signal.aborted) {
       const rate = this.tools.rate();
       const distanceMs = intervalMs(rate) * MARGIN;
       const waitMs = await this.tools.reserve(distanceMs);
       const dueAt = performance.now() + waitMs;
-      if (!(await sleep(waitMs, signal))) return false;
-      const lateMs = performance.now() - dueAt;
-      if (lateMs > Math.max(LATE_MS, intervalMs(rate) / 10)) continue;
-      const tooLateMs = this.#lateness.tooLateMs(lateMs, rate);
-      if (tooLateMs > 0) await this.tools.shift(tooLateMs);
-      return true;
+      if (!(await sleep(waitMs, signal))) return undefined;
+      if (performance.now() - dueAt > Math.max(LATE_MS, intervalMs(rate) / 10)) continue;
+      return { sent: () => this.#sent(performance.now() - dueAt, rate) };
     }
-    return false;
+    return undefined;
+  }
+
+  #sent(lateMs: number, rate: Rate): void {
+    const tooLateMs = this.#lateness.tooLateMs(lateMs, rate);
+    if (tooLateMs > 0) this.tools.shift(tooLateMs);
   }
 }
