@@ -7,8 +7,9 @@ const USUAL_OF = 16;
 const TOLERANCE = 1 / 20;
 
 /**
- * A submit that is late, since its process was kept waiting or it had to wait for a connection, stands nearer to those behind it, and a window that begins with it may hold one more than the
- * rate says. Tells by how much the slots behind it have to move for that.
+ * A submit that is late, since its process was kept waiting or it had to wait for a connection, stands nearer to those
+ * behind it, and a window that begins with it may hold one more than the rate says. Tells by how much the slots behind
+ * it have to move for that.
  */
 export class Lateness {
   #last: number[] = [];

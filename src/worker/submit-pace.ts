@@ -68,7 +68,7 @@ export class SubmitPace {
       const waitMs = await this.tools.reserve(distanceMs);
       const dueAt = performance.now() + waitMs;
       if (!(await sleep(waitMs, signal))) return undefined;
-      if (performance.now() - dueAt > Math.max(LATE_MS, intervalMs(rate) / 10)) continue;
+      if (performance.now() - dueAt > mostLateMs(rate)) continue;
       return { sent: () => this.#sent(performance.now() - dueAt, rate) };
     }
     return undefined;
@@ -76,6 +76,11 @@ export class SubmitPace {
 
   #sent(lateMs: number, rate: Rate): void {
     const tooLateMs = this.#lateness.tooLateMs(lateMs, rate);
-    if (tooLateMs > 0) this.tools.shift(tooLateMs);
+    // Whatever a submit had to wait for behind its slot (a connection, seconds long), the others do not wait as long each.
+    if (tooLateMs > 0) this.tools.shift(Math.min(tooLateMs, mostLateMs(rate)));
   }
+}
+
+function mostLateMs(rate: Rate): number {
+  return Math.max(LATE_MS, intervalMs(rate) / 10);
 }

@@ -64,15 +64,17 @@ describe('the pace of submits', () => {
 
   it('moves the slots behind a submit that went out later than others, by what is more than there is room for', async () => {
     const shifts: number[] = [];
-    const pace = createPace(2000, () => Promise.resolve(0), { shift: (ms) => shifts.push(ms) });
+    const pace = createPace(2000, () => Promise.resolve(0), {
+      shift: (ms) => shifts.push(ms),
+    });
     const [first, second] = [await pace.take(forever), await pace.take(forever)];
     first?.sent();
     expect(shifts).toEqual([]);
-    const until = performance.now() + 300;
+    const until = performance.now() + 1000;
     await waitUntil('it is late', () => performance.now() >= until);
     second?.sent();
-    expect(shifts).toHaveLength(1);
-    expect(shifts[0]).toBeGreaterThan(100);
+    // No more than a submit may be late by itself: here a tenth of the distance.
+    expect(shifts).toEqual([200]);
   });
 
   it('tells when the first image waits and when none does, and ends with the signal', async () => {
