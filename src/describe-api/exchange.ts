@@ -30,8 +30,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #chunks: Buffer[] = [];
   #bytes = 0;
 
-  /** @param onSent called when the request goes out on its connection, once there is one */
-  constructor(private readonly onSent?: () => void) {
+  constructor() {
     this.answer = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -53,12 +52,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
     if (this.#endReason !== undefined) controller.abort(this.#endReason);
-    else this.#setOff();
-  }
-
-  #setOff(): void {
-    this.#isSent = true;
-    this.onSent?.();
+    else this.#isSent = true;
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Headers): void {

@@ -14,7 +14,7 @@ import {
   handOverTogether,
   imageOfJobId,
 } from '../shared/jobs.js';
-import { type LimiterWindow, eagerWindow, limiterWindow, scaleRate } from '../shared/limits.js';
+import { type LimiterWindow, eagerWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import { outOfPatience } from '../shared/patience.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
@@ -284,17 +284,10 @@ export class DescribeWorker {
     const { store } = this.options.connection;
     const slots = submitSlots(this.#queueName);
     return new SubmitPace({
-      rate: () => this.#rate(),
+      intervalMs: () => intervalMs(this.#rate()),
       reserve: reserveTogether((interval, count) =>
         this.#settleTools.persist(() => store.reserveSlot(slots, interval, count)),
       ),
-      shift: (ms) => {
-        this.#settleTools
-          .persist(() => store.reserveSlot(slots, ms))
-          .catch((error: unknown) => {
-            this.#logger.debug({ error: messageOf(error) }, 'slots could not be moved');
-          });
-      },
       onWaiting: () => this.#applyLimits(),
     });
   }

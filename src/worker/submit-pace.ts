@@ -1,24 +1,13 @@
 import pLimit from 'p-limit';
-import type { Rate } from '../shared/durations.js';
-import { intervalMs } from '../shared/limits.js';
 import { sleep } from '../shared/sleep.js';
-import { Lateness } from './lateness.js';
 
 export interface SubmitPaceTools {
-  /** The account's rate at the moment. */
-  rate(): Rate;
+  /** Milliseconds between two submits of the account at the moment. */
+  intervalMs(): number;
   /** Reserves the account's next free slot over all its workers. @returns in how many milliseconds it is */
   reserve(intervalMs: number): Promise<number>;
-  /** Makes all slots that are still free so many milliseconds later; nobody waits for that. */
-  shift(ms: number): void;
   /** Told when the first image begins to wait for a slot, and when none waits any more. */
   onWaiting(isWaiting: boolean): void;
-}
-
-/** The turn of one submit. */
-export interface SubmitSlot {
-  /** To be called when the submit goes out: it may wait for a connection. */
-  readonly sent: () => void;
 }
 
 /** Slots are reserved so far ahead, so that a process that is kept waiting for its processor misses none. */
@@ -42,7 +31,6 @@ const LATE_MS = 50;
 export class SubmitPace {
   readonly #turns = pLimit(1);
   #waiting = 0;
-  readonly #lateness = new Lateness(MARGIN - 1);
 
   constructor(private readonly tools: SubmitPaceTools) {}
 
@@ -50,37 +38,25 @@ export class SubmitPace {
     return this.#waiting > 0;
   }
 
-  /** Waits for a slot; undefined when the signal cut it short. */
-  async take(signal: AbortSignal): Promise<SubmitSlot | undefined> {
+  /** Waits for a slot; false when the signal cut it short. */
+  async take(signal: AbortSignal): Promise<boolean> {
     if (this.#waiting++ === 0) this.tools.onWaiting(true);
     try {
-      this.#turns.concurrency = Math.max(1, Math.ceil(AHEAD_MS / intervalMs(this.tools.rate())));
+      this.#turns.concurrency = Math.max(1, Math.ceil(AHEAD_MS / this.tools.intervalMs()));
       return await this.#turns(() => this.#takeSlot(signal));
     } finally {
       if (--this.#waiting === 0) this.tools.onWaiting(false);
     }
   }
 
-  async #takeSlot(signal: AbortSignal): Promise<SubmitSlot | undefined> {
+  async #takeSlot(signal: AbortSignal): Promise<boolean> {
     while (!signal.aborted) {
-      const rate = this.tools.rate();
-      const distanceMs = intervalMs(rate) * MARGIN;
-      const waitMs = await this.tools.reserve(distanceMs);
+      const intervalMs = this.tools.intervalMs();
+      const waitMs = await this.tools.reserve(intervalMs * MARGIN);
       const dueAt = performance.now() + waitMs;
-      if (!(await sleep(waitMs, signal))) return undefined;
-      if (performance.now() - dueAt > mostLateMs(rate)) continue;
-      return { sent: () => this.#sent(performance.now() - dueAt, rate) };
+      if (!(await sleep(waitMs, signal))) return false;
+      if (performance.now() - dueAt <= Math.max(LATE_MS, intervalMs / 10)) return true;
     }
-    return undefined;
+    return false;
   }
-
-  #sent(lateMs: number, rate: Rate): void {
-    const tooLateMs = this.#lateness.tooLateMs(lateMs, rate);
-    // Whatever a submit had to wait for behind its slot (a connection, seconds long), the others do not wait as long each.
-    if (tooLateMs > 0) this.tools.shift(Math.min(tooLateMs, mostLateMs(rate)));
-  }
-}
-
-function mostLateMs(rate: Rate): number {
-  return Math.max(LATE_MS, intervalMs(rate) / 10);
 }
