@@ -30,6 +30,8 @@ export interface ManifestCounts {
   copied: number;
   /** Rows that failed in an earlier run in a way that another submit would not change. */
   failedBefore: number;
+  /** Their images. */
+  failedImages: number;
   /** What is to be paid for. */
   newImages: number;
   /** Rows without a URL, or with one that is none. */
@@ -75,13 +77,14 @@ export async function previewManifest(
 }
 
 const NEW_IMAGE = 1;
+const FAILED_IMAGE = 2;
 /** These tables live for as long as the counting takes: time counts for more than a few bytes. */
 const GROWTH = 1.5;
 
 class RowCounter {
   readonly counts: ManifestCounts;
   readonly #keys = new HashTable([], GROWTH);
-  /** The payload says whether the image has been counted as new. */
+  /** The payload says whether the image has been counted as new, or as failed. */
   readonly #images = new HashTable([1], GROWTH);
 
   constructor(
@@ -97,6 +100,7 @@ class RowCounter {
       resumed: 0,
       copied: 0,
       failedBefore: 0,
+      failedImages: 0,
       newImages: 0,
       badUrls: 0,
       badRecords: 0,
@@ -135,6 +139,8 @@ class RowCounter {
       counts.copied++;
     } else if (known === 'failed') {
       counts.failedBefore++;
+      if (this.#images.get(entry, 0) !== FAILED_IMAGE) counts.failedImages++;
+      this.#images.set(entry, 0, FAILED_IMAGE);
     } else {
       this.#images.set(entry, 0, NEW_IMAGE);
       counts.newImages++;

@@ -36,7 +36,7 @@ export async function* readCsvRecords(
   dialect: CsvDialect,
   name: string,
 ): AsyncGenerator<readonly ByteRecord[], void> {
-  const scanner = new RecordScanner(dialect);
+  const scanner = new RecordScanner({ ...dialect, skipsMark: false });
   const fail = (line: number, reason: string) =>
     new FatalError(
       `${name}, line ${line}: cannot be read past the record that begins here: ${reason}: correct it there`,

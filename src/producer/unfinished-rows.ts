@@ -10,6 +10,8 @@ export interface UnfinishedRow {
 /** Beyond either of these the manifest is read again in place of keeping its rows in memory. */
 const MOST_ROWS = 10_000;
 const MOST_CHARACTERS = 4 * 1024 * 1024;
+/** What a cell takes beside its text. */
+const CELL_CHARACTERS = 16;
 
 /**
  * The rows that are left to do, kept from the pass that counts a manifest for the preview. Where they are few, as when
@@ -38,8 +40,8 @@ export class UnfinishedRows {
 
   add(row: Row, isRepeated: boolean): void {
     if (this.#isTooMuch) return;
-    this.#characters += row.cells.reduce((sum, cell) => sum + cell.length, 0);
-    this.#rows.push({ row, isRepeated });
+    this.#characters += row.cells.reduce((sum, cell) => sum + CELL_CHARACTERS + cell.length, 0);
+    this.#rows.push({ row: row.problem?.code === 'bad-record' ? detached(row) : row, isRepeated });
     if (this.#rows.length <= MOST_ROWS && this.#characters <= MOST_CHARACTERS) return;
     this.#isTooMuch = true;
     this.#rows = [];
@@ -49,4 +51,9 @@ export class UnfinishedRows {
   end(total: number): void {
     this.#total = total;
   }
+}
+
+/** Cells are pieces of their record's text, and keep all of it; a bad record may have had a surplus cell of megabytes. */
+function detached(row: Row): Row {
+  return { ...row, cells: structuredClone(row.cells) };
 }

@@ -7,6 +7,7 @@ import { silentLogger } from '../shared/log.js';
 import { openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
+import { readRunOrders } from '../shared/run-orders.js';
 import { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import { type FailureRecord, isDecidedAnew } from '../writer/failure-records.js';
@@ -20,7 +21,7 @@ import { openEarlierFailures, rememberEarlier } from './earlier-files.js';
 import { openClient } from './open-client.js';
 import { refusePayingAgain } from './pay-again.js';
 import { type PreparedRun, prepareRun } from './prepare.js';
-import { previewRun, pricePreview } from './preview-run.js';
+import { previewOfRetry, previewRun, pricePreview } from './preview-run.js';
 import { exitCodeOf } from './receipt.js';
 import { RunControl } from './run-control.js';
 import { RunLease } from './run-lease.js';
@@ -96,12 +97,14 @@ async function runPrepared(
   for (const start of options.companions ?? []) undo.defer(await start(connection));
   const queueName = describeQueueName(prepared.account);
   const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
-  const preview = pricePreview(counted.preview, limits.configured);
+  const runFile = prepared.runFile ?? newRunFile(prepared, options);
+  const { run } = runFile;
+  const { retryAll } = await readRunOrders(connection.store, run);
+  const whole = retryAll ? previewOfRetry(counted.preview, options.limit) : counted.preview;
+  const preview = pricePreview(whole, limits.configured);
   if (limits.lastChange !== undefined) emit({ type: 'notice', text: limits.lastChange });
   emit({ type: 'preview', preview });
 
-  const runFile = prepared.runFile ?? newRunFile(prepared, options);
-  const { run } = runFile;
   const current = {
     ...runFile,
     queue: target.label,

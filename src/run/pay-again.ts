@@ -35,7 +35,7 @@ export function mismatchOf(
 ): string | undefined {
   const { ownRows, earlierRows, isScheduled } = held;
   const { described, toSubmit, rows, output } = preview;
-  if (isScheduled && toSubmit === 0) return undefined;
+  if (toSubmit === 0) return undefined;
   if (earlierRows > 0) {
     return described > 0
       ? undefined

@@ -29,6 +29,7 @@ export async function previewRun(
     described: counted.resumed,
     toCopy: counted.copied,
     failedBefore: counted.failedBefore,
+    failedImages: counted.failedImages,
     badUrls: counted.badUrls,
     badRecords: counted.badRecords,
     duplicateKeys: counted.duplicateKeys,
@@ -42,7 +43,7 @@ export async function previewRun(
 
 async function countRows(
   prepared: PreparedRun,
-  { retryAll, signal }: RunOptions,
+  options: RunOptions,
   unfinished: UnfinishedRows,
 ): Promise<ManifestCounts> {
   const { manifest, plan, found, earlier } = prepared;
@@ -51,7 +52,7 @@ async function countRows(
   onFile.startPass();
   const undo = new UndoStack();
   try {
-    const failures = retryAll === true ? undefined : await readFailures(prepared, undo);
+    const failures = options.retryAll === true ? undefined : await readFailures(prepared, options, undo);
     const isFailed = ({ key, image }: { readonly key?: string; readonly image: string }) => {
       const previous = failures?.previous(own.keyed ? key : image);
       return previous?.image === image && isPermanent(previous.outcome.code);
@@ -62,7 +63,7 @@ async function countRows(
         if (onFile.hasImage(row.image)) return 'copied';
         return isFailed(row) ? 'failed' : 'new';
       },
-      signal,
+      signal: options.signal,
       unfinished,
     });
   } finally {
@@ -73,10 +74,19 @@ async function countRows(
 /** How rows failed by the files of the output and of earlier ones, as the run will know it; nothing is changed yet. */
 async function readFailures(
   { paths, earlier, outputOptions }: PreparedRun,
+  { collectOnly }: RunOptions,
   undo: UndoStack,
 ): Promise<EarlierFailures> {
-  const files = [...(earlier?.files ?? []), { path: paths.output }];
+  // Who only collects takes nothing of earlier files up again.
+  const others = collectOnly === true ? [] : (earlier?.files ?? []);
+  const files = [...others, { path: paths.output }];
   return await EarlierFailures.open(files, outputOptions, undo);
+}
+
+/** The same preview for a run that takes up what failed for good before too. */
+export function previewOfRetry(preview: Preview, limit = Infinity): Preview {
+  const toSubmit = Math.min(preview.toSubmit + preview.failedImages, limit);
+  return { ...preview, toSubmit, failedBefore: 0, failedImages: 0 };
 }
 
 /** The same preview at the account's limits. */

@@ -99,6 +99,7 @@ export interface Preview {
   readonly toCopy: number;
   /** Rows that failed in an earlier run in a way that another submit would not change: they stay failed. */
   readonly failedBefore: number;
+  readonly failedImages: number;
   readonly badUrls: number;
   readonly badRecords: number;
   readonly duplicateKeys: number;

@@ -58,6 +58,8 @@ export interface ScannerOptions {
   readonly lineEnd?: '\n' | '\r';
   /** Where in the file the first chunk is from; it must be the start of a record. */
   readonly offset?: number;
+  /** Whether a byte order mark at the file's start is left out (true); not where somebody has taken it off already. */
+  readonly skipsMark?: boolean;
 }
 
 /**
@@ -66,7 +68,7 @@ export interface ScannerOptions {
  *     for await (const chunk of chunks) for (const record of scanner.push(chunk)) ...
  *     scanner.tail()
  *
- * Memory: one chunk plus the longest record.
+ * Memory: one chunk, and up to three times the longest record.
  */
 export class RecordScanner {
   readonly #delimiter: number;
@@ -87,11 +89,11 @@ export class RecordScanner {
   #hasQuotes = false;
   #flaw: QuoteFlaw | undefined;
 
-  constructor({ delimiter, lineEnd = '\n', offset = 0 }: ScannerOptions) {
+  constructor({ delimiter, lineEnd = '\n', offset = 0, skipsMark = true }: ScannerOptions) {
     this.#delimiter = delimiterByte(delimiter);
     this.#lineEnd = lineEnd.charCodeAt(0);
     this.#offset = offset;
-    this.#mayHaveBom = offset === 0;
+    this.#mayHaveBom = skipsMark && offset === 0;
   }
 
   /** Takes the next bytes (they are copied) and yields the records that end in them. Blank lines are not yielded. */

@@ -19,6 +19,7 @@ const preview: Preview = {
   described: 1000,
   toCopy: 100,
   failedBefore: 0,
+  failedImages: 0,
   badUrls: 1,
   badRecords: 0,
   duplicateKeys: 0,

@@ -20,6 +20,7 @@ describe('previewManifest', () => {
       resumed: 0,
       copied: 1,
       failedBefore: 0,
+      failedImages: 0,
       newImages: 22,
       badUrls: 1,
       badRecords: 0,

@@ -88,6 +88,13 @@ describe('a csv or tsv manifest', () => {
     }
   });
 
+  it('takes a byte order mark behind a blank line for a part of the first name', async () => {
+    const { manifest, records, error } = await readText('\n\ufeffid,url\n1,a\n');
+    expect(error).toBeUndefined();
+    expect(manifest.columns).toEqual(['\ufeffid', 'url']);
+    expect(cellsOf(records)).toEqual([['1', 'a']]);
+  });
+
   it('reads lines that end in CR alone', async () => {
     const { records, manifest } = await readText('id,url\r1,"a\rb"\r2,c\r', { sizes: [1] });
     expect(manifest.columns).toEqual(['id', 'url']);

@@ -98,12 +98,20 @@ describe('unfinished rows', () => {
 
   it('are not kept when they are too long', () => {
     const unfinished = new UnfinishedRows();
-    const megabyte = 'x'.repeat(1024 * 1024);
+    const megabyte = 'x'.repeat(1024 * 1024 - 16);
     for (let number = 1; number <= 4; number++) unfinished.add(row(number, megabyte), false);
     unfinished.end(4);
     expect(unfinished.isWhole).toBe(true);
     unfinished.add(row(5, megabyte), false);
     unfinished.end(5);
+    expect(unfinished.isWhole).toBe(false);
+  });
+
+  it('are not kept when they have too many cells, however empty', () => {
+    const unfinished = new UnfinishedRows();
+    const wide = { ...row(1, ''), cells: Array.from({ length: 100_000 }, () => '') };
+    for (let number = 1; number <= 3; number++) unfinished.add(wide, false);
+    unfinished.end(3);
     expect(unfinished.isWhole).toBe(false);
   });
 
