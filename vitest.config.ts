@@ -6,7 +6,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     // Tests wait more than they compute.
     maxWorkers: 5,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Longer than what tests wait for, so that one that waits in vain says for what.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
   },
 });

@@ -9,8 +9,7 @@ import { openSession } from '../../src/shared/queue/embedded/session.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { embeddedFixture } from '../helpers/queues.js';
 import { EmbeddedProcess } from './embedded-process.js';
-
-const soon = { timeout: 15_000, interval: 10 };
+import { soon } from '../helpers/wait-until.js';
 
 async function fixture() {
   const one = await embeddedFixture();

@@ -2,6 +2,7 @@ import { DelayedError, RateLimitError, WaitingError } from 'bullmq';
 import { beforeAll, expect, test, vi } from 'vitest';
 import type { JobQueue, QueueConnection } from '../../src/shared/queue/connection.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
+import { soon } from '../helpers/wait-until.js';
 
 interface Data {
   readonly n: number;
@@ -9,8 +10,6 @@ interface Data {
 
 /** How a processor that was told how to end ends. */
 type Ending = 'complete' | 'fail' | 'moveToWait' | 'moveToDelayed' | 'rateLimit';
-
-const soon = { timeout: 15_000, interval: 20 };
 
 describeOnBothQueues('a job', (open, kind) => {
   let connection: QueueConnection;

@@ -2,10 +2,9 @@ import { RateLimitError, WaitingError } from 'bullmq';
 import { beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import type { JobQueue, JobWorkerOptions, QueueConnection } from '../../src/shared/queue/connection.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
+import { soon } from '../helpers/wait-until.js';
 
 type Queue = JobQueue<object, string>;
-const soon = { timeout: 15_000, interval: 10 };
-
 describeOnBothQueues('order and limits', (open, kind) => {
   let connection: QueueConnection;
   let count = 0;
@@ -91,18 +90,24 @@ describeOnBothQueues('order and limits', (open, kind) => {
     await queue.setGlobalConcurrency(3);
     const names = Array.from({ length: 30 }, (_, i) => `j${i}`);
     await addAll(queue, names);
+    const ends: (() => void)[] = [];
     let active = 0;
     let most = 0;
     let done = 0;
     const process = async () => {
       most = Math.max(most, ++active);
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await new Promise<void>((resolve) => ends.push(resolve));
       active--;
       done++;
     };
     work(queue, process, { concurrency: 3 });
     work(queue, process, { concurrency: 3 });
-    await vi.waitFor(() => expect(done).toBe(names.length), soon);
+    while (done < names.length) {
+      const full = Math.min(3, names.length - done);
+      await vi.waitFor(() => expect(active).toBe(full), soon);
+      for (const end of ends.splice(0)) end();
+      await vi.waitFor(() => expect(ends).toHaveLength(Math.min(3, names.length - done)), soon);
+    }
     expect(most).toBe(3);
   });
 

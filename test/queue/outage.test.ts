@@ -1,7 +1,6 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Outage } from '../../src/shared/queue/outage.js';
-
-const soon = { timeout: 5000, interval: 5 };
+import { soon } from '../helpers/wait-until.js';
 
 /** A queue whose operations fail as long as it is set to. */
 function setUp(graceMs: number) {

@@ -4,8 +4,7 @@ import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { retryUntilUp } from '../../src/shared/queue/retry-until-up.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
-
-const soon = { timeout: 20_000, interval: 20 };
+import { soon } from '../helpers/wait-until.js';
 
 async function setUp() {
   const server = await startRedis();

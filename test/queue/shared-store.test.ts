@@ -2,8 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, expect, test, vi } from 'vitest';
 import type { SharedStore } from '../../src/shared/queue/store.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
-
-const soon = { timeout: 10_000, interval: 20 };
+import { soon } from '../helpers/wait-until.js';
 
 describeOnBothQueues('the shared store', (open, kind) => {
   let fixture: QueueFixture;

@@ -36,7 +36,8 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     const submitsBefore = simulator.stats().submits;
     const { receipt } = await bench.run({ manifest });
     expect(receipt).toMatchObject({ failed: 5, described: 0 });
-    expect(simulator.stats().submits - submitsBefore).toBeLessThanOrEqual(5 - known);
+    // The last one may have been killed between its row and its job's end; then it is asked for again.
+    expect(simulator.stats().submits - submitsBefore).toBeLessThanOrEqual(5 - known + 1);
     await bench.expectRows([], ['1', '2', '3', '4', '5']);
   });
 

@@ -169,7 +169,8 @@ async function interrupt(stage: Stage, signal: NodeJS.Signals): Promise<void> {
   const startedAt = performance.now();
   run.child.kill(signal);
   const { receipt, stderr } = await endOf(run, 130);
-  expect(performance.now() - startedAt).toBeLessThan(3000);
+  // Three seconds where nothing else is at work; what is in flight would never be done.
+  expect(performance.now() - startedAt).toBeLessThan(10_000);
   expect(stderr).toMatch(/finishing what is on the wire; once more to quit at once/);
   // One may have been on its way to the API when the signal was on its way to the process.
   expect(api.submits).toBeLessThanOrEqual(submits + 1);

@@ -5,10 +5,9 @@ import { describeQueueName } from '../../src/shared/account.js';
 import type { DescribeJobData, ResultJobData } from '../../src/shared/jobs.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
+import { soon } from '../helpers/wait-until.js';
 
 const POLICY = { maxAttempts: 1, deadlineMs: 1000 };
-const soon = { timeout: 15_000, interval: 20 };
-
 describeOnBothQueues('completed jobs of ended runs', (open) => {
   let connection: QueueConnection;
   let count = 0;

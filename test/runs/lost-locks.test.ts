@@ -21,7 +21,7 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
     bench.simulator.setOptions({ latencyMs: 300 });
     await bench.workspace.write('m.csv', manifestOf(ROWS));
     const connection = await homes.connect();
-    const signal = AbortSignal.timeout(30_000);
+    const signal = AbortSignal.timeout(60_000);
     const begun = await enqueueRun(connection, { manifest: 'm.csv', output: 'out.csv' }, { signal });
     if (begun.kind !== 'begun') throw new Error(begun.kind);
     await waitUntil('its home tells of it', async () => {

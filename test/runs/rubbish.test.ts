@@ -40,7 +40,7 @@ const anyData = fc.oneof(fc.jsonValue(), nearlyRequest);
 describeOnRedis('what is no request in the runs queue', (openQueue) => {
   const homes = HomeBench.forSuite(openQueue);
   const { bench } = homes;
-  const signal = () => AbortSignal.timeout(30_000);
+  const signal = () => AbortSignal.timeout(60_000);
 
   const queueOf = async () => (await homes.connect()).queue<unknown, RunOutcome>(RUNS_QUEUE);
 

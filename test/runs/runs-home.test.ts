@@ -30,7 +30,7 @@ describeOnRedis('a home of requests', (openQueue) => {
 
   async function enqueue(request: RunRequest) {
     const connection = await homes.connect();
-    const begun = await enqueueRun(connection, request, { signal: AbortSignal.timeout(30_000) });
+    const begun = await enqueueRun(connection, request, { signal: AbortSignal.timeout(60_000) });
     if (begun.kind !== 'begun') throw new Error(begun.kind);
     return begun;
   }
@@ -113,7 +113,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     await first.home.stop();
     expect(first.events.map(({ type }) => type)).toEqual(['opened', 'handed-back']);
     const second = await homes.startHome();
-    await waitUntil('it ends', () => isOver(second.events, begun.run), 30_000);
+    await waitUntil('it ends', () => isOver(second.events, begun.run));
     expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0, receipt: { remaining: 0 } }]);
     expect(await bench.ids('out.csv')).toHaveLength(30);
     expect(bench.simulator.stats().paid).toBe(30);
@@ -132,9 +132,9 @@ describeOnRedis('a home of requests', (openQueue) => {
     const big = await enqueue({ manifest: 'big.csv' });
     await waitUntil('it goes on', () => bench.simulator.stats().paid > 20);
     const small = await enqueue({ manifest: 'small.csv' });
-    await waitUntil('the small one ends', () => isOver(events, small.run), 30_000);
+    await waitUntil('the small one ends', () => isOver(events, small.run));
     expect((await bench.ids('big.prompts.csv')).length).toBeLessThan(300);
-    await cancelRun(await homes.connect(), big.run, AbortSignal.timeout(30_000));
+    await cancelRun(await homes.connect(), big.run, AbortSignal.timeout(60_000));
     await waitUntil('the big one ends', () => isOver(events, big.run));
     expect(outcomes().at(-1)).toMatchObject({ exitCode: 130, receipt: { failed: 0 } });
   });
@@ -164,7 +164,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     const rate = { count: 40, perMs: 1000 };
     await homes.startWorker({ ...FAST, rate });
     const { run } = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
-    await waitUntil('it is stopped', () => outcomes().length > 0, 30_000);
+    await waitUntil('it is stopped', () => outcomes().length > 0);
     await waitUntil('what was in flight has come home', () => outcomes().length > 1);
     const [stopped, collected] = outcomes();
     expect([stopped?.exitCode, stopped?.reason]).toEqual([4, expect.stringMatching(/--stop-failing/)]);
@@ -183,7 +183,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     await waitUntil('it is over', () => isOver(events, run));
     bench.simulator.setOptions({ failures: {} });
     const connection = await homes.connect();
-    const signal = AbortSignal.timeout(30_000);
+    const signal = AbortSignal.timeout(60_000);
     const retried = await retryRun(connection, output, { signal });
     expect(retried).toMatchObject({ kind: 'begun', run });
     await waitUntil('it is over again', () => isOver(events, run, 2));
@@ -211,7 +211,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     await enqueue({ manifest: 'm.csv', output: 'out.csv', keyColumn: 'id', stopFailing: 100 });
     await waitUntil('some are described', async () => (await bench.ids('out.csv')).length > 3);
     const connection = await homes.connect();
-    const signal = AbortSignal.timeout(30_000);
+    const signal = AbortSignal.timeout(60_000);
     await cancelRun(connection, run, signal);
     await waitUntil('it is cancelled', () => isOver(events, run, 2));
     const { paid } = bench.simulator.stats();
@@ -231,7 +231,7 @@ describeOnRedis('a home of requests', (openQueue) => {
 
     // The command itself goes on with all of it.
     await enqueue({ manifest: 'm.csv', output: 'out.csv', keyColumn: 'id' });
-    await waitUntil('all is done', () => isOver(events, run, 4), 30_000);
+    await waitUntil('all is done', () => isOver(events, run, 4));
     expect(await bench.ids('out.csv')).toHaveLength(45);
     expect(bench.simulator.stats().paid).toBe(45);
   });
@@ -261,7 +261,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     await waitUntil('that is over', () => isOver(events, run, 2));
     expect(await inFlight()).toBe(3);
 
-    await retryRun(connection, run, { signal: AbortSignal.timeout(30_000) });
+    await retryRun(connection, run, { signal: AbortSignal.timeout(60_000) });
     await waitUntil('that is over as well', () => isOver(events, run, 3));
     await bench.expectRows(['1', '2', '3'], []);
     expect(await inFlight()).toBe(3);
@@ -281,11 +281,11 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(await stateOf()).toMatchObject({ state: 'waiting' });
     const written = (await bench.ids('out.csv')).length;
 
-    const cancelled = await cancelRun(connection, output, AbortSignal.timeout(30_000));
+    const cancelled = await cancelRun(connection, output, AbortSignal.timeout(60_000));
     expect(cancelled).toMatchObject({ kind: 'to-be-collected', output });
     expect(await stateOf()).toMatchObject({ state: 'waiting', cancelled: true });
     const second = await homes.startHome();
-    await waitUntil('it ends', () => isOver(second.events, run), 30_000);
+    await waitUntil('it ends', () => isOver(second.events, run));
     const { paid } = bench.simulator.stats();
     expect(paid).toBeLessThan(40);
     expect(await bench.ids('out.csv')).toHaveLength(paid);
@@ -310,7 +310,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(run).not.toBe(old.run);
     await waitUntil('the new one is over', () => isOver(events, run));
     const connection = await homes.connect();
-    const signal = AbortSignal.timeout(30_000);
+    const signal = AbortSignal.timeout(60_000);
     // As one that has no files sees it, and one that has.
     for (const name of ['anew.csv', bench.workspace.at('anew.csv')]) {
       expect(await findKnownRun(connection, name)).toMatchObject({ run });
@@ -333,7 +333,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     const connection = await homes.connect();
     const queue = connection.queue(RUNS_QUEUE);
     await waitUntil('it waits', async () => (await queue.getWaitingCount()) === 1);
-    const signal = AbortSignal.timeout(30_000);
+    const signal = AbortSignal.timeout(60_000);
     const refused = expect(waiting).rejects.toThrow(/somebody has cancelled it/);
     expect(await cancelRun(connection, 'other.csv', signal)).toMatchObject({ kind: 'taken-out' });
     await refused;

@@ -53,7 +53,7 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
 
   async function startDashboard(env: NodeJS.ProcessEnv = {}): Promise<string> {
     const started = service.start('dashboard', ['--port', '0'], env);
-    await waitUntil('the URL of the dashboard', () => started.stdout().includes('\n'), 30_000);
+    await waitUntil('the URL of the dashboard', () => started.stdout().includes('\n'));
     return started.stdout().trim();
   }
 
@@ -100,7 +100,7 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
       // A refusal is not tried again by itself: it is the board that has put the image back.
       await page.getByRole('button', { name: /confirm/i }).waitFor({ state: 'hidden' });
       // The home that executed the run brings the row, though the run is long over; nobody starts anything.
-      await waitUntil(`the row of ${image}`, async () => (await described()).includes(id), 15_000);
+      await waitUntil(`the row of ${image}`, async () => (await described()).includes(id));
       await untilSaid(
         home,
         /has ended with exit code [02]: [\s\S]*has ended with exit code [02]: 1 described/,

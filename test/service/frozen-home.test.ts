@@ -21,14 +21,10 @@ describeOnRedis('a home that is frozen', (openQueue) => {
     await waitUntil('some are described', async () => (await described()) > 3);
     first.child.kill('SIGSTOP');
     const second = await bench.serve(...args);
-    await untilSaid(
-      second,
-      /taken up again, and waits: .*already has|taken up again, and waits: another/,
-      40_000,
-    );
+    await untilSaid(second, /taken up again, and waits: .*already has|taken up again, and waits: another/);
     first.child.kill('SIGCONT');
     const before = await described();
-    await waitUntil('it goes on', async () => (await described()) > before + 5, 40_000);
+    await waitUntil('it goes on', async () => (await described()) > before + 5);
     first.child.kill('SIGKILL');
     await untilSaid(second, /has ended with exit code 0/, 90_000);
     expect(await bench.ids('data/out.csv')).toEqual(allIds(100));

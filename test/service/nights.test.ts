@@ -172,7 +172,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
       await first.ended;
       const begun = await outputs();
       await bench.serve('--work', ...KEEP_ENDS);
-      await waitUntil('all are described', async () => (await described()) === 8, 60_000);
+      await waitUntil('all are described', async () => (await described()) === 8);
       expect(await outputs()).toEqual(begun);
       expect(await bench.ids(begun[0] ?? '')).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
       await waitUntil('a night has nothing to do', async () =>

@@ -33,7 +33,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
   /** Where the dashboard that a process has started is. */
   async function dashboardOf(started: CliProcess): Promise<string> {
     const url = () => /http:\/\/127\.0\.0\.1:\d+/.exec(started.stdout() + started.stderr())?.[0];
-    await waitUntil('the URL of the dashboard', () => url() !== undefined, 30_000);
+    await waitUntil('the URL of the dashboard', () => url() !== undefined);
     return url() ?? '';
   }
 
@@ -53,7 +53,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
   it('a run with a dashboard ends with its receipt when it is told to, with requests that wait', async () => {
     const run = service.start('run', ['m.csv', '-o', 'out.csv', '--dashboard=0', '--json', ...LIMITS]);
     const url = await dashboardOf(run);
-    await waitUntil('it has submitted', () => simulator.stats().paid >= 5, 30_000);
+    await waitUntil('it has submitted', () => simulator.stats().paid >= 5);
     await redis.kill9();
     await untilSaid(run, /waiting for the queue/);
     const asked = await askTwice(url);
@@ -92,7 +92,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     const trouble = 'The queue does not answer. Try again in a moment.\n';
     expect(await Promise.all(answers)).toEqual(PATHS.map((path) => `${path} 503 ${trouble}`));
     await redis.restart();
-    await waitUntil('the pages are back', async () => (await fetch(`${url}/runs`)).status === 200, 30_000);
+    await waitUntil('the pages are back', async () => (await fetch(`${url}/runs`)).status === 200);
   });
 
   it('enqueue says that it waits for the queue, and ends with the first Ctrl-C', async () => {

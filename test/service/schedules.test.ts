@@ -142,7 +142,7 @@ describeOnRedis('schedules', (openQueue) => {
     const home = await homes.startHome();
     const { connection, look } = await add(NEW_YEAR);
     const { request } = await look();
-    const runIt = () => enqueueRun(connection, request, { signal: AbortSignal.timeout(30_000) });
+    const runIt = () => enqueueRun(connection, request, { signal: AbortSignal.timeout(60_000) });
     await expect(runIt()).rejects.toThrow(/m\.csv cannot be opened/);
     await waitUntil('it is kept', async () => (await look()).record.lastExit === 1);
     expect((await look()).record.lastText).toMatch(/^refused: .*m\.csv cannot be opened/);
@@ -270,7 +270,7 @@ describeOnRedis('schedules', (openQueue) => {
     await bench.workspace.write('m.csv', manifestOf(1));
     const home = await homes.startHome();
     const request = { manifest: 'm.csv', output: 'out-{date}.csv' };
-    const options = { signal: AbortSignal.timeout(30_000) };
+    const options = { signal: AbortSignal.timeout(60_000) };
     await expect(enqueueRun(await homes.connect(), request, options)).rejects.toThrow(
       /only a schedule's output has a date/,
     );

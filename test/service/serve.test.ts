@@ -43,7 +43,7 @@ describeOnRedis('a home as a process', (openQueue) => {
       expect(await home.ended).toMatchObject(signal === 'SIGTERM' ? { code: 0 } : { signal });
       expect((await ids()).length).toBeLessThan(40);
       const next = await serve();
-      await untilSaid(next, /has ended with exit code 0/, 60_000);
+      await untilSaid(next, /has ended with exit code 0/);
       expect(await ids()).toEqual(allIds(40));
       expect(bench.simulator.stats().paid).toBe(40);
     },

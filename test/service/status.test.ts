@@ -154,7 +154,7 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     try {
       await waitUntil('the first block is there', () => watching.stdout().includes('no accounts'));
       await own.kill9();
-      await waitUntil('it says so', () => /waiting for redis/.test(watching.stdout()), 40_000);
+      await waitUntil('it says so', () => /waiting for redis/.test(watching.stdout()));
       watching.child.kill('SIGINT');
       expect((await watching.ended).code).toBe(0);
     } finally {

@@ -24,7 +24,7 @@ describeOnRedis('deliveries', (openQueue) => {
     bench.simulator.setOptions({ latencyMs: 400 });
     const home = await bench.serve('--work', ...webhooks);
     await untilSaid(home, /out\.csv/);
-    await waitUntil('all are described', async () => (await bench.ids('out.csv')).length === 20, 60_000);
+    await waitUntil('all are described', async () => (await bench.ids('out.csv')).length === 20);
     await expectRows(bench, 20);
     expect(bench.simulator.stats().paid).toBe(20);
     home.child.kill('SIGTERM');
