@@ -5,6 +5,7 @@ import type { Limits } from '../../src/shared/limits.js';
 import { UndoStack } from '../../src/shared/undo.js';
 import { startRedis } from '../../test/helpers/redis.js';
 import { onAbandon } from '../chaos/abandon.js';
+import { letGoFirst } from './priority.js';
 import { CLI, type Command, type CommandEnd, type Helper, startCommand, startHelper } from './child.js';
 
 /** Limits that limit nothing. */
@@ -33,6 +34,8 @@ export interface Setting {
   readonly queue: string;
   readonly api: string;
   readonly apiPid: number;
+  /** The API has a processor whenever it wants one. */
+  readonly isFirst: boolean;
   readonly redisPort: number;
   startWorkers(count: number, limits: Limits): Promise<Helper[]>;
   /** Starts a run; `args` come after manifest and output. */
@@ -44,6 +47,8 @@ export async function openSetting(api: {
   latencyMs?: number;
   latencySpread?: number;
   seed?: number;
+  /** Lets the API have a processor whenever it wants one, where that is permitted. */
+  isFirst?: boolean;
 }): Promise<Setting> {
   const undo = new UndoStack();
   const redis = await startRedis();
@@ -54,10 +59,12 @@ export async function openSetting(api: {
   });
   const simulator = await startHelper('api.js', api);
   undo.defer(() => simulator.stop());
+  const isFirst = api.isFirst === true && letGoFirst(simulator.pid);
   return {
     queue: redis.url,
     api: simulator.said,
     apiPid: simulator.pid,
+    isFirst,
     redisPort: redis.port,
     async startWorkers(count, limits) {
       const about = { queue: redis.url, api: simulator.said, limits };

@@ -30,7 +30,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #chunks: Buffer[] = [];
   #bytes = 0;
 
-  constructor() {
+  /** @param onSent called when the request goes out on its connection, once there is one */
+  constructor(private readonly onSent?: () => void) {
     this.answer = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -52,7 +53,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
     if (this.#endReason !== undefined) controller.abort(this.#endReason);
-    else this.#isSent = true;
+    else this.#setOff();
+  }
+
+  #setOff(): void {
+    this.#isSent = true;
+    this.onSent?.();
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Headers): void {

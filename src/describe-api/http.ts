@@ -17,6 +17,8 @@ export interface HttpRequest {
   readonly timeoutMs: number;
   /** Ends the call; it rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
+  /** Called when the request goes out: a connection may have been waited for until then. */
+  readonly onSent?: (() => void) | undefined;
 }
 
 /** What undici and Node.js say, with the code where the message lacks it (or is empty, as with several addresses). */
@@ -51,7 +53,7 @@ export class HttpTransport {
   async send(request: HttpRequest): Promise<HttpAnswer> {
     const { signal } = request;
     signal?.throwIfAborted();
-    const exchange = new Exchange();
+    const exchange = new Exchange(request.onSent);
     let timedOut = false;
     const stopTimer = startTimer(request.timeoutMs, () => {
       timedOut = true;

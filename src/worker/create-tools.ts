@@ -7,6 +7,7 @@ import { FirstPolls } from './first-polls.js';
 import { holdQueue } from './hold-queue.js';
 import { createPollSchedule } from './poll-schedule.js';
 import type { SettleTools } from './settle-job.js';
+import { MARGIN } from './slot-pace.js';
 import { SlotQueue } from './slot-queue.js';
 import type { SubmitPace } from './submit-pace.js';
 import type { WorkerMetrics } from './worker-metrics.js';
@@ -32,8 +33,11 @@ export function createTools(parts: ToolParts): ActivationTools {
   const { persist } = settle;
   const slots = `polls:${parts.queueName}`;
   const pollSlots = new SlotQueue({
-    intervalMs: () => intervalMs(limits.configured.pollRate),
-    reserve: (interval, count) => persist(() => store.reserveSlot(slots, interval, count)),
+    intervalMs: () => intervalMs(limits.configured.pollRate) * MARGIN,
+    takeSlots: async (interval, count) => {
+      const given = await persist(() => store.takeSlots(slots, { intervalMs: interval }, count));
+      return given.slots.map(({ inMs }) => inMs);
+    },
   });
   return {
     client: metrics.counted(parts.client),

@@ -14,7 +14,7 @@ import {
   handOverTogether,
   imageOfJobId,
 } from '../shared/jobs.js';
-import { type LimiterWindow, eagerWindow, intervalMs, limiterWindow, scaleRate } from '../shared/limits.js';
+import { type LimiterWindow, eagerWindow, limiterWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import { outOfPatience } from '../shared/patience.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
@@ -36,7 +36,7 @@ import { Presence } from './presence.js';
 import { notDescribable } from './read-job.js';
 import { RememberedLatencies } from './remembered-latencies.js';
 import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
-import { reserveTogether } from './slot-batch.js';
+import { takeTogether, tellTogether } from './slot-batch.js';
 import { SubmitPace } from './submit-pace.js';
 import { type WebhookOptions, WorkerWebhooks } from './webhook-tools.js';
 import { WorkerMetrics } from './worker-metrics.js';
@@ -284,10 +284,17 @@ export class DescribeWorker {
     const { store } = this.options.connection;
     const slots = submitSlots(this.#queueName);
     return new SubmitPace({
-      intervalMs: () => intervalMs(this.#rate()),
-      reserve: reserveTogether((interval, count) =>
-        this.#settleTools.persist(() => store.reserveSlot(slots, interval, count)),
+      rate: () => this.#rate(),
+      takeSlot: takeTogether((pace, count) =>
+        this.#settleTools.persist(() => store.takeSlots(slots, pace, count)),
       ),
+      delaySlot: tellTogether((late) => {
+        this.#settleTools
+          .persist(() => store.delaySlots(slots, late))
+          .catch((error: unknown) => {
+            this.#logger.debug({ error: messageOf(error) }, 'late submits could not be told');
+          });
+      }),
       onWaiting: () => this.#applyLimits(),
     });
   }

@@ -3,8 +3,8 @@ import { sleep } from '../shared/sleep.js';
 export interface SlotQueueTools {
   /** Milliseconds between two slots of the account at the moment. */
   intervalMs(): number;
-  /** Reserves so many of the account's slots, one after the other. @returns in how many milliseconds the first is */
-  reserve(intervalMs: number, count: number): Promise<number>;
+  /** Takes so many of the account's slots, one after the other. @returns in how many milliseconds each is */
+  takeSlots(intervalMs: number, count: number): Promise<readonly number[]>;
 }
 
 interface Waiter {
@@ -12,14 +12,14 @@ interface Waiter {
 }
 
 /**
- * Slots are reserved at most so far ahead. Each image reserving its own would reserve minutes ahead when thousands
+ * Slots are taken at most so far ahead. Each image taking its own would take them minutes ahead when thousands
  * are in flight; those slots would be lost with a worker that stops, and everybody else would wait for nobody.
  */
 const AHEAD_MS = 500;
 
 /**
  * The images of a worker that wait for slots of a rate which all workers of the account share: first come, first
- * served, so that none starves. Slots are reserved for many at a time, which makes them cheap, and one whose image
+ * served, so that none starves. Slots are taken for many at a time, which makes them cheap, and one whose image
  * does not need it any more is the next one's.
  */
 export class SlotQueue {
@@ -34,7 +34,7 @@ export class SlotQueue {
   /**
    * Waits for a slot.
    * @returns false when the signal cut it short
-   * @throws what `reserve` throws
+   * @throws what `takeSlots` throws
    */
   async take(signal: AbortSignal): Promise<boolean> {
     if (signal.aborted) return false;
@@ -62,7 +62,7 @@ export class SlotQueue {
     this.#isServing = true;
     this.#failure = undefined;
     try {
-      // Images of the same turn of the event loop share the first reservation.
+      // Images of the same turn of the event loop share the first slots.
       await Promise.resolve();
       while (this.#waiting.size > 0) {
         this.#needed = new AbortController();
@@ -79,10 +79,10 @@ export class SlotQueue {
   async #serveSome(unneeded: AbortSignal): Promise<void> {
     const intervalMs = this.tools.intervalMs();
     const count = Math.min(this.#waiting.size, Math.max(1, Math.floor(AHEAD_MS / intervalMs)));
-    const firstMs = await this.tools.reserve(intervalMs, count);
-    const firstAt = performance.now() + firstMs;
-    for (let slot = 0; slot < count; slot++) {
-      const leftMs = firstAt + slot * intervalMs - performance.now();
+    const waits = await this.tools.takeSlots(intervalMs, count);
+    const givenAt = performance.now();
+    for (const waitMs of waits) {
+      const leftMs = givenAt + waitMs - performance.now();
       if (leftMs > 0 && !(await sleep(leftMs, unneeded))) return;
       const [first] = this.#waiting;
       if (first === undefined) return;

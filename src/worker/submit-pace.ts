@@ -1,36 +1,41 @@
 import pLimit from 'p-limit';
+import type { Rate } from '../shared/durations.js';
+import { intervalMs } from '../shared/limits.js';
+import type { LateSlot, Slot, SlotPace } from '../shared/queue/store.js';
 import { sleep } from '../shared/sleep.js';
+import { Lateness } from './lateness.js';
+import type { OneSlot } from './slot-batch.js';
+import { AHEAD_MS, slotPace, toleratedMs } from './slot-pace.js';
 
 export interface SubmitPaceTools {
-  /** Milliseconds between two submits of the account at the moment. */
-  intervalMs(): number;
-  /** Reserves the account's next free slot over all its workers. @returns in how many milliseconds it is */
-  reserve(intervalMs: number): Promise<number>;
+  /** The account's rate at the moment. */
+  rate(): Rate;
+  /** Takes the account's next free slot over all its workers. */
+  takeSlot(pace: SlotPace): Promise<OneSlot>;
+  /** Tells all workers that a slot was used so much later than it was; nobody waits for that. */
+  delaySlot(late: LateSlot): void;
   /** Told when the first image begins to wait for a slot, and when none waits any more. */
   onWaiting(isWaiting: boolean): void;
 }
 
-/** Slots are reserved so far ahead, so that a process that is kept waiting for its processor misses none. */
-const AHEAD_MS = 50;
-/**
- * Distances are a hundredth longer than the rate says. At its very pace a window of its unit would hold one submit more
- * than it says whenever one is a little late and a later one is not, and an API that counts to the millisecond refuses.
- */
-const MARGIN = 1.01;
-/** A submit may be so late for its slot; later it would come together with those that are in time. */
-const LATE_MS = 50;
+/** The turn of one submit. */
+export interface SubmitSlot {
+  /** To be called when the submit goes out: it may wait for a connection. */
+  readonly sent: () => void;
+}
 
 /**
- * Keeps an account's submits at their distance, over all its workers.
+ * Keeps an account's submits at their distance, over all its workers, and what any window of its rate's unit may hold.
  *
  * BullMQ's limiter alone cannot: its windows begin when somebody looks, so each look that comes late makes all
  * that follow later, and an image is activated some time before its submit is sent. So the limiter only decides
  * how many images are activated (a few more than the rate), and each submit then waits for its slot in the store.
- * Few slots are reserved at a time, since a 429 can only push those that are free.
+ * Few slots are taken ahead, since a 429 can only push those that are free.
  */
 export class SubmitPace {
   readonly #turns = pLimit(1);
   #waiting = 0;
+  readonly #lateness = new Lateness();
 
   constructor(private readonly tools: SubmitPaceTools) {}
 
@@ -38,25 +43,34 @@ export class SubmitPace {
     return this.#waiting > 0;
   }
 
-  /** Waits for a slot; false when the signal cut it short. */
-  async take(signal: AbortSignal): Promise<boolean> {
+  /** Waits for a slot; undefined when the signal cut it short. */
+  async take(signal: AbortSignal): Promise<SubmitSlot | undefined> {
     if (this.#waiting++ === 0) this.tools.onWaiting(true);
     try {
-      this.#turns.concurrency = Math.max(1, Math.ceil(AHEAD_MS / this.tools.intervalMs()));
+      this.#turns.concurrency = Math.max(1, Math.ceil(AHEAD_MS / intervalMs(this.tools.rate())));
       return await this.#turns(() => this.#takeSlot(signal));
     } finally {
       if (--this.#waiting === 0) this.tools.onWaiting(false);
     }
   }
 
-  async #takeSlot(signal: AbortSignal): Promise<boolean> {
+  async #takeSlot(signal: AbortSignal): Promise<SubmitSlot | undefined> {
     while (!signal.aborted) {
-      const intervalMs = this.tools.intervalMs();
-      const waitMs = await this.tools.reserve(intervalMs * MARGIN);
-      const dueAt = performance.now() + waitMs;
-      if (!(await sleep(waitMs, signal))) return false;
-      if (performance.now() - dueAt <= Math.max(LATE_MS, intervalMs / 10)) return true;
+      const rate = this.tools.rate();
+      const { slot, dueAt, earliestAt } = await this.tools.takeSlot(slotPace(rate));
+      // One that is not to be had yet is asked for again a little before its time.
+      const wakesAt = slot === undefined ? dueAt - AHEAD_MS / 2 : dueAt;
+      if (!(await sleep(Math.max(0, wakesAt - performance.now()), signal))) return undefined;
+      // A process that was asleep so long comes back into windows that are used by others.
+      const isGone = performance.now() - dueAt > rate.perMs / 2;
+      if (slot === undefined || isGone) continue;
+      return { sent: () => this.#sent(slot, performance.now() - earliestAt, rate) };
     }
-    return false;
+    return undefined;
+  }
+
+  #sent(slot: Slot, lateMs: number, rate: Rate): void {
+    const beyondMs = this.#lateness.beyondUsual(lateMs);
+    if (beyondMs > toleratedMs(rate)) this.tools.delaySlot({ slot, lateMs: beyondMs });
   }
 }

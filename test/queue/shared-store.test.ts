@@ -4,6 +4,13 @@ import type { SharedStore } from '../../src/shared/queue/store.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { soon } from '../helpers/wait-until.js';
 
+/** In how many milliseconds the next free slot is, which is taken. */
+async function takeSlot(store: SharedStore, name: string, intervalMs: number): Promise<number> {
+  const { slots } = await store.takeSlots(name, { intervalMs }, 1);
+  expect(slots).toHaveLength(1);
+  return slots[0]?.inMs ?? NaN;
+}
+
 describeOnBothQueues('the shared store', (open, kind) => {
   let fixture: QueueFixture;
   /** The store as two processes have it, which the embedded queue cannot have. */
@@ -18,7 +25,7 @@ describeOnBothQueues('the shared store', (open, kind) => {
     const before = performance.now();
     const waits = await Promise.all(
       Array.from({ length: 20 }, async (_, i) => {
-        const wait = await stores[i % 2 === 0 ? 0 : 1].reserveSlot('spaced', 1000);
+        const wait = await takeSlot(stores[i % 2 === 0 ? 0 : 1], 'spaced', 1000);
         return { wait, latest: performance.now() };
       }),
     );
@@ -34,16 +41,16 @@ describeOnBothQueues('the shared store', (open, kind) => {
 
   test('keeps no slot that has passed: after a rest there is no burst', async () => {
     const [store] = stores;
-    await store.reserveSlot('rested', 20);
+    await takeSlot(store, 'rested', 20);
     await delay(200);
-    expect(await store.reserveSlot('rested', 20)).toBe(0);
-    expect(await store.reserveSlot('rested', 20)).toBeGreaterThan(10);
+    expect(await takeSlot(store, 'rested', 20)).toBe(0);
+    expect(await takeSlot(store, 'rested', 20)).toBeGreaterThan(10);
   });
 
   test('takes intervals that are no whole milliseconds', async () => {
     const [store] = stores;
-    for (let i = 0; i < 100; i++) await store.reserveSlot('fraction', 1000 / 3);
-    const wait = await store.reserveSlot('fraction', 1000 / 3);
+    for (let i = 0; i < 100; i++) await takeSlot(store, 'fraction', 1000 / 3);
+    const wait = await takeSlot(store, 'fraction', 1000 / 3);
     expect(wait).toBeGreaterThan(30_000);
     expect(wait).toBeLessThanOrEqual(33_334);
   });
@@ -52,10 +59,92 @@ describeOnBothQueues('the shared store', (open, kind) => {
     const [a, b] = stores;
     expect(await a.holdSlots('held', 5000)).toBeGreaterThan(4900);
     expect(await b.holdSlots('held', 1000)).toBeGreaterThan(4800);
-    expect(await b.reserveSlot('held', 100)).toBeGreaterThan(4800);
-    expect(await a.reserveSlot('held', 100)).toBeGreaterThan(4900);
+    expect(await takeSlot(b, 'held', 100)).toBeGreaterThan(4800);
+    expect(await takeSlot(a, 'held', 100)).toBeGreaterThan(4900);
     expect(await a.holdSlots('not-held', 0)).toBe(0);
-    expect(await a.reserveSlot('not-held', 100)).toBe(0);
+    expect(await takeSlot(a, 'not-held', 100)).toBe(0);
+  });
+
+  test('gives several slots at once, each with a name of its own', async () => {
+    const [a, b] = stores;
+    const { slots, nextInMs } = await a.takeSlots('several', { intervalMs: 1000 }, 3);
+    expect(slots.map(({ inMs }) => Math.round(inMs))).toEqual([0, 1000, 2000]);
+    expect(new Set(slots.map(({ id }) => id)).size).toBe(3);
+    expect(nextInMs).toBe(0);
+    expect(await takeSlot(b, 'several', 1000)).toBeGreaterThan(2000);
+  });
+
+  test('gives no slot that is further away than asked for, and tells when it comes', async () => {
+    const [a, b] = stores;
+    const near = { intervalMs: 1000, withinMs: 1500 };
+    const first = await a.takeSlots('near', near, 5);
+    expect(first.slots.map(({ inMs }) => Math.round(inMs))).toEqual([0, 1000]);
+    expect(Math.round(first.nextInMs)).toBe(2000);
+    const second = await b.takeSlots('near', near, 1);
+    expect(second.slots).toEqual([]);
+    expect(second.nextInMs).toBeGreaterThan(1500);
+    expect(second.nextInMs).toBeLessThanOrEqual(2000);
+  });
+
+  test('puts no more slots into any window than it may hold, whatever their distance', async () => {
+    const [a, b] = stores;
+    const pace = { intervalMs: 100, window: { count: 3, ms: 1000, catchUpMs: 0 } };
+    const calls = [await a.takeSlots('window', pace, 2), await b.takeSlots('window', pace, 8)];
+    const times = calls.flatMap(({ slots }) => slots.map(({ id }) => Number(id)));
+    const [start = NaN] = times;
+    const distances = times.map((time) => Math.round(time - start));
+    // The second call may come a little later than its first slot could be.
+    const lateMs = (distances[2] ?? 0) - 200;
+    expect(lateMs).toBeLessThan(800);
+    const expected = [0, 100, 200 + lateMs, 1000, 1100, 1200 + lateMs, 2000, 2100, 2200 + lateMs, 3000];
+    expect(distances).toHaveLength(expected.length);
+    expected.forEach((time, i) => {
+      expect(Math.abs((distances[i] ?? NaN) - time)).toBeLessThanOrEqual(1);
+    });
+  });
+
+  test('counts a slot in its window by when it was used', async () => {
+    const [a, b] = stores;
+    const pace = { intervalMs: 100, window: { count: 3, ms: 1000, catchUpMs: 0 } };
+    const { slots } = await a.takeSlots('late', pace, 3);
+    const [first, second] = slots;
+    if (first === undefined || second === undefined) throw new Error('no slots');
+    // It went out behind the second one, so that the second is the first to leave the window, and then this one.
+    await b.delaySlots('late', [{ slot: first, lateMs: 190 }]);
+    await b.delaySlots('late', [{ slot: first, lateMs: 20 }]);
+    const next = await a.takeSlots('late', pace, 2);
+    const start = Number(first.id);
+    expect(next.slots.map(({ id }) => Math.round(Number(id) - start))).toEqual([1100, 1190]);
+    await b.delaySlots('late', [{ slot: { id: '1', inMs: 0 }, lateMs: 150 }]);
+    expect(
+      (await a.takeSlots('late', pace, 1)).slots.map(({ id }) => Math.round(Number(id) - start)),
+    ).toEqual([1270]);
+  });
+
+  test('makes up for slots that passed unused a little while ago, a little nearer to each other', async () => {
+    const [a] = stores;
+    const pace = { intervalMs: 100, window: { count: 100, ms: 100_000, catchUpMs: 60_000 } };
+    const given = await a.takeSlots('made-up', pace, 1);
+    const began = Number(given.slots[0]?.id);
+    await delay(350);
+    const after = await a.takeSlots('made-up', pace, 25);
+    const times = after.slots.map(({ id }) => Number(id) - began);
+    const [now = NaN] = times;
+    expect(now).toBeGreaterThanOrEqual(349);
+    times.forEach((time, i) => {
+      // Where slot i + 1 was meant to be, or four fifths of a distance behind the one before it.
+      expect(time).toBeCloseTo(Math.max((i + 1) * 100, now + i * 80), 0);
+    });
+  });
+
+  test('makes up for nothing after a longer rest', async () => {
+    const [store] = stores;
+    const pace = { intervalMs: 20, window: { count: 100, ms: 2000, catchUpMs: 50 } };
+    await store.takeSlots('long-rest', pace, 1);
+    await delay(200);
+    const { slots } = await store.takeSlots('long-rest', pace, 3);
+    const [first = NaN, ...others] = slots.map(({ id }) => Number(id));
+    expect(others.map((time) => Math.round(time - first))).toEqual([20, 40]);
   });
 
   test('sets and removes fields, and leaves the others', async () => {

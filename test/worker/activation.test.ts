@@ -60,7 +60,7 @@ async function play(scene: Scene) {
     health: scene.health ?? new ApiHealth(() => 0),
     schedule: { nextDelayMs: () => 0, completed: () => undefined, learned: () => [] },
     firstPolls: new FirstPolls(),
-    takeSubmitSlot: (signal) => Promise.resolve(!signal.aborted),
+    takeSubmitSlot: (signal) => Promise.resolve(signal.aborted ? undefined : { sent: () => undefined }),
     takePollSlot: (signal) => {
       clock += 10_000;
       return Promise.resolve(!signal.aborted);

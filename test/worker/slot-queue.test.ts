@@ -1,26 +1,25 @@
 import { describe, expect, it } from 'vitest';
-import { reserveTogether } from '../../src/worker/slot-batch.js';
+import { EmbeddedSlots } from '../../src/shared/queue/embedded/embedded-slots.js';
 import { SlotQueue } from '../../src/worker/slot-queue.js';
 
-/** The slots of an account, as the store keeps them, and how they were reserved. */
+/** The slots of an account, as the store keeps them, and how they were taken. */
 function createSlots() {
-  let free = 0;
+  const slots = new EmbeddedSlots();
   const counts: number[] = [];
-  const reserve = (intervalMs: number, count: number): Promise<number> => {
+  const takeSlots = (intervalMs: number, count: number): Promise<number[]> => {
     counts.push(count);
-    const slot = Math.max(performance.now(), free);
-    free = slot + intervalMs * count;
-    return Promise.resolve(slot - performance.now());
+    const given = slots.take({ intervalMs }, count, performance.now());
+    return Promise.resolve(given.slots.map(({ inMs }) => inMs));
   };
-  return { reserve, counts, aheadMs: () => free - performance.now() };
+  return { takeSlots, counts, aheadMs: () => slots.hold(0, performance.now()) };
 }
 
 const forever = new AbortController().signal;
 
 describe('images that wait for a slot', () => {
   it('get one in the order in which they came, never closer than the interval over all workers', async () => {
-    const { reserve } = createSlots();
-    const workers = [1, 2].map(() => new SlotQueue({ intervalMs: () => 10, reserve }));
+    const { takeSlots } = createSlots();
+    const workers = [1, 2].map(() => new SlotQueue({ intervalMs: () => 10, takeSlots }));
     const startedAt = performance.now();
     const served: string[] = [];
     const times: number[] = [];
@@ -39,9 +38,9 @@ describe('images that wait for a slot', () => {
     }
   });
 
-  it('have slots reserved for many of them at once, but not far ahead', async () => {
-    const { reserve, counts, aheadMs } = createSlots();
-    const queue = new SlotQueue({ intervalMs: () => 100, reserve });
+  it('have slots taken for many of them at once, but not far ahead', async () => {
+    const { takeSlots, counts, aheadMs } = createSlots();
+    const queue = new SlotQueue({ intervalMs: () => 100, takeSlots });
     const stopping = new AbortController();
     const takes = Array.from({ length: 2000 }, () => queue.take(stopping.signal));
     expect(await takes[0]).toBe(true);
@@ -52,8 +51,8 @@ describe('images that wait for a slot', () => {
   });
 
   it('leave their slots to the next ones when they give up', async () => {
-    const { reserve, counts } = createSlots();
-    const queue = new SlotQueue({ intervalMs: () => 50, reserve });
+    const { takeSlots, counts } = createSlots();
+    const queue = new SlotQueue({ intervalMs: () => 50, takeSlots });
     const givesUp = new AbortController();
     const takes = [
       queue.take(forever),
@@ -67,9 +66,9 @@ describe('images that wait for a slot', () => {
   });
 
   it('wait for no slot once nobody needs it, and for the next one again afterwards', async () => {
-    const { reserve } = createSlots();
-    await reserve(60_000, 1);
-    const queue = new SlotQueue({ intervalMs: () => 1, reserve });
+    const { takeSlots } = createSlots();
+    await takeSlots(60_000, 1);
+    const queue = new SlotQueue({ intervalMs: () => 1, takeSlots });
     const stopping = new AbortController();
     const take = queue.take(stopping.signal);
     await new Promise((resolve) => setImmediate(resolve));
@@ -78,25 +77,12 @@ describe('images that wait for a slot', () => {
     expect(await queue.take(stopping.signal)).toBe(false);
   });
 
-  it('are told when slots cannot be reserved', async () => {
+  it('are told when slots cannot be taken', async () => {
     let isBroken = true;
-    const reserve = () => (isBroken ? Promise.reject(new Error('no slots')) : Promise.resolve(0));
-    const queue = new SlotQueue({ intervalMs: () => 1, reserve });
+    const takeSlots = () => (isBroken ? Promise.reject(new Error('no slots')) : Promise.resolve([0]));
+    const queue = new SlotQueue({ intervalMs: () => 1, takeSlots });
     await expect(Promise.all([queue.take(forever), queue.take(forever)])).rejects.toThrow('no slots');
     isBroken = false;
     expect(await queue.take(forever)).toBe(true);
-  });
-});
-
-describe('reservations of one turn of the event loop', () => {
-  it('are made together, each with a slot of its own', async () => {
-    const counts: number[] = [];
-    const reserve = reserveTogether((_, count) => {
-      counts.push(count);
-      return Promise.resolve(5);
-    });
-    expect(await Promise.all([reserve(10), reserve(10), reserve(10)])).toEqual([5, 15, 25]);
-    expect(await reserve(10)).toBe(5);
-    expect(counts).toEqual([3, 1]);
   });
 });

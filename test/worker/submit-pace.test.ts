@@ -1,68 +1,126 @@
 import { describe, expect, it } from 'vitest';
-import { SubmitPace } from '../../src/worker/submit-pace.js';
-
-/** The slots of an account, as the store keeps them. */
-function createSlots(onReserve: () => void = () => undefined) {
-  let free = 0;
-  return (intervalMs: number): Promise<number> => {
-    const slot = Math.max(performance.now(), free);
-    free = slot + intervalMs;
-    const waitMs = slot - performance.now();
-    setImmediate(onReserve);
-    return Promise.resolve(waitMs);
-  };
-}
+import type { Rate } from '../../src/shared/durations.js';
+import { EmbeddedSlots } from '../../src/shared/queue/embedded/embedded-slots.js';
+import type { SlotPace } from '../../src/shared/queue/store.js';
+import type { OneSlot } from '../../src/worker/slot-batch.js';
+import { SubmitPace, type SubmitPaceTools } from '../../src/worker/submit-pace.js';
 
 const forever = new AbortController().signal;
 
-describe('the pace of submits', () => {
-  it('keeps the distance over all workers, however many images wait at once', async () => {
-    const reserve = createSlots();
-    const workers = Array.from(
-      { length: 3 },
-      () => new SubmitPace({ intervalMs: () => 20, reserve, onWaiting: () => undefined }),
-    );
-    const startedAt = performance.now();
-    const takes = workers.flatMap((pace) => Array.from({ length: 10 }, () => pace.take(forever)));
-    expect(await Promise.all(takes)).toEqual(takes.map(() => true));
-    expect(performance.now() - startedAt).toBeGreaterThanOrEqual(29 * 20 - 1);
-  });
+/** An account's slots, and paces of workers that share them. */
+class Account {
+  readonly slots = new EmbeddedSlots();
+  readonly late: number[] = [];
 
-  it('leaves a hundredth between what the rate says and what is used, so that no window holds one too many', async () => {
-    const asked: number[] = [];
-    const reserve = (ms: number) => Promise.resolve(asked.push(ms) * 0);
-    const pace = new SubmitPace({ intervalMs: () => 3000, reserve, onWaiting: () => undefined });
-    await pace.take(forever);
-    expect(asked).toEqual([3030]);
-  });
+  constructor(private readonly rate: Rate) {}
 
-  it('does not use a slot that it has missed, but takes another', async () => {
-    let reservations = 0;
-    // While the first slot is waited for, the process does not get its processor.
-    const reserve = createSlots(() => {
-      if (++reservations > 1) return;
-      const until = performance.now() + 120;
-      while (performance.now() < until);
+  pace(tools: Partial<SubmitPaceTools> = {}): SubmitPace {
+    return new SubmitPace({
+      rate: () => this.rate,
+      takeSlot: (pace) => Promise.resolve(this.takeSlot(pace)),
+      delaySlot: (late) => {
+        this.late.push(late.lateMs);
+        this.slots.delay([late]);
+      },
+      onWaiting: () => undefined,
+      ...tools,
     });
-    const pace = new SubmitPace({ intervalMs: () => 10, reserve, onWaiting: () => undefined });
-    expect(await pace.take(forever)).toBe(true);
-    expect(reservations).toBeGreaterThanOrEqual(2);
+  }
+
+  takeSlot(pace: SlotPace): OneSlot {
+    const { slots, nextInMs } = this.slots.take(pace, 1, performance.now());
+    const dueAt = performance.now() + (slots[0]?.inMs ?? nextInMs);
+    return { slot: slots[0], dueAt, earliestAt: dueAt };
+  }
+}
+
+/** Keeps the process from its processor. */
+function stallUntil(time: number): void {
+  while (performance.now() < time);
+}
+
+describe('the pace of submits', () => {
+  it.each([
+    ['slots that are taken far ahead', 20],
+    ['slots that are taken when they are near', 60],
+  ])('keeps the distance over all workers, however many images wait at once: %s', async (_, intervalMs) => {
+    const account = new Account({ count: 1, perMs: intervalMs });
+    const startedAt = performance.now();
+    const takes = [1, 2, 3].flatMap(() => {
+      const pace = account.pace();
+      return Array.from({ length: 7 }, () => pace.take(forever));
+    });
+    expect((await Promise.all(takes)).every((slot) => slot !== undefined)).toBe(true);
+    expect(performance.now() - startedAt).toBeGreaterThanOrEqual(20 * intervalMs - 1);
+  });
+
+  it('takes no slot before it is near, so that a 429 or a late submit can still push it', async () => {
+    const account = new Account({ count: 1, perMs: 200 });
+    const pace = account.pace();
+    await pace.take(forever);
+    const second = pace.take(forever);
+    await new Promise((resolve) => setImmediate(resolve));
+    const heldAt = performance.now();
+    account.slots.hold(500, heldAt);
+    await second;
+    expect(performance.now() - heldAt).toBeGreaterThanOrEqual(499);
+  });
+
+  it('uses a slot that it comes to late, and tells the slots to come', async () => {
+    const account = new Account({ count: 1, perMs: 100 });
+    const given: OneSlot[] = [];
+    const pace = account.pace({
+      takeSlot: (slotPace) => {
+        const one = account.takeSlot(slotPace);
+        // The second slot's time comes while the process does not get its processor.
+        if (one.slot !== undefined && given.push(one) === 2) setImmediate(stallUntil, one.dueAt + 40);
+        return Promise.resolve(one);
+      },
+    });
+    (await pace.take(forever))?.sent();
+    (await pace.take(forever))?.sent();
+    const sentAt = performance.now();
+    expect(account.late.at(-1)).toBeGreaterThan(30);
+    await pace.take(forever);
+    expect(performance.now() - sentAt).toBeGreaterThanOrEqual(99);
+  });
+
+  it('leaves a slot to nobody that it comes to later than half of the window', async () => {
+    const account = new Account({ count: 10, perMs: 200 });
+    account.slots.hold(20, performance.now());
+    let taken = 0;
+    const pace = account.pace({
+      takeSlot: (slotPace) => {
+        const one = account.takeSlot(slotPace);
+        if (++taken === 1) setImmediate(stallUntil, one.dueAt + 300);
+        return Promise.resolve(one);
+      },
+    });
+    expect(await pace.take(forever)).toBeDefined();
+    expect(taken).toBe(2);
+  });
+
+  it('says nothing of a submit that is as late as all are', async () => {
+    const account = new Account({ count: 1000, perMs: 10_000 });
+    const pace = account.pace();
+    for (let i = 0; i < 20; i++) {
+      const slot = await pace.take(forever);
+      stallUntil(performance.now() + 5);
+      slot?.sent();
+    }
+    expect(account.late).toEqual([]);
   });
 
   it('tells when the first image waits and when none does, and ends with the signal', async () => {
     const told: boolean[] = [];
-    const reserve = createSlots();
-    await reserve(60_000);
+    const account = new Account({ count: 1, perMs: 60_000 });
+    account.slots.hold(60_000, performance.now());
     const stopping = new AbortController();
-    const pace = new SubmitPace({
-      intervalMs: () => 60_000,
-      reserve,
-      onWaiting: (isWaiting) => told.push(isWaiting),
-    });
+    const pace = account.pace({ onWaiting: (isWaiting) => told.push(isWaiting) });
     const takes = [pace.take(stopping.signal), pace.take(stopping.signal)];
     expect([pace.isWaiting, told]).toEqual([true, [true]]);
     stopping.abort();
-    expect(await Promise.all(takes)).toEqual([false, false]);
+    expect(await Promise.all(takes)).toEqual([undefined, undefined]);
     expect([pace.isWaiting, told]).toEqual([false, [true, false]]);
   });
 });

@@ -6,12 +6,12 @@
  */
 export interface SharedStore {
   /**
-   * Paces calls over all processes: reserves the next free slot. Slots of one name are never closer than
-   * `intervalMs`; one that has passed unused is not kept, so there are no bursts.
-   * @param count reserves so many slots, `intervalMs` apart
-   * @returns in how many milliseconds the first slot is, 0 for now
+   * Paces calls over all processes: gives the next free slots of `name`, one after the other.
+   * @param count at most so many
    */
-  reserveSlot(name: string, intervalMs: number, count?: number): Promise<number>;
+  takeSlots(name: string, pace: SlotPace, count: number): Promise<GivenSlots>;
+  /** Tells that slots were used later than they were, for the slots to come: see `SlotPace.window`. */
+  delaySlots(name: string, late: readonly LateSlot[]): Promise<void>;
   /**
    * Pushes the slots of `name` that are still free to at least `ms` from now; never brings them nearer.
    * @returns in how many milliseconds the next free slot is
@@ -49,6 +49,44 @@ export interface SharedStore {
   letters(box: string, names: readonly string[]): Promise<Map<string, string>>;
   /** Listens to a box from when this resolves, through outages. @returns its end */
   listen(box: string, listener: BoxListener): Promise<() => Promise<void>>;
+}
+
+/** How the slots of a name are spread. */
+export interface SlotPace {
+  /** Their distance. A slot that has passed unused is not given any more: after a rest there is no burst. */
+  readonly intervalMs: number;
+  readonly window?: SlotWindow | undefined;
+  /** Those further away are not given yet. */
+  readonly withinMs?: number | undefined;
+}
+
+/** Slots that are made up for follow one another at this part of their distance. */
+export const CATCH_UP_DISTANCE = 0.8;
+
+/** What any window of time may hold. With it, slots that were not asked for in time are made up for. */
+export interface SlotWindow {
+  /** In any `ms` there are at most so many, by when they were used. */
+  readonly count: number;
+  readonly ms: number;
+  /** Slots that passed unused so short a time ago are given after all, a little nearer to each other until all is made up for. */
+  readonly catchUpMs: number;
+}
+
+export interface Slot {
+  readonly id: string;
+  /** From now on; 0 for now. */
+  readonly inMs: number;
+}
+
+export interface LateSlot {
+  readonly slot: Slot;
+  readonly lateMs: number;
+}
+
+export interface GivenSlots {
+  readonly slots: readonly Slot[];
+  /** In how many milliseconds the next one is, where fewer were given than asked for. */
+  readonly nextInMs: number;
 }
 
 export interface BoxBounds {

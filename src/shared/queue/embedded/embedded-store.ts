@@ -1,4 +1,5 @@
-import type { BoxBounds, BoxListener, SharedStore } from '../store.js';
+import type { BoxBounds, BoxListener, GivenSlots, LateSlot, SharedStore, SlotPace } from '../store.js';
+import { EmbeddedSlots } from './embedded-slots.js';
 import type { SessionPool } from './session-pool.js';
 
 interface Expiring {
@@ -14,7 +15,7 @@ const now = () => performance.now();
  * kept in its memory; the durable records are in a table beside the jobs'.
  */
 export class EmbeddedStore implements SharedStore {
-  readonly #slots = new Map<string, number>();
+  readonly #slots = new Map<string, EmbeddedSlots>();
   readonly #leases = new Map<string, Expiring>();
   readonly #boxes = new Map<string, Map<string, Expiring>>();
   readonly #listeners = new Map<string, Set<BoxListener>>();
@@ -31,18 +32,23 @@ export class EmbeddedStore implements SharedStore {
     return new EmbeddedStore(pool);
   }
 
-  reserveSlot(name: string, intervalMs: number, count = 1): Promise<number> {
-    const time = now();
-    const slot = Math.max(time, this.#slots.get(name) ?? 0);
-    this.#slots.set(name, slot + intervalMs * count);
-    return Promise.resolve(slot - time);
+  takeSlots(name: string, pace: SlotPace, count: number): Promise<GivenSlots> {
+    return Promise.resolve(this.#slotsOf(name).take(pace, count, now()));
+  }
+
+  delaySlots(name: string, late: readonly LateSlot[]): Promise<void> {
+    this.#slotsOf(name).delay(late);
+    return Promise.resolve();
   }
 
   holdSlots(name: string, ms: number): Promise<number> {
-    const time = now();
-    const free = Math.max(time + ms, this.#slots.get(name) ?? 0);
-    this.#slots.set(name, free);
-    return Promise.resolve(free - time);
+    return Promise.resolve(this.#slotsOf(name).hold(ms, now()));
+  }
+
+  #slotsOf(name: string): EmbeddedSlots {
+    const slots = this.#slots.get(name) ?? new EmbeddedSlots();
+    this.#slots.set(name, slots);
+    return slots;
   }
 
   async getFields(name: string): Promise<Record<string, string>> {

@@ -1,20 +1,21 @@
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { KEY_PREFIX } from '../job-machinery.js';
-import type { BoxBounds, BoxListener, SharedStore } from '../store.js';
+import type { BoxBounds, BoxListener, GivenSlots, LateSlot, SharedStore, Slot, SlotPace } from '../store.js';
 import { RedisListener } from './redis-listener.js';
 import {
   ADD_TO_FIELDS,
   ANNOUNCE,
+  DELAY_SLOTS,
   HOLD_SLOTS,
   LIST_MEMBERS,
   PUT_LETTER,
   RELEASE_LEASE,
-  RESERVE_SLOT,
   type Script,
   SET_FIELDS,
   SET_FIELD_ONCE,
   TAKE_LEASE,
+  TAKE_SLOTS,
   runScript,
 } from './scripts.js';
 
@@ -22,7 +23,7 @@ import {
 type Kind = 'slots' | 'fields' | 'lease' | 'members' | 'box';
 
 const millisecondsSchema = z.coerce.number().nonnegative();
-const pairsSchema = z.array(z.string());
+const textsSchema = z.array(z.string());
 
 /** The shared values in Redis. */
 export class RedisStore implements SharedStore {
@@ -32,8 +33,18 @@ export class RedisStore implements SharedStore {
     this.#listener = new RedisListener(client);
   }
 
-  async reserveSlot(name: string, intervalMs: number, count = 1): Promise<number> {
-    return millisecondsSchema.parse(await this.#run(RESERVE_SLOT, 'slots', name, intervalMs * count));
+  async takeSlots(name: string, pace: SlotPace, count: number): Promise<GivenSlots> {
+    const { count: most = 0, ms = 0, catchUpMs = 0 } = pace.window ?? {};
+    const times = [pace.intervalMs, count, pace.withinMs ?? Number.MAX_SAFE_INTEGER, most, ms, catchUpMs];
+    const [nextInMs = '0', ...slots] = textsSchema.parse(
+      await this.#run(TAKE_SLOTS, 'slots', name, ...times),
+    );
+    return { nextInMs: millisecondsSchema.parse(nextInMs), slots: slotsOf(slots) };
+  }
+
+  async delaySlots(name: string, late: readonly LateSlot[]): Promise<void> {
+    const pairs = late.flatMap(({ slot, lateMs }) => [slot.id, decimal(lateMs)]);
+    await this.#run(DELAY_SLOTS, 'slots', name, ...pairs);
   }
 
   async holdSlots(name: string, ms: number): Promise<number> {
@@ -81,7 +92,7 @@ export class RedisStore implements SharedStore {
   }
 
   async members(group: string): Promise<Map<string, string>> {
-    const pairs = pairsSchema.parse(await this.#run(LIST_MEMBERS, 'members', group));
+    const pairs = textsSchema.parse(await this.#run(LIST_MEMBERS, 'members', group));
     return new Map(
       pairs.flatMap((member, i) => (i % 2 === 0 ? [[member, pairs[i + 1] ?? ''] as const] : [])),
     );
@@ -118,6 +129,13 @@ export class RedisStore implements SharedStore {
   #run(script: Script, kind: Kind, name: string, ...args: readonly (string | number)[]): Promise<unknown> {
     return runScript(this.client, script, this.#key(kind, name), ...args);
   }
+}
+
+/** @param pairs each slot's id, and in how many milliseconds it is */
+function slotsOf(pairs: readonly string[]): Slot[] {
+  return pairs.flatMap((id, i) =>
+    i % 2 === 0 ? [{ id, inMs: millisecondsSchema.parse(pairs[i + 1]) }] : [],
+  );
 }
 
 /** Redis takes no numbers with an exponent. */

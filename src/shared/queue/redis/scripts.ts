@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
+import { CATCH_UP_DISTANCE } from '../store.js';
 
 /** A Lua script; atomic, and one round trip once the server knows it. */
 export interface Script {
@@ -17,12 +18,69 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 `;
 
-/** KEYS: slots. ARGV: how many ms the slots take up. The key holds when the next slot is free, and ends with it. */
-export const RESERVE_SLOT = script(`${NOW}
-local slot = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
-local free = slot + tonumber(ARGV[1])
-redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(free - now) + 1)
-return string.format('%.3f', slot - now)
+/**
+ * KEYS: slots. ARGV: their distance, how many, how far ahead at most, then their window: how many it may hold (0 for
+ * any number), its length, for how long a slot is made up for. All times in ms.
+ *
+ * The key holds when the next slot is free, and ends with it. In a sorted set beside it are the last slots, by when they
+ * were used; only those that a window may hold are kept.
+ * Answers when the next one is, where fewer were given, and then the time of each slot and in how many ms it is.
+ */
+export const TAKE_SLOTS = script(`${NOW}
+local interval, wanted, within = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local most, window, catchUp = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local used = KEYS[1] .. ':used'
+local free = tonumber(redis.call('GET', KEYS[1]) or '0')
+if free < now - catchUp then free = now end
+local last
+local earlier = {}
+local rank = math.max(0, most - wanted)
+if most > 0 then
+  last = tonumber(redis.call('ZREVRANGE', used, 0, 0, 'WITHSCORES')[2])
+  earlier = redis.call('ZREVRANGE', used, rank, most - 1, 'WITHSCORES')
+end
+local answer, times, next = {'0'}, {}, nil
+for i = 1, wanted do
+  local slot = math.max(now, free)
+  if last then slot = math.max(slot, last + interval * ${CATCH_UP_DISTANCE}) end
+  if most > 0 then
+    -- The one that has to have left the window: of this call, or of those before, who come by their ranks.
+    local first = times[i - most] or tonumber(earlier[2 * (most - i - rank + 1)])
+    if first then slot = math.max(slot, first + window) end
+  end
+  if slot - now > within then
+    next = slot
+    break
+  end
+  times[i] = slot
+  table.insert(answer, string.format('%.3f', slot))
+  table.insert(answer, string.format('%.3f', slot - now))
+  if most > 0 then
+    last = slot
+    redis.call('ZADD', used, string.format('%.3f', slot), string.format('%.3f', slot))
+  end
+  free = free + interval
+end
+if next then answer[1] = string.format('%.3f', next - now) end
+if #times > 0 then
+  redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(math.max(0, free - now) + catchUp) + 1)
+  if most > 0 then
+    redis.call('ZREMRANGEBYRANK', used, 0, -most - 1)
+    redis.call('PEXPIRE', used, math.ceil(last - now + window) + 1)
+  end
+end
+return answer
+`);
+
+/** KEYS: slots. ARGV: of each slot its time, and how many ms later it was used. One not kept any more does not matter. */
+export const DELAY_SLOTS = script(`
+local used = KEYS[1] .. ':used'
+for i = 1, #ARGV, 2 do
+  local at = tonumber(ARGV[i]) + tonumber(ARGV[i + 1])
+  local known = redis.call('ZSCORE', used, ARGV[i])
+  if known and at > tonumber(known) then redis.call('ZADD', used, string.format('%.3f', at), ARGV[i]) end
+end
+return 1
 `);
 
 /** KEYS: slots. ARGV: ms from now. */

@@ -1,0 +1,36 @@
+import type { Rate } from '../shared/durations.js';
+import { intervalMs } from '../shared/limits.js';
+import type { SlotPace } from '../shared/queue/store.js';
+
+/**
+ * Distances are a hundredth longer than the rate says. At its very pace a window of its unit would hold one call more
+ * than it says whenever one is a little late and a later one is not, and an API that counts to the millisecond refuses.
+ */
+export const MARGIN = 1.01;
+/** Slots are taken so far ahead, so that a process that is kept waiting for its processor misses none. */
+export const AHEAD_MS = 50;
+/** A process that was kept waiting for no longer than this makes up for its slots. */
+const CATCH_UP_MS = 500;
+/** Of the longest windows a part is kept alone, with as many calls as its time allows. */
+const LARGEST_WINDOW = 500;
+/** Submits that are nearer than this are not counted in windows: no process is in time to so little. */
+const SMALLEST_INTERVAL_MS = 1;
+
+/** How an account's submits are spread at a rate. */
+export function slotPace(rate: Rate): SlotPace {
+  const interval = intervalMs(rate);
+  const count = Math.max(1, Math.min(LARGEST_WINDOW, Math.floor(rate.count)));
+  // Half of the margin is for the way to the API, which differs.
+  const window = { count, ms: count * interval * (1 + (MARGIN - 1) / 2), catchUpMs: CATCH_UP_MS };
+  return {
+    intervalMs: interval * MARGIN,
+    window: interval < SMALLEST_INTERVAL_MS ? undefined : window,
+    // Where slots are few, each waits until it is known how late the one before it was.
+    withinMs: interval < AHEAD_MS ? undefined : AHEAD_MS,
+  };
+}
+
+/** How late a submit may be for its slot without the slots to come being told. */
+export function toleratedMs(rate: Rate): number {
+  return intervalMs(rate) < SMALLEST_INTERVAL_MS ? Infinity : (rate.perMs * (MARGIN - 1)) / 4;
+}
