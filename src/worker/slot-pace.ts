@@ -7,6 +7,9 @@ import type { SlotPace } from '../shared/queue/store.js';
  * than it says whenever one is a little late and a later one is not, and an API that counts to the millisecond refuses.
  */
 export const MARGIN = 1.01;
+/** In a window of fewer calls than this, one more is more than a twentieth of them: it is made rarer. */
+const FEW = 20;
+const MARGIN_OF_FEW = 1.017;
 /** Slots are taken so far ahead, so that a process that is kept waiting for its processor misses none. */
 export const AHEAD_MS = 50;
 /** A process that was kept waiting for no longer than this makes up for its slots. */
@@ -21,9 +24,10 @@ export function slotPace(rate: Rate): SlotPace {
   const interval = intervalMs(rate);
   const count = Math.max(1, Math.min(LARGEST_WINDOW, Math.floor(rate.count)));
   // Half of the margin is for the way to the API, which differs.
-  const window = { count, ms: count * interval * (1 + (MARGIN - 1) / 2), catchUpMs: CATCH_UP_MS };
+  const margin = marginOf(rate);
+  const window = { count, ms: count * interval * (1 + (margin - 1) / 2), catchUpMs: CATCH_UP_MS };
   return {
-    intervalMs: interval * MARGIN,
+    intervalMs: interval * margin,
     window: interval < SMALLEST_INTERVAL_MS ? undefined : window,
     // Where slots are few, each waits until it is known how late the one before it was.
     withinMs: interval < AHEAD_MS ? undefined : AHEAD_MS,
@@ -32,5 +36,9 @@ export function slotPace(rate: Rate): SlotPace {
 
 /** How late a submit may be for its slot without the slots to come being told. */
 export function toleratedMs(rate: Rate): number {
-  return intervalMs(rate) < SMALLEST_INTERVAL_MS ? Infinity : (rate.perMs * (MARGIN - 1)) / 4;
+  return intervalMs(rate) < SMALLEST_INTERVAL_MS ? Infinity : (rate.perMs * (marginOf(rate) - 1)) / 4;
+}
+
+function marginOf(rate: Rate): number {
+  return rate.count < FEW ? MARGIN_OF_FEW : MARGIN;
 }

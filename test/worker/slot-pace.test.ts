@@ -3,11 +3,11 @@ import { slotPace, toleratedMs } from '../../src/worker/slot-pace.js';
 
 describe('how submits are spread at a rate', () => {
   test.each([
-    ['1/3s', { count: 1, perMs: 3000 }, 3030, 1, 3015, 50],
+    ['1/3s', { count: 1, perMs: 3000 }, 3051, 1, 3025.5, 50],
     ['20/min', { count: 20, perMs: 60_000 }, 3030, 20, 60_300, 50],
-    ['10/s', { count: 10, perMs: 1000 }, 101, 10, 1005, 50],
-    ['a fifth of 12/s, as learned', { count: 2.4, perMs: 1000 }, 420.83, 2, 837.5, 50],
-    ['a third of 1/s, as learned', { count: 1 / 3, perMs: 1000 }, 3030, 1, 3015, 50],
+    ['10/s', { count: 10, perMs: 1000 }, 101.7, 10, 1008.5, 50],
+    ['a fifth of 12/s, as learned', { count: 2.4, perMs: 1000 }, 423.75, 2, 840.42, 50],
+    ['a third of 1/s, as learned', { count: 1 / 3, perMs: 1000 }, 3051, 1, 3025.5, 50],
     ['200/s', { count: 200, perMs: 1000 }, 5.05, 200, 1005, undefined],
     ['36000/h', { count: 36_000, perMs: 3_600_000 }, 101, 500, 50_250, 50],
   ])('%s', (_rate, rate, intervalMs, count, ms, withinMs) => {
@@ -21,8 +21,8 @@ describe('how submits are spread at a rate', () => {
 
 describe('how late a submit may be without the others being told', () => {
   test.each([
-    [{ count: 1, perMs: 3000 }, 7.5],
-    [{ count: 10, perMs: 1000 }, 2.5],
+    [{ count: 1, perMs: 3000 }, 12.75],
+    [{ count: 10, perMs: 1000 }, 4.25],
     [{ count: 20, perMs: 60_000 }, 150],
     [{ count: 200, perMs: 1000 }, 2.5],
   ])('%j: %d ms', (rate, ms) => {
