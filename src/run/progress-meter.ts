@@ -8,8 +8,8 @@ const WINDOW_MS = 30_000;
 export class ProgressMeter {
   #samples: { readonly atMs: number; readonly settled: number }[] = [];
 
-  /** @param totalRows rows of the whole manifest, where they could be counted */
-  constructor(private readonly totalRows: number | undefined) {}
+  /** @param manifest its rows, and those of them that were described before, where all of it could be counted */
+  constructor(private readonly manifest: { readonly rows: number; readonly described: number } | undefined) {}
 
   read(counts: RunCounts, live: { inFlight: number; share: number }, nowMs: number): Progress {
     const failed = failedRows(counts);
@@ -21,12 +21,12 @@ export class ProgressMeter {
     const [oldest] = this.#samples;
     const spanMs = nowMs - (oldest?.atMs ?? nowMs);
     const perSecond = spanMs > 0 ? ((done - (oldest?.settled ?? 0)) / spanMs) * 1000 : 0;
-    const settled = done + counts.resumed;
-    const left = this.totalRows === undefined ? undefined : Math.max(0, this.totalRows - settled);
+    // Described rows are counted as they are met, which may be behind those that are left to do.
+    const left = this.manifest && Math.max(0, this.manifest.rows - this.manifest.described - done);
     return {
       rows: counts.rows,
-      totalRows: this.totalRows,
-      settled,
+      totalRows: this.manifest?.rows,
+      settled: done + counts.resumed,
       described: counts.described,
       resumed: counts.resumed,
       copied: counts.copied,

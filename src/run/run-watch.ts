@@ -46,7 +46,7 @@ export class RunWatch {
 
   constructor(private readonly tools: WatchTools) {
     const { preview } = tools;
-    this.#meter = new ProgressMeter(preview.sampled ? undefined : preview.rows);
+    this.#meter = new ProgressMeter(preview.sampled ? undefined : preview);
   }
 
   /** Looks each second, and now and then closer, until the run is over. */
