@@ -288,9 +288,9 @@ export class DescribeWorker {
       takeSlot: takeTogether((pace, count) =>
         this.#settleTools.persist(() => store.takeSlots(slots, pace, count)),
       ),
-      delaySlot: tellTogether((late) => {
+      delaySlot: tellTogether((late, window) => {
         this.#settleTools
-          .persist(() => store.delaySlots(slots, late))
+          .persist(() => store.delaySlots(slots, window, late))
           .catch((error: unknown) => {
             this.#logger.debug({ error: messageOf(error) }, 'late submits could not be told');
           });

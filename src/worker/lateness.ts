@@ -1,4 +1,4 @@
-/** Of so many submits the least late tells how late this process is always: that changes no distance. */
+/** Of so many submits the least late tells how late this process is always: that changes no distance between its own. */
 const USUAL_OF = 16;
 
 /**

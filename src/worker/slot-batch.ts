@@ -1,45 +1,59 @@
-import type { GivenSlots, LateSlot, Slot, SlotPace } from '../shared/queue/store.js';
+import type { GivenSlots, LateSlot, Slot, SlotPace, SlotWindow } from '../shared/queue/store.js';
 
 /** What one image is told. Times are those of `performance.now()`. */
 export interface OneSlot {
   /** Undefined where none is to be had yet. */
   readonly slot: Slot | undefined;
-  /** When it is, or when the next one comes: not earlier, since the answer took its time. */
+  /** When it is; not earlier, since the answer took its time. Without a slot: when to ask again for the next one. */
   readonly dueAt: number;
-  /** When it is at the earliest, had the question been answered at once. */
+  /** When it is, had the answer been here as soon as answers usually are. */
   readonly earliestAt: number;
 }
 
 interface TimedSlots extends GivenSlots {
-  readonly askedAt: number;
   readonly answeredAt: number;
+  /** How long questions take that nothing holds up. */
+  readonly roundTripMs: number;
+  /** How much longer this one took. */
+  readonly heldUpMs: number;
 }
+
+/** Of so many questions the quickest tells how long they take. */
+const ROUND_TRIPS = 16;
 
 /**
  * Takes the slots together that are asked for in the same turn of the event loop.
- * @param take see `SharedStore.takeSlots`
+ * @param take see `SharedStore.takeSlots`; it may wait for a queue that is away
  * @returns takes one slot
  */
 export function takeTogether(
   take: (pace: SlotPace, count: number) => Promise<GivenSlots>,
 ): (pace: SlotPace) => Promise<OneSlot> {
   let together: { count: number; readonly given: Promise<TimedSlots> } | undefined;
+  let roundTrips: readonly number[] = [];
+  const takeTimed = async (pace: SlotPace, count: number): Promise<TimedSlots> => {
+    const askedAt = performance.now();
+    const given = await take(pace, count);
+    const answeredAt = performance.now();
+    const tookMs = answeredAt - askedAt;
+    roundTrips = [...roundTrips, tookMs].slice(-ROUND_TRIPS);
+    const roundTripMs = Math.min(...roundTrips);
+    return { ...given, answeredAt, roundTripMs, heldUpMs: tookMs - roundTripMs };
+  };
   return async (pace) => {
     together ??= {
       count: 0,
-      given: new Promise((resolve) => setImmediate(resolve)).then(async () => {
+      given: new Promise((resolve) => setImmediate(resolve)).then(() => {
         const count = together?.count ?? 0;
         together = undefined;
-        const askedAt = performance.now();
-        const given = await take(pace, count);
-        return { ...given, askedAt, answeredAt: performance.now() };
+        return takeTimed(pace, count);
       }),
     };
     const place = together.count++;
-    const { slots, nextInMs, askedAt, answeredAt } = await together.given;
+    const { slots, nextInMs, answeredAt, roundTripMs, heldUpMs } = await together.given;
     const slot = slots[place];
-    const inMs = slot?.inMs ?? nextInMs;
-    return { slot, dueAt: answeredAt + inMs, earliestAt: askedAt + inMs };
+    const dueAt = answeredAt + (slot?.inMs ?? nextInMs - roundTripMs);
+    return { slot, dueAt, earliestAt: dueAt - heldUpMs };
   };
 }
 
@@ -47,14 +61,16 @@ export function takeTogether(
  * Tells of late slots together that are told of in the same turn of the event loop.
  * @param tell see `SharedStore.delaySlots`
  */
-export function tellTogether(tell: (late: readonly LateSlot[]) => void): (late: LateSlot) => void {
+export function tellTogether(
+  tell: (late: readonly LateSlot[], window: SlotWindow) => void,
+): (late: LateSlot, window: SlotWindow) => void {
   let together: LateSlot[] = [];
-  return (late) => {
+  return (late, window) => {
     if (together.push(late) > 1) return;
     setImmediate(() => {
       const all = together;
       together = [];
-      tell(all);
+      tell(all, window);
     });
   };
 }

@@ -3,7 +3,7 @@ import { intervalMs } from '../shared/limits.js';
 import type { SlotPace } from '../shared/queue/store.js';
 
 /**
- * Distances are a hundredth longer than the rate says. At its very pace a window of its unit would hold one call more
+ * Distances are a hundredth longer than the rate says, or a little more. At its very pace a window of its unit would hold one call more
  * than it says whenever one is a little late and a later one is not, and an API that counts to the millisecond refuses.
  */
 export const MARGIN = 1.01;
@@ -21,24 +21,38 @@ const SMALLEST_INTERVAL_MS = 1;
 
 /** How an account's submits are spread at a rate. */
 export function slotPace(rate: Rate): SlotPace {
+  const { count: allowed, perMs } = overSecond(rate);
   const interval = intervalMs(rate);
-  const count = Math.max(1, Math.min(LARGEST_WINDOW, Math.floor(rate.count)));
+  const count = Math.max(1, Math.min(LARGEST_WINDOW, Math.floor(allowed)));
+  const margin = marginOf(allowed);
   // Half of the margin is for the way to the API, which differs.
-  const margin = marginOf(rate);
-  const window = { count, ms: count * interval * (1 + (margin - 1) / 2), catchUpMs: CATCH_UP_MS };
+  const ms = ((count * perMs) / allowed) * (1 + (margin - 1) / 2);
   return {
     intervalMs: interval * margin,
-    window: interval < SMALLEST_INTERVAL_MS ? undefined : window,
-    // Where slots are few, each waits until it is known how late the one before it was.
-    withinMs: interval < AHEAD_MS ? undefined : AHEAD_MS,
+    window: interval < SMALLEST_INTERVAL_MS ? undefined : { count, ms, catchUpMs: CATCH_UP_MS },
+    // Where slots are few, each waits until it is known how late the one before it was, and who has just had one does
+    // not find the next one free before others can ask for it.
+    withinMs: interval < AHEAD_MS ? undefined : Math.min(AHEAD_MS, interval / 2),
   };
 }
 
 /** How late a submit may be for its slot without the slots to come being told. */
 export function toleratedMs(rate: Rate): number {
-  return intervalMs(rate) < SMALLEST_INTERVAL_MS ? Infinity : (rate.perMs * (marginOf(rate) - 1)) / 4;
+  const { count, perMs } = overSecond(rate);
+  return (perMs * (marginOf(count) - 1)) / 4;
 }
 
-function marginOf(rate: Rate): number {
-  return rate.count < FEW ? MARGIN_OF_FEW : MARGIN;
+/** A submit that is later than this for its slot takes another one. */
+export function mostLateMs(rate: Rate): number {
+  return overSecond(rate).perMs / 2;
+}
+
+/** The same rate over a second at least: no process is in time to windows of milliseconds. */
+function overSecond({ count, perMs }: Rate): Rate {
+  const times = Math.max(1, Math.ceil(1000 / perMs));
+  return { count: count * times, perMs: perMs * times };
+}
+
+function marginOf(count: number): number {
+  return count < FEW ? MARGIN_OF_FEW : MARGIN;
 }

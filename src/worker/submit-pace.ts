@@ -1,11 +1,11 @@
 import pLimit from 'p-limit';
 import type { Rate } from '../shared/durations.js';
 import { intervalMs } from '../shared/limits.js';
-import type { LateSlot, Slot, SlotPace } from '../shared/queue/store.js';
+import type { LateSlot, Slot, SlotPace, SlotWindow } from '../shared/queue/store.js';
 import { sleep } from '../shared/sleep.js';
 import { Lateness } from './lateness.js';
 import type { OneSlot } from './slot-batch.js';
-import { AHEAD_MS, slotPace, toleratedMs } from './slot-pace.js';
+import { AHEAD_MS, mostLateMs, slotPace, toleratedMs } from './slot-pace.js';
 
 export interface SubmitPaceTools {
   /** The account's rate at the moment. */
@@ -13,7 +13,7 @@ export interface SubmitPaceTools {
   /** Takes the account's next free slot over all its workers. */
   takeSlot(pace: SlotPace): Promise<OneSlot>;
   /** Tells all workers that a slot was used so much later than it was; nobody waits for that. */
-  delaySlot(late: LateSlot): void;
+  delaySlot(late: LateSlot, window: SlotWindow): void;
   /** Told when the first image begins to wait for a slot, and when none waits any more. */
   onWaiting(isWaiting: boolean): void;
 }
@@ -57,12 +57,13 @@ export class SubmitPace {
   async #takeSlot(signal: AbortSignal): Promise<SubmitSlot | undefined> {
     while (!signal.aborted) {
       const rate = this.tools.rate();
-      const { slot, dueAt, earliestAt } = await this.tools.takeSlot(slotPace(rate));
-      // One that is not to be had yet is asked for again a little before its time.
-      const wakesAt = slot === undefined ? dueAt - AHEAD_MS / 2 : dueAt;
-      if (!(await sleep(Math.max(0, wakesAt - performance.now()), signal))) return undefined;
-      // A process that was asleep so long comes back into windows that are used by others.
-      const isGone = performance.now() - dueAt > rate.perMs / 2;
+      const pace = slotPace(rate);
+      const { slot, dueAt, earliestAt } = await this.tools.takeSlot(pace);
+      // Who asks first gets the next one; nobody is to be the first each time.
+      const earlyMs = slot === undefined ? (pace.withinMs ?? 0) * (0.1 + 0.8 * Math.random()) : 0;
+      if (!(await sleep(Math.max(0, dueAt - earlyMs - performance.now()), signal))) return undefined;
+      // A process that was asleep so long, or a queue that was away, comes back into windows that others have used.
+      const isGone = performance.now() - earliestAt > mostLateMs(rate);
       if (slot === undefined || isGone) continue;
       return { sent: () => this.#sent(slot, performance.now() - earliestAt, rate) };
     }
@@ -71,6 +72,9 @@ export class SubmitPace {
 
   #sent(slot: Slot, lateMs: number, rate: Rate): void {
     const beyondMs = this.#lateness.beyondUsual(lateMs);
-    if (beyondMs > toleratedMs(rate)) this.tools.delaySlot({ slot, lateMs: beyondMs });
+    const { window } = slotPace(rate);
+    if (window !== undefined && beyondMs > toleratedMs(rate)) {
+      this.tools.delaySlot({ slot, lateMs: beyondMs }, window);
+    }
   }
 }

@@ -103,22 +103,60 @@ describeOnBothQueues('the shared store', (open, kind) => {
     });
   });
 
-  test('counts a slot in its window by when it was used', async () => {
+  test('counts a slot in its window by when it was used, which was not in the future', async () => {
     const [a, b] = stores;
-    const pace = { intervalMs: 100, window: { count: 3, ms: 1000, catchUpMs: 0 } };
+    const window = { count: 3, ms: 1000, catchUpMs: 0 };
+    const pace = { intervalMs: 100, window };
     const { slots } = await a.takeSlots('late', pace, 3);
-    const [first, second] = slots;
-    if (first === undefined || second === undefined) throw new Error('no slots');
+    const [first] = slots;
+    if (first === undefined) throw new Error('no slots');
+    await delay(200);
     // It went out behind the second one, so that the second is the first to leave the window, and then this one.
-    await b.delaySlots('late', [{ slot: first, lateMs: 190 }]);
-    await b.delaySlots('late', [{ slot: first, lateMs: 20 }]);
-    const next = await a.takeSlots('late', pace, 2);
+    await b.delaySlots('late', window, [{ slot: first, lateMs: 150 }]);
+    await b.delaySlots('late', window, [{ slot: first, lateMs: 20 }]);
     const start = Number(first.id);
-    expect(next.slots.map(({ id }) => Math.round(Number(id) - start))).toEqual([1100, 1190]);
-    await b.delaySlots('late', [{ slot: { id: '1', inMs: 0 }, lateMs: 150 }]);
-    expect(
-      (await a.takeSlots('late', pace, 1)).slots.map(({ id }) => Math.round(Number(id) - start)),
-    ).toEqual([1270]);
+    const distances = async (count: number) =>
+      (await a.takeSlots('late', pace, count)).slots.map(({ id }) => Math.round(Number(id) - start));
+    expect(await distances(2)).toEqual([1100, 1180]);
+    await b.delaySlots('late', window, [{ slot: { id: '1', inMs: 0 }, lateMs: 150 }]);
+    const toldAt = (await distances(1))[0] ?? NaN;
+    expect(toldAt).toBe(1260);
+    const future = await a.takeSlots('future', pace, 1);
+    const [told] = future.slots;
+    if (told === undefined) throw new Error('no slot');
+    await b.delaySlots('future', window, [{ slot: told, lateMs: 60_000 }]);
+    expect((await a.takeSlots('future', pace, 1)).slots[0]?.inMs).toBeLessThan(1000);
+  });
+
+  test('knows a slot that was used late as long as its window needs it', async () => {
+    const [a, b] = stores;
+    const window = { count: 1, ms: 400, catchUpMs: 0 };
+    const pace = { intervalMs: 400, window };
+    const { slots } = await a.takeSlots('kept', pace, 1);
+    const [first] = slots;
+    if (first === undefined) throw new Error('no slots');
+    await delay(350);
+    await b.delaySlots('kept', window, [{ slot: first, lateMs: 340 }]);
+    await delay(100);
+    const next = Number((await b.takeSlots('kept', pace, 1)).slots[0]?.id);
+    expect(Math.round(next - Number(first.id))).toBeGreaterThanOrEqual(739);
+    expect(Math.round(next - Number(first.id))).toBeLessThanOrEqual(741);
+  });
+
+  test('counts one that was used so late that it was not kept any more', async () => {
+    const [a, b] = stores;
+    const window = { count: 1, ms: 200, catchUpMs: 0 };
+    const pace = { intervalMs: 200, window };
+    const { slots } = await a.takeSlots('forgotten', pace, 1);
+    const [first] = slots;
+    if (first === undefined) throw new Error('no slots');
+    await delay(300);
+    const second = Number((await a.takeSlots('forgotten', pace, 1)).slots[0]?.id);
+    await delay(30);
+    const usedAt = second + 20;
+    await b.delaySlots('forgotten', window, [{ slot: first, lateMs: usedAt - Number(first.id) }]);
+    const next = Number((await a.takeSlots('forgotten', pace, 1)).slots[0]?.id);
+    expect(Math.abs(next - usedAt - 200)).toBeLessThanOrEqual(1);
   });
 
   test('makes up for slots that passed unused a little while ago, a little nearer to each other', async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Rate } from '../../src/shared/durations.js';
 import { EmbeddedSlots } from '../../src/shared/queue/embedded/embedded-slots.js';
 import type { SlotPace } from '../../src/shared/queue/store.js';
-import type { OneSlot } from '../../src/worker/slot-batch.js';
+import { type OneSlot, takeTogether } from '../../src/worker/slot-batch.js';
 import { SubmitPace, type SubmitPaceTools } from '../../src/worker/submit-pace.js';
 
 const forever = new AbortController().signal;
@@ -18,9 +18,9 @@ class Account {
     return new SubmitPace({
       rate: () => this.rate,
       takeSlot: (pace) => Promise.resolve(this.takeSlot(pace)),
-      delaySlot: (late) => {
+      delaySlot: (late, window) => {
         this.late.push(late.lateMs);
-        this.slots.delay([late]);
+        this.slots.delay(window, [late], performance.now());
       },
       onWaiting: () => undefined,
       ...tools,
@@ -55,60 +55,103 @@ describe('the pace of submits', () => {
   });
 
   it('takes no slot before it is near, so that a 429 or a late submit can still push it', async () => {
-    const account = new Account({ count: 1, perMs: 200 });
+    const account = new Account({ count: 1, perMs: 1000 });
     const pace = account.pace();
     await pace.take(forever);
     const second = pace.take(forever);
     await new Promise((resolve) => setImmediate(resolve));
     const heldAt = performance.now();
-    account.slots.hold(500, heldAt);
+    account.slots.hold(1200, heldAt);
     await second;
-    expect(performance.now() - heldAt).toBeGreaterThanOrEqual(499);
+    expect(performance.now() - heldAt).toBeGreaterThanOrEqual(1199);
   });
 
   it('uses a slot that it comes to late, and tells the slots to come', async () => {
-    const account = new Account({ count: 1, perMs: 100 });
+    const account = new Account({ count: 10, perMs: 1000 });
     const given: OneSlot[] = [];
     const pace = account.pace({
       takeSlot: (slotPace) => {
         const one = account.takeSlot(slotPace);
         // The second slot's time comes while the process does not get its processor.
-        if (one.slot !== undefined && given.push(one) === 2) setImmediate(stallUntil, one.dueAt + 40);
+        if (one.slot !== undefined && given.push(one) === 2) setImmediate(stallUntil, one.dueAt + 60);
         return Promise.resolve(one);
       },
     });
     (await pace.take(forever))?.sent();
     (await pace.take(forever))?.sent();
-    const sentAt = performance.now();
-    expect(account.late.at(-1)).toBeGreaterThan(30);
-    await pace.take(forever);
-    expect(performance.now() - sentAt).toBeGreaterThanOrEqual(99);
+    expect(account.late.at(-1)).toBeGreaterThan(50);
   });
 
-  it('leaves a slot to nobody that it comes to later than half of the window', async () => {
-    const account = new Account({ count: 10, perMs: 200 });
+  it('takes another slot when it comes to one later than half of the window', async () => {
+    const account = new Account({ count: 10, perMs: 1000 });
     account.slots.hold(20, performance.now());
     let taken = 0;
     const pace = account.pace({
       takeSlot: (slotPace) => {
         const one = account.takeSlot(slotPace);
-        if (++taken === 1) setImmediate(stallUntil, one.dueAt + 300);
+        if (++taken === 1) setImmediate(stallUntil, one.dueAt + 600);
         return Promise.resolve(one);
       },
     });
     expect(await pace.take(forever)).toBeDefined();
-    expect(taken).toBe(2);
+    expect(taken).toBeGreaterThanOrEqual(2);
   });
 
-  it('says nothing of a submit that is as late as all are', async () => {
-    const account = new Account({ count: 1000, perMs: 10_000 });
+  it('says nothing of a submit that is as late as the sixteen before it', async () => {
+    const account = new Account({ count: 100, perMs: 10_000 });
     const pace = account.pace();
-    for (let i = 0; i < 20; i++) {
+    for (let i = 0; i < 24; i++) {
       const slot = await pace.take(forever);
-      stallUntil(performance.now() + 5);
+      stallUntil(performance.now() + 60);
       slot?.sent();
     }
-    expect(account.late).toEqual([]);
+    // The others were told, as later than one in time; some may have been later still.
+    expect(account.late.length).toBeGreaterThanOrEqual(16);
+    expect(account.late.length).toBeLessThan(24);
+  });
+
+  it('goes on at once after a queue that was away, and tells of no lateness', async () => {
+    const account = new Account({ count: 10, perMs: 1000 });
+    let asked = 0;
+    const pace = account.pace({
+      takeSlot: takeTogether(async (slotPace, count) => {
+        if (++asked === 2) await new Promise((resolve) => setTimeout(resolve, 1500));
+        return account.slots.take(slotPace, count, performance.now());
+      }),
+    });
+    const sentAt: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      (await pace.take(forever))?.sent();
+      sentAt.push(performance.now());
+    }
+    const [, second = NaN, , fourth = NaN] = sentAt;
+    expect(account.late.filter((ms) => ms > 1000)).toEqual([]);
+    expect(fourth - second).toBeLessThan(1000);
+  });
+
+  it('is fair to a worker whose answers take longer', async () => {
+    const account = new Account({ count: 20, perMs: 1000 });
+    const ended = new AbortController();
+    let quick = 0;
+    let slow = 0;
+    const work = async (latencyMs: number, count: () => void) => {
+      const wait = () => new Promise((resolve) => setTimeout(resolve, latencyMs));
+      const pace = account.pace({
+        takeSlot: takeTogether(async (slotPace, count) => {
+          await wait();
+          const given = account.slots.take(slotPace, count, performance.now());
+          await wait();
+          return given;
+        }),
+      });
+      while ((await pace.take(ended.signal)) !== undefined) {
+        count();
+        if (quick + slow >= 60) ended.abort();
+      }
+    };
+    await Promise.all([work(0, () => quick++), work(10, () => slow++)]);
+    expect(quick).toBeGreaterThanOrEqual(10);
+    expect(slow).toBeGreaterThanOrEqual(10);
   });
 
   it('tells when the first image waits and when none does, and ends with the signal', async () => {

@@ -10,8 +10,8 @@ export interface SharedStore {
    * @param count at most so many
    */
   takeSlots(name: string, pace: SlotPace, count: number): Promise<GivenSlots>;
-  /** Tells that slots were used later than they were, for the slots to come: see `SlotPace.window`. */
-  delaySlots(name: string, late: readonly LateSlot[]): Promise<void>;
+  /** Tells that slots were used later than they were, for what the window of slots to come may hold. */
+  delaySlots(name: string, window: SlotWindow, late: readonly LateSlot[]): Promise<void>;
   /**
    * Pushes the slots of `name` that are still free to at least `ms` from now; never brings them nearer.
    * @returns in how many milliseconds the next free slot is
@@ -53,7 +53,7 @@ export interface SharedStore {
 
 /** How the slots of a name are spread. */
 export interface SlotPace {
-  /** Their distance. A slot that has passed unused is not given any more: after a rest there is no burst. */
+  /** Their distance. Without a window a slot that has passed unused is not given any more. */
   readonly intervalMs: number;
   readonly window?: SlotWindow | undefined;
   /** Those further away are not given yet. */
@@ -68,7 +68,10 @@ export interface SlotWindow {
   /** In any `ms` there are at most so many, by when they were used. */
   readonly count: number;
   readonly ms: number;
-  /** Slots that passed unused so short a time ago are given after all, a little nearer to each other until all is made up for. */
+  /**
+   * Slots that passed unused so short a time ago are given after all, a little nearer to each other until all is
+   * made up for. After a longer rest none are: there is no burst.
+   */
   readonly catchUpMs: number;
 }
 

@@ -1,4 +1,11 @@
-import { CATCH_UP_DISTANCE, type GivenSlots, type LateSlot, type Slot, type SlotPace } from '../store.js';
+import {
+  CATCH_UP_DISTANCE,
+  type GivenSlots,
+  type LateSlot,
+  type Slot,
+  type SlotPace,
+  type SlotWindow,
+} from '../store.js';
 
 /** The slots of one name of the embedded queue. Times are milliseconds of a clock that nobody sets. */
 export class EmbeddedSlots {
@@ -8,10 +15,10 @@ export class EmbeddedSlots {
   #used: { readonly id: string; at: number }[] = [];
 
   take({ intervalMs, window, withinMs = Infinity }: SlotPace, count: number, now: number): GivenSlots {
-    if (this.#free < now - (window?.catchUpMs ?? 0)) this.#free = now;
+    let free = this.#free < now - (window?.catchUpMs ?? 0) ? now : this.#free;
     const slots: Slot[] = [];
     while (slots.length < count) {
-      let at = Math.max(now, this.#free);
+      let at = Math.max(now, free);
       if (window !== undefined) {
         const last = this.#used.at(-1)?.at ?? -Infinity;
         // The one that has to have left the window.
@@ -21,17 +28,20 @@ export class EmbeddedSlots {
       if (at - now > withinMs) return { slots, nextInMs: at - now };
       const id = at.toFixed(3);
       slots.push({ id, inMs: at - now });
-      this.#free += intervalMs;
+      free += intervalMs;
+      this.#free = free;
       if (window !== undefined) this.#used = [...this.#used, { id, at }].slice(-window.count);
     }
     return { slots, nextInMs: 0 };
   }
 
-  /** One that is not kept any more does not matter. */
-  delay(late: readonly LateSlot[]): void {
+  /** One that is not kept any more may have been used just now. */
+  delay(window: SlotWindow, late: readonly LateSlot[], now: number): void {
     for (const { slot, lateMs } of late) {
-      const used = this.#used.find(({ id }) => id === slot.id);
-      if (used !== undefined) used.at = Math.max(used.at, Number(slot.id) + lateMs);
+      const at = Math.min(now, Number(slot.id) + lateMs);
+      const known = this.#used.find(({ id }) => id === slot.id);
+      if (known !== undefined) known.at = Math.max(known.at, at);
+      else if (at > now - window.ms) this.#used.push({ id: slot.id, at });
     }
     this.#used.sort((a, b) => a.at - b.at);
   }

@@ -1,4 +1,12 @@
-import type { BoxBounds, BoxListener, GivenSlots, LateSlot, SharedStore, SlotPace } from '../store.js';
+import type {
+  BoxBounds,
+  BoxListener,
+  GivenSlots,
+  LateSlot,
+  SharedStore,
+  SlotPace,
+  SlotWindow,
+} from '../store.js';
 import { EmbeddedSlots } from './embedded-slots.js';
 import type { SessionPool } from './session-pool.js';
 
@@ -36,8 +44,8 @@ export class EmbeddedStore implements SharedStore {
     return Promise.resolve(this.#slotsOf(name).take(pace, count, now()));
   }
 
-  delaySlots(name: string, late: readonly LateSlot[]): Promise<void> {
-    this.#slotsOf(name).delay(late);
+  delaySlots(name: string, window: SlotWindow, late: readonly LateSlot[]): Promise<void> {
+    this.#slotsOf(name).delay(window, late, now());
     return Promise.resolve();
   }
 

@@ -1,7 +1,16 @@
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { KEY_PREFIX } from '../job-machinery.js';
-import type { BoxBounds, BoxListener, GivenSlots, LateSlot, SharedStore, Slot, SlotPace } from '../store.js';
+import type {
+  BoxBounds,
+  BoxListener,
+  GivenSlots,
+  LateSlot,
+  SharedStore,
+  Slot,
+  SlotPace,
+  SlotWindow,
+} from '../store.js';
 import { RedisListener } from './redis-listener.js';
 import {
   ADD_TO_FIELDS,
@@ -42,9 +51,9 @@ export class RedisStore implements SharedStore {
     return { nextInMs: millisecondsSchema.parse(nextInMs), slots: slotsOf(slots) };
   }
 
-  async delaySlots(name: string, late: readonly LateSlot[]): Promise<void> {
+  async delaySlots(name: string, window: SlotWindow, late: readonly LateSlot[]): Promise<void> {
     const pairs = late.flatMap(({ slot, lateMs }) => [slot.id, decimal(lateMs)]);
-    await this.#run(DELAY_SLOTS, 'slots', name, ...pairs);
+    await this.#run(DELAY_SLOTS, 'slots', name, window.ms, ...pairs);
   }
 
   async holdSlots(name: string, ms: number): Promise<number> {

@@ -18,11 +18,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 `;
 
+/** The time of a free slot that has passed is kept so long: slots may be made up for. */
+const KEPT_MS = 10_000;
+
 /**
  * KEYS: slots. ARGV: their distance, how many, how far ahead at most, then their window: how many it may hold (0 for
  * any number), its length, for how long a slot is made up for. All times in ms.
  *
- * The key holds when the next slot is free, and ends with it. In a sorted set beside it are the last slots, by when they
+ * The key holds when the next slot is free, and ends some time after it. In a sorted set beside it are the last slots, by when they
  * were used; only those that a window may hold are kept.
  * Answers when the next one is, where fewer were given, and then the time of each slot and in how many ms it is.
  */
@@ -63,22 +66,29 @@ for i = 1, wanted do
 end
 if next then answer[1] = string.format('%.3f', next - now) end
 if #times > 0 then
-  redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(math.max(0, free - now) + catchUp) + 1)
+  redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(math.max(0, free - now)) + ${KEPT_MS})
   if most > 0 then
     redis.call('ZREMRANGEBYRANK', used, 0, -most - 1)
-    redis.call('PEXPIRE', used, math.ceil(last - now + window) + 1)
+    redis.call('PEXPIRE', used, math.ceil(math.max(last - now + window, redis.call('PTTL', used))) + 1)
   end
 end
 return answer
 `);
 
-/** KEYS: slots. ARGV: of each slot its time, and how many ms later it was used. One not kept any more does not matter. */
-export const DELAY_SLOTS = script(`
+/**
+ * KEYS: slots. ARGV: the length of their window, then of each slot its time, and how many ms later it was used; that was
+ * not in the future, whatever its worker's clock says. One that is not kept any more may have been used just now.
+ */
+export const DELAY_SLOTS = script(`${NOW}
 local used = KEYS[1] .. ':used'
-for i = 1, #ARGV, 2 do
-  local at = tonumber(ARGV[i]) + tonumber(ARGV[i + 1])
-  local known = redis.call('ZSCORE', used, ARGV[i])
-  if known and at > tonumber(known) then redis.call('ZADD', used, string.format('%.3f', at), ARGV[i]) end
+local window = tonumber(ARGV[1])
+for i = 2, #ARGV, 2 do
+  local at = math.min(now, tonumber(ARGV[i]) + tonumber(ARGV[i + 1]))
+  local known = tonumber(redis.call('ZSCORE', used, ARGV[i]) or '0')
+  if at > known and at > now - window then
+    redis.call('ZADD', used, string.format('%.3f', at), ARGV[i])
+    redis.call('PEXPIRE', used, math.ceil(math.max(at - now + window, redis.call('PTTL', used))) + 1)
+  end
 end
 return 1
 `);
@@ -89,7 +99,7 @@ local free = tonumber(redis.call('GET', KEYS[1]) or '0')
 local wanted = now + tonumber(ARGV[1])
 if wanted > free then
   free = wanted
-  redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(free - now) + 1)
+  redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(free - now) + ${KEPT_MS})
 end
 return string.format('%.3f', math.max(0, free - now))
 `);
