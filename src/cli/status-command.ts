@@ -105,8 +105,8 @@ async function readOrExplain(
   signal: AbortSignal,
 ): Promise<ServiceStatus | string> {
   try {
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(READ_DEADLINE_MS)]);
-    return await unlessAborted(readServiceStatus(connection), deadline);
+    const reading = unlessAborted(readServiceStatus(connection), AbortSignal.timeout(READ_DEADLINE_MS));
+    return await unlessAborted(reading, signal);
   } catch (error) {
     const why = error instanceof DOMException ? 'no answer in 5 s' : messageOf(error);
     return `${localTime(Date.now())} waiting for ${connection.label}: ${printable(why)}`;

@@ -290,8 +290,8 @@ export class ActiveRun {
     while (this.home.isBusy && !control.signal.aborted) {
       const removed = await this.#jobs.removeWaiting();
       for (const [image, calls] of removed) this.home.giveUp(image, calls);
-      const looked = AbortSignal.any([control.signal, AbortSignal.timeout(this.#timing.tickMs)]);
-      await outstanding.until(() => !this.home.isBusy, looked);
+      const againAt = performance.now() + this.#timing.tickMs;
+      await outstanding.until(() => !this.home.isBusy || performance.now() >= againAt, control.signal);
     }
   }
 

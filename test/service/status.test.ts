@@ -74,7 +74,7 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     expect(await status()).toContain('no runs in the last day');
     simulator.setOptions({ latencyMs: 400 });
     await workspace.write('m.csv', `${manifestOf(60)}61,\n`);
-    const limits = ['--rate', '8/s', '--poll-rate', '200/s', '--max-in-flight', '5'];
+    const limits = ['--rate', '3/s', '--poll-rate', '200/s', '--max-in-flight', '5'];
     const run = service.start('run', ['m.csv', ...limits]);
     await waitUntil(
       'some rows are described',
@@ -86,11 +86,11 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     expect(running?.waiting).toBeGreaterThan(0);
     expect(running?.inFlight).toBeLessThanOrEqual(5);
     expect(during.accounts).toMatchObject([
-      { rate: '8/s', learnedRate: '8/s', workers: [{ pid: run.child.pid, state: 'working' }], pauses: [] },
+      { rate: '3/s', learnedRate: '3/s', workers: [{ pid: run.child.pid, state: 'working' }], pauses: [] },
     ]);
     const lines = await status();
     expect(lines).toMatch(
-      /m\.prompts\.csv\n +running on \S+, pid \d+\n +\d+\/61 rows, .*in flight.*at most 8\/s.*left/,
+      /m\.prompts\.csv\n +running on \S+, pid \d+\n +\d+\/61 rows, .*in flight.*at most 3\/s.*left/,
     );
     expect((await run.ended).code).toBe(2);
 
