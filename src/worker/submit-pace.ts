@@ -1,7 +1,7 @@
 import pLimit from 'p-limit';
 import type { Rate } from '../shared/durations.js';
 import { intervalMs } from '../shared/limits.js';
-import type { LateSlot, Slot, SlotPace, SlotWindow } from '../shared/queue/store.js';
+import type { LateSlot, SlotPace, SlotWindow } from '../shared/queue/store.js';
 import { sleep } from '../shared/sleep.js';
 import { Lateness } from './lateness.js';
 import type { OneSlot } from './slot-batch.js';
@@ -65,14 +65,13 @@ export class SubmitPace {
       // A process that was asleep so long, or a queue that was away, comes back into windows that others have used.
       const isGone = performance.now() - earliestAt > mostLateMs(rate);
       if (slot === undefined || isGone) continue;
-      return { sent: () => this.#sent(slot, performance.now() - earliestAt, rate) };
+      return { sent: () => this.#sent({ slot, lateMs: performance.now() - earliestAt }, rate, pace.window) };
     }
     return undefined;
   }
 
-  #sent(slot: Slot, lateMs: number, rate: Rate): void {
+  #sent({ slot, lateMs }: LateSlot, rate: Rate, window: SlotWindow | undefined): void {
     const beyondMs = this.#lateness.beyondUsual(lateMs);
-    const { window } = slotPace(rate);
     if (window !== undefined && beyondMs > toleratedMs(rate)) {
       this.tools.delaySlot({ slot, lateMs: beyondMs }, window);
     }

@@ -1,14 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, expect, test, vi } from 'vitest';
-import type { SharedStore } from '../../src/shared/queue/store.js';
+import type { SharedStore, Slot, SlotPace } from '../../src/shared/queue/store.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { soon } from '../helpers/wait-until.js';
 
+/** The next free slot, taken. */
+async function takeOne(store: SharedStore, name: string, pace: SlotPace): Promise<Slot> {
+  const { slots } = await store.takeSlots(name, pace, 1);
+  const [slot] = slots;
+  if (slot === undefined || slots.length > 1) throw new Error(`${slots.length} slots`);
+  return slot;
+}
+
 /** In how many milliseconds the next free slot is, which is taken. */
 async function takeSlot(store: SharedStore, name: string, intervalMs: number): Promise<number> {
-  const { slots } = await store.takeSlots(name, { intervalMs }, 1);
-  expect(slots).toHaveLength(1);
-  return slots[0]?.inMs ?? NaN;
+  return (await takeOne(store, name, { intervalMs })).inMs;
 }
 
 describeOnBothQueues('the shared store', (open, kind) => {
@@ -121,24 +127,20 @@ describeOnBothQueues('the shared store', (open, kind) => {
     await b.delaySlots('late', window, [{ slot: { id: '1', inMs: 0 }, lateMs: 150 }]);
     const toldAt = (await distances(1))[0] ?? NaN;
     expect(toldAt).toBe(1260);
-    const future = await a.takeSlots('future', pace, 1);
-    const [told] = future.slots;
-    if (told === undefined) throw new Error('no slot');
+    const told = await takeOne(a, 'future', pace);
     await b.delaySlots('future', window, [{ slot: told, lateMs: 60_000 }]);
-    expect((await a.takeSlots('future', pace, 1)).slots[0]?.inMs).toBeLessThan(1000);
+    expect((await takeOne(a, 'future', pace)).inMs).toBeLessThan(1000);
   });
 
   test('knows a slot that was used late as long as its window needs it', async () => {
     const [a, b] = stores;
     const window = { count: 1, ms: 400, catchUpMs: 0 };
     const pace = { intervalMs: 400, window };
-    const { slots } = await a.takeSlots('kept', pace, 1);
-    const [first] = slots;
-    if (first === undefined) throw new Error('no slots');
+    const first = await takeOne(a, 'kept', pace);
     await delay(350);
     await b.delaySlots('kept', window, [{ slot: first, lateMs: 340 }]);
     await delay(100);
-    const next = Number((await b.takeSlots('kept', pace, 1)).slots[0]?.id);
+    const next = Number((await takeOne(b, 'kept', pace)).id);
     expect(Math.round(next - Number(first.id))).toBeGreaterThanOrEqual(739);
     expect(Math.round(next - Number(first.id))).toBeLessThanOrEqual(741);
   });
@@ -147,15 +149,13 @@ describeOnBothQueues('the shared store', (open, kind) => {
     const [a, b] = stores;
     const window = { count: 1, ms: 200, catchUpMs: 0 };
     const pace = { intervalMs: 200, window };
-    const { slots } = await a.takeSlots('forgotten', pace, 1);
-    const [first] = slots;
-    if (first === undefined) throw new Error('no slots');
+    const first = await takeOne(a, 'forgotten', pace);
     await delay(300);
-    const second = Number((await a.takeSlots('forgotten', pace, 1)).slots[0]?.id);
+    const second = Number((await takeOne(a, 'forgotten', pace)).id);
     await delay(30);
     const usedAt = second + 20;
     await b.delaySlots('forgotten', window, [{ slot: first, lateMs: usedAt - Number(first.id) }]);
-    const next = Number((await a.takeSlots('forgotten', pace, 1)).slots[0]?.id);
+    const next = Number((await takeOne(a, 'forgotten', pace)).id);
     expect(Math.abs(next - usedAt - 200)).toBeLessThanOrEqual(1);
   });
 
