@@ -13,7 +13,8 @@ import { Bench, FAST, FAST_FLAGS } from '../helpers/bench.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const ENV = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'any' };
-const rate = { count: 40, perMs: 1000 };
+/** Slow enough that something can happen while a run goes on: 30 rows last ten seconds. */
+const rate = { count: 3, perMs: 1000 };
 
 describeOnBothQueues('the disk', (openQueue, kind) => {
   const bench = Bench.forSuite(openQueue);
@@ -287,7 +288,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     it('can be had from the files at any time: while a run goes on, and after it', async () => {
       const { workspace } = bench;
       const manifest = await workspace.write('m.csv', manifestOf(20));
-      const running = bench.run({ manifest, limits: { ...FAST, rate } });
+      const running = bench.run({ manifest, limits: { ...FAST, rate: { count: 10, perMs: 1000 } } });
       await waitUntil(
         'some rows are there',
         async () => (await bench.ids('out.csv').catch(() => [])).length > 2,
