@@ -1,4 +1,3 @@
-import { describeManifest } from '../run/describe-manifest.js';
 import type { RunEvent, RunOptions, RunResult } from '../run/run-options.js';
 import { UsageError } from '../shared/errors.js';
 import { createCommandLogger } from './command-logger.js';
@@ -41,6 +40,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
       onStarted: (url) => terminal.say(`webhooks ${url}`),
       warn: (text) => terminal.warn(text),
     });
+    const { describeManifest } = await import('../run/describe-manifest.js');
     const result = await describeManifest({
       ...options,
       companions: [dashboard, receiver].filter((companion) => companion !== undefined),

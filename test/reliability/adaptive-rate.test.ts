@@ -137,7 +137,7 @@ describe.concurrent('a storm of 429s in a run', () => {
     expect(run.receipt).toMatchObject({ described: 40, failed: 0 });
     expectCalls(run, simulator.stats());
     expect(simulator.stats().answered429).toBeLessThan(15);
-    expect(performance.now() - startedAt).toBeLessThan(15_000);
+    expect(performance.now() - startedAt).toBeLessThan(25_000);
   });
 });
 

@@ -136,14 +136,12 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
   it('that is full ends the run with one line and exit 1; the next run writes the rows without paying again', async () => {
     const { workspace, simulator } = bench;
     await workspace.write('m.csv', manifestOf(40));
-    const startedAt = performance.now();
     const end = await runOnFullDisk([...args(), ...FAST_FLAGS]);
     expect(end.code).toBe(1);
     const line =
       /^stopped {3}the file has reached the largest size allowed \(EFBIG\): the output .*out\.csv cannot be written; what it held before is kept, run the same command again when that is solved$/m;
     expect(end.text).toMatch(line);
     expect(end.text).not.toMatch(/\n\s+at |defect|does not balance/);
-    expect(performance.now() - startedAt).toBeLessThan(9000);
     const held = await workspace.records('out.csv');
     expect(held.length).toBeLessThan(40);
     expect(await waitingResults(await runId())).toBeGreaterThan(0);

@@ -214,7 +214,8 @@ describe.concurrent('a process that is told to end', () => {
     const startedAt = performance.now();
     run.child.kill('SIGINT');
     expect(await run.ended).toMatchObject({ code: 130, signal: null, stdout: '' });
-    expect(performance.now() - startedAt).toBeLessThan(1000);
+    // At once, on a busy machine; a submit without an answer would hold it for thirty seconds.
+    expect(performance.now() - startedAt).toBeLessThan(5000);
     expect(api.submits).toBe(4);
     isMute = false;
     const { receipt } = await endOf(start(stage, api, 4, '200/s'));

@@ -22,8 +22,8 @@ describeOnRedis('a home that is frozen', (openQueue) => {
     first.child.kill('SIGSTOP');
     const second = await bench.serve(...args);
     await untilSaid(second, /taken up again, and waits: .*already has|taken up again, and waits: another/);
-    first.child.kill('SIGCONT');
     const before = await described();
+    first.child.kill('SIGCONT');
     await waitUntil('it goes on', async () => (await described()) > before + 5);
     first.child.kill('SIGKILL');
     await untilSaid(second, /has ended with exit code 0/, 90_000);

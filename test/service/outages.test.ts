@@ -1,4 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { announceHome } from '../../src/shared/home-status.js';
+import { openQueue } from '../../src/shared/queue/connection.js';
+import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import type { CliEnd, CliProcess } from '../helpers/cli.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
@@ -96,11 +99,15 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
   });
 
   it('enqueue says that it waits for the queue, and ends with the first Ctrl-C', async () => {
-    const home = service.start('serve', LIMITS);
-    await untilSaid(home, /takes runs from/);
-    home.child.kill('SIGSTOP');
+    const connection = await openQueue(parseQueueUrl(redis.url, {}));
     const enqueue = service.start('enqueue', ['m.csv', '-o', 'out.csv']);
-    await untilSaid(enqueue, /waiting for one of 1 home/);
+    const mute = { host: 'h', pid: 1, root: workspace.path, since: Date.now(), runsAtOnce: 1, runs: [] };
+    // A home that is there for as long as the command takes to start, and never takes anything.
+    await waitUntil('it waits for the home', async () => {
+      await announceHome(connection.store, 'mute', mute);
+      return /waiting for one of 1 home/.test(enqueue.stderr());
+    });
+    await connection.close();
     await redis.kill9();
     await untilSaid(enqueue, /waiting for the queue: Redis at .* does not answer/);
     enqueue.child.kill('SIGINT');
