@@ -3,6 +3,14 @@ import { UsageError } from '../shared/errors.js';
 /** Longer URLs are refused by most servers; they are data that went into the wrong column. */
 export const MAX_URL_LENGTH = 8192;
 
+/**
+ * A URL that is canonical as it stands, as most are: lower-case names that are no number, no port, no segment that
+ * begins with a dot, and no character that would be escaped. `URL` would give it back and take five times as long, which
+ * counts where a million rows are read.
+ */
+const CANONICAL =
+  /^https?:\/\/(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}\/(?:[\w~!$&()*+,;=:@-][\w.~!$&()*+,;=:@%-]*\/)*(?:[\w~!$&()*+,;=:@-][\w.~!$&()*+,;=:@%-]*)?(?:\?[\w.~!$&()*+,;=:@%/?-]+)?$/;
+
 export type ResolvedImageUrl = { readonly url: string } | { readonly problem: string };
 
 /**
@@ -14,6 +22,7 @@ export function resolveImageUrl(raw: string, baseUrl?: URL): ResolvedImageUrl {
   const text = raw.trim();
   if (text === '') return { problem: 'no URL' };
   if (text.length > MAX_URL_LENGTH) return tooLong(text.length);
+  if (CANONICAL.test(text)) return { url: text };
   // URL would drop line breaks and tabs and escape blanks, and so make one URL of two.
   if (/[\t\r\n]/.test(text)) return { problem: `a URL has no line breaks or tabs: ${excerpt(text)}` };
   if (/ https?:\/\//i.test(text)) return { problem: `more than one URL: ${excerpt(text)}` };

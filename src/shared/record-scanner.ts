@@ -19,6 +19,9 @@ const QUOTE_SEEN = 3;
 /** Behind that quote and a CR: half of a line end, or text that should not be there. */
 const CR_SEEN = 4;
 
+/** Of a quoted cell so many bytes are looked at one by one; then its end is searched for, which has its price too. */
+const SHORT_CELL = 24;
+
 /**
  * What is wrong with a record's quotes, and stands in its cell as it is: a quote within a cell that is not quoted, text
  * behind the quote that ends one, and such text where the quotes hold what would have ended a cell or a record otherwise.
@@ -49,6 +52,37 @@ export interface CsvRecord {
 export interface CsvTail extends CsvRecord {
   /** Whether it breaks off within quotes: then it cannot be a whole record. */
   readonly insideQuotes: boolean;
+}
+
+/** Where a record's cells are read. */
+interface CellSource {
+  cell(index: number): string | undefined;
+  cells(): string[];
+  byteCells(): string[];
+}
+
+/** One for each record: there are millions, so that it holds no functions of its own. */
+class RecordView implements CsvRecord {
+  constructor(
+    private readonly source: CellSource,
+    readonly start: number,
+    readonly end: number,
+    readonly line: number,
+    readonly size: number,
+    readonly flaw: QuoteFlaw | undefined,
+  ) {}
+
+  cell(index: number): string | undefined {
+    return this.source.cell(index);
+  }
+
+  cells(): string[] {
+    return this.source.cells();
+  }
+
+  byteCells(): string[] {
+    return this.source.byteCells();
+  }
 }
 
 export interface ScannerOptions {
@@ -83,11 +117,18 @@ export class RecordScanner {
   /** Ends of the record's finished cells, relative to its start; `#size` of them are valid. */
   readonly #cellEnds: number[] = [];
   #size = 0;
+  /** The line end that was searched for last; it is counted when a quoted cell goes on behind it. */
+  #lineEndAt = -1;
   #line = 1;
   #nextLine = 1;
   #mayHaveBom: boolean;
   #hasQuotes = false;
   #flaw: QuoteFlaw | undefined;
+  readonly #cells: CellSource = {
+    cell: (index) => this.#cell(index),
+    cells: () => Array.from({ length: this.#size }, (_, index) => this.#cell(index) ?? ''),
+    byteCells: () => this.#byteCells(),
+  };
 
   constructor({ delimiter, lineEnd = '\n', offset = 0, skipsMark = true }: ScannerOptions) {
     this.#delimiter = delimiterByte(delimiter);
@@ -128,7 +169,7 @@ export class RecordScanner {
     if (this.#recordStart === this.#length) return undefined;
     if (this.#state === CR_SEEN) this.#noteTextBehindQuote(this.#length);
     this.#endCell(this.#length);
-    return { ...this.#record(this.#length), insideQuotes: this.#state === QUOTED };
+    return Object.assign(this.#record(this.#length), { insideQuotes: this.#state === QUOTED });
   }
 
   /** Appends the chunk to what is left of the last one. */
@@ -142,6 +183,7 @@ export class RecordScanner {
     this.#offset += this.#recordStart;
     this.#position -= this.#recordStart;
     this.#recordStart = 0;
+    this.#lineEndAt = -1;
     this.#length = needed;
   }
 
@@ -166,11 +208,17 @@ export class RecordScanner {
     const length = this.#length;
     let state = this.#state;
     let position = this.#position;
+    let quoted = 0;
     for (; position < length; position++) {
       const byte = buffer[position];
       if (state === QUOTED) {
-        if (byte === QUOTE) state = QUOTE_SEEN;
-        else if (byte === lineEnd) this.#nextLine++;
+        if (byte === QUOTE) {
+          state = QUOTE_SEEN;
+          quoted = 0;
+        } else if (++quoted > SHORT_CELL) {
+          position = this.#skipQuoted(position) - 1;
+          quoted = 0;
+        } else if (byte === lineEnd) this.#nextLine++;
       } else if (byte === delimiter) {
         if (state === CR_SEEN) this.#noteTextBehindQuote(position);
         this.#endCell(position);
@@ -187,6 +235,22 @@ export class RecordScanner {
     this.#state = state;
     this.#position = position;
     return -1;
+  }
+
+  /** The next quote from here on, or the end of the data; counts the line ends before it. */
+  #skipQuoted(from: number): number {
+    const quote = this.#indexOf(QUOTE, from);
+    if (this.#lineEndAt < from) this.#lineEndAt = this.#indexOf(this.#lineEnd, from);
+    while (this.#lineEndAt < quote) {
+      this.#nextLine++;
+      this.#lineEndAt = this.#indexOf(this.#lineEnd, this.#lineEndAt + 1);
+    }
+    return quote;
+  }
+
+  #indexOf(byte: number, from: number): number {
+    const index = this.#buffer.indexOf(byte, from);
+    return index === -1 || index > this.#length ? this.#length : index;
   }
 
   /** What comes after a state outside quotes when neither the cell nor the record ends. */
@@ -222,17 +286,9 @@ export class RecordScanner {
     return this.#size === 1 && this.#cellEnds[0] === 0 && end - this.#recordStart <= 1;
   }
 
-  #record(end: number): CsvRecord {
-    return {
-      start: this.#offset + this.#recordStart,
-      end: this.#offset + end,
-      line: this.#line,
-      size: this.#size,
-      cell: (index) => this.#cell(index),
-      cells: () => Array.from({ length: this.#size }, (_, index) => this.#cell(index) ?? ''),
-      byteCells: () => this.#byteCells(),
-      flaw: this.#flaw,
-    };
+  #record(end: number): RecordView {
+    const start = this.#offset + this.#recordStart;
+    return new RecordView(this.#cells, start, this.#offset + end, this.#line, this.#size, this.#flaw);
   }
 
   #byteCells(): string[] {

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseBaseUrl, resolveImageUrl } from '../../src/producer/image-url.js';
 
@@ -33,6 +34,83 @@ describe('resolveImageUrl', () => {
     [`http://a/${'é'.repeat(2000)}`, 'a URL of 12009 characters, where 8192 are the most'],
   ])('refuses %j', (raw, problem) => {
     expect(resolveImageUrl(raw)).toEqual({ problem });
+  });
+
+  it('gives what URL makes of a text, also where it does not ask', () => {
+    const some = (texts: readonly string[]) =>
+      fc.array(fc.oneof(fc.constantFrom(...texts), fc.string({ maxLength: 2 })), { maxLength: 5 });
+    const labels = some([
+      'a',
+      'b-c',
+      'org',
+      '1',
+      '256',
+      '0x1',
+      'xn--a',
+      'a--b',
+      '-',
+      'ORG',
+      'a_b',
+      'xn--mnchen-3ya',
+    ]);
+    const marks = [
+      '~',
+      '|',
+      '^',
+      '[',
+      '\\',
+      "'",
+      '"',
+      '`',
+      '{',
+      '<',
+      '#',
+      '?',
+      '&',
+      '=',
+      '%',
+      '%zz',
+      '*',
+      '!',
+      ';',
+      ':',
+      '@',
+    ];
+    const segments = some([
+      '',
+      '.',
+      '..',
+      '%2e',
+      '%2E.',
+      '.%2e',
+      'a',
+      'a.jpg',
+      'a%2e',
+      '.a',
+      '_',
+      '-',
+      ...marks,
+    ]);
+    const queries = fc.oneof(
+      fc.constant(''),
+      some(['a', '..', '/', ...marks]).map((parts) => `?${parts.join('')}`),
+    );
+    const schemes = fc.constantFrom('http://', 'https://', 'HTTP://', 'http:', 'https:///');
+    const parts = fc.tuple(
+      schemes,
+      labels,
+      fc.constantFrom('', ':80', ':443', ':8080', '.'),
+      segments,
+      queries,
+    );
+    fc.assert(
+      fc.property(parts, ([scheme, host, port, path, query]) => {
+        const text = `${scheme}${host.join('.')}${port}/${path.join('/')}${query}`;
+        const resolved = resolveImageUrl(text);
+        if ('url' in resolved) expect(resolved.url).toBe(new URL(text).href);
+      }),
+      { numRuns: 5000 },
+    );
   });
 
   it('takes a URL of 8,192 characters', () => {

@@ -45,6 +45,8 @@ const delimiters = fc.constantFrom(',', ';', '\t');
 const cell = fc.oneof(
   fc.string({ unit: 'grapheme' }),
   fc.string({ unit: fc.constantFrom('a', '"', ',', ';', '\t', '\n', '\r', ' ', '\0', 'é') }),
+  // Long ones, whose end is searched for.
+  fc.string({ unit: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', '"', '\n', ','), minLength: 20, maxLength: 120 }),
 );
 
 describe('RecordScanner', () => {
@@ -182,13 +184,17 @@ describe('RecordScanner', () => {
     }
   });
 
-  test('reads back what is written, whatever the chunks', () => {
+  test('reads back what is written and the lines where it begins, whatever the chunks', () => {
     const records = fc.array(fc.array(cell, { minLength: 1, maxLength: 5 }), { maxLength: 6 });
     fc.assert(
-      fc.property(records, delimiters, fc.integer({ min: 1, max: 40 }), (written, delimiter, chunkBytes) => {
-        const text = written.map((cells) => formatRecord(cells, delimiter)).join('');
+      fc.property(records, delimiters, fc.integer({ min: 1, max: 200 }), (written, delimiter, chunkBytes) => {
+        const texts = written.map((cells) => formatRecord(cells, delimiter));
+        const text = texts.join('');
         fc.pre(!text.startsWith('\uFEFF'));
-        expect(cellsOf(text, { delimiter, chunkBytes })).toEqual(written);
+        const told = scan(text, { delimiter, chunkBytes }).records;
+        expect(told.map(({ cells }) => cells)).toEqual(written);
+        const lines = texts.map((_, index) => texts.slice(0, index).join('').split('\n').length);
+        expect(told.map(({ line }) => line)).toEqual(lines);
       }),
     );
   });
