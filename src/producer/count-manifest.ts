@@ -85,7 +85,7 @@ class RowCounter {
   readonly counts: ManifestCounts;
   readonly #keys = new HashTable([], GROWTH);
   /** The payload says whether the image has been counted as new, or as failed. */
-  readonly #images = new HashTable([1], GROWTH);
+  readonly #images = new HashTable([2], GROWTH);
 
   constructor(
     private readonly isKnown: IsKnown,

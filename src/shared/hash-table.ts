@@ -1,16 +1,18 @@
 /** Bytes of one cell of a payload column: an unsigned integer of that size. */
-export type CellBytes = 1 | 2 | 4;
-
-type Column = Uint8Array | Uint16Array | Uint32Array;
+export type CellBytes = 2 | 4;
 
 interface Shard {
   /** Entries in use, and slots there are. */
   count: number;
   capacity: number;
-  /** The hash's two halves. Both 0 marks a free slot. */
-  high: Uint32Array;
-  low: Uint32Array;
-  columns: Column[];
+  /** The slots one after the other: the hash's four words, all 0 in a free one, and then the payload. */
+  words: Uint16Array;
+}
+
+/** Where in a slot a payload column is, in words. */
+interface Column {
+  readonly at: number;
+  readonly words: 1 | 2;
 }
 
 /*
@@ -18,6 +20,8 @@ interface Shard {
  * moment, and a 64th of the whole for a few milliseconds is affordable where the whole twice is not.
  */
 const SHARDS = 64;
+const HASH_WORDS = 4;
+const WORD = 0x1_0000;
 const FIRST_CAPACITY = 8;
 const MAX_LOAD = 0.9;
 /** Right after growing a shard is 0.9 / 1.15 = 78 % full: a slot costs at most 1.28 times its bytes. */
@@ -29,7 +33,8 @@ const UNEVEN = 1.03;
 
 /**
  * A map from 64-bit hashes to a few unsigned integers, in typed arrays, with open addressing: (8 + cells)
- * bytes a slot and nothing for the garbage collector to look at. Entries cannot be removed. A hash stands
+ * bytes a slot and nothing for the garbage collector to look at. What belongs to an entry lies together: with millions of
+ * them each look at another place in memory takes longer than all that is done with what is there. Entries cannot be removed. A hash stands
  * for its key, so two keys with one hash are taken for one: 3 in a million for ten million keys.
  *
  * `find` and `add` return an entry's number, which is valid until the next `add`.
@@ -38,16 +43,22 @@ export class HashTable {
   #shards: Shard[];
   #size = 0;
   #expected = 0;
+  readonly #columns: readonly Column[];
+  /** Words of a slot. */
+  readonly #stride: number;
 
   /**
    * @param cells the size of each payload column; new entries hold 0
    * @param growth how many times its size a full table gets: the less, the tighter, and the more is copied
    */
   constructor(
-    private readonly cells: readonly CellBytes[],
+    cells: readonly CellBytes[],
     private readonly growth = TIGHT_GROWTH,
   ) {
-    this.#shards = makeShards(cells);
+    const { columns, stride } = placeColumns(cells);
+    this.#columns = columns;
+    this.#stride = stride;
+    this.#shards = makeShards(stride);
   }
 
   /** Number of entries. */
@@ -57,12 +68,7 @@ export class HashTable {
 
   /** Bytes held by the arrays. */
   get bytes(): number {
-    let bytes = 0;
-    for (const { high, low, columns } of this.#shards) {
-      bytes += high.byteLength + low.byteLength;
-      for (const column of columns) bytes += column.byteLength;
-    }
-    return bytes;
+    return this.#shards.reduce((bytes, { words }) => bytes + words.byteLength, 0);
   }
 
   /** Tells about how many entries there will be in the end: it grows towards that in fewer steps. */
@@ -74,23 +80,24 @@ export class HashTable {
   find(hash: Hash64): number {
     const number = hash.high % SHARDS;
     const shard = this.#shard(number);
-    const slot = seek(shard, hash.high, lowOf(hash));
-    return isFree(shard, slot) ? -1 : slot * SHARDS + number;
+    const slot = seek(shard, this.#stride, hash.high, lowOf(hash));
+    return isFree(shard, slot * this.#stride) ? -1 : slot * SHARDS + number;
   }
 
   /** The entry of a hash, made if there is none. */
   add(hash: Hash64): number {
     const number = hash.high % SHARDS;
     const shard = this.#shard(number);
+    const stride = this.#stride;
     const low = lowOf(hash);
-    let slot = seek(shard, hash.high, low);
-    if (isFree(shard, slot)) {
+    let slot = seek(shard, stride, hash.high, low);
+    if (isFree(shard, slot * stride)) {
       if (shard.count + 1 > shard.capacity * MAX_LOAD) {
-        grow(shard, this.#nextCapacity(shard.capacity));
-        slot = seek(shard, hash.high, low);
+        grow(shard, this.#nextCapacity(shard.capacity), stride);
+        slot = seek(shard, stride, hash.high, low);
       }
-      shard.high[slot] = hash.high;
-      shard.low[slot] = low;
+      write32(shard.words, slot * stride, hash.high);
+      write32(shard.words, slot * stride + 2, low);
       shard.count++;
       this.#size++;
     }
@@ -99,42 +106,46 @@ export class HashTable {
 
   /** A payload cell of an entry. */
   get(entry: number, column: number): number {
-    return this.#column(entry % SHARDS, column)[Math.floor(entry / SHARDS)] ?? 0;
+    const { at, words } = this.#column(column);
+    const place = this.#slotOf(entry) + at;
+    const shard = this.#shard(entry % SHARDS);
+    return words === 2 ? read32(shard.words, place) : (shard.words[place] ?? 0);
   }
 
   /** Stores a payload cell; the value must fit the column. */
   set(entry: number, column: number, value: number): void {
-    this.#column(entry % SHARDS, column)[Math.floor(entry / SHARDS)] = value;
+    const { at, words } = this.#column(column);
+    const place = this.#slotOf(entry) + at;
+    const shard = this.#shard(entry % SHARDS);
+    if (words === 2) write32(shard.words, place, value);
+    else shard.words[place] = value;
   }
 
   /** Forgets all entries, and gives their memory back. */
   clear(): void {
-    this.#shards = makeShards(this.cells);
+    this.#shards = makeShards(this.#stride);
     this.#size = 0;
   }
 
   /** The hash of an entry. */
   hashOf(entry: number): Hash64 {
-    const { high, low } = this.#shard(entry % SHARDS);
-    const slot = Math.floor(entry / SHARDS);
-    return { high: high[slot] ?? 0, low: low[slot] ?? 0 };
+    const { words } = this.#shard(entry % SHARDS);
+    const slot = this.#slotOf(entry);
+    return { high: read32(words, slot), low: read32(words, slot + 2) };
   }
 
   /** Every entry's number, in no order. The table must not grow meanwhile. */
   *entries(): Generator<number, void> {
     for (const [number, shard] of this.#shards.entries()) {
       for (let slot = 0; slot < shard.capacity; slot++) {
-        if (!isFree(shard, slot)) yield slot * SHARDS + number;
+        if (!isFree(shard, slot * this.#stride)) yield slot * SHARDS + number;
       }
     }
   }
 
   /** Sets one column of all entries to what `change` makes of it. */
   mapColumn(column: number, change: (value: number) => number): void {
-    for (let number = 0; number < SHARDS; number++) {
-      const cells = this.#column(number, column);
-      for (let slot = 0; slot < cells.length; slot++) cells[slot] = change(cells[slot] ?? 0);
-    }
+    for (const entry of this.entries()) this.set(entry, column, change(this.get(entry, column)));
   }
 
   #nextCapacity(capacity: number): number {
@@ -145,16 +156,21 @@ export class HashTable {
     return Math.ceil(Math.max(capacity * this.growth, expected)) + 1;
   }
 
+  /** Where in its shard's words the slot of an entry begins. */
+  #slotOf(entry: number): number {
+    return Math.floor(entry / SHARDS) * this.#stride;
+  }
+
   #shard(number: number): Shard {
     const shard = this.#shards[number];
     if (shard === undefined) throw new RangeError(`no shard ${number}`);
     return shard;
   }
 
-  #column(shard: number, column: number): Column {
-    const cells = this.#shard(shard).columns[column];
-    if (cells === undefined) throw new RangeError(`no column ${column}`);
-    return cells;
+  #column(number: number): Column {
+    const column = this.#columns[number];
+    if (column === undefined) throw new RangeError(`no column ${number}`);
+    return column;
   }
 }
 
@@ -169,55 +185,59 @@ function lowOf({ high, low }: Hash64): number {
   return high === 0 && low === 0 ? 1 : low;
 }
 
-function makeShards(cells: readonly CellBytes[]): Shard[] {
-  return Array.from({ length: SHARDS }, () => makeShard(FIRST_CAPACITY, cells));
+function placeColumns(cells: readonly CellBytes[]): { columns: Column[]; stride: number } {
+  const columns: Column[] = [];
+  let stride = HASH_WORDS;
+  for (const bytes of cells) {
+    const words = bytes === 4 ? 2 : 1;
+    columns.push({ at: stride, words });
+    stride += words;
+  }
+  return { columns, stride };
 }
 
-function makeShard(capacity: number, cells: readonly CellBytes[]): Shard {
-  return {
+function makeShards(stride: number): Shard[] {
+  return Array.from({ length: SHARDS }, () => ({
     count: 0,
-    capacity,
-    high: new Uint32Array(capacity),
-    low: new Uint32Array(capacity),
-    columns: cells.map((bytes) => makeColumn(bytes, capacity)),
-  };
+    capacity: FIRST_CAPACITY,
+    words: new Uint16Array(FIRST_CAPACITY * stride),
+  }));
 }
 
-function makeColumn(bytes: number, capacity: number): Column {
-  if (bytes === 1) return new Uint8Array(capacity);
-  return bytes === 2 ? new Uint16Array(capacity) : new Uint32Array(capacity);
+function read32(words: Uint16Array, at: number): number {
+  return (words[at] ?? 0) * WORD + (words[at + 1] ?? 0);
 }
 
-function isFree(shard: Shard, slot: number): boolean {
-  return shard.high[slot] === 0 && shard.low[slot] === 0;
+function write32(words: Uint16Array, at: number, value: number): void {
+  words[at] = value >>> 16;
+  words[at + 1] = value;
+}
+
+function isFree({ words }: Shard, at: number): boolean {
+  return words[at] === 0 && words[at + 1] === 0 && words[at + 2] === 0 && words[at + 3] === 0;
 }
 
 /** The slot that holds the hash, or the free one where it belongs. There is always a free slot. */
-function seek(shard: Shard, hashHigh: number, hashLow: number): number {
-  const { high, low, capacity } = shard;
+function seek(shard: Shard, stride: number, high: number, low: number): number {
+  const { words, capacity } = shard;
   // The low half scaled to the capacity; the high half has already chosen the shard.
-  let slot = Math.floor((hashLow * capacity) / 0x1_0000_0000);
-  while (!((high[slot] === hashHigh && low[slot] === hashLow) || isFree(shard, slot))) {
+  let slot = Math.floor((low * capacity) / 0x1_0000_0000);
+  for (;;) {
+    const at = slot * stride;
+    const isSame = read32(words, at) === high && read32(words, at + 2) === low;
+    if (isSame || isFree(shard, at)) return slot;
     slot = slot + 1 === capacity ? 0 : slot + 1;
   }
-  return slot;
 }
 
-function grow(shard: Shard, capacity: number): void {
-  const cells = shard.columns.map((column) => column.BYTES_PER_ELEMENT);
+function grow(shard: Shard, capacity: number, stride: number): void {
   const old = { ...shard };
-  shard.high = new Uint32Array(capacity);
-  shard.low = new Uint32Array(capacity);
-  shard.columns = cells.map((bytes) => makeColumn(bytes, capacity));
+  shard.words = new Uint16Array(capacity * stride);
   shard.capacity = capacity;
-  for (let from = 0; from < old.capacity; from++) {
+  for (let from = 0; from < old.words.length; from += stride) {
     if (isFree(old, from)) continue;
-    const to = seek(shard, old.high[from] ?? 0, old.low[from] ?? 0);
-    shard.high[to] = old.high[from] ?? 0;
-    shard.low[to] = old.low[from] ?? 0;
-    for (let index = 0; index < shard.columns.length; index++) {
-      const [target, source] = [shard.columns[index], old.columns[index]];
-      if (target && source) target[to] = source[from] ?? 0;
-    }
+    const slot = seek(shard, stride, read32(old.words, from), read32(old.words, from + 2));
+    const to = slot * stride;
+    for (let word = 0; word < stride; word++) shard.words[to + word] = old.words[from + word] ?? 0;
   }
 }
