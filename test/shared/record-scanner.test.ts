@@ -46,7 +46,11 @@ const cell = fc.oneof(
   fc.string({ unit: 'grapheme' }),
   fc.string({ unit: fc.constantFrom('a', '"', ',', ';', '\t', '\n', '\r', ' ', '\0', 'é') }),
   // Long ones, whose end is searched for.
-  fc.string({ unit: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', '"', '\n', ','), minLength: 20, maxLength: 120 }),
+  fc.string({
+    unit: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', '"', '\n', ','),
+    minLength: 20,
+    maxLength: 120,
+  }),
 );
 
 describe('RecordScanner', () => {
