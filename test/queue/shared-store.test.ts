@@ -49,8 +49,8 @@ describeOnBothQueues('the shared store', (open, kind) => {
     const [store] = stores;
     await takeSlot(store, 'rested', 20);
     await delay(200);
-    expect(await takeSlot(store, 'rested', 20)).toBe(0);
-    expect(await takeSlot(store, 'rested', 20)).toBeGreaterThan(10);
+    expect(await takeSlot(store, 'rested', 60_000)).toBe(0);
+    expect(await takeSlot(store, 'rested', 60_000)).toBeGreaterThan(30_000);
   });
 
   test('takes intervals that are no whole milliseconds', async () => {
@@ -63,33 +63,33 @@ describeOnBothQueues('the shared store', (open, kind) => {
 
   test('holds the slots back, and never brings them nearer', async () => {
     const [a, b] = stores;
-    expect(await a.holdSlots('held', 5000)).toBeGreaterThan(4900);
-    expect(await b.holdSlots('held', 1000)).toBeGreaterThan(4800);
-    expect(await takeSlot(b, 'held', 100)).toBeGreaterThan(4800);
-    expect(await takeSlot(a, 'held', 100)).toBeGreaterThan(4900);
+    expect(await a.holdSlots('held', 60_000)).toBeGreaterThan(40_000);
+    expect(await b.holdSlots('held', 1000)).toBeGreaterThan(40_000);
+    expect(await takeSlot(b, 'held', 60_000)).toBeGreaterThan(40_000);
+    expect(await takeSlot(a, 'held', 60_000)).toBeGreaterThan(100_000);
     expect(await a.holdSlots('not-held', 0)).toBe(0);
     expect(await takeSlot(a, 'not-held', 100)).toBe(0);
   });
 
   test('gives several slots at once, each with a name of its own', async () => {
     const [a, b] = stores;
-    const { slots, nextInMs } = await a.takeSlots('several', { intervalMs: 1000 }, 3);
-    expect(slots.map(({ inMs }) => Math.round(inMs))).toEqual([0, 1000, 2000]);
+    const { slots, nextInMs } = await a.takeSlots('several', { intervalMs: 60_000 }, 3);
+    expect(slots.map(({ inMs }) => Math.round(inMs))).toEqual([0, 60_000, 120_000]);
     expect(new Set(slots.map(({ id }) => id)).size).toBe(3);
     expect(nextInMs).toBe(0);
-    expect(await takeSlot(b, 'several', 1000)).toBeGreaterThan(2000);
+    expect(await takeSlot(b, 'several', 60_000)).toBeGreaterThan(140_000);
   });
 
   test('gives no slot that is further away than asked for, and tells when it comes', async () => {
     const [a, b] = stores;
-    const near = { intervalMs: 1000, withinMs: 1500 };
+    const near = { intervalMs: 60_000, withinMs: 90_000 };
     const first = await a.takeSlots('near', near, 5);
-    expect(first.slots.map(({ inMs }) => Math.round(inMs))).toEqual([0, 1000]);
-    expect(Math.round(first.nextInMs)).toBe(2000);
+    expect(first.slots.map(({ inMs }) => Math.round(inMs))).toEqual([0, 60_000]);
+    expect(Math.round(first.nextInMs)).toBe(120_000);
     const second = await b.takeSlots('near', near, 1);
     expect(second.slots).toEqual([]);
-    expect(second.nextInMs).toBeGreaterThan(1500);
-    expect(second.nextInMs).toBeLessThanOrEqual(2000);
+    expect(second.nextInMs).toBeGreaterThan(90_000);
+    expect(second.nextInMs).toBeLessThanOrEqual(120_000);
   });
 
   test('puts no more slots into any window than it may hold, whatever their distance', async () => {
@@ -134,29 +134,29 @@ describeOnBothQueues('the shared store', (open, kind) => {
 
   test('knows a slot that was used late as long as its window needs it', async () => {
     const [a, b] = stores;
-    const window = { count: 1, ms: 400, catchUpMs: 0 };
-    const pace = { intervalMs: 400, window };
+    const window = { count: 1, ms: 1500, catchUpMs: 0 };
+    const pace = { intervalMs: 1500, window };
     const first = await takeOne(a, 'kept', pace);
-    await delay(350);
-    await b.delaySlots('kept', window, [{ slot: first, lateMs: 340 }]);
-    await delay(100);
+    await delay(1400);
+    await b.delaySlots('kept', window, [{ slot: first, lateMs: 1390 }]);
+    await delay(200);
     const next = Number((await takeOne(b, 'kept', pace)).id);
-    expect(Math.round(next - Number(first.id))).toBeGreaterThanOrEqual(739);
-    expect(Math.round(next - Number(first.id))).toBeLessThanOrEqual(741);
+    expect(Math.round(next - Number(first.id))).toBeGreaterThanOrEqual(2889);
+    expect(Math.round(next - Number(first.id))).toBeLessThanOrEqual(2891);
   });
 
   test('counts one that was used so late that it was not kept any more', async () => {
     const [a, b] = stores;
-    const window = { count: 1, ms: 200, catchUpMs: 0 };
-    const pace = { intervalMs: 200, window };
+    const window = { count: 1, ms: 1000, catchUpMs: 0 };
+    const pace = { intervalMs: 1000, window };
     const first = await takeOne(a, 'forgotten', pace);
-    await delay(300);
+    await delay(1100);
     const second = Number((await takeOne(a, 'forgotten', pace)).id);
     await delay(30);
     const usedAt = second + 20;
     await b.delaySlots('forgotten', window, [{ slot: first, lateMs: usedAt - Number(first.id) }]);
     const next = Number((await takeOne(a, 'forgotten', pace)).id);
-    expect(Math.abs(next - usedAt - 200)).toBeLessThanOrEqual(1);
+    expect(Math.abs(next - usedAt - 1000)).toBeLessThanOrEqual(1);
   });
 
   test('makes up for slots that passed unused a little while ago, a little nearer to each other', async () => {

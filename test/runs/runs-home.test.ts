@@ -51,7 +51,9 @@ describeOnRedis('a home of requests', (openQueue) => {
     await waitUntil('both are over', () => isOver(events, a.run) && isOver(events, b.run));
     expect(await bench.ids('a.prompts.csv')).toHaveLength(6);
     expect(await bench.ids('out.csv')).toHaveLength(3);
-    const jobs = await (await homes.connect()).queue<RunRequest, never>(RUNS_QUEUE).getJobs(['completed']);
+    const runs = (await homes.connect()).queue<RunRequest, never>(RUNS_QUEUE);
+    await waitUntil('their jobs are completed', async () => (await runs.getCompletedCount()) === 2);
+    const jobs = await runs.getJobs(['completed']);
     const receipts = jobs.map((job) => runOutcomeOf(job)?.receipt);
     expect(receipts.map((receipt) => receipt?.described).sort()).toEqual([3, 6]);
     expect(jobs.find((job) => job.data.manifest === 'a.csv')?.progress).toMatchObject({

@@ -1,4 +1,4 @@
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
 import { localDate } from '../../src/runs/dated-output.js';
 import { enqueueRun } from '../../src/runs/enqueue-run.js';
@@ -7,7 +7,7 @@ import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request
 import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/runs/schedules.js';
 import { readScheduleRecord } from '../../src/shared/schedule-record.js';
 import { describeOnRedis } from '../helpers/queues.js';
-import { waitUntil } from '../helpers/wait-until.js';
+import { soon, waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { FAST } from '../helpers/bench.js';
 import { HomeBench } from '../helpers/home-bench.js';
@@ -79,8 +79,11 @@ describeOnRedis('schedules', (openQueue) => {
     const file = receipt?.output.split('/').at(-1) ?? '';
     expect([`night-${before}.csv`, `night-${localDate(Date.now(), timeZone)}.csv`]).toContain(file);
     expect((await bench.ids(file)).sort()).toEqual(['3', '4']);
-    const [job] = await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).getJobs(['completed']);
-    expect(job?.data).toMatchObject({ output: file, outputPattern: 'night-{date}.csv' });
+    // A home tells how a run has ended a little before its job is completed.
+    await vi.waitFor(async () => {
+      const [job] = await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).getJobs(['completed']);
+      expect(job?.data).toMatchObject({ output: file, outputPattern: 'night-{date}.csv' });
+    }, soon);
     // The same night again.
     expect((await runNow(name, home)).receipt).toMatchObject({
       resumed: 4,
