@@ -1,17 +1,17 @@
-/** Of so many submits the least late tells how late this process is always: that changes no distance between its own. */
-const USUAL_OF = 16;
+import { LeastOfLast } from './least-of-last.js';
 
 /**
  * How late submits go out for their slots: their process was kept waiting, or they had to wait for a connection, as the
- * first one of a process does. One that is later than others stands nearer to those behind it.
+ * first one of a process does. One that is later than others stands nearer to those behind it; how late a process is
+ * always changes no distance between its own.
  */
 export class Lateness {
-  #last: readonly number[] = [0];
+  readonly #usual = new LeastOfLast(0);
 
   /** @returns by how much longer than usual this one took */
   beyondUsual(lateMs: number): number {
-    const usualMs = Math.min(...this.#last);
-    this.#last = [...this.#last, lateMs].slice(-USUAL_OF);
-    return lateMs - usualMs;
+    const beyondMs = lateMs - this.#usual.least;
+    this.#usual.add(lateMs);
+    return beyondMs;
   }
 }

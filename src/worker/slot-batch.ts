@@ -1,4 +1,5 @@
 import type { GivenSlots, LateSlot, Slot, SlotPace, SlotWindow } from '../shared/queue/store.js';
+import { LeastOfLast } from './least-of-last.js';
 
 /** What one image is told. Times are those of `performance.now()`. */
 export interface OneSlot {
@@ -18,9 +19,6 @@ interface TimedSlots extends GivenSlots {
   readonly heldUpMs: number;
 }
 
-/** Of so many questions the quickest tells how long they take. */
-const ROUND_TRIPS = 16;
-
 /**
  * Takes the slots together that are asked for in the same turn of the event loop.
  * @param take see `SharedStore.takeSlots`; it may wait for a queue that is away
@@ -30,14 +28,14 @@ export function takeTogether(
   take: (pace: SlotPace, count: number) => Promise<GivenSlots>,
 ): (pace: SlotPace) => Promise<OneSlot> {
   let together: { count: number; readonly given: Promise<TimedSlots> } | undefined;
-  let roundTrips: readonly number[] = [];
+  const roundTrips = new LeastOfLast();
   const takeTimed = async (pace: SlotPace, count: number): Promise<TimedSlots> => {
     const askedAt = performance.now();
     const given = await take(pace, count);
     const answeredAt = performance.now();
     const tookMs = answeredAt - askedAt;
-    roundTrips = [...roundTrips, tookMs].slice(-ROUND_TRIPS);
-    const roundTripMs = Math.min(...roundTrips);
+    roundTrips.add(tookMs);
+    const roundTripMs = roundTrips.least;
     return { ...given, answeredAt, roundTripMs, heldUpMs: tookMs - roundTripMs };
   };
   return async (pace) => {
