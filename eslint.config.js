@@ -12,7 +12,7 @@ const layers = {
   webhook: ['shared', 'describe-api'],
   dashboard: ['shared', 'describe-api'],
   run: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer'],
-  runs: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer', 'run'],
+  service: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer', 'run'],
 };
 const folders = [...Object.keys(layers), 'cli'];
 

@@ -1,4 +1,4 @@
-import { type Cancelled, cancelRun } from '../runs/cancel-run.js';
+import { type Cancelled, cancelRun } from '../service/cancel-run.js';
 import { UsageError } from '../shared/errors.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { type FlagTable, parseFlags } from './flags.js';

@@ -1,4 +1,4 @@
-import { type EnqueueOptions, type Enqueued, enqueueRun } from '../runs/enqueue-run.js';
+import { type EnqueueOptions, type Enqueued, enqueueRun } from '../service/enqueue-run.js';
 import { UsageError } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';

@@ -1,4 +1,4 @@
-import { type RunRequest, readRequest } from '../runs/run-request.js';
+import { type RunRequest, readRequest } from '../service/run-request.js';
 import { UsageError } from '../shared/errors.js';
 import type { FlagTable, ParsedFlags } from './flags.js';
 import {

@@ -1,5 +1,5 @@
-import { enqueueRun } from '../runs/enqueue-run.js';
-import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../runs/schedules.js';
+import { enqueueRun } from '../service/enqueue-run.js';
+import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../service/schedules.js';
 import { UsageError } from '../shared/errors.js';
 import { listHomes } from '../shared/home-status.js';
 import { nearest } from '../shared/nearest.js';

@@ -1,4 +1,4 @@
-import type { Added, ListedSchedule } from '../runs/schedules.js';
+import type { Added, ListedSchedule } from '../service/schedules.js';
 import { formatDuration } from '../shared/durations.js';
 import { printable } from './text.js';
 

@@ -1,7 +1,7 @@
 import { type AccountWorker, startAccountWorker } from '../run/account-worker.js';
 import { accountOf, checkApi } from '../run/api-options.js';
-import { type HomeEvent, RunsHome } from '../runs/runs-home.js';
-import { RootFolder } from '../runs/root-folder.js';
+import { type HomeEvent, RunsHome } from '../service/runs-home.js';
+import { RootFolder } from '../service/root-folder.js';
 import { describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';

@@ -1,7 +1,7 @@
-import type { AccountView } from '../runs/account-view.js';
-import type { Pause } from '../runs/pauses.js';
-import type { RequestsView } from '../runs/requests-view.js';
-import type { RunView, ServiceStatus } from '../runs/service-status.js';
+import type { AccountView } from '../service/account-view.js';
+import type { Pause } from '../service/pauses.js';
+import type { RequestsView } from '../service/requests-view.js';
+import type { RunView, ServiceStatus } from '../service/service-status.js';
 import { formatDuration } from '../shared/durations.js';
 import type { HomeStatus } from '../shared/home-status.js';
 import type { WorkerStatus } from '../shared/worker-status.js';

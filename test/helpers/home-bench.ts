@@ -1,8 +1,8 @@
 import { afterEach } from 'vitest';
 import { startAccountWorker } from '../../src/run/account-worker.js';
-import { RootFolder } from '../../src/runs/root-folder.js';
-import type { RunOutcome } from '../../src/runs/run-outcome.js';
-import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/runs/runs-home.js';
+import { RootFolder } from '../../src/service/root-folder.js';
+import type { RunOutcome } from '../../src/service/run-outcome.js';
+import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/service/runs-home.js';
 import { silentLogger } from '../../src/shared/log.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { UndoStack } from '../../src/shared/undo.js';

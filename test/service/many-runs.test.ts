@@ -2,7 +2,7 @@ import { queryObjects } from 'node:v8';
 import { Queue } from 'bullmq';
 import { expect, it } from 'vitest';
 import { RunControl } from '../../src/run/run-control.js';
-import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request.js';
+import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-request.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request.js';
+import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-request.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';

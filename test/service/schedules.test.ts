@@ -1,10 +1,10 @@
 import { afterEach, expect, it, vi } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
-import { localDate } from '../../src/runs/dated-output.js';
-import { enqueueRun } from '../../src/runs/enqueue-run.js';
-import type { RunOutcome } from '../../src/runs/run-outcome.js';
-import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/runs/run-request.js';
-import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/runs/schedules.js';
+import { localDate } from '../../src/service/dated-output.js';
+import { enqueueRun } from '../../src/service/enqueue-run.js';
+import type { RunOutcome } from '../../src/service/run-outcome.js';
+import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-request.js';
+import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/service/schedules.js';
 import { readScheduleRecord } from '../../src/shared/schedule-record.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { soon, waitUntil } from '../helpers/wait-until.js';

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { checkCron, nextTime } from '../../src/runs/cron.js';
-import { checkScheduleName } from '../../src/runs/schedules.js';
+import { checkCron, nextTime } from '../../src/service/cron.js';
+import { checkScheduleName } from '../../src/service/schedules.js';
 
 it.each(['0 2 * * *', '*/5 * * * *', '*/2 * * * * *', '0 2 * * MON-FRI', ' 0  2 1 * * '])(
   'takes "%s" for a pattern',

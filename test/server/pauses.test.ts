@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type PauseFacts, pausesOf } from '../../src/runs/pauses.js';
+import { type PauseFacts, pausesOf } from '../../src/service/pauses.js';
 import type { WorkerStatus } from '../../src/shared/worker-status.js';
 
 const worker = (state: WorkerStatus['state'], since = 0): WorkerStatus => ({

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Logger, pino } from 'pino';
-import { callOnDone } from '../../src/runs/on-done.js';
+import { callOnDone } from '../../src/service/on-done.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace } from '../helpers/workspace.js';
 

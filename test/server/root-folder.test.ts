@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdir, symlink } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { RootFolder } from '../../src/runs/root-folder.js';
+import { RootFolder } from '../../src/service/root-folder.js';
 import { Workspace } from '../helpers/workspace.js';
 
 describe("a home's folder", () => {

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
-import { enqueueRun } from '../../src/runs/enqueue-run.js';
-import { RUNS_QUEUE } from '../../src/runs/run-request.js';
-import type { RunOutcome } from '../../src/runs/run-outcome.js';
+import { enqueueRun } from '../../src/service/enqueue-run.js';
+import { RUNS_QUEUE } from '../../src/service/run-request.js';
+import type { RunOutcome } from '../../src/service/run-outcome.js';
 import { listHomes } from '../../src/shared/home-status.js';
 import { takeBackJob } from '../../src/shared/queue/take-back-job.js';
 import { FAST } from '../helpers/bench.js';

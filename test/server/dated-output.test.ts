@@ -5,8 +5,8 @@ import {
   isDated,
   localDate,
   otherDates,
-} from '../../src/runs/dated-output.js';
-import { beginRequest } from '../../src/runs/scheduled-run.js';
+} from '../../src/service/dated-output.js';
+import { beginRequest } from '../../src/service/scheduled-run.js';
 
 describe('the date of a night', () => {
   it.each([
