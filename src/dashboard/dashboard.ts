@@ -1,6 +1,5 @@
-import type { FastifyInstance } from 'fastify';
-import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
 import { queueTrouble } from '../shared/health-server.js';
+import { listen } from '../shared/http-server.js';
 import { silentLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UndoStack } from '../shared/undo.js';
@@ -44,38 +43,10 @@ export async function startDashboard(
       logger,
     });
     undo.defer(() => app.close());
-    await listen(app, host, port);
-    const address = app.server.address();
-    const actualPort = typeof address === 'object' && address !== null ? address.port : port;
-    return { url: urlOf(host, actualPort), port: actualPort, close: () => undo.release() };
+    const { url, port: actualPort } = await listen(app, { host, port }, 'the dashboard at');
+    return { url, port: actualPort, close: () => undo.release() };
   } catch (error) {
     await undo.release();
     throw error;
   }
-}
-
-async function listen(app: FastifyInstance, host: string, port: number): Promise<void> {
-  try {
-    await app.listen({ host, port });
-  } catch (error) {
-    if (!isSystemError(error)) throw error;
-    if (error.code === 'EADDRINUSE') {
-      throw new UsageError(
-        `port ${port} of ${host} is in use: name another for the dashboard, or 0 for a free one`,
-      );
-    }
-    if (error.code === 'EACCES') {
-      throw new UsageError(
-        `port ${port} may not be used by this user: name one above 1023 for the dashboard`,
-      );
-    }
-    if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND') {
-      throw new UsageError(`${host} is no address of this machine: name another with --host`);
-    }
-    throw new FatalError(`the dashboard cannot listen on ${host}, port ${port}: ${messageOf(error)}`);
-  }
-}
-
-function urlOf(host: string, port: number): string {
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { type FastifyInstance, type FastifyReply, type RouteHandlerMethod, fastify } from 'fastify';
+import type { FastifyInstance, FastifyReply, RouteHandlerMethod } from 'fastify';
 import { messageOf } from '../shared/errors.js';
+import { createHttpServer } from '../shared/http-server.js';
 import type { Logger } from '../shared/log.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { type AccessRules, type Refusal, refuseRequest } from './access.js';
@@ -11,6 +12,7 @@ import type { Page } from './pages/layout.js';
 export const BOARD_PATH = '/board';
 const HEALTH_PATH = '/healthz';
 /** A queue that is away answers when it is back: whoever asks is told before they give up. */
+const BODY_LIMIT_BYTES = 64 * 1024;
 const ANSWER_DEADLINE_MS = 4000;
 
 export interface ServerParts {
@@ -26,13 +28,8 @@ export interface ServerParts {
 
 /** The dashboard's HTTP server, not listening yet. */
 export async function createServer(parts: ServerParts): Promise<FastifyInstance> {
-  const app = fastify({
-    logger: false,
-    forceCloseConnections: true,
-    // Queue names and job ids.
-    routerOptions: { maxParamLength: 500 },
-    bodyLimit: 64 * 1024,
-  });
+  // Queue names and job ids are long parameters.
+  const app = createHttpServer({ bodyLimit: BODY_LIMIT_BYTES, routerOptions: { maxParamLength: 500 } });
   app.addHook('onRequest', async (request, reply) => {
     const isBoard = request.url === BOARD_PATH || request.url.startsWith(`${BOARD_PATH}/`);
     reply.headers(isBoard ? BOARD_HEADERS : COMMON_HEADERS);

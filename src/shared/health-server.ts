@@ -1,67 +1,45 @@
-import { once } from 'node:events';
-import type { ServerResponse } from 'node:http';
-import { FatalError, UsageError, isSystemError, messageOf } from './errors.js';
-import { unlessAborted } from './unless-aborted.js';
+import { messageOf } from './errors.js';
+import type { HttpServer, ListenAddress } from './http-server.js';
 import type { QueueConnection } from './queue/connection.js';
+import { unlessAborted } from './unless-aborted.js';
 
-export interface HealthOptions {
-  readonly host: string;
-  /** 0 takes a free one. */
-  readonly port: number;
+export interface HealthOptions extends ListenAddress {
   /** Why this process is not ready, on one line; undefined when it is. A failure is a reason too. */
   readonly notReady: () => Promise<string | undefined>;
 }
 
-export interface HealthServer {
-  readonly port: number;
-  close(): Promise<void>;
-}
-
-/** Whoever asks may give up in a few seconds, so the answer comes before. */
+/** A caller may give up after a few seconds, so the answer comes before that. */
 const READY_DEADLINE_MS = 2000;
+const BODY_LIMIT_BYTES = 1024;
 
 /**
  * Answers `GET /healthz` (200 while this process's event loop turns) and `GET /readyz` (200 or 503, and why).
  * @throws {UsageError} when the address cannot be listened on
  */
-export async function startHealthServer(options: HealthOptions): Promise<HealthServer> {
-  const { createServer } = await import('node:http');
-  const server = createServer((request, response) => {
-    const path = request.url?.split('?')[0];
-    if (request.method !== 'GET' && request.method !== 'HEAD') answer(response, 405, { error: 'only GET' });
-    else if (path === '/healthz') answer(response, 200, { alive: true });
-    else if (path === '/readyz') void answerReady(response, options);
-    else answer(response, 404, { error: 'there are /healthz and /readyz' });
+export async function startHealthServer({ notReady, ...address }: HealthOptions): Promise<HttpServer> {
+  // Most processes have no health port: they do not load an HTTP server.
+  const { createHttpServer, listen } = await import('./http-server.js');
+  const app = createHttpServer({ bodyLimit: BODY_LIMIT_BYTES });
+  app.addHook('onRequest', (_request, reply, done) => {
+    reply.headers({ 'content-type': 'application/json', 'cache-control': 'no-store' });
+    done();
   });
-  try {
-    server.listen(options.port, options.host);
-    await once(server, 'listening');
-  } catch (error) {
-    if (!isSystemError(error)) throw error;
-    throw new UsageError(`--health-port ${options.port} cannot be listened on: ${messageOf(error)}`);
-  }
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new FatalError('the health port has no number');
-  return {
-    port: address.port,
-    close: async () => {
-      const closed = once(server, 'close');
-      server.close();
-      server.closeAllConnections();
-      await closed;
-    },
-  };
+  app.get('/healthz', () => line({ alive: true }));
+  app.get('/readyz', async (_request, reply) => {
+    const reason = await notReady().catch((error: unknown) => messageOf(error));
+    if (reason === undefined) return line({ ready: true });
+    return reply.code(503).send(line({ ready: false, reason }));
+  });
+  app.setNotFoundHandler(({ method }, reply) => {
+    const isRead = method === 'GET' || method === 'HEAD';
+    const error = isRead ? 'there are /healthz and /readyz' : 'only GET';
+    return reply.code(isRead ? 404 : 405).send(line({ error }));
+  });
+  return listen(app, address, '--health-port');
 }
 
-async function answerReady(response: ServerResponse, { notReady }: HealthOptions): Promise<void> {
-  const reason = await notReady().catch((error: unknown) => messageOf(error));
-  if (reason === undefined) answer(response, 200, { ready: true });
-  else answer(response, 503, { ready: false, reason });
-}
-
-function answer(response: ServerResponse, status: number, body: object): void {
-  response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' });
-  response.end(`${JSON.stringify(body)}\n`);
+function line(body: object): string {
+  return `${JSON.stringify(body)}\n`;
 }
 
 /** Why the queue cannot be used at the moment; undefined when it answers within two seconds. */

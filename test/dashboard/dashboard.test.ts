@@ -153,7 +153,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
     try {
       const second = startDashboard(connection, { port: first.port });
       await expect(second).rejects.toThrow(UsageError);
-      await expect(second).rejects.toThrow(/^port \d+ of 127\.0\.0\.1 is in use: name another/);
+      await expect(second).rejects.toThrow(/^the dashboard at 127\.0\.0\.1:\d+: it is in use; name another/);
     } finally {
       await first.close();
       await connection.close();
