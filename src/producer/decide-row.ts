@@ -3,7 +3,7 @@ import type { Row } from './row-reader.js';
 import type { UnfinishedRow } from './unfinished-rows.js';
 
 /** What is known of rows and images; the output's index and the failures file stand behind it. */
-export interface Knowledge {
+export interface Lookup {
   /** False when this pass has met the row's key before. Without a key column always true. */
   markSeen(row: Row): boolean;
   /** Whether the output holds this very row. Without a key column each call uses one of its rows up. */
@@ -36,17 +36,17 @@ function failBeforeSubmit(code: FailedOutcome['code'], reason: string): Decision
 }
 
 /** Decides what becomes of a row that is met for the first time in this pass. Uses its occurrence up. */
-export function decideRow(row: Row, known: Knowledge): Decision {
+export function decideRow(row: Row, lookup: Lookup): Decision {
   if (row.problem !== undefined) return failBeforeSubmit(row.problem.code, row.problem.reason);
-  if (!known.markSeen(row)) return failRepeated(row);
-  if (known.isInOutput(row)) return { action: 'resume' };
-  return decideImage(row, known);
+  if (!lookup.markSeen(row)) return failRepeated(row);
+  if (lookup.isInOutput(row)) return { action: 'resume' };
+  return decideImage(row, lookup);
 }
 
 /** Decides what becomes of a row that an earlier pass has met, and the output does not hold. */
-export function decideUnfinished({ row, isRepeated }: UnfinishedRow, known: Knowledge): Decision {
+export function decideUnfinished({ row, isRepeated }: UnfinishedRow, lookup: Lookup): Decision {
   if (row.problem !== undefined) return failBeforeSubmit(row.problem.code, row.problem.reason);
-  return isRepeated ? failRepeated(row) : decideImage(row, known);
+  return isRepeated ? failRepeated(row) : decideImage(row, lookup);
 }
 
 function failRepeated(row: Row): Decision {
@@ -54,17 +54,17 @@ function failRepeated(row: Row): Decision {
 }
 
 /** Decides by the row's image alone: for rows that are not in the output. May be asked again. */
-export function decideImage(row: Row, known: Knowledge): Decision {
+export function decideImage(row: Row, lookup: Lookup): Decision {
   const { image } = row;
   if (image === undefined) return failBeforeSubmit('invalid-url', 'no URL');
-  if (known.isDescribed(image)) return { action: 'copy', image };
-  if (known.isOutstanding(image)) return { action: 'attach', image };
-  const now = known.failedNow(image);
+  if (lookup.isDescribed(image)) return { action: 'copy', image };
+  if (lookup.isOutstanding(image)) return { action: 'attach', image };
+  const now = lookup.failedNow(image);
   if (now !== undefined) return { action: 'fail', outcome: now };
-  const previous = known.previousFailure(row);
-  if (previous === undefined && known.isLeftUnlessFailed(image)) return { action: 'leave' };
+  const previous = lookup.previousFailure(row);
+  if (previous === undefined && lookup.isLeftUnlessFailed(image)) return { action: 'leave' };
   if (previous === undefined || previous.image !== image) return { action: 'submit', image };
-  if (isPermanent(previous.outcome.code) && !known.isTakenUp(image))
+  if (isPermanent(previous.outcome.code) && !lookup.isTakenUp(image))
     return { action: 'fail', outcome: previous.outcome };
   return { action: 'submit', image, previous };
 }

@@ -2,7 +2,7 @@ import type { ResultJobData } from '../shared/jobs.js';
 import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
 import type { Outstanding } from '../shared/outstanding.js';
 import type { RunCounts } from '../shared/run-counts.js';
-import { type Decision, type Knowledge, decideImage, decideRow, decideUnfinished } from './decide-row.js';
+import { type Decision, type Lookup, decideImage, decideRow, decideUnfinished } from './decide-row.js';
 import type { PayBudget } from './pay-budget.js';
 import type { Row } from './row-reader.js';
 import type { UnfinishedRows } from './unfinished-rows.js';
@@ -32,8 +32,8 @@ export interface NewImage {
 }
 
 /** What the producer works with. */
-export interface ProducerTools {
-  readonly knowledge: Knowledge;
+export interface ProducerDeps {
+  readonly lookup: Lookup;
   readonly outstanding: Outstanding<Row>;
   readonly counts: RunCounts;
   readonly budget: PayBudget;
@@ -67,13 +67,13 @@ const MOST_HELD = 500;
  * every row has been taken on or given up, or when the signal aborts.
  */
 export class Producer {
-  readonly #tools: ProducerTools;
+  readonly #deps: ProducerDeps;
   readonly #signal: AbortSignal;
   #adding: NewImage[] = [];
   #keptBack: Row[] = [];
 
-  constructor(tools: ProducerTools, signal: AbortSignal) {
-    this.#tools = tools;
+  constructor(deps: ProducerDeps, signal: AbortSignal) {
+    this.#deps = deps;
     this.#signal = signal;
   }
 
@@ -87,8 +87,8 @@ export class Producer {
     for await (const rows of batches) {
       for (const row of rows) {
         if (this.#signal.aborted) return;
-        this.#tools.counts.rows++;
-        await this.#place(row, decideRow(row, this.#tools.knowledge), false);
+        this.#deps.counts.rows++;
+        await this.#place(row, decideRow(row, this.#deps.lookup), false);
       }
       await this.#flush();
     }
@@ -97,12 +97,12 @@ export class Producer {
 
   /** The same without reading the manifest: all rows but the unfinished ones are in the output. */
   async produceUnfinished(unfinished: UnfinishedRows): Promise<void> {
-    const { counts, knowledge } = this.#tools;
+    const { counts, lookup } = this.#deps;
     for (const [before, met] of unfinished.rows.entries()) {
       if (this.#signal.aborted) return;
       counts.rows = met.row.number;
       counts.resumed = met.row.number - 1 - before;
-      await this.#place(met.row, decideUnfinished(met, knowledge), false);
+      await this.#place(met.row, decideUnfinished(met, lookup), false);
     }
     counts.rows = unfinished.total;
     counts.resumed = unfinished.total - unfinished.rows.length;
@@ -113,33 +113,33 @@ export class Producer {
   async #endPass(): Promise<void> {
     for (const row of this.#keptBack) {
       if (this.#signal.aborted) return;
-      await this.#place(row, decideImage(row, this.#tools.knowledge), true);
+      await this.#place(row, decideImage(row, this.#deps.lookup), true);
     }
     await this.#flush();
   }
 
   async #place(row: Row, decision: Decision, isLast: boolean): Promise<void> {
-    const tools = this.#tools;
+    const deps = this.#deps;
     if (decision.action === 'resume') {
-      tools.counts.resumed++;
+      deps.counts.resumed++;
       return;
     }
     if (decision.action === 'leave') {
-      tools.leave(row);
+      deps.leave(row);
       return;
     }
     if (!(await this.#waitForRoom())) return;
     switch (decision.action) {
       case 'fail':
-        tools.writeFailure(row, decision.outcome);
+        deps.writeFailure(row, decision.outcome);
         return;
       case 'copy':
-        tools.writeCopy(row, decision.image);
+        deps.writeCopy(row, decision.image);
         return;
       case 'attach':
         // Its outcome may have come while this row waited for room.
-        if (tools.outstanding.attach(decision.image, row)) return;
-        await this.#place(row, decideImage(row, tools.knowledge), isLast);
+        if (deps.outstanding.attach(decision.image, row)) return;
+        await this.#place(row, decideImage(row, deps.lookup), isLast);
         return;
       case 'submit':
         await this.#submit(row, decision.image, decision.previous, isLast);
@@ -152,15 +152,15 @@ export class Producer {
     previous: PreviousFailure | undefined,
     isLast: boolean,
   ): Promise<void> {
-    const { outstanding, counts } = this.#tools;
-    const queued = this.#tools.queuedJob(image);
+    const { outstanding, counts } = this.#deps;
+    const queued = this.#deps.queuedJob(image);
     // A job that takes the place of a failed one counts its calls from nothing.
     const taken = queued?.state === 'failed' ? undefined : queued;
     const before = { submitsBefore: taken?.submits ?? 0, pollsBefore: taken?.polls ?? 0 };
-    if (queued?.state === 'paid' || this.#tools.hasEarlyResult(image)) {
+    if (queued?.state === 'paid' || this.#deps.hasEarlyResult(image)) {
       counts.reattached++;
       outstanding.add(image, { rows: [row], ...before, reattached: true });
-      this.#tools.settleEarlyResult(image);
+      this.#deps.settleEarlyResult(image);
       return;
     }
     const isNew = queued?.state !== 'waiting';
@@ -169,11 +169,11 @@ export class Producer {
       return;
     }
     if (!(await this.#waitForBudget())) {
-      this.#tools.leave(row);
+      this.#deps.leave(row);
       return;
     }
     outstanding.add(image, { rows: [row], ...before, reattached: false });
-    this.#tools.settleEarlyResult(image);
+    this.#deps.settleEarlyResult(image);
     if (!isNew) return;
     this.#adding.push({ image, url: row.url ?? '', row: row.number, previous, replaces: queued });
     if (this.#adding.length >= ADD_AT_ONCE) await this.#flush();
@@ -181,8 +181,8 @@ export class Producer {
 
   /** Waits until another row may be outstanding; false when the run is being stopped. */
   async #waitForRoom(): Promise<boolean> {
-    const { outstanding } = this.#tools;
-    const hasRoom = () => outstanding.rows < this.#tools.windowRows() && outstanding.held < MOST_HELD;
+    const { outstanding } = this.#deps;
+    const hasRoom = () => outstanding.rows < this.#deps.windowRows() && outstanding.held < MOST_HELD;
     if (hasRoom()) return true;
     await this.#flush();
     return outstanding.until(hasRoom, this.#signal);
@@ -190,7 +190,7 @@ export class Producer {
 
   /** Takes a place of `--limit`; a place that is taken may become free again, when its image fails. */
   async #waitForBudget(): Promise<boolean> {
-    const { budget, outstanding } = this.#tools;
+    const { budget, outstanding } = this.#deps;
     if (budget.take()) return true;
     await this.#flush();
     await outstanding.until(() => budget.hasRoom || budget.isSpent, this.#signal);
@@ -201,6 +201,6 @@ export class Producer {
     if (this.#adding.length === 0) return;
     const images = this.#adding;
     this.#adding = [];
-    await this.#tools.addImages(images);
+    await this.#deps.addImages(images);
   }
 }

@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import type { Knowledge } from '../producer/decide-row.js';
+import type { Lookup } from '../producer/decide-row.js';
 import { Producer, type QueuedJob } from '../producer/produce.js';
 import { PayBudget } from '../producer/pay-budget.js';
 import { readRows } from '../producer/row-reader.js';
@@ -220,10 +220,10 @@ export class ActiveRun {
     if (count > 0) emit({ type: 'phase', text: `taking over ${count} image(s) of a worker that has died` });
     // They come again with their rows, in their order and within --limit, unless their rows are gone.
     await this.#jobs.removeNeedless(
-      (image) => this.home.knowledge.isDescribed(image) || this.home.hasEarlyResult(image),
+      (image) => this.home.lookup.isDescribed(image) || this.home.hasEarlyResult(image),
     );
     this.#leftOver = await this.#jobs.leftOver();
-    this.#completed.foundWritten(this.#leftOver.keys(), (image) => this.home.knowledge.isDescribed(image));
+    this.#completed.foundWritten(this.#leftOver.keys(), (image) => this.home.lookup.isDescribed(image));
     this.home.begin();
   }
 
@@ -234,9 +234,9 @@ export class ActiveRun {
     return isTaken ? { ...queued, state: 'paid' } : queued;
   }
 
-  get #knowledge(): Knowledge {
+  get #lookup(): Lookup {
     return {
-      ...this.home.knowledge,
+      ...this.home.lookup,
       isTakenUp: (image) =>
         this.#retriesAll ||
         this.home.hasEarlyResult(image) ||
@@ -253,7 +253,7 @@ export class ActiveRun {
     const { prepared, control, limits, unfinished } = this.tools;
     const producer = new Producer(
       {
-        knowledge: this.#knowledge,
+        lookup: this.#lookup,
         outstanding: this.home.outstanding,
         counts: this.home.counts,
         budget: this.#budget,
@@ -346,7 +346,7 @@ export class ActiveRun {
       counts.polls += Math.max(0, calls.polls - pending.pollsBefore);
     }
     const isOpen = ([image, { state }]: [string, { state: string }]) =>
-      state !== 'failed' && !this.home.knowledge.isDescribed(image);
+      state !== 'failed' && !this.home.lookup.isDescribed(image);
     return [...left].filter(isOpen).length;
   }
 }

@@ -1,4 +1,4 @@
-import type { Knowledge } from '../producer/decide-row.js';
+import type { Lookup } from '../producer/decide-row.js';
 import type { PayBudget } from '../producer/pay-budget.js';
 import type { QueuedJob } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
@@ -81,7 +81,7 @@ export class Home {
   }
 
   /** What the producer asks before it decides on a row. */
-  readonly knowledge: Omit<Knowledge, 'isTakenUp' | 'isLeftUnlessFailed'> = {
+  readonly lookup: Omit<Lookup, 'isTakenUp' | 'isLeftUnlessFailed'> = {
     markSeen: (row) => this.onFile.markSeen(row),
     isInOutput: (row) => this.onFile.take(row),
     isDescribed: (image) => this.onFile.hasImage(image),
@@ -140,7 +140,7 @@ export class Home {
     const pending = this.outstanding.images.get(image);
     if (pending !== undefined) return this.#startWriting(image, this.#settleImage(result, pending));
     // A second result of an image that is on disk: its worker died between handing it over and ending the job.
-    if (this.knowledge.isDescribed(image)) return Promise.resolve('done');
+    if (this.lookup.isDescribed(image)) return Promise.resolve('done');
     if (this.#isOver) return Promise.resolve('put-back');
     const failed = this.#failedImages.get(image);
     if (failed !== undefined) return this.#startWriting(image, this.#settleAgain(result, failed));
@@ -166,7 +166,7 @@ export class Home {
     this.#isOver = true;
     for (const [image, { result, resolve }] of this.#early) {
       const isUseless = isWhole && result.outcome.status === 'failed';
-      resolve(isUseless || this.knowledge.isDescribed(image) ? 'done' : 'put-back');
+      resolve(isUseless || this.lookup.isDescribed(image) ? 'done' : 'put-back');
     }
     this.#early.clear();
   }

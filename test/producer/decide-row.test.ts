@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Decision, type Knowledge, decideImage, decideRow } from '../../src/producer/decide-row.js';
+import { type Decision, type Lookup, decideImage, decideRow } from '../../src/producer/decide-row.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/outcome.js';
 
@@ -7,7 +7,7 @@ const row: Row = { number: 1, line: 2, cells: ['k', 'u'], key: 'k', url: 'http:/
 const failed = (code: ErrorCode): FailedOutcome => ({ status: 'failed', code, reason: 'why', attempts: 2 });
 
 /** Nothing is known, but for what a case says. */
-function know(changes: Partial<Knowledge> = {}): Knowledge {
+function know(changes: Partial<Lookup> = {}): Lookup {
   return {
     markSeen: () => true,
     isInOutput: () => false,
@@ -26,7 +26,7 @@ const failsWith = (code: ErrorCode) => ({ action: 'fail', outcome: { code } });
 const before = (code: ErrorCode, image?: string) => ({ outcome: failed(code), image });
 
 describe('what becomes of a row', () => {
-  it.each<[string, Row, Partial<Knowledge>, object]>([
+  it.each<[string, Row, Partial<Lookup>, object]>([
     ['a new one is submitted', row, {}, submit],
     [
       'one with a problem fails, and neither key nor occurrence is used up',

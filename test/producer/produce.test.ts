@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PayBudget } from '../../src/producer/pay-budget.js';
-import { type NewImage, Producer, type ProducerTools, type QueuedJob } from '../../src/producer/produce.js';
+import { type NewImage, Producer, type ProducerDeps, type QueuedJob } from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { UnfinishedRows } from '../../src/producer/unfinished-rows.js';
 import type { FailedOutcome } from '../../src/shared/outcome.js';
@@ -39,11 +39,11 @@ class NotingHome {
   mostOutstanding = 0;
 
   produce(...batches: Row[][]): Promise<void> {
-    return new Producer(this.tools(), this.stop.signal).produce(streamOf(batches));
+    return new Producer(this.deps(), this.stop.signal).produce(streamOf(batches));
   }
 
   produceUnfinished(unfinished: UnfinishedRows): Promise<void> {
-    return new Producer(this.tools(), this.stop.signal).produceUnfinished(unfinished);
+    return new Producer(this.deps(), this.stop.signal).produceUnfinished(unfinished);
   }
 
   /** The image's outcome is on disk. */
@@ -56,10 +56,10 @@ class NotingHome {
     this.outstanding.release(pending.rows.length);
   }
 
-  tools(): ProducerTools {
+  deps(): ProducerDeps {
     const { outstanding } = this;
     return {
-      knowledge: {
+      lookup: {
         markSeen: () => true,
         isInOutput: () => false,
         isDescribed: (image) => this.described.has(image),
@@ -251,7 +251,7 @@ describe('the producer', () => {
       yield await Promise.resolve([row(1, 'a')]);
       throw new Error('line 3');
     };
-    const producer = new Producer(home.tools(), home.stop.signal);
+    const producer = new Producer(home.deps(), home.stop.signal);
     await expect(producer.produce(broken())).rejects.toThrow('line 3');
     expect(home.calls).toEqual([['a']]);
   });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { previewManifest } from '../../src/producer/count-manifest.js';
-import { type Decision, type Knowledge, decideRow, decideUnfinished } from '../../src/producer/decide-row.js';
+import { type Decision, type Lookup, decideRow, decideUnfinished } from '../../src/producer/decide-row.js';
 import { imageHash } from '../../src/producer/identity.js';
 import { openManifest } from '../../src/producer/manifest.js';
 import { type Row, type RowPlan, readRows } from '../../src/producer/row-reader.js';
@@ -31,7 +31,7 @@ function indexOf(cells: readonly (readonly [key: string, url: string])[], keyed:
 }
 
 /** Nothing is under way: what the output holds decides. */
-function knowledgeOf(onFile: DescribedRows): Knowledge {
+function lookupOf(onFile: DescribedRows): Lookup {
   return {
     markSeen: (row) => onFile.markSeen(row),
     isInOutput: (row) => onFile.take(row),
@@ -73,13 +73,13 @@ describe('unfinished rows', () => {
         onFile.startPass();
         const decided: [number, Decision][] = [];
         for await (const batch of readRows(manifest, plan)) {
-          for (const row of batch) decided.push([row.number, decideRow(row, knowledgeOf(onFile))]);
+          for (const row of batch) decided.push([row.number, decideRow(row, lookupOf(onFile))]);
         }
         await manifest.close();
         expect(unfinished.isWhole).toBe(true);
         expect(unfinished.total).toBe(rows.length);
         expect(
-          unfinished.rows.map((met) => [met.row.number, decideUnfinished(met, knowledgeOf(onFile))]),
+          unfinished.rows.map((met) => [met.row.number, decideUnfinished(met, lookupOf(onFile))]),
         ).toEqual(decided.filter(([, { action }]) => action !== 'resume'));
       }),
     );

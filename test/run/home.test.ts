@@ -78,7 +78,7 @@ describe('a home', () => {
   const ids = async () => (await workspace.records('out.csv')).map((record) => record['id']);
   const failedIds = async () =>
     (await workspace.records('out.failed.csv.partial')).map((record) => record['id']);
-  const known = () => ({ ...home.knowledge, isTakenUp: () => false, isLeftUnlessFailed: () => false });
+  const known = () => ({ ...home.lookup, isTakenUp: () => false, isLeftUnlessFailed: () => false });
 
   it('acknowledges a result when all rows of its image are on disk, and counts them', async () => {
     take(row(1, 'a'));
