@@ -13,7 +13,7 @@ import {
  * What to do about a failed submit:
  * - `retry-free`: nothing was sent; again, as often as it takes
  * - `retry`: again with a backoff (not before `retryAfterMs`), which costs an attempt
- * - `wait`: the whole account waits; costs no attempt
+ * - `rateLimited`: the whole account waits; costs no attempt
  * - `fail`: the image ends here
  * - `stop`: this worker's token is refused
  * - `suspect`: the quota may be spent; certain when it happens for three images with no success between, or
@@ -27,15 +27,15 @@ export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: bo
       readonly maybePaid: boolean;
       readonly retryAfterMs?: number | undefined;
     }
-  | { readonly action: 'wait'; readonly retryAfterMs?: number | undefined }
+  | { readonly action: 'rateLimited'; readonly retryAfterMs?: number | undefined }
   | { readonly action: 'fail'; readonly code: 'rejected' }
   | { readonly action: 'stop'; readonly why: 'token' }
   | { readonly action: 'suspect'; readonly why: 'quota'; readonly saysQuota: boolean }
 );
 
-/** What to do about a failed poll: its message is paid for, so almost anything is waited for. */
+/** What to do about a failed poll. Its message is paid for, so almost any failure is polled again. */
 export type PollVerdict = { readonly reason: string; readonly countsAsDown: boolean } & (
-  | { readonly action: 'wait'; readonly retryAfterMs?: number | undefined }
+  | { readonly action: 'retry'; readonly retryAfterMs?: number | undefined }
   | { readonly action: 'stop'; readonly why: 'token' }
 );
 
@@ -69,7 +69,7 @@ function judgeSubmitStatus(error: StatusError): SubmitVerdict {
     return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown: false };
   if (status === 429 && IS_SPENT.test(withoutUrls(reason)))
     return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown };
-  if (status === 429) return { action: 'wait', retryAfterMs, reason, countsAsDown };
+  if (status === 429) return { action: 'rateLimited', retryAfterMs, reason, countsAsDown };
   const saysQuota = status === 402 || (refused && speaksOfQuota(reason));
   if (saysQuota || status === 403)
     return { action: 'suspect', why: 'quota', saysQuota, reason, countsAsDown };
@@ -104,13 +104,13 @@ export function judgeSubmitFailure(error: unknown): SubmitVerdict {
 /** "Retry or not" for a poll: only a refused token ends the waiting. */
 export function judgePollFailure(error: unknown): PollVerdict {
   if (!(error instanceof DescribeApiError))
-    return { action: 'wait', reason: messageOf(error), countsAsDown: false };
+    return { action: 'retry', reason: messageOf(error), countsAsDown: false };
   const { reason } = error;
   if (error instanceof StatusError) {
     const { status, retryAfterMs } = error;
     if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown: false };
-    return { action: 'wait', retryAfterMs, reason, countsAsDown: status >= 500 };
+    return { action: 'retry', retryAfterMs, reason, countsAsDown: status >= 500 };
   }
   const countsAsDown = error instanceof ConnectionError || error instanceof InterruptedError;
-  return { action: 'wait', reason, countsAsDown };
+  return { action: 'retry', reason, countsAsDown };
 }

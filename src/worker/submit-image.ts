@@ -76,7 +76,7 @@ async function endSubmitFailure(
         data: { ...data, submits: data.submits - 1 },
         ms: backoffMs(data.attempts + 1, Math.random()),
       };
-    case 'wait':
+    case 'rateLimited':
       return { kind: 'hold', data, ms: await tools.refused(verdict.retryAfterMs) };
     case 'fail':
       return failed(job, { ...data, attempts: data.attempts + 1 }, verdict.code, verdict.reason);

@@ -49,12 +49,16 @@ describe('a failed submit', () => {
       retry('bad-response', true, false),
     ],
     ['an unexpected redirect', status(302), retry('bad-response', true, false)],
-    ['429', status(429), { action: 'wait', retryAfterMs: undefined, countsAsDown: false }],
-    ['429 with Retry-After', status(429, { retryAfterMs: 3000 }), { action: 'wait', retryAfterMs: 3000 }],
+    ['429', status(429), { action: 'rateLimited', retryAfterMs: undefined, countsAsDown: false }],
+    [
+      '429 with Retry-After',
+      status(429, { retryAfterMs: 3000 }),
+      { action: 'rateLimited', retryAfterMs: 3000 },
+    ],
     [
       '429 that speaks of quota',
       status(429, { refused: true, reason: 'quota exceeded' }),
-      { action: 'wait' },
+      { action: 'rateLimited' },
     ],
     [
       '429 without credits',
@@ -64,7 +68,7 @@ describe('a failed submit', () => {
     [
       '429 that sells credits',
       status(429, { reason: 'Rate limit exceeded: add 10 credits to unlock 1000 requests a day' }),
-      { action: 'wait' },
+      { action: 'rateLimited' },
     ],
     ['400', rejected('bad url', 400), fail],
     ['404', rejected('not found', 404), fail],
@@ -106,18 +110,22 @@ describe('a failed submit', () => {
 
 describe('a failed poll', () => {
   test.each<[string, unknown, object]>([
-    ['no connection', new ConnectionError(call, 'refused'), { action: 'wait', countsAsDown: true }],
-    ['reset', new InterruptedError(call, 'reset'), { action: 'wait', countsAsDown: true }],
-    ['500', status(500), { action: 'wait', countsAsDown: true }],
-    ['429', status(429, { retryAfterMs: 3000 }), { action: 'wait', retryAfterMs: 3000, countsAsDown: false }],
-    ['404, not visible yet', rejected('not found', 404), { action: 'wait', countsAsDown: false }],
-    ['402', status(402), { action: 'wait', countsAsDown: false }],
+    ['no connection', new ConnectionError(call, 'refused'), { action: 'retry', countsAsDown: true }],
+    ['reset', new InterruptedError(call, 'reset'), { action: 'retry', countsAsDown: true }],
+    ['500', status(500), { action: 'retry', countsAsDown: true }],
+    [
+      '429',
+      status(429, { retryAfterMs: 3000 }),
+      { action: 'retry', retryAfterMs: 3000, countsAsDown: false },
+    ],
+    ['404, not visible yet', rejected('not found', 404), { action: 'retry', countsAsDown: false }],
+    ['402', status(402), { action: 'retry', countsAsDown: false }],
     [
       'a wrong shape',
       new ResponseShapeError(call, 'JSON', '<html>'),
-      { action: 'wait', countsAsDown: false },
+      { action: 'retry', countsAsDown: false },
     ],
-    ['anything else', new Error('bug'), { action: 'wait', countsAsDown: false }],
+    ['anything else', new Error('bug'), { action: 'retry', countsAsDown: false }],
     ['401', status(401), { action: 'stop', why: 'token', countsAsDown: false }],
   ])('%s', (_title, error, verdict) => {
     expect(judgePollFailure(error)).toMatchObject(verdict);

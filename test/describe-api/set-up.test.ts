@@ -78,5 +78,5 @@ test('a message that is not there says nothing of the set-up', async () => {
   const client = new DescribeClient({ baseUrl: server.url });
   const error: unknown = await client.message('m1').catch((e: unknown) => e);
   await client.close();
-  expect(judgePollFailure(error)).toMatchObject({ action: 'wait', reason: '404 Not Found' });
+  expect(judgePollFailure(error)).toMatchObject({ action: 'retry', reason: '404 Not Found' });
 });

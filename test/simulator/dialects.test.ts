@@ -69,8 +69,8 @@ describe.each(DIALECT_NAMES)('%s', (dialect) => {
     const client = clientFor(simulator, dialect);
     await client.submit({ url: IMAGE });
     const verdict = await verdictOf(client.submit({ url: IMAGE }));
-    expect(verdict.action).toBe('wait');
-    if (verdict.action === 'wait') expect(verdict.retryAfterMs).toBeGreaterThan(500);
+    expect(verdict.action).toBe('rateLimited');
+    if (verdict.action === 'rateLimited') expect(verdict.retryAfterMs).toBeGreaterThan(500);
     expect(simulator.stats()).toMatchObject({ paid: 1, answered429: 1 });
   });
 });
@@ -110,8 +110,8 @@ describe('openai', () => {
     const client = clientFor(simulator, 'openai');
     await client.submit({ url: IMAGE });
     const verdict = await verdictOf(client.submit({ url: IMAGE }));
-    expect(verdict).toMatchObject({ action: 'wait' });
-    if (verdict.action === 'wait') expect(verdict.retryAfterMs).toBeGreaterThan(500);
+    expect(verdict).toMatchObject({ action: 'rateLimited' });
+    if (verdict.action === 'rateLimited') expect(verdict.retryAfterMs).toBeGreaterThan(500);
   });
 
   test('answers as late as the image takes, and an answer that is cut off is paid', async () => {
