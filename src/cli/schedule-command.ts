@@ -1,7 +1,8 @@
 import { enqueueRun } from '../service/enqueue-run.js';
 import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../service/schedules.js';
 import { UsageError } from '../shared/errors.js';
-import { listHomes } from '../shared/home-status.js';
+import { SERVERS } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import { nearest } from '../shared/nearest.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
@@ -128,7 +129,7 @@ async function withQueue(
 }
 
 async function warnWithoutHome(connection: QueueConnection): Promise<void> {
-  if ((await listHomes(connection.store)).length > 0) return;
+  if ((await registry.list(connection.store, SERVERS)).length > 0) return;
   process.stderr.write(
     'no home is running: schedules are executed by `bulk-describe serve`; what is missed meanwhile runs once when it starts\n',
   );

@@ -3,8 +3,7 @@ import type { Pause } from '../service/pauses.js';
 import type { RequestsView } from '../service/requests-view.js';
 import type { RunView, ServiceStatus } from '../service/service-status.js';
 import { formatDuration } from '../shared/durations.js';
-import type { HomeStatus } from '../shared/home-status.js';
-import type { WorkerStatus } from '../shared/worker-status.js';
+import type { ServerStatus, WorkerStatus } from '../shared/published.js';
 import { localEnd } from './preview-text.js';
 import { rateText } from './progress-line.js';
 import { count, listOf, nearPath, plural, printable } from './text.js';
@@ -161,7 +160,7 @@ function requestLines({ executing, waiting, next }: RequestsView, nowMs: number)
   ];
 }
 
-function homeLine({ host, pid, root, since, runs }: HomeStatus, nowMs: number): string {
+function homeLine({ host, pid, root, since, runs }: ServerStatus, nowMs: number): string {
   return listOf([
     `${printable(host, 60)} pid ${pid}`,
     `since ${localTime(since, nowMs)}`,

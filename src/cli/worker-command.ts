@@ -3,7 +3,7 @@ import { type ApiOptions, checkApi } from '../run/api-options.js';
 import { formatRate } from '../shared/durations.js';
 import { UsageError } from '../shared/errors.js';
 import type { Limits } from '../shared/limits.js';
-import type { WorkerStatus } from '../shared/worker-status.js';
+import type { WorkerStatus } from '../shared/published.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { HEALTH_FLAGS, healthAddressOf, startHealth } from './health-flags.js';
 import { ACCOUNT_FLAGS, accountOptionsOf, limitsWarning } from './run-flags.js';

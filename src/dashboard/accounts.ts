@@ -1,14 +1,13 @@
-import { listAccounts } from '../shared/known-accounts.js';
+import { ACCOUNTS, type RunStatus, workersOf } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import type { SharedStore } from '../shared/queue/store.js';
-import type { RunStatus } from '../shared/run-status.js';
-import { livingWorkerIds } from '../shared/worker-status.js';
 
 /** All accounts that are known of: their describe queues' names, with the accounts' labels. */
 export async function knownQueues(
   store: SharedStore,
   runs: readonly RunStatus[],
 ): Promise<Map<string, string>> {
-  const known = await listAccounts(store);
+  const known = await registry.list(store, ACCOUNTS);
   const all = [
     ...runs.map((run) => [run.queueName, run.account] as const),
     ...known.map(({ queueName, label }) => [queueName, label] as const),
@@ -24,7 +23,8 @@ export async function busyQueues(
   const withRuns = new Set(runs.map((run) => run.queueName));
   const busy = new Map<string, string>();
   for (const [queueName, label] of await knownQueues(store, runs)) {
-    const isBusy = withRuns.has(queueName) || (await livingWorkerIds(store, queueName)).size > 0;
+    const isBusy =
+      withRuns.has(queueName) || (await registry.listLiving(store, workersOf(queueName))).size > 0;
     if (isBusy) busy.set(queueName, label);
   }
   return busy;

@@ -1,7 +1,8 @@
 import { resultsQueueName } from '../shared/account.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { type RunStatus, listRuns, runState } from '../shared/run-status.js';
+import { RUNS, runState, type RunStatus } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import { busyQueues } from './accounts.js';
 import { nearName } from './run-names.js';
 
@@ -16,7 +17,7 @@ export interface BoardQueue {
 
 /** The queues of the moment: the runs, the accounts' images, and the results of runs that are going on. */
 export async function boardQueues(connection: QueueConnection, nowMs: number): Promise<BoardQueue[]> {
-  const runs = await listRuns(connection.store);
+  const runs = await registry.list(connection.store, RUNS);
   const accounts = await busyQueues(connection.store, runs);
   return [
     {

@@ -7,7 +7,8 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
 import { UndoStack } from '../shared/undo.js';
-import { type WorkerStatus, listWorkers } from '../shared/worker-status.js';
+import { workersOf, type WorkerStatus } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import { type ApiOptions, accountOf } from './api-options.js';
 import { openClient } from './open-client.js';
@@ -114,7 +115,7 @@ class WorkerWatch {
     const { status } = worker;
     if (status.state !== this.#state) onEvent({ type: 'state', status });
     this.#state = status.state;
-    const workers = (await listWorkers(this.connection.store, this.queueName)).length;
+    const workers = (await registry.list(this.connection.store, workersOf(this.queueName))).length;
     const { configured } = limits;
     const now = JSON.stringify([configured, workers]);
     if (now !== this.#told) onEvent({ type: 'limits', limits: configured, workers });

@@ -15,7 +15,8 @@ import { unlessAborted } from '../shared/unless-aborted.js';
 import type { LostSubmits } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
-import { livingWorkerIds } from '../shared/worker-status.js';
+import { workersOf } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import type { EarlierFailures } from '../writer/earlier-failures.js';
 import type { FailuresFile } from '../writer/failures-file.js';
 import type { OutputFile } from '../writer/output-file.js';
@@ -215,7 +216,7 @@ export class ActiveRun {
     this.home.counts.rescued += Number(kept['rescued'] ?? 0);
     await this.#consumer.takeBack(control.signal);
     await this.#consumer.drained(control.signal);
-    const living = await livingWorkerIds(connection.store, this.#queueName);
+    const living = await registry.listLiving(connection.store, workersOf(this.#queueName));
     const count = await this.#jobs.takeBack((worker) => living.has(worker));
     if (count > 0) emit({ type: 'phase', text: `taking over ${count} image(s) of a worker that has died` });
     // They come again with their rows, in their order and within --limit, unless their rows are gone.

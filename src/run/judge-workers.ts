@@ -1,6 +1,6 @@
 import { isSetUpTrouble } from '../describe-api/set-up.js';
 import { formatDuration } from '../shared/durations.js';
-import type { WorkerStatus } from '../shared/worker-status.js';
+import type { WorkerStatus } from '../shared/published.js';
 import type { RunStop } from './receipt.js';
 
 /**

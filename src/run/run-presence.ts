@@ -2,7 +2,8 @@ import { hostname } from 'node:os';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
-import { type RunStatus, announceRun } from '../shared/run-status.js';
+import { RUNS, type RunStatus } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import type { Receipt, RunStop } from './receipt.js';
 import type { Progress } from './run-options.js';
 
@@ -28,7 +29,12 @@ export class RunPresence {
     const { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs } = progress;
     const failedByCode = Object.fromEntries(byCode);
     const counts = { rows, totalRows, described, resumed, copied, failed, failedByCode, perSecond, etaMs };
-    await announceRun(this.connection.store, { ...this.#about, seenAt: Date.now(), ...counts, stopping });
+    await registry.publish(this.connection.store, RUNS, this.#about.run, {
+      ...this.#about,
+      seenAt: Date.now(),
+      ...counts,
+      stopping,
+    });
   }
 
   /** @throws when the queue does not take it within two seconds */
@@ -39,7 +45,7 @@ export class RunPresence {
     exitCode: number,
   ): Promise<void> {
     const { rows, described, resumed, copied, failed, remaining } = receipt;
-    const told = announceRun(this.connection.store, {
+    const told = registry.publish(this.connection.store, RUNS, this.#about.run, {
       ...this.#about,
       seenAt: Date.now(),
       ...{ rows, totalRows: receipt.complete ? rows : undefined, described, resumed, copied, failed },

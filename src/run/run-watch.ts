@@ -3,7 +3,8 @@ import { describeJobId } from '../shared/jobs.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
-import { listWorkers } from '../shared/worker-status.js';
+import { workersOf } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import type { ActiveRunTools } from './active-run.js';
 import type { FailingManifest } from './failing-manifest.js';
 import type { Home } from './home.js';
@@ -75,7 +76,7 @@ export class RunWatch {
     const { connection, limits, control, emit, presence, queueName, failing, home } = this.tools;
     if (this.tools.startWorker === undefined) await limits.refresh();
     const [workers, inFlight] = await Promise.all([
-      listWorkers(connection.store, queueName),
+      registry.list(connection.store, workersOf(queueName)),
       connection.queue(queueName).getActiveCount(),
     ]);
     const { downLimitMs } = this.tools.timing;
@@ -103,7 +104,7 @@ export class RunWatch {
 
   async #noticeNoWorker(): Promise<boolean> {
     const { connection, emit, queueName } = this.tools;
-    const workers = await listWorkers(connection.store, queueName);
+    const workers = await registry.list(connection.store, workersOf(queueName));
     if (workers.length > 0) return false;
     emit({
       type: 'notice',

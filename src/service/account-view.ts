@@ -2,7 +2,8 @@ import { readAccountLimits } from '../shared/account-limits.js';
 import { formatRate } from '../shared/durations.js';
 import { DEFAULT_LIMITS, scaleRate } from '../shared/limits.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { type WorkerStatus, listWorkers } from '../shared/worker-status.js';
+import { workersOf, type WorkerStatus } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import { type Pause, pausesOf } from './pauses.js';
 
 /** Images of one run in an account's queue. */
@@ -40,7 +41,7 @@ export async function viewAccount(
   const queue = connection.queue(queueName);
   const [found, workers, counts, active, waiting, isQueuePaused] = await Promise.all([
     readAccountLimits(connection.store, queueName, nowMs),
-    listWorkers(connection.store, queueName),
+    registry.list(connection.store, workersOf(queueName)),
     queue.getJobCounts('active', 'waiting', 'prioritized', 'delayed'),
     queue.getRanges(['active'], 0, LOOK_AT - 1),
     queue.getRanges(['waiting', 'prioritized', 'delayed'], 0, LOOK_AT - 1),

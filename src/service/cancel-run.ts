@@ -5,10 +5,10 @@ import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
-import { livingHomeIds } from '../shared/home-status.js';
+import { RUNS, runState, SERVERS } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import { takeBackJob } from '../shared/queue/take-back-job.js';
 import { orderRun } from '../shared/run-orders.js';
-import { listRuns, runState } from '../shared/run-status.js';
 import { sleep } from '../shared/sleep.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
 import { type RunRequestJob, runJobProgress } from './run-outcome.js';
@@ -81,7 +81,7 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
   const { job, output, status } = found;
   if (job !== undefined) {
     if ((await job.getState()) === 'active') {
-      const living = await livingHomeIds(connection.store);
+      const living = await registry.listLiving(connection.store, SERVERS);
       if (job.processedBy === undefined || living.has(job.processedBy)) return undefined;
       // Where no home is left, nobody looks for stalled jobs.
       await takeBackJob(job);
@@ -163,7 +163,7 @@ async function lookAgain(connection: QueueConnection, found: FoundRun): Promise<
   } catch (error) {
     // Its request has ended or was taken away meanwhile; what its home tells remains.
     if (!(error instanceof UsageError)) throw error;
-    const status = (await listRuns(connection.store)).find(({ run }) => run === name);
+    const status = (await registry.list(connection.store, RUNS)).find(({ run }) => run === name);
     return { ...found, status, job: undefined };
   }
 }

@@ -1,5 +1,6 @@
 import { BulkDescribeError, UsageError } from '../shared/errors.js';
-import { listHomes } from '../shared/home-status.js';
+import { SERVERS } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
@@ -65,7 +66,8 @@ export async function enqueueRun(
   const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
   let isPutIn = false;
   try {
-    if ((await retryUntilUp(connection, () => listHomes(store), signal)).length === 0) throw noHome(label);
+    if ((await retryUntilUp(connection, () => registry.list(store, SERVERS), signal)).length === 0)
+      throw noHome(label);
     isPutIn = true;
     // The id makes it one request however often it is put in.
     await retryUntilUp(connection, () => queue.add(RUN_JOB, request, { jobId: id }), signal);
@@ -97,7 +99,7 @@ async function untilBegun(
     const now = performance.now();
     if (now - lookedAt > HOMES_EVERY_MS) {
       lookedAt = now;
-      const homes = (await retryUntilUp(connection, () => listHomes(store), signal)).length;
+      const homes = (await retryUntilUp(connection, () => registry.list(store, SERVERS), signal)).length;
       if (homes === 0 && (await retryUntilUp(connection, () => queue.remove(id), signal)) === 1)
         throw noHome(label);
       if (!isTold && now - startedAt > WAITING_AFTER_MS) {

@@ -4,11 +4,12 @@ import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
-import { type RunStatus, listRuns } from '../shared/run-status.js';
+import { RUNS, type RunStatus } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import { runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import { isNamed } from './find-run.js';
-import { type KeptRequest, listKeptRequests } from './kept-requests.js';
+import { KEPT_REQUESTS, type KeptRequest } from './kept-requests.js';
 import { type QueuedRequest, queuedRequests } from './queued-requests.js';
 import { type RunRequestJob, runJobProgress } from './run-outcome.js';
 
@@ -35,9 +36,9 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
   const path = await realpath(name).catch(() => resolve(name));
   const file = await readRunFile(runPaths(path).runFile);
   const [statuses, { jobs, others }, kept] = await Promise.all([
-    listRuns(connection.store),
+    registry.list(connection.store, RUNS),
     unfinishedRequests(connection),
-    listKeptRequests(connection.store),
+    registry.list(connection.store, KEPT_REQUESTS),
   ]);
   const known = collect(statuses, jobs, kept);
   const isExact = (run: FoundRun) =>

@@ -4,9 +4,10 @@ import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
-import { listRuns, runState } from '../shared/run-status.js';
+import { RUNS, runState } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import { sleep } from '../shared/sleep.js';
-import { type KeptRequest, listKeptRequests } from './kept-requests.js';
+import { KEPT_REQUESTS, type KeptRequest } from './kept-requests.js';
 import type { RunOutcome } from './run-outcome.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest } from './run-request.js';
 
@@ -56,12 +57,12 @@ export class LateResults {
   async #look(): Promise<void> {
     const { store } = this.connection;
     const now = Date.now();
-    const ended = (await listKeptRequests(store))
+    const ended = (await registry.list(store, KEPT_REQUESTS))
       .filter(({ root, endedAt = 0 }) => root === this.root && now - endedAt < LOOKED_AT_MS)
       .sort((a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0))
       .slice(0, MOST_LOOKED_AT);
     if (ended.length === 0) return;
-    const runs = await listRuns(store);
+    const runs = await registry.list(store, RUNS);
     const living = new Set(runs.filter((run) => runState(run, now) === 'running').map(({ run }) => run));
     for (const kept of ended) if (!living.has(kept.run)) await this.#lookAt(kept);
   }

@@ -1,4 +1,4 @@
-import type { WorkerStatus } from '../shared/worker-status.js';
+import type { WorkerStatus } from '../shared/published.js';
 
 /** Why nothing is submitted for an account at the moment. */
 export interface Pause {

@@ -2,7 +2,7 @@ import { UsageError } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { orderRun } from '../shared/run-orders.js';
-import { runState } from '../shared/run-status.js';
+import { runState } from '../shared/published.js';
 import { type EnqueueOptions, type Enqueued, enqueueRun } from './enqueue-run.js';
 import { findKnownRun } from './known-run.js';
 

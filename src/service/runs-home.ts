@@ -5,16 +5,16 @@ import { DelayedError, UnrecoverableError, WaitingError } from 'bullmq';
 import type { RunStop } from '../run/receipt.js';
 import type { RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
-import { announceHome, homeOfJob, withdrawHome } from '../shared/home-status.js';
+import { RUNS, runState, SERVERS } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import { outOfPatience } from '../shared/patience.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
-import { listRuns, runState } from '../shared/run-status.js';
 import { sleep } from '../shared/sleep.js';
 import { type Execution, type ExecutorTools, executeRequest, refusal } from './execute-request.js';
-import { type KeptRequest, keepRequest } from './kept-requests.js';
+import { KEPT_REQUESTS, type KeptRequest } from './kept-requests.js';
 import { LateResults } from './late-results.js';
 import { mayWait } from './may-wait.js';
 import { callOnDone } from './on-done.js';
@@ -134,7 +134,7 @@ export class RunsHome {
       );
     }
     await this.#ticking;
-    const withdrawn = withdrawHome(this.options.connection.store, this.id);
+    const withdrawn = registry.withdraw(this.options.connection.store, SERVERS, this.id);
     await unlessAborted(withdrawn, lastWord(this.options.connection, LAST_WORD_MS)).catch(
       (error: unknown) => {
         this.options.logger.debug(
@@ -198,9 +198,11 @@ export class RunsHome {
   async #lookElsewhere(running: RunningRequest): Promise<Ending | undefined> {
     if (running.job.attemptsStarted <= 1) return undefined;
     const { store } = this.options.connection;
-    const home = await homeOfJob(store, running.id, this.id);
-    if (home !== undefined) {
-      return this.#putOff(running, `the home with pid ${home.pid} on ${home.host} has ${running.name}`);
+    const servers = await registry.listLiving(store, SERVERS);
+    servers.delete(this.id);
+    const other = [...servers.values()].find((server) => server?.runs.some(({ job }) => job === running.id));
+    if (other !== undefined) {
+      return this.#putOff(running, `the home with pid ${other.pid} on ${other.host} has ${running.name}`);
     }
     const outcome = await takeEnd(store, running.id);
     return outcome === undefined ? undefined : { kind: 'over', outcome };
@@ -242,7 +244,7 @@ export class RunsHome {
     const { connection, root } = this.options;
     if (running.request === undefined) return;
     const request = lastingRequest(running.request, output);
-    await keepRequest(connection.store, { run, request, root: root.path, ...end });
+    await registry.publish(connection.store, KEPT_REQUESTS, run, { run, request, root: root.path, ...end });
   }
 
   async #handBack(running: RunningRequest): Promise<Ending> {
@@ -277,7 +279,7 @@ export class RunsHome {
 
   async #mayWait({ id, job, wasOpened, names: { output } }: RunningRequest): Promise<boolean> {
     const now = Date.now();
-    const runs = await listRuns(this.options.connection.store);
+    const runs = await registry.list(this.options.connection.store, RUNS);
     const isHolderAlive = runs.some(
       (status) => runState(status, now) === 'running' && (status.run === id || status.output === output),
     );
@@ -371,7 +373,7 @@ export class RunsHome {
       output: running.name,
       job: running.run === undefined ? undefined : running.id,
     }));
-    await announceHome(connection.store, this.id, {
+    await registry.publish(connection.store, SERVERS, this.id, {
       host: hostname(),
       pid: process.pid,
       root: root.path,

@@ -5,11 +5,11 @@ import { nearest } from '../shared/nearest.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
 import {
-  type ScheduleRecord,
-  forgetSchedule,
-  keepTurnEnd,
+  forgetScheduleRecord,
+  keepScheduleRecord,
   readScheduleRecord,
-} from '../shared/schedule-record.js';
+  type ScheduleRecord,
+} from '../shared/published.js';
 import { checkCron } from './cron.js';
 import { checkDatedOutput } from './dated-output.js';
 import { queuedRequests } from './queued-requests.js';
@@ -103,7 +103,7 @@ export async function removeSchedule(connection: QueueConnection, name: string):
       await connection.store.announce(OUTLASTING_TURNS, turnId(job), '', OUTLASTING_MS);
     }
   }
-  await forgetSchedule(connection.store, name);
+  await forgetScheduleRecord(connection.store, name);
 }
 
 /**
@@ -120,10 +120,15 @@ export async function noteTurn(
   if ((await connection.store.members(OUTLASTING_TURNS)).has(turnId(turn))) return;
   const { exitCode } = outcome;
   const isSuccess = outcome.outcome === 'ended' && exitCode === 0;
-  await keepTurnEnd(connection.store, name, { at: nowMs, exitCode, text: outcomeText(outcome), isSuccess });
+  await keepScheduleRecord(connection.store, name, {
+    at: nowMs,
+    exitCode,
+    text: outcomeText(outcome),
+    isSuccess,
+  });
   // In this order: a removal is either seen here, or takes the record away when it has removed the schedule.
   const scheduler = await runsQueue(connection).getJobScheduler(name);
-  if (scheduler === undefined) await forgetSchedule(connection.store, name);
+  if (scheduler === undefined) await forgetScheduleRecord(connection.store, name);
 }
 
 /** @throws {UsageError} when there is none of that name */

@@ -1,7 +1,6 @@
-import { type HomeStatus, listHomes } from '../shared/home-status.js';
-import { listAccounts } from '../shared/known-accounts.js';
+import { ACCOUNTS, RUNS, runState, type RunStatus, SERVERS, type ServerStatus } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { type RunStatus, listRuns, runState } from '../shared/run-status.js';
 import { type AccountView, type RunImages, viewAccount } from './account-view.js';
 import { type HandedBackRun, handedBackRuns } from './handed-back-runs.js';
 import { type RequestsView, viewRequests } from './requests-view.js';
@@ -27,7 +26,7 @@ export interface ServiceStatus {
   readonly accounts: readonly AccountView[];
   readonly requests: RequestsView;
   /** Processes that execute requests (`serve`). */
-  readonly homes: readonly HomeStatus[];
+  readonly homes: readonly ServerStatus[];
 }
 
 /** Looks at everything at a queue, with an amount of work that does not grow with what is queued. */
@@ -37,11 +36,11 @@ export async function readServiceStatus(
 ): Promise<ServiceStatus> {
   const { store } = connection;
   const [runs, known, requests, handedBack, homes] = await Promise.all([
-    listRuns(store),
-    listAccounts(store),
+    registry.list(store, RUNS),
+    registry.list(store, ACCOUNTS),
     viewRequests(connection),
     handedBackRuns(connection),
-    listHomes(store),
+    registry.list(store, SERVERS),
   ]);
   const accounts = new Map(known.map(({ queueName, label }) => [queueName, label]));
   for (const run of runs) accounts.set(run.queueName, run.account);

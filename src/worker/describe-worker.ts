@@ -21,7 +21,7 @@ import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
-import type { WorkerStatus } from '../shared/worker-status.js';
+import type { WorkerStatus } from '../shared/published.js';
 import { describeImage } from './activation.js';
 import type { ActivationTools, ActiveJob } from './activation-tools.js';
 import { Activations, SupersededError } from './activations.js';

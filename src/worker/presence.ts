@@ -1,11 +1,11 @@
-import type { Account } from '../shared/account.js';
+import { type Account, accountLabel } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
-import { announceAccount } from '../shared/known-accounts.js';
+import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
-import { type WorkerStatus, announceWorker, withdrawWorker } from '../shared/worker-status.js';
 
 const ACCOUNT_EVERY_MS = 60_000;
 const WITHDRAW_MS = 2000;
@@ -27,10 +27,13 @@ export class Presence {
   /** To be called each second: who is not heard of counts as gone. */
   async announce(status: WorkerStatus): Promise<void> {
     const { connection, account, queueName, workerId } = this.about;
-    await announceWorker(connection.store, queueName, workerId, status);
+    await registry.publish(connection.store, workersOf(queueName), workerId, status);
     const now = performance.now();
     if (now - this.#accountToldAt < ACCOUNT_EVERY_MS) return;
-    await announceAccount(connection.store, account);
+    await registry.publish(connection.store, ACCOUNTS, queueName, {
+      label: accountLabel(account),
+      queueName,
+    });
     this.#accountToldAt = now;
   }
 
@@ -38,7 +41,7 @@ export class Presence {
   async withdraw(): Promise<void> {
     const { connection, queueName, workerId, logger } = this.about;
     try {
-      const withdrawn = withdrawWorker(connection.store, queueName, workerId);
+      const withdrawn = registry.withdraw(connection.store, workersOf(queueName), workerId);
       await unlessAborted(withdrawn, lastWord(connection, WITHDRAW_MS));
     } catch (error) {
       logger.debug({ error: messageOf(error) }, 'the worker is taken off the list when its time is over');

@@ -1,12 +1,12 @@
 import type { Message } from '../describe-api/client.js';
 import { ConnectionError, StatusError } from '../describe-api/errors.js';
 import {
+  addMetrics,
+  bucketOf,
   type CallName,
   type HistogramName,
   type MetricField,
-  addMetrics,
-  bucketOf,
-} from '../shared/account-metrics.js';
+} from '../shared/published.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { Outcome } from '../shared/outcome.js';

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
 import { RUNS_QUEUE } from '../../src/shared/jobs.js';
-import { keepTurnEnd } from '../../src/shared/schedule-record.js';
+import { keepScheduleRecord } from '../../src/shared/published.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { Bench } from '../helpers/bench.js';
@@ -30,8 +30,12 @@ describeOnBothQueues('the metrics', (openQueue) => {
           const runs = connection.queue(RUNS_QUEUE);
           await runs.upsertJobScheduler('nightly', { pattern: '0 2 * * *' }, { name: 'run', data: {} });
           const end = { at: Date.UTC(2026, 2, 1, 2), exitCode: 0, text: '', isSuccess: true };
-          await keepTurnEnd(connection.store, 'nightly', end);
-          await keepTurnEnd(connection.store, 'nightly', { ...end, at: end.at + 1000, isSuccess: false });
+          await keepScheduleRecord(connection.store, 'nightly', end);
+          await keepScheduleRecord(connection.store, 'nightly', {
+            ...end,
+            at: end.at + 1000,
+            isSuccess: false,
+          });
           return async () => {
             ({ text } = await renderMetrics(connection));
             await runs.removeJobScheduler('nightly');

@@ -4,7 +4,7 @@ import { judgeWorkers } from '../../src/run/judge-workers.js';
 import { type RunStop, exitCodeOf } from '../../src/run/receipt.js';
 import { Reconciler } from '../../src/run/reconcile.js';
 import type { ErrorCode, Outcome } from '../../src/shared/outcome.js';
-import type { WorkerStatus } from '../../src/shared/worker-status.js';
+import type { WorkerStatus } from '../../src/shared/published.js';
 
 describe('exit code', () => {
   const none: RunStop | undefined = undefined;

@@ -2,7 +2,8 @@ import { expect, it } from 'vitest';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
 import { RUNS_QUEUE } from '../../src/service/run-request.js';
 import type { RunOutcome } from '../../src/service/run-outcome.js';
-import { listHomes } from '../../src/shared/home-status.js';
+import { SERVERS } from '../../src/shared/published.js';
+import * as registry from '../../src/shared/queue/registry.js';
 import { takeBackJob } from '../../src/shared/queue/take-back-job.js';
 import { FAST } from '../helpers/bench.js';
 import { HomeBench, type TestHome } from '../helpers/home-bench.js';
@@ -25,7 +26,7 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
     const begun = await enqueueRun(connection, { manifest: 'm.csv', output: 'out.csv' }, { signal });
     if (begun.kind !== 'begun') throw new Error(begun.kind);
     await waitUntil('its home tells of it', async () => {
-      const known = await listHomes(connection.store);
+      const known = await registry.list(connection.store, SERVERS);
       return known.some(({ runs }) => runs.some(({ job }) => job === begun.run));
     });
     await before();
@@ -51,7 +52,7 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
   it('goes on in its home, once, which tells its end once', async () => {
     const first = await homes.startHome({ onDone: 'cat >> ended.txt' });
     const { connection, job } = await loseLock(first);
-    const known = await listHomes(connection.store);
+    const known = await registry.list(connection.store, SERVERS);
     expect(known.flatMap(({ runs }) => runs)).toMatchObject([{ job: job.id }]);
     expect(await job.getState()).toBe('active');
     await expectToldOnce(job);

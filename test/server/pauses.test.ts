@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type PauseFacts, pausesOf } from '../../src/service/pauses.js';
-import type { WorkerStatus } from '../../src/shared/worker-status.js';
+import type { WorkerStatus } from '../../src/shared/published.js';
 
 const worker = (state: WorkerStatus['state'], since = 0): WorkerStatus => ({
   ...{ host: 'h', pid: 1, state, since, share: 1 },

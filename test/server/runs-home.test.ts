@@ -4,7 +4,7 @@ import { imageHash } from '../../src/producer/identity.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { cancelRun } from '../../src/service/cancel-run.js';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
-import { keepRequest } from '../../src/service/kept-requests.js';
+import { KEPT_REQUESTS } from '../../src/service/kept-requests.js';
 import { findKnownRun } from '../../src/service/known-run.js';
 import { retryRun } from '../../src/service/retry-run.js';
 import { runOutcomeOf } from '../../src/service/run-outcome.js';
@@ -13,10 +13,10 @@ import { readServiceStatus } from '../../src/service/service-status.js';
 import { type HomeEvent } from '../../src/service/runs-home.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { readAccountLimits } from '../../src/shared/account-limits.js';
-import { listHomes } from '../../src/shared/home-status.js';
+import { RUNS, SERVERS } from '../../src/shared/published.js';
+import * as registry from '../../src/shared/queue/registry.js';
 import { describeJobId } from '../../src/shared/jobs.js';
 import { FAST } from '../helpers/bench.js';
-import { listRuns } from '../../src/shared/run-status.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -97,7 +97,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     const connection = await homes.connect();
     await waitUntil(
       'the homes before are gone',
-      async () => (await listHomes(connection.store)).length === 0,
+      async () => (await registry.list(connection.store, SERVERS)).length === 0,
     );
     const queue = connection.queue(RUNS_QUEUE);
     const before = await queue.count();
@@ -172,7 +172,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect([stopped?.exitCode, stopped?.reason]).toEqual([4, expect.stringMatching(/--stop-failing/)]);
     expect(collected).toMatchObject({ exitCode: 4, reason: stopped?.reason, receipt: { submits: 0 } });
     expect(collected?.receipt?.remaining).toBeGreaterThan(0);
-    const told = await listRuns((await homes.connect()).store);
+    const told = await registry.list((await homes.connect()).store, RUNS);
     expect(told.find((status) => status.run === run)?.ended).toMatchObject({ exitCode: 4 });
   });
 
@@ -320,7 +320,8 @@ describeOnRedis('a home of requests', (openQueue) => {
     await expect(cancelRun(connection, 'anew.csv', signal)).rejects.toThrow(`the run ${run} `);
     // One of another folder, of which nothing but its request is left.
     const elsewhere = { manifest: 'm.csv', output: '/gone/anew.csv' };
-    await keepRequest(connection.store, { run: 'gone00000000', request: elsewhere, root: '/gone' });
+    const kept = { run: 'gone00000000', request: elsewhere, root: '/gone' };
+    await registry.publish(connection.store, KEPT_REQUESTS, kept.run, kept);
     expect(await retryRun(connection, 'anew.csv', { signal })).toMatchObject({ kind: 'begun', run });
     await waitUntil('it is over again', () => isOver(events, run, 2));
     expect(await findKnownRun(connection, 'gone00000000')).toMatchObject({ output: '/gone/anew.csv' });

@@ -5,7 +5,8 @@ import type { RunEvent } from '../../src/run/run-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { describeJobId } from '../../src/shared/jobs.js';
 import { orderRun, readRunOrders } from '../../src/shared/run-orders.js';
-import { listRuns } from '../../src/shared/run-status.js';
+import { RUNS } from '../../src/shared/published.js';
+import * as registry from '../../src/shared/queue/registry.js';
 import { Bench, FAST } from '../helpers/bench.js';
 import { acts, refuse, startScriptedApi } from '../reliability/scripted-api.js';
 import { describeOnRedis } from '../helpers/queues.js';
@@ -40,7 +41,9 @@ describeOnRedis('what others want of a run', (openQueue) => {
     const connection = await bench.queue.connect();
     await orderRun(connection.store, note.id(), 'cancel');
     await waitUntil('the home tells that it stops', async () =>
-      (await listRuns(connection.store)).some((run) => run.run === note.id() && run.stopping !== undefined),
+      (await registry.list(connection.store, RUNS)).some(
+        (run) => run.run === note.id() && run.stopping !== undefined,
+      ),
     );
     const paid = simulator.stats().paid;
     const { receipt, exitCode, stop } = await running;

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { announceHome } from '../../src/shared/home-status.js';
+import { SERVERS } from '../../src/shared/published.js';
+import * as registry from '../../src/shared/queue/registry.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
@@ -104,7 +105,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     const mute = { host: 'h', pid: 1, root: workspace.path, since: Date.now(), runsAtOnce: 1, runs: [] };
     // A home that is there for as long as the command takes to start, and never takes anything.
     await waitUntil('it waits for the home', async () => {
-      await announceHome(connection.store, 'mute', mute);
+      await registry.publish(connection.store, SERVERS, 'mute', mute);
       return /waiting for one of 1 home/.test(enqueue.stderr());
     });
     await connection.close();

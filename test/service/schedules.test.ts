@@ -5,7 +5,7 @@ import { enqueueRun } from '../../src/service/enqueue-run.js';
 import type { RunOutcome } from '../../src/service/run-outcome.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-request.js';
 import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/service/schedules.js';
-import { readScheduleRecord } from '../../src/shared/schedule-record.js';
+import { readScheduleRecord } from '../../src/shared/published.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { soon, waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';

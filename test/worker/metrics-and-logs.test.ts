@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { readMetrics } from '../../src/shared/account-metrics.js';
+import { readMetrics } from '../../src/shared/published.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { Bench } from '../helpers/bench.js';

@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import { beforeAll, expect, test } from 'vitest';
-import { readMetrics } from '../../src/shared/account-metrics.js';
+import { readMetrics } from '../../src/shared/published.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import type { SharedStore } from '../../src/shared/queue/store.js';
 import { WorkerMetrics } from '../../src/worker/worker-metrics.js';

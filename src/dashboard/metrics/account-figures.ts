@@ -1,8 +1,8 @@
 import { readAccountLimits } from '../../shared/account-limits.js';
-import { readMetrics } from '../../shared/account-metrics.js';
+import { readMetrics, workersOf, type WorkerStatus } from '../../shared/published.js';
+import * as registry from '../../shared/queue/registry.js';
 import { perSecond } from '../../shared/durations.js';
 import type { QueueConnection } from '../../shared/queue/connection.js';
-import { type WorkerStatus, listWorkers } from '../../shared/worker-status.js';
 
 /** Job states by BullMQ's names. */
 export const JOB_STATES = ['waiting', 'active', 'delayed', 'prioritized', 'completed', 'failed'] as const;
@@ -31,7 +31,7 @@ export async function readAccountFigures(
     readMetrics(store, queueName),
     queue.getJobCounts(...JOB_STATES),
     queue.isPaused(),
-    listWorkers(store, queueName),
+    registry.list(store, workersOf(queueName)),
     readAccountLimits(store, queueName, Date.now()),
   ]);
   const rate = limits === undefined ? 0 : perSecond(limits.configured.rate);

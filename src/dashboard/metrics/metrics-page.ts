@@ -1,9 +1,9 @@
 import { Registry } from 'prom-client';
 import { resultsQueueName } from '../../shared/account.js';
-import { listHomes } from '../../shared/home-status.js';
+import { RUNS, runState, SERVERS } from '../../shared/published.js';
+import { list } from '../../shared/queue/registry.js';
 import { ERROR_CODES } from '../../shared/outcome.js';
 import type { QueueConnection } from '../../shared/queue/connection.js';
-import { listRuns, runState } from '../../shared/run-status.js';
 import { VERSION } from '../../shared/version.js';
 import { knownQueues } from '../accounts.js';
 import { type AccountFigures, JOB_STATES, readAccountFigures } from './account-figures.js';
@@ -17,7 +17,7 @@ const RUN_STATES = ['running', 'silent', 'ended'] as const;
 /** The figures of a queue, as Prometheus reads them; see docs/metrics.md. */
 export async function renderMetrics(connection: QueueConnection): Promise<{ type: string; text: string }> {
   const registry = new Registry();
-  const runs = await listRuns(connection.store);
+  const runs = await list(connection.store, RUNS);
   const queues = [...(await knownQueues(connection.store, runs))];
   const figures = await Promise.all(
     queues.map(([queueName, account]) => readAccountFigures(connection, queueName, account)),
@@ -46,7 +46,7 @@ export async function renderMetrics(connection: QueueConnection): Promise<{ type
     'homes',
     'Living homes, which execute what is enqueued and scheduled.',
     [],
-    [{ labels: {}, value: (await listHomes(connection.store)).length }],
+    [{ labels: {}, value: (await list(connection.store, SERVERS)).length }],
   );
   gauge(
     registry,

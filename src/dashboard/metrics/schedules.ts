@@ -1,6 +1,6 @@
 import { RUNS_QUEUE } from '../../shared/jobs.js';
 import type { QueueConnection } from '../../shared/queue/connection.js';
-import { readScheduleRecord } from '../../shared/schedule-record.js';
+import { readScheduleRecord } from '../../shared/published.js';
 
 export interface ScheduleFigures {
   readonly name: string;

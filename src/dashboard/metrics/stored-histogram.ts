@@ -1,5 +1,5 @@
 import { Histogram, type Registry } from 'prom-client';
-import { HISTOGRAM_BOUNDS, type HistogramName } from '../../shared/account-metrics.js';
+import { HISTOGRAM_BOUNDS, type HistogramName } from '../../shared/published.js';
 
 /** A line of the text format. */
 interface Line {

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { describeJobId } from '../../shared/jobs.js';
 import type { DescribeJobData, ResultJobData } from '../../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../../shared/queue/connection.js';
-import type { RunStatus } from '../../shared/run-status.js';
+import type { RunStatus } from '../../shared/published.js';
 
 /** An image of a run that has its prompts. */
 export interface DescribedImage {

@@ -1,5 +1,6 @@
 import type { QueueConnection } from '../../shared/queue/connection.js';
-import { listRuns } from '../../shared/run-status.js';
+import { RUNS } from '../../shared/published.js';
+import * as registry from '../../shared/queue/registry.js';
 import { html } from './html.js';
 import { type Page, layout } from './layout.js';
 import { newestDescribed, newestFailed } from './newest-images.js';
@@ -15,10 +16,13 @@ export function createPages(connection: QueueConnection, boardPath: string): (pa
   return async (path) => {
     const nowMs = Date.now();
     if (path === '/' || path === '/runs') {
-      return runsPage(await viewRuns(connection, await listRuns(connection.store), nowMs), boardPath);
+      return runsPage(
+        await viewRuns(connection, await registry.list(connection.store, RUNS), nowMs),
+        boardPath,
+      );
     }
     const id = /^\/runs\/([\w.-]+)$/.exec(path)?.[1];
-    const status = (await listRuns(connection.store)).find(({ run }) => run === id);
+    const status = (await registry.list(connection.store, RUNS)).find(({ run }) => run === id);
     if (status === undefined) return notFound(boardPath);
     const [[view], described, failed] = await Promise.all([
       viewRuns(connection, [status], nowMs),

@@ -1,5 +1,5 @@
 import { formatDuration } from '../../shared/durations.js';
-import type { RunStatus } from '../../shared/run-status.js';
+import type { RunStatus } from '../../shared/published.js';
 import { nearName } from '../run-names.js';
 import { type Html, html } from './html.js';
 import type { RunView } from './run-view.js';

@@ -2,8 +2,8 @@ import { readAccountLimits } from '../../shared/account-limits.js';
 import { formatRate } from '../../shared/durations.js';
 import { scaleRate } from '../../shared/limits.js';
 import type { QueueConnection } from '../../shared/queue/connection.js';
-import { type RunStatus, runState } from '../../shared/run-status.js';
-import { type WorkerStatus, listWorkers } from '../../shared/worker-status.js';
+import { runState, type RunStatus, workersOf, type WorkerStatus } from '../../shared/published.js';
+import * as registry from '../../shared/queue/registry.js';
 
 /** A run as the pages show it. */
 export interface RunView {
@@ -37,7 +37,7 @@ export async function viewAccount(
     readAccountLimits(connection.store, queueName, nowMs),
     queue.getJobCounts('active', 'waiting', 'prioritized', 'delayed'),
     queue.isPaused(),
-    listWorkers(connection.store, queueName),
+    registry.list(connection.store, workersOf(queueName)),
   ]);
   const { active = 0, waiting = 0, prioritized = 0, delayed = 0 } = counts;
   const learned = limits === undefined ? undefined : scaleRate(limits.configured.rate, limits.share);

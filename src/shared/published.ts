@@ -1,0 +1,221 @@
+import { z } from 'zod';
+import type { ErrorCode } from './outcome.js';
+import type { Kind } from './queue/registry.js';
+import type { SharedStore } from './queue/store.js';
+
+/*
+ * What processes publish for everybody at the same queue. The first half are kinds of the registry, which end with their
+ * time; the second half are records, which stay.
+ */
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+/** Workers and servers publish each second. */
+const HEARTBEAT_TTL_MS = 10_000;
+
+const workerStatusSchema = z.object({
+  host: z.string(),
+  pid: z.number(),
+  /**
+   * working: takes images. down: the API does not answer; one image at a time probes it.
+   * token, quota: takes no more images, since the API rejects the token, or says that the quota is spent.
+   */
+  state: z.enum(['working', 'down', 'token', 'quota']),
+  /** One line for people; empty while it works. */
+  reason: z.string(),
+  /** Since when it has been in this state, epoch milliseconds. */
+  since: z.number(),
+  /** The share of the configured rate that the API lets through, in (0, 1]. */
+  share: z.number(),
+});
+
+export type WorkerStatus = z.infer<typeof workerStatusSchema>;
+
+/** The workers of an account's describe queue. */
+export function workersOf(queueName: string): Kind<WorkerStatus> {
+  return { group: `workers:${queueName}`, schema: workerStatusSchema, ttlMs: HEARTBEAT_TTL_MS };
+}
+
+const serverStatusSchema = z.object({
+  host: z.string(),
+  pid: z.number(),
+  /** The only folder it reads and writes. */
+  root: z.string(),
+  /** Epoch milliseconds. */
+  since: z.number(),
+  /** Runs that it executes at once, at most. */
+  runsAtOnce: z.number(),
+  runs: z.array(
+    z.object({
+      run: z.string().optional(),
+      output: z.string(),
+      /** The job of its request, once its files are open. */
+      job: z.string().optional(),
+    }),
+  ),
+});
+
+export type ServerStatus = z.infer<typeof serverStatusSchema>;
+
+/** The `serve` processes, which execute what is enqueued and scheduled. */
+export const SERVERS: Kind<ServerStatus> = {
+  group: 'homes',
+  schema: serverStatusSchema,
+  ttlMs: HEARTBEAT_TTL_MS,
+};
+
+const accountSchema = z.object({ label: z.string(), queueName: z.string() });
+
+export type KnownAccount = z.infer<typeof accountSchema>;
+
+/** Accounts that somebody has worked for, by their queues; known over a weekend in which nothing runs. */
+export const ACCOUNTS: Kind<KnownAccount> = {
+  group: 'accounts',
+  schema: accountSchema,
+  ttlMs: 7 * DAY_MS,
+  order: (a, b) => (a.label < b.label ? -1 : 1),
+};
+
+const runStatusSchema = z.object({
+  run: z.string(),
+  /** The account's label, and the queue of its images. */
+  account: z.string(),
+  queueName: z.string(),
+  manifest: z.string(),
+  output: z.string(),
+  /** The schedule that started it. */
+  schedule: z.string().optional(),
+  /** Where its coordinator is. */
+  host: z.string(),
+  pid: z.number(),
+  /** Epoch milliseconds, by the coordinator's clock. */
+  startedAt: z.number(),
+  seenAt: z.number(),
+
+  /** Rows read so far, and of the whole manifest where they could be counted. */
+  rows: z.number(),
+  totalRows: z.number().optional(),
+  described: z.number(),
+  resumed: z.number(),
+  copied: z.number(),
+  failed: z.number(),
+  /** The failed rows by their codes. */
+  failedByCode: z.record(z.string(), z.number()).optional(),
+  /** Rows described or failed per second, over the last half a minute. */
+  perSecond: z.number(),
+  /** Milliseconds to the end, when there is a rate to tell it from. */
+  etaMs: z.number().optional(),
+
+  /** Why it takes nothing more on, while it waits for what is in flight. */
+  stopping: z.string().optional(),
+  /** How it ended; undefined while it goes on. */
+  ended: z.object({ exitCode: z.number(), remaining: z.number(), reason: z.string().optional() }).optional(),
+});
+
+export type RunStatus = z.infer<typeof runStatusSchema>;
+
+/** The runs of the last day, the newest first: published each second, and once more when the run has ended. */
+export const RUNS: Kind<RunStatus> = {
+  group: 'runs',
+  schema: runStatusSchema,
+  ttlMs: DAY_MS,
+  order: (a, b) => b.startedAt - a.startedAt,
+};
+
+/** A coordinator that has published nothing for so long is gone. */
+const SILENT_MS = 10_000;
+
+/**
+ * running: its coordinator is at work. ended: see `ended`. silent: its coordinator has died or lost the queue; the same
+ * command resumes it.
+ */
+export function runState(status: RunStatus, nowMs: number): 'running' | 'ended' | 'silent' {
+  if (status.ended !== undefined) return 'ended';
+  return nowMs - status.seenAt < SILENT_MS ? 'running' : 'silent';
+}
+
+/** Upper bounds in seconds; what is above the last one falls into `+Inf`. */
+export const HISTOGRAM_BOUNDS = {
+  latency: [0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200],
+  pollLag: [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60],
+} as const;
+
+export type HistogramName = keyof typeof HISTOGRAM_BOUNDS;
+export type CallName = 'submit' | 'poll';
+
+/** What the workers of an account count, all of them together: fields of one record, which no end of a worker loses. */
+export type MetricField =
+  | `calls:${CallName}`
+  /** Of those, the ones that were answered with a 429. */
+  | `throttled:${CallName}`
+  | `outcomes:${'described' | ErrorCode}`
+  | `${HistogramName}:le:${string}`
+  | `${HistogramName}:sum`;
+
+/** Where a value is counted: its bucket alone, not those above it. */
+export function bucketOf(name: HistogramName, seconds: number): MetricField {
+  const bound = HISTOGRAM_BOUNDS[name].find((upper) => seconds <= upper);
+  return `${name}:le:${bound === undefined ? '+Inf' : String(bound)}`;
+}
+
+/** Adds to what the account has counted: one round trip. */
+export async function addMetrics(
+  store: SharedStore,
+  queueName: string,
+  deltas: ReadonlyMap<MetricField, number>,
+): Promise<void> {
+  await store.addToFields(`metrics:${queueName}`, Object.fromEntries(deltas));
+}
+
+/** What the account has counted; a field that was never counted is not there. */
+export async function readMetrics(store: SharedStore, queueName: string): Promise<Map<string, number>> {
+  const fields = Object.entries(await store.getFields(`metrics:${queueName}`));
+  return new Map(
+    fields.flatMap(([name, text]) => (Number.isFinite(Number(text)) ? [[name, Number(text)] as const] : [])),
+  );
+}
+
+const scheduleRecordSchema = z.object({
+  /** When its last run ended or was skipped, epoch milliseconds. */
+  lastAt: z.coerce.number().optional(),
+  lastExit: z.coerce.number().optional(),
+  /** One line for people. */
+  lastText: z.string().optional(),
+  /** When it last ended with every row described or accepted, epoch milliseconds. */
+  lastSuccessAt: z.coerce.number().optional(),
+});
+
+/** How a schedule's runs have ended; kept beside its job scheduler. */
+export type ScheduleRecord = Readonly<z.infer<typeof scheduleRecordSchema>>;
+
+/** What is known of a schedule's runs; nothing before the first has ended. */
+export async function readScheduleRecord(store: SharedStore, name: string): Promise<ScheduleRecord> {
+  return scheduleRecordSchema.safeParse(await store.getFields(`schedule:${name}`)).data ?? {};
+}
+
+/** Keeps how a scheduled run ended; where it was no success, the time of the last one stays. */
+export async function keepScheduleRecord(
+  store: SharedStore,
+  name: string,
+  end: {
+    /** Epoch milliseconds. */
+    readonly at: number;
+    readonly exitCode: number;
+    readonly text: string;
+    /** Every row is described or accepted. */
+    readonly isSuccess: boolean;
+  },
+): Promise<void> {
+  const lastAt = String(end.at);
+  await store.setFields(`schedule:${name}`, {
+    lastAt,
+    lastExit: String(end.exitCode),
+    lastText: end.text,
+    ...(end.isSuccess && { lastSuccessAt: lastAt }),
+  });
+}
+
+export async function forgetScheduleRecord(store: SharedStore, name: string): Promise<void> {
+  const nothing = { lastAt: null, lastExit: null, lastText: null, lastSuccessAt: null };
+  await store.setFields(`schedule:${name}`, nothing);
+}
