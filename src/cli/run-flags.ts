@@ -4,7 +4,7 @@ import { parseDuration, parseRate, perSecond } from '../shared/durations.js';
 import type { Limits } from '../shared/limits.js';
 import { LOG_LEVELS, type LogLevel } from '../shared/log.js';
 import { ERROR_CODES, type ErrorCode } from '../shared/outcome.js';
-import type { ManifestFormat } from '../producer/manifest.js';
+import { type ManifestFormat, parseDelimiter } from '../producer/manifest-format.js';
 import type { ApiOptions } from '../run/api-options.js';
 import type { RunOptions } from '../run/run-options.js';
 import { API_FLAGS, CALL_FLAGS, apiOptionsOf } from './api-flags.js';
@@ -107,9 +107,10 @@ export function accountOptionsOf(
 export function manifestOptionsOf(
   flags: ParsedFlags<typeof MANIFEST_FLAGS>,
 ): Pick<RunOptions, 'format' | 'delimiter' | 'urlColumn' | 'keyColumn' | 'baseUrl'> {
+  const delimiter = flags.get('delimiter');
   return {
     format: parseFormat(flags.get('format')),
-    delimiter: parseDelimiter(flags.get('delimiter')),
+    delimiter: delimiter === undefined ? undefined : parseDelimiter(delimiter),
     urlColumn: flags.get('url-column'),
     keyColumn: flags.get('key-column'),
     baseUrl: flags.get('base-url'),
@@ -157,15 +158,6 @@ function parseFormat(text: string | undefined): ManifestFormat | undefined {
   const format = FORMATS.find((known) => known === text);
   if (format === undefined) throw new UsageError(`--format ${text}: expected one of ${FORMATS.join(', ')}`);
   return format;
-}
-
-function parseDelimiter(text: string | undefined): string | undefined {
-  if (text === undefined) return undefined;
-  const delimiter = text === 'tab' || text === '\\t' ? '\t' : text;
-  if (delimiter.length !== 1 || /["\r\n]/.test(delimiter)) {
-    throw new UsageError(`--delimiter ${text}: expected one character, or \`tab\``);
-  }
-  return delimiter;
 }
 
 function parsePercent(text: string | undefined): number | undefined {

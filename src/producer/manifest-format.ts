@@ -39,17 +39,24 @@ export function manifestFormat(path: string, given?: ManifestFormat): ManifestFo
 
 /**
  * Reads `--delimiter`, which also may be spelled `\t` or `tab`.
+ * @throws {UsageError} when it is not one character that can delimit
+ */
+export function parseDelimiter(text: string): string {
+  const delimiter = text === '\\t' || text === 'tab' ? '\t' : text;
+  if (/^[\t -!#-~]$/.test(delimiter)) return delimiter;
+  throw new UsageError(
+    `--delimiter ${JSON.stringify(text)}: expected one ASCII character other than a quote, such as ; or tab`,
+  );
+}
+
+/**
+ * The delimiter of a manifest.
  * @returns undefined when none is given and a csv's header has to tell
- * @throws {UsageError} when it is not one character that can delimit, or does not go with the format
+ * @throws {UsageError} when what is given cannot delimit, or does not go with the format
  */
 export function manifestDelimiter(format: ManifestFormat, given?: string): string | undefined {
   if (given === undefined) return format === 'tsv' ? '\t' : undefined;
-  const delimiter = given === '\\t' || given === 'tab' ? '\t' : given;
-  if (!/^[\t -!#-~]$/.test(delimiter)) {
-    throw new UsageError(
-      `--delimiter ${JSON.stringify(given)}: expected one ASCII character other than a quote, such as ; or tab`,
-    );
-  }
+  const delimiter = parseDelimiter(given);
   if (format === 'csv' || (format === 'tsv' && delimiter === '\t')) return delimiter;
   throw new UsageError(
     `--delimiter ${JSON.stringify(given)}: the manifest's format is ${format}, and only csv has a delimiter to choose: leave one of the two away`,
