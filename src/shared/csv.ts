@@ -1,0 +1,208 @@
+import { isUtf8 } from 'node:buffer';
+import { CsvError, Parser } from 'csv-parse';
+import { stringify } from 'csv-stringify/sync';
+
+/** What delimits the cells of a file when nobody says; the first of equals is taken. */
+export const USUAL_DELIMITERS = [',', ';', '\t'] as const;
+
+const MARK = Buffer.from([0xef, 0xbb, 0xbf]);
+
+export interface CsvDialect {
+  /** One ASCII character. */
+  readonly delimiter: string;
+  /** CR: where that alone ends lines. Default: LF, with or without a CR before it, mixed as they come. */
+  readonly lineEnd?: '\n' | '\r';
+  /** Quotes that are not as RFC 4180 has them are part of their cell, and no error. */
+  readonly relaxQuotes?: boolean;
+  /** A longer record is an error: its quote is probably not closed. Default: no limit. */
+  readonly maxRecordBytes?: number;
+  /** Where in the file the bytes begin; it must be the start of a record. Default: 0. */
+  readonly offset?: number;
+  /** A byte order mark at the start of the file is part of the first cell: somebody has taken the real one off. */
+  readonly keepMark?: boolean;
+}
+
+export interface CsvRecord {
+  readonly cells: readonly string[];
+  /** The first cell whose bytes are not UTF-8; it has U+FFFD in their place. */
+  readonly invalidCell: number | undefined;
+  /** The line in which it begins, from 1. */
+  readonly line: number;
+  /** Byte offset of the end of the record before it: blank lines may be between. */
+  readonly start: number;
+  /** Byte offset behind its line end. */
+  readonly end: number;
+  /** False for a last record that ends with the file. It may be torn. */
+  readonly hasLineEnd: boolean;
+}
+
+export type CsvFlaw = 'quote-in-cell' | 'text-behind-quote' | 'quote-not-closed' | 'record-too-long';
+
+const FLAWS: ReadonlyMap<string, CsvFlaw> = new Map([
+  ['INVALID_OPENING_QUOTE', 'quote-in-cell'],
+  ['CSV_INVALID_CLOSING_QUOTE', 'text-behind-quote'],
+  ['CSV_QUOTE_NOT_CLOSED', 'quote-not-closed'],
+  ['CSV_MAX_RECORD_SIZE', 'record-too-long'],
+]);
+
+/** A record that cannot be read, nor anything behind it. */
+export class CsvSyntaxError extends Error {
+  override name = 'CsvSyntaxError';
+
+  /**
+   * @param line in which the record begins
+   * @param start byte offset of the end of the record before it
+   */
+  constructor(
+    readonly flaw: CsvFlaw,
+    readonly line: number,
+    readonly start: number,
+    options?: ErrorOptions,
+  ) {
+    super(`line ${line}: ${flaw}`, options);
+  }
+}
+
+/**
+ * Splits the bytes of a file into records: for each piece of bytes those that end in it, as a list that may be empty.
+ * Blank lines are left out; the header is a record like any other. Cells are text, never numbers or dates.
+ * @param bytes pieces that nobody changes afterwards
+ * @throws {CsvSyntaxError} where it cannot be read past, after all records before that place
+ */
+export async function* readCsv(
+  bytes: AsyncIterable<Buffer>,
+  dialect: CsvDialect,
+): AsyncGenerator<readonly CsvRecord[], void> {
+  const reader = new CsvReader(dialect);
+  for await (const chunk of bytes) {
+    const error = await reader.push(chunk);
+    yield reader.take();
+    if (error !== undefined) throw error;
+  }
+  const error = await reader.end();
+  yield reader.take();
+  if (error !== undefined) throw error;
+}
+
+/** Records as RFC 4180 text, each with its `\n`, and quotes only where they are needed. */
+export function formatCsv(records: readonly (readonly string[])[], delimiter: string): string {
+  return stringify([...records], { delimiter, record_delimiter: '\n', quoted_match: /\r/ });
+}
+
+class CsvReader {
+  readonly #parser: Parser;
+  readonly #lineEnd: '\n' | '\r';
+  #mayHaveMark: boolean;
+  #head = Buffer.alloc(0);
+  /** Where in the file the parser's first byte is. */
+  #origin: number;
+  #records: CsvRecord[] = [];
+  /** Of the record that comes next; it does not count blank lines before it. */
+  #line = 1;
+  #blankLines = 0;
+  #start: number;
+  #size = 0;
+  #lastByte: number | undefined;
+
+  constructor({ lineEnd = '\n', offset = 0, ...dialect }: CsvDialect) {
+    this.#lineEnd = lineEnd;
+    this.#origin = this.#start = offset;
+    this.#mayHaveMark = offset === 0 && dialect.keepMark !== true;
+    this.#parser = new Parser({
+      delimiter: dialect.delimiter,
+      record_delimiter: lineEnd === '\r' ? ['\r'] : ['\r\n', '\n'],
+      // One character for each byte: as UTF-8 it would replace what is not UTF-8 without a word.
+      encoding: 'latin1',
+      relax_quotes: dialect.relaxQuotes === true,
+      relax_column_count: true,
+      skip_empty_lines: true,
+      max_record_size: dialect.maxRecordBytes ?? 0,
+      on_record: (cells: string[], { bytes, empty_lines: blankLines }) => {
+        this.#add(cells, bytes, blankLines);
+        return undefined;
+      },
+    });
+    // Errors go to whoever has written or ended.
+    this.#parser.on('error', () => undefined);
+    this.#parser.resume();
+  }
+
+  /** Takes the next bytes. */
+  async push(chunk: Buffer): Promise<Error | undefined> {
+    if (!this.#mayHaveMark) return await this.#write(chunk);
+    this.#head = Buffer.concat([this.#head, chunk]);
+    return this.#head.length < MARK.length ? undefined : await this.#writeHead();
+  }
+
+  /** No more bytes come. */
+  async end(): Promise<Error | undefined> {
+    const error = this.#mayHaveMark ? await this.#writeHead() : undefined;
+    if (error !== undefined) return error;
+    return await new Promise((resolve) => {
+      this.#parser.end((failure?: Error | null) => resolve(this.#explain(failure)));
+    });
+  }
+
+  /** The records that have come since the last call. */
+  take(): readonly CsvRecord[] {
+    const records = this.#records;
+    this.#records = [];
+    return records;
+  }
+
+  async #writeHead(): Promise<Error | undefined> {
+    this.#mayHaveMark = false;
+    const isMarked = this.#head.subarray(0, MARK.length).equals(MARK);
+    if (isMarked) this.#origin = this.#start = MARK.length;
+    return await this.#write(isMarked ? this.#head.subarray(MARK.length) : this.#head);
+  }
+
+  async #write(chunk: Buffer): Promise<Error | undefined> {
+    if (chunk.length === 0) return undefined;
+    this.#size += chunk.length;
+    this.#lastByte = chunk.at(-1);
+    return await new Promise((resolve) => {
+      this.#parser.write(chunk, (failure) => resolve(this.#explain(failure)));
+    });
+  }
+
+  #add(bytes: string[], position: number, blankLines: number): void {
+    const end = this.#origin + position;
+    const line = this.#line + blankLines - this.#blankLines;
+    // The parser keeps some bytes back, so that whole records too may come at the very end.
+    const hasLineEnd = position < this.#size || this.#lastByte === this.#lineEnd.charCodeAt(0);
+    const { cells, invalidCell } = decodeCells(bytes);
+    this.#records.push({ cells, invalidCell, line, start: this.#start, end, hasLineEnd });
+    this.#start = end;
+    this.#blankLines = blankLines;
+    this.#line = line + 1 + bytes.reduce((breaks, cell) => breaks + this.#breaksIn(cell), 0);
+  }
+
+  #breaksIn(cell: string): number {
+    return cell.includes(this.#lineEnd) ? cell.split(this.#lineEnd).length - 1 : 0;
+  }
+
+  #explain(failure: Error | null | undefined): Error | undefined {
+    if (failure === null || failure === undefined) return undefined;
+    const flaw = failure instanceof CsvError ? FLAWS.get(failure.code) : undefined;
+    if (flaw === undefined) return failure;
+    const line = this.#line + this.#parser.info.empty_lines - this.#blankLines;
+    return new CsvSyntaxError(flaw, line, this.#start, { cause: failure });
+  }
+}
+
+const NOT_ASCII = /[\x80-\xff]/;
+
+/** @param bytes one character for each byte */
+function decodeCells(bytes: string[]): { cells: readonly string[]; invalidCell: number | undefined } {
+  let invalidCell: number | undefined;
+  // Most records are ASCII, and their bytes are their text.
+  if (!bytes.some((cell) => NOT_ASCII.test(cell))) return { cells: bytes, invalidCell };
+  const cells = bytes.map((cell, index) => {
+    if (!NOT_ASCII.test(cell)) return cell;
+    const encoded = Buffer.from(cell, 'latin1');
+    if (!isUtf8(encoded)) invalidCell ??= index;
+    return encoded.toString('utf8');
+  });
+  return { cells, invalidCell };
+}
