@@ -1,5 +1,5 @@
-import { describe, expect, it } from 'vitest';
-import { GroupCommit } from '../../src/writer/group-commit.js';
+import { describe, expect, test } from 'vitest';
+import { GroupCommit } from '../../src/shared/group-commit.js';
 
 /** A disk that takes as long as a test wants. */
 class SlowDisk {
@@ -25,7 +25,7 @@ class SlowDisk {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('group commit', () => {
-  it('flushes what came in one turn together, and what comes meanwhile with the next flush', async () => {
+  test('flushes what came in one turn together, and what comes meanwhile with the next flush', async () => {
     const disk = new SlowDisk();
     const commit = new GroupCommit(disk.flush);
     const first = [commit.commit(1), commit.commit(2)];
@@ -43,7 +43,7 @@ describe('group commit', () => {
     await Promise.all(second);
   });
 
-  it('resolves no entry before its flush has ended', async () => {
+  test('resolves no entry before its flush has ended', async () => {
     const disk = new SlowDisk();
     const commit = new GroupCommit(disk.flush);
     const done: string[] = [];
@@ -58,7 +58,7 @@ describe('group commit', () => {
     expect(done).toEqual(['first', 'second']);
   });
 
-  it('accepts nothing after a flush has failed: neither what waits nor what comes', async () => {
+  test('accepts nothing after a flush has failed: neither what waits nor what comes', async () => {
     const disk = new SlowDisk();
     const commit = new GroupCommit(disk.flush);
     const full = new Error('no space left');
@@ -73,7 +73,7 @@ describe('group commit', () => {
     expect(disk.groups).toEqual([[1, 2]]);
   });
 
-  it('is settled when nothing is left to flush, whether that went well or not', async () => {
+  test('is settled when nothing is left to flush, whether that went well or not', async () => {
     const disk = new SlowDisk();
     const commit = new GroupCommit(disk.flush);
     await commit.settled();
@@ -88,5 +88,30 @@ describe('group commit', () => {
     await settled;
     expect(await outcome).toBeInstanceOf(Error);
     expect(await last).toBeInstanceOf(Error);
+  });
+
+  test('flushes no more entries at once than it may', async () => {
+    const disk = new SlowDisk();
+    const commit = new GroupCommit(disk.flush, { maxEntries: 2 });
+    const all = [1, 2, 3, 4, 5].map((entry) => commit.commit(entry));
+    await turn();
+    expect(disk.groups).toEqual([[1, 2]]);
+    for (let flushes = 0; flushes < 3; flushes++) await disk.end();
+    await Promise.all(all);
+    expect(disk.groups).toEqual([[1, 2], [3, 4], [5]]);
+    expect(commit.isIdle).toBe(true);
+  });
+
+  test('goes on after a failed flush where it is told to', async () => {
+    const disk = new SlowDisk();
+    const commit = new GroupCommit(disk.flush, { goesOnAfterFailure: true });
+    const first = commit.commit(1).catch((error: unknown) => error);
+    await turn();
+    const second = commit.commit(2);
+    await disk.end(new Error('down'));
+    expect(await first).toEqual(new Error('down'));
+    await disk.end();
+    await second;
+    expect(disk.groups).toEqual([[1], [2]]);
   });
 });
