@@ -1,21 +1,38 @@
+import { isUtf8 } from 'node:buffer';
 import { FatalError } from '../shared/errors.js';
-import { MAX_RECORD_BYTES } from './record-reader.js';
-import { decodeUtf8 } from './utf8.js';
+import { MAX_RECORD_BYTES, type ManifestRecord, type OpenFormat, inBatches } from './manifest-format.js';
 
 const LF = 0x0a;
 const CR = 0x0d;
+
+/** A list: one URL a line, in one column named `url`. */
+export const openList: OpenFormat = (bytes, { name }) =>
+  Promise.resolve({ columns: ['url'], delimiter: ',', batches: readRecords(readLines(bytes, name)) });
+
+async function* readRecords(lines: AsyncIterable<readonly TextLine[]>) {
+  let number = 0;
+  for await (const some of lines) {
+    const records = some.map(({ line, text, isValid }): ManifestRecord => {
+      const record = { line, number: ++number, cells: [text] };
+      return isValid ? record : { ...record, problem: 'not valid UTF-8' };
+    });
+    yield* inBatches(records);
+  }
+}
 
 export interface TextLine {
   /** From 1. */
   readonly line: number;
   /** Without its line end. */
   readonly text: string;
-  readonly isUtf8: boolean;
+  /** Whether its bytes are UTF-8; where they are not it has U+FFFD. */
+  readonly isValid: boolean;
 }
 
 /**
  * Splits bytes into lines that end in LF or CRLF; those that are blank are left out. Gives the lines of each piece
- * of bytes together.
+ * of bytes together. Not by `node:readline`: it decodes before anybody can tell what is no UTF-8, holds lines of any
+ * length, and takes a CR or U+2028 within a line for its end.
  * @param name the manifest, for messages
  * @throws {FatalError} when a line is longer than `MAX_RECORD_BYTES`
  */
@@ -53,6 +70,6 @@ export async function* readLines(
 function decodeLine(parts: readonly Buffer[], line: number): TextLine | undefined {
   const [first] = parts;
   const bytes = parts.length === 1 && first !== undefined ? first : Buffer.concat(parts);
-  const { text, isValid } = decodeUtf8(bytes.at(-1) === CR ? bytes.subarray(0, -1) : bytes);
-  return text.trim() === '' ? undefined : { line, text, isUtf8: isValid };
+  const text = bytes.toString('utf8', 0, bytes.at(-1) === CR ? bytes.length - 1 : bytes.length);
+  return text.trim() === '' ? undefined : { line, text, isValid: isUtf8(bytes) };
 }
