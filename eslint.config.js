@@ -7,7 +7,7 @@ const layers = {
   'describe-api': ['shared'],
   simulator: ['shared', 'describe-api'],
   producer: ['shared', 'describe-api'],
-  worker: ['shared', 'describe-api'],
+  worker: ['shared', 'describe-api', 'webhook'],
   writer: ['shared', 'describe-api'],
   webhook: ['shared', 'describe-api'],
   dashboard: ['shared', 'describe-api'],

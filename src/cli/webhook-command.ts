@@ -1,8 +1,8 @@
 import { accountOf, checkWebhookUrl, checkWebhooks } from '../run/api-options.js';
 import { describeQueueName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
-import { startAccountReceiver } from '../webhook/account-receiver.js';
-import { openAddressWarning, parseListenAddress } from '../webhook/listen-address.js';
+import { startAccountReceiver } from '../webhook/receiver.js';
+import { openAddressWarning, parseListenAddress } from '../webhook/receiver.js';
 import { API_FLAGS } from './api-flags.js';
 import { type FlagTable, parseFlags } from './flags.js';
 import { WEBHOOK_FLAGS, readSecret } from './webhook-flags.js';

@@ -2,7 +2,7 @@ import type { ApiOptions } from '../run/api-options.js';
 import { accountOf, checkWebhookUrl, checkWebhooks } from '../run/api-options.js';
 import { type Companion, RUN_DEFAULTS, type RunOptions } from '../run/run-options.js';
 import { describeQueueName } from '../shared/account.js';
-import { checkSecret } from '../shared/deliveries/webhook-secret.js';
+import { checkSecret } from '../webhook/callback-keys.js';
 import { UsageError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
@@ -76,12 +76,12 @@ export async function webhookCompanion(
 ): Promise<Companion | undefined> {
   const text = flags.get('webhook-listen');
   if (text === undefined) return undefined;
-  const { openAddressWarning, parseListenAddress } = await import('../webhook/listen-address.js');
+  const { openAddressWarning, parseListenAddress } = await import('../webhook/receiver.js');
   const listen = parseListenAddress(text, '--webhook-listen');
   checkWebhooks(options, '--webhook-listen');
   const queueName = describeQueueName(accountOf(options));
   return async ({ store }) => {
-    const { startAccountReceiver } = await import('../webhook/account-receiver.js');
+    const { startAccountReceiver } = await import('../webhook/receiver.js');
     const secret = options.webhooks?.secret;
     const receiver = await startAccountReceiver({ store, queueName, secret, listen, logger: about.logger });
     about.onStarted(receiver.url);

@@ -1,4 +1,5 @@
-import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify';
+import type { Server } from 'node:http';
+import { type FastifyHttpOptions, type FastifyInstance, fastify } from 'fastify';
 import { UsageError, isSystemError, messageOf } from './errors.js';
 
 export interface ListenAddress {
@@ -20,7 +21,7 @@ export interface HttpServer {
  * @param options.bodyLimit bytes of a request's body at most; more get 413
  */
 export function createHttpServer(
-  options: FastifyServerOptions & { readonly bodyLimit: number },
+  options: FastifyHttpOptions<Server> & { readonly bodyLimit: number },
 ): FastifyInstance {
   return fastify({ logger: false, forceCloseConnections: true, ...options });
 }

@@ -1,10 +1,13 @@
-import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
-import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
-import type { CallbackKeys } from '../shared/deliveries/callback-keys.js';
-import type { DeliveryClaim } from '../shared/deliveries/delivery-box.js';
-import type { ListenAddress } from './listen-address.js';
-import { readBody } from './read-body.js';
-import { readClaim } from './read-claim.js';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import { UsageError, messageOf } from '../shared/errors.js';
+import { type HttpServer, type ListenAddress, createHttpServer, listen } from '../shared/http-server.js';
+import type { Logger } from '../shared/log.js';
+import type { SharedStore } from '../shared/queue/store.js';
+import { sleep } from '../shared/sleep.js';
+import { type CallbackKeys, callbackKeys } from './callback-keys.js';
+import { putDelivery } from './deliveries.js';
+import { type DeliveryClaim, readClaim } from './delivery-claim.js';
 
 export interface ReceiverOptions extends ListenAddress {
   readonly keys: CallbackKeys;
@@ -12,18 +15,63 @@ export interface ReceiverOptions extends ListenAddress {
   readonly onDelivery: (claim: DeliveryClaim) => void;
 }
 
-export interface Receiver {
-  /** Where it listens, without the secret path: `http://127.0.0.1:8787`. */
-  readonly url: string;
-  close(): Promise<void>;
-}
-
+const BODY_LIMIT_BYTES = 256 * 1024;
 /** More connections at a time are refused; one that does not get on is ended. */
 const MOST_CONNECTIONS = 256;
 const HEADERS_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 10_000;
-const MOST_HEADER_BYTES = 16 * 1024;
-const MOST_IGNORED_BYTES = 1024 * 1024;
+/** Deliveries that are on their way into the store at most; while it is away more are dropped, and polls find them. */
+const MOST_PENDING = 10_000;
+const CLOSE_DEADLINE_MS = 2000;
+
+/** Reads `127.0.0.1:8787`, `[::1]:8787`. @throws {UsageError} for anything else */
+export function parseListenAddress(text: string, source: string): ListenAddress {
+  const [, bracketed, plain, digits] = /^(?:\[([\da-f:.]+)\]|([^\s:/[\]]+)):(\d{1,5})$/i.exec(text) ?? [];
+  const host = bracketed ?? plain;
+  const port = Number(digits);
+  if (host === undefined || port > 65_535) {
+    throw new UsageError(`${source} ${text}: expected <host>:<port>, such as 127.0.0.1:8787`);
+  }
+  return { host, port };
+}
+
+/** What a person should know of an address that others can reach; undefined for one that only this machine can. */
+export function openAddressWarning({ host }: ListenAddress): string | undefined {
+  if (/^(127(\.\d{1,3}){3}|::1|localhost)$/i.test(host)) return undefined;
+  return `warning: deliveries are received at ${host} without TLS, where others can reach it: have a proxy with TLS before it`;
+}
+
+/** Starts a receiver that puts the deliveries of an account into the queue's store. */
+export async function startAccountReceiver(options: {
+  readonly store: SharedStore;
+  /** The account's describe queue. */
+  readonly queueName: string;
+  /** The user's; else the one that the store keeps. */
+  readonly secret: string | undefined;
+  readonly listen: ListenAddress;
+  readonly logger: Logger;
+}): Promise<Pick<HttpServer, 'url' | 'close'> & { readonly keys: CallbackKeys }> {
+  const { store, queueName, logger } = options;
+  const keys = await callbackKeys(store, queueName, options.secret);
+  const pending = new Set<Promise<void>>();
+  const onDelivery = (claim: DeliveryClaim) => {
+    if (pending.size >= MOST_PENDING) return;
+    const stored: Promise<void> = putDelivery(store, queueName, claim)
+      .catch((error: unknown) => {
+        logger.warn({ error: messageOf(error) }, 'a delivery could not be stored: a poll finds its message');
+      })
+      .finally(() => pending.delete(stored));
+    pending.add(stored);
+  };
+  const server = await startReceiver({ ...options.listen, keys, onDelivery });
+  const close = async () => {
+    await server.close();
+    const isStored = new AbortController();
+    await Promise.race([Promise.all(pending), sleep(CLOSE_DEADLINE_MS, isStored.signal)]);
+    isStored.abort();
+  };
+  return { keys, url: server.url, close };
+}
 
 /**
  * Starts the receiver of deliveries.
@@ -33,99 +81,64 @@ const MOST_IGNORED_BYTES = 1024 * 1024;
  * these two facts, and neither kept nor logged.
  * @throws {UsageError} when the address cannot be listened on
  */
-export async function startReceiver(options: ReceiverOptions): Promise<Receiver> {
-  const server = createServer(
-    {
+export async function startReceiver({ keys, onDelivery, ...address }: ReceiverOptions): Promise<HttpServer> {
+  const app = createApp();
+  app.addHook('onRequest', async ({ originalUrl, method, headers }, reply) => {
+    if (ownPath(originalUrl, keys) === undefined) return refuse(reply, 404);
+    if (method !== 'POST') return refuse(reply.header('allow', 'POST'), 405);
+    const isAwaited = headers.expect?.toLowerCase() === '100-continue';
+    if (isAwaited && Number(headers['content-length'] ?? 0) <= BODY_LIMIT_BYTES) reply.raw.writeContinue();
+    return undefined;
+  });
+  app.post('/', ({ originalUrl, body }, reply) => {
+    const claim = readClaim(typeof body === 'string' ? body : '');
+    const named = ownPath(originalUrl, keys)?.ref ?? claim?.ref;
+    const ref = named !== undefined && keys.isOwnRef(named) ? named : undefined;
+    if (claim === undefined || (ref === undefined && claim.messageId === undefined))
+      return refuse(reply, 400);
+    onDelivery({ ref, messageId: claim.messageId });
+    return reply.send({});
+  });
+  return listen(app, address, '--webhook-listen');
+}
+
+function createApp(): FastifyInstance {
+  const app = createHttpServer({
+    bodyLimit: BODY_LIMIT_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: HEADERS_TIMEOUT_MS,
+    http: {
       headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      keepAliveTimeout: HEADERS_TIMEOUT_MS,
       connectionsCheckingInterval: 1000,
-      maxHeaderSize: MOST_HEADER_BYTES,
+      maxHeaderSize: 16 * 1024,
       // Node.js would say 400 to a stranger who leaves it out.
       requireHostHeader: false,
     },
-    (request, response) => {
-      void handle(request, response, options);
-    },
-  );
+    // Garbage that is no HTTP: Node.js would answer some of it, and tell strangers about the parser.
+    clientErrorHandler: (_error, socket) => socket.destroy(),
+    // What strangers name is never routed: the hook looks at the original.
+    rewriteUrl: () => '/',
+  });
+  app.server.maxConnections = MOST_CONNECTIONS;
   // Node.js would say 100 or 417 to strangers: nothing of that is said before they have named the path.
-  server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
-    void handle(request, response, options, () => response.writeContinue());
-  });
-  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
-    void handle(request, response, options);
-  });
-  server.maxConnections = MOST_CONNECTIONS;
-  // Garbage that is no HTTP: Node.js would answer some of it, and tell strangers about the parser.
-  server.on('clientError', (_error, socket) => socket.destroy());
-  const port = await listen(server, options);
-  const host = options.host.includes(':') ? `[${options.host}]` : options.host;
-  return { url: `http://${host}:${port}`, close: () => close(server) };
+  const route = (request: IncomingMessage, response: ServerResponse) => app.routing(request, response);
+  app.server.on('checkContinue', route);
+  app.server.on('checkExpectation', route);
+  // Whatever the body is said to be, only its text counts.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
+  app.setNotFoundHandler((_request, reply) => refuse(reply, 404));
+  app.setErrorHandler((error, _request, reply) => refuse(reply, isTooLong(error) ? 413 : 400));
+  return app;
 }
 
-async function listen(server: Server, { host, port }: ListenAddress): Promise<number> {
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ host, port }, resolve);
-    });
-    server.removeAllListeners('error');
-    // A connection that could not be accepted is no reason to end.
-    server.on('error', () => undefined);
-  } catch (error) {
-    const reason = isSystemError(error) && error.code === 'EADDRINUSE' ? 'it is in use' : messageOf(error);
-    throw new UsageError(`--webhook-listen ${host}:${port}: ${reason}; name another address`, {
-      cause: error,
-    });
-  }
-  const address = server.address();
-  if (typeof address !== 'object' || address === null) throw new FatalError('the receiver has no address');
-  return address.port;
+function isTooLong(error: unknown): boolean {
+  return error instanceof Error && 'statusCode' in error && error.statusCode === 413;
 }
 
-async function close(server: Server): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeAllConnections();
-  await closed;
-}
-
-async function handle(
-  request: IncomingMessage,
-  response: ServerResponse,
-  options: ReceiverOptions,
-  goOn: () => void = () => undefined,
-): Promise<void> {
-  try {
-    const status = await takeIn(request, options, goOn);
-    if (status === 'broken') request.destroy();
-    else if (status === 200) response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
-    else refuse(request, response, status);
-  } catch {
-    // Whatever somebody sends: this connection ends, and nothing else.
-    request.destroy();
-  }
-}
-
-type Status = 200 | 400 | 404 | 405 | 413;
-
-/** @param goOn tells a caller who waits for that to send the body */
-async function takeIn(
-  request: IncomingMessage,
-  options: ReceiverOptions,
-  goOn: () => void,
-): Promise<Status | 'broken'> {
-  const { keys } = options;
-  const path = ownPath(request.url ?? '', keys);
-  if (path === undefined) return 404;
-  if (request.method !== 'POST') return 405;
-  const body = await readBody(request, goOn);
-  if (body.end !== 'whole') return body.end === 'too-long' ? 413 : 'broken';
-  const claim = readClaim(body.text);
-  if (claim === undefined) return 400;
-  const ref = path.ref ?? (claim.ref !== undefined && keys.isOwnRef(claim.ref) ? claim.ref : undefined);
-  if (ref === undefined && claim.messageId === undefined) return 400;
-  options.onDelivery({ ref, messageId: claim.messageId });
-  return 200;
+/** The connection ends with a refusal. */
+function refuse(reply: FastifyReply, status: 400 | 404 | 405 | 413): FastifyReply {
+  return reply.code(status).headers({ connection: 'close', 'content-length': '0' }).send();
 }
 
 /** Reads `.../<secret>` and `.../<secret>/<ref>`, whatever a proxy has left before it; undefined for strangers. */
@@ -137,16 +150,4 @@ function ownPath(url: string, keys: CallbackKeys): { ref: string | undefined } |
   const isNamed = keys.isOwnSegment(before) && keys.isOwnRef(last);
   if (isNamed) return { ref: last };
   return isBase ? { ref: undefined } : undefined;
-}
-
-/** The connection ends with a refusal; what it still sends is read to nowhere, and not for long. */
-function refuse(request: IncomingMessage, response: ServerResponse, status: Status): void {
-  const allow = status === 405 ? { allow: 'POST' } : {};
-  response.writeHead(status, { ...allow, connection: 'close', 'content-length': 0 }).end();
-  let bytes = 0;
-  request.on('data', (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes > MOST_IGNORED_BYTES) request.destroy();
-  });
-  request.resume();
 }

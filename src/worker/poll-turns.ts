@@ -55,7 +55,7 @@ export class PollTurns {
     const deafMs = Math.min(dueMs, this.#deafUntil - this.tools.now());
     if (deafMs > 0 && !(await sleep(deafMs, stopping))) return false;
     const leftMs = dueAt - this.tools.now();
-    if (leftMs > 0) await sleep(leftMs, AbortSignal.any([stopping, watch.bell]));
+    if (leftMs > 0) await sleep(leftMs, AbortSignal.any([stopping, watch.came]));
     if (stopping.aborted) return false;
     if (!watch.take()) return true;
     this.#isWoken = true;

@@ -75,7 +75,7 @@ export async function rescueSubmit(
     if (stopping.aborted) return { kind: 'stopping', polls };
     const until = next?.nextAt ?? giveUpAt;
     if (until <= now) return { kind: 'nothing', polls };
-    await sleep(until - now, AbortSignal.any([stopping, ...callbacks.map(({ watch }) => watch.bell)]));
+    await sleep(until - now, AbortSignal.any([stopping, ...callbacks.map(({ watch }) => watch.came)]));
   }
 }
 

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import type { CallbackKeys } from '../shared/deliveries/callback-keys.js';
-import { DeliveryInbox } from '../shared/deliveries/delivery-inbox.js';
-import type { DeliveryWatch } from '../shared/deliveries/delivery-watch.js';
-import { callbackKeys } from '../shared/deliveries/webhook-secret.js';
+import type { CallbackKeys } from '../webhook/callback-keys.js';
+import { DeliveryInbox } from '../webhook/deliveries.js';
+import type { DeliveryWatch } from '../webhook/deliveries.js';
+import { callbackKeys } from '../webhook/callback-keys.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
@@ -85,7 +85,7 @@ export class WorkerWebhooks implements Webhooks {
     const found = await this.tools.persist(() => this.inbox.find(refs));
     for (const { ref, watch } of callbacks) {
       const messageId = found.get(ref);
-      if (messageId !== undefined) watch.ring(messageId === '' ? undefined : messageId);
+      if (messageId !== undefined) watch.notify(messageId);
     }
   }
 

@@ -15,7 +15,7 @@ import {
 import { exhaustedForMs } from '../../src/describe-api/dialects/rate-limit-headers.js';
 import { DescribeApiError } from '../../src/describe-api/errors.js';
 import type { Message } from '../../src/describe-api/shapes.js';
-import { readClaim } from '../../src/webhook/read-claim.js';
+import { readClaim } from '../../src/webhook/delivery-claim.js';
 import { answering, serve } from './http-server.js';
 
 const FOLDER = new URL('fixtures/', import.meta.url);

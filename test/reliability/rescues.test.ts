@@ -8,7 +8,7 @@ import { readPrompts } from '../../src/describe-api/prompts.js';
 import { makePrompts } from '../../src/simulator/messages.js';
 import { hashUrl } from '../../src/simulator/random.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
-import { startAccountReceiver } from '../../src/webhook/account-receiver.js';
+import { startAccountReceiver } from '../../src/webhook/receiver.js';
 import { type CliProcess, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { freePort } from '../helpers/redis.js';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { type SimulatorOptions, readJournal, startSimulator } from '../../src/simulator/simulator.js';
-import { readClaim } from '../../src/webhook/read-claim.js';
+import { readClaim } from '../../src/webhook/delivery-claim.js';
 import { serve } from '../describe-api/http-server.js';
 import { aNumber, aText, call, post, simulate, submit } from './api.js';
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { DELIVERY_BOUNDS, deliveryBoxName, putDelivery } from '../../src/shared/deliveries/delivery-box.js';
-import { DeliveryInbox } from '../../src/shared/deliveries/delivery-inbox.js';
-import type { DeliveryWatch } from '../../src/shared/deliveries/delivery-watch.js';
+import { DELIVERY_BOUNDS, refMailbox, putDelivery } from '../../src/webhook/deliveries.js';
+import { DeliveryInbox } from '../../src/webhook/deliveries.js';
+import type { DeliveryWatch } from '../../src/webhook/deliveries.js';
 import { createLogger } from '../../src/shared/log.js';
 import { type QueueConnection, openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
@@ -10,7 +10,7 @@ import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js'
 import { waitUntil } from '../helpers/wait-until.js';
 
 const logger = createLogger('silent');
-const hasRung = (watch: DeliveryWatch) => watch.bell.aborted;
+const hasCome = (watch: DeliveryWatch) => watch.came.aborted;
 
 describeOnBothQueues('deliveries', (open, kind) => {
   /** As a worker and a receiver in two processes have them, which the embedded queue cannot have. */
@@ -27,9 +27,9 @@ describeOnBothQueues('deliveries', (open, kind) => {
     const other = inbox.watch('ref-2');
     await putDelivery(receiver.store, 'another-queue', { ref: 'ref-2', messageId: 'm' });
     await putDelivery(receiver.store, 'queue', { ref: 'ref-1', messageId: 'a message' });
-    await waitUntil('the watch rings', () => hasRung(watch));
+    await waitUntil('the watch rings', () => hasCome(watch));
     expect(watch.messageId).toBe('a message');
-    expect(hasRung(other)).toBe(false);
+    expect(hasCome(other)).toBe(false);
     expect([watch.take(), watch.take()]).toEqual([true, false]);
     await inbox.close();
   });
@@ -43,7 +43,7 @@ describeOnBothQueues('deliveries', (open, kind) => {
     end();
     await putDelivery(receiver.store, 'queue', { ref: undefined, messageId: 'message with spaces' });
     await putDelivery(receiver.store, 'queue', { ref: 'ref', messageId: 'by its ref' });
-    await waitUntil('the watch rings', () => hasRung(watch) && watch.messageId === 'by its ref');
+    await waitUntil('the watch rings', () => hasCome(watch) && watch.messageId === 'by its ref');
     await inbox.close();
   });
 
@@ -63,7 +63,7 @@ describeOnBothQueues('deliveries', (open, kind) => {
 
   test('are kept for a while, and no more than so many of them: the oldest go first', async () => {
     const { receiver } = await openBoth();
-    const box = deliveryBoxName('queue');
+    const box = refMailbox('queue');
     const names = Array.from({ length: 30 }, (_, i) => `r${i}`);
     for (const name of names) await receiver.store.putLetter(box, name, 'm', { ...DELIVERY_BOUNDS, max: 10 });
     expect([...(await receiver.store.letters(box, names)).keys()]).toEqual(names.slice(-10));
@@ -104,7 +104,7 @@ describe.skipIf(!redisAvailable)('deliveries while Redis crashes', () => {
         ),
       );
     const allRing = (watches: DeliveryWatch[], stage: string) =>
-      waitUntil(`both ring: ${stage}`, () => watches.every((w) => hasRung(w) && w.messageId === stage));
+      waitUntil(`both ring: ${stage}`, () => watches.every((w) => hasCome(w) && w.messageId === stage));
     const before = watch('before');
     await put('before');
     await allRing(before, 'before');

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { openAddressWarning, parseListenAddress } from '../../src/webhook/listen-address.js';
+import { openAddressWarning, parseListenAddress } from '../../src/webhook/receiver.js';
 
 test.each([
   ['127.0.0.1:8787', { host: '127.0.0.1', port: 8787 }],

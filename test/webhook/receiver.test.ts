@@ -2,8 +2,8 @@ import { connect } from 'node:net';
 import { once } from 'node:events';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
-import { CallbackKeys } from '../../src/shared/deliveries/callback-keys.js';
-import type { DeliveryClaim } from '../../src/shared/deliveries/delivery-box.js';
+import { CallbackKeys } from '../../src/webhook/callback-keys.js';
+import type { DeliveryClaim } from '../../src/webhook/delivery-claim.js';
 import { startReceiver } from '../../src/webhook/receiver.js';
 
 const keys = new CallbackKeys('a secret of more than sixteen', 'scope');

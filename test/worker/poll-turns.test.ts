@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { DeliveryTiming, rarePollDelayMs, rescuePatienceMs } from '../../src/worker/delivery-timing.js';
-import { DeliveryWatch } from '../../src/shared/deliveries/delivery-watch.js';
+import { DeliveryWatch } from '../../src/webhook/deliveries.js';
 import { PollTurns } from '../../src/worker/poll-turns.js';
 import type { Webhooks } from '../../src/worker/webhook-tools.js';
 
@@ -28,7 +28,7 @@ const newWatch = () => new DeliveryWatch(() => undefined);
 test('a delivery ends the waiting at once, also one that came before', async () => {
   const watch = newWatch();
   const { turns } = turnsOf(watch);
-  watch.ring('m');
+  watch.notify('m');
   expect(await turns.come(60_000, never)).toBe(true);
   const stopping = new AbortController();
   const coming = turns.come(60_000, stopping.signal);
@@ -39,7 +39,7 @@ test('a delivery ends the waiting at once, also one that came before', async () 
 test('a flood of deliveries for one message leads to three polls, and then to those by the clock', async () => {
   const watch = newWatch();
   const { turns } = turnsOf(watch);
-  const flood = setInterval(() => watch.ring(undefined), 2);
+  const flood = setInterval(() => watch.notify(''), 2);
   const startedAt = performance.now();
   const comesAt: number[] = [];
   try {
@@ -59,7 +59,7 @@ test('completions that a delivery told are learned from; three in a row without 
   const watch = newWatch();
   const { turns, timing, learned } = turnsOf(watch);
   expect(turns.dueMs(0, 0)).toBe(5000);
-  watch.ring('m');
+  watch.notify('m');
   await turns.come(1000, never);
   turns.completed(2000, 2000, true);
   expect([timing.slowMs, timing.areComing, learned]).toEqual([2000, true, [[2000, 0]]]);

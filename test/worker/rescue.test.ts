@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import type { DialectName } from '../../src/describe-api/dialects/index.js';
-import { DeliveryWatch } from '../../src/shared/deliveries/delivery-watch.js';
+import { DeliveryWatch } from '../../src/webhook/deliveries.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
 import { DeliveryTiming } from '../../src/worker/delivery-timing.js';
 import { type Rescue, rescueSubmit } from '../../src/worker/rescue.js';
@@ -54,7 +54,7 @@ function rescueAt(server: TestServer, dialect: DialectName): Waiting {
   ).finally(() => client.close());
   const giveUp = () => {
     skippedMs = 3_600_000;
-    watch.ring(undefined);
+    watch.notify('');
   };
   return { watch, rescue, giveUp };
 }
@@ -73,7 +73,7 @@ describe('a rescue', () => {
   ])('takes no message of %s with %s', async (dialect, _what, body) => {
     const server = await serveMessages({ OLD: body });
     const { watch, rescue, giveUp } = rescueAt(server, dialect);
-    watch.ring('OLD');
+    watch.notify('OLD');
     await waitUntil('it is asked for', () => server.requests.length > 0);
     giveUp();
     expect(await rescue).toEqual({ kind: 'nothing', polls: 1 });
@@ -86,16 +86,16 @@ describe('a rescue', () => {
   ])('takes the message of %s that is its own', async (dialect, body) => {
     const server = await serveMessages({ OWN: body });
     const { watch, rescue } = rescueAt(server, dialect);
-    watch.ring('OWN');
+    watch.notify('OWN');
     expect(await rescue).toMatchObject({ kind: 'rescued', message: { prompts: PROMPTS } });
   });
 
   it('asks for the message of a later delivery while that of an earlier one is not there', async () => {
     const server = await serveMessages({ OWN: completed(OWN_REF) });
     const { watch, rescue } = rescueAt(server, 'thenextleg');
-    watch.ring('FORGED');
+    watch.notify('FORGED');
     await waitUntil('the forged one is asked for', () => server.requests.length > 0);
-    watch.ring('OWN');
+    watch.notify('OWN');
     expect(await rescue).toMatchObject({ kind: 'rescued', polls: 2 });
   });
 
@@ -103,11 +103,11 @@ describe('a rescue', () => {
     const messages: Record<string, object> = {};
     const server = await serveMessages(messages);
     const { watch, rescue } = rescueAt(server, 'thenextleg');
-    watch.ring('OWN');
+    watch.notify('OWN');
     await waitUntil('it is asked for', () => server.requests.length > 0);
     for (const forged of ['F1', 'F2', 'F3']) {
       const before = server.requests.length;
-      watch.ring(forged);
+      watch.notify(forged);
       if (forged !== 'F3') await waitUntil('it is asked for', () => server.requests.length > before);
     }
     messages['OWN'] = completed(OWN_REF);

@@ -1,9 +1,32 @@
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { UsageError } from '../shared/errors.js';
+import type { SharedStore } from '../shared/queue/store.js';
 
 const REF = /^[\w-]{38}$/;
 const NONCE_LENGTH = 22;
 const TAG_LENGTH = 16;
 const SEGMENT_LENGTH = 32;
+const SHORTEST_SECRET = 16;
+
+/** @throws {UsageError} for a secret that could be guessed */
+export function checkSecret(secret: string, source: string): string {
+  if (secret.length >= SHORTEST_SECRET) return secret;
+  throw new UsageError(`${source}: expected a secret of at least ${SHORTEST_SECRET} characters`);
+}
+
+/**
+ * The keys of an account's callbacks. Without a secret of the user's a random one is kept in the queue's store, so
+ * that workers and receivers agree without a file.
+ */
+export async function callbackKeys(
+  store: SharedStore,
+  queueName: string,
+  secret: string | undefined,
+): Promise<CallbackKeys> {
+  const random = () => randomBytes(24).toString('base64url');
+  const agreed = secret ?? (await store.setFieldOnce(`webhook:${queueName}`, 'secret', random()));
+  return new CallbackKeys(agreed, queueName);
+}
 
 /**
  * What makes callbacks unguessable, all of it from one secret: the path that the API is told, and the refs.

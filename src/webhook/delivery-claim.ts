@@ -1,6 +1,12 @@
 import { z } from 'zod';
-import type { DeliveryClaim } from '../shared/deliveries/delivery-box.js';
 import { parseJson } from '../shared/parse-json.js';
+
+/** What a delivery claims to be about; nothing of it is certain. */
+export interface DeliveryClaim {
+  /** A ref that was made here, see `CallbackKeys`. */
+  readonly ref: string | undefined;
+  readonly messageId: string | undefined;
+}
 
 /** No service has these in an id, and not every store can hold them: control characters and lone surrogates. */
 const UNFIT = /[\p{Cc}\p{Cs}]/u;
