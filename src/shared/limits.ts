@@ -17,33 +17,28 @@ export const DEFAULT_LIMITS: Limits = {
   maxInFlight: 10,
 };
 
-/** BullMQ's limiter is a fixed window: `max` jobs in each `duration` milliseconds. */
-export interface LimiterWindow {
+/** BullMQ's rate limit, a fixed window: `max` jobs in each `duration` milliseconds, whole numbers. */
+export interface RateLimitWindow {
   readonly max: number;
   readonly duration: number;
 }
 
 const WINDOW_MS = 100;
+const EAGER = 1.25;
+const CALM = 0.8;
 
 /**
- * Chooses the limiter's window for a rate. Windows are short, since a fixed window lets up to twice its
- * `max` through in some sliding one: about 100 ms, and one job a window below ten a second. The duration is
- * rounded up, so that the result is never faster than the rate.
+ * BullMQ's rate limit for a rate: how many images are taken up, each of which then waits for a permit to be submitted.
+ * Its windows begin when somebody looks, so that the rate alone would not be used: more is allowed, but less while many
+ * wait, since those fill `--max-in-flight`, and count as perhaps paid when their worker is killed. Windows are short, and
+ * one image long below ten a second.
+ * @param waiting how many images wait for permits
  */
-export function limiterWindow(rate: Rate): LimiterWindow {
+export function processingWindow(rate: Rate, waiting: number): RateLimitWindow {
   const perMs = rate.count / rate.perMs;
   const max = Math.max(1, Math.floor(perMs * WINDOW_MS));
-  return { max, duration: Math.ceil(max / perMs) };
-}
-
-const EAGER_MS = 25;
-
-/**
- * The window with which images are activated while none waits for its submit's slot: shorter, so that looks that
- * come late do not add up to a lower rate. The slots keep the rate.
- */
-export function eagerWindow({ max, duration }: LimiterWindow): LimiterWindow {
-  return { max, duration: Math.max(1, Math.floor(Math.max(duration * 0.8, duration - EAGER_MS))) };
+  const share = waiting > max ? CALM : EAGER;
+  return { max, duration: Math.max(1, Math.floor(max / perMs / share)) };
 }
 
 /** Milliseconds between two calls at a rate. */

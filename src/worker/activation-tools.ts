@@ -4,7 +4,6 @@ import type { DescribeJobData } from '../shared/jobs.js';
 import type { ApiHealth } from './api-health.js';
 import type { FirstPolls } from './first-polls.js';
 import type { PollSchedule } from './poll-schedule.js';
-import type { SubmitSlot } from './submit-pace.js';
 import type { Webhooks } from './webhook-tools.js';
 
 /** The job as the activation sees it. */
@@ -32,18 +31,18 @@ interface SubmitCall {
 export interface ActivationTools {
   readonly client: {
     readonly dialect: Pick<Dialect, 'givesRefs'>;
-    submit(request: SubmitCall, about: { deadlineMs: number; onSent: () => void }): Promise<Submitted>;
+    submit(request: SubmitCall, about: { deadlineMs: number }): Promise<Submitted>;
     message(messageId: string, options: { signal: AbortSignal }): Promise<Message>;
   };
   readonly health: ApiHealth;
   readonly schedule: PollSchedule;
   readonly firstPolls: FirstPolls;
-  /** Waits for a slot of the account's rate of submits; undefined when the signal cut it short. */
-  takeSubmitSlot(signal: AbortSignal): Promise<SubmitSlot | undefined>;
+  /** Waits for a permit of the account's rate of submits; false when the signal cut it short. */
+  takeSubmitPermit(signal: AbortSignal): Promise<boolean>;
   /** Undefined where the API is to call nobody. */
   readonly webhooks?: Webhooks | undefined;
-  /** Waits for a slot of the account's poll rate; false when the signal cut it short. */
-  takePollSlot(signal: AbortSignal): Promise<boolean>;
+  /** Waits for a permit of the account's rate of polls; false when the signal cut it short. */
+  takePollPermit(signal: AbortSignal): Promise<boolean>;
   /** The polls of the whole account wait. */
   holdPolls(ms: number): Promise<void>;
   /** A submit went through or met a 429; the latter returns how long the queue is to wait. */

@@ -40,6 +40,10 @@ export class Activations {
     });
   }
 
+  get isIdle(): boolean {
+    return this.#running.size === 0;
+  }
+
   isRunning(jobId: string): boolean {
     return this.#running.has(jobId);
   }

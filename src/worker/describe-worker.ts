@@ -14,10 +14,11 @@ import {
   handOverTogether,
   imageOfJobId,
 } from '../shared/jobs.js';
-import { type LimiterWindow, eagerWindow, limiterWindow, scaleRate } from '../shared/limits.js';
+import { processingWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import { outOfPatience } from '../shared/patience.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
+import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
@@ -29,15 +30,12 @@ import { ApiHealth } from './api-health.js';
 import { createTools } from './create-tools.js';
 import type { Ending, StopWhy } from './ending.js';
 import { HandOver } from './hand-over.js';
-import { submitSlots } from './hold-queue.js';
 import { JobLogs } from './job-logs.js';
 import { tellEnding } from './job-story.js';
 import { Presence } from './presence.js';
 import { notDescribable } from './read-job.js';
 import { RememberedLatencies } from './remembered-latencies.js';
 import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
-import { takeTogether, tellTogether } from './slot-batch.js';
-import { SubmitPace } from './submit-pace.js';
 import { type WebhookOptions, WorkerWebhooks } from './webhook-tools.js';
 import { WorkerMetrics } from './worker-metrics.js';
 
@@ -55,6 +53,7 @@ const TICK_MS = 1000;
 /** Failed jobs that stay in the account's queue. */
 const KEPT_FAILED = 1000;
 const PROGRESS_EVERY_MS = 2000;
+
 /**
  * A stop waits this long for submits on the wire and for the queue, then leaves the rest to recovery; with nothing
  * on the wire it waits no longer than the second time for a queue that is away.
@@ -80,7 +79,7 @@ export class DescribeWorker {
   readonly #metrics: WorkerMetrics;
   readonly #jobLogs: JobLogs;
   readonly #presence: Presence;
-  readonly #pace: SubmitPace;
+  readonly #submitLimiter: RateLimiter;
   #tools: ActivationTools;
   readonly #limits: AccountLimits;
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
@@ -105,7 +104,7 @@ export class DescribeWorker {
       persist: (operation) => retryUntilUp(options.connection, operation),
       handOver: new HandOver((run, results) => this.#handOver(run, results)),
       logger: this.#logger,
-      windowMs: () => this.#limiter().duration,
+      windowMs: () => this.#processingWindow().duration,
       rest: (ms) => this.#rest(ms),
       stop: (why, reason) => this.#refuse(why, reason),
     };
@@ -115,7 +114,7 @@ export class DescribeWorker {
     const counted = { connection, queueName: this.#queueName };
     this.#metrics = new WorkerMetrics(counted, this.#logger);
     this.#jobLogs = new JobLogs(connection, this.#settleTools.queue, this.#logger);
-    this.#pace = this.#createPace();
+    this.#submitLimiter = this.#createLimiter('submit', () => this.#rate());
     this.#tools = this.#createTools(learned);
     this.#endListening = options.connection.onTrouble((state) => {
       if (state !== 'notice') this.#isQueueAway = state === 'down';
@@ -143,14 +142,13 @@ export class DescribeWorker {
 
   async #start(): Promise<void> {
     const { maxInFlight } = this.#limits.configured;
-    await this.#applyMaxInFlight();
+    await this.#applyLimits();
     await this.#presence.announce(this.status);
     this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
       this.#queueName,
       (job, token) => this.#process(job, token ?? ''),
       {
         concurrency: maxInFlight,
-        limiter: this.#limiter(),
         // How long a change of the limits, or the end of a pause, may go unnoticed.
         maximumRateLimitDelay: TICK_MS,
         name: this.id,
@@ -263,8 +261,7 @@ export class DescribeWorker {
 
   async #refresh(): Promise<void> {
     await this.#limits.refresh();
-    await this.#applyMaxInFlight();
-    this.#applyLimits();
+    await this.#applyLimits();
     await this.#presence.announce(this.status);
     await this.#webhooks?.remember();
     await this.latencies.remember(this.#tools.schedule);
@@ -275,41 +272,33 @@ export class DescribeWorker {
     return scaleRate(this.#limits.configured.rate, this.#limits.share());
   }
 
-  #limiter(): LimiterWindow {
-    const window = limiterWindow(this.#rate());
-    return this.#pace.isWaiting ? window : eagerWindow(window);
+  #processingWindow() {
+    return processingWindow(this.#rate(), this.#submitLimiter.waiting);
   }
 
-  #createPace(): SubmitPace {
+  #createLimiter(call: 'submit' | 'poll', rate: () => Rate): RateLimiter {
     const { store } = this.options.connection;
-    const slots = submitSlots(this.#queueName);
-    return new SubmitPace({
-      rate: () => this.#rate(),
-      takeSlot: takeTogether((pace, count) =>
-        this.#settleTools.persist(() => store.takeSlots(slots, pace, count)),
-      ),
-      delaySlot: tellTogether((late, window) => {
-        this.#settleTools
-          .persist(() => store.delaySlots(slots, window, late))
-          .catch((error: unknown) => {
-            this.#logger.debug({ error: messageOf(error) }, 'late submits could not be told');
-          });
-      }),
-      onWaiting: () => this.#applyLimits(),
+    const name = limiterName(call, this.#queueName);
+    return new RateLimiter({
+      rate,
+      take: (request) => this.#settleTools.persist(() => store.takePermits(name, request)),
     });
   }
 
-  /** Looks at what the queue has, since a queue that was flushed has nothing. */
-  async #applyMaxInFlight(): Promise<void> {
+  /**
+   * Looks at what the queue has, since a queue that was flushed has nothing. Without a rate limit BullMQ would ignore
+   * that the queue is held.
+   */
+  async #applyLimits(): Promise<void> {
     const { maxInFlight } = this.#limits.configured;
     const { queue } = this.#settleTools;
+    if (this.#worker !== undefined) this.#worker.concurrency = maxInFlight;
     if ((await queue.getGlobalConcurrency()) !== maxInFlight) await queue.setGlobalConcurrency(maxInFlight);
-  }
-
-  #applyLimits(): void {
-    if (this.#worker === undefined) return;
-    this.#worker.opts.limiter = this.#limiter();
-    this.#worker.concurrency = this.#limits.configured.maxInFlight;
+    const { max, duration } = this.#processingWindow();
+    const present = await queue.getGlobalRateLimit();
+    if (present?.max === max && present.duration === duration) return;
+    // Those that have images know whether many wait.
+    if (present === null || !this.#activations.isIdle) await queue.setGlobalRateLimit(max, duration);
   }
 
   /** Takes no images for a while, or until the API answers; those in flight go on. */
@@ -360,10 +349,10 @@ export class DescribeWorker {
       queueName: this.#queueName,
       settle: this.#settleTools,
       health: this.#health,
-      pace: this.#pace,
+      submitLimiter: this.#submitLimiter,
+      pollLimiter: this.#createLimiter('poll', () => this.#limits.configured.pollRate),
       metrics: this.#metrics,
       latencies,
-      onLimits: () => this.#applyLimits(),
     });
   }
 

@@ -19,7 +19,7 @@ export async function checkLastMessage(
   let polls = data.polls;
   const startOver = () => ({ ...data, polls, lastMessageId: undefined, attempts: 0 });
   for (let tries = 1; tries <= TRIES; tries++) {
-    if (!(await tools.takePollSlot(stopping))) return { kind: 'hand-back', data: { ...data, polls } };
+    if (!(await tools.takePollPermit(stopping))) return { kind: 'hand-back', data: { ...data, polls } };
     polls++;
     try {
       const message = await tools.client.message(messageId, { signal: stopping });

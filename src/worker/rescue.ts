@@ -22,7 +22,7 @@ export type Rescue = { readonly polls: number } & (
 const MOST_MESSAGES = 3;
 const TRIES = 6;
 
-type Tools = Pick<ActivationTools, 'client' | 'takePollSlot' | 'health' | 'holdPolls' | 'now'>;
+type Tools = Pick<ActivationTools, 'client' | 'takePollPermit' | 'health' | 'holdPolls' | 'now'>;
 
 /** A message that a delivery named, and what asking for it has come to. */
 interface Named {
@@ -97,7 +97,7 @@ async function ask(
   tools: Tools,
   stopping: AbortSignal,
 ): Promise<Rescue | { readonly kind: 'later'; readonly polls: number }> {
-  if (!(await tools.takePollSlot(stopping))) return { kind: 'stopping', polls: 0 };
+  if (!(await tools.takePollPermit(stopping))) return { kind: 'stopping', polls: 0 };
   let polls = 1;
   try {
     const message = await tools.client.message(named.messageId, { signal: stopping });

@@ -3,9 +3,9 @@ import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
+import { holdQueue } from '../shared/queue/limiter.js';
 import type { Ending, StopWhy } from './ending.js';
 import type { HandOver } from './hand-over.js';
-import { holdQueue } from './hold-queue.js';
 
 export type DescribeJob = Job<DescribeJobData, ResultJobData>;
 

@@ -29,8 +29,7 @@ export async function submitImage(
   callback: Callback | undefined,
 ): Promise<DescribeJobData | Ending> {
   const mayBegin = await tools.firstPolls.made(stopping);
-  const slot = mayBegin ? await tools.takeSubmitSlot(stopping) : undefined;
-  if (slot === undefined) return { kind: 'hand-back', data };
+  if (!mayBegin || !(await tools.takeSubmitPermit(stopping))) return { kind: 'hand-back', data };
   const downMs = tools.health.submitDelayMs(job.image);
   if (downMs > 0) return { kind: 'rest', data, ms: downMs };
   const counted = { ...data, submits: data.submits + 1 };
@@ -38,8 +37,7 @@ export async function submitImage(
   let submitted: Submitted;
   try {
     const asks = callback && { ref: callback.ref, webhookOverride: callback.url };
-    const about = { deadlineMs: data.deadlineMs, onSent: slot.sent };
-    submitted = await tools.client.submit({ url: data.url, ...asks }, about);
+    submitted = await tools.client.submit({ url: data.url, ...asks }, { deadlineMs: data.deadlineMs });
   } catch (error) {
     return endSubmitFailure(job, counted, error, { tools, stopping, callback });
   }

@@ -39,7 +39,7 @@ export async function waitForMessage(
     isOverdue = false;
     const delayMs = Math.min(dueMs, Math.max(0, leftMs));
     const isLast = leftMs <= 0;
-    if (!(await turns.come(delayMs, stopping)) || !(await tools.takePollSlot(stopping))) {
+    if (!(await turns.come(delayMs, stopping)) || !(await tools.takePollPermit(stopping))) {
       return { kind: 'hand-back', data: current() };
     }
     const gapMs = waited() - lastPollAt;

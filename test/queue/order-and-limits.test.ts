@@ -42,11 +42,8 @@ describeOnBothQueues('order and limits', (open, kind) => {
       started.push({ name, atMs: performance.now() });
       return Promise.resolve();
     };
-    return {
-      started,
-      names: () => started.map(({ name }) => name).join(' '),
-      worker: work(queue, note, options),
-    };
+    work(queue, note, options);
+    return { started, names: () => started.map(({ name }) => name).join(' ') };
   }
 
   test('takes jobs without a priority before those with one, and low numbers before high ones', async () => {
@@ -126,15 +123,16 @@ describeOnBothQueues('order and limits', (open, kind) => {
     for (const end of ends) end();
   });
 
-  test('lets a changed limiter apply from the next window on', async () => {
+  test('lets a changed global rate limit apply from the next window on', async () => {
     const queue = freshQueue();
+    await queue.setGlobalRateLimit(1, 300);
     await addAll(
       queue,
       Array.from({ length: 12 }, (_, i) => `j${i}`),
     );
-    const { started, worker } = noteStarts(queue, { concurrency: 5, limiter: { max: 1, duration: 300 } });
+    const { started } = noteStarts(queue, { concurrency: 5 });
     await vi.waitFor(() => expect(started).toHaveLength(3), soon);
-    worker.opts.limiter = { max: 1, duration: 60 };
+    await queue.setGlobalRateLimit(1, 60);
     await vi.waitFor(() => expect(started).toHaveLength(12), soon);
     // Each start may be late on a busy machine, and the next one in time: what holds is the pace over several.
     const paceOf = (from: number, to: number) =>
@@ -146,6 +144,7 @@ describeOnBothQueues('order and limits', (open, kind) => {
 
   test('pauses for all workers on a rate limit error, and the job comes back without using an attempt', async () => {
     const queue = freshQueue();
+    await queue.setGlobalRateLimit(10, 100);
     await addAll(queue, ['a', 'b', 'c']);
     let limited = false;
     const started: { name: string; atMs: number }[] = [];
@@ -158,7 +157,7 @@ describeOnBothQueues('order and limits', (open, kind) => {
         await queue.rateLimit(400);
         throw new RateLimitError();
       },
-      { limiter: { max: 10, duration: 100 } },
+      {},
     );
     await vi.waitFor(() => expect(started).toHaveLength(4), soon);
     expect((started[1]?.atMs ?? 0) - (started[0]?.atMs ?? 0)).toBeGreaterThan(380);
@@ -167,7 +166,7 @@ describeOnBothQueues('order and limits', (open, kind) => {
     expect((await queue.getJob('id.a'))?.attemptsMade).toBe(1);
   });
 
-  test('does not pause on a rate limit when no worker has a limiter', async () => {
+  test('does not pause on a rate limit when the queue has no global one', async () => {
     const queue = freshQueue();
     await addAll(queue, ['a', 'b']);
     await queue.rateLimit(60_000);

@@ -103,7 +103,9 @@ describe.skipIf(!redisAvailable)('while Redis is out of memory', () => {
     const attempts = vi.fn(() => queue.add('x', { n: 1 }));
     const adding = retryUntilUp(connection, attempts);
     const addingBulk = retryUntilUp(connection, () => queue.addBulk([{ name: 'x', data: { n: 2 } }]));
-    const reserving = retryUntilUp(connection, () => connection.store.takeSlots('s', { intervalMs: 1 }, 1));
+    const reserving = retryUntilUp(connection, () =>
+      connection.store.takePermits('s', { intervalMs: 1, catchUpMs: 0, count: 1 }),
+    );
     await vi.waitFor(() => expect(told).toHaveLength(1), soon);
     await vi.waitFor(() => expect(attempts.mock.calls.length).toBeGreaterThan(2), soon);
     await admin.config('SET', 'maxmemory', '0');

@@ -10,7 +10,7 @@ import {
   shareAt,
 } from '../../src/shared/learned-rate.js';
 import { seededRandom } from '../../src/simulator/random.js';
-import { holdQueue } from '../../src/worker/hold-queue.js';
+import { holdQueue } from '../../src/shared/queue/limiter.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { CheapBench, expectCalls } from './cheap-bench.js';

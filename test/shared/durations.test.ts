@@ -6,7 +6,7 @@ import {
   parseRate,
   perSecond,
 } from '../../src/shared/durations.js';
-import { limiterWindow, outstandingWindow } from '../../src/shared/limits.js';
+import { outstandingWindow, processingWindow } from '../../src/shared/limits.js';
 
 describe('durations and rates', () => {
   it.each([
@@ -45,19 +45,22 @@ describe('durations and rates', () => {
   });
 });
 
-describe('the limiter window of a rate', () => {
+describe("the window of BullMQ's rate limit", () => {
   it.each(['1/3s', '20/min', '3/s', '10/s', '33/s', '50/s', '200/s', '1000/s', '7/h'])(
-    'is never faster than %s, and at most 2 %% slower',
+    'allows more than %s, less while many wait, in whole numbers',
     (text) => {
-      const { max, duration } = limiterWindow(parseRate(text, '--rate'));
-      const allowed = perSecond(parseRate(text, '--rate'));
-      const given = (max / duration) * 1000;
-      expect(given).toBeLessThanOrEqual(allowed);
-      expect(given).toBeGreaterThan(allowed * 0.98);
+      const rate = parseRate(text, '--rate');
+      const shareFor = (waiting: number) => {
+        const { max, duration } = processingWindow(rate, waiting);
+        expect([max, duration].every(Number.isInteger)).toBe(true);
+        return ((max / duration) * 1000) / perSecond(rate);
+      };
+      expect(shareFor(1)).toBeCloseTo(1.25, 1);
+      expect(shareFor(101)).toBeCloseTo(0.8, 1);
     },
   );
   it('holds one job below ten a second', () => {
-    expect(limiterWindow({ count: 20, perMs: 60_000 })).toEqual({ max: 1, duration: 3000 });
+    expect(processingWindow({ count: 20, perMs: 60_000 }, 0)).toEqual({ max: 1, duration: 2400 });
   });
 });
 

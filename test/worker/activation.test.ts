@@ -60,8 +60,8 @@ async function play(scene: Scene) {
     health: scene.health ?? new ApiHealth(() => 0),
     schedule: { nextDelayMs: () => 0, completed: () => undefined, learned: () => [] },
     firstPolls: new FirstPolls(),
-    takeSubmitSlot: (signal) => Promise.resolve(signal.aborted ? undefined : { sent: () => undefined }),
-    takePollSlot: (signal) => {
+    takeSubmitPermit: (signal) => Promise.resolve(!signal.aborted),
+    takePollPermit: (signal) => {
       clock += 10_000;
       return Promise.resolve(!signal.aborted);
     },

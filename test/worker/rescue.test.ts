@@ -46,7 +46,7 @@ function rescueAt(server: TestServer, dialect: DialectName): Waiting {
     {
       client,
       health: new ApiHealth(),
-      takePollSlot: () => Promise.resolve(true),
+      takePollPermit: () => Promise.resolve(true),
       holdPolls: () => Promise.resolve(),
       now: () => performance.now() + skippedMs,
     },

@@ -1,3 +1,5 @@
+import type { PermitRequest, Permits } from './limiter.js';
+
 /**
  * Small values that all processes of a queue share, beside the jobs. Each call is one round trip and atomic.
  *
@@ -5,18 +7,10 @@
  * there is one process: what is not durable is kept in its memory.
  */
 export interface SharedStore {
-  /**
-   * Paces calls over all processes: gives the next free slots of `name`, one after the other.
-   * @param count at most so many
-   */
-  takeSlots(name: string, pace: SlotPace, count: number): Promise<GivenSlots>;
-  /** Tells that slots were used later than they were, for what the window of slots to come may hold. */
-  delaySlots(name: string, window: SlotWindow, late: readonly LateSlot[]): Promise<void>;
-  /**
-   * Pushes the slots of `name` that are still free to at least `ms` from now; never brings them nearer.
-   * @returns in how many milliseconds the next free slot is
-   */
-  holdSlots(name: string, ms: number): Promise<number>;
+  /** Takes permits of the limiter `name`, over all processes; those that are near. */
+  takePermits(name: string, request: PermitRequest): Promise<Permits>;
+  /** No permits of `name` for `ms` from now; never shortens a hold. @returns for how many milliseconds there are none */
+  holdPermits(name: string, ms: number): Promise<number>;
 
   /** The fields of a durable record; empty when there is none. */
   getFields(name: string): Promise<Record<string, string>>;
@@ -49,47 +43,6 @@ export interface SharedStore {
   letters(box: string, names: readonly string[]): Promise<Map<string, string>>;
   /** Listens to a box from when this resolves, through outages. @returns its end */
   listen(box: string, listener: BoxListener): Promise<() => Promise<void>>;
-}
-
-/** How the slots of a name are spread. */
-export interface SlotPace {
-  /** Their distance. Without a window a slot that has passed unused is not given any more. */
-  readonly intervalMs: number;
-  readonly window?: SlotWindow | undefined;
-  /** Those further away are not given yet. */
-  readonly withinMs?: number | undefined;
-}
-
-/** Slots that are made up for follow one another at this part of their distance. */
-export const CATCH_UP_DISTANCE = 0.8;
-
-/** What any window of time may hold. With it, slots that were not asked for in time are made up for. */
-export interface SlotWindow {
-  /** In any `ms` there are at most so many, by when they were used. */
-  readonly count: number;
-  readonly ms: number;
-  /**
-   * Slots that passed unused so short a time ago are given after all, a little nearer to each other until all is
-   * made up for. After a longer rest none are: there is no burst.
-   */
-  readonly catchUpMs: number;
-}
-
-export interface Slot {
-  readonly id: string;
-  /** From now on; 0 for now. */
-  readonly inMs: number;
-}
-
-export interface LateSlot {
-  readonly slot: Slot;
-  readonly lateMs: number;
-}
-
-export interface GivenSlots {
-  readonly slots: readonly Slot[];
-  /** In how many milliseconds the next one is, where fewer were given than asked for. */
-  readonly nextInMs: number;
 }
 
 export interface BoxBounds {

@@ -1,13 +1,5 @@
-import type {
-  BoxBounds,
-  BoxListener,
-  GivenSlots,
-  LateSlot,
-  SharedStore,
-  SlotPace,
-  SlotWindow,
-} from '../store.js';
-import { EmbeddedSlots } from './embedded-slots.js';
+import { LocalLimiter, type PermitRequest, type Permits } from '../limiter.js';
+import type { BoxBounds, BoxListener, SharedStore } from '../store.js';
 import type { SessionPool } from './session-pool.js';
 
 interface Expiring {
@@ -23,7 +15,7 @@ const now = () => performance.now();
  * kept in its memory; the durable records are in a table beside the jobs'.
  */
 export class EmbeddedStore implements SharedStore {
-  readonly #slots = new Map<string, EmbeddedSlots>();
+  readonly #limiters = new Map<string, LocalLimiter>();
   readonly #leases = new Map<string, Expiring>();
   readonly #boxes = new Map<string, Map<string, Expiring>>();
   readonly #listeners = new Map<string, Set<BoxListener>>();
@@ -40,23 +32,18 @@ export class EmbeddedStore implements SharedStore {
     return new EmbeddedStore(pool);
   }
 
-  takeSlots(name: string, pace: SlotPace, count: number): Promise<GivenSlots> {
-    return Promise.resolve(this.#slotsOf(name).take(pace, count, now()));
+  takePermits(name: string, request: PermitRequest): Promise<Permits> {
+    return Promise.resolve(this.#limiterOf(name).take(request, now()));
   }
 
-  delaySlots(name: string, window: SlotWindow, late: readonly LateSlot[]): Promise<void> {
-    this.#slotsOf(name).delay(window, late, now());
-    return Promise.resolve();
+  holdPermits(name: string, ms: number): Promise<number> {
+    return Promise.resolve(this.#limiterOf(name).hold(ms, now()));
   }
 
-  holdSlots(name: string, ms: number): Promise<number> {
-    return Promise.resolve(this.#slotsOf(name).hold(ms, now()));
-  }
-
-  #slotsOf(name: string): EmbeddedSlots {
-    const slots = this.#slots.get(name) ?? new EmbeddedSlots();
-    this.#slots.set(name, slots);
-    return slots;
+  #limiterOf(name: string): LocalLimiter {
+    const limiter = this.#limiters.get(name) ?? new LocalLimiter();
+    this.#limiters.set(name, limiter);
+    return limiter;
   }
 
   async getFields(name: string): Promise<Record<string, string>> {

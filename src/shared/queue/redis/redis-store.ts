@@ -1,22 +1,13 @@
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { KEY_PREFIX } from '../job-machinery.js';
-import type {
-  BoxBounds,
-  BoxListener,
-  GivenSlots,
-  LateSlot,
-  SharedStore,
-  Slot,
-  SlotPace,
-  SlotWindow,
-} from '../store.js';
+import type { PermitRequest, Permits } from '../limiter.js';
+import type { BoxBounds, BoxListener, SharedStore } from '../store.js';
 import { RedisListener } from './redis-listener.js';
 import {
   ADD_TO_FIELDS,
   ANNOUNCE,
-  DELAY_SLOTS,
-  HOLD_SLOTS,
+  HOLD_PERMITS,
   LIST_MEMBERS,
   PUT_LETTER,
   RELEASE_LEASE,
@@ -24,12 +15,12 @@ import {
   SET_FIELDS,
   SET_FIELD_ONCE,
   TAKE_LEASE,
-  TAKE_SLOTS,
+  TAKE_PERMITS,
   runScript,
 } from './scripts.js';
 
 /** No queue has an empty name, so these keys meet none of BullMQ's. */
-type Kind = 'slots' | 'fields' | 'lease' | 'members' | 'box';
+type Kind = 'limiter' | 'fields' | 'lease' | 'members' | 'box';
 
 const millisecondsSchema = z.coerce.number().nonnegative();
 const textsSchema = z.array(z.string());
@@ -42,22 +33,15 @@ export class RedisStore implements SharedStore {
     this.#listener = new RedisListener(client);
   }
 
-  async takeSlots(name: string, pace: SlotPace, count: number): Promise<GivenSlots> {
-    const { count: most = 0, ms = 0, catchUpMs = 0 } = pace.window ?? {};
-    const times = [pace.intervalMs, count, pace.withinMs ?? Number.MAX_SAFE_INTEGER, most, ms, catchUpMs];
-    const [nextInMs = '0', ...slots] = textsSchema.parse(
-      await this.#run(TAKE_SLOTS, 'slots', name, ...times),
-    );
-    return { nextInMs: millisecondsSchema.parse(nextInMs), slots: slotsOf(slots) };
+  async takePermits(name: string, request: PermitRequest): Promise<Permits> {
+    const { intervalMs, catchUpMs, count } = request;
+    const answer = await this.#run(TAKE_PERMITS, 'limiter', name, intervalMs, catchUpMs, count);
+    const times = z.array(millisecondsSchema).parse(answer);
+    return { dueInMs: times.slice(0, -1), nextInMs: times.at(-1) ?? 0 };
   }
 
-  async delaySlots(name: string, window: SlotWindow, late: readonly LateSlot[]): Promise<void> {
-    const pairs = late.flatMap(({ slot, lateMs }) => [slot.id, decimal(lateMs)]);
-    await this.#run(DELAY_SLOTS, 'slots', name, window.ms, ...pairs);
-  }
-
-  async holdSlots(name: string, ms: number): Promise<number> {
-    return millisecondsSchema.parse(await this.#run(HOLD_SLOTS, 'slots', name, ms));
+  async holdPermits(name: string, ms: number): Promise<number> {
+    return millisecondsSchema.parse(await this.#run(HOLD_PERMITS, 'limiter', name, ms));
   }
 
   getFields(name: string): Promise<Record<string, string>> {
@@ -138,13 +122,6 @@ export class RedisStore implements SharedStore {
   #run(script: Script, kind: Kind, name: string, ...args: readonly (string | number)[]): Promise<unknown> {
     return runScript(this.client, script, this.#key(kind, name), ...args);
   }
-}
-
-/** @param pairs each slot's id, and in how many milliseconds it is */
-function slotsOf(pairs: readonly string[]): Slot[] {
-  return pairs.flatMap((id, i) =>
-    i % 2 === 0 ? [{ id, inMs: millisecondsSchema.parse(pairs[i + 1]) }] : [],
-  );
 }
 
 /** Redis takes no numbers with an exponent. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { CATCH_UP_DISTANCE } from '../store.js';
+import { AHEAD_MS } from '../limiter.js';
 
 /** A Lua script; atomic, and one round trip once the server knows it. */
 export interface Script {
@@ -18,90 +18,44 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 `;
 
-/** The time of a free slot that has passed is kept so long: slots may be made up for. */
-const KEPT_MS = 10_000;
+/** What is left of a hold, whose value is its length: more than that is left only where the server's clock was set back. */
+const HELD_MS = `
+local hold = KEYS[1] .. ':hold'
+local held = math.max(0, redis.call('PTTL', hold))
+if held > tonumber(redis.call('GET', hold) or '0') then held = 0 end
+`;
 
 /**
- * KEYS: slots. ARGV: their distance, how many, how far ahead at most, then their window: how many it may hold (0 for
- * any number), its length, for how long a slot is made up for. All times in ms.
- *
- * The key holds when the next slot is free, and ends some time after it. In a sorted set beside it are the last slots, by when they
- * were used; only those that a window may hold are kept.
- * Answers when the next one is, where fewer were given, and then the time of each slot and in how many ms it is.
+ * KEYS: limiter. ARGV: interval and catch-up in ms, most permits. It does what `LocalLimiter` does.
+ * Answers in how many ms each permit is due, and then in how many the next one is.
  */
-export const TAKE_SLOTS = script(`${NOW}
-local interval, wanted, within = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local most, window, catchUp = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local used = KEYS[1] .. ':used'
-local free = tonumber(redis.call('GET', KEYS[1]) or '0')
-if free < now - catchUp then free = now end
-local last
-local earlier = {}
-local rank = math.max(0, most - wanted)
-if most > 0 then
-  last = tonumber(redis.call('ZREVRANGE', used, 0, 0, 'WITHSCORES')[2])
-  earlier = redis.call('ZREVRANGE', used, rank, most - 1, 'WITHSCORES')
+export const TAKE_PERMITS = script(`${NOW}${HELD_MS}
+local interval, catchUp, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local tat = tonumber(redis.call('GET', KEYS[1]) or '0')
+-- Further ahead than it can be: the clock was set back, or the rate was lower.
+if tat > now + ${AHEAD_MS} + 2 * interval then tat = now end
+tat = math.max(tat, now - catchUp)
+if held > 0 then tat = math.max(tat, now + held) end
+local answer = {}
+while #answer < count and tat - now <= ${AHEAD_MS} do
+  table.insert(answer, string.format('%.3f', math.max(0, tat - now)))
+  tat = tat + interval
 end
-local answer, times, next = {'0'}, {}, nil
-for i = 1, wanted do
-  local slot = math.max(now, free)
-  if last then slot = math.max(slot, last + interval * ${CATCH_UP_DISTANCE}) end
-  if most > 0 then
-    -- The one that has to have left the window: of this call, or of those before, who come by their ranks.
-    local first = times[i - most] or tonumber(earlier[2 * (most - i - rank + 1)])
-    if first then slot = math.max(slot, first + window) end
-  end
-  if slot - now > within then
-    next = slot
-    break
-  end
-  times[i] = slot
-  table.insert(answer, string.format('%.3f', slot))
-  table.insert(answer, string.format('%.3f', slot - now))
-  if most > 0 then
-    last = slot
-    redis.call('ZADD', used, string.format('%.3f', slot), string.format('%.3f', slot))
-  end
-  free = free + interval
+if #answer > 0 then
+  redis.call('SET', KEYS[1], string.format('%.3f', tat), 'PX', math.ceil(math.max(0, tat - now) + catchUp) + 1)
 end
-if next then answer[1] = string.format('%.3f', next - now) end
-if #times > 0 then
-  redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(math.max(0, free - now)) + ${KEPT_MS})
-  if most > 0 then
-    redis.call('ZREMRANGEBYRANK', used, 0, -most - 1)
-    redis.call('PEXPIRE', used, math.ceil(math.max(last - now + window, redis.call('PTTL', used))) + 1)
-  end
-end
+table.insert(answer, string.format('%.3f', math.max(0, tat - now)))
 return answer
 `);
 
-/**
- * KEYS: slots. ARGV: the length of their window, then of each slot its time, and how many ms later it was used; that was
- * not in the future, whatever its worker's clock says. One that is not kept any more may have been used just now.
- */
-export const DELAY_SLOTS = script(`${NOW}
-local used = KEYS[1] .. ':used'
-local window = tonumber(ARGV[1])
-for i = 2, #ARGV, 2 do
-  local at = math.min(now, tonumber(ARGV[i]) + tonumber(ARGV[i + 1]))
-  local known = tonumber(redis.call('ZSCORE', used, ARGV[i]) or '0')
-  if at > known and at > now - window then
-    redis.call('ZADD', used, string.format('%.3f', at), ARGV[i])
-    redis.call('PEXPIRE', used, math.ceil(math.max(at - now + window, redis.call('PTTL', used))) + 1)
-  end
+/** KEYS: limiter. ARGV: ms from now. Answers how long the hold lasts. */
+export const HOLD_PERMITS = script(`${HELD_MS}
+local ms = math.ceil(tonumber(ARGV[1]))
+if ms > held then
+  held = ms
+  redis.call('SET', hold, ms, 'PX', ms)
 end
-return 1
-`);
-
-/** KEYS: slots. ARGV: ms from now. */
-export const HOLD_SLOTS = script(`${NOW}
-local free = tonumber(redis.call('GET', KEYS[1]) or '0')
-local wanted = now + tonumber(ARGV[1])
-if wanted > free then
-  free = wanted
-  redis.call('SET', KEYS[1], string.format('%.3f', free), 'PX', math.ceil(free - now) + ${KEPT_MS})
-end
-return string.format('%.3f', math.max(0, free - now))
+return held
 `);
 
 /** KEYS: record. ARGV: how many fields are set, these fields and values, then the fields to remove. */

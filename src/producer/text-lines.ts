@@ -1,0 +1,58 @@
+import { FatalError } from '../shared/errors.js';
+import { MAX_RECORD_BYTES } from './record-reader.js';
+import { decodeUtf8 } from './utf8.js';
+
+const LF = 0x0a;
+const CR = 0x0d;
+
+export interface TextLine {
+  /** From 1. */
+  readonly line: number;
+  /** Without its line end. */
+  readonly text: string;
+  readonly isUtf8: boolean;
+}
+
+/**
+ * Splits bytes into lines that end in LF or CRLF; those that are blank are left out. Gives the lines of each piece
+ * of bytes together.
+ * @param name the manifest, for messages
+ * @throws {FatalError} when a line is longer than `MAX_RECORD_BYTES`
+ */
+export async function* readLines(
+  bytes: AsyncIterable<Buffer>,
+  name: string,
+): AsyncGenerator<readonly TextLine[], void> {
+  let unfinished: Buffer[] = [];
+  let unfinishedBytes = 0;
+  let line = 0;
+  for await (const chunk of bytes) {
+    const lines: TextLine[] = [];
+    let start = 0;
+    for (let end = chunk.indexOf(LF); end !== -1; end = chunk.indexOf(LF, start)) {
+      const decoded = decodeLine([...unfinished, chunk.subarray(start, end)], ++line);
+      if (decoded !== undefined) lines.push(decoded);
+      unfinished = [];
+      unfinishedBytes = 0;
+      start = end + 1;
+    }
+    if (lines.length > 0) yield lines;
+    if (start === chunk.length) continue;
+    unfinished.push(chunk.subarray(start));
+    unfinishedBytes += chunk.length - start;
+    if (unfinishedBytes > MAX_RECORD_BYTES) {
+      throw new FatalError(
+        `${name}, line ${line + 1}: longer than ${MAX_RECORD_BYTES / 1024 ** 2} MB: this is no manifest with a record a line`,
+      );
+    }
+  }
+  const last = decodeLine(unfinished, line + 1);
+  if (last !== undefined) yield [last];
+}
+
+function decodeLine(parts: readonly Buffer[], line: number): TextLine | undefined {
+  const [first] = parts;
+  const bytes = parts.length === 1 && first !== undefined ? first : Buffer.concat(parts);
+  const { text, isValid } = decodeUtf8(bytes.at(-1) === CR ? bytes.subarray(0, -1) : bytes);
+  return text.trim() === '' ? undefined : { line, text, isUtf8: isValid };
+}
