@@ -10,9 +10,9 @@ const layers = {
   worker: ['shared', 'describe-api', 'webhook'],
   writer: ['shared', 'describe-api'],
   webhook: ['shared', 'describe-api'],
-  dashboard: ['shared', 'describe-api'],
   run: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer'],
   service: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer', 'run'],
+  dashboard: ['shared', 'describe-api', 'service'],
 };
 const folders = [...Object.keys(layers), 'cli'];
 

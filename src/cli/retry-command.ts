@@ -1,4 +1,4 @@
-import { type Retried, retryRun } from '../service/retry-run.js';
+import { type Retried, retryRun } from '../service/enqueue-run.js';
 import { ONE_RUN_FLAGS, oneRun } from './cancel-command.js';
 import { enqueueOptions, tellEnqueued } from './enqueue-command.js';
 import { parseFlags } from './flags.js';

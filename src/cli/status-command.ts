@@ -1,5 +1,5 @@
-import { findRun } from '../service/find-run.js';
-import { type ServiceStatus, readServiceStatus } from '../service/service-status.js';
+import { findRun } from '../service/known-run.js';
+import { type ServiceStatus, readServiceStatus } from '../service/views.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { createLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';

@@ -1,7 +1,4 @@
-import type { AccountView } from '../service/account-view.js';
-import type { Pause } from '../service/pauses.js';
-import type { RequestsView } from '../service/requests-view.js';
-import type { RunView, ServiceStatus } from '../service/service-status.js';
+import type { AccountView, Pause, RequestsView, RunView, ServiceStatus } from '../service/views.js';
 import { formatDuration } from '../shared/durations.js';
 import type { ServerStatus, WorkerStatus } from '../shared/published.js';
 import { localEnd } from './preview-text.js';

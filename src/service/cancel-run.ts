@@ -11,8 +11,7 @@ import { takeBackJob } from '../shared/queue/take-back-job.js';
 import { orderRun } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
-import { type RunRequestJob, runJobProgress } from './run-outcome.js';
-import { runRequestSchema } from './run-request.js';
+import { type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
 
 export type Cancelled =
   /** Its home takes nothing more on, and finishes what is in flight. */

@@ -1,14 +1,22 @@
 import { BulkDescribeError, UsageError } from '../shared/errors.js';
-import { SERVERS } from '../shared/published.js';
+import { SERVERS, runState } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
+import { orderRun } from '../shared/run-orders.js';
 import { newRunId } from '../writer/run-file.js';
-import { type RunRequestJob, runJobProgress, runOutcomeOf } from './run-outcome.js';
-import { RUNS_QUEUE, RUN_JOB, type RunRequest } from './run-request.js';
+import { findKnownRun } from './known-run.js';
+import {
+  RUNS_QUEUE,
+  RUN_JOB,
+  type RunRequest,
+  type RunRequestJob,
+  runJobProgress,
+  runOutcomeOf,
+} from './run-request.js';
 
 /** A home could not begin what it was asked for: its own words and exit code. */
 export class RefusedError extends BulkDescribeError {
@@ -139,4 +147,35 @@ function noHome(label: string): UsageError {
     `no home is running at ${label}, so nothing was enqueued: start one where the files are, with ` +
       `\`bulk-describe serve --work --root <folder> --queue ${label}\``,
   );
+}
+
+export type Retried =
+  | Enqueued
+  /** No home has its request: the next start of its own command takes the failed rows up. */
+  | { readonly kind: 'marked'; readonly manifest: string | undefined; readonly output: string };
+
+/**
+ * Puts a run's failed rows back, the permanent ones too: at once where a home has executed it, else with its next start.
+ * @throws {UsageError} when the run goes on, or is not known
+ */
+export async function retryRun(
+  connection: QueueConnection,
+  name: string,
+  options: EnqueueOptions,
+): Promise<Retried> {
+  const { run, output, status, job, kept, file } = await unlessAborted(
+    findKnownRun(connection, name),
+    options.signal,
+  );
+  if (run === undefined || job !== undefined || (status && runState(status, Date.now()) === 'running')) {
+    throw new UsageError(`the run of ${output} has not ended yet: retry its failed rows when it has`);
+  }
+  if (kept !== undefined) {
+    return enqueueRun(connection, { ...kept.request, retryAll: true, onlyFailed: true }, options);
+  }
+  if (status === undefined && file !== undefined && file.queue !== connection.label) {
+    throw new UsageError(`the run of ${output} belongs to the queue ${file.queue}: name that with --queue`);
+  }
+  await unlessAborted(orderRun(connection.store, run, 'retryAll'), options.signal);
+  return { kind: 'marked', manifest: status?.manifest, output };
 }

@@ -6,10 +6,9 @@ import type { RunTiming } from '../run/run-timing.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { defaultOutputPath } from '../writer/output-paths.js';
-import { isDated } from './dated-output.js';
+import { isDated } from './schedule-dates.js';
 import type { RootFolder } from './root-folder.js';
-import type { RunOutcome } from './run-outcome.js';
-import type { RunRequest } from './run-request.js';
+import type { RunOutcome, RunRequest } from './run-request.js';
 
 /** What a home executes requests with. */
 export interface ExecutorTools {

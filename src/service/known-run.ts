@@ -8,10 +8,14 @@ import { RUNS, type RunStatus } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
-import { isNamed } from './find-run.js';
-import { KEPT_REQUESTS, type KeptRequest } from './kept-requests.js';
-import { type QueuedRequest, queuedRequests } from './queued-requests.js';
-import { type RunRequestJob, runJobProgress } from './run-outcome.js';
+import {
+  KEPT_REQUESTS,
+  type KeptRequest,
+  type QueuedRequest,
+  type RunRequestJob,
+  queuedRequests,
+  runJobProgress,
+} from './run-request.js';
 
 /** What is known of a run, from its home, from the runs queue, and from the run file beside its output. */
 export interface FoundRun {
@@ -128,4 +132,34 @@ function listed(runs: readonly FoundRun[]): string {
     .map(({ run, job, output }) => `${run ?? job?.id ?? ''} (${output})`);
   const more = runs.length - shown.length;
   return `${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}
+
+/**
+ * Finds a run by its id or its output's path: as this process would resolve it, or as its home has told it; a
+ * file's name will do where one run alone has it. Of several runs of one output the newest counts.
+ * @param runs the newest first
+ * @throws {UsageError} when there is none, or several could be meant
+ */
+export function findRun<R extends { readonly run: string; readonly output: string }>(
+  runs: readonly R[],
+  text: string,
+): R {
+  const exact = runs.find(({ run, output }) => run === text || output === text || output === resolve(text));
+  if (exact !== undefined) return exact;
+  const named = runs.filter(({ output }) => isNamed(output, text));
+  const outputs = new Set(named.map(({ output }) => output));
+  const [first] = named;
+  if (first !== undefined && outputs.size === 1) return first;
+  if (outputs.size > 1) {
+    throw new UsageError(`several runs write to a file ${text}: name one by its path or id`);
+  }
+  throw new UsageError(
+    `no run ${text} in the last day: name it by its id or its output's path, as \`bulk-describe status\` shows them`,
+  );
+}
+
+/** Whether a name, or the end of a path, means this output. */
+export function isNamed(output: string, text: string): boolean {
+  const name = text.replace(/^\.\//, '');
+  return output === name || output.endsWith(`/${name}`);
 }

@@ -7,9 +7,14 @@ import { unlessAborted } from '../shared/unless-aborted.js';
 import { RUNS, runState } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { sleep } from '../shared/sleep.js';
-import { KEPT_REQUESTS, type KeptRequest } from './kept-requests.js';
-import type { RunOutcome } from './run-outcome.js';
-import { RUNS_QUEUE, RUN_JOB, type RunRequest } from './run-request.js';
+import {
+  KEPT_REQUESTS,
+  type KeptRequest,
+  RUNS_QUEUE,
+  RUN_JOB,
+  type RunOutcome,
+  type RunRequest,
+} from './run-request.js';
 
 const EVERY_MS = 5000;
 /** Whose results are looked for: the newest of the runs that ended within the last day. */

@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process';
 import { isSystemError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import type { RequestNames } from './queued-requests.js';
+import type { RequestNames, RunOutcome } from './run-request.js';
 import { sleep } from '../shared/sleep.js';
-import type { RunOutcome } from './run-outcome.js';
 
 /** What `--on-done` is called for. */
 export interface EndOfRun {

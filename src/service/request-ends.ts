@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Receipt } from '../run/receipt.js';
 import { parseJson } from '../shared/parse-json.js';
 import type { SharedStore } from '../shared/queue/store.js';
-import type { RunOutcome } from './run-outcome.js';
+import type { RunOutcome } from './run-request.js';
 
 /*
  * How requests ended whose job their home had lost: it was frozen, or the queue was away, for longer than the job's lock

@@ -1,10 +1,14 @@
+import type { Job, JobType } from 'bullmq';
 import { z } from 'zod';
 import type { ManifestFormat } from '../producer/manifest.js';
-import type { RunStop } from '../run/receipt.js';
+import type { Receipt, RunStop } from '../run/receipt.js';
 import { isDuration, isRate } from '../shared/durations.js';
 import { UsageError } from '../shared/errors.js';
+import { RUNS_QUEUE } from '../shared/jobs.js';
 import type { Limits } from '../shared/limits.js';
 import { ERROR_CODES } from '../shared/outcome.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import type { Kind } from '../shared/queue/registry.js';
 
 export { RUNS_QUEUE, RUN_JOB } from '../shared/jobs.js';
 
@@ -93,3 +97,141 @@ export function readRequest(data: unknown, what = 'the request'): RunRequest {
     `${what} cannot be read (${where === '' ? '' : `${where}: `}${issue?.message ?? 'no object'}): is this home of the same version?`,
   );
 }
+
+/**
+ * How a request ended; the return value of its job.
+ * ended: it ran, see `exitCode`. skipped: a schedule's turn that found the run before it still going on.
+ * refused: it did not begin, since something in it or in its files cannot work; its job has failed.
+ */
+export interface RunOutcome {
+  readonly outcome: 'ended' | 'skipped' | 'refused';
+  readonly exitCode: number;
+  /** One line: why it was stopped, skipped or refused. */
+  readonly reason?: string | undefined;
+  readonly receipt?: Receipt | undefined;
+}
+
+/** A job of the runs queue. Anybody may have put anything there: its data is read before it is believed. */
+export type RunRequestJob = Job<unknown, RunOutcome>;
+
+/**
+ * The progress of a request's job: `opened` from the moment in which the home has opened manifest and output,
+ * `refused` when it could not; rewritten each second in which something has changed.
+ */
+export const runJobProgressSchema = z.discriminatedUnion('state', [
+  z.object({
+    state: z.literal('opened'),
+    /** The run's id, and its files as the home sees them. */
+    run: z.string(),
+    manifest: z.string(),
+    output: z.string(),
+    rows: z.number(),
+    totalRows: z.number().optional(),
+    described: z.number(),
+    resumed: z.number(),
+    copied: z.number(),
+    failed: z.number(),
+    inFlight: z.number(),
+    perSecond: z.number(),
+    etaMs: z.number().optional(),
+  }),
+  z.object({ state: z.literal('refused'), exitCode: z.number(), reason: z.string() }),
+]);
+
+export type RunJobProgress = z.infer<typeof runJobProgressSchema>;
+
+/** What a request's job tells of its run; undefined before its files are open. */
+export function runJobProgress(job: Pick<RunRequestJob, 'progress'>): RunJobProgress | undefined {
+  return runJobProgressSchema.safeParse(job.progress).data;
+}
+
+/** How a request's job ended; undefined while it has not. */
+export function runOutcomeOf(
+  job: Pick<RunRequestJob, 'progress' | 'failedReason' | 'returnvalue' | 'finishedOn'>,
+): RunOutcome | undefined {
+  if (job.finishedOn === undefined) return undefined;
+  if (!job.failedReason) return job.returnvalue;
+  const progress = runJobProgress(job);
+  const exitCode = progress?.state === 'refused' ? progress.exitCode : 1;
+  return { outcome: 'refused', exitCode, reason: job.failedReason };
+}
+
+/** An outcome on one line: `12 described, 3 failed`, `skipped: ...`. */
+export function outcomeText({ outcome, reason, receipt }: RunOutcome): string {
+  const why = reason === undefined || reason === '' ? '' : `: ${reason}`;
+  if (outcome !== 'ended' || receipt === undefined) return `${outcome}${why}`;
+  const { described, resumed, copied, failed, remaining } = receipt;
+  const counts = Object.entries({ described, resumed, copied, failed, remaining })
+    .filter(([name, count]) => count > 0 || name === 'described')
+    .map(([name, count]) => `${count} ${name}`);
+  return `${counts.join(', ')}${why}`;
+}
+
+/**
+ * What a request is known by. Whatever else it says may be of another version: its run can still be found and cancelled, and
+ * its turn is still seen.
+ */
+const namesSchema = z.object({
+  manifest: z.string(),
+  output: z.string().optional(),
+  schedule: z.string().optional(),
+  begunAt: instantSchema.optional(),
+});
+
+export type RequestNames = z.infer<typeof namesSchema>;
+
+/** A job of the runs queue that holds a request, as far as can be told. */
+export interface QueuedRequest {
+  readonly job: RunRequestJob;
+  readonly names: RequestNames;
+}
+
+/** What a job of the runs queue is known by; undefined when it is no request at all. */
+export function requestNames(data: unknown): RequestNames | undefined {
+  return namesSchema.safeParse(data).data;
+}
+
+/**
+ * The jobs of the runs queue in these states.
+ * @returns the requests; and the jobs that are none, which a home refuses when they are due, and which concern nobody else
+ */
+export async function queuedRequests(
+  connection: QueueConnection,
+  states: readonly JobType[],
+): Promise<{ readonly requests: QueuedRequest[]; readonly others: RunRequestJob[] }> {
+  // One that goes meanwhile is missing, whatever BullMQ's types say.
+  const jobs: (RunRequestJob | undefined)[] = await connection
+    .queue<unknown, never>(RUNS_QUEUE)
+    .getJobs([...states]);
+  const requests: QueuedRequest[] = [];
+  const others: RunRequestJob[] = [];
+  for (const job of jobs) {
+    if (job === undefined) continue;
+    const names = requestNames(job.data);
+    if (names === undefined) others.push(job);
+    else requests.push({ job, names });
+  }
+  return { requests, others };
+}
+
+/** What a server has executed: what it takes to execute it again. */
+const keptRequestSchema = z.object({
+  run: z.string(),
+  /** With the output's path as it was at that time. */
+  request: runRequestSchema,
+  /** The folder of the server that executed it. */
+  root: z.string(),
+  /** Epoch milliseconds; undefined while it goes on. */
+  endedAt: z.number().optional(),
+  /** Why it ended before its time. */
+  stop: runStopSchema.optional(),
+});
+
+export type KeptRequest = z.infer<typeof keptRequestSchema>;
+
+/** The requests of the last month by their runs, which can be retried without their command being given again. */
+export const KEPT_REQUESTS: Kind<KeptRequest> = {
+  group: 'requests',
+  schema: keptRequestSchema,
+  ttlMs: 30 * 24 * 3_600_000,
+};

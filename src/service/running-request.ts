@@ -2,9 +2,15 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Progress, RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import { type RequestNames, requestNames } from './queued-requests.js';
-import { type RunJobProgress, type RunRequestJob, runJobProgress } from './run-outcome.js';
-import { type RunRequest, runRequestSchema } from './run-request.js';
+import {
+  type RequestNames,
+  type RunJobProgress,
+  type RunRequest,
+  type RunRequestJob,
+  requestNames,
+  runJobProgress,
+  runRequestSchema,
+} from './run-request.js';
 
 const NOTHING_YET = { rows: 0, described: 0, resumed: 0, copied: 0, failed: 0, inFlight: 0, perSecond: 0 };
 

@@ -14,15 +14,22 @@ import { retryUntilUp } from '../shared/queue/retry-until-up.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
 import { type Execution, type ExecutorTools, executeRequest, refusal } from './execute-request.js';
-import { KEPT_REQUESTS, type KeptRequest } from './kept-requests.js';
+import {
+  KEPT_REQUESTS,
+  type KeptRequest,
+  RUNS_QUEUE,
+  type RunOutcome,
+  type RunRequest,
+  type RunRequestJob,
+  readRequest,
+  runJobProgress,
+} from './run-request.js';
 import { LateResults } from './late-results.js';
 import { mayWait } from './may-wait.js';
 import { callOnDone } from './on-done.js';
 import { keepEnd, takeEnd } from './request-ends.js';
-import { type RunOutcome, type RunRequestJob, runJobProgress } from './run-outcome.js';
-import { RUNS_QUEUE, type RunRequest, readRequest } from './run-request.js';
 import { RunningRequest } from './running-request.js';
-import { executeTurn } from './execute-turn.js';
+import { executeTurn } from './scheduled-run.js';
 import { noteTurn } from './schedules.js';
 
 export interface RunsHomeOptions extends ExecutorTools {

@@ -10,11 +10,18 @@ import {
   readScheduleRecord,
   type ScheduleRecord,
 } from '../shared/published.js';
-import { checkCron } from './cron.js';
-import { checkDatedOutput } from './dated-output.js';
-import { queuedRequests } from './queued-requests.js';
-import { type RunOutcome, type RunRequestJob, outcomeText } from './run-outcome.js';
-import { RUNS_QUEUE, RUN_JOB, type RunRequest, readRequest, runRequestSchema } from './run-request.js';
+import { checkCron, checkDatedOutput } from './schedule-dates.js';
+import {
+  RUNS_QUEUE,
+  RUN_JOB,
+  type RunOutcome,
+  type RunRequest,
+  type RunRequestJob,
+  outcomeText,
+  queuedRequests,
+  readRequest,
+  runRequestSchema,
+} from './run-request.js';
 
 /** What is to be run, and when. */
 export interface Schedule {

@@ -1,7 +1,7 @@
 import { afterEach } from 'vitest';
 import { startAccountWorker } from '../../src/run/account-worker.js';
 import { RootFolder } from '../../src/service/root-folder.js';
-import type { RunOutcome } from '../../src/service/run-outcome.js';
+import type { RunOutcome } from '../../src/service/run-request.js';
 import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/service/runs-home.js';
 import { silentLogger } from '../../src/shared/log.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';

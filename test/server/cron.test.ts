@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { checkCron, nextTime } from '../../src/service/cron.js';
+import { checkCron, nextTime } from '../../src/service/schedule-dates.js';
 import { checkScheduleName } from '../../src/service/schedules.js';
 
 it.each(['0 2 * * *', '*/5 * * * *', '*/2 * * * * *', '0 2 * * MON-FRI', ' 0  2 1 * * '])(

@@ -5,7 +5,7 @@ import {
   isDated,
   localDate,
   otherDates,
-} from '../../src/service/dated-output.js';
+} from '../../src/service/schedule-dates.js';
 import { beginRequest } from '../../src/service/scheduled-run.js';
 
 describe('the date of a night', () => {

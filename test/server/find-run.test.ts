@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { expect, it } from 'vitest';
-import { findRun } from '../../src/service/find-run.js';
+import { findRun } from '../../src/service/known-run.js';
 
 const runs = [
   { run: 'new', output: '/data/a.csv' },

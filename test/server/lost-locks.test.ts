@@ -1,7 +1,6 @@
 import { expect, it } from 'vitest';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
-import { RUNS_QUEUE } from '../../src/service/run-request.js';
-import type { RunOutcome } from '../../src/service/run-outcome.js';
+import { RUNS_QUEUE, type RunOutcome } from '../../src/service/run-request.js';
 import { SERVERS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
 import { takeBackJob } from '../../src/shared/queue/take-back-job.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type PauseFacts, pausesOf } from '../../src/service/pauses.js';
+import { type PauseFacts, pausesOf } from '../../src/service/views.js';
 import type { WorkerStatus } from '../../src/shared/published.js';
 
 const worker = (state: WorkerStatus['state'], since = 0): WorkerStatus => ({

@@ -3,14 +3,12 @@ import { pino } from 'pino';
 import { expect, it } from 'vitest';
 import { cancelRun } from '../../src/service/cancel-run.js';
 import { findKnownRun } from '../../src/service/known-run.js';
-import { viewRequests } from '../../src/service/requests-view.js';
-import { retryRun } from '../../src/service/retry-run.js';
-import { RUNS_QUEUE, RUN_JOB } from '../../src/service/run-request.js';
+import { readServiceStatus } from '../../src/service/views.js';
+import { retryRun } from '../../src/service/enqueue-run.js';
+import { RUNS_QUEUE, RUN_JOB, type RunOutcome } from '../../src/service/run-request.js';
 import { beginScheduledRun } from '../../src/service/scheduled-run.js';
 import { RootFolder } from '../../src/service/root-folder.js';
-import type { RunOutcome } from '../../src/service/run-outcome.js';
 import { listSchedules } from '../../src/service/schedules.js';
-import { readServiceStatus } from '../../src/service/service-status.js';
 import { newRunId } from '../../src/writer/run-file.js';
 import { HomeBench } from '../helpers/home-bench.js';
 import { describeOnRedis } from '../helpers/queues.js';
@@ -129,8 +127,7 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
           await queue.upsertJobScheduler(`s${index}`, { every: HOUR_MS }, { name: RUN_JOB, data });
         }
         expect(await findKnownRun(connection, good)).toMatchObject({ job: { id: good } });
-        expect((await viewRequests(connection)).waiting).toBeGreaterThan(found.length);
-        await readServiceStatus(connection);
+        expect((await readServiceStatus(connection)).requests.waiting).toBeGreaterThan(found.length);
         await listSchedules(connection);
         const job = await queue.add(RUN_JOB, turn, { jobId: newRunId() });
         expect((await beginScheduledRun(connection, job, turn, root)).kind).toMatch(/^(run|skip)$/);

@@ -3,13 +3,16 @@ import { expect, it } from 'vitest';
 import { imageHash } from '../../src/producer/identity.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { cancelRun } from '../../src/service/cancel-run.js';
-import { enqueueRun } from '../../src/service/enqueue-run.js';
-import { KEPT_REQUESTS } from '../../src/service/kept-requests.js';
+import { enqueueRun, retryRun } from '../../src/service/enqueue-run.js';
+import {
+  KEPT_REQUESTS,
+  RUNS_QUEUE,
+  RUN_JOB,
+  type RunRequest,
+  runOutcomeOf,
+} from '../../src/service/run-request.js';
 import { findKnownRun } from '../../src/service/known-run.js';
-import { retryRun } from '../../src/service/retry-run.js';
-import { runOutcomeOf } from '../../src/service/run-outcome.js';
-import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-request.js';
-import { readServiceStatus } from '../../src/service/service-status.js';
+import { readServiceStatus } from '../../src/service/views.js';
 import { type HomeEvent } from '../../src/service/runs-home.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { readAccountLimits } from '../../src/shared/account-limits.js';

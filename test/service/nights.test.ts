@@ -1,8 +1,7 @@
 import { rename } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
-import type { RunOutcome } from '../../src/service/run-outcome.js';
-import { RUNS_QUEUE, type RunRequest } from '../../src/service/run-request.js';
+import { RUNS_QUEUE, type RunOutcome, type RunRequest } from '../../src/service/run-request.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import type { DescribeJobData, ResultJobData } from '../../src/shared/jobs.js';

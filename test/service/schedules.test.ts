@@ -1,9 +1,8 @@
 import { afterEach, expect, it, vi } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
-import { localDate } from '../../src/service/dated-output.js';
+import { localDate } from '../../src/service/schedule-dates.js';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
-import type { RunOutcome } from '../../src/service/run-outcome.js';
-import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-request.js';
+import { RUNS_QUEUE, RUN_JOB, type RunOutcome, type RunRequest } from '../../src/service/run-request.js';
 import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/service/schedules.js';
 import { readScheduleRecord } from '../../src/shared/published.js';
 import { describeOnRedis } from '../helpers/queues.js';

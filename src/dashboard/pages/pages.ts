@@ -1,11 +1,10 @@
 import type { QueueConnection } from '../../shared/queue/connection.js';
-import { RUNS } from '../../shared/published.js';
-import * as registry from '../../shared/queue/registry.js';
+import { type ServiceStatus, readServiceStatus } from '../../service/views.js';
 import { html } from './html.js';
 import { type Page, layout } from './layout.js';
 import { newestDescribed, newestFailed } from './newest-images.js';
 import { runPage } from './run-page.js';
-import { viewRuns } from './run-view.js';
+import type { RunOnPage } from './run-parts.js';
 import { runsPage } from './runs-page.js';
 
 const IMAGES = 12;
@@ -14,23 +13,25 @@ const FAILURES = 5;
 /** Makes the pages of a queue: `/` and `/runs` list the runs, `/runs/<id>` shows one. */
 export function createPages(connection: QueueConnection, boardPath: string): (path: string) => Promise<Page> {
   return async (path) => {
-    const nowMs = Date.now();
-    if (path === '/' || path === '/runs') {
-      return runsPage(
-        await viewRuns(connection, await registry.list(connection.store, RUNS), nowMs),
-        boardPath,
-      );
-    }
+    const runs = runsOnPage(await readServiceStatus(connection));
+    if (path === '/' || path === '/runs') return runsPage(runs, boardPath);
     const id = /^\/runs\/([\w.-]+)$/.exec(path)?.[1];
-    const status = (await registry.list(connection.store, RUNS)).find(({ run }) => run === id);
-    if (status === undefined) return notFound(boardPath);
-    const [[view], described, failed] = await Promise.all([
-      viewRuns(connection, [status], nowMs),
-      newestDescribed(connection, status, IMAGES),
-      newestFailed(connection, status, FAILURES),
+    const view = runs.find(({ status }) => status.run === id);
+    if (view === undefined) return notFound(boardPath);
+    const [described, failed] = await Promise.all([
+      newestDescribed(connection, view.status, IMAGES),
+      newestFailed(connection, view.status, FAILURES),
     ]);
-    return view === undefined ? notFound(boardPath) : runPage({ view, described, failed, boardPath });
+    return runPage({ view, described, failed, boardPath });
   };
+}
+
+function runsOnPage({ at, runs, accounts }: ServiceStatus): RunOnPage[] {
+  const byQueue = new Map(accounts.map((account) => [account.queueName, account]));
+  return runs.flatMap((status) => {
+    const account = byQueue.get(status.queueName);
+    return account === undefined ? [] : [{ status, account, nowMs: at }];
+  });
 }
 
 function notFound(boardPath: string): Page {

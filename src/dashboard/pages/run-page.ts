@@ -2,11 +2,10 @@ import { httpUrl, shortUrl } from '../image-links.js';
 import { type Html, html } from './html.js';
 import { type Page, layout } from './layout.js';
 import type { DescribedImage, FailedImage } from './newest-images.js';
-import { facts, notes, progressBar, runTitle, stateBadge, whereLine } from './run-parts.js';
-import type { RunView } from './run-view.js';
+import { type RunOnPage, facts, notes, progressBar, runTitle, stateBadge, whereLine } from './run-parts.js';
 
 export interface RunPageParts {
-  readonly view: RunView;
+  readonly view: RunOnPage;
   readonly described: readonly DescribedImage[];
   readonly failed: readonly FailedImage[];
   readonly boardPath: string;

@@ -1,8 +1,15 @@
 import { formatDuration } from '../../shared/durations.js';
+import type { AccountView, RunView } from '../../service/views.js';
 import type { RunStatus } from '../../shared/published.js';
 import { nearName } from '../run-names.js';
 import { type Html, html } from './html.js';
-import type { RunView } from './run-view.js';
+
+/** A run as the pages show it, and what is true of its account for all of its runs together. */
+export interface RunOnPage {
+  readonly status: RunView;
+  readonly account: AccountView;
+  readonly nowMs: number;
+}
 
 /** Rows that are accounted for. */
 function settledRows({ described, resumed, copied, failed }: RunStatus): number {
@@ -14,10 +21,9 @@ export function count(value: number): string {
 }
 
 /** A run's state, as people say it. */
-export function stateBadge({ status, state }: RunView): Html {
-  const { ended } = status;
+export function stateBadge({ status: { state, ended } }: RunOnPage): Html {
   if (state === 'running') return html`<span class="state running">running</span>`;
-  if (state === 'silent') return html`<span class="state silent">silent</span>`;
+  if (state === 'silent' || state === 'waiting') return html`<span class="state silent">${state}</span>`;
   if (ended?.exitCode === 0) return html`<span class="state ended">done</span>`;
   const word =
     ended?.exitCode === 130 ? 'interrupted' : ended?.exitCode === 2 ? 'done, some failed' : 'stopped';
@@ -25,7 +31,7 @@ export function stateBadge({ status, state }: RunView): Html {
 }
 
 /** How far a run is: described, copied and failed rows of all there are. */
-export function progressBar({ status }: RunView): Html {
+export function progressBar({ status }: RunOnPage): Html {
   const total = Math.max(1, status.totalRows ?? status.rows);
   const parts = [
     { name: 'described', rows: status.described + status.resumed },
@@ -55,8 +61,9 @@ function percent(part: number, whole: number): string {
 }
 
 /** The numbers of a run. */
-export function facts(view: RunView): Html {
-  const { status, state, account } = view;
+export function facts(view: RunOnPage): Html {
+  const { status, account } = view;
+  const { state } = status;
   const total = status.totalRows;
   const isRunning = state === 'running';
   return html`<dl class="facts">
@@ -72,8 +79,7 @@ export function facts(view: RunView): Html {
     ${isRunning && fact('In flight', ofLimit(account.inFlight, account.maxInFlight))}
     ${isRunning && fact('Waiting', count(account.waiting))}
     ${(isRunning || state === 'ended') && fact('Speed', speed(status.perSecond))}
-    ${account.rate !== undefined && fact('Rate', account.rate)}
-    ${account.learnedRate !== undefined && fact('The API lets through', account.learnedRate)}
+    ${fact('Rate', account.rate)} ${account.share < 1 && fact('The API lets through', account.learnedRate)}
     ${isRunning && fact('Left', status.etaMs === undefined ? '…' : formatDuration(status.etaMs))}
     ${fact(isRunning ? 'Since' : 'Ran', ran(view))}
   </dl>`;
@@ -86,8 +92,8 @@ function fact(name: string, value: string): Html {
   </div>`;
 }
 
-function ofLimit(value: number, limit: number | undefined): string {
-  return limit === undefined ? count(value) : `${count(value)} of ${count(limit)}`;
+function ofLimit(value: number, limit: number): string {
+  return `${count(value)} of ${count(limit)}`;
 }
 
 function speed(perSecond: number): string {
@@ -95,12 +101,13 @@ function speed(perSecond: number): string {
   return `${(perSecond * 60).toFixed(1)}/min`;
 }
 
-function ran({ status, state, nowMs }: RunView): string {
-  return formatDuration(Math.max(0, (state === 'running' ? nowMs : status.seenAt) - status.startedAt));
+function ran({ status, nowMs }: RunOnPage): string {
+  return formatDuration(Math.max(0, (status.state === 'running' ? nowMs : status.seenAt) - status.startedAt));
 }
 
 /** What a person should know about a run: why it does not go on. */
-export function notes({ status, state, account, nowMs }: RunView): Html[] {
+export function notes({ status, account, nowMs }: RunOnPage): Html[] {
+  const { state } = status;
   const texts: string[] = [];
   if (status.ended?.reason !== undefined) texts.push(`Stopped: ${status.ended.reason}`);
   if (state === 'silent') {
@@ -108,7 +115,8 @@ export function notes({ status, state, account, nowMs }: RunView): Html[] {
     texts.push(`Nothing was heard of its home for ${ago}. The same command resumes it where it was.`);
   }
   if (state === 'running') {
-    if (account.isPaused) texts.push('The queue of its account is paused. It can be resumed on the board.');
+    if (account.pauses.some(({ kind }) => kind === 'paused'))
+      texts.push('The queue of its account is paused. It can be resumed on the board.');
     if (account.workers.length === 0) texts.push('No worker is there for its account: nothing is submitted.');
     for (const worker of account.workers.filter(({ state: at }) => at !== 'working')) {
       texts.push(
@@ -120,13 +128,13 @@ export function notes({ status, state, account, nowMs }: RunView): Html[] {
 }
 
 /** Where a run takes place. */
-export function whereLine({ status, account, state }: RunView): Html {
+export function whereLine({ status, account }: RunOnPage): Html {
   const workers = account.workers.length;
   return html`<p class="where">
     ${status.manifest === '-' ? 'stdin' : status.manifest} → ${status.output}<br />
     account ${status.account}, home ${status.host} (process
     ${status.pid})${status.schedule !== undefined && html`, schedule ${status.schedule}`}${
-      state === 'running' && html`, ${count(workers)} ${workers === 1 ? 'worker' : 'workers'}`
+      status.state === 'running' && html`, ${count(workers)} ${workers === 1 ? 'worker' : 'workers'}`
     }
   </p>`;
 }

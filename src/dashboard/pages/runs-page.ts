@@ -1,11 +1,10 @@
 import { html } from './html.js';
 import { type Page, layout } from './layout.js';
-import { facts, notes, progressBar, runTitle, stateBadge } from './run-parts.js';
-import type { RunView } from './run-view.js';
+import { type RunOnPage, facts, notes, progressBar, runTitle, stateBadge } from './run-parts.js';
 
 /** All runs of the last day, the newest first. */
-export function runsPage(views: readonly RunView[], boardPath: string): Page {
-  const running = views.filter(({ state }) => state === 'running').length;
+export function runsPage(views: readonly RunOnPage[], boardPath: string): Page {
+  const running = views.filter(({ status }) => status.state === 'running').length;
   const title = running === 0 ? 'Runs' : `Runs (${running} going on)`;
   const cards = views.map(
     (view) =>
