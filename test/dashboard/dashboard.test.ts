@@ -8,7 +8,7 @@ import { describeOnBothQueues } from '../helpers/queues.js';
 import { startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench } from '../helpers/bench.js';
+import { RunFixture } from '../helpers/run-fixture.js';
 
 const PASSWORD = 'redis-0123456789-secret';
 const TOKEN = 'tok-0123456789-secret';
@@ -32,7 +32,7 @@ const boardSchema = z.object({
 });
 
 describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
-  const bench = Bench.forSuite(openQueue);
+  const fixture = RunFixture.forSuite(openQueue);
 
   /** Runs a manifest with a dashboard beside it, which is looked at before the run ends. */
   async function runBeside(
@@ -48,16 +48,16 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       looking.catch(() => undefined);
       return () => dashboard.close();
     };
-    const manifest = await bench.workspace.write('m.csv', manifestOf(count));
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(count));
     const limits = { rate: { count: 5, perMs: 1000 }, pollRate: { count: 50, perMs: 1000 }, maxInFlight: 5 };
     const options = { manifest, limits, token: TOKEN, companions: [companion], signal: interrupt.signal };
-    const ended = await bench.runAnyhow({ ...options, stopFailing: 100 });
+    const ended = await fixture.runAnyhow({ ...options, stopFailing: 100 });
     await looking;
     return ended;
   }
 
   it('shows runs, jobs and figures, of whatever queue, and no token anywhere', async () => {
-    bench.simulator.setOptions({ token: TOKEN, failures: { reject: 0.3 } });
+    fixture.simulator.setOptions({ token: TOKEN, failures: { reject: 0.3 } });
     const seen: string[] = [];
     await runBeside(200, async ({ url }) => {
       const get = async (path: string) => {
@@ -148,7 +148,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
   });
 
   it('tells of a port that is taken in one line, before anything is paid', async () => {
-    const connection = await bench.queue.connect();
+    const connection = await fixture.queue.connect();
     const first = await startDashboard(connection, { port: 0 });
     try {
       const second = startDashboard(connection, { port: first.port });
@@ -161,7 +161,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
   });
 
   it.runIf(kind === 'redis')('shows the queues of runs as long as they go on', async () => {
-    const connection = await bench.queue.connect();
+    const connection = await fixture.queue.connect();
     const dashboard = await startDashboard(connection, { port: 0, readOnly: true });
     const names = async () => {
       const answer = await fetch(`${dashboard.url}/board/api/queues`);

@@ -4,13 +4,13 @@ import { RUNS_QUEUE } from '../../src/shared/jobs.js';
 import { keepScheduleRecord } from '../../src/shared/published.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench } from '../helpers/bench.js';
+import { RunFixture } from '../helpers/run-fixture.js';
 
 describeOnBothQueues('the metrics', (openQueue) => {
-  const bench = Bench.forSuite(openQueue);
+  const fixture = RunFixture.forSuite(openQueue);
 
   it('can be parsed, and equal what the API saw', async () => {
-    bench.simulator.setOptions({
+    fixture.simulator.setOptions({
       failures: { reject: 0.2 },
       latencyMs: 300,
       latencySpread: 0.5,
@@ -18,8 +18,8 @@ describeOnBothQueues('the metrics', (openQueue) => {
       rateLimit: { count: 4, perMs: 1000 },
     });
     let text = '';
-    const manifest = await bench.workspace.write('m.csv', manifestOf(20));
-    const { receipt } = await bench.run({
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(20));
+    const { receipt } = await fixture.run({
       manifest,
       stopFailing: 100,
       limits: { rate: { count: 200, perMs: 1000 }, pollRate: { count: 200, perMs: 1000 }, maxInFlight: 40 },
@@ -43,7 +43,7 @@ describeOnBothQueues('the metrics', (openQueue) => {
         },
       ],
     });
-    const stats = bench.simulator.stats();
+    const stats = fixture.simulator.stats();
     const samples = parseExposition(text);
     const value = (name: string, labels: Record<string, string> = {}) => {
       const found = samples.filter(

@@ -13,7 +13,7 @@ import { seededRandom } from '../../src/simulator/random.js';
 import { holdQueue } from '../../src/shared/queue/limiter.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
-import { CheapBench, expectCalls } from './cheap-bench.js';
+import { SharedQueue, expectCalls } from './api-fixture.js';
 
 const T0 = 1_800_000_000_000;
 const seed = Date.now() % 1_000_000;
@@ -72,16 +72,16 @@ describe('the learned rate, after any storm', () => {
   });
 });
 
-const bench = CheapBench.forFile();
+const sharedQueue = SharedQueue.forFile();
 
 describe.concurrent('a storm of 429s in a run', () => {
   it('the achieved rate falls, everything is described, and the receipt says what was learned', async (test) => {
-    const stage = await bench.stage(test);
-    const simulator = await stage.simulate({ retryAfter: 'none' });
+    const fixture = await sharedQueue.fixture(test);
+    const simulator = await fixture.simulate({ retryAfter: 'none' });
     const rate: Rate = { count: 8, perMs: 1000 };
-    const manifest = await stage.manifest(Array.from({ length: 40 }, (_, i) => `http://h.test/${i}.jpg`));
+    const manifest = await fixture.manifest(Array.from({ length: 40 }, (_, i) => `http://h.test/${i}.jpg`));
     const shares: number[] = [];
-    const running = stage.run({
+    const running = fixture.run({
       manifest,
       api: simulator.url,
       attempts: 1,
@@ -115,25 +115,25 @@ describe.concurrent('a storm of 429s in a run', () => {
   });
 
   it('says nothing of the rate when it is the configured one', async (test) => {
-    const stage = await bench.stage(test);
-    const simulator = await stage.simulate();
-    const manifest = await stage.manifest(['http://h.test/1.jpg']);
-    const run = await stage.run({ manifest, api: simulator.url });
+    const fixture = await sharedQueue.fixture(test);
+    const simulator = await fixture.simulate();
+    const manifest = await fixture.manifest(['http://h.test/1.jpg']);
+    const run = await fixture.run({ manifest, api: simulator.url });
     expect(run.learnedShare).toBe(1);
     expect(receiptLines(run, 'again').join('\n')).not.toMatch(/^rate/m);
   });
 
   it('an account that allows less than was configured is gone along with, at about its rate', async (test) => {
-    const stage = await bench.stage(test);
-    const simulator = await stage.simulate({ rateLimit: { count: 10, perMs: 1000 } });
-    const manifest = await stage.manifest(Array.from({ length: 40 }, (_, i) => `http://h.test/${i}.jpg`));
+    const fixture = await sharedQueue.fixture(test);
+    const simulator = await fixture.simulate({ rateLimit: { count: 10, perMs: 1000 } });
+    const manifest = await fixture.manifest(Array.from({ length: 40 }, (_, i) => `http://h.test/${i}.jpg`));
     const limits = {
       rate: { count: 20, perMs: 1000 },
       pollRate: { count: 500, perMs: 1000 },
       maxInFlight: 10,
     };
     const startedAt = performance.now();
-    const run = await stage.run({ manifest, api: simulator.url, attempts: 1, limits });
+    const run = await fixture.run({ manifest, api: simulator.url, attempts: 1, limits });
     expect(run.receipt).toMatchObject({ described: 40, failed: 0 });
     expectCalls(run, simulator.stats());
     expect(simulator.stats().answered429).toBeLessThan(15);

@@ -9,7 +9,7 @@ import { runCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench, FAST, FAST_FLAGS } from '../helpers/bench.js';
+import { RunFixture, FAST, FAST_FLAGS } from '../helpers/run-fixture.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const ENV = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'any' };
@@ -17,12 +17,12 @@ const ENV = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'any' };
 const rate = { count: 3, perMs: 1000 };
 
 describeOnBothQueues('the disk', (openQueue, kind) => {
-  const bench = Bench.forSuite(openQueue);
+  const fixture = RunFixture.forSuite(openQueue);
 
   /** What the results queue holds: everything waits, nothing failed or hangs. */
   async function waitingResults(run: string): Promise<number> {
     let waiting = 0;
-    await bench.atBoard(run, async ({ results }) => {
+    await fixture.atBoard(run, async ({ results }) => {
       const counts = await results.getJobCounts('waiting', 'active', 'failed', 'delayed');
       expect(counts).toMatchObject({ active: 0, failed: 0, delayed: 0 });
       waiting = counts['waiting'] ?? 0;
@@ -31,7 +31,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
   }
 
   async function runId(): Promise<string> {
-    return /"run": "(\w+)"/.exec(await bench.workspace.read('out.csv.run'))?.[1] ?? '';
+    return /"run": "(\w+)"/.exec(await fixture.workspace.read('out.csv.run'))?.[1] ?? '';
   }
 
   // One of them is enough to see that the queue, whatever it is kept in, keeps the results.
@@ -39,21 +39,21 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     [
       'deleted',
       async () => {
-        await rm(bench.workspace.at('out.csv'));
+        await rm(fixture.workspace.at('out.csv'));
       },
     ],
     [
       'replaced',
       async () => {
-        await copyFile(bench.workspace.at('out.csv'), bench.workspace.at('copy.csv'));
-        await rename(bench.workspace.at('copy.csv'), bench.workspace.at('out.csv'));
+        await copyFile(fixture.workspace.at('out.csv'), fixture.workspace.at('copy.csv'));
+        await rename(fixture.workspace.at('copy.csv'), fixture.workspace.at('out.csv'));
       },
     ],
     [
       'changed',
       async () => {
-        const text = await bench.workspace.read('out.csv');
-        await truncate(bench.workspace.at('out.csv'), text.length - 20);
+        const text = await fixture.workspace.read('out.csv');
+        await truncate(fixture.workspace.at('out.csv'), text.length - 20);
       },
     ],
   ];
@@ -61,12 +61,12 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
   it.each(kind === 'redis' ? spoilers : spoilers.slice(0, 1))(
     'an output that is %s while the run goes on ends it, and nothing is lost or paid twice',
     async (how, spoil) => {
-      const { workspace, simulator } = bench;
+      const { workspace, simulator } = fixture;
       const manifest = await workspace.write('m.csv', manifestOf(30));
-      const running = bench.runAnyhow({ manifest, limits: { ...FAST, rate } });
+      const running = fixture.runAnyhow({ manifest, limits: { ...FAST, rate } });
       await waitUntil(
         'some rows are there',
-        async () => (await bench.ids('out.csv').catch(() => [])).length > 2,
+        async () => (await fixture.ids('out.csv').catch(() => [])).length > 2,
       );
       await spoil();
       const { exitCode, stop, receipt } = await running;
@@ -76,9 +76,9 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
       );
       expect(receipt.resumed).toBeGreaterThanOrEqual(0);
       expect(await waitingResults(receipt.run)).toBeGreaterThan(0);
-      const next = await bench.run({ manifest });
+      const next = await fixture.run({ manifest });
       expect([next.exitCode, next.receipt.remaining]).toEqual([0, 0]);
-      expect(await bench.ids('out.csv')).toHaveLength(30);
+      expect(await fixture.ids('out.csv')).toHaveLength(30);
       // The queue still has the prompts of rows that were deleted with the file.
       expect(simulator.stats().paid).toBe(30);
     },
@@ -88,9 +88,9 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
   if (kind === 'embedded') return;
 
   it('an output that cannot be counted any more still ends with an account of what was paid', async () => {
-    const { workspace, simulator } = bench;
+    const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(30));
-    const { exitCode, receipt, differences } = await bench.runAnyhow({
+    const { exitCode, receipt, differences } = await fixture.runAnyhow({
       manifest,
       onEvent: ({ type }) => {
         if (type === 'opened') appendFileSync(workspace.at('out.csv'), 'no,row,of,ours\n');
@@ -108,8 +108,8 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
   /** The command line where no file may grow beyond 4 KiB: to a program that is a full disk. */
   function runOnFullDisk(args: readonly string[]) {
     const child = spawn('sh', ['-c', 'ulimit -f 8; exec "$@"', 'sh', process.execPath, MAIN, ...args], {
-      cwd: bench.workspace.path,
-      env: { ...ENV, HOME: bench.workspace.path },
+      cwd: fixture.workspace.path,
+      env: { ...ENV, HOME: fixture.workspace.path },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let text = '';
@@ -128,13 +128,13 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     '-o',
     'out.csv',
     '--api',
-    bench.simulator.url,
+    fixture.simulator.url,
     '--queue',
-    bench.queue.url,
+    fixture.queue.url,
   ];
 
   it('that is full ends the run with one line and exit 1; the next run writes the rows without paying again', async () => {
-    const { workspace, simulator } = bench;
+    const { workspace, simulator } = fixture;
     await workspace.write('m.csv', manifestOf(40));
     const end = await runOnFullDisk([...args(), ...FAST_FLAGS]);
     expect(end.code).toBe(1);
@@ -148,12 +148,12 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
 
     const again = await runCli([...args(), ...FAST_FLAGS], { cwd: workspace.path, env: ENV });
     expect([again.code, again.stdout]).toEqual([0, expect.stringMatching(/^40 rows: /)]);
-    expect(await bench.ids('out.csv')).toHaveLength(40);
+    expect(await fixture.ids('out.csv')).toHaveLength(40);
     expect(simulator.stats().paid).toBe(40);
   });
 
   it('that is full for failures ends the run likewise, and keeps what was failed before', async () => {
-    const { workspace, simulator } = bench;
+    const { workspace, simulator } = fixture;
     await workspace.write('m.csv', manifestOf(3));
     simulator.setOptions({ failures: { reject: 1 } });
     await runCli([...args(), ...FAST_FLAGS], { cwd: workspace.path, env: ENV });
@@ -163,41 +163,44 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     expect(end.text).toMatch(/^stopped .*EFBIG.*: the failures file .* cannot be written/m);
     expect(end.text).not.toMatch(/\n\s+at |defect|does not balance/);
     expect((await workspace.records('out.failed.csv')).length).toBeGreaterThanOrEqual(3);
-    const next = await bench.run({ manifest: workspace.at('m.csv'), stopFailing: 100 });
+    const next = await fixture.run({ manifest: workspace.at('m.csv'), stopFailing: 100 });
     expect(next.receipt).toMatchObject({ failed: 60, remaining: 0 });
-    await bench.expectRows(
+    await fixture.expectRows(
       [],
       Array.from({ length: 60 }, (_, index) => String(index + 1)),
     );
   });
 
   it('that takes no new files is said in one line before anything is paid', async () => {
-    await bench.workspace.write('m.csv', manifestOf(1));
-    const where = ['run', 'm.csv', '-o', '/proc/out.csv', '--api', bench.simulator.url];
-    const end = await runCli([...where, '--queue', bench.queue.url], { cwd: bench.workspace.path, env: ENV });
+    await fixture.workspace.write('m.csv', manifestOf(1));
+    const where = ['run', 'm.csv', '-o', '/proc/out.csv', '--api', fixture.simulator.url];
+    const end = await runCli([...where, '--queue', fixture.queue.url], {
+      cwd: fixture.workspace.path,
+      env: ENV,
+    });
     expect([end.code, end.stdout]).toEqual([1, '']);
     expect(end.stderr).toMatch(/^bulk-describe: .*\/proc\/out\.csv.*\n$/);
-    expect(bench.simulator.stats().submits).toBe(0);
+    expect(fixture.simulator.stats().submits).toBe(0);
   });
 
   it('may be left for another folder: output, failures and run file move together', async () => {
-    const { workspace, simulator } = bench;
+    const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(6));
     simulator.setOptions({ failures: { incomplete: 1 } });
-    await bench.run({ manifest, limit: 2, attempts: 1 });
+    await fixture.run({ manifest, limit: 2, attempts: 1 });
     simulator.setOptions({ failures: {} });
-    const first = await bench.run({ manifest, limit: 2, attempts: 1 });
+    const first = await fixture.run({ manifest, limit: 2, attempts: 1 });
     await mkdir(workspace.at('elsewhere'));
     for (const name of ['out.csv', 'out.csv.run', 'out.failed.csv']) {
       await rename(workspace.at(name), workspace.at(`elsewhere/${name}`)).catch(() => undefined);
     }
-    const moved = await bench.run({ manifest, output: workspace.at('elsewhere/out.csv') });
+    const moved = await fixture.run({ manifest, output: workspace.at('elsewhere/out.csv') });
     expect(moved.receipt).toMatchObject({
       run: first.receipt.run,
       resumed: first.receipt.described,
       remaining: 0,
     });
-    expect(await bench.ids('out.csv')).toEqual([]);
+    expect(await fixture.ids('out.csv')).toEqual([]);
     expect(await workspace.records('elsewhere/out.csv')).toHaveLength(6);
   });
 
@@ -207,14 +210,14 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
 
     /** Does something to the files after the last row was written, before the run counts them. */
     async function runSpoilt(spoil: () => Promise<void>) {
-      const { workspace, simulator } = bench;
+      const { workspace, simulator } = fixture;
       const manifest = await workspace.write('m.csv', TWO);
-      const running = bench.runAnyhow({ manifest, deadlineMs: 1000, limits: { ...FAST, maxInFlight: 1 } });
+      const running = fixture.runAnyhow({ manifest, deadlineMs: 1000, limits: { ...FAST, maxInFlight: 1 } });
       await waitUntil('the first is in flight', () => simulator.stats().paid === 1);
       simulator.setOptions({ failures: { never: 1 } });
       await waitUntil(
         'the first is written',
-        async () => (await bench.ids('out.csv').catch(() => [])).length === 1,
+        async () => (await fixture.ids('out.csv').catch(() => [])).length === 1,
       );
       await waitUntil('the second is in flight', () => simulator.stats().paid === 2);
       await spoil();
@@ -231,31 +234,31 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
       [
         'a row is there twice',
         async () => {
-          const text = await bench.workspace.read('out.csv');
-          await appendFile(bench.workspace.at('out.csv'), text.slice(text.indexOf('\n') + 1));
+          const text = await fixture.workspace.read('out.csv');
+          await appendFile(fixture.workspace.at('out.csv'), text.slice(text.indexOf('\n') + 1));
         },
         /^the output has 2 rows, not 1 \(0 before, 1 written\)$/,
       ],
       [
         'a row is gone',
         async () => {
-          const [header = ''] = (await bench.workspace.read('out.csv')).split('\n');
-          await truncate(bench.workspace.at('out.csv'), header.length + 1);
+          const [header = ''] = (await fixture.workspace.read('out.csv')).split('\n');
+          await truncate(fixture.workspace.at('out.csv'), header.length + 1);
         },
         /^the output has 0 rows, not 1 \(0 before, 1 written\); 0 rows of the manifest are in the output, not 1; 1 rows are neither described nor failed$/,
       ],
       [
         'a row has become another one',
         async () => {
-          const text = await bench.workspace.read('out.csv');
-          await bench.workspace.write('out.csv', text.replace('/1.jpg', '/3.jpg'));
+          const text = await fixture.workspace.read('out.csv');
+          await fixture.workspace.write('out.csv', text.replace('/1.jpg', '/3.jpg'));
         },
         /^0 rows of the manifest are in the output, not 1; 1 rows are neither described nor failed$/,
       ],
       [
         'the manifest has lost a row',
         async () => {
-          await bench.workspace.write('m.csv', TWO.split('\n').slice(0, 2).join('\n'));
+          await fixture.workspace.write('m.csv', TWO.split('\n').slice(0, 2).join('\n'));
         },
         /^2 rows were read, the manifest has 1 now; /,
       ],
@@ -269,11 +272,11 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     });
 
     it('takes rows that the manifest has lost for extra ones, duplicates too, and still balances', async () => {
-      const { workspace } = bench;
+      const { workspace } = fixture;
       const manifest = await workspace.write('m.csv', `${TWO}3,http://h.test/1.jpg\n4,http://h.test/4.jpg\n`);
-      await bench.run({ manifest });
+      await fixture.run({ manifest });
       await workspace.write('m.csv', TWO);
-      const { receipt, exitCode } = await bench.run({ manifest });
+      const { receipt, exitCode } = await fixture.run({ manifest });
       expect(receipt).toMatchObject({ rows: 2, resumed: 2, extra: 2, balanced: true });
       expect(exitCode).toBe(0);
       expect(await verifyOutput({ manifest, output: workspace.at('out.csv') })).toMatchObject({
@@ -284,12 +287,12 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     });
 
     it('can be had from the files at any time: while a run goes on, and after it', async () => {
-      const { workspace } = bench;
+      const { workspace } = fixture;
       const manifest = await workspace.write('m.csv', manifestOf(20));
-      const running = bench.run({ manifest, limits: { ...FAST, rate: { count: 10, perMs: 1000 } } });
+      const running = fixture.run({ manifest, limits: { ...FAST, rate: { count: 10, perMs: 1000 } } });
       await waitUntil(
         'some rows are there',
-        async () => (await bench.ids('out.csv').catch(() => [])).length > 2,
+        async () => (await fixture.ids('out.csv').catch(() => [])).length > 2,
       );
       const during = await verifyOutput({ manifest, output: workspace.at('out.csv') });
       expect(during.described).toBeGreaterThan(2);

@@ -12,7 +12,7 @@ import { everythingIn } from '../helpers/everything-in.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 import { DescribeClient } from '../../src/describe-api/client.js';
-import { FAST_FLAGS } from '../helpers/bench.js';
+import { FAST_FLAGS } from '../helpers/run-fixture.js';
 
 /** Has everything that changes its look in a URL, in JSON and in a log. */
 const TOKEN = 'tok"en+/=%5c&secret-1234567890';

@@ -12,7 +12,7 @@ import { FailuresFile } from '../../src/writer/failures-file.js';
 import { newRunId, writeRunFile } from '../../src/writer/run-file.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { Workspace } from '../helpers/workspace.js';
-import { FAST } from '../helpers/bench.js';
+import { FAST } from '../helpers/run-fixture.js';
 import { EARLIER, type ImageState, JOBS, LeftBehind, RESULTS, failureOf, fateOf } from './left-behind.js';
 
 const OUR_COLUMNS = 'prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at';

@@ -7,22 +7,22 @@ import { startCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { FAST } from '../helpers/bench.js';
-import { CheapBench, Stage, expectCalls, expectCallsUntilStop } from './cheap-bench.js';
+import { FAST } from '../helpers/run-fixture.js';
+import { SharedQueue, ApiFixture, expectCalls, expectCallsUntilStop } from './api-fixture.js';
 import { endOf } from './run-process.js';
 import { type ScriptedApi, acts } from './scripted-api.js';
 
-const bench = CheapBench.forFile();
+const sharedQueue = SharedQueue.forFile();
 const images = (count: number) => Array.from({ length: count }, (_, i) => `http://images.test/${i}.jpg`);
 
 describe.concurrent('a run that cannot go on', () => {
   it('a refused token: exit 3 at once, a handful of calls, nothing lost; with the right token it goes on', async (test) => {
-    const stage = await bench.stage(test);
-    const simulator = await stage.simulate({ token: 'right' });
-    await stage.workspace.write('m.csv', manifestOf(100));
+    const fixture = await sharedQueue.fixture(test);
+    const simulator = await fixture.simulate({ token: 'right' });
+    await fixture.workspace.write('m.csv', manifestOf(100));
     const command = (token: string) =>
-      startCli(commandOf(stage, simulator.url, '500/s'), {
-        cwd: stage.workspace.path,
+      startCli(commandOf(fixture, simulator.url, '500/s'), {
+        cwd: fixture.workspace.path,
         env: { DESCRIBE_API_TOKEN: token },
       });
     const refused = await endOf(command('wrong'), 3);
@@ -43,27 +43,27 @@ describe.concurrent('a run that cannot go on', () => {
   });
 
   it('a token that is revoked in the middle: what is in flight is kept, and not paid for again', async (test) => {
-    const stage = await bench.stage(test);
-    const simulator = await stage.simulate({ token: 'old', latencyMs: 400 });
-    const manifest = await stage.manifest(images(60));
-    const running = stage.run({ manifest, api: simulator.url, token: 'old' });
+    const fixture = await sharedQueue.fixture(test);
+    const simulator = await fixture.simulate({ token: 'old', latencyMs: 400 });
+    const manifest = await fixture.manifest(images(60));
+    const running = fixture.run({ manifest, api: simulator.url, token: 'old' });
     await waitUntil('some are in flight', () => simulator.stats().paid >= 10);
     simulator.setOptions({ token: 'new' });
     const stopped = await running;
     expect([stopped.exitCode, stopped.stop?.kind]).toEqual([3, 'token']);
     expectCallsUntilStop(stopped, simulator.stats(), 20);
     expect(simulator.stats().answered401).toBeLessThanOrEqual(20 + 5);
-    const resumed = await stage.run({ manifest, api: simulator.url, token: 'new' });
+    const resumed = await fixture.run({ manifest, api: simulator.url, token: 'new' });
     expect(resumed.receipt.described + resumed.receipt.resumed).toBe(60);
     expect(simulator.stats().paid).toBe(60);
   });
 
   it('a spent quota: exit 3, a handful of calls, nothing lost; with new credits it goes on', async (test) => {
-    const stage = await bench.stage(test);
-    const simulator = await stage.simulate();
-    const manifest = await stage.manifest(images(60));
+    const fixture = await sharedQueue.fixture(test);
+    const simulator = await fixture.simulate();
+    const manifest = await fixture.manifest(images(60));
     const limits = { ...FAST, maxInFlight: 5 };
-    const running = stage.run({ manifest, api: simulator.url, limits });
+    const running = fixture.run({ manifest, api: simulator.url, limits });
     await waitUntil('some are paid', () => simulator.stats().paid >= 10);
     simulator.setOptions({ failures: { quota: 1 } });
     const stopped = await running;
@@ -75,17 +75,17 @@ describe.concurrent('a run that cannot go on', () => {
     expect(stopped.receipt).toMatchObject({ failed: 0, maybePaidTwice: 0 });
     expectCallsUntilStop(stopped, simulator.stats(), 5);
     simulator.setOptions({ failures: {} });
-    const resumed = await stage.run({ manifest, api: simulator.url, limits });
+    const resumed = await fixture.run({ manifest, api: simulator.url, limits });
     expect(resumed.receipt).toMatchObject({ remaining: 0, failed: 0 });
     expect(simulator.stats().paid).toBe(60);
   });
 
   it('a manifest that fails: exit 4 after its 50 outcomes; once it is repaired the same command goes on', async (test) => {
-    const stage = await bench.stage(test);
-    const simulator = await stage.simulate({ failures: { reject: 1 } });
-    const manifest = await stage.manifest(images(300));
+    const fixture = await sharedQueue.fixture(test);
+    const simulator = await fixture.simulate({ failures: { reject: 1 } });
+    const manifest = await fixture.manifest(images(300));
     const limits = { rate: { count: 100, perMs: 1000 }, pollRate: FAST.pollRate, maxInFlight: 5 };
-    const stopped = await stage.run({ manifest, api: simulator.url, limits });
+    const stopped = await fixture.run({ manifest, api: simulator.url, limits });
     expect([stopped.exitCode, stopped.stop?.kind]).toEqual([4, 'failing']);
     expect(stopped.stop?.reason).toMatch(
       /^more of the last 50 images failed than --stop-failing allows \(.*Invalid/,
@@ -95,30 +95,30 @@ describe.concurrent('a run that cannot go on', () => {
     expectCalls(stopped, simulator.stats());
     expect(simulator.stats().paid).toBe(0);
     simulator.setOptions({ failures: {} });
-    const repaired = await stage.manifest(images(300).map((url) => `${url}?repaired`));
-    const resumed = await stage.run({ manifest: repaired, api: simulator.url, limits: FAST });
+    const repaired = await fixture.manifest(images(300).map((url) => `${url}?repaired`));
+    const resumed = await fixture.run({ manifest: repaired, api: simulator.url, limits: FAST });
     expect(resumed.receipt).toMatchObject({ described: 300, failed: 0, remaining: 0 });
   });
 
   it('stopped while a submit gets no answer: it waits for its timeout, and counts it as perhaps paid', async (test) => {
-    const stage = await bench.stage(test);
+    const fixture = await sharedQueue.fixture(test);
     let isMute = true;
-    const api = await stage.scripted({ submit: () => (isMute ? acts.never : undefined) });
-    const manifest = await stage.manifest(images(3));
+    const api = await fixture.scripted({ submit: () => (isMute ? acts.never : undefined) });
+    const manifest = await fixture.manifest(images(3));
     const interrupt = new AbortController();
-    const running = stage.run({ manifest, api: api.url, requestTimeoutMs: 1500, signal: interrupt.signal });
+    const running = fixture.run({ manifest, api: api.url, requestTimeoutMs: 1500, signal: interrupt.signal });
     await waitUntil('all are on the wire', () => api.submits === 3);
     interrupt.abort();
     const stopped = await running;
     expect(stopped.receipt).toMatchObject({ remaining: 3, submits: 3 });
     isMute = false;
-    const resumed = await stage.run({ manifest, api: api.url });
+    const resumed = await fixture.run({ manifest, api: api.url });
     expect(resumed.receipt).toMatchObject({ described: 3, submits: 3, maybePaidTwice: 3 });
   });
 });
 
 /** The command line's arguments for a run of `m.csv`. */
-function commandOf(stage: Stage, api: string, rate: string, maxInFlight = 8): string[] {
+function commandOf(fixture: ApiFixture, api: string, rate: string, maxInFlight = 8): string[] {
   const limits = ['--rate', rate, '--poll-rate', '500/s', '--max-in-flight', String(maxInFlight)];
   return [
     'run',
@@ -128,7 +128,7 @@ function commandOf(stage: Stage, api: string, rate: string, maxInFlight = 8): st
     '--api',
     api,
     '--queue',
-    stage.queue,
+    fixture.queue,
     ...limits,
     '--json',
     '--no-progress',
@@ -140,29 +140,29 @@ function linesAbout(text: string, about: RegExp): string[] {
 }
 
 /** An API whose submits take their time, and whose messages are completed when `pace` says so. */
-async function slowApi(stage: Stage, submitMs: number) {
+async function slowApi(fixture: ApiFixture, submitMs: number) {
   const pace = { isFast: false };
   const working = acts.answer(200, { progress: 10 });
-  const api = await stage.scripted({
+  const api = await fixture.scripted({
     submit: () => (pace.isFast ? undefined : acts.slowly(submitMs)),
     poll: () => (pace.isFast ? undefined : working),
   });
   return { api, pace };
 }
 
-const start = (stage: Stage, api: ScriptedApi, maxInFlight: number, rate = '10/s') =>
-  startCli(commandOf(stage, api.url, rate, maxInFlight), {
-    cwd: stage.workspace.path,
+const start = (fixture: ApiFixture, api: ScriptedApi, maxInFlight: number, rate = '10/s') =>
+  startCli(commandOf(fixture, api.url, rate, maxInFlight), {
+    cwd: fixture.workspace.path,
     env: { DESCRIBE_API_TOKEN: 'any' },
   });
 
 const RULE = 'no new submit, those on the wire are stored, the others leave the queue, exit 130 within 3 s';
 
 /** Interrupts a run that has images waiting, on the wire and in flight; then resumes it. */
-async function interrupt(stage: Stage, signal: NodeJS.Signals): Promise<void> {
-  const { api, pace } = await slowApi(stage, 1000);
-  await stage.workspace.write('m.csv', manifestOf(60));
-  const run = start(stage, api, 40);
+async function interrupt(fixture: ApiFixture, signal: NodeJS.Signals): Promise<void> {
+  const { api, pace } = await slowApi(fixture, 1000);
+  await fixture.workspace.write('m.csv', manifestOf(60));
+  const run = start(fixture, api, 40);
   // A new one goes out each 100 ms, and an answer takes a second.
   await waitUntil('some are in flight and some on the wire', () => api.submits >= 15);
   const submits = api.submits;
@@ -177,14 +177,14 @@ async function interrupt(stage: Stage, signal: NodeJS.Signals): Promise<void> {
   expect(receipt).toMatchObject({ described: 0, failed: 0, submits: api.submits, maybePaidTwice: 0 });
   expect(receipt.remaining).toBe(receipt.rows);
 
-  const connection = await openQueue(parseQueueUrl(stage.queue, {}));
+  const connection = await openQueue(parseQueueUrl(fixture.queue, {}));
   const jobs = connection.queue(describeQueueName(accountOf({ api: api.url })));
   const counts = await jobs.getJobCounts();
   await connection.close();
   expect(counts).toMatchObject({ waiting: api.paid.size, active: 0, delayed: 0, failed: 0 });
 
   pace.isFast = true;
-  const resumed = await endOf(start(stage, api, 40, '200/s'));
+  const resumed = await endOf(start(fixture, api, 40, '200/s'));
   expect(resumed.receipt).toMatchObject({ rows: 60, described: 60, reattached: receipt.submits });
   expect([...api.paid.values()]).toEqual(Array.from({ length: 60 }, () => 1));
 }
@@ -192,22 +192,22 @@ async function interrupt(stage: Stage, signal: NodeJS.Signals): Promise<void> {
 describeOnBothQueues('a run that is interrupted', (openFixture) => {
   it(`Ctrl-C: ${RULE}`, async () => {
     const { url } = await openFixture();
-    const { workspace } = await bench.stage({ onTestFinished });
-    await interrupt(new Stage(workspace, url, { onTestFinished }), 'SIGINT');
+    const { workspace } = await sharedQueue.fixture({ onTestFinished });
+    await interrupt(new ApiFixture(workspace, url, { onTestFinished }), 'SIGINT');
   });
 });
 
 describe.concurrent('a process that is told to end', () => {
   it.for(['SIGTERM', 'SIGHUP'] as const)(`%s: ${RULE}`, async (signal, test) => {
-    await interrupt(await bench.stage(test), signal);
+    await interrupt(await sharedQueue.fixture(test), signal);
   });
 
   it('the second signal ends it at once; what was on the wire is counted by the next run', async (test) => {
-    const stage = await bench.stage(test);
+    const fixture = await sharedQueue.fixture(test);
     let isMute = true;
-    const api = await stage.scripted({ submit: () => (isMute ? acts.never : undefined) });
-    await stage.workspace.write('m.csv', manifestOf(20));
-    const run = start(stage, api, 4, '200/s');
+    const api = await fixture.scripted({ submit: () => (isMute ? acts.never : undefined) });
+    await fixture.workspace.write('m.csv', manifestOf(20));
+    const run = start(fixture, api, 4, '200/s');
     await waitUntil('four are on the wire', () => api.submits === 4);
     run.child.kill('SIGINT');
     await waitUntil('it says that it waits', () => run.stderr().includes('once more to quit at once'));
@@ -218,7 +218,7 @@ describe.concurrent('a process that is told to end', () => {
     expect(performance.now() - startedAt).toBeLessThan(5000);
     expect(api.submits).toBe(4);
     isMute = false;
-    const { receipt } = await endOf(start(stage, api, 4, '200/s'));
+    const { receipt } = await endOf(start(fixture, api, 4, '200/s'));
     expect(receipt).toMatchObject({ rows: 20, described: 20, maybePaidTwice: 4 });
   });
 });

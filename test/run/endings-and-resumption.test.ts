@@ -1,20 +1,20 @@
 import { appendFile, rename, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import type { RunEvent } from '../../src/run/run-options.js';
-import { Bench } from '../helpers/bench.js';
+import { RunFixture } from '../helpers/run-fixture.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 
 describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
-  const bench = Bench.forSuite(openQueue);
+  const fixture = RunFixture.forSuite(openQueue);
 
   it('pays for at most --limit images, and leaves the others for the next time', async () => {
-    const manifest = await bench.workspace.write(
+    const manifest = await fixture.workspace.write(
       'm.csv',
       `${manifestOf(10)}11,http://images.test/1.jpg\n12,\n`,
     );
-    const first = await bench.run({ manifest, limit: 4 });
+    const first = await fixture.run({ manifest, limit: 4 });
     expect(first.receipt).toMatchObject({
       rows: 12,
       described: 4,
@@ -23,52 +23,52 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
       remaining: 6,
       submits: 4,
     });
-    const rest = await bench.run({ manifest, limit: 100 });
+    const rest = await fixture.run({ manifest, limit: 100 });
     expect(rest.receipt).toMatchObject({ resumed: 5, described: 6, failed: 1, remaining: 0, submits: 6 });
   });
 
   it('a failed image gives its place of --limit back', async () => {
-    bench.simulator.setOptions({ failures: { reject: 0.5 } });
-    const manifest = await bench.workspace.write('m.csv', manifestOf(40));
-    const { receipt } = await bench.run({ manifest, limit: 5 });
+    fixture.simulator.setOptions({ failures: { reject: 0.5 } });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(40));
+    const { receipt } = await fixture.run({ manifest, limit: 5 });
     expect(receipt.described).toBe(5);
     expect(receipt.failed).toBeGreaterThan(0);
   });
 
   it('does not try rejected rows again, tries other failed rows again after the new ones', async () => {
-    const manifest = await bench.workspace.write('m.csv', manifestOf(3));
-    bench.simulator.setOptions({ failures: { reject: 1 } });
-    await bench.run({ manifest });
-    expect((await bench.run({ manifest })).receipt).toMatchObject({ failed: 3, submits: 0 });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(3));
+    fixture.simulator.setOptions({ failures: { reject: 1 } });
+    await fixture.run({ manifest });
+    expect((await fixture.run({ manifest })).receipt).toMatchObject({ failed: 3, submits: 0 });
 
-    const other = await bench.workspace.write('other.csv', manifestOf(2, 'http://other.test'));
-    const output = bench.workspace.at('other.out.csv');
-    bench.simulator.setOptions({ failures: { incomplete: 1 } });
-    const failed = await bench.run({ manifest: other, output, attempts: 1 });
+    const other = await fixture.workspace.write('other.csv', manifestOf(2, 'http://other.test'));
+    const output = fixture.workspace.at('other.out.csv');
+    fixture.simulator.setOptions({ failures: { incomplete: 1 } });
+    const failed = await fixture.run({ manifest: other, output, attempts: 1 });
     expect([...failed.failedByCode]).toEqual([['incomplete', 2]]);
-    bench.simulator.setOptions({ failures: {} });
+    fixture.simulator.setOptions({ failures: {} });
     await appendFile(other, '3,http://other.test/3.jpg\n');
-    const retried = await bench.run({ manifest: other, output });
+    const retried = await fixture.run({ manifest: other, output });
     expect(retried.receipt).toMatchObject({ described: 3, failed: 0, submits: 3 });
-    const urls = (await bench.workspace.records('other.out.csv')).map((record) => record['id']);
+    const urls = (await fixture.workspace.records('other.out.csv')).map((record) => record['id']);
     expect(urls[0]).toBe('3');
-    expect(await bench.workspace.files()).not.toContain('other.out.failed.csv');
+    expect(await fixture.workspace.files()).not.toContain('other.out.failed.csv');
   });
 
   it('submits again, as an attempt, when a message expires', async () => {
-    bench.simulator.setOptions({ failures: { incomplete: 0.4 } });
-    const manifest = await bench.workspace.write('m.csv', manifestOf(20));
-    const { receipt } = await bench.run({ manifest, attempts: 30 });
+    fixture.simulator.setOptions({ failures: { incomplete: 0.4 } });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(20));
+    const { receipt } = await fixture.run({ manifest, attempts: 30 });
     expect(receipt.described).toBe(20);
-    expect(receipt.submits).toBe(bench.simulator.stats().paid);
+    expect(receipt.submits).toBe(fixture.simulator.stats().paid);
     expect(receipt.submits).toBeGreaterThan(20);
   });
 
   it('stops when more than half of the last 50 outcomes are rejected, exit 4', async () => {
-    bench.simulator.setOptions({ failures: { reject: 1 } });
-    const manifest = await bench.workspace.write('m.csv', manifestOf(300));
+    fixture.simulator.setOptions({ failures: { reject: 1 } });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(300));
     const rate = { count: 100, perMs: 1000 };
-    const { receipt, exitCode, stop } = await bench.run({
+    const { receipt, exitCode, stop } = await fixture.run({
       manifest,
       limits: { rate, pollRate: rate, maxInFlight: 5 },
     });
@@ -77,62 +77,62 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
   });
 
   it('ends with exit 3 when the token is refused, with nothing lost', async () => {
-    bench.simulator.setOptions({ token: 'right' });
-    const manifest = await bench.workspace.write('m.csv', manifestOf(20));
-    const refused = await bench.run({ manifest, token: 'wrong' });
+    fixture.simulator.setOptions({ token: 'right' });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(20));
+    const refused = await fixture.run({ manifest, token: 'wrong' });
     expect([refused.exitCode, refused.stop?.kind]).toEqual([3, 'token']);
     expect(refused.receipt).toMatchObject({ described: 0, failed: 0 });
-    const { receipt } = await bench.run({ manifest, token: 'right' });
+    const { receipt } = await fixture.run({ manifest, token: 'right' });
     expect(receipt).toMatchObject({ rows: 20, described: 20, submits: 20 });
   });
 
   it('ends with exit 3 when the quota is spent, after a handful of calls', async () => {
-    bench.simulator.setOptions({ failures: { quota: 1 } });
-    const manifest = await bench.workspace.write('m.csv', manifestOf(100));
+    fixture.simulator.setOptions({ failures: { quota: 1 } });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(100));
     const fast = { count: 500, perMs: 1000 };
     const few = { rate: fast, pollRate: fast, maxInFlight: 5 };
-    const { exitCode, stop } = await bench.run({ manifest, limits: few });
+    const { exitCode, stop } = await fixture.run({ manifest, limits: few });
     expect([exitCode, stop?.kind]).toEqual([3, 'quota']);
-    expect(bench.simulator.stats().submits).toBeLessThan(20);
-    bench.simulator.setOptions({ failures: {} });
-    expect((await bench.run({ manifest })).receipt.described).toBe(100);
+    expect(fixture.simulator.stats().submits).toBeLessThan(20);
+    fixture.simulator.setOptions({ failures: {} });
+    expect((await fixture.run({ manifest })).receipt.described).toBe(100);
   });
 
   it('interrupted, it hands what is in flight back, and the next run pays for nothing again', async () => {
-    bench.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
-    const manifest = await bench.workspace.write('m.csv', manifestOf(30));
+    fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(30));
     const interrupt = new AbortController();
-    const running = bench.run({ manifest, signal: interrupt.signal });
-    await waitUntil('ten are in flight', () => bench.simulator.stats().paid >= 10);
+    const running = fixture.run({ manifest, signal: interrupt.signal });
+    await waitUntil('ten are in flight', () => fixture.simulator.stats().paid >= 10);
     interrupt.abort();
     const { receipt, exitCode } = await running;
     expect(exitCode).toBe(130);
     expect(receipt.remaining).toBeGreaterThan(0);
-    expect(receipt.submits).toBe(bench.simulator.stats().paid);
-    bench.simulator.setOptions({ latencyMs: 30 });
-    const resumed = await bench.run({ manifest });
+    expect(receipt.submits).toBe(fixture.simulator.stats().paid);
+    fixture.simulator.setOptions({ latencyMs: 30 });
+    const resumed = await fixture.run({ manifest });
     expect(resumed.receipt.described + resumed.receipt.resumed).toBe(30);
     expect(resumed.receipt.reattached).toBe(receipt.submits - receipt.described);
-    expect(bench.simulator.stats().paid).toBe(30);
+    expect(fixture.simulator.stats().paid).toBe(30);
   });
 
   it('goes on in another folder when output, failures and run file are moved together', async () => {
-    const manifest = await bench.workspace.write('m.csv', manifestOf(6));
-    await bench.run({ manifest, limit: 3 });
-    await rename(bench.workspace.at('out.csv'), bench.workspace.at('moved.csv'));
-    await rename(bench.workspace.at('out.csv.run'), bench.workspace.at('moved.csv.run'));
-    const { receipt } = await bench.run({ manifest, output: bench.workspace.at('moved.csv') });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(6));
+    await fixture.run({ manifest, limit: 3 });
+    await rename(fixture.workspace.at('out.csv'), fixture.workspace.at('moved.csv'));
+    await rename(fixture.workspace.at('out.csv.run'), fixture.workspace.at('moved.csv.run'));
+    const { receipt } = await fixture.run({ manifest, output: fixture.workspace.at('moved.csv') });
     expect(receipt).toMatchObject({ resumed: 3, described: 3, remaining: 0 });
   });
 
   it('recovers an output with a torn last record', async () => {
-    const manifest = await bench.workspace.write('m.csv', manifestOf(3));
-    await bench.run({ manifest });
-    const whole = await bench.workspace.read('out.csv');
-    await writeFile(bench.workspace.at('out.csv'), whole.slice(0, -20));
-    const { receipt } = await bench.run({ manifest });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(3));
+    await fixture.run({ manifest });
+    const whole = await fixture.workspace.read('out.csv');
+    await writeFile(fixture.workspace.at('out.csv'), whole.slice(0, -20));
+    const { receipt } = await fixture.run({ manifest });
     expect(receipt).toMatchObject({ resumed: 2, remaining: 0 });
-    expect((await bench.workspace.records('out.csv')).map((record) => record['id']).sort()).toEqual([
+    expect((await fixture.workspace.records('out.csv')).map((record) => record['id']).sort()).toEqual([
       '1',
       '2',
       '3',
@@ -140,24 +140,24 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
   });
 
   it('finishes what is in flight when the manifest breaks off, and exits 1 with the line', async () => {
-    const manifest = await bench.workspace.write(
+    const manifest = await fixture.workspace.write(
       'm.csv',
       `${manifestOf(150)}151,"http://h.test/never ends\n`,
     );
-    const { receipt, exitCode, stop } = await bench.run({ manifest });
+    const { receipt, exitCode, stop } = await fixture.run({ manifest });
     expect(exitCode).toBe(1);
     expect(stop?.reason).toMatch(/m\.csv.*line 152/);
     expect(receipt).toMatchObject({ complete: false, rows: 150, described: 150 });
   });
 
   it('tells its events: a preview before anything is paid, then progress', async () => {
-    const manifest = await bench.workspace.write('m.csv', manifestOf(5));
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(5));
     const events: RunEvent[] = [];
-    bench.simulator.setOptions({ latencyMs: 1500 });
-    await bench.run({
+    fixture.simulator.setOptions({ latencyMs: 1500 });
+    await fixture.run({
       manifest,
       onEvent: (event) => {
-        if (event.type === 'preview') expect(bench.simulator.stats().submits).toBe(0);
+        if (event.type === 'preview') expect(fixture.simulator.stats().submits).toBe(0);
         events.push(event);
       },
     });
@@ -167,11 +167,11 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
   });
 
   it('a second run of the same output is refused with exit 5', async () => {
-    bench.simulator.setOptions({ latencyMs: 1000 });
-    const manifest = await bench.workspace.write('m.csv', manifestOf(3));
-    const first = bench.run({ manifest });
-    await waitUntil('the first one has begun', () => bench.simulator.stats().paid > 0);
-    await expect(bench.run({ manifest })).rejects.toMatchObject({
+    fixture.simulator.setOptions({ latencyMs: 1000 });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(3));
+    const first = fixture.run({ manifest });
+    await waitUntil('the first one has begun', () => fixture.simulator.stats().paid > 0);
+    await expect(fixture.run({ manifest })).rejects.toMatchObject({
       exitCode: 5,
       message: /another process has the output/,
     });

@@ -2,18 +2,18 @@ import { readFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { verifyOutput } from '../../src/run/verify-output.js';
-import { Bench } from '../helpers/bench.js';
+import { RunFixture } from '../helpers/run-fixture.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 
 const EXAMPLE = new URL('../../examples/paintings.csv', import.meta.url);
 
 describeOnBothQueues('the main job', (openQueue) => {
-  const bench = Bench.forSuite(openQueue);
+  const fixture = RunFixture.forSuite(openQueue);
 
   it('describes each image once, copies rows that share one, fails rows without a URL, and resumes', async () => {
-    const manifest = await bench.workspace.write('paintings.csv', await readFile(EXAMPLE));
-    const first = await bench.run({ manifest });
+    const manifest = await fixture.workspace.write('paintings.csv', await readFile(EXAMPLE));
+    const first = await fixture.run({ manifest });
     expect(first.receipt).toMatchObject({
       rows: 24,
       described: 22,
@@ -23,11 +23,11 @@ describeOnBothQueues('the main job', (openQueue) => {
       complete: true,
     });
     expect(first.exitCode).toBe(2);
-    expect(bench.simulator.stats().paid).toBe(22);
-    const failures = await bench.workspace.records('out.failed.csv');
+    expect(fixture.simulator.stats().paid).toBe(22);
+    const failures = await fixture.workspace.records('out.failed.csv');
     expect(failures).toMatchObject([{ error_code: 'invalid-url', attempts: '0', message_id: '' }]);
 
-    const again = await bench.run({ manifest });
+    const again = await fixture.run({ manifest });
     expect(again.receipt).toMatchObject({
       described: 0,
       copied: 0,
@@ -36,8 +36,8 @@ describeOnBothQueues('the main job', (openQueue) => {
       submits: 0,
       polls: 0,
     });
-    expect(bench.simulator.stats().paid).toBe(22);
-    expect(await verifyOutput({ manifest, output: bench.workspace.at('out.csv') })).toEqual({
+    expect(fixture.simulator.stats().paid).toBe(22);
+    expect(await verifyOutput({ manifest, output: fixture.workspace.at('out.csv') })).toEqual({
       rows: 24,
       described: 23,
       failed: 1,
@@ -50,9 +50,9 @@ describeOnBothQueues('the main job', (openQueue) => {
   it('keeps every manifest cell unchanged, with our columns after them', async () => {
     const text =
       'title,image\n"a ""quoted"", title\nin two lines",http://h.test/1.jpg\n Ünïcode \u{1f600} ,http://h.test/2.jpg\n';
-    const manifest = await bench.workspace.write('m.csv', text);
-    await bench.run({ manifest });
-    const records = await bench.workspace.records('out.csv');
+    const manifest = await fixture.workspace.write('m.csv', text);
+    await fixture.run({ manifest });
+    const records = await fixture.workspace.records('out.csv');
     expect(Object.keys(records[0] ?? {})).toEqual(
       'title image prompt_1 prompt_2 prompt_3 prompt_4 message_id described_at'.split(' '),
     );
@@ -72,45 +72,45 @@ describeOnBothQueues('the main job', (openQueue) => {
     ['semicolon.csv', '\ufeffid;image\r\n1;http://h.test/1.jpg\r\n'],
     ['m.csv.gz', gzipSync(manifestOf(1))],
   ])('reads %s', async (name, content) => {
-    const manifest = await bench.workspace.write(name, content);
-    const { receipt } = await bench.run({ manifest });
+    const manifest = await fixture.workspace.write(name, content);
+    const { receipt } = await fixture.run({ manifest });
     expect(receipt).toMatchObject({ rows: 1, described: 1 });
   });
 
   it('takes relative paths with a base URL', async () => {
-    const manifest = await bench.workspace.write('m.csv', 'image_path\na/1.jpg\n/b/2.jpg\n');
-    await bench.run({ manifest, baseUrl: 'http://h.test/base/' });
-    expect([...bench.simulator.stats().paidByUrl.keys()].sort()).toEqual([
+    const manifest = await fixture.workspace.write('m.csv', 'image_path\na/1.jpg\n/b/2.jpg\n');
+    await fixture.run({ manifest, baseUrl: 'http://h.test/base/' });
+    expect([...fixture.simulator.stats().paidByUrl.keys()].sort()).toEqual([
       'http://h.test/b/2.jpg',
       'http://h.test/base/a/1.jpg',
     ]);
   });
 
   it('identifies rows by their key: a changed URL host is not paid again, a second row with a key fails', async () => {
-    const manifest = await bench.workspace.write(
+    const manifest = await fixture.workspace.write(
       'm.csv',
       'id,image\n1,http://a.test/1.jpg\n2,http://a.test/2.jpg\n2,http://a.test/3.jpg\n',
     );
-    const first = await bench.run({ manifest, keyColumn: 'id' });
+    const first = await fixture.run({ manifest, keyColumn: 'id' });
     expect(first.receipt).toMatchObject({ described: 2, failed: 1 });
     expect([...first.failedByCode]).toEqual([['duplicate-key', 1]]);
-    await bench.workspace.write('m.csv', 'id,image\n1,http://b.test/1.jpg\n2,http://b.test/2.jpg\n');
-    expect((await bench.run({ manifest, keyColumn: 'id' })).receipt).toMatchObject({
+    await fixture.workspace.write('m.csv', 'id,image\n1,http://b.test/1.jpg\n2,http://b.test/2.jpg\n');
+    expect((await fixture.run({ manifest, keyColumn: 'id' })).receipt).toMatchObject({
       resumed: 2,
       failed: 0,
       submits: 0,
     });
-    expect(await bench.workspace.files()).not.toContain('out.failed.csv');
+    expect(await fixture.workspace.files()).not.toContain('out.failed.csv');
   });
 
   it('a bad record later in the manifest fails alone, with its line', async () => {
-    const manifest = await bench.workspace.write(
+    const manifest = await fixture.workspace.write(
       'm.csv',
       `${manifestOf(120)}121\n122,http://images.test/122.jpg,surplus\n`,
     );
-    const { receipt } = await bench.run({ manifest });
+    const { receipt } = await fixture.run({ manifest });
     expect(receipt).toMatchObject({ described: 120, failed: 2 });
-    const failures = await bench.workspace.records('out.failed.csv');
+    const failures = await fixture.workspace.records('out.failed.csv');
     expect(failures.map((failure) => [failure['error_code'], failure['error']])).toEqual([
       ['bad-record', expect.stringContaining('line 122')],
       ['bad-record', expect.stringContaining('line 123')],

@@ -4,22 +4,22 @@ import { RUNS_QUEUE, type RunOutcome } from '../../src/service/run-request.js';
 import { SERVERS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
 import { takeBackJob } from '../../src/shared/queue/take-back-job.js';
-import { FAST } from '../helpers/bench.js';
-import { HomeBench, type TestHome } from '../helpers/home-bench.js';
+import { FAST } from '../helpers/run-fixture.js';
+import { ServerFixture, type TestHome } from '../helpers/server-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 
 /** Requests whose lock is over while their home goes on: it was frozen, or the queue away. */
 describeOnRedis('a request whose lock is lost', (openQueue) => {
-  const homes = HomeBench.forSuite(openQueue);
-  const { bench } = homes;
+  const homes = ServerFixture.forSuite(openQueue);
+  const { fixture } = homes;
   const ROWS = 30;
 
   /** Begins a run in a home, and gives its job to whoever takes it next. */
   async function loseLock(first: TestHome, before: () => Promise<unknown> = () => Promise.resolve()) {
-    bench.simulator.setOptions({ latencyMs: 300 });
-    await bench.workspace.write('m.csv', manifestOf(ROWS));
+    fixture.simulator.setOptions({ latencyMs: 300 });
+    await fixture.workspace.write('m.csv', manifestOf(ROWS));
     const connection = await homes.connect();
     const signal = AbortSignal.timeout(60_000);
     const begun = await enqueueRun(connection, { manifest: 'm.csv', output: 'out.csv' }, { signal });
@@ -43,9 +43,9 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
 
   async function expectToldOnce(job: { getState(): Promise<string> }) {
     await waitUntil('its job is over', async () => (await job.getState()) === 'completed');
-    expect((await bench.workspace.read('ended.txt')).trim().split('\n')).toHaveLength(1);
-    expect(await bench.ids('out.csv')).toHaveLength(ROWS);
-    expect(bench.simulator.stats().paid).toBe(ROWS);
+    expect((await fixture.workspace.read('ended.txt')).trim().split('\n')).toHaveLength(1);
+    expect(await fixture.ids('out.csv')).toHaveLength(ROWS);
+    expect(fixture.simulator.stats().paid).toBe(ROWS);
   }
 
   it('goes on in its home, once, which tells its end once', async () => {
@@ -78,7 +78,7 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
     const { job } = await loseLock(first, async () => {
       second = await homes.startHome({ busyRetryMs: 100, onDone: 'cat >> ended.txt' });
     });
-    await waitUntil('some are described', async () => (await bench.ids('out.csv')).length > 3);
+    await waitUntil('some are described', async () => (await fixture.ids('out.csv')).length > 3);
     await first.home.stop();
     await expectToldOnce(job);
     expect(second?.outcomes()).toMatchObject([{ exitCode: 0, receipt: { remaining: 0 } }]);

@@ -10,7 +10,7 @@ import { beginScheduledRun } from '../../src/service/scheduled-run.js';
 import { RootFolder } from '../../src/service/root-folder.js';
 import { listSchedules } from '../../src/service/schedules.js';
 import { newRunId } from '../../src/writer/run-file.js';
-import { HomeBench } from '../helpers/home-bench.js';
+import { ServerFixture } from '../helpers/server-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -36,8 +36,8 @@ const nearlyRequest = fc.record(
 const anyData = fc.oneof(fc.jsonValue(), nearlyRequest);
 
 describeOnRedis('what is no request in the runs queue', (openQueue) => {
-  const homes = HomeBench.forSuite(openQueue);
-  const { bench } = homes;
+  const homes = ServerFixture.forSuite(openQueue);
+  const { fixture } = homes;
   const signal = () => AbortSignal.timeout(60_000);
 
   const queueOf = async () => (await homes.connect()).queue<unknown, RunOutcome>(RUNS_QUEUE);
@@ -45,13 +45,13 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
   it.each([[null], [{ manifest: 5 }], ['m.csv'], [[]]])(
     '%j stands in the way of no schedule, retry or cancel',
     async (data) => {
-      await bench.workspace.write('m.csv', manifestOf(2));
+      await fixture.workspace.write('m.csv', manifestOf(2));
       const connection = await homes.connect();
       const queue = await queueOf();
       const rubbish = await queue.add(RUN_JOB, data, { delay: HOUR_MS });
       const { outcomes } = await homes.startHome();
       await homes.startWorker();
-      const output = bench.workspace.at('out.csv');
+      const output = fixture.workspace.at('out.csv');
       await queue.add(RUN_JOB, { manifest: 'm.csv', output: 'out.csv', schedule: 'nightly' });
       const isIdle = async () => (await queue.getActiveCount()) === 0;
       await waitUntil('the turn is over', async () => outcomes().length === 1 && (await isIdle()));
@@ -72,7 +72,7 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
     await waitUntil('it has failed', async () => (await job.getState()) === 'failed');
     expect(outcomes()).toMatchObject([{ outcome: 'refused', exitCode: 1 }]);
     expect(events).toMatchObject([{ type: 'over', name: `job ${id}` }]);
-    const told = await bench.workspace.read('ended.txt');
+    const told = await fixture.workspace.read('ended.txt');
     expect(told).toContain(`"error":"the request of job ${id} cannot be read (`);
   });
 
@@ -88,14 +88,14 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
       /^--tz Nowhere\/Land: expected the name of a time zone/,
     ],
   ])('refuses %j in one line, and calls the command', async (asked, words) => {
-    await bench.workspace.write('m.csv', manifestOf(1));
+    await fixture.workspace.write('m.csv', manifestOf(1));
     const logged: string[] = [];
     const logger = pino({ level: 'error' }, { write: (line: string) => logged.push(line) });
     const { outcomes } = await homes.startHome({ logger, onDone: 'cat >> ended.txt' });
     const job = await (await queueOf()).add(RUN_JOB, { manifest: 'm.csv', ...asked });
     await waitUntil('it has failed', async () => (await job.getState()) === 'failed');
     expect(outcomes()).toMatchObject([{ outcome: 'refused', exitCode: 1, reason: words }]);
-    expect(await bench.workspace.read('ended.txt')).toContain('"manifest":"m.csv"');
+    expect(await fixture.workspace.read('ended.txt')).toContain('"manifest":"m.csv"');
     expect(logged).toEqual([]);
   });
 
@@ -111,10 +111,10 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
   });
 
   it('no reader of the queue fails, whatever it finds', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
+    await fixture.workspace.write('m.csv', manifestOf(2));
     const connection = await homes.connect();
     const queue = await queueOf();
-    const root = await RootFolder.open(bench.workspace.path);
+    const root = await RootFolder.open(fixture.workspace.path);
     const turn = { manifest: 'm.csv', output: 'out-{date}.csv', schedule: 'nightly' };
     await fc.assert(
       fc.asyncProperty(fc.array(anyData, { minLength: 1, maxLength: 8 }), async (found) => {
@@ -138,7 +138,7 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
   });
 
   it('a home refuses all of it in one line each, and goes on', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
+    await fixture.workspace.write('m.csv', manifestOf(2));
     const queue = await queueOf();
     await queue.obliterate({ force: true });
     const logged: string[] = [];

@@ -19,17 +19,17 @@ import { readAccountLimits } from '../../src/shared/account-limits.js';
 import { RUNS, SERVERS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
 import { describeJobId } from '../../src/shared/jobs.js';
-import { FAST } from '../helpers/bench.js';
+import { FAST } from '../helpers/run-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { HomeBench } from '../helpers/home-bench.js';
+import { ServerFixture } from '../helpers/server-fixture.js';
 
 const url = (id: number) => `http://images.test/${id}.jpg`;
 
 describeOnRedis('a home of requests', (openQueue) => {
-  const homes = HomeBench.forSuite(openQueue);
-  const { bench } = homes;
+  const homes = ServerFixture.forSuite(openQueue);
+  const { fixture } = homes;
 
   async function enqueue(request: RunRequest) {
     const connection = await homes.connect();
@@ -42,8 +42,8 @@ describeOnRedis('a home of requests', (openQueue) => {
     events.filter((event) => event.type === 'over' && event.outcome.receipt?.run === run).length >= times;
 
   it('executes what is enqueued, several runs at once, and keeps their outcomes', async () => {
-    await bench.workspace.write('a.csv', manifestOf(6));
-    await bench.workspace.write('b.csv', manifestOf(4, 'http://other.test'));
+    await fixture.workspace.write('a.csv', manifestOf(6));
+    await fixture.workspace.write('b.csv', manifestOf(4, 'http://other.test'));
     const { events } = await homes.startHome();
     await homes.startWorker();
     const [a, b] = await Promise.all([
@@ -52,8 +52,8 @@ describeOnRedis('a home of requests', (openQueue) => {
     ]);
     expect(a.output).toMatch(/\/a\.prompts\.csv$/);
     await waitUntil('both are over', () => isOver(events, a.run) && isOver(events, b.run));
-    expect(await bench.ids('a.prompts.csv')).toHaveLength(6);
-    expect(await bench.ids('out.csv')).toHaveLength(3);
+    expect(await fixture.ids('a.prompts.csv')).toHaveLength(6);
+    expect(await fixture.ids('out.csv')).toHaveLength(3);
     const runs = (await homes.connect()).queue<RunRequest, never>(RUNS_QUEUE);
     await waitUntil('their jobs are completed', async () => (await runs.getCompletedCount()) === 2);
     const jobs = await runs.getJobs(['completed']);
@@ -71,16 +71,16 @@ describeOnRedis('a home of requests', (openQueue) => {
     [{ manifest: 'm.csv', output: '../out.csv' }, /leads out of the home's folder/, 1],
     [{ manifest: 'm.csv', output: 'none/out.csv' }, /folder of the output none\/out\.csv/, 1],
   ])('refuses %j in its own words', async (request, words, exitCode) => {
-    await bench.workspace.write('m.csv', manifestOf(1));
+    await fixture.workspace.write('m.csv', manifestOf(1));
     const { outcomes } = await homes.startHome();
     await expect(enqueue(request)).rejects.toMatchObject({ message: words, exitCode });
     await waitUntil('it is over', () => outcomes().length === 1);
     expect(outcomes()).toMatchObject([{ outcome: 'refused', exitCode }]);
-    expect(await bench.workspace.files()).toEqual(['m.csv']);
+    expect(await fixture.workspace.files()).toEqual(['m.csv']);
   });
 
   it('refuses a second run on one output, and skips it for a schedule', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
+    await fixture.workspace.write('m.csv', manifestOf(2));
     const { events, outcomes } = await homes.startHome();
     const first = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     await expect(enqueue({ manifest: 'm.csv', output: 'out.csv' })).rejects.toMatchObject({
@@ -93,7 +93,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(outcomes().map(({ outcome }) => outcome)).toEqual(['refused', 'skipped']);
     await homes.startWorker();
     await waitUntil('the first one ends', () => isOver(events, first.run));
-    expect(await bench.ids('out.csv')).toEqual(['1', '2']);
+    expect(await fixture.ids('out.csv')).toEqual(['1', '2']);
   });
 
   it('without a home nothing is enqueued', async () => {
@@ -109,24 +109,24 @@ describeOnRedis('a home of requests', (openQueue) => {
   });
 
   it('hands its runs back when it stops, and another home goes on with them', async () => {
-    bench.simulator.setOptions({ latencyMs: 500 });
-    await bench.workspace.write('m.csv', manifestOf(30));
+    fixture.simulator.setOptions({ latencyMs: 500 });
+    await fixture.workspace.write('m.csv', manifestOf(30));
     const first = await homes.startHome();
     await homes.startWorker({ ...FAST, maxInFlight: 5 });
     const begun = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
-    await waitUntil('some are described', async () => (await bench.ids('out.csv')).length > 3);
+    await waitUntil('some are described', async () => (await fixture.ids('out.csv')).length > 3);
     await first.home.stop();
     expect(first.events.map(({ type }) => type)).toEqual(['opened', 'handed-back']);
     const second = await homes.startHome();
     await waitUntil('it ends', () => isOver(second.events, begun.run));
     expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0, receipt: { remaining: 0 } }]);
-    expect(await bench.ids('out.csv')).toHaveLength(30);
-    expect(bench.simulator.stats().paid).toBe(30);
+    expect(await fixture.ids('out.csv')).toHaveLength(30);
+    expect(fixture.simulator.stats().paid).toBe(30);
   });
 
   it('a small run that comes while a big one goes on is not behind the whole of it', async () => {
-    await bench.workspace.write('big.csv', manifestOf(600));
-    await bench.workspace.write('small.csv', manifestOf(10, 'http://small.test'));
+    await fixture.workspace.write('big.csv', manifestOf(600));
+    await fixture.workspace.write('small.csv', manifestOf(10, 'http://small.test'));
     // A run may have a second of the rate waiting here, instead of a minute: at least 50 images.
     const { events, outcomes } = await homes.startHome({ timing: { tickMs: 50, windowMs: 1000 } });
     await homes.startWorker({
@@ -135,36 +135,36 @@ describeOnRedis('a home of requests', (openQueue) => {
       maxInFlight: 10,
     });
     const big = await enqueue({ manifest: 'big.csv' });
-    await waitUntil('it goes on', () => bench.simulator.stats().paid > 20);
+    await waitUntil('it goes on', () => fixture.simulator.stats().paid > 20);
     const small = await enqueue({ manifest: 'small.csv' });
     await waitUntil('the small one ends', () => isOver(events, small.run));
-    expect((await bench.ids('big.prompts.csv')).length).toBeLessThan(300);
+    expect((await fixture.ids('big.prompts.csv')).length).toBeLessThan(300);
     await cancelRun(await homes.connect(), big.run, AbortSignal.timeout(60_000));
     await waitUntil('the big one ends', () => isOver(events, big.run));
     expect(outcomes().at(-1)).toMatchObject({ exitCode: 130, receipt: { failed: 0 } });
   });
 
   it('brings home what is retried on the board after the end of a run, and pays for nothing else', async () => {
-    await bench.workspace.write('m.csv', manifestOf(4));
-    bench.simulator.setOptions({ failures: { incomplete: 1 } });
+    await fixture.workspace.write('m.csv', manifestOf(4));
+    fixture.simulator.setOptions({ failures: { incomplete: 1 } });
     const { events } = await homes.startHome();
     await homes.startWorker();
     const { run } = await enqueue({ manifest: 'm.csv', output: 'out.csv', attempts: 1, stopFailing: 100 });
     await waitUntil('it is over', () => isOver(events, run));
-    bench.simulator.setOptions({ failures: {} });
-    const { paid } = bench.simulator.stats();
+    fixture.simulator.setOptions({ failures: {} });
+    const { paid } = fixture.simulator.stats();
     const connection = await homes.connect();
-    const jobs = connection.queue(describeQueueName(accountOf({ api: bench.simulator.url })));
+    const jobs = connection.queue(describeQueueName(accountOf({ api: fixture.simulator.url })));
     await (await jobs.getJob(describeJobId(run, imageHash(url(3)))))?.retry();
-    await waitUntil('its row is there', async () => (await bench.ids('out.csv')).includes('3'));
+    await waitUntil('its row is there', async () => (await fixture.ids('out.csv')).includes('3'));
     await waitUntil('that is over', () => isOver(events, run, 2));
-    await bench.expectRows(['3'], ['1', '2', '4']);
-    expect(bench.simulator.stats().paid).toBe(paid + 1);
+    await fixture.expectRows(['3'], ['1', '2', '4']);
+    expect(fixture.simulator.stats().paid).toBe(paid + 1);
   });
 
   it('says of a run that was stopped why it was, also when what it had in flight has come home', async () => {
-    bench.simulator.setOptions({ failures: { reject: 0.8 }, latencyMs: 1500, latencySpread: 0 });
-    await bench.workspace.write('m.csv', manifestOf(200));
+    fixture.simulator.setOptions({ failures: { reject: 0.8 }, latencyMs: 1500, latencySpread: 0 });
+    await fixture.workspace.write('m.csv', manifestOf(200));
     const { outcomes } = await homes.startHome();
     const rate = { count: 40, perMs: 1000 };
     await homes.startWorker({ ...FAST, rate });
@@ -180,19 +180,19 @@ describeOnRedis('a home of requests', (openQueue) => {
   });
 
   it('retries a run with its permanent failures, at once', async () => {
-    await bench.workspace.write('m.csv', manifestOf(3));
-    bench.simulator.setOptions({ failures: { reject: 1 } });
+    await fixture.workspace.write('m.csv', manifestOf(3));
+    fixture.simulator.setOptions({ failures: { reject: 1 } });
     const { events } = await homes.startHome();
     await homes.startWorker();
     const { run, output } = await enqueue({ manifest: 'm.csv', output: 'out.csv', stopFailing: 100 });
     await waitUntil('it is over', () => isOver(events, run));
-    bench.simulator.setOptions({ failures: {} });
+    fixture.simulator.setOptions({ failures: {} });
     const connection = await homes.connect();
     const signal = AbortSignal.timeout(60_000);
     const retried = await retryRun(connection, output, { signal });
     expect(retried).toMatchObject({ kind: 'begun', run });
     await waitUntil('it is over again', () => isOver(events, run, 2));
-    await bench.expectRows(['1', '2', '3'], []);
+    await fixture.expectRows(['1', '2', '3'], []);
     await expect(cancelRun(connection, run, signal)).rejects.toThrow(
       /has ended with exit code 0: nothing to cancel/,
     );
@@ -200,8 +200,8 @@ describeOnRedis('a home of requests', (openQueue) => {
   });
 
   it('retry takes up what has failed, and neither what was left by a cancel nor new rows', async () => {
-    bench.simulator.setOptions({ latencyMs: 200, failures: { reject: 1 } });
-    await bench.workspace.write('m.csv', manifestOf(2));
+    fixture.simulator.setOptions({ latencyMs: 200, failures: { reject: 1 } });
+    await fixture.workspace.write('m.csv', manifestOf(2));
     const { events, outcomes } = await homes.startHome();
     await homes.startWorker({ ...FAST, maxInFlight: 2 });
     const { run } = await enqueue({
@@ -211,23 +211,23 @@ describeOnRedis('a home of requests', (openQueue) => {
       stopFailing: 100,
     });
     await waitUntil('it is over', () => isOver(events, run));
-    bench.simulator.setOptions({ failures: {} });
-    await bench.workspace.write('m.csv', manifestOf(40));
+    fixture.simulator.setOptions({ failures: {} });
+    await fixture.workspace.write('m.csv', manifestOf(40));
     await enqueue({ manifest: 'm.csv', output: 'out.csv', keyColumn: 'id', stopFailing: 100 });
-    await waitUntil('some are described', async () => (await bench.ids('out.csv')).length > 3);
+    await waitUntil('some are described', async () => (await fixture.ids('out.csv')).length > 3);
     const connection = await homes.connect();
     const signal = AbortSignal.timeout(60_000);
     await cancelRun(connection, run, signal);
     await waitUntil('it is cancelled', () => isOver(events, run, 2));
-    const { paid } = bench.simulator.stats();
-    const described = await bench.ids('out.csv');
+    const { paid } = fixture.simulator.stats();
+    const described = await fixture.ids('out.csv');
     expect(described.length).toBeLessThan(38);
 
-    await bench.workspace.write('m.csv', manifestOf(45));
+    await fixture.workspace.write('m.csv', manifestOf(45));
     await retryRun(connection, run, { signal });
     await waitUntil('it is over again', () => isOver(events, run, 3));
-    expect(bench.simulator.stats().paid).toBe(paid + 2);
-    await bench.expectRows(['1', '2', ...described], []);
+    expect(fixture.simulator.stats().paid).toBe(paid + 2);
+    await fixture.expectRows(['1', '2', ...described], []);
     expect(outcomes().at(-1)).toMatchObject({
       outcome: 'ended',
       exitCode: 0,
@@ -237,19 +237,19 @@ describeOnRedis('a home of requests', (openQueue) => {
     // The command itself goes on with all of it.
     await enqueue({ manifest: 'm.csv', output: 'out.csv', keyColumn: 'id' });
     await waitUntil('all is done', () => isOver(events, run, 4));
-    expect(await bench.ids('out.csv')).toHaveLength(45);
-    expect(bench.simulator.stats().paid).toBe(45);
+    expect(await fixture.ids('out.csv')).toHaveLength(45);
+    expect(fixture.simulator.stats().paid).toBe(45);
   });
 
   it('what is executed again by nobody who gives limits leaves those of the account alone', async () => {
-    await bench.workspace.write('m.csv', manifestOf(3));
-    bench.simulator.setOptions({ failures: { incomplete: 1 } });
+    await fixture.workspace.write('m.csv', manifestOf(3));
+    fixture.simulator.setOptions({ failures: { incomplete: 1 } });
     const first = await homes.startHome();
     const limits = { ...FAST, maxInFlight: 7 };
     const asked = { manifest: 'm.csv', output: 'out.csv', attempts: 1, stopFailing: 100, limits };
     const { run } = await enqueue(asked);
     const connection = await homes.connect();
-    const queueName = describeQueueName(accountOf({ api: bench.simulator.url }));
+    const queueName = describeQueueName(accountOf({ api: fixture.simulator.url }));
     const inFlight = async () =>
       (await readAccountLimits(connection.store, queueName, Date.now()))?.configured.maxInFlight;
     expect(await inFlight()).toBe(7);
@@ -260,40 +260,40 @@ describeOnRedis('a home of requests', (openQueue) => {
     await waitUntil('it is over', () => isOver(events, run));
     expect(await inFlight()).toBe(3);
 
-    bench.simulator.setOptions({ failures: {} });
+    fixture.simulator.setOptions({ failures: {} });
     await (await connection.queue(queueName).getJob(describeJobId(run, imageHash(url(3)))))?.retry();
-    await waitUntil('its row is there', async () => (await bench.ids('out.csv')).includes('3'));
+    await waitUntil('its row is there', async () => (await fixture.ids('out.csv')).includes('3'));
     await waitUntil('that is over', () => isOver(events, run, 2));
     expect(await inFlight()).toBe(3);
 
     await retryRun(connection, run, { signal: AbortSignal.timeout(60_000) });
     await waitUntil('that is over as well', () => isOver(events, run, 3));
-    await bench.expectRows(['1', '2', '3'], []);
+    await fixture.expectRows(['1', '2', '3'], []);
     expect(await inFlight()).toBe(3);
   });
 
   it('a run that was handed back and is cancelled pays for nothing more; the next home keeps what is in flight', async () => {
-    bench.simulator.setOptions({ latencyMs: 1000 });
-    await bench.workspace.write('m.csv', manifestOf(60));
+    fixture.simulator.setOptions({ latencyMs: 1000 });
+    await fixture.workspace.write('m.csv', manifestOf(60));
     const first = await homes.startHome();
     await homes.startWorker({ ...FAST, maxInFlight: 5 });
     const { run, output } = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
-    await waitUntil('some are described', async () => (await bench.ids('out.csv')).length > 3);
+    await waitUntil('some are described', async () => (await fixture.ids('out.csv')).length > 3);
     await first.home.stop();
     const connection = await homes.connect();
     const stateOf = async () =>
       (await readServiceStatus(connection)).runs.find((known) => known.run === run) ?? { state: 'unknown' };
     expect(await stateOf()).toMatchObject({ state: 'waiting' });
-    const written = (await bench.ids('out.csv')).length;
+    const written = (await fixture.ids('out.csv')).length;
 
     const cancelled = await cancelRun(connection, output, AbortSignal.timeout(60_000));
     expect(cancelled).toMatchObject({ kind: 'to-be-collected', output });
     expect(await stateOf()).toMatchObject({ state: 'waiting', cancelled: true });
     const second = await homes.startHome();
     await waitUntil('it ends', () => isOver(second.events, run));
-    const { paid } = bench.simulator.stats();
+    const { paid } = fixture.simulator.stats();
     expect(paid).toBeLessThan(40);
-    expect(await bench.ids('out.csv')).toHaveLength(paid);
+    expect(await fixture.ids('out.csv')).toHaveLength(paid);
     expect(paid).toBeGreaterThan(written);
     const receipt = { remaining: 60 - paid, balanced: true };
     expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 130, receipt }]);
@@ -301,15 +301,15 @@ describeOnRedis('a home of requests', (openQueue) => {
   });
 
   it('means the newest run of an output that was removed and enqueued anew', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
-    bench.simulator.setOptions({ failures: { reject: 1 } });
+    await fixture.workspace.write('m.csv', manifestOf(2));
+    fixture.simulator.setOptions({ failures: { reject: 1 } });
     const { events } = await homes.startHome();
     await homes.startWorker();
     const request = { manifest: 'm.csv', output: 'anew.csv', stopFailing: 100 };
     const old = await enqueue(request);
     await waitUntil('it is over', () => isOver(events, old.run));
-    for (const name of await bench.workspace.files()) {
-      if (name.startsWith('anew')) await rm(bench.workspace.at(name));
+    for (const name of await fixture.workspace.files()) {
+      if (name.startsWith('anew')) await rm(fixture.workspace.at(name));
     }
     const { run } = await enqueue(request);
     expect(run).not.toBe(old.run);
@@ -317,7 +317,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     const connection = await homes.connect();
     const signal = AbortSignal.timeout(60_000);
     // As one that has no files sees it, and one that has.
-    for (const name of ['anew.csv', bench.workspace.at('anew.csv')]) {
+    for (const name of ['anew.csv', fixture.workspace.at('anew.csv')]) {
       expect(await findKnownRun(connection, name)).toMatchObject({ run });
     }
     await expect(cancelRun(connection, 'anew.csv', signal)).rejects.toThrow(`the run ${run} `);
@@ -331,8 +331,8 @@ describeOnRedis('a home of requests', (openQueue) => {
   });
 
   it('takes a request that waits for a home out of the queue', async () => {
-    await bench.workspace.write('m.csv', manifestOf(3));
-    await bench.workspace.write('n.csv', manifestOf(3));
+    await fixture.workspace.write('m.csv', manifestOf(3));
+    await fixture.workspace.write('n.csv', manifestOf(3));
     const { events, outcomes } = await homes.startHome({ runsAtOnce: 1 });
     const first = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     const waiting = enqueue({ manifest: 'n.csv', output: 'other.csv' });
@@ -347,6 +347,6 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(await cancelRun(connection, first.output, signal)).toMatchObject({ kind: 'winding-down' });
     await waitUntil('the other one ends', () => isOver(events, first.run));
     expect(outcomes()).toMatchObject([{ exitCode: 130, receipt: { remaining: 3, submits: 0 } }]);
-    expect(bench.simulator.stats().submits).toBe(0);
+    expect(fixture.simulator.stats().submits).toBe(0);
   });
 });

@@ -4,31 +4,31 @@ import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { allIds } from '../reliability/run-process.js';
-import { ServiceBench } from './service-bench.js';
+import { ProcessFixture } from './process-fixture.js';
 import { untilSaid } from './service.js';
 
 describeOnRedis('a home that is frozen', (openQueue) => {
-  const bench = ServiceBench.forSuite(openQueue, { latencyMs: 1500 });
+  const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 1500 });
 
   it('keeps its run, which another home waits for, and takes up when it dies', async () => {
-    await mkdir(bench.workspace.at('data'));
-    await bench.workspace.write('data/m.csv', manifestOf(100));
+    await mkdir(fixture.workspace.at('data'));
+    await fixture.workspace.write('data/m.csv', manifestOf(100));
     const args = ['--root', 'data', '--on-done', 'echo $BULK_DESCRIBE_OUTCOME >> ended.txt'];
-    const first = await bench.serve(...args);
-    await bench.work();
-    expect((await bench.command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
-    const described = async () => (await bench.ids('data/out.csv')).length;
+    const first = await fixture.serve(...args);
+    await fixture.work();
+    expect((await fixture.command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
+    const described = async () => (await fixture.ids('data/out.csv')).length;
     await waitUntil('some are described', async () => (await described()) > 3);
     first.child.kill('SIGSTOP');
-    const second = await bench.serve(...args);
+    const second = await fixture.serve(...args);
     await untilSaid(second, /taken up again, and waits: .*already has|taken up again, and waits: another/);
     const before = await described();
     first.child.kill('SIGCONT');
     await waitUntil('it goes on', async () => (await described()) > before + 5);
     first.child.kill('SIGKILL');
     await untilSaid(second, /has ended with exit code 0/, 90_000);
-    expect(await bench.ids('data/out.csv')).toEqual(allIds(100));
-    expect(bench.simulator.stats().paid).toBe(100);
-    expect(await bench.workspace.read('data/ended.txt')).toBe('ended\n');
+    expect(await fixture.ids('data/out.csv')).toEqual(allIds(100));
+    expect(fixture.simulator.stats().paid).toBe(100);
+    expect(await fixture.workspace.read('data/ended.txt')).toBe('ended\n');
   }, 180_000);
 });

@@ -6,20 +6,20 @@ import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-requ
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { HomeBench } from '../helpers/home-bench.js';
+import { ServerFixture } from '../helpers/server-fixture.js';
 
 const RUNS = 60;
 
 describeOnRedis('a home and a worker that have seen many runs', (openQueue) => {
-  const homes = HomeBench.forSuite(openQueue);
-  const { bench } = homes;
+  const homes = ServerFixture.forSuite(openQueue);
+  const { fixture } = homes;
 
   it('keep neither a connection nor a queue open for each of them', { timeout: 150_000 }, async () => {
     await homes.startWorker();
     const { outcomes } = await homes.startHome();
     const watcher = await homes.connect();
     const runs = watcher.queue<RunRequest, unknown>(RUNS_QUEUE);
-    await bench.workspace.write('m.csv', manifestOf(1));
+    await fixture.workspace.write('m.csv', manifestOf(1));
     const run = async (from: number, to: number) => {
       for (let i = from; i < to; i++) await runs.add(RUN_JOB, { manifest: 'm.csv', output: `${i}.csv` });
       await waitUntil('they are over', () => outcomes().length === to, 100_000);

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { describeOnRedis } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { LIMITS, ServiceBench } from './service-bench.js';
+import { LIMITS, ProcessFixture } from './process-fixture.js';
 import { untilSaid } from './service.js';
 
 // eslint-disable-next-line no-control-regex -- control characters are what is looked for
@@ -9,23 +9,23 @@ const CONTROL = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/;
 const OUTPUT = 'a\u001b[31mb\u009b.csv';
 
 describeOnRedis('control characters in names', (openQueue) => {
-  const bench = ServiceBench.forSuite(openQueue);
+  const fixture = ProcessFixture.forSuite(openQueue);
 
   it('do not reach the terminal from whatever shows the names', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
-    const home = await bench.serve('--work');
-    const enqueued = await bench.command('enqueue', 'm.csv', '-o', OUTPUT);
+    await fixture.workspace.write('m.csv', manifestOf(2));
+    const home = await fixture.serve('--work');
+    const enqueued = await fixture.command('enqueue', 'm.csv', '-o', OUTPUT);
     expect(enqueued.code, enqueued.stderr).toBe(0);
     await untilSaid(home, /has ended with exit code 0/);
     expect(home.stderr()).toContain('a [31mb .csv');
     const ends = [
       enqueued,
-      await bench.command('enqueue', `none${OUTPUT}`, '-o', OUTPUT),
-      await bench.command('cancel', OUTPUT),
-      await bench.command('retry', `none${OUTPUT}`),
-      await bench.command('status', OUTPUT),
-      await bench.service.start('run', ['m.csv', '-o', `run${OUTPUT}`, ...LIMITS]).ended,
-      await bench.service.start('run', [`none${OUTPUT}`, ...LIMITS]).ended,
+      await fixture.command('enqueue', `none${OUTPUT}`, '-o', OUTPUT),
+      await fixture.command('cancel', OUTPUT),
+      await fixture.command('retry', `none${OUTPUT}`),
+      await fixture.command('status', OUTPUT),
+      await fixture.service.start('run', ['m.csv', '-o', `run${OUTPUT}`, ...LIMITS]).ended,
+      await fixture.service.start('run', [`none${OUTPUT}`, ...LIMITS]).ended,
     ];
     expect(ends.map(({ stdout, stderr }) => (stdout + stderr).includes('[31mb'))).toEqual(
       ends.map(() => true),

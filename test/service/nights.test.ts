@@ -9,7 +9,7 @@ import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { ServiceBench } from './service-bench.js';
+import { ProcessFixture } from './process-fixture.js';
 import { untilSaid } from './service.js';
 
 /** Keeps what each end of a run is told, on a line of its own. */
@@ -30,10 +30,10 @@ const listedSchema = z.tuple([
 ]);
 
 describeOnRedis('nights of a home as a process', (openQueue) => {
-  const bench = ServiceBench.forSuite(openQueue);
+  const fixture = ProcessFixture.forSuite(openQueue);
 
   async function schedule(...args: string[]): Promise<string> {
-    const end = await bench.command('schedule', ...args);
+    const end = await fixture.command('schedule', ...args);
     expect(end.code, end.stderr).toBe(0);
     return end.stdout;
   }
@@ -47,12 +47,12 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
 
   /** All at once, since a night may begin at any time. */
   async function replaceManifest(text: string): Promise<void> {
-    await rename(await bench.workspace.write('m.csv.new', text), bench.workspace.at('m.csv'));
+    await rename(await fixture.workspace.write('m.csv.new', text), fixture.workspace.at('m.csv'));
   }
 
   /** What --on-done was told for an exit code, in order. */
   async function ends(exitCode: number): Promise<unknown[]> {
-    const text = await bench.workspace.read(`ends-${exitCode}.jsonl`).catch(() => '');
+    const text = await fixture.workspace.read(`ends-${exitCode}.jsonl`).catch(() => '');
     const whole = text.slice(0, text.lastIndexOf('\n') + 1).split('\n');
     return whole.flatMap((line): unknown[] => (line === '' ? [] : [JSON.parse(line)]));
   }
@@ -60,15 +60,15 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
   const receipts = async () => (await ends(0)).map((end) => receiptSchema.parse(end));
   const described = async () => (await receipts()).reduce((sum, receipt) => sum + receipt.described, 0);
   const outputs = async () =>
-    (await bench.workspace.files()).filter((name) => /^night-[\d-]+\.csv$/.test(name));
-  const timesPaid = () => [...bench.simulator.stats().paidByUrl.values()];
+    (await fixture.workspace.files()).filter((name) => /^night-[\d-]+\.csv$/.test(name));
+  const timesPaid = () => [...fixture.simulator.stats().paidByUrl.values()];
 
   it(
     'pay only for what the manifest has gained, in a file of their date, and end with their schedule',
     { timeout: 150_000 },
     async () => {
       await replaceManifest(manifestOf(3));
-      await bench.serve('--work', ...KEEP_ENDS);
+      await fixture.serve('--work', ...KEEP_ENDS);
       expect(await addNightly('* * * * * *')).toMatch(/^added +nightly\nnext /);
       await waitUntil('the first night is described', async () => (await described()) === 3);
       // Grown, shrunk, and in another order.
@@ -81,14 +81,14 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
       await replaceManifest(manifestOf(5));
       await waitUntil('with what came since', async () => (await described()) === 6);
       const second = (await outputs()).find((name) => name !== first) ?? '';
-      expect([await bench.ids(first), await bench.ids(second)]).toEqual([
+      expect([await fixture.ids(first), await fixture.ids(second)]).toEqual([
         [1, 2, 3, 9],
         [4, 5],
       ]);
-      expect([timesPaid(), bench.simulator.stats().submits]).toEqual([[1, 1, 1, 1, 1, 1], 6]);
+      expect([timesPaid(), fixture.simulator.stats().submits]).toEqual([[1, 1, 1, 1, 1, 1], 6]);
 
       expect(await schedule('remove', 'nightly')).toMatch(/^removed +nightly/);
-      const connection = await bench.queue.connect();
+      const connection = await fixture.queue.connect();
       const runs = runsOf(connection);
       await waitUntil(
         'the last night is over',
@@ -105,7 +105,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
   it('are skipped when they come while the one before still goes on, and that is said everywhere', async () => {
     await replaceManifest(manifestOf(2));
     // Nobody works yet.
-    const home = await bench.serve(...KEEP_ENDS);
+    const home = await fixture.serve(...KEEP_ENDS);
     await addNightly('* * * * * *');
     await waitUntil('turns are skipped', async () => (await ends(5)).length >= 2);
     for (const end of await ends(5)) {
@@ -120,7 +120,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
     const { last, lastSuccess } = await listed();
     expect([last?.exitCode, lastSuccess]).toEqual([5, null]);
     expect(last?.text).toMatch(/^skipped: the run that began at /);
-    await bench.work();
+    await fixture.work();
     await waitUntil('the first turn ends', async () => (await described()) === 2);
     expect(timesPaid()).toEqual([1, 1]);
     await waitUntil('its success is kept', async () => (await listed()).lastSuccess !== null);
@@ -128,10 +128,10 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
 
   it('run once when the home is back, if several were missed meanwhile', async () => {
     await replaceManifest(manifestOf(2));
-    const first = await bench.serve('--work', ...KEEP_ENDS);
+    const first = await fixture.serve('--work', ...KEEP_ENDS);
     await addNightly('*/2 * * * * *');
     await waitUntil('a night is over', async () => (await described()) === 2);
-    const runs = runsOf(await bench.queue.connect());
+    const runs = runsOf(await fixture.queue.connect());
     // A night that is killed on its way would go on first, and those that come meanwhile would be skipped.
     await waitUntil('none goes on, nor is about to', async () => {
       const next = Math.min(...(await runs.getDelayed()).map(({ timestamp, delay }) => timestamp + delay));
@@ -144,7 +144,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
     await waitUntil('three times pass', () => Date.now() > missedSince + 5000);
     const before = await runs.getCompletedCount();
     const startedAt = Date.now();
-    await bench.serve('--work', ...KEEP_ENDS);
+    await fixture.serve('--work', ...KEEP_ENDS);
     await waitUntil('the missed night is described', async () => (await described()) === 4);
     const turns = (await runs.getJobs(['completed', 'active'], 0, -1, true)).slice(before);
     expect(turns.filter(({ timestamp, delay }) => timestamp + delay < startedAt)).toHaveLength(1);
@@ -156,12 +156,12 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
     'go on after a kill in the middle of one, in the file that it began, and nothing is paid twice',
     { timeout: 150_000 },
     async () => {
-      bench.simulator.setOptions({ latencyMs: 3000 });
+      fixture.simulator.setOptions({ latencyMs: 3000 });
       await replaceManifest(manifestOf(8));
-      const first = await bench.serve('--work', ...KEEP_ENDS);
+      const first = await fixture.serve('--work', ...KEEP_ENDS);
       await addNightly('*/2 * * * * *');
-      const queueName = describeQueueName(accountOf({ api: bench.simulator.url }));
-      const queue = (await bench.queue.connect()).queue<DescribeJobData, ResultJobData>(queueName);
+      const queueName = describeQueueName(accountOf({ api: fixture.simulator.url }));
+      const queue = (await fixture.queue.connect()).queue<DescribeJobData, ResultJobData>(queueName);
       // An answer that the kill cuts off is paid for again, and counted: that is another test's affair.
       await waitUntil('some are in flight, and the answers to their submits are stored', async () => {
         const active = await queue.getActive();
@@ -170,10 +170,10 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
       first.child.kill('SIGKILL');
       await first.ended;
       const begun = await outputs();
-      await bench.serve('--work', ...KEEP_ENDS);
+      await fixture.serve('--work', ...KEEP_ENDS);
       await waitUntil('all are described', async () => (await described()) === 8);
       expect(await outputs()).toEqual(begun);
-      expect(await bench.ids(begun[0] ?? '')).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+      expect(await fixture.ids(begun[0] ?? '')).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
       await waitUntil('a night has nothing to do', async () =>
         (await receipts()).some((receipt) => receipt.described === 0),
       );

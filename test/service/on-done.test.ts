@@ -3,36 +3,36 @@ import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-requ
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { ServiceBench } from './service-bench.js';
+import { ProcessFixture } from './process-fixture.js';
 
 /** Keeps what one end is told: its input, and its variables. */
 const KEEP_END =
   'f="$BULK_DESCRIBE_OUTCOME-$BULK_DESCRIBE_SCHEDULE"; cat > "$f.json"; env | grep -E "^(BULK_DESCRIBE|DESCRIBE_API_TOKEN)" | sort > "$f.part"; mv "$f.part" "$f.env"';
 
 describeOnRedis('serve --on-done', (openQueue) => {
-  const bench = ServiceBench.forSuite(openQueue);
+  const fixture = ProcessFixture.forSuite(openQueue);
 
   /** What it was told when it was last called for this outcome. */
   async function told(outcome: string, schedule = ''): Promise<{ input: unknown; env: string[] }> {
     const file = `${outcome}-${schedule}`;
-    const isThere = async () => (await bench.workspace.files()).includes(`${file}.env`);
+    const isThere = async () => (await fixture.workspace.files()).includes(`${file}.env`);
     await waitUntil(`--on-done is called for what is ${outcome}`, isThere);
-    const input: unknown = JSON.parse(await bench.workspace.read(`${file}.json`));
-    return { input, env: (await bench.workspace.read(`${file}.env`)).trim().split('\n') };
+    const input: unknown = JSON.parse(await fixture.workspace.read(`${file}.json`));
+    return { input, env: (await fixture.workspace.read(`${file}.env`)).trim().split('\n') };
   }
 
   async function askFor(request: RunRequest): Promise<void> {
-    const connection = await bench.queue.connect();
+    const connection = await fixture.queue.connect();
     await connection.queue<RunRequest, never>(RUNS_QUEUE).add(RUN_JOB, request);
   }
 
   it('gets the receipt and the exit code of a run that has ended, with rows that failed', async () => {
-    await bench.workspace.write('m.csv', `${manifestOf(3)}4,nowhere\n`);
-    await bench.serve('--work', '--on-done', KEEP_END);
-    const end = await bench.command('enqueue', 'm.csv', '-o', 'out.csv');
+    await fixture.workspace.write('m.csv', `${manifestOf(3)}4,nowhere\n`);
+    await fixture.serve('--work', '--on-done', KEEP_END);
+    const end = await fixture.command('enqueue', 'm.csv', '-o', 'out.csv');
     const run = /^run {7}(\w+)/.exec(end.stdout)?.[1] ?? '';
     const { input, env } = await told('ended');
-    const output = bench.workspace.at('out.csv');
+    const output = fixture.workspace.at('out.csv');
     expect(input).toMatchObject({ run, output, rows: 4, described: 3, failed: 1, balanced: true });
     expect(env).toEqual([
       'BULK_DESCRIBE_EXIT=2',
@@ -44,8 +44,8 @@ describeOnRedis('serve --on-done', (openQueue) => {
   });
 
   it('gets why a run was refused, with exit code 1, and none of its files is made', async () => {
-    await bench.serve('--on-done', KEEP_END);
-    const refused = await bench.command('enqueue', 'none.csv', '-o', 'out.csv');
+    await fixture.serve('--on-done', KEEP_END);
+    const refused = await fixture.command('enqueue', 'none.csv', '-o', 'out.csv');
     expect(refused.code).toBe(1);
     const { input, env } = await told('refused');
     const error = refused.stderr.trim().replace(/^bulk-describe: /, '');
@@ -58,14 +58,14 @@ describeOnRedis('serve --on-done', (openQueue) => {
       'BULK_DESCRIBE_RUN=',
       'BULK_DESCRIBE_SCHEDULE=',
     ]);
-    expect((await bench.workspace.files()).filter((name) => name.startsWith('out'))).toEqual([]);
+    expect((await fixture.workspace.files()).filter((name) => name.startsWith('out'))).toEqual([]);
   });
 
   it('gets exit code 5 for a second run on one output: refused, or skipped for a schedule', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
+    await fixture.workspace.write('m.csv', manifestOf(2));
     // Nobody works: the first one goes on.
-    await bench.serve('--on-done', KEEP_END);
-    expect((await bench.command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
+    await fixture.serve('--on-done', KEEP_END);
+    expect((await fixture.command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
     await askFor({ manifest: 'm.csv', output: 'out.csv' });
     await askFor({ manifest: 'm.csv', output: 'out.csv', schedule: 'nightly' });
     for (const [outcome, schedule] of [

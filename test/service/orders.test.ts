@@ -7,7 +7,7 @@ import { describeJobId } from '../../src/shared/jobs.js';
 import { orderRun, readRunOrders } from '../../src/shared/run-orders.js';
 import { RUNS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
-import { Bench, FAST } from '../helpers/bench.js';
+import { RunFixture, FAST } from '../helpers/run-fixture.js';
 import { acts, refuse, startScriptedApi } from '../reliability/scripted-api.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -28,17 +28,17 @@ function noteRun(): { onEvent: (event: RunEvent) => void; id: () => string } {
 }
 
 describeOnRedis('what others want of a run', (openQueue) => {
-  const bench = Bench.forSuite(openQueue);
+  const fixture = RunFixture.forSuite(openQueue);
 
   it('a cancelled run submits nothing more, finishes what is in flight, exit 130', async () => {
-    const { workspace, simulator } = bench;
+    const { workspace, simulator } = fixture;
     simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
     const manifest = await workspace.write('m.csv', manifestOf(60));
     const note = noteRun();
     const limits = { ...FAST, maxInFlight: 4 };
-    const running = bench.run({ manifest, timing, onEvent: note.onEvent, limits });
+    const running = fixture.run({ manifest, timing, onEvent: note.onEvent, limits });
     await waitUntil('some are in flight', () => simulator.stats().paid >= 4);
-    const connection = await bench.queue.connect();
+    const connection = await fixture.queue.connect();
     await orderRun(connection.store, note.id(), 'cancel');
     await waitUntil('the home tells that it stops', async () =>
       (await registry.list(connection.store, RUNS)).some(
@@ -53,27 +53,27 @@ describeOnRedis('what others want of a run', (openQueue) => {
     expect(receipt.described).toBe(simulator.stats().paid);
     expect(receipt).toMatchObject({ failed: 0, remaining: receipt.rows - receipt.described });
     expect(await readRunOrders(connection.store, note.id())).toEqual({ cancel: false, retryAll: false });
-    await bench.atBoard(receipt.run, async ({ jobs }) => {
+    await fixture.atBoard(receipt.run, async ({ jobs }) => {
       expect(await jobs.getJobCountByTypes('waiting', 'delayed', 'active')).toBe(0);
     });
 
     simulator.setOptions({ latencyMs: 30 });
-    const rest = await bench.run({ manifest });
+    const rest = await fixture.run({ manifest });
     expect(rest.receipt).toMatchObject({ resumed: receipt.described, submits: 60 - receipt.described });
     expect(simulator.stats().paid).toBe(60);
   });
 
   it('a cancelled run whose rows failed before leaves them failed', async () => {
-    const { workspace, simulator } = bench;
+    const { workspace, simulator } = fixture;
     simulator.setOptions({ failures: { incomplete: 1 } });
     const manifest = await workspace.write('m.csv', manifestOf(8));
-    await bench.run({ manifest, attempts: 1 });
+    await fixture.run({ manifest, attempts: 1 });
     simulator.setOptions({ failures: {}, latencyMs: 1200 });
     const note = noteRun();
     const limits = { ...FAST, maxInFlight: 1 };
-    const running = bench.run({ manifest, timing, onEvent: note.onEvent, limits });
+    const running = fixture.run({ manifest, timing, onEvent: note.onEvent, limits });
     await waitUntil('one is in flight', () => simulator.stats().paid > 8);
-    const connection = await bench.queue.connect();
+    const connection = await fixture.queue.connect();
     await orderRun(connection.store, note.id(), 'cancel');
     const { receipt } = await running;
     expect(receipt.described).toBeGreaterThan(0);
@@ -81,52 +81,52 @@ describeOnRedis('what others want of a run', (openQueue) => {
   });
 
   it('a mark makes the next start take permanent failures up again, once', async () => {
-    const { workspace, simulator } = bench;
+    const { workspace, simulator } = fixture;
     simulator.setOptions({ failures: { reject: 1 } });
     const manifest = await workspace.write('m.csv', manifestOf(3));
-    const { receipt } = await bench.run({ manifest });
-    const connection = await bench.queue.connect();
+    const { receipt } = await fixture.run({ manifest });
+    const connection = await fixture.queue.connect();
     await orderRun(connection.store, receipt.run, 'retryAll');
-    const marked = await bench.run({ manifest });
+    const marked = await fixture.run({ manifest });
     expect(marked.receipt).toMatchObject({ submits: 3, failed: 3 });
-    expect((await bench.run({ manifest })).receipt).toMatchObject({ submits: 0, failed: 3 });
+    expect((await fixture.run({ manifest })).receipt).toMatchObject({ submits: 0, failed: 3 });
     simulator.setOptions({ failures: {} });
-    const all = await bench.run({ manifest, retryAll: true });
+    const all = await fixture.run({ manifest, retryAll: true });
     expect(all.receipt).toMatchObject({ submits: 3, described: 3, failed: 0 });
-    await bench.expectRows(['1', '2', '3'], []);
+    await fixture.expectRows(['1', '2', '3'], []);
   });
 
   it('a failed job that is put back while its run goes on is written at once, with its copies', async () => {
-    const { workspace, simulator } = bench;
+    const { workspace, simulator } = fixture;
     const rows = [1, 2, 1].map((image, index) => `${index + 1},${url(image)}\n`);
     const manifest = await workspace.write('m.csv', `id,image\n${rows.join('')}`);
     simulator.setOptions({ failures: { reject: 1 } });
     const note = noteRun();
-    const first = await bench.run({ manifest, onEvent: note.onEvent });
+    const first = await fixture.run({ manifest, onEvent: note.onEvent });
     expect(first.receipt.failed).toBe(3);
 
     // The new image keeps the run going while somebody presses retry.
     await workspace.write('m.csv', `id,image\n${rows.join('')}4,http://images.test/slow.jpg\n`);
     simulator.setOptions({ failures: {}, latencyMs: 4000, latencySpread: 0 });
-    const running = bench.run({ manifest, timing });
+    const running = fixture.run({ manifest, timing });
     await waitUntil('the new one is in flight', () =>
       simulator.stats().paidByUrl.has('http://images.test/slow.jpg'),
     );
     simulator.setOptions({ latencyMs: 30 });
-    await bench.atBoard(first.receipt.run, async ({ jobOf }) => {
+    await fixture.atBoard(first.receipt.run, async ({ jobOf }) => {
       await (await jobOf(url(1)))?.retry();
-      await waitUntil('its rows are written', async () => (await bench.ids('out.csv')).length === 2);
+      await waitUntil('its rows are written', async () => (await fixture.ids('out.csv')).length === 2);
     });
     const { receipt, failedByCode } = await running;
     expect(receipt).toMatchObject({ rows: 4, described: 2, copied: 1, failed: 1, remaining: 0, submits: 2 });
     expect(failedByCode.get('rejected')).toBe(1);
-    await bench.expectRows(['1', '3', '4'], ['2']);
+    await fixture.expectRows(['1', '3', '4'], ['2']);
   });
 
   it.each([[undefined], ['id']])(
     'one that failed in this very run is written too, after it has failed again (key column: %s)',
     async (keyColumn) => {
-      const { workspace } = bench;
+      const { workspace } = fixture;
       let isReleased = false;
       const api = await startScriptedApi({
         submit: (image, nth) =>
@@ -137,8 +137,8 @@ describeOnRedis('what others want of a run', (openQueue) => {
       const rows = `1,${url(1)}\n2,${url(2)}\n4,\n${duplicate}5,${url(1)}\n3,${url(3)}\n`;
       const manifest = await workspace.write('m.csv', `id,image\n${rows}`);
       const note = noteRun();
-      const running = bench.run({ manifest, api: api.url, keyColumn, timing, onEvent: note.onEvent });
-      const connection = await bench.queue.connect();
+      const running = fixture.run({ manifest, api: api.url, keyColumn, timing, onEvent: note.onEvent });
+      const connection = await fixture.queue.connect();
       const jobs = connection.queue(describeQueueName(accountOf({ api: api.url })));
       const retry = async (submits: number) => {
         const job = () => jobs.getJob(describeJobId(note.id(), imageHash(url(1))));
@@ -149,7 +149,7 @@ describeOnRedis('what others want of a run', (openQueue) => {
       await retry(3);
       await waitUntil('it is submitted again', () => api.submits === 4);
       await retry(4);
-      await waitUntil('it is written', async () => (await bench.ids('out.csv')).length === 3);
+      await waitUntil('it is written', async () => (await fixture.ids('out.csv')).length === 3);
       isReleased = true;
       const { receipt, failedByCode, exitCode } = await running;
       await api.close();
@@ -163,27 +163,27 @@ describeOnRedis('what others want of a run', (openQueue) => {
       });
       expect(receipt.failed).toBe(1 + duplicates);
       expect([exitCode, failedByCode.has('rejected')]).toEqual([2, false]);
-      await bench.expectRows(['1', '2', '3', '5'], duplicates === 0 ? ['4'] : ['2', '4']);
-      const again = await bench.run({ manifest, api: api.url, keyColumn });
+      await fixture.expectRows(['1', '2', '3', '5'], duplicates === 0 ? ['4'] : ['2', '4']);
+      const again = await fixture.run({ manifest, api: api.url, keyColumn });
       expect(again.receipt).toMatchObject({ resumed: 4, submits: 0, failed: 1 + duplicates });
     },
   );
 
   it('a run that pays for nothing collects what the queue holds', async () => {
-    const { workspace, simulator } = bench;
+    const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(4));
     simulator.setOptions({ failures: { incomplete: 1 } });
-    const { receipt } = await bench.run({ manifest, attempts: 1 });
+    const { receipt } = await fixture.run({ manifest, attempts: 1 });
     simulator.setOptions({ failures: {} });
     const { paid } = simulator.stats();
-    await bench.atBoard(receipt.run, async ({ jobOf, results, withWorker }) => {
+    await fixture.atBoard(receipt.run, async ({ jobOf, results, withWorker }) => {
       await (await jobOf(url(2)))?.retry();
       await withWorker(() => waitUntil('its result is there', async () => (await results.count()) === 1));
     });
     expect(simulator.stats().paid).toBe(paid + 1);
-    const collected = await bench.run({ manifest, collectOnly: true });
+    const collected = await fixture.run({ manifest, collectOnly: true });
     expect(collected.receipt).toMatchObject({ described: 1, failed: 3, remaining: 0, submits: 0 });
     expect(simulator.stats().paid).toBe(paid + 1);
-    await bench.expectRows(['2'], ['1', '3', '4']);
+    await fixture.expectRows(['2'], ['1', '3', '4']);
   });
 });

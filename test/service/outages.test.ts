@@ -8,7 +8,7 @@ import type { CliEnd, CliProcess } from '../helpers/cli.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
-import { LIMITS } from './service-bench.js';
+import { LIMITS } from './process-fixture.js';
 import { Service, untilSaid } from './service.js';
 
 /** Five seconds, and what a busy machine adds. */

@@ -2,14 +2,14 @@ import { expect, it } from 'vitest';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { LIMITS, ServiceBench } from './service-bench.js';
+import { LIMITS, ProcessFixture } from './process-fixture.js';
 import { untilSaid } from './service.js';
 
 describeOnRedis('a reader that has had enough', (openQueue) => {
-  const bench = ServiceBench.forSuite(openQueue);
+  const fixture = ProcessFixture.forSuite(openQueue);
 
   it.each([[], ['--json']])('ends status --watch, quietly', async (...flags) => {
-    const watch = bench.service.start('status', ['--watch', ...flags]);
+    const watch = fixture.service.start('status', ['--watch', ...flags]);
     await waitUntil('it has written', () => watch.stdout() !== '');
     watch.child.stdout?.destroy();
     await waitUntil('it ends', () => watch.child.exitCode !== null);
@@ -17,20 +17,20 @@ describeOnRedis('a reader that has had enough', (openQueue) => {
   });
 
   it('of what a run says is no failure of the run', async () => {
-    await bench.workspace.write('m.csv', manifestOf(20));
-    const run = bench.service.start('run', ['m.csv', '-o', 'out.csv', '--log-level', 'trace', ...LIMITS]);
+    await fixture.workspace.write('m.csv', manifestOf(20));
+    const run = fixture.service.start('run', ['m.csv', '-o', 'out.csv', '--log-level', 'trace', ...LIMITS]);
     run.child.stderr?.destroy();
     expect(await run.ended).toMatchObject({ code: 0 });
-    expect(await bench.ids('out.csv')).toHaveLength(20);
+    expect(await fixture.ids('out.csv')).toHaveLength(20);
   });
 
   it('of what a home says is no failure of its runs', async () => {
-    await bench.workspace.write('m.csv', manifestOf(5));
-    const home = await bench.serve('--work', '--log-level', 'trace');
+    await fixture.workspace.write('m.csv', manifestOf(5));
+    const home = await fixture.serve('--work', '--log-level', 'trace');
     await untilSaid(home, /takes runs from/);
     home.child.stderr?.destroy();
-    expect((await bench.command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
-    await waitUntil('all are described', async () => (await bench.ids('out.csv')).length === 5);
+    expect((await fixture.command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
+    await waitUntil('all are described', async () => (await fixture.ids('out.csv')).length === 5);
     home.child.kill('SIGTERM');
     expect(await home.ended).toMatchObject({ code: 0, signal: null });
   });

@@ -8,8 +8,8 @@ import { readScheduleRecord } from '../../src/shared/published.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { soon, waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { FAST } from '../helpers/bench.js';
-import { HomeBench } from '../helpers/home-bench.js';
+import { FAST } from '../helpers/run-fixture.js';
+import { ServerFixture } from '../helpers/server-fixture.js';
 
 /** So that it does not come by itself. */
 const NEW_YEAR = '0 0 1 1 *';
@@ -18,12 +18,12 @@ const timeZone = 'Europe/Prague';
 describeOnRedis('schedules', (openQueue) => {
   // Runs last, when the homes are gone.
   afterEach(async () => {
-    const connection = await bench.queue.connect();
+    const connection = await fixture.queue.connect();
     await connection.queue(RUNS_QUEUE).obliterate({ force: true });
     await connection.close();
   });
-  const homes = HomeBench.forSuite(openQueue);
-  const { bench } = homes;
+  const homes = ServerFixture.forSuite(openQueue);
+  const { fixture } = homes;
   let schedules = 0;
   afterEach(async () => {
     const connection = await homes.connect();
@@ -52,13 +52,13 @@ describeOnRedis('schedules', (openQueue) => {
   }
 
   it('begin a new file each date, for which the rows of other dates are done', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
-    await bench.run({
-      manifest: bench.workspace.at('m.csv'),
-      output: bench.workspace.at('night-2020-02-29.csv'),
+    await fixture.workspace.write('m.csv', manifestOf(2));
+    await fixture.run({
+      manifest: fixture.workspace.at('m.csv'),
+      output: fixture.workspace.at('night-2020-02-29.csv'),
     });
     // Another column, a new image, and a new row that shows an old one.
-    await bench.workspace.write(
+    await fixture.workspace.write(
       'm.csv',
       'id,image,title\n3,http://images.test/3.jpg,c\n2,http://images.test/2.jpg,b\n1,http://images.test/1.jpg,a\n4,http://images.test/1.jpg,a\n',
     );
@@ -77,7 +77,7 @@ describeOnRedis('schedules', (openQueue) => {
     });
     const file = receipt?.output.split('/').at(-1) ?? '';
     expect([`night-${before}.csv`, `night-${localDate(Date.now(), timeZone)}.csv`]).toContain(file);
-    expect((await bench.ids(file)).sort()).toEqual(['3', '4']);
+    expect((await fixture.ids(file)).sort()).toEqual(['3', '4']);
     // A home tells how a run has ended a little before its job is completed.
     await vi.waitFor(async () => {
       const [job] = await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).getJobs(['completed']);
@@ -92,11 +92,11 @@ describeOnRedis('schedules', (openQueue) => {
   });
 
   it('first bring home what another date has in flight, and do not pay for it again', async () => {
-    const manifest = await bench.workspace.write('m.csv', manifestOf(4));
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(4));
     const interrupt = new AbortController();
-    const night = bench.runAnyhow({
+    const night = fixture.runAnyhow({
       manifest,
-      output: bench.workspace.at('night-2020-02-29.csv'),
+      output: fixture.workspace.at('night-2020-02-29.csv'),
       signal: interrupt.signal,
       limits: { ...FAST, maxInFlight: 2 },
       onEvent: (event) => {
@@ -105,23 +105,23 @@ describeOnRedis('schedules', (openQueue) => {
       timing: { tickMs: 5 },
     });
     await waitUntil('something is in flight', () => {
-      if (bench.simulator.stats().paid > 1) interrupt.abort();
+      if (fixture.simulator.stats().paid > 1) interrupt.abort();
       return interrupt.signal.aborted;
     });
     const { receipt: first } = await night;
-    const paid = bench.simulator.stats().paid;
+    const paid = fixture.simulator.stats().paid;
     await homes.startWorker();
     const home = await homes.startHome();
     const { name } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const { receipt } = await runNow(name, home);
     expect(first.described).toBeLessThan(paid);
     expect(receipt).toMatchObject({ resumed: paid, described: 4 - paid, submits: 4 - paid });
-    expect(await bench.ids('night-2020-02-29.csv')).toHaveLength(paid);
-    expect([...bench.simulator.stats().paidByUrl.values()]).toEqual([1, 1, 1, 1]);
+    expect(await fixture.ids('night-2020-02-29.csv')).toHaveLength(paid);
+    expect([...fixture.simulator.stats().paidByUrl.values()]).toEqual([1, 1, 1, 1]);
   });
 
   it('outlive a restart of the home in the middle of a run, with the date that it began with', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
+    await fixture.workspace.write('m.csv', manifestOf(2));
     const first = await homes.startHome();
     const { name, connection, look } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const queue = connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
@@ -148,7 +148,7 @@ describeOnRedis('schedules', (openQueue) => {
     await expect(runIt()).rejects.toThrow(/m\.csv cannot be opened/);
     await waitUntil('it is kept', async () => (await look()).record.lastExit === 1);
     expect((await look()).record.lastText).toMatch(/^refused: .*m\.csv cannot be opened/);
-    await bench.workspace.write('m.csv', manifestOf(1));
+    await fixture.workspace.write('m.csv', manifestOf(1));
     expect((await runIt()).kind).toBe('begun');
     await expect(runIt()).rejects.toThrow(/is still going on/);
     await homes.startWorker();
@@ -156,7 +156,7 @@ describeOnRedis('schedules', (openQueue) => {
   });
 
   it('tell when they last succeeded, also after a failure, and nothing any more when they are removed', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
+    await fixture.workspace.write('m.csv', manifestOf(2));
     await homes.startWorker();
     const home = await homes.startHome();
     const { name, connection, look } = await add(NEW_YEAR);
@@ -177,18 +177,18 @@ describeOnRedis('schedules', (openQueue) => {
     expect(lastSuccessAt).toBeGreaterThanOrEqual(startedAt);
     expect(Number(await metric())).toBe(lastSuccessAt / 1000);
 
-    bench.simulator.setOptions({ failures: { reject: 1 } });
-    await bench.workspace.write('m.csv', manifestOf(3));
+    fixture.simulator.setOptions({ failures: { reject: 1 } });
+    await fixture.workspace.write('m.csv', manifestOf(3));
     expect((await runNow(name, home)).exitCode).toBe(2);
     await waitUntil('it is kept', async () => (await look()).record.lastExit === 2);
     expect((await look()).record.lastSuccessAt).toBe(lastSuccessAt);
     expect(Number(await metric())).toBe(lastSuccessAt / 1000);
 
     // Its last turn ends after its removal.
-    bench.simulator.setOptions({ failures: {}, latencyMs: 1000 });
-    await bench.workspace.write('m.csv', manifestOf(4));
+    fixture.simulator.setOptions({ failures: {}, latencyMs: 1000 });
+    await fixture.workspace.write('m.csv', manifestOf(4));
     const last = runNow(name, home);
-    await waitUntil('it goes on', () => bench.simulator.stats().inFlight > 0);
+    await waitUntil('it goes on', () => fixture.simulator.stats().inFlight > 0);
     await removeSchedule(connection, name);
     expect((await last).exitCode).toBe(2);
     const runs = connection.queue(RUNS_QUEUE);
@@ -198,13 +198,13 @@ describeOnRedis('schedules', (openQueue) => {
   });
 
   it('one that is removed during its turn and added again does not show how that turn ended', async () => {
-    await bench.workspace.write('m.csv', manifestOf(2));
-    bench.simulator.setOptions({ latencyMs: 1000 });
+    await fixture.workspace.write('m.csv', manifestOf(2));
+    fixture.simulator.setOptions({ latencyMs: 1000 });
     const home = await homes.startHome();
     await homes.startWorker();
     const { name, connection, look } = await add('0 2 * * *');
     const turn = runNow(name, home);
-    await waitUntil('it goes on', () => bench.simulator.stats().inFlight > 0);
+    await waitUntil('it goes on', () => fixture.simulator.stats().inFlight > 0);
     await removeSchedule(connection, name);
     const request = { manifest: 'm.csv', output: 'out.csv' };
     await addSchedule(connection, { name, cron: '0 3 * * *', timeZone, request });
@@ -269,7 +269,7 @@ describeOnRedis('schedules', (openQueue) => {
   });
 
   it('alone have a date in their output', async () => {
-    await bench.workspace.write('m.csv', manifestOf(1));
+    await fixture.workspace.write('m.csv', manifestOf(1));
     const home = await homes.startHome();
     const request = { manifest: 'm.csv', output: 'out-{date}.csv' };
     const options = { signal: AbortSignal.timeout(60_000) };

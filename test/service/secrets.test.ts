@@ -5,7 +5,7 @@ import { everythingIn } from '../helpers/everything-in.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
-import { LIMITS } from './service-bench.js';
+import { LIMITS } from './process-fixture.js';
 import { Service, untilSaid } from './service.js';
 
 const PASSWORD = 'hush-of-redis';

@@ -4,19 +4,19 @@ import { allIds } from '../reliability/run-process.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { LIMITS, ServiceBench } from './service-bench.js';
+import { LIMITS, ProcessFixture } from './process-fixture.js';
 import { untilSaid } from './service.js';
 
 describeOnRedis('a home as a process', (openQueue) => {
-  const bench = ServiceBench.forSuite(openQueue, { latencyMs: 300 });
+  const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 300 });
   beforeEach(async () => {
-    await mkdir(bench.workspace.at('data'));
-    await bench.workspace.write('data/m.csv', manifestOf(40));
+    await mkdir(fixture.workspace.at('data'));
+    await fixture.workspace.write('data/m.csv', manifestOf(40));
   });
 
-  const serve = (...args: string[]) => bench.serve('--root', 'data', ...args);
-  const command = (...args: string[]) => bench.command(...args);
-  const ids = (name = 'data/out.csv') => bench.ids(name);
+  const serve = (...args: string[]) => fixture.serve('--root', 'data', ...args);
+  const command = (...args: string[]) => fixture.command(...args);
+  const ids = (name = 'data/out.csv') => fixture.ids(name);
 
   it('describes what is enqueued, and exits 0 when it is told to stop', async () => {
     const home = await serve('--work');
@@ -35,7 +35,7 @@ describeOnRedis('a home as a process', (openQueue) => {
   it.each(['SIGTERM', 'SIGKILL'] as const)(
     'a run goes on after %s and a restart, and is paid for once',
     async (signal) => {
-      await bench.work();
+      await fixture.work();
       const home = await serve();
       expect((await command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
       await waitUntil('some are described', async () => (await ids()).length > 4);
@@ -45,14 +45,14 @@ describeOnRedis('a home as a process', (openQueue) => {
       const next = await serve();
       await untilSaid(next, /has ended with exit code 0/);
       expect(await ids()).toEqual(allIds(40));
-      expect(bench.simulator.stats().paid).toBe(40);
+      expect(fixture.simulator.stats().paid).toBe(40);
     },
   );
 
   it('refuses a second run on one output, and whatever leads out of its folder', async () => {
     await serve();
-    await bench.workspace.write('secret.csv', manifestOf(1));
-    await symlink('../secret.csv', bench.workspace.at('data/link.csv'));
+    await fixture.workspace.write('secret.csv', manifestOf(1));
+    await symlink('../secret.csv', fixture.workspace.at('data/link.csv'));
     expect((await command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
     const second = await command('enqueue', 'm.csv', '-o', 'out.csv');
     expect([second.code, second.stdout]).toEqual([5, '']);
@@ -65,7 +65,7 @@ describeOnRedis('a home as a process', (openQueue) => {
       'data/out.csv',
       '--no-work',
       '--api',
-      bench.simulator.url,
+      fixture.simulator.url,
     );
     expect([run.code, run.stdout]).toEqual([5, '']);
     for (const args of [['../secret.csv'], ['link.csv'], ['m.csv', '-o', '../out.csv']]) {
@@ -85,13 +85,13 @@ describeOnRedis('a home as a process', (openQueue) => {
     expect((await command('status')).stdout).toMatch(
       /^homes\n .* pid \d+, since .*, files below .*data, idle$/m,
     );
-    bench.simulator.setOptions({ latencyMs: 1500 });
+    fixture.simulator.setOptions({ latencyMs: 1500 });
     await command('enqueue', 'm.csv', '-o', 'out.csv');
-    await waitUntil('some are in flight', () => bench.simulator.stats().paid > 2);
+    await waitUntil('some are in flight', () => fixture.simulator.stats().paid > 2);
     const cancelled = await command('cancel', 'data/out.csv');
     expect([cancelled.code, cancelled.stderr]).toEqual([0, '']);
     await untilSaid(home, /has ended with exit code 130/);
-    expect((await ids()).length).toBe(bench.simulator.stats().paid);
+    expect((await ids()).length).toBe(fixture.simulator.stats().paid);
     const again = await command('cancel', 'out.csv');
     expect([again.code, again.stderr]).toEqual([
       1,
@@ -100,22 +100,22 @@ describeOnRedis('a home as a process', (openQueue) => {
     expect((await command('cancel', 'nothing.csv')).stderr).toMatch(
       /^bulk-describe: no run nothing\.csv .*\n$/,
     );
-    bench.simulator.setOptions({ latencyMs: 30 });
+    fixture.simulator.setOptions({ latencyMs: 30 });
     const retried = await command('retry', 'out.csv');
     expect([retried.code, retried.stderr]).toEqual([0, '']);
     await untilSaid(home, /has ended with exit code 0/);
     // Nothing has failed; the command itself goes on with what was left.
-    expect((await ids()).length).toBe(bench.simulator.stats().paid);
+    expect((await ids()).length).toBe(fixture.simulator.stats().paid);
     expect((await command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
     await waitUntil('the rest is there', async () => (await ids()).length === 40);
     expect(await ids()).toEqual(allIds(40));
-    expect(bench.simulator.stats().paid).toBe(40);
+    expect(fixture.simulator.stats().paid).toBe(40);
   });
 
   it('cancels a plain run, and marks it for its next start', async () => {
-    bench.simulator.setOptions({ latencyMs: 1500 });
-    const run = bench.service.start('run', ['data/m.csv', '-o', 'data/out.csv', ...LIMITS]);
-    await waitUntil('some are in flight', () => bench.simulator.stats().paid > 2);
+    fixture.simulator.setOptions({ latencyMs: 1500 });
+    const run = fixture.service.start('run', ['data/m.csv', '-o', 'data/out.csv', ...LIMITS]);
+    await waitUntil('some are in flight', () => fixture.simulator.stats().paid > 2);
     expect((await command('cancel', 'data/out.csv')).code).toBe(0);
     expect(await run.ended).toMatchObject({ code: 130 });
     const marked = await command('retry', 'data/out.csv');

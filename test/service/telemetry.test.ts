@@ -7,7 +7,7 @@ import { startSimulator } from '../../src/simulator/simulator.js';
 import { runCli } from '../helpers/cli.js';
 import { describeOnRedis, embeddedFixture } from '../helpers/queues.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
-import { LIMITS, ServiceBench } from './service-bench.js';
+import { LIMITS, ProcessFixture } from './process-fixture.js';
 import { untilSaid } from './service.js';
 
 const exportSchema = z.object({
@@ -91,7 +91,7 @@ describe('OpenTelemetry', () => {
 });
 
 describeOnRedis('OpenTelemetry of several processes', (openQueue) => {
-  const bench = ServiceBench.forSuite(openQueue);
+  const fixture = ProcessFixture.forSuite(openQueue);
 
   it('shows in one trace what a run asks for and what a worker elsewhere does, without the token', async () => {
     const collector = await startCollector();
@@ -100,10 +100,10 @@ describeOnRedis('OpenTelemetry of several processes', (openQueue) => {
       OTEL_SERVICE_NAME: name,
       DESCRIBE_API_TOKEN: 'secret-token',
     });
-    await bench.workspace.write('m.csv', manifestOf(3));
-    const worker = bench.service.start('worker', LIMITS, telemetry('a-worker'));
+    await fixture.workspace.write('m.csv', manifestOf(3));
+    const worker = fixture.service.start('worker', LIMITS, telemetry('a-worker'));
     await untilSaid(worker, /limits of the account/);
-    const run = bench.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work'], telemetry('a-run'));
+    const run = fixture.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work'], telemetry('a-run'));
     expect((await run.ended).code).toBe(0);
     worker.child.kill('SIGTERM');
     const end = await worker.ended;

@@ -2,19 +2,19 @@ import { expect, it } from 'vitest';
 import type { WebhookFaults } from '../../src/simulator/simulator.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { ServiceBench } from './service-bench.js';
-import { LIMITS, expectRows, receive, work } from './webhook-bench.js';
+import { ProcessFixture } from './process-fixture.js';
+import { LIMITS, expectRows, receive, work } from './webhook-processes.js';
 
 describeOnRedis('deliveries', (openQueue) => {
-  const bench = ServiceBench.forSuite(openQueue, { latencyMs: 400 });
+  const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 400 });
 
   /** Two workers, a receiver and a home, each a process, and deliveries that go wrong like this. */
   const describeAll = async (count: number, webhooks: WebhookFaults) => {
-    bench.simulator.setOptions({ webhooks });
-    await bench.workspace.write('m.csv', manifestOf(count));
-    const url = await receive(bench);
-    const workers = await Promise.all([1, 2].map(() => work(bench, '--webhook-url', `${url}/hooks`)));
-    const home = bench.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json', ...LIMITS]);
+    fixture.simulator.setOptions({ webhooks });
+    await fixture.workspace.write('m.csv', manifestOf(count));
+    const url = await receive(fixture);
+    const workers = await Promise.all([1, 2].map(() => work(fixture, '--webhook-url', `${url}/hooks`)));
+    const home = fixture.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json', ...LIMITS]);
     const end = await home.ended;
     expect([end.code, end.signal], end.stderr).toEqual([0, null]);
     expect(JSON.parse(end.stdout)).toMatchObject({
@@ -24,13 +24,13 @@ describeOnRedis('deliveries', (openQueue) => {
       rescued: 0,
       balanced: true,
     });
-    await expectRows(bench, count);
+    await expectRows(fixture, count);
     for (const worker of workers) {
       worker.child.kill('SIGTERM');
       expect((await worker.ended).code).toBe(0);
       expect(worker.stderr()).not.toMatch(/defect|nhandled/);
     }
-    const stats = bench.simulator.stats();
+    const stats = fixture.simulator.stats();
     expect(stats.paid).toBe(count);
     return { ...stats, pollsEach: stats.polls / count };
   };

@@ -5,10 +5,10 @@ import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { untilSaid } from './service.js';
 import { describeOnRedis } from '../helpers/queues.js';
-import { ServiceBench } from './service-bench.js';
+import { ProcessFixture } from './process-fixture.js';
 
 describeOnRedis('bulk-describe worker', (openQueue) => {
-  const bench = ServiceBench.forSuite(openQueue);
+  const fixture = ProcessFixture.forSuite(openQueue);
 
   const readiness = async (started: { stderr(): string }, path: string) => {
     const base = /health at (http:\/\/127\.0\.0\.1:\d+)/.exec(started.stderr())?.[1] ?? '';
@@ -17,15 +17,15 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
   };
 
   it('says first which limits hold over how many workers, and again when either changes', async () => {
-    const first = bench.service.start('worker', ['--rate', '7/s', '--max-in-flight', '3']);
+    const first = fixture.service.start('worker', ['--rate', '7/s', '--max-in-flight', '3']);
     await untilSaid(first, /over 1 worker;/);
     expect(first.stderr().split('\n')[0]).toBe(
       'limits of the account: 7/s, 3 in flight, over 1 worker; more workers do not raise them',
     );
-    const second = bench.service.start('worker');
+    const second = fixture.service.start('worker');
     await untilSaid(second, /^limits of the account: 7\/s, 3 in flight, over 2 workers;/);
     await untilSaid(first, /over 2 workers;/);
-    const third = bench.service.start('worker', ['--rate', '9/s']);
+    const third = fixture.service.start('worker', ['--rate', '9/s']);
     await untilSaid(third, /^limits of the account: 9\/s, 3 in flight, over 3 workers;/);
     await untilSaid(third, /limits are now 9\/s.*were 7\/s/);
     await untilSaid(first, /^limits of the account: 9\/s, 3 in flight, over 3 workers;/m);
@@ -35,36 +35,36 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
   });
 
   it('works for a run that another process feeds, and hands its images to the others when it is told to stop', async () => {
-    bench.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
-    await bench.workspace.write('m.csv', manifestOf(12));
+    fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
+    await fixture.workspace.write('m.csv', manifestOf(12));
     const limits = ['--rate', '200/s', '--poll-rate', '200/s', '--max-in-flight', '6'];
-    const home = bench.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json', ...limits]);
+    const home = fixture.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json', ...limits]);
     // A worker that is there before the limits goes on with its own for a second.
     await untilSaid(home, /^to do /m);
-    const first = bench.service.start('worker');
-    await waitUntil('six are in flight', () => bench.simulator.stats().paid === 6);
-    const second = bench.service.start('worker');
+    const first = fixture.service.start('worker');
+    await waitUntil('six are in flight', () => fixture.simulator.stats().paid === 6);
+    const second = fixture.service.start('worker');
     await untilSaid(second, /over 2 workers;/);
     first.child.kill('SIGTERM');
     expect((await first.ended).code).toBe(0);
     const end = await home.ended;
     expect([end.code, end.stderr]).toEqual([0, expect.not.stringContaining('defect')]);
     expect(JSON.parse(end.stdout)).toMatchObject({ described: 12, submits: 12, maybePaidTwice: 0 });
-    expect(bench.simulator.stats().paid).toBe(12);
+    expect(fixture.simulator.stats().paid).toBe(12);
     second.child.kill('SIGINT');
     expect((await second.ended).code).toBe(0);
   });
 
   it('is ready while it takes images, not when the API refuses the token: it says so, and stays up', async () => {
-    const worker = bench.service.start('worker', ['--health-port', '0'], {
+    const worker = fixture.service.start('worker', ['--health-port', '0'], {
       DESCRIBE_API_TOKEN: 'secret-token',
     });
     await untilSaid(worker, /health at/);
     expect(await readiness(worker, 'healthz')).toMatchObject({ status: 200 });
     expect(await readiness(worker, 'readyz')).toEqual({ status: 200, body: '{"ready":true}\n' });
-    bench.simulator.setOptions({ token: 'another' });
-    await bench.workspace.write('m.csv', manifestOf(3));
-    const home = bench.service.start('run', ['m.csv', '--no-work']);
+    fixture.simulator.setOptions({ token: 'another' });
+    await fixture.workspace.write('m.csv', manifestOf(3));
+    const home = fixture.service.start('run', ['m.csv', '--no-work']);
     expect((await home.ended).code).toBe(3);
     await untilSaid(worker, /the API refuses the token/);
     const ready = await readiness(worker, 'readyz');
@@ -79,7 +79,7 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
 
   it('is not ready while Redis is away, says that it waits, and is ready when Redis is back', async () => {
     const own = await startRedis();
-    const worker = bench.service.start('worker', ['--health-port', '0', '--queue', own.url]);
+    const worker = fixture.service.start('worker', ['--health-port', '0', '--queue', own.url]);
     try {
       await untilSaid(worker, /health at/);
       await own.kill9();
@@ -97,7 +97,7 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
 
   it('refuses on one line what cannot work', async () => {
     const refusal = async (args: string[], env: NodeJS.ProcessEnv) => {
-      const end = await runCli(['worker', ...args], { cwd: bench.workspace.path, env });
+      const end = await runCli(['worker', ...args], { cwd: fixture.workspace.path, env });
       expect([end.code, end.stdout, end.stderr.split('\n').length]).toEqual([1, '', 2]);
       return end.stderr;
     };

@@ -3,19 +3,19 @@ import { describeQueueName } from '../../src/shared/account.js';
 import { DESCRIBE_JOB, describeJobId, freshJobData } from '../../src/shared/jobs.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { newRunId } from '../../src/writer/run-file.js';
-import { HomeBench } from '../helpers/home-bench.js';
+import { ServerFixture } from '../helpers/server-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { everythingIn } from '../helpers/everything-in.js';
 import { waitUntil } from '../helpers/wait-until.js';
 
 describeOnRedis('what is no describe job in a queue of images', (openQueue) => {
-  const homes = HomeBench.forSuite(openQueue);
-  const { bench } = homes;
+  const homes = ServerFixture.forSuite(openQueue);
+  const { fixture } = homes;
 
   it('fails, and neither is submitted nor makes a queue of results', async () => {
     const connection = await homes.connect();
     const queue = connection.queue<unknown, unknown>(
-      describeQueueName(accountOf({ api: bench.simulator.url })),
+      describeQueueName(accountOf({ api: fixture.simulator.url })),
     );
     const about = { url: 'http://images.test/1.jpg', row: 1, maxAttempts: 3, deadlineMs: 60_000 };
     const run = newRunId();
@@ -30,8 +30,8 @@ describeOnRedis('what is no describe job in a queue of images', (openQueue) => {
     const reasons = (await queue.getFailed()).map(({ failedReason }) => failedReason);
     for (const reason of reasons)
       expect(reason).toMatch(/^this is no describe job, and nothing was submitted/);
-    expect(bench.simulator.stats().paid).toBe(1);
-    const kept = await everythingIn(bench.queue.url);
+    expect(fixture.simulator.stats().paid).toBe(1);
+    const kept = await everythingIn(fixture.queue.url);
     expect(kept).toContain(`results@${run}`);
     expect(kept).not.toMatch(/results@(undefined|\.\.)/);
   });

@@ -2,18 +2,18 @@ import { expect, it } from 'vitest';
 import { readMetrics } from '../../src/shared/published.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { Bench } from '../helpers/bench.js';
+import { RunFixture } from '../helpers/run-fixture.js';
 
 describeOnBothQueues('what a worker leaves behind for people', (openQueue) => {
-  const bench = Bench.forSuite(openQueue);
+  const fixture = RunFixture.forSuite(openQueue);
 
   it('counts calls, outcomes, latency and poll lag as the API saw them', async () => {
-    bench.simulator.setOptions({ failures: { reject: 0.2 }, latencyMs: 300, latencySpread: 0.5 });
-    const manifest = await bench.workspace.write('m.csv', manifestOf(30));
-    const { receipt } = await bench.run({ manifest, stopFailing: 100 });
-    const stats = bench.simulator.stats();
+    fixture.simulator.setOptions({ failures: { reject: 0.2 }, latencyMs: 300, latencySpread: 0.5 });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(30));
+    const { receipt } = await fixture.run({ manifest, stopFailing: 100 });
+    const stats = fixture.simulator.stats();
     const counts = new Map<string, number>();
-    await bench.atBoard(receipt.run, async ({ connection, jobs }) => {
+    await fixture.atBoard(receipt.run, async ({ connection, jobs }) => {
       for (const [name, count] of await readMetrics(connection.store, jobs.name)) counts.set(name, count);
     });
     expect(receipt.failed).toBeGreaterThan(0);
@@ -33,10 +33,10 @@ describeOnBothQueues('what a worker leaves behind for people', (openQueue) => {
   });
 
   it("tells an image's story in its job's log, in four or five lines", async () => {
-    bench.simulator.setOptions({ failures: {} });
-    const manifest = await bench.workspace.write('m.csv', manifestOf(2));
-    const { receipt } = await bench.run({ manifest });
-    await bench.atBoard(receipt.run, async ({ jobs }) => {
+    fixture.simulator.setOptions({ failures: {} });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(2));
+    const { receipt } = await fixture.run({ manifest });
+    await fixture.atBoard(receipt.run, async ({ jobs }) => {
       const mine = (await jobs.getJobs(['completed'])).filter((job) => job.data.run === receipt.run);
       expect(mine).toHaveLength(2);
       for (const job of mine) {

@@ -6,7 +6,7 @@ import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/servic
 import { silentLogger } from '../../src/shared/log.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { UndoStack } from '../../src/shared/undo.js';
-import { Bench, FAST } from './bench.js';
+import { RunFixture, FAST } from './run-fixture.js';
 import type { OpenFixture } from './queues.js';
 
 /** A home in the test's own process, and what it has told. */
@@ -16,31 +16,31 @@ export interface TestHome {
   readonly outcomes: () => RunOutcome[];
 }
 
-/** A bench with homes, workers and connections that end with each test, before what they stand on. */
-export class HomeBench {
+/** A run fixture with homes, workers and connections that end with each test, before what they stand on. */
+export class ServerFixture {
   readonly #undo = new UndoStack();
   readonly #logger = silentLogger();
 
-  private constructor(readonly bench: Bench) {}
+  private constructor(readonly fixture: RunFixture) {}
 
   /** Makes one for the suite that is being defined. */
-  static forSuite(openQueue: OpenFixture): HomeBench {
-    const homes = new HomeBench(Bench.forSuite(openQueue));
+  static forSuite(openQueue: OpenFixture): ServerFixture {
+    const homes = new ServerFixture(RunFixture.forSuite(openQueue));
     // Of two hooks the one that was registered last runs first.
     afterEach(() => homes.#undo.release());
     return homes;
   }
 
   async connect(): Promise<QueueConnection> {
-    const connection = await this.bench.queue.connect();
+    const connection = await this.fixture.queue.connect();
     this.#undo.defer(() => connection.close());
     return connection;
   }
 
-  /** A home for the bench's folder, queue and API. */
+  /** A home for the fixture's folder, queue and API. */
   async startHome(options: Partial<RunsHomeOptions> = {}): Promise<TestHome> {
     const events: HomeEvent[] = [];
-    const { workspace, queue, simulator } = this.bench;
+    const { workspace, queue, simulator } = this.fixture;
     const home = await RunsHome.start({
       connection: await this.connect(),
       root: await RootFolder.open(workspace.path),
@@ -59,7 +59,7 @@ export class HomeBench {
   }
 
   async startWorker(limits = FAST): Promise<void> {
-    const options = { api: this.bench.simulator.url, token: 'any', limits };
+    const options = { api: this.fixture.simulator.url, token: 'any', limits };
     const about = { logger: this.#logger, onEvent: () => undefined };
     const worker = await startAccountWorker(await this.connect(), options, about);
     this.#undo.defer(() => worker.stop());

@@ -1,42 +1,43 @@
 import { type TestContext, afterAll, beforeAll, expect } from 'vitest';
-import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { RunOptions } from '../../src/run/run-options.js';
 import { type Simulator, type SimulatorOptions, startSimulator } from '../../src/simulator/simulator.js';
 import { embeddedFixture } from '../helpers/queues.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 import { Workspace } from '../helpers/workspace.js';
-import { type EndedRun, FAST } from '../helpers/bench.js';
+import { type EndedRun, expectBalanced, runToReceipt } from '../helpers/run-fixture.js';
 import { type Script, type ScriptedApi, startScriptedApi } from './scripted-api.js';
 
 /** A queue for a whole file, of the kind that is quicker. Its tests can run side by side: each has an API of its own. */
-export class CheapBench {
-  queue = '';
+export class SharedQueue {
+  /** For `--queue`. */
+  url = '';
 
-  static forFile(): CheapBench {
-    const bench = new CheapBench();
+  static forFile(): SharedQueue {
+    const sharedQueue = new SharedQueue();
     let end: () => Promise<void> = () => Promise.resolve();
     beforeAll(async () => {
       if (redisAvailable) {
         const redis = await startRedis();
-        [bench.queue, end] = [redis.url, () => redis.stop()];
+        [sharedQueue.url, end] = [redis.url, () => redis.stop()];
         return;
       }
       const embedded = await embeddedFixture();
-      [bench.queue, end] = [embedded.url, () => embedded.cleanup()];
+      [sharedQueue.url, end] = [embedded.url, () => embedded.cleanup()];
     });
     afterAll(() => end());
-    return bench;
+    return sharedQueue;
   }
 
   /** What one test needs; it goes with the test. */
-  async stage(test: Pick<TestContext, 'onTestFinished'>): Promise<Stage> {
+  async fixture(test: Pick<TestContext, 'onTestFinished'>): Promise<ApiFixture> {
     const workspace = await Workspace.create();
     test.onTestFinished(() => workspace.remove());
-    return new Stage(workspace, this.queue, test);
+    return new ApiFixture(workspace, this.url, test);
   }
 }
 
-export class Stage {
+/** A folder on the shared queue, and the APIs that a test starts. */
+export class ApiFixture {
   constructor(
     readonly workspace: Workspace,
     readonly queue: string,
@@ -62,18 +63,9 @@ export class Stage {
 
   /** Runs a manifest to `out.csv`; the account has to balance. */
   async run(options: Partial<RunOptions> & { manifest: string; api: string }): Promise<EndedRun> {
-    const result = await describeManifest({
-      token: 'any',
-      queue: this.queue,
-      output: this.workspace.at('out.csv'),
-      limits: FAST,
-      ...options,
-    });
-    const { receipt } = result;
-    if (receipt === undefined) throw new Error('no receipt');
-    expect(result.differences).toEqual([]);
-    expect(receipt.balanced).toBe(true);
-    return { ...result, receipt };
+    const ended = await runToReceipt({ queue: this.queue, output: this.workspace.at('out.csv'), ...options });
+    expectBalanced(ended);
+    return ended;
   }
 
   /** The described image URLs, in order. */

@@ -25,6 +25,20 @@ export interface EndedRun extends RunResult {
   readonly receipt: Receipt;
 }
 
+/** Runs a manifest to its receipt, with limits that no test waits for. */
+export async function runToReceipt(options: RunOptions): Promise<EndedRun> {
+  const result = await describeManifest({ token: 'any', limits: FAST, ...options });
+  if (result.receipt === undefined) throw new Error('no receipt');
+  return { ...result, receipt: result.receipt };
+}
+
+export function expectBalanced({ differences, receipt }: EndedRun): void {
+  expect(differences).toEqual([]);
+  expect(receipt.balanced).toBe(true);
+  const { rows, described, resumed, copied, failed, remaining } = receipt;
+  expect(described + resumed + copied + failed + remaining).toBe(rows);
+}
+
 /** The queues of one run, as somebody at the board sees them. */
 export interface BoardView {
   readonly connection: QueueConnection;
@@ -36,50 +50,44 @@ export interface BoardView {
 }
 
 /** What a run needs around it: a folder, an API and a queue, new for each test (the queue: for each suite). */
-export class Bench {
+export class RunFixture {
   workspace!: Workspace;
   simulator!: Simulator;
   queue!: QueueFixture;
 
-  /** Makes a bench for the suite that is being defined. */
-  static forSuite(openQueue: OpenFixture): Bench {
-    const bench = new Bench();
+  /** Makes one for the suite that is being defined. */
+  static forSuite(openQueue: OpenFixture): RunFixture {
+    const fixture = new RunFixture();
     beforeAll(async () => {
-      bench.queue = await openQueue();
+      fixture.queue = await openQueue();
     });
     beforeEach(async () => {
-      bench.workspace = await Workspace.create();
-      bench.simulator = await startSimulator({ latencyMs: 30 });
+      fixture.workspace = await Workspace.create();
+      fixture.simulator = await startSimulator({ latencyMs: 30 });
     });
     afterEach(async () => {
-      await bench.simulator.close();
-      await bench.workspace.remove();
+      await fixture.simulator.close();
+      await fixture.workspace.remove();
     });
-    afterAll(() => bench.queue.cleanup());
-    return bench;
+    afterAll(() => fixture.queue.cleanup());
+    return fixture;
   }
 
   /** Runs a manifest to `out.csv`; the account has to balance. */
   async run(options: Partial<RunOptions> & { manifest: string }): Promise<EndedRun> {
     const ended = await this.runAnyhow(options);
-    expect(ended.differences).toEqual([]);
-    const { rows, described, resumed, copied, failed, remaining } = ended.receipt;
-    expect(described + resumed + copied + failed + remaining).toBe(rows);
+    expectBalanced(ended);
     return ended;
   }
 
   /** The same, whatever the account says. */
-  async runAnyhow(options: Partial<RunOptions> & { manifest: string }): Promise<EndedRun> {
-    const result = await describeManifest({
+  runAnyhow(options: Partial<RunOptions> & { manifest: string }): Promise<EndedRun> {
+    return runToReceipt({
       api: this.simulator.url,
-      token: 'any',
       queue: this.queue.url,
       output: this.workspace.at('out.csv'),
-      limits: FAST,
       ...options,
     });
-    if (result.receipt === undefined) throw new Error('no receipt');
-    return { ...result, receipt: result.receipt };
   }
 
   /** Looks at a run's queues from outside, between two runs. */

@@ -9,29 +9,29 @@ import { Service, untilSaid } from './service.js';
 export const LIMITS = ['--rate', '200/s', '--poll-rate', '500/s', '--max-in-flight', '5'];
 
 /** What processes need around them: a folder, an API and a queue, new for each test. */
-export class ServiceBench {
+export class ProcessFixture {
   workspace!: Workspace;
   simulator!: Simulator;
   queue!: QueueFixture;
   service!: Service;
 
-  /** Makes a bench for the suite that is being defined; its processes end with each test. */
-  static forSuite(openQueue: OpenFixture, { latencyMs = 50 } = {}): ServiceBench {
-    const bench = new ServiceBench();
+  /** Makes one for the suite that is being defined; its processes end with each test. */
+  static forSuite(openQueue: OpenFixture, { latencyMs = 50 } = {}): ProcessFixture {
+    const fixture = new ProcessFixture();
     beforeEach(async () => {
-      bench.queue = await openQueue();
-      bench.workspace = await Workspace.create();
-      bench.simulator = await startSimulator({ latencyMs });
-      bench.service = new Service(bench.workspace, bench.queue.url, {
-        DESCRIBE_API_URL: bench.simulator.url,
+      fixture.queue = await openQueue();
+      fixture.workspace = await Workspace.create();
+      fixture.simulator = await startSimulator({ latencyMs });
+      fixture.service = new Service(fixture.workspace, fixture.queue.url, {
+        DESCRIBE_API_URL: fixture.simulator.url,
       });
     });
     afterEach(async () => {
-      await bench.service.end();
-      await bench.simulator.close();
-      await bench.workspace.remove();
+      await fixture.service.end();
+      await fixture.simulator.close();
+      await fixture.workspace.remove();
     });
-    return bench;
+    return fixture;
   }
 
   /** Starts a home that is ready when this resolves. */
