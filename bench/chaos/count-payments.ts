@@ -1,5 +1,5 @@
-import type { JournalEntry } from '../../src/simulator/journal.js';
-import { parseMessageId } from '../../src/simulator/message-id.js';
+import type { JournalEntry } from '../../src/simulator/stats.js';
+import { parseMessageId } from '../../src/simulator/messages.js';
 import type { Ledger } from './ledger.js';
 
 export interface PaymentCounts {

@@ -1,7 +1,7 @@
 import { createReadStream, createWriteStream } from 'node:fs';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { formatMessageId, parseMessageId } from '../../src/simulator/message-id.js';
+import { formatMessageId, parseMessageId } from '../../src/simulator/messages.js';
 
 /** What a row of an output tells of its image's way; all in epoch milliseconds. */
 export interface Journey {

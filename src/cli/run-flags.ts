@@ -4,7 +4,7 @@ import { parseDuration, parseRate, perSecond } from '../shared/durations.js';
 import type { Limits } from '../shared/limits.js';
 import { LOG_LEVELS, type LogLevel } from '../shared/log.js';
 import { ERROR_CODES, type ErrorCode } from '../shared/outcome.js';
-import { type ManifestFormat, parseDelimiter } from '../producer/manifest-format.js';
+import { type ManifestFormat, parseDelimiter } from '../producer/manifest.js';
 import type { ApiOptions } from '../run/api-options.js';
 import type { RunOptions } from '../run/run-options.js';
 import { API_FLAGS, CALL_FLAGS, apiOptionsOf } from './api-flags.js';

@@ -1,6 +1,6 @@
 import { type FailedOutcome, type PreviousFailure, isPermanent } from '../shared/outcome.js';
 import type { Row } from './row-reader.js';
-import type { UnfinishedRow } from './unfinished-rows.js';
+import type { UnfinishedRow } from './count-manifest.js';
 
 /** What is known of rows and images; the output's index and the failures file stand behind it. */
 export interface Lookup {

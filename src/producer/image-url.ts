@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { UsageError } from '../shared/errors.js';
 
 /** Longer URLs are refused by most servers; they are data that went into the wrong column. */
@@ -72,4 +73,19 @@ function tooLong(length: number): ResolvedImageUrl {
 function excerpt(text: string): string {
   const line = text.replace(/\s+/g, ' ');
   return line.length > 80 ? `${line.slice(0, 79)}…` : line;
+}
+
+/** Of 16 bytes the last of 22 characters holds two bits; the others are of the 17th byte, which does not count. */
+const DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+const LAST_DIGIT = new Map(Array.from(DIGITS, (digit, value) => [digit, DIGITS[value & 0b110000] ?? '']));
+const WHOLE_DIGITS = 21;
+
+/**
+ * What stands for an image in ids and in the output's index: the first 16 bytes of the sha256 of its absolute
+ * URL, as 22 characters of base64url. Taken from the whole hash as text, since to make a buffer of it takes longer than
+ * to compute it, and a million rows have one each.
+ */
+export function imageHash(url: string): string {
+  const digest = hash('sha256', url, 'base64url');
+  return digest.slice(0, WHOLE_DIGITS) + (LAST_DIGIT.get(digest.charAt(WHOLE_DIGITS)) ?? '');
 }

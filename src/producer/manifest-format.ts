@@ -1,64 +1,79 @@
-import { UsageError } from '../shared/errors.js';
+/** A record of more bytes than this is taken for broken quoting or for something else than a manifest. */
+export const MAX_RECORD_BYTES = 16 * 1024 * 1024;
 
-export const MANIFEST_FORMATS = ['csv', 'tsv', 'jsonl', 'list'] as const;
+const BATCH_RECORDS = 500;
 
-export type ManifestFormat = (typeof MANIFEST_FORMATS)[number];
+/** One record of a manifest. */
+export interface ManifestRecord {
+  /** The line of the (unpacked) manifest in which it begins, from 1. */
+  readonly line: number;
+  /** Which record it is, from 1. */
+  readonly number: number;
+  /** As many as there are columns, in their order: missing ones of a bad record are empty, surplus ones left out. */
+  readonly cells: readonly string[];
+  /** What is wrong with it, when it is a bad record; for people, without the line. */
+  readonly problem?: string;
+}
 
-/** The formats by the ending of a manifest's name; `.gz` may follow it. */
-const FORMAT_OF_ENDING: Readonly<Record<string, ManifestFormat>> = {
-  '.csv': 'csv',
-  '.tsv': 'tsv',
-  '.jsonl': 'jsonl',
-  '.ndjson': 'jsonl',
-  '.txt': 'list',
-  '.list': 'list',
-  '.urls': 'list',
-};
+export type RecordBatches = AsyncGenerator<readonly ManifestRecord[], void>;
 
-/**
- * Tells a manifest's format: the one that is given, else the one of its name's ending.
- * @param path `-` for stdin
- * @throws {UsageError} when there is neither
- */
-export function manifestFormat(path: string, given?: ManifestFormat): ManifestFormat {
-  if (given !== undefined) return given;
-  const formats = MANIFEST_FORMATS.join('|');
-  if (path === '-') {
-    throw new UsageError(`the manifest comes from stdin: say what it is with --format ${formats}`);
-  }
-  const ending = /\.[^./\\]+$/.exec(path.replace(/\.gz$/i, ''))?.[0].toLowerCase() ?? '';
-  const format = Object.hasOwn(FORMAT_OF_ENDING, ending) ? FORMAT_OF_ENDING[ending] : undefined;
-  if (format === undefined) {
-    const known = Object.keys(FORMAT_OF_ENDING).join(' ');
-    throw new UsageError(
-      `${path}: its name does not tell its format (known: ${known}, each also with .gz): say --format ${formats}`,
-    );
-  }
-  return format;
+export interface FormatOptions {
+  /** The manifest, for messages. */
+  readonly name: string;
+  /** Of a csv, where the header does not have to tell it. */
+  readonly delimiter?: string | undefined;
+  /** Those that an earlier reading has found: its records have to fit them. */
+  readonly columns?: readonly string[] | undefined;
+}
+
+/** A manifest whose columns are known. */
+export interface OpenedFormat {
+  readonly columns: readonly string[];
+  /** Between the cells of csv and tsv; a comma for the others, whose records have none. */
+  readonly delimiter: string;
+  /**
+   * All records, in batches as `inBatches` makes them.
+   * @throws {FatalError} where it cannot be read past, after all records before that place
+   */
+  readonly batches: RecordBatches;
 }
 
 /**
- * Reads `--delimiter`, which also may be spelled `\t` or `tab`.
- * @throws {UsageError} when it is not one character that can delimit
+ * A format: finds the columns of a manifest, and makes records of its bytes.
+ * @param bytes the manifest's text from its first byte, read no further than necessary; whoever opens ends them too
+ * @throws {UsageError} when it is not in this format, or its names cannot be columns
  */
-export function parseDelimiter(text: string): string {
-  const delimiter = text === '\\t' || text === 'tab' ? '\t' : text;
-  if (/^[\t -!#-~]$/.test(delimiter)) return delimiter;
-  throw new UsageError(
-    `--delimiter ${JSON.stringify(text)}: expected one ASCII character other than a quote, such as ; or tab`,
-  );
+export type OpenFormat = (
+  bytes: AsyncGenerator<Buffer, void>,
+  options: FormatOptions,
+) => Promise<OpenedFormat>;
+
+/** Records in batches of at most 500. */
+export function* inBatches(records: readonly ManifestRecord[]): Generator<readonly ManifestRecord[], void> {
+  for (let start = 0; start < records.length; start += BATCH_RECORDS) {
+    yield records.slice(start, start + BATCH_RECORDS);
+  }
 }
 
-/**
- * The delimiter of a manifest.
- * @returns undefined when none is given and a csv's header has to tell
- * @throws {UsageError} when what is given cannot delimit, or does not go with the format
- */
-export function manifestDelimiter(format: ManifestFormat, given?: string): string | undefined {
-  if (given === undefined) return format === 'tsv' ? '\t' : undefined;
-  const delimiter = parseDelimiter(given);
-  if (format === 'csv' || (format === 'tsv' && delimiter === '\t')) return delimiter;
-  throw new UsageError(
-    `--delimiter ${JSON.stringify(given)}: the manifest's format is ${format}, and only csv has a delimiter to choose: leave one of the two away`,
-  );
+/** Takes items off a source until they are enough, or there are no more. */
+export async function readAhead<Item>(
+  source: AsyncGenerator<Item, void>,
+  isEnough: (ahead: readonly Item[]) => boolean,
+): Promise<readonly Item[]> {
+  const ahead: Item[] = [];
+  while (!isEnough(ahead)) {
+    const next = await source.next();
+    if (next.done === true) break;
+    ahead.push(next.value);
+  }
+  return ahead;
+}
+
+/** What was taken off a source, and then the rest of it. */
+export async function* putBack<Item>(
+  ahead: readonly Item[],
+  source: AsyncGenerator<Item, void>,
+): AsyncGenerator<Item, void> {
+  yield* ahead;
+  yield* source;
 }

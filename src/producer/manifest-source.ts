@@ -1,18 +1,10 @@
 import { constants, open as openWithDescriptor } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
-import { Readable } from 'node:stream';
-import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
-import { readText } from './manifest-bytes.js';
-
-/** One reading of a manifest, from its first byte. */
-export interface ManifestPass {
-  /** Its text, see `readText`. */
-  readonly bytes: AsyncGenerator<Buffer, void>;
-  /** Whether it was ended from here. The bytes end with some error then, or at once. */
-  readonly isClosed: boolean;
-  /** Closes the file, whatever is being read. May be called twice. */
-  close(): Promise<void>;
-}
+import { Readable, addAbortSignal } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import { createGunzip } from 'node:zlib';
+import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
+import { putBack, readAhead } from './manifest-format.js';
 
 /** Where a manifest comes from. */
 export interface ManifestSource {
@@ -22,9 +14,25 @@ export interface ManifestSource {
   readonly replayable: boolean;
   /** Bytes on disk, packed if it is packed; undefined for what is no file. */
   readonly sizeBytes: number | undefined;
-  /** @throws {UsageError} when it cannot be opened */
-  open(): Promise<ManifestPass>;
+  /**
+   * Its text as bytes: unpacked if it is gzip (the first bytes tell), without its byte order mark, in pieces of at most
+   * 64 KB that are read when they are asked for. Its end, early or not, closes the file; an abort ends it with some error.
+   * @throws {UsageError} at the first piece, when it cannot be opened, is empty, or is no text in UTF-8
+   * @throws {UnreadableError} when reading or unpacking fails
+   */
+  read(signal: AbortSignal): AsyncGenerator<Buffer, void>;
 }
+
+/** The bytes end too early or cannot be had. Its message says why, and not where: the reader of records knows that. */
+export class UnreadableError extends FatalError {
+  override name = 'UnreadableError';
+}
+
+const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
+const UTF8_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
+const UTF16_MARKS = [Buffer.from([0xff, 0xfe]), Buffer.from([0xfe, 0xff])];
+/** No piece is larger, whatever the stream delivers: parsers hold what one piece gives. */
+const PIECE_BYTES = 64 * 1024;
 
 /**
  * Looks at where a manifest comes from, without opening it.
@@ -33,11 +41,13 @@ export interface ManifestSource {
  */
 export async function findSource(path: string, input: NodeJS.ReadableStream): Promise<ManifestSource> {
   if (path === '-') {
+    const stream = input instanceof Readable ? input : Readable.from(input);
     return {
       name: 'stdin',
       replayable: false,
       sizeBytes: undefined,
-      open: () => Promise.resolve(startPass(toReadable(input), { name: 'stdin', expectGzip: false }, false)),
+      // It is not ours, and does not have to say when it is closed.
+      read: (signal) => readText(stream, { name: 'stdin', expectGzip: false, signal }),
     };
   }
   const stats = await stat(path).catch((error: unknown) => {
@@ -49,69 +59,148 @@ export async function findSource(path: string, input: NodeJS.ReadableStream): Pr
     name: path,
     replayable: stats.isFile(),
     sizeBytes: stats.isFile() ? stats.size : undefined,
-    open: () => (stats.isFIFO() ? openPipe(path) : openFile(path)),
+    async *read(signal) {
+      const stream = await (stats.isFIFO() ? openPipe(path) : openFile(path));
+      try {
+        yield* readText(stream, { name: path, expectGzip: /\.gz$/i.test(path), signal });
+      } finally {
+        stream.destroy();
+        // The descriptor is free then.
+        if (!stream.closed) await new Promise<void>((resolve) => stream.once('close', () => resolve()));
+      }
+    },
   };
 }
 
-export function emptyManifest(name: string): UsageError {
-  return new UsageError(`${name} is empty: give a manifest with a record for each image`);
-}
-
-async function openFile(path: string): Promise<ManifestPass> {
+async function openFile(path: string): Promise<Readable> {
   const handle = await open(path).catch((error: unknown) => {
     throw cannotOpen(path, error);
   });
-  return startPass(handle.createReadStream(), { name: path, expectGzip: /\.gz$/i.test(path) }, true);
+  return handle.createReadStream();
 }
 
 /**
  * Opens a named pipe. Hazard: opened and read as files are, one that nobody writes to would hold a thread, which not
  * even the end of the process could take away.
  */
-async function openPipe(path: string): Promise<ManifestPass> {
+async function openPipe(path: string): Promise<Readable> {
   const { Socket } = await import('node:net');
-  const descriptor = await openDescriptor(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  const stream = new Socket({ fd: descriptor, readable: true, writable: false });
-  return startPass(stream, { name: path, expectGzip: /\.gz$/i.test(path) }, true);
-}
-
-function openDescriptor(path: string, flags: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    openWithDescriptor(path, flags, (error, descriptor) => {
+  const fd = await new Promise<number>((resolve, reject) => {
+    openWithDescriptor(path, constants.O_RDONLY | constants.O_NONBLOCK, (error, descriptor) => {
       if (error === null) resolve(descriptor);
       else reject(cannotOpen(path, error));
     });
   });
+  return new Socket({ fd, readable: true, writable: false });
 }
 
-function startPass(
+async function* readText(
   stream: Readable,
-  source: { name: string; expectGzip: boolean },
-  isOurs: boolean,
-): ManifestPass {
+  {
+    name,
+    expectGzip,
+    signal,
+  }: { readonly name: string; readonly expectGzip: boolean; readonly signal: AbortSignal },
+): AsyncGenerator<Buffer, void> {
   // Errors come out of the reading; one that comes when nobody reads any more is of no interest.
   stream.on('error', () => undefined);
-  const bytes = readText(stream, source);
-  let isClosed = false;
-  return {
-    bytes,
-    get isClosed() {
-      return isClosed;
-    },
-    async close() {
-      isClosed = true;
-      // First the stream: a reading that waits for bytes of a pipe ends only by that.
-      stream.destroy();
-      await bytes.return();
-      // The descriptor is free then. What is not ours, as stdin, does not have to say so.
-      if (isOurs && !stream.closed)
-        await new Promise<void>((resolve) => stream.once('close', () => resolve()));
-    },
-  };
+  // A reading that waits for bytes of a pipe ends only by this.
+  addAbortSignal(signal, stream);
+  try {
+    const pieces = readPieces(stream);
+    const start = await readAhead(pieces, hasBytes(GZIP_MAGIC.length));
+    const isGzip = startsWith(Buffer.concat(start), GZIP_MAGIC);
+    if (expectGzip && !isGzip && start.length > 0) {
+      throw new UsageError(
+        `${name} is not gzip data, though its name ends in .gz: rename it, or pack it again`,
+      );
+    }
+    const packed = putBack(start, pieces);
+    yield* readUtf8(isGzip ? unzip(packed) : packed, name);
+  } finally {
+    stream.destroy();
+  }
 }
 
-function toReadable(input: NodeJS.ReadableStream): Readable {
-  return input instanceof Readable ? input : Readable.from(input);
+/** @throws {UsageError} when it is empty, or no text in UTF-8 */
+async function* readUtf8(text: AsyncGenerator<Buffer, void>, name: string): AsyncGenerator<Buffer, void> {
+  try {
+    const start = Buffer.concat(await readAhead(text, hasBytes(UTF8_MARK.length + 1)));
+    if (UTF16_MARKS.some((mark) => startsWith(start, mark))) {
+      throw new UsageError(`${name} is UTF-16: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)`);
+    }
+    const head = startsWith(start, UTF8_MARK) ? start.subarray(UTF8_MARK.length) : start;
+    if (head.length === 0) throw emptyManifest(name);
+    // Only its first line: a NUL further on is a strange cell, and no reason to refuse a manifest.
+    const [line = ''] = head.toString('latin1').split('\n', 1);
+    if (line.includes('\0')) {
+      throw new UsageError(
+        `${name} is no text: it has to be csv, tsv, JSON Lines or a list of URLs, in UTF-8`,
+      );
+    }
+    yield head;
+    yield* text;
+  } finally {
+    await text.return();
+  }
+}
+
+async function* readPieces(stream: Readable): AsyncGenerator<Buffer, void> {
+  try {
+    for await (const chunk of stream) {
+      const bytes = bytesOf(chunk);
+      for (let start = 0; start < bytes.length; start += PIECE_BYTES) {
+        yield bytes.subarray(start, start + PIECE_BYTES);
+      }
+    }
+  } catch (error) {
+    throw new UnreadableError(messageOf(error), { cause: error });
+  }
+}
+
+function bytesOf(chunk: unknown): Buffer {
+  if (Buffer.isBuffer(chunk)) return chunk;
+  if (chunk instanceof Uint8Array) return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  return Buffer.from(String(chunk));
+}
+
+/**
+ * Unpacks piece by piece, so that all that comes before a broken place is delivered: a stream that is destroyed by
+ * an error throws away what nobody has read yet.
+ */
+async function* unzip(packed: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  const gunzip = createGunzip();
+  const unpacked: Buffer[] = [];
+  gunzip.on('data', (chunk: Buffer) => unpacked.push(chunk));
+  const ended = finished(gunzip).then(
+    () => undefined,
+    (error: unknown) => new UnreadableError(`the gzip data is damaged or incomplete (${messageOf(error)})`),
+  );
+  try {
+    for await (const piece of packed) {
+      await Promise.race([ended, new Promise<void>((resolve) => gunzip.write(piece, () => resolve()))]);
+      yield* unpacked.splice(0);
+      if (gunzip.destroyed) break;
+    }
+    gunzip.end();
+    const failure = await ended;
+    yield* unpacked.splice(0);
+    if (failure !== undefined) throw failure;
+  } finally {
+    gunzip.destroy();
+  }
+}
+
+function hasBytes(least: number): (pieces: readonly Buffer[]) => boolean {
+  return (pieces) => pieces.reduce((sum, { length }) => sum + length, 0) >= least;
+}
+
+function startsWith(bytes: Buffer, mark: Buffer): boolean {
+  return bytes.subarray(0, mark.length).equals(mark);
+}
+
+function emptyManifest(name: string): UsageError {
+  return new UsageError(`${name} is empty: give a manifest with a record for each image`);
 }
 
 function cannotOpen(path: string, error: unknown): UsageError {

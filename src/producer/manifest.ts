@@ -1,19 +1,30 @@
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
-import { openCsv } from './csv-manifest.js';
-import { openJsonl } from './jsonl-manifest.js';
-import { listReader } from './list-manifest.js';
-import { UnreadableError, describeUnreadable } from './manifest-bytes.js';
-import { type ManifestFormat, manifestDelimiter, manifestFormat } from './manifest-format.js';
-import { ManifestReading } from './manifest-reading.js';
-import { emptyManifest, findSource } from './manifest-source.js';
-import type { ManifestRecord, RecordReader } from './record-reader.js';
-import { Tape } from './tape.js';
+import { openCsv, openTsv } from './csv-format.js';
+import { openJsonl } from './jsonl-format.js';
+import { openList } from './list-format.js';
+import type { ManifestRecord, OpenFormat, OpenedFormat, RecordBatches } from './manifest-format.js';
+import { type ManifestSource, UnreadableError, findSource } from './manifest-source.js';
 
-export type { ManifestFormat } from './manifest-format.js';
-export type { ManifestRecord } from './record-reader.js';
+interface Format {
+  readonly name: string;
+  /** Of a manifest's name; `.gz` may follow. */
+  readonly endings: readonly string[];
+  readonly open: OpenFormat;
+}
+
+const FORMATS = [
+  { name: 'csv', endings: ['.csv'], open: openCsv },
+  { name: 'tsv', endings: ['.tsv'], open: openTsv },
+  { name: 'jsonl', endings: ['.jsonl', '.ndjson'], open: openJsonl },
+  { name: 'list', endings: ['.txt', '.list', '.urls'], open: openList },
+] as const satisfies readonly Format[];
+
+export type { ManifestRecord } from './manifest-format.js';
+
+export type ManifestFormat = (typeof FORMATS)[number]['name'];
 
 /** How many records are looked at before anything is done. */
-export const SAMPLE_RECORDS = 100;
+const SAMPLE_RECORDS = 100;
 
 export interface ManifestOptions {
   /** A file, or `-` for `input`. */
@@ -60,93 +71,184 @@ export interface Manifest {
  */
 export async function openManifest(options: ManifestOptions): Promise<Manifest> {
   const { path, signal } = options;
-  const format = manifestFormat(path, options.format);
-  const delimiter = manifestDelimiter(format, options.delimiter);
+  const format = findFormat(path, options.format);
+  const delimiter = findDelimiter(format.name, options.delimiter);
   const source = await findSource(path, options.input ?? process.stdin);
-  const pass = await source.open();
-  const abort = () => void pass.close();
+  const closing = new AbortController();
+  const abort = () => closing.abort();
   signal?.addEventListener('abort', abort, { once: true });
+  const bytes = source.read(closing.signal);
   try {
     signal?.throwIfAborted();
-    const tape = new Tape(pass.bytes);
-    const reader = await inspect(tape, format, delimiter, source.name);
-    const sample = await readSample(reader, tape, source.name);
+    const opened = await format.open(bytes, { name: source.name, delimiter });
+    const ahead = await readSample(opened.batches, source.name);
     signal?.throwIfAborted();
-    if (source.replayable) await pass.close();
-    const { columns } = reader;
-    const reading = new ManifestReading(source, reader, { pass, tape });
+    if (source.replayable) await bytes.return();
+    const batches = source.replayable
+      ? readAgain(source, format.open, opened, closing)
+      : readOn(source.name, bytes, continued(ahead, opened.batches), closing);
     return {
       path,
       name: source.name,
-      format,
-      columns,
-      delimiter: reader.delimiter,
-      sample,
+      format: format.name,
+      columns: opened.columns,
+      delimiter: opened.delimiter,
+      sample: ahead.batches.flat().slice(0, SAMPLE_RECORDS),
       sizeBytes: source.sizeBytes,
       replayable: source.replayable,
-      batches: (signal) => reading.batches(signal),
-      close: () => reading.close(),
+      batches,
+      async close() {
+        closing.abort();
+        await bytes.return();
+      },
     };
   } catch (error) {
-    await pass.close();
+    closing.abort();
+    await bytes.return();
     signal?.throwIfAborted();
-    throw error instanceof UnreadableError
-      ? new UsageError(describeUnreadable(source.name, '', error), { cause: error })
-      : error;
+    if (error instanceof UnreadableError)
+      throw new UsageError(describeUnreadable(source.name, '', error), { cause: error });
+    throw error instanceof FatalError ? new UsageError(messageOf(error), { cause: error }) : error;
   } finally {
     signal?.removeEventListener('abort', abort);
   }
 }
 
-/** Finds what makes records of the bytes. */
-async function inspect(
-  tape: Tape,
-  format: ManifestFormat,
-  delimiter: string | undefined,
-  name: string,
-): Promise<RecordReader> {
-  const first = await firstPiece(tape);
-  if (first === undefined) throw emptyManifest(name);
-  // Only its first line: a NUL further on is a strange cell, and no reason to refuse a manifest.
-  const [line = ''] = first.toString('latin1').split('\n', 1);
-  if (line.includes('\0')) {
-    throw new UsageError(`${name} is no text: it has to be csv, tsv, JSON Lines or a list of URLs, in UTF-8`);
-  }
-  switch (format) {
-    case 'csv':
-    case 'tsv':
-      return openCsv(tape.read(), { format, delimiter, name });
-    case 'jsonl':
-      return openJsonl(tape.read(), name);
-    case 'list':
-      return listReader(name);
-  }
-}
-
-/** Not a fixed number of bytes, for which a slow pipe would be waited for. */
-async function firstPiece(tape: Tape): Promise<Buffer | undefined> {
-  for await (const piece of tape.read()) return piece;
-  return undefined;
+/** The first records, and why there are no more where they cannot be read past. */
+interface Ahead {
+  readonly batches: readonly (readonly ManifestRecord[])[];
+  readonly failure?: FatalError;
 }
 
 /** An error behind the first record is left to the reading that comes upon it again. */
-async function readSample(
-  reader: RecordReader,
-  tape: Tape,
-  name: string,
-): Promise<readonly ManifestRecord[]> {
-  const sample: ManifestRecord[] = [];
+async function readSample(batches: RecordBatches, name: string): Promise<Ahead> {
+  const taken: (readonly ManifestRecord[])[] = [];
+  let count = 0;
   try {
-    for await (const batch of reader.read(tape.read())) {
-      sample.push(...batch.slice(0, SAMPLE_RECORDS - sample.length));
-      if (sample.length === SAMPLE_RECORDS) break;
+    while (count < SAMPLE_RECORDS) {
+      const next = await batches.next();
+      if (next.done === true) break;
+      count += taken[taken.push(next.value) - 1]?.length ?? 0;
     }
   } catch (error) {
-    if (!(error instanceof FatalError)) throw error;
-    if (sample.length > 0) return sample;
-    throw error instanceof UnreadableError ? error : new UsageError(messageOf(error), { cause: error });
+    if (!(error instanceof FatalError) || count === 0) throw error;
+    return { batches: taken, failure: error };
   }
-  if (sample.length === 0)
-    throw new UsageError(`${name} has no records, only a header or blank lines: add some`);
-  return sample;
+  if (count > 0) return { batches: taken };
+  throw new UsageError(`${name} has no records, only a header or blank lines: add some`);
+}
+
+async function* continued({ batches, failure }: Ahead, rest: RecordBatches): RecordBatches {
+  yield* batches;
+  if (failure !== undefined) throw failure;
+  yield* rest;
+}
+
+/** The readings of a file: each begins at its first record. */
+function readAgain(
+  source: ManifestSource,
+  open: OpenFormat,
+  { columns, delimiter }: OpenedFormat,
+  closing: AbortController,
+): Manifest['batches'] {
+  return (signal) => {
+    const ended = signal === undefined ? closing.signal : AbortSignal.any([closing.signal, signal]);
+    const bytes = source.read(ended);
+    const start = async () => (await open(bytes, { name: source.name, columns, delimiter })).batches;
+    return readBatches(source.name, bytes, start, ended);
+  };
+}
+
+/** The reading of a pipe: there is one, and an abort ends the pipe. */
+function readOn(
+  name: string,
+  bytes: AsyncGenerator<Buffer, void>,
+  batches: RecordBatches,
+  closing: AbortController,
+): Manifest['batches'] {
+  let isRead = false;
+  return (signal) => {
+    if (isRead && !closing.signal.aborted) throw new FatalError(`${name} can be read only once`);
+    isRead = true;
+    if (signal?.aborted === true) closing.abort();
+    signal?.addEventListener('abort', () => closing.abort(), { once: true });
+    return readBatches(name, bytes, () => Promise.resolve(batches), closing.signal);
+  };
+}
+
+function describeUnreadable(name: string, place: string, error: UnreadableError): string {
+  return `${name} cannot be read${place}: ${messageOf(error)}: make or fetch it again`;
+}
+
+/** Every end of it closes the file; an abort ends it without an error. */
+async function* readBatches(
+  name: string,
+  bytes: AsyncGenerator<Buffer, void>,
+  start: () => Promise<RecordBatches>,
+  signal: AbortSignal,
+): RecordBatches {
+  let line = 0;
+  const isEnded = () => signal.aborted;
+  try {
+    if (isEnded()) return;
+    for await (const batch of await start()) {
+      if (isEnded()) return;
+      line = batch.at(-1)?.line ?? line;
+      yield batch;
+    }
+  } catch (error) {
+    if (isEnded()) return;
+    if (!(error instanceof UnreadableError)) throw error;
+    const place = line === 0 ? '' : ` past the record at line ${line}`;
+    throw new FatalError(describeUnreadable(name, place, error), { cause: error });
+  } finally {
+    await bytes.return();
+  }
+}
+
+/**
+ * Tells a manifest's format: the one that is given, else the one of its name's ending.
+ * @param path `-` for stdin
+ * @throws {UsageError} when there is neither
+ */
+function findFormat(path: string, given: ManifestFormat | undefined): (typeof FORMATS)[number] {
+  const ending = /\.[^./\\]+$/.exec(path.replace(/\.gz$/i, ''))?.[0].toLowerCase() ?? '';
+  const found = FORMATS.find(({ name, endings }: Format) =>
+    given === undefined ? endings.includes(ending) : name === given,
+  );
+  if (found !== undefined) return found;
+  const names = FORMATS.map(({ name }) => name).join('|');
+  if (path === '-') {
+    throw new UsageError(`the manifest comes from stdin: say what it is with --format ${names}`);
+  }
+  const known = FORMATS.flatMap(({ endings }) => endings).join(' ');
+  throw new UsageError(
+    `${path}: its name does not tell its format (known: ${known}, each also with .gz): say --format ${names}`,
+  );
+}
+
+/**
+ * Reads `--delimiter`, which also may be spelled `\t` or `tab`.
+ * @throws {UsageError} when it is not one character that can delimit
+ */
+export function parseDelimiter(text: string): string {
+  const delimiter = text === '\\t' || text === 'tab' ? '\t' : text;
+  if (/^[\t -!#-~]$/.test(delimiter)) return delimiter;
+  throw new UsageError(
+    `--delimiter ${JSON.stringify(text)}: expected one ASCII character other than a quote, such as ; or tab`,
+  );
+}
+
+/**
+ * The delimiter of a manifest.
+ * @returns undefined when none is given
+ * @throws {UsageError} when what is given cannot delimit, or does not go with the format
+ */
+function findDelimiter(format: ManifestFormat, given: string | undefined): string | undefined {
+  if (given === undefined) return undefined;
+  const delimiter = parseDelimiter(given);
+  if (format === 'csv' || (format === 'tsv' && delimiter === '\t')) return delimiter;
+  throw new UsageError(
+    `--delimiter ${JSON.stringify(given)}: the manifest's format is ${format}, and only csv has a delimiter to choose: leave one of the two away`,
+  );
 }

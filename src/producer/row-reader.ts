@@ -1,7 +1,7 @@
-import { imageHash } from './identity.js';
+import { imageHash } from './image-url.js';
 import { resolveImageUrl } from './image-url.js';
 import type { Manifest } from './manifest.js';
-import type { ManifestRecord } from './record-reader.js';
+import type { ManifestRecord } from './manifest-format.js';
 
 /** How records become rows. */
 export interface RowPlan {

@@ -1,9 +1,8 @@
 import { setMaxListeners } from 'node:events';
+import type { UnfinishedRows } from '../producer/count-manifest.js';
 import type { Lookup } from '../producer/decide-row.js';
-import { Producer, type QueuedJob } from '../producer/produce.js';
-import { PayBudget } from '../producer/pay-budget.js';
+import { PayBudget, Producer, type QueuedJob } from '../producer/produce.js';
 import { readRows } from '../producer/row-reader.js';
-import type { UnfinishedRows } from '../producer/unfinished-rows.js';
 import { describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import { FatalError, messageOf } from '../shared/errors.js';

@@ -1,6 +1,5 @@
 import type { Lookup } from '../producer/decide-row.js';
-import type { PayBudget } from '../producer/pay-budget.js';
-import type { QueuedJob } from '../producer/produce.js';
+import type { PayBudget, QueuedJob } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
 import type { ResultJobData } from '../shared/jobs.js';
 import type { DescribedOutcome, FailedOutcome, PreviousFailure } from '../shared/outcome.js';

@@ -1,10 +1,9 @@
 import { realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { imageHash } from '../producer/identity.js';
-import { parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
+import { findKeyColumn, findUrlColumn } from '../producer/columns.js';
+import { imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import type { RowPlan } from '../producer/row-reader.js';
-import { findKeyColumn, findUrlColumn } from '../producer/url-column.js';
 import type { Account } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';

@@ -1,5 +1,4 @@
-import { type ManifestCounts, previewManifest } from '../producer/count-manifest.js';
-import { UnfinishedRows } from '../producer/unfinished-rows.js';
+import { type ManifestCounts, UnfinishedRows, previewManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { isPermanent } from '../shared/outcome.js';
 import { UndoStack } from '../shared/undo.js';

@@ -1,5 +1,5 @@
 import { dialectFor } from '../describe-api/dialects/index.js';
-import type { UnfinishedRows } from '../producer/unfinished-rows.js';
+import type { UnfinishedRows } from '../producer/count-manifest.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError, messageOf } from '../shared/errors.js';

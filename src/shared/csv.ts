@@ -12,7 +12,10 @@ export interface CsvDialect {
   readonly delimiter: string;
   /** CR: where that alone ends lines. Default: LF, with or without a CR before it, mixed as they come. */
   readonly lineEnd?: '\n' | '\r';
-  /** Quotes that are not as RFC 4180 has them are part of their cell, and no error. */
+  /**
+   * Quotes that are not as RFC 4180 has them are part of their cell, and no error, unless they hold what would have
+   * ended the cell otherwise: the next quote may be records away.
+   */
   readonly relaxQuotes?: boolean;
   /** A longer record is an error: its quote is probably not closed. Default: no limit. */
   readonly maxRecordBytes?: number;
@@ -114,11 +117,17 @@ class CsvReader {
       // One character for each byte: as UTF-8 it would replace what is not UTF-8 without a word.
       encoding: 'latin1',
       relax_quotes: dialect.relaxQuotes === true,
+      raw: dialect.relaxQuotes === true,
       relax_column_count: true,
       skip_empty_lines: true,
       max_record_size: dialect.maxRecordBytes ?? 0,
-      on_record: (cells: string[], { bytes, empty_lines: blankLines }) => {
-        this.#add(cells, bytes, blankLines);
+      on_record: (
+        found: string[] | { record: string[]; raw: string },
+        { bytes, empty_lines: blankLines },
+      ) => {
+        if (Array.isArray(found)) this.#add(found, bytes, blankLines);
+        else if (!hasSwallowed(found, dialect.delimiter)) this.#add(found.record, bytes, blankLines);
+        else throw new CsvError('CSV_QUOTE_NOT_CLOSED', 'a quote closes what it should not hold');
         return undefined;
       },
     });
@@ -205,4 +214,13 @@ function decodeCells(bytes: string[]): { cells: readonly string[]; invalidCell: 
     return encoded.toString('utf8');
   });
   return { cells, invalidCell };
+}
+
+/** Whether a quote that is part of its cell holds cells or records that come after it. */
+function hasSwallowed({ record, raw }: { record: string[]; raw: string }, delimiter: string): boolean {
+  const holders = record.filter(
+    (cell) => cell.startsWith('"') && (cell.includes(delimiter) || /[\r\n]/.test(cell)),
+  );
+  // Such a cell is in order where it is quoted as a whole, and begins with a quote besides.
+  return holders.some((cell) => !raw.includes(`"${cell.replaceAll('"', '""')}"`));
 }

@@ -1,57 +1,55 @@
-import type { Rate } from '../shared/durations.js';
-import type { LimitView } from './dialects/simulated-dialect.js';
 import type { SimulatorSettings } from './options.js';
-import { SlidingWindow } from './sliding-window.js';
-import { TimeHeap } from './time-heap.js';
 
-/** Whole calls in a window: half a call a second is one in two. */
-function wholeRate({ count, perMs }: Rate): Rate {
-  return count < 1 ? { count: 1, perMs: perMs / count } : { count: Math.floor(count), perMs };
+/** What is left of a rate limit, and for how many milliseconds nothing is; 0 while something is left. */
+export interface LimitView {
+  readonly remaining: number;
+  readonly waitMs: number;
 }
 
 /** The account's limits as the service keeps them: submits in a sliding window, and images in progress. */
 export class AccountLimits {
-  private readonly submits = new SlidingWindow();
-  private readonly ends = new TimeHeap();
+  /** When the submits of the last window were let through, oldest first. */
+  private submits: number[] = [];
+  /** When the images in progress will end, earliest first. */
+  private readonly ends: number[] = [];
 
   /** Images in progress. */
   inFlight(nowMs: number): number {
-    this.ends.dropUntil(nowMs);
-    return this.ends.size;
+    while (this.ends[0] !== undefined && this.ends[0] <= nowMs) this.ends.shift();
+    return this.ends.length;
   }
 
   /**
-   * Lets a submit through, or tells when to come back.
+   * Lets a submit through, or says when to come back.
    * @returns undefined, or milliseconds until there is room
    */
   admit(settings: Pick<SimulatorSettings, 'rateLimit' | 'maxInFlight'>, nowMs: number): number | undefined {
     const { rateLimit, maxInFlight } = settings;
-    if (maxInFlight !== null && this.inFlight(nowMs) >= maxInFlight)
-      return (this.ends.earliest ?? nowMs) - nowMs;
-    if (rateLimit === null) return undefined;
-    const { count, perMs } = wholeRate(rateLimit);
-    const inWindow = this.submits.count(nowMs, perMs);
-    if (inWindow >= count) return (this.submits.at(inWindow - count) ?? nowMs) + perMs - nowMs;
-    this.submits.add(nowMs);
+    if (maxInFlight !== null && this.inFlight(nowMs) >= maxInFlight) return (this.ends[0] ?? nowMs) - nowMs;
+    const left = this.left(rateLimit, nowMs);
+    if (left === undefined) return undefined;
+    if (left.remaining === 0) return left.waitMs;
+    this.submits.push(nowMs);
     return undefined;
   }
 
-  /**
-   * What is left of the rate limit, and when there is room again; undefined without a limit.
-   * @returns `waitMs`: milliseconds until the next submit fits, 0 while there is room
-   */
-  left({ rateLimit }: Pick<SimulatorSettings, 'rateLimit'>, nowMs: number): LimitView | undefined {
+  /** What is left of the rate limit; undefined without one. */
+  left(rateLimit: SimulatorSettings['rateLimit'], nowMs: number): LimitView | undefined {
     if (rateLimit === null) return undefined;
-    const { count, perMs } = wholeRate(rateLimit);
-    const inWindow = this.submits.count(nowMs, perMs);
-    const remaining = Math.max(0, count - inWindow);
-    const freeAt = remaining > 0 ? nowMs : (this.submits.at(inWindow - count) ?? nowMs) + perMs;
+    // Whole submits in a window: half a submit a second is one in two.
+    const count = Math.max(1, Math.floor(rateLimit.count));
+    const perMs = rateLimit.perMs * Math.max(1, 1 / rateLimit.count);
+    while (this.submits[0] !== undefined && this.submits[0] <= nowMs - perMs) this.submits.shift();
+    const remaining = Math.max(0, count - this.submits.length);
+    const freeAt = remaining > 0 ? nowMs : (this.submits.at(-count) ?? nowMs) + perMs;
     return { remaining, waitMs: freeAt - nowMs };
   }
 
   /** An accepted submit is in progress until then. */
   occupy(untilMs: number): void {
-    this.ends.push(untilMs);
+    // Most end last, so the search from the end is short.
+    const before = this.ends.findLastIndex((end) => end <= untilMs);
+    this.ends.splice(before + 1, 0, untilMs);
   }
 }
 

@@ -1,5 +1,6 @@
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { z } from 'zod';
 import type { DeliveryFault, FailureKind } from './options.js';
-import { SlidingWindow } from './sliding-window.js';
 
 /** What happened since the start (accepted submits: since the journal was begun). */
 export interface SimulatorStats {
@@ -16,7 +17,7 @@ export interface SimulatorStats {
   readonly answered503: number;
   /** Failures that were played, by kind. */
   readonly failures: { readonly [kind in FailureKind]?: number };
-  /** Most submits in any second, those that were refused included. */
+  /** Most submits in any second, rate-limited ones included. */
   readonly maxSubmitsInASecond: number;
   readonly inFlight: number;
   readonly maxInFlight: number;
@@ -27,68 +28,90 @@ export interface SimulatorStats {
   readonly webhookFaults: { readonly [fault in DeliveryFault | 'forged']?: number };
 }
 
-type Counter =
-  'paid' | 'posts' | 'gets' | 'polls' | 'answered401' | 'answered429' | 'answered503' | WebhookCounter;
-type WebhookCounter = 'webhooksSent' | 'webhooksFailed';
+const NOTHING_YET = {
+  ...{ paid: 0, posts: 0, gets: 0, polls: 0, webhooksSent: 0, webhooksFailed: 0 },
+  ...{ answered401: 0, answered429: 0, answered503: 0 },
+};
 
-/** Counts what happens; the other parts tell it. */
+/** Counts what happens. */
 export class StatsKeeper {
-  private readonly counts = new Map<Counter, number>();
-  private readonly failures = new Map<FailureKind, number>();
-  private readonly deliveryFaults = new Map<DeliveryFault | 'forged', number>();
-  private readonly paidByUrl = new Map<string, number>();
-  private readonly lastSecond = new SlidingWindow();
-  private maxSubmitsInASecond = 0;
-  private maxInFlight = 0;
+  readonly #counts = { ...NOTHING_YET };
+  readonly #failures = new Map<FailureKind, number>();
+  readonly #webhookFaults = new Map<DeliveryFault | 'forged', number>();
+  readonly #paidByUrl = new Map<string, number>();
+  /** When the submits of the last second came. */
+  readonly #lastSecond: number[] = [];
+  #maxSubmitsInASecond = 0;
+  #maxInFlight = 0;
 
   constructor(private readonly trackUrls: boolean) {}
 
-  count(what: Counter): void {
-    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+  count(what: keyof typeof NOTHING_YET): void {
+    this.#counts[what]++;
   }
 
   countFailure(kind: FailureKind): void {
-    this.failures.set(kind, (this.failures.get(kind) ?? 0) + 1);
+    increment(this.#failures, kind);
   }
 
   countDeliveryFault(fault: DeliveryFault | 'forged'): void {
-    this.deliveryFaults.set(fault, (this.deliveryFaults.get(fault) ?? 0) + 1);
+    increment(this.#webhookFaults, fault);
   }
 
-  /** @param nowMs of a clock that does not go back */
-  countSubmit(how: 'posts' | 'gets', nowMs: number): void {
-    this.count(how);
-    this.lastSecond.add(nowMs);
-    this.maxSubmitsInASecond = Math.max(this.maxSubmitsInASecond, this.lastSecond.count(nowMs, 1000));
+  countSubmit(how: 'posts' | 'gets'): void {
+    this.#counts[how]++;
+    const now = performance.now();
+    this.#lastSecond.push(now);
+    while ((this.#lastSecond[0] ?? now) <= now - 1000) this.#lastSecond.shift();
+    this.#maxSubmitsInASecond = Math.max(this.#maxSubmitsInASecond, this.#lastSecond.length);
   }
 
-  countPaid(url: string): void {
-    this.count('paid');
-    if (this.trackUrls) this.paidByUrl.set(url, (this.paidByUrl.get(url) ?? 0) + 1);
-  }
-
-  noteInFlight(inFlight: number): void {
-    this.maxInFlight = Math.max(this.maxInFlight, inFlight);
+  /** @param inFlight images in progress, this one included */
+  countPaid(url: string, inFlight: number): void {
+    this.#counts.paid++;
+    if (this.trackUrls) increment(this.#paidByUrl, url);
+    this.#maxInFlight = Math.max(this.#maxInFlight, inFlight);
   }
 
   read(inFlight: number): SimulatorStats {
-    const of = (what: Counter): number => this.counts.get(what) ?? 0;
+    const { posts, gets, ...counts } = this.#counts;
     return {
-      paid: of('paid'),
-      paidByUrl: new Map(this.paidByUrl),
-      requests: { posts: of('posts'), gets: of('gets'), polls: of('polls') },
-      submits: of('posts') + of('gets'),
-      polls: of('polls'),
-      answered401: of('answered401'),
-      answered429: of('answered429'),
-      answered503: of('answered503'),
-      failures: Object.fromEntries(this.failures),
-      maxSubmitsInASecond: this.maxSubmitsInASecond,
+      ...counts,
+      paidByUrl: new Map(this.#paidByUrl),
+      requests: { posts, gets, polls: counts.polls },
+      submits: posts + gets,
+      failures: Object.fromEntries(this.#failures),
+      maxSubmitsInASecond: this.#maxSubmitsInASecond,
       inFlight,
-      maxInFlight: this.maxInFlight,
-      webhooksSent: of('webhooksSent'),
-      webhooksFailed: of('webhooksFailed'),
-      webhookFaults: Object.fromEntries(this.deliveryFaults),
+      maxInFlight: this.#maxInFlight,
+      webhookFaults: Object.fromEntries(this.#webhookFaults),
     };
   }
+}
+
+function increment<K>(counts: Map<K, number>, key: K): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+const entrySchema = z.object({ time: z.number(), url: z.string(), messageId: z.string() });
+
+/** One accepted submit; `time` in epoch milliseconds. */
+export type JournalEntry = z.infer<typeof entrySchema>;
+
+/**
+ * All accepted submits of a journal file, of all processes that wrote to it; none when there is no file.
+ * @throws when a line is no entry
+ */
+export function readJournal(path: string): JournalEntry[] {
+  if (!existsSync(path)) return [];
+  const lines = readFileSync(path, 'utf8').split('\n');
+  return lines.filter((line) => line !== '').map((line) => entrySchema.parse(JSON.parse(line)));
+}
+
+/**
+ * Adds accepted submits to a journal, before they are answered and without a buffer: they are there when the process
+ * is killed right after.
+ */
+export function appendToJournal(path: string, ...entries: readonly JournalEntry[]): void {
+  appendFileSync(path, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
 }

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
-import { imageHash } from '../../src/producer/identity.js';
+import { imageHash } from '../../src/producer/image-url.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import { accountOf } from '../../src/run/prepare.js';
 import type { Receipt } from '../../src/run/receipt.js';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { imageHash } from '../../src/producer/identity.js';
+import { imageHash } from '../../src/producer/image-url.js';
 
 test('an image is called by the first 16 bytes of the sha256 of its URL, in base64url', () => {
   fc.assert(

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { OWN_COLUMNS } from '../../src/producer/column-names.js';
+import { OWN_COLUMNS } from '../../src/producer/columns.js';
 import { type ManifestOptions, openManifest } from '../../src/producer/manifest.js';
 import { RESERVED_COLUMNS } from '../../src/writer/output-columns.js';
 import { openText, streamOf, useManifestFolder } from './manifest-texts.js';

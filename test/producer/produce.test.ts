@@ -1,8 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { PayBudget } from '../../src/producer/pay-budget.js';
-import { type NewImage, Producer, type ProducerDeps, type QueuedJob } from '../../src/producer/produce.js';
+import { UnfinishedRows } from '../../src/producer/count-manifest.js';
+import {
+  type NewImage,
+  PayBudget,
+  Producer,
+  type ProducerDeps,
+  type QueuedJob,
+} from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
-import { UnfinishedRows } from '../../src/producer/unfinished-rows.js';
 import type { FailedOutcome } from '../../src/shared/outcome.js';
 import { Outstanding } from '../../src/shared/outstanding.js';
 import { createRunCounts } from '../../src/shared/run-counts.js';

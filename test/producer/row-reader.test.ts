@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { imageHash, rowKeyFor } from '../../src/producer/identity.js';
-import { parseBaseUrl } from '../../src/producer/image-url.js';
+import { imageHash, parseBaseUrl } from '../../src/producer/image-url.js';
 import { type Row, type RowPlan, readRows } from '../../src/producer/row-reader.js';
 import { openText } from './manifest-texts.js';
 
@@ -62,11 +61,5 @@ describe('identity', () => {
     const digest = '1972c518da8e66a8782803107e466159';
     expect(imageHash('http://a/b')).toMatch(/^[\w-]{22}$/);
     expect(Buffer.from(imageHash('http://a/b'), 'base64url').toString('hex')).toBe(digest);
-  });
-
-  it('tells rows apart by their key, else by the URL and its occurrence', () => {
-    expect(rowKeyFor({ key: 'k', url: 'u' }, 3)).toBe('k');
-    expect(rowKeyFor({ url: 'u' }, 0)).toBe('u#0');
-    expect(rowKeyFor({ url: 'u' }, 1)).toBe('u#1');
   });
 });

@@ -1,11 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { previewManifest } from '../../src/producer/count-manifest.js';
+import { UnfinishedRows, previewManifest } from '../../src/producer/count-manifest.js';
 import { type Decision, type Lookup, decideRow, decideUnfinished } from '../../src/producer/decide-row.js';
-import { imageHash } from '../../src/producer/identity.js';
+import { imageHash } from '../../src/producer/image-url.js';
 import { openManifest } from '../../src/producer/manifest.js';
 import { type Row, type RowPlan, readRows } from '../../src/producer/row-reader.js';
-import { UnfinishedRows } from '../../src/producer/unfinished-rows.js';
 import { DescribedRows } from '../../src/writer/described-rows.js';
 import { OutputIndex } from '../../src/writer/output-index.js';
 import { openText, useManifestFolder } from './manifest-texts.js';

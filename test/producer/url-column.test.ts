@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { openManifest } from '../../src/producer/manifest.js';
-import { findKeyColumn, findUrlColumn } from '../../src/producer/url-column.js';
+import { findKeyColumn, findUrlColumn } from '../../src/producer/columns.js';
 import { openText } from './manifest-texts.js';
 
 const base = new URL('https://images.example.org/');

@@ -7,7 +7,7 @@ import { Ledger } from '../../bench/chaos/ledger.js';
 import type { QueueKind } from '../../bench/chaos/plan.js';
 import type { PlannedRow } from '../../bench/chaos/plan-rows.js';
 import { runRounds } from '../../bench/chaos/rounds.js';
-import { formatMessageId } from '../../src/simulator/message-id.js';
+import { formatMessageId } from '../../src/simulator/messages.js';
 import { hashUrl } from '../../src/simulator/random.js';
 import { embeddedFixture } from '../helpers/queues.js';
 import { redisAvailable } from '../helpers/redis.js';

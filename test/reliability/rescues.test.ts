@@ -5,7 +5,7 @@ import { describeManifest } from '../../src/run/describe-manifest.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { silentLogger } from '../../src/shared/log.js';
 import { readPrompts } from '../../src/describe-api/prompts.js';
-import { makePrompts } from '../../src/simulator/prompts.js';
+import { makePrompts } from '../../src/simulator/messages.js';
 import { hashUrl } from '../../src/simulator/random.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { startAccountReceiver } from '../../src/webhook/receiver.js';

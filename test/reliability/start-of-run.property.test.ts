@@ -2,7 +2,7 @@ import { appendFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { imageHash } from '../../src/producer/identity.js';
+import { imageHash } from '../../src/producer/image-url.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { openQueue } from '../../src/shared/queue/connection.js';

@@ -1,8 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decideImage } from '../../src/producer/decide-row.js';
-import { imageHash } from '../../src/producer/identity.js';
-import { PayBudget } from '../../src/producer/pay-budget.js';
-import type { QueuedJob } from '../../src/producer/produce.js';
+import { imageHash } from '../../src/producer/image-url.js';
+import { PayBudget, type QueuedJob } from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { Home } from '../../src/run/home.js';
 import type { ResultJobData } from '../../src/shared/jobs.js';

@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { imageHash } from '../../src/producer/identity.js';
+import { imageHash } from '../../src/producer/image-url.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { cancelRun } from '../../src/service/cancel-run.js';
 import { enqueueRun, retryRun } from '../../src/service/enqueue-run.js';

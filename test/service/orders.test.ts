@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { imageHash } from '../../src/producer/identity.js';
+import { imageHash } from '../../src/producer/image-url.js';
 import { accountOf } from '../../src/run/prepare.js';
 import type { RunEvent } from '../../src/run/run-options.js';
 import { describeQueueName } from '../../src/shared/account.js';

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { readPrompts } from '../../src/describe-api/prompts.js';
-import { makePrompts } from '../../src/simulator/prompts.js';
+import { makePrompts } from '../../src/simulator/messages.js';
 import { hashUrl } from '../../src/simulator/random.js';
 import type { CliProcess } from '../helpers/cli.js';
 import { waitUntil } from '../helpers/wait-until.js';

@@ -109,6 +109,12 @@ describe('readCsv', () => {
     expect(cellsOf(found)).toEqual([['a 5" disc', '"Sunset" by Monet']]);
   });
 
+  test('takes no quote for an ordinary one that holds cells or records which come after it', async () => {
+    const found = await read('1,"""a,b"""\n2,"Sunset,u\n3,"Dawn,u\n4,x\n', { relaxQuotes: true });
+    expect(cellsOf(found)).toEqual([['1', '"a,b"']]);
+    expect(found.error).toMatchObject({ flaw: 'quote-not-closed', line: 2 });
+  });
+
   test('names the cell that is not UTF-8, and keeps a U+FFFD that is in the file', async () => {
     const bytes = Buffer.concat([Buffer.from('é,caf'), Buffer.from([0xe9]), Buffer.from('\né,\ufffd\n')]);
     const { records } = await read(bytes, {}, 1);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { imageHash } from '../../src/producer/identity.js';
+import { imageHash } from '../../src/producer/image-url.js';
 import { hashOfImage } from '../../src/shared/hashes.js';
 
 test('an image is indexed by the first 64 bits of its hash', () => {

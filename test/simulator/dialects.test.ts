@@ -5,7 +5,7 @@ import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { MessageFailedError } from '../../src/describe-api/errors.js';
 import { readPrompts } from '../../src/describe-api/prompts.js';
 import { hashUrl } from '../../src/simulator/random.js';
-import { makePrompts } from '../../src/simulator/prompts.js';
+import { makePrompts } from '../../src/simulator/messages.js';
 import { SHAPES } from '../../src/simulator/options.js';
 import type { Simulator } from '../../src/simulator/simulator.js';
 import { simulate } from './api.js';

@@ -2,7 +2,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import { readPrompts } from '../../src/describe-api/prompts.js';
 import { hashUrl } from '../../src/simulator/random.js';
-import { makePrompts } from '../../src/simulator/prompts.js';
+import { makePrompts } from '../../src/simulator/messages.js';
 import type { Shape } from '../../src/simulator/options.js';
 import { aNumber, aText, call, post, simulate, submit } from './api.js';
 

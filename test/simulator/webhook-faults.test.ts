@@ -1,11 +1,8 @@
 import { expect, test } from 'vitest';
 import { z } from 'zod';
-import { describedBody } from '../../src/simulator/message-body.js';
-import { planDelivery } from '../../src/simulator/delivery-plan.js';
-import { type KnownSubmit, forgeDelivery } from '../../src/simulator/forgery.js';
-import { type MessageFacts, formatMessageId } from '../../src/simulator/message-id.js';
-import { makePrompts } from '../../src/simulator/prompts.js';
+import { type MessageFacts, formatMessageId, makePrompts } from '../../src/simulator/messages.js';
 import { hashUrl, seededRandom } from '../../src/simulator/random.js';
+import { type KnownSubmit, forgeDelivery, planDelivery } from '../../src/simulator/webhooks.js';
 import type { DeliveryFault } from '../../src/simulator/options.js';
 import type { Simulator } from '../../src/simulator/simulator.js';
 import { serve } from '../describe-api/http-server.js';
@@ -69,7 +66,11 @@ test('forgeries name known and unknown messages and refs, with made-up prompts o
     return {
       url: `http://hooks.test/secret/ref-${n}`,
       facts,
-      deliveredFor: (of) => describedBody(of, 'flat'),
+      deliveredFor: (of) => ({
+        originatingMessageId: formatMessageId(of),
+        ref: of.ref,
+        content: makePrompts(of.urlHash),
+      }),
     };
   });
   const [first, ...others] = known;

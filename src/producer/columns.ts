@@ -1,0 +1,132 @@
+import { UsageError } from '../shared/errors.js';
+import { nearest } from '../shared/nearest.js';
+import type { ManifestRecord } from './manifest-format.js';
+
+/** The columns that the output and the failures file add, which a manifest's may not be named like. */
+export const OWN_COLUMNS: readonly string[] = [
+  'prompt_1',
+  'prompt_2',
+  'prompt_3',
+  'prompt_4',
+  'message_id',
+  'described_at',
+  'error_code',
+  'error',
+  'attempts',
+];
+
+/** More columns than this do not fit a message. */
+const MOST_LISTED = 12;
+
+/**
+ * Refuses column names that the output could not keep apart.
+ * @param name the manifest, for messages
+ * @throws {UsageError} for names that are empty, there twice, or ours
+ */
+export function checkColumnNames(columns: readonly string[], name: string): void {
+  const empty = columns.findIndex((column) => column.trim() === '');
+  if (empty !== -1) {
+    throw new UsageError(`${name}: column ${empty + 1} of ${columns.length} has no name: give it one`);
+  }
+  const twice = unique(columns.filter((column, index) => columns.indexOf(column) !== index));
+  if (twice.length > 0) {
+    throw new UsageError(`${name}: several columns are named ${listNames(twice)}: rename all but one`);
+  }
+  const own = columns.filter((column) => OWN_COLUMNS.includes(column));
+  if (own.length > 0) {
+    throw new UsageError(
+      `${name}: the output adds ${own.length === 1 ? 'a column' : 'columns'} named ${listNames(own)} of its own: rename the manifest's`,
+    );
+  }
+}
+
+/** Names for a message, on one line, not more than a screen can show. */
+export function listNames(names: readonly string[], most = 30): string {
+  const shown = names.slice(0, most).map((name) => name.replace(/\s+/g, ' '));
+  return names.length > most ? `${shown.join(', ')} and ${names.length - most} more` : shown.join(', ');
+}
+
+function unique(names: readonly string[]): string[] {
+  return [...new Set(names)];
+}
+
+export interface UrlColumnOptions {
+  /** `--url-column`. */
+  readonly urlColumn?: string | undefined;
+  readonly baseUrl?: URL | undefined;
+}
+
+/**
+ * Finds the column that holds the images' URLs: the one that is named, else the only one in which most of the sample's
+ * non-empty values are http(s) URLs (a few bad ones do not hide it). With a base URL the values tell nothing, and
+ * it is the only column whose name says image or url.
+ * @returns its index
+ * @throws {UsageError} when it does not exist, or when none or several could be it: lists them with a value each
+ */
+export function findUrlColumn(
+  columns: readonly string[],
+  sample: readonly ManifestRecord[],
+  options: UrlColumnOptions = {},
+): number {
+  if (options.urlColumn !== undefined) return columnNamed('--url-column', columns, options.urlColumn);
+  const isByName = options.baseUrl !== undefined;
+  const indexes = [...columns.keys()];
+  const found = indexes.filter((index) =>
+    isByName ? /image|url/i.test(columns[index] ?? '') : holdsUrls(sample, index),
+  );
+  const [only] = found;
+  if (only !== undefined && found.length === 1) return only;
+  const what = isByName ? 'is named like an image or a url' : 'holds http(s) URLs in the first records';
+  const count = found.length === 0 ? 'no column' : 'more than one column';
+  const listed = listWithValues(columns, sample, found.length === 0 ? indexes : found);
+  const relative = found.length === 0 && !isByName ? ' (and --base-url <url> if its paths are relative)' : '';
+  throw new UsageError(`${count} ${what}: say --url-column <name>${relative}: ${listed}`);
+}
+
+/**
+ * Finds the column that `--key-column` names.
+ * @returns its index
+ * @throws {UsageError} when it does not exist
+ */
+export function findKeyColumn(columns: readonly string[], keyColumn: string): number {
+  return columnNamed('--key-column', columns, keyColumn);
+}
+
+function columnNamed(flag: string, columns: readonly string[], name: string): number {
+  const index = columns.indexOf(name);
+  if (index !== -1) return index;
+  const near = nearest(name, columns);
+  const hint = near === undefined ? '' : `: did you mean ${near}?`;
+  throw new UsageError(
+    `${flag} ${name}: the manifest has no such column${hint} (it has ${listNames(columns)})`,
+  );
+}
+
+function holdsUrls(sample: readonly ManifestRecord[], index: number): boolean {
+  const values = valuesOf(sample, index);
+  const urls = values.filter((value) => /^https?:\/\/[^/\s]/i.test(value));
+  return urls.length > 0 && urls.length * 2 > values.length;
+}
+
+/** Bad records are left out: their cells may be another column's. */
+function valuesOf(sample: readonly ManifestRecord[], index: number): string[] {
+  return sample
+    .filter(({ problem }) => problem === undefined)
+    .map(({ cells }) => (cells[index] ?? '').trim())
+    .filter((value) => value !== '');
+}
+
+function listWithValues(
+  columns: readonly string[],
+  sample: readonly ManifestRecord[],
+  indexes: readonly number[],
+): string {
+  const shown = indexes.slice(0, MOST_LISTED).map((index) => {
+    const [value = ''] = valuesOf(sample, index);
+    const line = value.replace(/\s+/g, ' ');
+    const name = (columns[index] ?? '').replace(/\s+/g, ' ');
+    return `${name} (${line === '' ? 'empty' : line.length > 60 ? `${line.slice(0, 59)}…` : line})`;
+  });
+  const more = indexes.length - shown.length;
+  return more > 0 ? `${shown.join(', ')} and ${more} more` : shown.join(', ');
+}

@@ -1,0 +1,162 @@
+import { UsageError, messageOf } from '../shared/errors.js';
+import { checkColumnNames, listNames } from './columns.js';
+import { type TextLine, readLines } from './list-format.js';
+import {
+  type ManifestRecord,
+  type OpenFormat,
+  type RecordBatches,
+  inBatches,
+  putBack,
+  readAhead,
+} from './manifest-format.js';
+
+/** The columns are the keys of this many records. */
+const HEAD_RECORDS = 100;
+/** A file whose first lines, this many, hold no object at all is something else than JSON Lines. */
+const FIRST_RECORDS = 10;
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+
+type Parsed = { readonly cells: ReadonlyMap<string, string> } | { readonly problem: string };
+
+/** JSON Lines. The columns are the keys of the first 100 records in the order in which they appear. */
+export const openJsonl: OpenFormat = async (bytes, { name, columns: known }) => {
+  const lines = readLines(bytes, name);
+  const ahead =
+    known === undefined ? await readAhead(lines, (taken) => taken.flat().length >= HEAD_RECORDS) : [];
+  const columns = known ?? findColumns(ahead.flat().slice(0, HEAD_RECORDS), name);
+  return { columns, delimiter: ',', batches: readRecords(putBack(ahead, lines), columns) };
+};
+
+function findColumns(lines: readonly TextLine[], name: string): readonly string[] {
+  if (lines[0]?.text.trimStart().startsWith('[')) {
+    throw new UsageError(`${name} is a JSON array: make JSON Lines of it, one object a line (jq -c '.[]')`);
+  }
+  const records = lines.map(parseLine);
+  const first = records.slice(0, FIRST_RECORDS);
+  const [problem] = first.flatMap((record) => ('problem' in record ? [record.problem] : []));
+  if (problem !== undefined && first.every((record) => 'problem' in record)) {
+    throw new UsageError(
+      `${name} is no JSON Lines, which is one object a line: its first record is ${problem}`,
+    );
+  }
+  const columns = [
+    ...new Set(records.flatMap((record) => ('cells' in record ? [...record.cells.keys()] : []))),
+  ];
+  if (records.length > 0 && columns.length === 0) throw new UsageError(`${name}: its objects have no keys`);
+  checkColumnNames(columns, name);
+  return columns;
+}
+
+async function* readRecords(
+  lines: AsyncIterable<readonly TextLine[]>,
+  columns: readonly string[],
+): RecordBatches {
+  const known = new Set(columns);
+  let number = 0;
+  for await (const some of lines) {
+    yield* inBatches(some.map((line) => recordOf(line, ++number, columns, known)));
+  }
+}
+
+function recordOf(
+  line: TextLine,
+  number: number,
+  columns: readonly string[],
+  known: ReadonlySet<string>,
+): ManifestRecord {
+  const parsed = parseLine(line);
+  if ('problem' in parsed) {
+    return { line: line.line, number, cells: columns.map(() => ''), problem: parsed.problem };
+  }
+  const record = { line: line.line, number, cells: columns.map((column) => parsed.cells.get(column) ?? '') };
+  const unknown = [...parsed.cells.keys()].filter((key) => !known.has(key));
+  if (unknown.length === 0) return record;
+  return {
+    ...record,
+    problem: `keys that the first ${HEAD_RECORDS} records do not have: ${listNames(unknown)}`,
+  };
+}
+
+function parseLine({ text, isValid }: TextLine): Parsed {
+  if (!isValid) return { problem: 'not valid UTF-8' };
+  try {
+    const cells = readJsonObject(text);
+    return cells === undefined ? { problem: 'JSON, but no object' } : { cells };
+  } catch (error) {
+    // The engine's message quotes the text, which may be as long as a record can be.
+    return { problem: `no JSON (${messageOf(error).slice(0, 120)})` };
+  }
+}
+
+/**
+ * Reads a JSON object of one line into cells: strings as they are, null as an empty cell, anything else as its
+ * JSON text, character for character as it is written: `JSON.parse` would round a number such as
+ * 12345678901234567890. Of a key that is there twice the last value counts.
+ * @returns undefined when it is JSON, but no object
+ * @throws {SyntaxError} when it is no JSON
+ */
+function readJsonObject(text: string): Map<string, string> | undefined {
+  const parsed: unknown = JSON.parse(text);
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return undefined;
+  const cells = new Map<string, string>();
+  // From here on the text is known to be valid, which is what keeps this short.
+  let position = skipBlanks(text, text.indexOf('{') + 1);
+  while (text[position] !== '}') {
+    const keyEnd = skipValue(text, position);
+    const valueStart = skipBlanks(text, text.indexOf(':', keyEnd) + 1);
+    const valueEnd = skipValue(text, valueStart);
+    cells.set(String(JSON.parse(text.slice(position, keyEnd))), cellOf(text.slice(valueStart, valueEnd)));
+    position = skipBlanks(text, valueEnd);
+    if (text[position] === ',') position = skipBlanks(text, position + 1);
+  }
+  return cells;
+}
+
+function cellOf(value: string): string {
+  if (value === 'null') return '';
+  return value.startsWith('"') ? String(JSON.parse(value)) : value;
+}
+
+function skipBlanks(text: string, from: number): number {
+  let position = from;
+  while (' \t\r\n'.includes(text[position] ?? 'x')) position++;
+  return position;
+}
+
+/** The place behind the value that begins at `from`. */
+function skipValue(text: string, from: number): number {
+  let position = from;
+  let depth = 0;
+  do {
+    const char = text[position] ?? '';
+    if (char === '"') {
+      position = skipString(text, position);
+    } else if (char === '{' || char === '[') {
+      depth++;
+      position++;
+    } else if (char === '}' || char === ']') {
+      depth--;
+      position++;
+    } else if (depth > 0) {
+      position++;
+    } else {
+      return skipScalar(text, position);
+    }
+  } while (depth > 0);
+  return position;
+}
+
+function skipString(text: string, from: number): number {
+  let position = from + 1;
+  while (text.charCodeAt(position) !== QUOTE) position += text.charCodeAt(position) === BACKSLASH ? 2 : 1;
+  return position + 1;
+}
+
+/** A number, true, false or null. */
+function skipScalar(text: string, from: number): number {
+  let position = from;
+  while (!' \t\r\n,}]'.includes(text[position] ?? ',')) position++;
+  return position;
+}

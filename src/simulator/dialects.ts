@@ -1,0 +1,309 @@
+import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import type { LimitView } from './limits.js';
+import {
+  formatMessageId,
+  makePrompts,
+  type MessageFacts,
+  type MessageView,
+  progressOf,
+  shapeOf,
+  stateOf,
+} from './messages.js';
+
+/**
+ * Why a call is not answered with what it asks for. `reject` and `reject400` are the API's two ways to refuse an
+ * image; `missing` is a message that it does not know, `broken` a 500.
+ */
+export type Refusal =
+  'invalid' | 'token' | 'rateLimited' | 'quota' | 'reject' | 'reject400' | 'missing' | 'broken';
+
+/** A submit's fields, whatever the dialect calls them. */
+export interface SubmitFields {
+  readonly url: unknown;
+  readonly ref?: unknown;
+  readonly webhook?: unknown;
+  /** Answers asked for, where a dialect has that. */
+  readonly choices?: unknown;
+}
+
+/** One dialect as the simulator speaks it: paths, credentials and the words of each answer. */
+export interface SimulatedDialect {
+  /** Paths that take a submit by POST; `getPaths`, those that take one by GET as well. */
+  readonly submitPaths: readonly string[];
+  readonly getPaths?: readonly string[];
+  /** Its messages. None: the answer to a submit is the outcome, after the latency. */
+  readonly messages?: {
+    /** With `:id`. */
+    readonly paths: readonly string[];
+    polled(facts: MessageFacts, view: MessageView): object;
+    /** What a webhook is sent. */
+    delivered(facts: MessageFacts, view: MessageView): object;
+  };
+  tokenOf(request: FastifyRequest): string | undefined;
+  readSubmit(body: unknown): SubmitFields;
+  accepted(facts: MessageFacts, view: MessageView, submit: SubmitFields): object;
+  refusal(why: Refusal, text: string): { readonly status: number; readonly body: object | string };
+  limitHeaders?(limit: LimitView): Record<string, string>;
+}
+
+/** The statuses of most dialects. */
+const STATUSES: Readonly<Record<Refusal, number>> = {
+  invalid: 400,
+  token: 401,
+  rateLimited: 429,
+  quota: 402,
+  reject: 200,
+  reject400: 400,
+  missing: 404,
+  broken: 500,
+};
+const FAILED = 'Simulated: the job has failed';
+
+const objectSchema = z.looseObject({});
+
+/** A field of a body or a query; undefined when there is none. */
+function fieldOf(body: unknown, name: string): unknown {
+  return objectSchema.safeParse(body).data?.[name];
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** The token of an `Authorization: Bearer` header. */
+function bearerOf(request: FastifyRequest): string | undefined {
+  return /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1];
+}
+
+function isoOf(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+/** The submit of the dialects that have refs. */
+function refedSubmit(body: unknown): SubmitFields {
+  return {
+    url: fieldOf(body, 'url'),
+    ref: fieldOf(body, 'ref'),
+    webhook: fieldOf(body, 'webhookOverride'),
+  };
+}
+
+/** The prompts as a dialect's messages have them: a list, or one text. */
+function contentOf(facts: MessageFacts, { shape }: MessageView): string | string[] {
+  const prompts = makePrompts(facts.urlHash);
+  return /string$/.test(shapeOf(facts, shape)) ? prompts.join('\n') : prompts;
+}
+
+const thenextleg: SimulatedDialect = {
+  submitPaths: ['/v2/describe'],
+  getPaths: ['/v2/describe'],
+  messages: {
+    paths: ['/v2/message/:id'],
+    polled: (facts, view) => {
+      const progress = progressOf(facts, view.nowMs);
+      const image = `https://simulator.invalid/progress/${facts.urlHash}-${progress}.webp`;
+      switch (stateOf(facts, view)) {
+        case 'working':
+          return { progress, progressImageUrl: progress === 0 ? null : image };
+        case 'failed':
+          return { progress: 'incomplete' };
+        case 'completed': {
+          const described = describedMessage(facts, view);
+          const isNested = /^nested/.test(shapeOf(facts, view.shape));
+          return { progress: 100, ...(isNested ? { response: described } : described) };
+        }
+      }
+    },
+    delivered: describedMessage,
+  },
+  tokenOf: (request) =>
+    bearerOf(request) ??
+    textOf(fieldOf(request.query, 'authToken')) ??
+    textOf(fieldOf(request.body, 'authToken')),
+  readSubmit: refedSubmit,
+  accepted: (facts) => ({
+    success: true,
+    messageId: formatMessageId(facts),
+    createdAt: isoOf(facts.submittedAt),
+  }),
+  refusal: (why, msg) => {
+    if (why === 'broken') return { status: 500, body: 'Internal Server Error' };
+    return { status: STATUSES[why], body: { success: false, msg } };
+  },
+};
+
+/** A completed message of `thenextleg` without its `progress`. */
+function describedMessage(facts: MessageFacts, view: MessageView): object {
+  const isOldDate = shapeOf(facts, view.shape) === 'seconds-date';
+  const instant = (ms: number) =>
+    isOldDate ? { _seconds: Math.floor(ms / 1000), _nanoseconds: (ms % 1000) * 1e6 } : isoOf(ms);
+  return {
+    createdAt: instant(facts.submittedAt),
+    originatingMessageId: formatMessageId(facts),
+    content: contentOf(facts, view),
+    ref: facts.ref,
+    type: 'describe',
+    responseAt: instant(facts.submittedAt + facts.latencyMs),
+  };
+}
+
+function imagineproMessage(facts: MessageFacts, view: MessageView): object {
+  const messageId = formatMessageId(facts);
+  const created = { messageId, createdAt: isoOf(facts.submittedAt), ref: facts.ref };
+  const updatedAt = isoOf(facts.submittedAt + facts.latencyMs);
+  switch (stateOf(facts, view)) {
+    case 'working': {
+      const progress = progressOf(facts, view.nowMs);
+      const status = progress === 0 ? 'QUEUED' : 'PROCESSING';
+      return { ...created, status, progress, updatedAt: isoOf(view.nowMs) };
+    }
+    case 'failed':
+      return { ...created, status: 'FAIL', error: FAILED, updatedAt };
+    case 'completed':
+      return { ...created, status: 'DONE', progress: 100, content: contentOf(facts, view), updatedAt };
+  }
+}
+
+const imaginepro: SimulatedDialect = {
+  submitPaths: ['/api/v1/midjourney/describe', '/api/v1/nova/describe'],
+  messages: {
+    paths: ['/api/v1/midjourney/message/:id', '/api/v1/message/fetch/:id'],
+    polled: imagineproMessage,
+    delivered: imagineproMessage,
+  },
+  tokenOf: bearerOf,
+  readSubmit: refedSubmit,
+  accepted: (facts) => ({
+    success: 'PROCESSING',
+    messageId: formatMessageId(facts),
+    createdAt: isoOf(facts.submittedAt),
+  }),
+  refusal: (why, error) => ({
+    status: why === 'quota' ? 403 : STATUSES[why],
+    body: { success: false, error },
+  }),
+};
+
+function legnextJob(facts: MessageFacts, view: MessageView): object {
+  const state = stateOf(facts, view);
+  const isDone = state === 'completed';
+  const progress = progressOf(facts, view.nowMs);
+  const workingStatus = progress < 10 ? 'pending' : progress < 20 ? 'staged' : 'processing';
+  const prompts = isDone ? makePrompts(facts.urlHash) : [];
+  const promptEn = prompts.join('\n\n');
+  // Some of its answers have the one text alone.
+  const isText = shapeOf(facts, view.shape) === 'string';
+  const message = state === 'failed' ? FAILED : '';
+  return {
+    job_id: formatMessageId(facts),
+    model: 'midjourney',
+    task_type: 'describe',
+    status: state === 'working' ? workingStatus : state,
+    output: { promptEn, description: promptEn, finalPrompt: promptEn, prompts: isText ? [] : prompts },
+    meta: {
+      created_at: isoOf(facts.submittedAt),
+      started_at: '',
+      ended_at: isDone ? isoOf(facts.submittedAt + facts.latencyMs) : '',
+    },
+    detail: null,
+    logs: [],
+    error: { code: message === '' ? 0 : 10_000, raw_message: message, message, detail: null },
+  };
+}
+
+const legnext: SimulatedDialect = {
+  submitPaths: ['/api/v1/describe'],
+  messages: { paths: ['/api/v1/job/:id'], polled: legnextJob, delivered: legnextJob },
+  tokenOf: ({ headers }) => textOf(headers['x-api-key']),
+  readSubmit: (body) => ({ url: fieldOf(body, 'imgUrl'), webhook: fieldOf(body, 'callback') }),
+  accepted: legnextJob,
+  refusal: (why, message) => {
+    // A refusal can come with HTTP 200: the body's code is what counts.
+    const code = why === 'reject' ? 400 : STATUSES[why];
+    return { status: STATUSES[why], body: { code, message, raw_message: message, detail: null } };
+  },
+};
+
+const OPENAI_REFUSALS: Readonly<
+  Record<Refusal, readonly [status: number, type: string, code: string | null]>
+> = {
+  invalid: [400, 'invalid_request_error', null],
+  token: [401, 'invalid_request_error', 'invalid_api_key'],
+  rateLimited: [429, 'requests', 'rate_limit_exceeded'],
+  quota: [429, 'insufficient_quota', 'insufficient_quota'],
+  reject: [400, 'invalid_request_error', 'content_policy_violation'],
+  reject400: [400, 'invalid_request_error', 'invalid_image_url'],
+  missing: [404, 'invalid_request_error', null],
+  broken: [500, 'server_error', null],
+};
+
+const completionRequestSchema = z.object({
+  // Without a model there is no completion, whatever the image.
+  model: z.string(),
+  messages: z.array(z.object({ content: z.unknown() })),
+});
+const imageSchema = z.object({ type: z.literal('image_url'), image_url: z.object({ url: z.string() }) });
+
+/** The image among the parts of all messages. */
+function imageIn(body: unknown): string | undefined {
+  const messages = completionRequestSchema.safeParse(body).data?.messages ?? [];
+  const parts = messages.flatMap(({ content }): unknown[] => (Array.isArray(content) ? content : []));
+  return parts
+    .map((part) => imageSchema.safeParse(part).data?.image_url.url)
+    .find((url) => url !== undefined);
+}
+
+/** The four prompts in one answer, in one of the ways in which models write lists. */
+function modelAnswer(prompts: readonly string[], shape: ReturnType<typeof shapeOf>): string {
+  const list = JSON.stringify(prompts, null, 2);
+  switch (shape) {
+    case 'flat':
+      return list;
+    case 'nested':
+      return JSON.stringify({ prompts });
+    case 'string':
+      return `\`\`\`json\n${list}\n\`\`\``;
+    case 'nested-string':
+      return `Here are four prompts:\n\n\`\`\`\n${list}\n\`\`\`\nTell me if you want others.`;
+    case 'seconds-date':
+      return `Of course! ${list}`;
+  }
+}
+
+/** Synchronous: no messages, no webhooks. */
+const openai: SimulatedDialect = {
+  submitPaths: ['/v1/chat/completions'],
+  tokenOf: bearerOf,
+  readSubmit: (body) => ({ url: imageIn(body), choices: fieldOf(body, 'n') }),
+  accepted: (facts, { shape }, { choices }) => {
+    const isCut = facts.fate === 'expires';
+    // Without their keycaps: a model does not number like this.
+    const prompts = makePrompts(facts.urlHash).map((prompt) => prompt.replace(/^\d\uFE0F\u20E3 /u, ''));
+    const texts = choices === 4 ? prompts : [modelAnswer(prompts, shapeOf(facts, shape))];
+    return {
+      id: formatMessageId(facts),
+      object: 'chat.completion',
+      created: Math.floor(facts.submittedAt / 1000),
+      model: 'simulator',
+      choices: texts.map((text, index) => ({
+        index,
+        message: { role: 'assistant', content: isCut ? text.slice(0, 40) : text, refusal: null },
+        logprobs: null,
+        finish_reason: isCut ? 'length' : 'stop',
+      })),
+      usage: { prompt_tokens: 850, completion_tokens: 240, total_tokens: 1090 },
+    };
+  },
+  refusal: (why, message) => {
+    const [status, type, code] = OPENAI_REFUSALS[why];
+    return { status, body: { error: { message, type, param: null, code } } };
+  },
+  limitHeaders: ({ remaining, waitMs }) => ({
+    'x-ratelimit-remaining-requests': String(remaining),
+    'x-ratelimit-reset-requests': waitMs < 1000 ? `${Math.ceil(waitMs)}ms` : `${(waitMs / 1000).toFixed(3)}s`,
+  }),
+};
+
+/** All are spoken on one port: their paths tell them apart. */
+export const SIMULATED_DIALECTS: readonly SimulatedDialect[] = [thenextleg, imaginepro, legnext, openai];

@@ -1,0 +1,124 @@
+import type { Shape } from './options.js';
+import { SHAPES } from './options.js';
+import { pick, randomOfHash } from './random.js';
+
+/** The documented time after which an uncompleted message counts as incomplete. */
+export const DEFAULT_EXPIRE_MINS = 12;
+
+/** How a message ends: completed, expired where it would have completed, or not at all. */
+export type Fate = 'completes' | 'expires' | 'never';
+
+/**
+ * What a message id says. The simulator keeps no messages: everything that a poll needs is in the id, so
+ * that a message outlives the process, as it does at the real service.
+ */
+export interface MessageFacts {
+  /** Epoch milliseconds. */
+  readonly submittedAt: number;
+  readonly latencyMs: number;
+  readonly fate: Fate;
+  readonly urlHash: string;
+  /** Makes ids of the same URL and millisecond differ, in other processes too. */
+  readonly nonce: string;
+  readonly ref: string;
+}
+
+/** How a message is looked at: the form of its answer, and when. */
+export interface MessageView {
+  readonly shape: Shape;
+  readonly expireMins: number;
+  readonly nowMs: number;
+}
+
+const FATES = { c: 'completes', x: 'expires', n: 'never' } as const satisfies Record<string, Fate>;
+const MESSAGE_ID = /^sim-([0-9a-z]{1,10})-([0-9a-z]{1,8})-([cxn])-([0-9a-f]{16})-([0-9a-z]+)(?:-([\w-]+))?$/;
+
+/** `sim-<submit time>-<latency>-<fate>-<URL hash>-<nonce>[-<ref>]`; numbers in base 36, the ref in base64url. */
+export function formatMessageId(facts: MessageFacts): string {
+  const numbers = `${facts.submittedAt.toString(36)}-${facts.latencyMs.toString(36)}`;
+  const letter = Object.entries(FATES).find(([, fate]) => fate === facts.fate)?.[0] ?? 'c';
+  const ref = facts.ref && `-${Buffer.from(facts.ref).toString('base64url')}`;
+  return `sim-${numbers}-${letter}-${facts.urlHash}-${facts.nonce}${ref}`;
+}
+
+/** Reads an id back; undefined for one that no simulator gave. */
+export function parseMessageId(id: string): MessageFacts | undefined {
+  const [, submitted, latency, letter, urlHash, nonce, ref] = MESSAGE_ID.exec(id) ?? [];
+  if (!submitted || !latency || !urlHash || !nonce) return undefined;
+  return {
+    submittedAt: parseInt(submitted, 36),
+    latencyMs: parseInt(latency, 36),
+    fate: letter === 'x' || letter === 'n' ? FATES[letter] : FATES.c,
+    urlHash,
+    nonce,
+    ref: Buffer.from(ref ?? '', 'base64url').toString('utf8'),
+  };
+}
+
+/** When a message stops being worked on; a message that never completes is given up after `expireMins`. */
+export function endsAt({ submittedAt, latencyMs, fate }: MessageFacts, expireMins: number): number {
+  return submittedAt + Math.min(fate === 'never' ? Infinity : latencyMs, expireMins * 60_000);
+}
+
+export function stateOf(facts: MessageFacts, view: MessageView): 'working' | 'completed' | 'failed' {
+  if (view.nowMs < endsAt(facts, view.expireMins)) return 'working';
+  const isInTime = view.nowMs >= facts.submittedAt + facts.latencyMs;
+  return facts.fate === 'completes' && isInTime ? 'completed' : 'failed';
+}
+
+/** 0..99, by the share of its latency that has passed. */
+export function progressOf(facts: MessageFacts, nowMs: number): number {
+  const share = Math.max(0, nowMs - facts.submittedAt) / Math.max(1, facts.latencyMs);
+  return Math.min(99, Math.floor(share * 100));
+}
+
+/** The one shape of a message that is asked for, or that `mixed` gives it. */
+export function shapeOf(facts: MessageFacts, shape: Shape): Exclude<Shape, 'mixed'> {
+  if (shape !== 'mixed') return shape;
+  const shapes = SHAPES.filter((one) => one !== 'mixed');
+  return shapes[parseInt(facts.urlHash.slice(-4), 16) % shapes.length] ?? 'flat';
+}
+
+// Commas, quotes, letters beyond ASCII and line breaks are here on purpose: the real prompts have them.
+const SUBJECTS = [
+  'girl with pink hair in a rain-soaked alley',
+  'an old lighthouse, its lamp lit, above a "sleeping" sea',
+  'two foxes playing chess in a winter forest',
+  "a fisherman's hands mending a blue net",
+  'portrait of an astronaut, visor half open',
+  'café terrace at dusk, crowded, warm lamps',
+  'abandoned greenhouse overgrown with orchids',
+  'a red bicycle leaning on a whitewashed wall',
+] as const;
+const STYLES = [
+  'in the style of Zdzisław Beksiński',
+  'in the style of 葛飾北斎, woodblock print',
+  'in the style of Alphonse Mucha, art nouveau',
+  'in the style of José Clemente Orozco, "mural" brushwork',
+  'in the style of Hilma af Klint & Søren Kierkegård',
+  'in the style of Élisabeth Vigée Le Brun, oil on canvas',
+] as const;
+const DETAILS = [
+  'soft focus, 35mm film grain',
+  'dark teal and light amber',
+  'volumetric light, ultra detailed, 8k',
+  '“golden hour” glow, muted palette',
+  'high contrast; sharp shadows',
+  'pastel gouache, flat colors',
+] as const;
+const RATIOS = ['50:93', '1:1', '16:9', '2:3', '128:85', '4:5'] as const;
+const LINE_BREAK_SHARE = 0.1;
+
+/**
+ * The four prompts of an image as the API gives them: each behind its keycap, the aspect ratio at its end.
+ * The same image always gets the same ones.
+ */
+export function makePrompts(urlHash: string): string[] {
+  const ratio = pick(RATIOS, randomOfHash(urlHash, 0));
+  return [1, 2, 3, 4].map((digit) => {
+    const random = randomOfHash(urlHash, digit);
+    const separator = random() < LINE_BREAK_SHARE ? ',\n' : ', ';
+    const parts = [pick(SUBJECTS, random), pick(STYLES, random), pick(DETAILS, random)];
+    return `${digit}\uFE0F\u20E3 ${parts.join(separator)} --ar ${ratio}`;
+  });
+}
