@@ -1,6 +1,6 @@
 import { type AccountWorker, startAccountWorker } from '../run/account-worker.js';
 import { accountOf, checkApi } from '../run/api-options.js';
-import { type HomeEvent, RunsHome } from '../service/runs-home.js';
+import { RunsServer, type ServerEvent } from '../service/server.js';
 import { RootFolder } from '../service/root-folder.js';
 import { describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
@@ -69,7 +69,7 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
     } else if (Object.keys(options.limits ?? {}).length > 0) {
       await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
     }
-    const home = await RunsHome.start({
+    const server = await RunsServer.start({
       connection,
       root,
       queue: flags.get('queue') ?? '',
@@ -77,9 +77,9 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
       env,
       logger,
       onDone: flags.get('on-done'),
-      onEvent: (event) => showHomeEvent(event, terminal),
+      onEvent: (event) => showServerEvent(event, terminal),
     });
-    undo.defer(() => home.stop());
+    undo.defer(() => server.stop());
     terminal.say(`home of ${root.path}: takes runs from ${connection.label}`);
     const notReady = () =>
       signal.aborted ? 'it is stopping' : worker === undefined ? undefined : notWorking(worker.status);
@@ -88,7 +88,7 @@ export async function serveCommand(argv: readonly string[], env: NodeJS.ProcessE
   });
 }
 
-function showHomeEvent(event: HomeEvent, terminal: Terminal): void {
+function showServerEvent(event: ServerEvent, terminal: Terminal): void {
   switch (event.type) {
     case 'opened':
       terminal.say(`run ${event.run}: ${event.output}`);
@@ -96,7 +96,7 @@ function showHomeEvent(event: HomeEvent, terminal: Terminal): void {
     case 'notice':
       terminal.warn(`${nearPath(event.output)}: ${printable(event.text, 500)}`);
       return;
-    case 'handed-back':
+    case 'released':
       terminal.say(`handed back: ${event.output}`);
       return;
     case 'waiting':
@@ -107,7 +107,7 @@ function showHomeEvent(event: HomeEvent, terminal: Terminal): void {
   }
 }
 
-function overLine({ name, outcome }: Extract<HomeEvent, { type: 'over' }>): string {
+function overLine({ name, outcome }: Extract<ServerEvent, { type: 'over' }>): string {
   const { receipt, exitCode, reason } = outcome;
   const why = reason === undefined ? '' : `: ${printable(reason, 500)}`;
   if (receipt === undefined) {

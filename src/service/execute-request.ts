@@ -11,7 +11,7 @@ import type { RootFolder } from './root-folder.js';
 import type { RunOutcome, RunRequest } from './run-request.js';
 
 /** What a home executes requests with. */
-export interface ExecutorTools {
+export interface ExecutorDeps {
   readonly root: RootFolder;
   /** The queue's URL: a run has a connection of its own. */
   readonly queue: string;
@@ -36,14 +36,14 @@ export interface ExecutionOptions {
 export type Execution =
   | { readonly kind: 'over'; readonly outcome: RunOutcome; readonly stop?: RunStop | undefined }
   /** The home ends: the run goes on elsewhere, or later. */
-  | { readonly kind: 'handed-back' }
+  | { readonly kind: 'released' }
   /** Another process has the output, or the run. */
   | { readonly kind: 'busy'; readonly reason: string; readonly exitCode: number };
 
 /** Does what a request says, with the function that `bulk-describe run` calls. Never rejects. */
 export async function executeRequest(
   request: RunRequest,
-  tools: ExecutorTools,
+  deps: ExecutorDeps,
   options: ExecutionOptions,
 ): Promise<Execution> {
   // A run listens to its signal until it is told to end; the home's would keep all runs that it has ever executed.
@@ -53,18 +53,18 @@ export async function executeRequest(
   else options.signal.addEventListener('abort', end, { once: true });
   try {
     const own = { ...options, signal: ending.signal };
-    const result = await describeManifest(await runOptionsOf(request, tools, own));
+    const result = await describeManifest(await runOptionsOf(request, deps, own));
     const { receipt, stop, differences, exitCode } = result;
-    if (options.signal.aborted && stop?.kind === 'interrupted') return { kind: 'handed-back' };
+    if (options.signal.aborted && stop?.kind === 'interrupted') return { kind: 'released' };
     const unbalanced =
       differences.length > 0 ? `the account does not balance: ${differences.join('; ')}` : '';
     const reason = stop?.reason ?? (unbalanced || undefined);
     return { kind: 'over', outcome: { outcome: 'ended', exitCode, reason, receipt }, stop };
   } catch (error) {
-    if (options.signal.aborted) return { kind: 'handed-back' };
+    if (options.signal.aborted) return { kind: 'released' };
     const reason = messageOf(error);
     if (error instanceof BusyError) return { kind: 'busy', reason, exitCode: error.exitCode };
-    return { kind: 'over', outcome: refusal(error, tools.logger) };
+    return { kind: 'over', outcome: refusal(error, deps.logger) };
   } finally {
     options.signal.removeEventListener('abort', end);
   }
@@ -79,21 +79,21 @@ export function refusal(error: unknown, logger: Logger): RunOutcome {
 
 async function runOptionsOf(
   request: RunRequest,
-  tools: ExecutorTools,
+  deps: ExecutorDeps,
   { newRun, earlierOutputs, signal, onEvent }: ExecutionOptions,
 ): Promise<RunOptions> {
-  const { root, queue, env, logger, timing } = tools;
+  const { root, queue, env, logger, timing } = deps;
   const { output: asked, ...wanted } = request;
   // A request that names its API is not to get a dialect that belongs to another one.
   const isOwnApi = request.api === undefined && request.dialect === undefined;
-  const { api, dialect } = isOwnApi ? tools.api : request;
+  const { api, dialect } = isOwnApi ? deps.api : request;
   const manifest = await root.existing(request.manifest, 'the manifest');
   const simulator = api === 'simulator';
   if (asked !== undefined && isDated(asked)) {
     throw new UsageError(`the output ${asked}: only a schedule's output has a date in its name`);
   }
   const output = await root.output(asked ?? defaultOutputPath(manifest, { simulator }));
-  const account = request.account ?? tools.api.account;
+  const account = request.account ?? deps.api.account;
   const files = { manifest, output, earlierOutputs, queue };
   const around = { env, logger, timing, signal, onEvent };
   return { ...wanted, ...files, ...around, api, dialect, account, work: false, run: newRun };

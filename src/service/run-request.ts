@@ -235,3 +235,24 @@ export const KEPT_REQUESTS: Kind<KeptRequest> = {
   schema: keptRequestSchema,
   ttlMs: 30 * 24 * 3_600_000,
 };
+
+/** What asks for one time only: whoever asks again may want something else, and limits are the account's by now. */
+const ASKED_ONCE: ReadonlySet<string> = new Set<keyof RunRequest>([
+  'retryAll',
+  'onlyFailed',
+  'collectOnly',
+  'stoppedBefore',
+  'limits',
+  'schedule',
+  'timeZone',
+  'begunAt',
+  'outputPattern',
+  'payAgain',
+  'newColumns',
+]);
+
+/** The request that executes a run again. */
+export function lastingRequest(request: RunRequest, output: string): RunRequest {
+  const lasting = Object.entries(request).filter(([name]) => !ASKED_ONCE.has(name));
+  return readRequest({ ...Object.fromEntries(lasting), output });
+}

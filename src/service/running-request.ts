@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Progress, RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
+import type { Claim } from './claim.js';
 import {
   type RequestNames,
   type RunJobProgress,
@@ -14,49 +15,29 @@ import {
 
 const NOTHING_YET = { rows: 0, described: 0, resumed: 0, copied: 0, failed: 0, inFlight: 0, perSecond: 0 };
 
-/** A request that a home executes at the moment: what is known of its run, and what its job tells of that. */
+/** A request that this server executes: what is known of its run, and what its job shows of that. */
 export class RunningRequest {
   #opened: { readonly run: string; readonly manifest: string; readonly output: string } | undefined;
   #written: RunJobProgress | undefined;
   #writing: Promise<void> = Promise.resolve();
 
-  readonly id: string;
-  /** By this home or an earlier one. */
+  /** By this server or an earlier one. */
   readonly wasOpened: boolean;
-  #job: RunRequestJob;
-  #token: string | undefined;
 
   constructor(
-    job: RunRequestJob,
-    token: string,
+    readonly claim: Claim,
     private readonly logger: Logger,
     private readonly onOpened: (opened: { run: string; output: string }) => Promise<void>,
   ) {
-    this.id = job.id ?? '';
-    this.wasOpened = runJobProgress(job)?.state === 'opened';
-    this.#job = job;
-    this.#token = token;
+    this.wasOpened = runJobProgress(claim.job)?.state === 'opened';
   }
 
-  /** The newest activation of its job. */
+  get id(): string {
+    return this.claim.id;
+  }
+
   get job(): RunRequestJob {
-    return this.#job;
-  }
-
-  /** Of the lock on its job; undefined when that is known to be lost. */
-  get token(): string | undefined {
-    return this.#token;
-  }
-
-  /** Its job was given to this home once more: this activation's lock is the one that counts. */
-  hold(job: RunRequestJob, token: string): void {
-    this.#job = job;
-    this.#token = token;
-  }
-
-  /** The lock of that token is lost. */
-  letGo(token: string): void {
-    if (this.#token === token) this.#token = undefined;
+    return this.claim.job;
   }
 
   get run(): string | undefined {
@@ -72,7 +53,7 @@ export class RunningRequest {
     return runRequestSchema.safeParse(this.job.data).data;
   }
 
-  /** What people know it by, as far as its job tells. */
+  /** What people know it by, as far as its job shows. */
   get names(): Partial<RequestNames> {
     return requestNames(this.job.data) ?? {};
   }
@@ -81,8 +62,8 @@ export class RunningRequest {
     return this.output ?? this.names.output ?? this.names.manifest ?? `job ${this.id}`;
   }
 
-  /** Takes note of what the run tells. Its job's progress is what it told last, if that is something new. */
-  hear(event: RunEvent): void {
+  /** Takes note of an event of the run. The job's progress is the newest one, written when it is another one. */
+  note(event: RunEvent): void {
     if (event.type === 'opened') {
       const { run, manifest, output } = event;
       this.#opened = { run, manifest, output };
@@ -102,7 +83,7 @@ export class RunningRequest {
     this.#write({ state: 'refused', exitCode, reason });
   }
 
-  /** Waits until what was told is written, or could not be. */
+  /** Waits until all of it is written, or could not be. */
   async settled(): Promise<void> {
     await this.#writing;
   }

@@ -16,7 +16,7 @@ import { type RunRequest, type RunRequestJob, queuedRequests } from './run-reque
 import {
   type Execution,
   type ExecutionOptions,
-  type ExecutorTools,
+  type ExecutorDeps,
   executeRequest,
   refusal,
 } from './execute-request.js';
@@ -111,47 +111,47 @@ const BUSY_EXIT = 5;
  * Does what a schedule's turn says: brings home what other dates' files have in flight, without paying for anything, and
  * then executes the request, for which their rows are done. Never rejects.
  */
-export async function executeTurn(
+export async function executeScheduledRun(
   job: RunRequestJob,
   request: RunRequest,
-  tools: ExecutorTools & { readonly connection: QueueConnection },
+  deps: ExecutorDeps & { readonly connection: QueueConnection },
   options: ExecutionOptions,
 ): Promise<Execution> {
   let turn: Turn;
   try {
-    turn = await beginScheduledRun(tools.connection, job, request, tools.root);
+    turn = await beginScheduledRun(deps.connection, job, request, deps.root);
   } catch (error) {
-    if (options.signal.aborted) return { kind: 'handed-back' };
-    return { kind: 'over', outcome: refusal(error, tools.logger) };
+    if (options.signal.aborted) return { kind: 'released' };
+    return { kind: 'over', outcome: refusal(error, deps.logger) };
   }
   if (turn.kind === 'skip') {
     const { reason } = turn;
     return { kind: 'over', outcome: { outcome: 'skipped', exitCode: BUSY_EXIT, reason } };
   }
   for (const output of turn.unfinished) {
-    const trouble = await finishEarlier(output, turn, tools, options);
+    const trouble = await finishEarlier(output, turn, deps, options);
     if (trouble !== undefined) return trouble;
   }
-  return await executeRequest(turn.request, tools, { ...options, earlierOutputs: turn.earlierOutputs });
+  return await executeRequest(turn.request, deps, { ...options, earlierOutputs: turn.earlierOutputs });
 }
 
 /** @returns what keeps the turn from going on: what is in flight there could be paid for again */
 async function finishEarlier(
   output: string,
   turn: Extract<Turn, { kind: 'run' }>,
-  tools: ExecutorTools,
+  deps: ExecutorDeps,
   options: ExecutionOptions,
 ): Promise<Execution | undefined> {
   // Columns that the manifest has gained since are no reason to leave it unfinished.
   const request = { ...turn.request, output, collectOnly: true, newColumns: true };
   const earlierOutputs = turn.earlierOutputs.filter((path) => path !== output);
-  const finished = await executeRequest(request, tools, {
+  const finished = await executeRequest(request, deps, {
     signal: options.signal,
     newRun: undefined,
     earlierOutputs,
     onEvent: () => undefined,
   });
-  if (finished.kind === 'handed-back') return finished;
+  if (finished.kind === 'released') return finished;
   const { reason = '', exitCode } = finished.kind === 'busy' ? finished : finished.outcome;
   const about = `${output} has images in flight: ${reason}`;
   if (finished.kind === 'busy') return { ...finished, reason: about };

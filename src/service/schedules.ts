@@ -84,15 +84,15 @@ export async function listSchedules(connection: QueueConnection): Promise<Listed
   return listed.filter((one) => one !== undefined).sort((a, b) => a.name.localeCompare(b.name));
 }
 
-/** Turns that go on although their schedule was removed, by their jobs. */
-const OUTLASTING_TURNS = 'outlasting-turns';
-/** Longer than any turn. */
+/** Scheduled runs that go on although their schedule was removed, by their jobs. */
+const OUTLASTING_RUNS = 'outlasting-turns';
+/** Longer than any run. */
 const OUTLASTING_MS = 30 * 24 * 3_600_000;
 
-type TurnJob = Pick<RunRequestJob, 'id' | 'timestamp'>;
+type RunJobRef = Pick<RunRequestJob, 'id' | 'timestamp'>;
 
 /** A queue that was emptied gives the same ids again. */
-function turnId({ id = '', timestamp }: TurnJob): string {
+function referenceOf({ id = '', timestamp }: RunJobRef): string {
   return `${id}@${timestamp}`;
 }
 
@@ -107,28 +107,26 @@ export async function removeSchedule(connection: QueueConnection, name: string):
   const { requests } = await queuedRequests(connection, UNFINISHED_STATES);
   for (const { job, names } of requests) {
     if (names.schedule === name) {
-      await connection.store.announce(OUTLASTING_TURNS, turnId(job), '', OUTLASTING_MS);
+      await connection.store.announce(OUTLASTING_RUNS, referenceOf(job), '', OUTLASTING_MS);
     }
   }
   await forgetScheduleRecord(connection.store, name);
 }
 
 /**
- * Keeps how a schedule's turn ended, which may outlast its schedule: nothing is kept then. To be called at every end, also
+ * Keeps how a scheduled run ended, which may outlast its schedule: nothing is kept then. To be called at every end, also
  * where it was skipped or refused.
- * @param turn its job
  */
-export async function noteTurn(
+export async function noteScheduledRun(
   connection: QueueConnection,
-  { name, turn }: { readonly name: string; readonly turn: TurnJob },
+  { name, job }: { readonly name: string; readonly job: RunJobRef },
   outcome: RunOutcome,
-  nowMs: number,
 ): Promise<void> {
-  if ((await connection.store.members(OUTLASTING_TURNS)).has(turnId(turn))) return;
+  if ((await connection.store.members(OUTLASTING_RUNS)).has(referenceOf(job))) return;
   const { exitCode } = outcome;
   const isSuccess = outcome.outcome === 'ended' && exitCode === 0;
   await keepScheduleRecord(connection.store, name, {
-    at: nowMs,
+    at: Date.now(),
     exitCode,
     text: outcomeText(outcome),
     isSuccess,

@@ -2,7 +2,7 @@ import { afterEach } from 'vitest';
 import { startAccountWorker } from '../../src/run/account-worker.js';
 import { RootFolder } from '../../src/service/root-folder.js';
 import type { RunOutcome } from '../../src/service/run-request.js';
-import { type HomeEvent, RunsHome, type RunsHomeOptions } from '../../src/service/runs-home.js';
+import { RunsServer, type RunsServerOptions, type ServerEvent } from '../../src/service/server.js';
 import { silentLogger } from '../../src/shared/log.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { UndoStack } from '../../src/shared/undo.js';
@@ -11,8 +11,8 @@ import type { OpenFixture } from './queues.js';
 
 /** A home in the test's own process, and what it has told. */
 export interface TestHome {
-  readonly home: RunsHome;
-  readonly events: readonly HomeEvent[];
+  readonly home: RunsServer;
+  readonly events: readonly ServerEvent[];
   readonly outcomes: () => RunOutcome[];
 }
 
@@ -38,10 +38,10 @@ export class ServerFixture {
   }
 
   /** A home for the fixture's folder, queue and API. */
-  async startHome(options: Partial<RunsHomeOptions> = {}): Promise<TestHome> {
-    const events: HomeEvent[] = [];
+  async startHome(options: Partial<RunsServerOptions> = {}): Promise<TestHome> {
+    const events: ServerEvent[] = [];
     const { workspace, queue, simulator } = this.fixture;
-    const home = await RunsHome.start({
+    const home = await RunsServer.start({
       connection: await this.connect(),
       root: await RootFolder.open(workspace.path),
       queue: queue.url,

@@ -13,7 +13,7 @@ import {
 } from '../../src/service/run-request.js';
 import { findKnownRun } from '../../src/service/known-run.js';
 import { readServiceStatus } from '../../src/service/views.js';
-import { type HomeEvent } from '../../src/service/runs-home.js';
+import type { ServerEvent } from '../../src/service/server.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { readAccountLimits } from '../../src/shared/account-limits.js';
 import { RUNS, SERVERS } from '../../src/shared/published.js';
@@ -38,7 +38,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     return begun;
   }
 
-  const isOver = (events: readonly HomeEvent[], run: string, times = 1) =>
+  const isOver = (events: readonly ServerEvent[], run: string, times = 1) =>
     events.filter((event) => event.type === 'over' && event.outcome.receipt?.run === run).length >= times;
 
   it('executes what is enqueued, several runs at once, and keeps their outcomes', async () => {
@@ -116,7 +116,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     const begun = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     await waitUntil('some are described', async () => (await fixture.ids('out.csv')).length > 3);
     await first.home.stop();
-    expect(first.events.map(({ type }) => type)).toEqual(['opened', 'handed-back']);
+    expect(first.events.map(({ type }) => type)).toEqual(['opened', 'released']);
     const second = await homes.startHome();
     await waitUntil('it ends', () => isOver(second.events, begun.run));
     expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0, receipt: { remaining: 0 } }]);
