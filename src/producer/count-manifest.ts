@@ -57,22 +57,28 @@ export async function previewManifest(
     readonly unfinished?: UnfinishedRows | undefined;
   },
 ): Promise<ManifestCounts> {
-  const sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
-  const { signal, unfinished } = options;
-  const counter = new RowCounter(options.isKnown, plan.keyColumn !== undefined, sampled, unfinished);
-  if (sampled) {
+  const { isKnown, signal, unfinished } = options;
+  const counter = new RowCounter(isKnown, plan.keyColumn !== undefined);
+  const { counts } = counter;
+  counts.sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
+  if (counts.sampled) {
     for (const record of manifest.sample) counter.count(toRow(record, plan));
-    return counter.counts;
+    return counts;
   }
   try {
-    for await (const rows of readRows(manifest, plan, signal)) for (const row of rows) counter.count(row);
-    if (signal?.aborted !== true) unfinished?.end(counter.counts.rows);
+    for await (const rows of readRows(manifest, plan, signal)) {
+      for (const row of rows) {
+        const kind = counter.count(row);
+        if (kind !== 'resumed') unfinished?.add(row, kind === 'repeated');
+      }
+    }
+    if (signal?.aborted !== true) unfinished?.end(counts.rows);
   } catch (error) {
     if (!(error instanceof FatalError)) throw error;
     // The run comes to the same place, and takes on what is before it.
-    counter.counts.unreadable = messageOf(error);
+    counts.unreadable = messageOf(error);
   }
-  return counter.counts;
+  return counts;
 }
 
 const NEW_IMAGE = 1;
@@ -81,7 +87,19 @@ const FAILED_IMAGE = 2;
 const GROWTH = 1.5;
 
 class RowCounter {
-  readonly counts: ManifestCounts;
+  readonly counts: ManifestCounts = {
+    sampled: false,
+    rows: 0,
+    images: 0,
+    resumed: 0,
+    copied: 0,
+    failedBefore: 0,
+    failedImages: 0,
+    newImages: 0,
+    badUrls: 0,
+    badRecords: 0,
+    duplicateKeys: 0,
+  };
   readonly #keys = new HashTable([], GROWTH);
   /** The payload says whether the image has been counted as new, or as failed. */
   readonly #images = new HashTable([2], GROWTH);
@@ -89,35 +107,22 @@ class RowCounter {
   constructor(
     private readonly isKnown: IsKnown,
     private readonly isKeyed: boolean,
-    sampled: boolean,
-    private readonly unfinished: UnfinishedRows | undefined,
-  ) {
-    this.counts = {
-      sampled,
-      rows: 0,
-      images: 0,
-      resumed: 0,
-      copied: 0,
-      failedBefore: 0,
-      failedImages: 0,
-      newImages: 0,
-      badUrls: 0,
-      badRecords: 0,
-      duplicateKeys: 0,
-    };
-  }
+  ) {}
 
-  count(row: Row): void {
+  /** Counts a row in one place. */
+  count(row: Row): ReturnType<IsKnown> | 'bad' | 'repeated' {
     const { counts } = this;
     counts.rows++;
-    if (row.problem?.code === 'bad-record') counts.badRecords++;
-    else if (row.url === undefined || row.image === undefined) counts.badUrls++;
-    else if (this.isKeyed && !this.#isFirst(row.key ?? '')) {
+    if (row.url === undefined || row.image === undefined) {
+      if (row.problem?.code === 'bad-record') counts.badRecords++;
+      else counts.badUrls++;
+      return 'bad';
+    }
+    if (this.isKeyed && !this.#isFirst(row.key ?? '')) {
       counts.duplicateKeys++;
-      this.unfinished?.add(row, true);
-      return;
-    } else if (this.#countImage({ key: row.key, url: row.url, image: row.image }) === 'resumed') return;
-    this.unfinished?.add(row, false);
+      return 'repeated';
+    }
+    return this.#countImage({ key: row.key, url: row.url, image: row.image });
   }
 
   #isFirst(key: string): boolean {
@@ -189,7 +194,7 @@ export class UnfinishedRows {
   add(row: Row, isRepeated: boolean): void {
     if (this.#isTooMuch) return;
     this.#characters += row.cells.reduce((sum, cell) => sum + CELL_CHARACTERS + cell.length, 0);
-    this.#rows.push({ row: row.problem?.code === 'bad-record' ? detached(row) : row, isRepeated });
+    this.#rows.push({ row, isRepeated });
     if (this.#rows.length <= MOST_ROWS && this.#characters <= MOST_CHARACTERS) return;
     this.#isTooMuch = true;
     this.#rows = [];
@@ -199,9 +204,4 @@ export class UnfinishedRows {
   end(total: number): void {
     this.#total = total;
   }
-}
-
-/** Cells are pieces of their record's text, and keep all of it; a bad record may have had a surplus cell of megabytes. */
-function detached(row: Row): Row {
-  return { ...row, cells: structuredClone(row.cells) };
 }

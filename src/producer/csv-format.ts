@@ -10,7 +10,6 @@ import {
   type OpenedFormat,
   type RecordBatches,
   inBatches,
-  putBack,
   readAhead,
 } from './manifest-format.js';
 
@@ -44,7 +43,7 @@ async function open(
   relaxQuotes: boolean,
 ): Promise<OpenedFormat> {
   const candidates = delimiter === undefined ? DELIMITERS : [delimiter];
-  const { head, header, lineEnd } = await takeHeader(bytes, candidates, name);
+  const { all, header, lineEnd } = await takeHeader(bytes, candidates, name);
   const dialects = candidates.map((candidate) => ({
     delimiter: candidate,
     lineEnd,
@@ -58,7 +57,7 @@ async function open(
   else if (JSON.stringify(columns) !== JSON.stringify(known)) {
     throw new FatalError(`${name}: its header has changed since it was opened: run the same command again`);
   }
-  const batches = readRecords(putBack([head], bytes), dialect, columns, name);
+  const batches = readRecords(all, dialect, columns, name);
   return { columns, delimiter: dialect.delimiter, batches };
 }
 
@@ -95,7 +94,7 @@ function toManifestRecord(record: CsvRecord, number: number, columns: readonly s
 async function takeHeader(bytes: AsyncGenerator<Buffer, void>, delimiters: readonly string[], name: string) {
   let head = Buffer.alloc(0);
   let found: ReturnType<typeof findHeaderEnd>;
-  await readAhead(bytes, (pieces) => {
+  const { all } = await readAhead(bytes, (pieces) => {
     const last = pieces.at(-1);
     if (last !== undefined) head = Buffer.concat([head, last]);
     found = findHeaderEnd(head, delimiters);
@@ -107,7 +106,7 @@ async function takeHeader(bytes: AsyncGenerator<Buffer, void>, delimiters: reado
     );
   }
   const { end, lineEnd } = found ?? { end: head.length, lineEnd: '\n' };
-  return { head, header: head.subarray(0, end), lineEnd };
+  return { all, header: head.subarray(0, end), lineEnd };
 }
 
 /**

@@ -6,7 +6,6 @@ import {
   type OpenFormat,
   type RecordBatches,
   inBatches,
-  putBack,
   readAhead,
 } from './manifest-format.js';
 
@@ -15,18 +14,14 @@ const HEAD_RECORDS = 100;
 /** A file whose first lines, this many, hold no object at all is something else than JSON Lines. */
 const FIRST_RECORDS = 10;
 
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-
 type Parsed = { readonly cells: ReadonlyMap<string, string> } | { readonly problem: string };
 
 /** JSON Lines. The columns are the keys of the first 100 records in the order in which they appear. */
 export const openJsonl: OpenFormat = async (bytes, { name, columns: known }) => {
   const lines = readLines(bytes, name);
-  const ahead =
-    known === undefined ? await readAhead(lines, (taken) => taken.flat().length >= HEAD_RECORDS) : [];
+  const { ahead, all } = await readAhead(lines, (taken) => taken.flat().length >= HEAD_RECORDS);
   const columns = known ?? findColumns(ahead.flat().slice(0, HEAD_RECORDS), name);
-  return { columns, delimiter: ',', batches: readRecords(putBack(ahead, lines), columns) };
+  return { columns, delimiter: ',', batches: readRecords(all, columns) };
 };
 
 function findColumns(lines: readonly TextLine[], name: string): readonly string[] {
@@ -75,6 +70,8 @@ function recordOf(
   if (unknown.length === 0) return record;
   return {
     ...record,
+    // What is kept of the record is not to hold megabytes of what is left out: a piece of a text holds all of it.
+    cells: structuredClone(record.cells),
     problem: `keys that the first ${HEAD_RECORDS} records do not have: ${listNames(unknown)}`,
   };
 }
@@ -100,18 +97,7 @@ function parseLine({ text, isValid }: TextLine): Parsed {
 function readJsonObject(text: string): Map<string, string> | undefined {
   const parsed: unknown = JSON.parse(text);
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return undefined;
-  const cells = new Map<string, string>();
-  // From here on the text is known to be valid, which is what keeps this short.
-  let position = skipBlanks(text, text.indexOf('{') + 1);
-  while (text[position] !== '}') {
-    const keyEnd = skipValue(text, position);
-    const valueStart = skipBlanks(text, text.indexOf(':', keyEnd) + 1);
-    const valueEnd = skipValue(text, valueStart);
-    cells.set(String(JSON.parse(text.slice(position, keyEnd))), cellOf(text.slice(valueStart, valueEnd)));
-    position = skipBlanks(text, valueEnd);
-    if (text[position] === ',') position = skipBlanks(text, position + 1);
-  }
-  return cells;
+  return new Map(membersOf(text).map(([key, value]) => [String(JSON.parse(key)), cellOf(value)]));
 }
 
 function cellOf(value: string): string {
@@ -119,44 +105,30 @@ function cellOf(value: string): string {
   return value.startsWith('"') ? String(JSON.parse(value)) : value;
 }
 
-function skipBlanks(text: string, from: number): number {
-  let position = from;
-  while (' \t\r\n'.includes(text[position] ?? 'x')) position++;
-  return position;
-}
-
-/** The place behind the value that begins at `from`. */
-function skipValue(text: string, from: number): number {
-  let position = from;
+/** The keys and values of an object as they are written. @param text is known to be valid, which keeps this short */
+function membersOf(text: string): [key: string, value: string][] {
+  const members: [key: string, value: string][] = [];
   let depth = 0;
-  do {
+  let key = '';
+  let start = 0;
+  for (let position = 0; position < text.length; position++) {
     const char = text[position] ?? '';
-    if (char === '"') {
-      position = skipString(text, position);
-    } else if (char === '{' || char === '[') {
-      depth++;
-      position++;
-    } else if (char === '}' || char === ']') {
-      depth--;
-      position++;
-    } else if (depth > 0) {
-      position++;
-    } else {
-      return skipScalar(text, position);
+    if (char === '"') position = endOfString(text, position);
+    else if ('{['.includes(char) && ++depth === 1) start = position + 1;
+    else if (char === ':' && depth === 1) {
+      key = text.slice(start, position).trim();
+      start = position + 1;
+    } else if ((char === ',' && depth === 1) || ('}]'.includes(char) && --depth === 0)) {
+      if (key !== '') members.push([key, text.slice(start, position).trim()]);
+      start = position + 1;
     }
-  } while (depth > 0);
-  return position;
+  }
+  return members;
 }
 
-function skipString(text: string, from: number): number {
-  let position = from + 1;
-  while (text.charCodeAt(position) !== QUOTE) position += text.charCodeAt(position) === BACKSLASH ? 2 : 1;
-  return position + 1;
-}
-
-/** A number, true, false or null. */
-function skipScalar(text: string, from: number): number {
-  let position = from;
-  while (!' \t\r\n,}]'.includes(text[position] ?? ',')) position++;
+/** The place of the quote that closes the one at `open`. */
+function endOfString(text: string, open: number): number {
+  let position = open + 1;
+  while (text[position] !== '"') position += text[position] === '\\' ? 2 : 1;
   return position;
 }

@@ -55,25 +55,31 @@ export function* inBatches(records: readonly ManifestRecord[]): Generator<readon
   }
 }
 
-/** Takes items off a source until they are enough, or there are no more. */
+/**
+ * Takes items off a source until they are enough, or there are no more. An error behind the first one is left to
+ * whoever reads on.
+ * @returns what was taken, and everything: that, and then the rest
+ */
 export async function readAhead<Item>(
   source: AsyncGenerator<Item, void>,
   isEnough: (ahead: readonly Item[]) => boolean,
-): Promise<readonly Item[]> {
+): Promise<{ readonly ahead: readonly Item[]; readonly all: AsyncGenerator<Item, void> }> {
   const ahead: Item[] = [];
-  while (!isEnough(ahead)) {
-    const next = await source.next();
-    if (next.done === true) break;
-    ahead.push(next.value);
+  let failure: { readonly error: unknown } | undefined;
+  try {
+    while (!isEnough(ahead)) {
+      const next = await source.next();
+      if (next.done === true) break;
+      ahead.push(next.value);
+    }
+  } catch (error) {
+    if (ahead.length === 0) throw error;
+    failure = { error };
   }
-  return ahead;
-}
-
-/** What was taken off a source, and then the rest of it. */
-export async function* putBack<Item>(
-  ahead: readonly Item[],
-  source: AsyncGenerator<Item, void>,
-): AsyncGenerator<Item, void> {
-  yield* ahead;
-  yield* source;
+  const all = async function* () {
+    yield* ahead;
+    if (failure !== undefined) throw failure.error;
+    yield* source;
+  };
+  return { ahead, all: all() };
 }

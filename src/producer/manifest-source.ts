@@ -4,7 +4,7 @@ import { Readable, addAbortSignal } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
-import { putBack, readAhead } from './manifest-format.js';
+import { readAhead } from './manifest-format.js';
 
 /** Where a manifest comes from. */
 export interface ManifestSource {
@@ -108,15 +108,14 @@ async function* readText(
   addAbortSignal(signal, stream);
   try {
     const pieces = readPieces(stream);
-    const start = await readAhead(pieces, hasBytes(GZIP_MAGIC.length));
-    const isGzip = startsWith(Buffer.concat(start), GZIP_MAGIC);
-    if (expectGzip && !isGzip && start.length > 0) {
+    const { ahead, all } = await readAhead(pieces, hasBytes(GZIP_MAGIC.length));
+    const isGzip = startsWith(Buffer.concat(ahead), GZIP_MAGIC);
+    if (expectGzip && !isGzip && ahead.length > 0) {
       throw new UsageError(
         `${name} is not gzip data, though its name ends in .gz: rename it, or pack it again`,
       );
     }
-    const packed = putBack(start, pieces);
-    yield* readUtf8(isGzip ? unzip(packed) : packed, name);
+    yield* readUtf8(isGzip ? unzip(all) : all, name);
   } finally {
     stream.destroy();
   }
@@ -125,21 +124,25 @@ async function* readText(
 /** @throws {UsageError} when it is empty, or no text in UTF-8 */
 async function* readUtf8(text: AsyncGenerator<Buffer, void>, name: string): AsyncGenerator<Buffer, void> {
   try {
-    const start = Buffer.concat(await readAhead(text, hasBytes(UTF8_MARK.length + 1)));
+    const { ahead, all } = await readAhead(text, hasBytes(UTF8_MARK.length + 1));
+    const start = Buffer.concat(ahead);
     if (UTF16_MARKS.some((mark) => startsWith(start, mark))) {
       throw new UsageError(`${name} is UTF-16: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)`);
     }
-    const head = startsWith(start, UTF8_MARK) ? start.subarray(UTF8_MARK.length) : start;
-    if (head.length === 0) throw emptyManifest(name);
+    let markBytes = startsWith(start, UTF8_MARK) ? UTF8_MARK.length : 0;
+    if (start.length === markBytes) throw emptyManifest(name);
     // Only its first line: a NUL further on is a strange cell, and no reason to refuse a manifest.
-    const [line = ''] = head.toString('latin1').split('\n', 1);
+    const [line = ''] = start.toString('latin1').split('\n', 1);
     if (line.includes('\0')) {
       throw new UsageError(
         `${name} is no text: it has to be csv, tsv, JSON Lines or a list of URLs, in UTF-8`,
       );
     }
-    yield head;
-    yield* text;
+    for await (const piece of all) {
+      const rest = piece.subarray(markBytes);
+      markBytes = Math.max(0, markBytes - piece.length);
+      if (rest.length > 0) yield rest;
+    }
   } finally {
     await text.return();
   }

@@ -2,7 +2,13 @@ import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { openCsv, openTsv } from './csv-format.js';
 import { openJsonl } from './jsonl-format.js';
 import { openList } from './list-format.js';
-import type { ManifestRecord, OpenFormat, OpenedFormat, RecordBatches } from './manifest-format.js';
+import {
+  type ManifestRecord,
+  type OpenFormat,
+  type OpenedFormat,
+  type RecordBatches,
+  readAhead,
+} from './manifest-format.js';
 import { type ManifestSource, UnreadableError, findSource } from './manifest-source.js';
 
 interface Format {
@@ -81,19 +87,25 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   try {
     signal?.throwIfAborted();
     const opened = await format.open(bytes, { name: source.name, delimiter });
-    const ahead = await readSample(opened.batches, source.name);
+    const { ahead, all } = await readAhead(
+      opened.batches,
+      (batches) => batches.flat().length >= SAMPLE_RECORDS,
+    );
     signal?.throwIfAborted();
+    if (ahead.length === 0) {
+      throw new UsageError(`${source.name} has no records, only a header or blank lines: add some`);
+    }
     if (source.replayable) await bytes.return();
     const batches = source.replayable
       ? readAgain(source, format.open, opened, closing)
-      : readOn(source.name, bytes, continued(ahead, opened.batches), closing);
+      : readOn(source.name, bytes, all, closing);
     return {
       path,
       name: source.name,
       format: format.name,
       columns: opened.columns,
       delimiter: opened.delimiter,
-      sample: ahead.batches.flat().slice(0, SAMPLE_RECORDS),
+      sample: ahead.flat().slice(0, SAMPLE_RECORDS),
       sizeBytes: source.sizeBytes,
       replayable: source.replayable,
       batches,
@@ -112,36 +124,6 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   } finally {
     signal?.removeEventListener('abort', abort);
   }
-}
-
-/** The first records, and why there are no more where they cannot be read past. */
-interface Ahead {
-  readonly batches: readonly (readonly ManifestRecord[])[];
-  readonly failure?: FatalError;
-}
-
-/** An error behind the first record is left to the reading that comes upon it again. */
-async function readSample(batches: RecordBatches, name: string): Promise<Ahead> {
-  const taken: (readonly ManifestRecord[])[] = [];
-  let count = 0;
-  try {
-    while (count < SAMPLE_RECORDS) {
-      const next = await batches.next();
-      if (next.done === true) break;
-      count += taken[taken.push(next.value) - 1]?.length ?? 0;
-    }
-  } catch (error) {
-    if (!(error instanceof FatalError) || count === 0) throw error;
-    return { batches: taken, failure: error };
-  }
-  if (count > 0) return { batches: taken };
-  throw new UsageError(`${name} has no records, only a header or blank lines: add some`);
-}
-
-async function* continued({ batches, failure }: Ahead, rest: RecordBatches): RecordBatches {
-  yield* batches;
-  if (failure !== undefined) throw failure;
-  yield* rest;
 }
 
 /** The readings of a file: each begins at its first record. */
