@@ -1,9 +1,9 @@
 import { basename, dirname, resolve } from 'node:path';
 import type { UndoStack } from '../shared/undo.js';
-import { DescribedRows } from '../writer/described-rows.js';
-import { EarlierFailures } from '../writer/earlier-failures.js';
+import { DescribedRows } from '../writer/output-index.js';
+import { EarlierFailures } from '../writer/failures.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
-import type { OutputOptions } from '../writer/output-file.js';
+import type { OutputOptions } from '../writer/csv-output.js';
 import type { RunFile } from '../writer/run-file.js';
 import type { PreparedRun } from './prepare.js';
 import type { RunOptions } from './run-options.js';

@@ -7,12 +7,12 @@ import { GroupCommit } from '../shared/group-commit.js';
 import { HashTable } from '../shared/hash-table.js';
 import { Outstanding, type PendingImage } from '../shared/outstanding.js';
 import { type LostSubmits, countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
-import { DescribedRows } from '../writer/described-rows.js';
-import type { EarlierFailures } from '../writer/earlier-failures.js';
+import { DescribedRows } from '../writer/output-index.js';
+import type { EarlierFailures, FailuresFile } from '../writer/failures.js';
 import type { EarlierOutputs } from '../writer/earlier-outputs.js';
-import { identityOfName } from '../writer/failure-records.js';
-import type { FailuresFile } from '../writer/failures-file.js';
-import type { OutputFile, StoredPrompts } from '../writer/output-file.js';
+import { identityOfName } from '../writer/failures-table.js';
+import type { OutputFile } from '../writer/output-file.js';
+import type { StoredPrompts } from '../writer/csv-output.js';
 import type { Disposal } from '../writer/results-consumer.js';
 import { type FailedImage, FailedImages } from './failed-images.js';
 

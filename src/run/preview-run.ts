@@ -2,9 +2,8 @@ import { type ManifestCounts, UnfinishedRows, previewManifest } from '../produce
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { isPermanent } from '../shared/outcome.js';
 import { UndoStack } from '../shared/undo.js';
-import { DescribedRows } from '../writer/described-rows.js';
-import { EarlierFailures } from '../writer/earlier-failures.js';
-import { OutputIndex } from '../writer/output-index.js';
+import { DescribedRows, OutputIndex } from '../writer/output-index.js';
+import { EarlierFailures } from '../writer/failures.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
 

@@ -1,5 +1,5 @@
 /** Bytes of one cell of a payload column: an unsigned integer of that size. */
-export type CellBytes = 2 | 4;
+export type CellBytes = 2 | 4 | 6;
 
 interface Shard {
   /** Entries in use, and slots there are. */
@@ -12,7 +12,7 @@ interface Shard {
 /** Where in a slot a payload column is, in words. */
 interface Column {
   readonly at: number;
-  readonly words: 1 | 2;
+  readonly words: number;
 }
 
 /*
@@ -109,7 +109,9 @@ export class HashTable {
     const { at, words } = this.#column(column);
     const place = this.#slotOf(entry) + at;
     const shard = this.#shard(entry % SHARDS);
-    return words === 2 ? read32(shard.words, place) : (shard.words[place] ?? 0);
+    let value = 0;
+    for (let word = 0; word < words; word++) value = value * WORD + (shard.words[place + word] ?? 0);
+    return value;
   }
 
   /** Stores a payload cell; the value must fit the column. */
@@ -117,8 +119,9 @@ export class HashTable {
     const { at, words } = this.#column(column);
     const place = this.#slotOf(entry) + at;
     const shard = this.#shard(entry % SHARDS);
-    if (words === 2) write32(shard.words, place, value);
-    else shard.words[place] = value;
+    for (let word = words - 1, left = value; word >= 0; word--, left = Math.floor(left / WORD)) {
+      shard.words[place + word] = left;
+    }
   }
 
   /** Forgets all entries, and gives their memory back. */
@@ -189,7 +192,7 @@ function placeColumns(cells: readonly CellBytes[]): { columns: Column[]; stride:
   const columns: Column[] = [];
   let stride = HASH_WORDS;
   for (const bytes of cells) {
-    const words = bytes === 4 ? 2 : 1;
+    const words = bytes / 2;
     columns.push({ at: stride, words });
     stride += words;
   }

@@ -49,22 +49,27 @@ export class AppendFile {
   }
 
   /**
-   * Writes a group and waits until it is on disk. Calls are done one after the other.
-   * @returns the offset where the group starts
+   * Writes lines, and waits until they are on disk. Calls are done one after the other.
+   * @returns the offset where each line starts
    * @throws {FatalError} when the file was changed by someone else, or cannot be written; what can be taken back is
    */
-  async append(group: string): Promise<number> {
+  async append(lines: readonly string[]): Promise<number[]> {
     return await this.#oneAtATime(async () => {
       if (this.#failure) throw this.#failure;
-      const start = this.#size;
+      if (lines.length === 0) return [];
+      let end = this.#size;
       try {
         await this.#assertUnchanged();
-        await this.#write(Buffer.from(group));
-        return start;
+        await this.#write(Buffer.from(lines.join('')));
       } catch (error) {
         this.#failure = await this.#fail(error);
         throw this.#failure;
       }
+      return lines.map((line) => {
+        const start = end;
+        end += Buffer.byteLength(line);
+        return start;
+      });
     });
   }
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { link, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { FatalError, isSystemError, messageOf } from '../shared/errors.js';
+import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
 
 /** What went wrong with a disk, in words; everything else keeps the system's message. */
 const DISK_TROUBLE: Readonly<Record<string, string>> = {
@@ -21,6 +21,33 @@ const DISK_TROUBLE: Readonly<Record<string, string>> = {
 export function describeFileError(error: unknown): string {
   const known = isSystemError(error) ? DISK_TROUBLE[error.code] : undefined;
   return known === undefined || !isSystemError(error) ? messageOf(error) : `${known} (${error.code})`;
+}
+
+/**
+ * Opens a file that must be a plain one.
+ * @param what for messages: `the output`
+ * @returns undefined when there is none
+ * @throws {UsageError} when it cannot be opened
+ */
+export async function openPlainFile(
+  path: string,
+  flags: 'r' | 'r+',
+  what: string,
+): Promise<FileHandle | undefined> {
+  try {
+    // Looked at first: opening a pipe would wait for its other end.
+    if (!(await stat(path)).isFile()) throw new UsageError(`${what} ${path} is not a plain file`);
+    return await open(path, flags);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
+    throw new UsageError(`${what} ${path} cannot be opened: ${describeFileError(error)}`, { cause: error });
+  }
+}
+
+/** Whether there is anything of this name. */
+export async function isThere(path: string): Promise<boolean> {
+  return (await modeOf(path)) !== undefined;
 }
 
 /**
@@ -95,7 +122,7 @@ async function linkIfAbsent(temp: string, path: string): Promise<boolean> {
     if (!isSystemError(error)) throw error;
     if (error.code === 'EEXIST') return false;
     // A file system without links. The output's lock keeps other runs away between the look and the rename.
-    if ((await modeOf(path)) !== undefined) return false;
+    if (await isThere(path)) return false;
     await rename(temp, path);
     return true;
   }
@@ -105,7 +132,7 @@ async function modeOf(path: string): Promise<number | undefined> {
   try {
     return (await stat(path)).mode & 0o7777;
   } catch (error) {
-    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
+    if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined;
     throw error;
   }
 }

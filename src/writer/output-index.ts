@@ -1,11 +1,12 @@
 import { type Hash64, HashTable } from '../shared/hash-table.js';
 import { hashOfImage, hashOfText } from '../shared/hashes.js';
-import { OFFSET_CELLS, offsetOf, setOffset } from './table-offsets.js';
 
-/* Columns of the image table, behind the offset. */
+/* Columns of the image table. */
+/** Where a row of the image starts. */
+const OFFSET = 0;
 /** Only without a key column: rows of the image in the output, and how many of them this pass has met. */
-const ROWS = 2;
-const MET = 3;
+const ROWS = 1;
+const MET = 2;
 /* The key table's only column: 15 bits of how many rows of the output have the key, and whether this pass met it. */
 const KEY = 0;
 const KEY_ROWS = 0x7fff;
@@ -38,7 +39,7 @@ export class OutputIndex {
 
   constructor(options: { keyed: boolean }) {
     this.keyed = options.keyed;
-    this.#images = new HashTable(options.keyed ? OFFSET_CELLS : [...OFFSET_CELLS, 4, 4]);
+    this.#images = new HashTable(options.keyed ? [6] : [6, 4, 4]);
     this.#keys = options.keyed ? new HashTable([2]) : undefined;
   }
 
@@ -87,8 +88,7 @@ export class OutputIndex {
   /** Where a row of this image starts, for copying its prompts. */
   offsetOf(image: string): number | undefined {
     const entry = this.#images.find(hashOfImage(image));
-    if (entry === -1) return undefined;
-    return offsetOf(this.#images, entry);
+    return entry === -1 ? undefined : this.#images.get(entry, OFFSET);
   }
 
   /** Forgets what was met and seen: the manifest is about to be read from its start. */
@@ -174,7 +174,7 @@ export class OutputIndex {
   #addImage(image: string, offset: number, met: 0 | 1): void {
     const known = this.#images.size;
     const entry = this.#images.add(hashOfImage(image));
-    if (this.#images.size > known) setOffset(this.#images, entry, offset);
+    if (this.#images.size > known) this.#images.set(entry, OFFSET, offset);
     if (this.keyed) return;
     this.#images.set(entry, ROWS, this.#images.get(entry, ROWS) + 1);
     this.#images.set(entry, MET, this.#images.get(entry, MET) + met);
@@ -193,4 +193,73 @@ export class OutputIndex {
     if (!this.#keys) throw new Error('this index has no keys');
     return this.#keys;
   }
+}
+
+/** How a row or its image is called in an index. */
+export interface NamedRow {
+  /** Only with a key column. */
+  readonly key?: string | undefined;
+  readonly image?: string | undefined;
+}
+
+/**
+ * The rows that an output and the earlier files beside it hold together. Of rows that share an image the earlier files
+ * hold the first, and the output the next.
+ */
+export class DescribedRows {
+  #fromEarlier = 0;
+
+  /** @param earlier of all earlier files; undefined where there are none */
+  constructor(
+    private readonly own: OutputIndex,
+    private readonly earlier: OutputIndex | undefined,
+  ) {}
+
+  /** Manifest rows that this pass has met and earlier files hold. */
+  get fromEarlier(): number {
+    return this.#fromEarlier;
+  }
+
+  /** The manifest is about to be read from its start. */
+  startPass(): void {
+    this.#fromEarlier = 0;
+    this.own.startPass();
+    this.earlier?.startPass();
+  }
+
+  /** Meets a manifest row's key: false when this pass has seen it already. Without keys always true. */
+  markSeen({ key }: NamedRow): boolean {
+    return !this.own.keyed || this.own.markKeySeen(key ?? '');
+  }
+
+  /** Meets the next manifest row: true when it is one that is described. Without keys each call uses one up. */
+  take(row: NamedRow): boolean {
+    if (this.earlier !== undefined && takeFrom(this.earlier, row)) {
+      this.#fromEarlier++;
+      return true;
+    }
+    return takeFrom(this.own, row);
+  }
+
+  /** Whether a row of this key is described; in a manifest without keys, whether one of this image is. */
+  has(row: NamedRow): boolean {
+    return this.own.keyed
+      ? this.own.keyInOutput(row.key ?? '') || this.earlier?.keyInOutput(row.key ?? '') === true
+      : row.image !== undefined && this.hasImage(row.image);
+  }
+
+  /** Whether any row of this image is described, so that its prompts can be copied. */
+  hasImage(image: string): boolean {
+    return this.own.offsetOf(image) !== undefined || this.earlier?.offsetOf(image) !== undefined;
+  }
+
+  /** The output's rows that no manifest row stands for, see `OutputIndex.surplus`; not those of earlier files. */
+  surplus(): { extra: number; twice: number } {
+    return this.own.surplus(this.earlier);
+  }
+}
+
+function takeFrom(index: OutputIndex, { key, image }: NamedRow): boolean {
+  if (index.keyed) return index.keyInOutput(key ?? '');
+  return image !== undefined && index.takeOccurrence(image);
 }

@@ -1,12 +1,11 @@
 import { HashTable, type Hash64 } from '../shared/hash-table.js';
-import type { ErrorCode } from '../shared/outcome.js';
-import { identityOfName, isDecidedAnew, type FailureOptions, type FailureRecord } from './failure-records.js';
-import { DescribedRows } from './described-rows.js';
-import { FailureSet, readAll } from './failures-merge.js';
 import { hashOfText } from '../shared/hashes.js';
-import { inspectOutput, type OutputOptions } from './output-file.js';
-import { OutputIndex } from './output-index.js';
-import { partialPath } from './output-paths.js';
+import type { ErrorCode } from '../shared/outcome.js';
+import type { OutputOptions } from './csv-output.js';
+import { forEachFailure } from './failures.js';
+import { identityOfName, isDecidedAnew, type FailureOptions, type FailureRecord } from './failures-table.js';
+import { inspectOutput } from './output-file.js';
+import { DescribedRows, OutputIndex } from './output-index.js';
 
 /** What a recount needs to know of a manifest row. */
 export interface RecountRow {
@@ -107,13 +106,6 @@ class FailureTally {
 /** Counts what merging the failures file and the partial one would give. */
 async function tallyFailures(options: FailureOptions): Promise<FailureTally> {
   const tally = new FailureTally();
-  const superseded = new FailureSet(options.columns);
-  await readAll(partialPath(options.path), options, (failure) => {
-    superseded.add(failure);
-    tally.add(failure);
-  });
-  await readAll(options.path, options, (failure) => {
-    if (!superseded.supersedes(failure)) tally.add(failure);
-  });
+  await forEachFailure(options, (failures) => failures.forEach((failure) => tally.add(failure)));
   return tally;
 }

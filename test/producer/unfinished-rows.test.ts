@@ -5,8 +5,7 @@ import { type Decision, type Lookup, decideRow, decideUnfinished } from '../../s
 import { imageHash } from '../../src/producer/image-url.js';
 import { openManifest } from '../../src/producer/manifest.js';
 import { type Row, type RowPlan, readRows } from '../../src/producer/row-reader.js';
-import { DescribedRows } from '../../src/writer/described-rows.js';
-import { OutputIndex } from '../../src/writer/output-index.js';
+import { DescribedRows, OutputIndex } from '../../src/writer/output-index.js';
 import { openText, useManifestFolder } from './manifest-texts.js';
 
 const folder = useManifestFolder();

@@ -8,7 +8,7 @@ import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
-import { FailuresFile } from '../../src/writer/failures-file.js';
+import { FailuresFile } from '../../src/writer/failures.js';
 import { newRunId, writeRunFile } from '../../src/writer/run-file.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { Workspace } from '../helpers/workspace.js';

@@ -6,7 +6,7 @@ import type { Row } from '../../src/producer/row-reader.js';
 import { Home } from '../../src/run/home.js';
 import type { ResultJobData } from '../../src/shared/jobs.js';
 import type { ErrorCode } from '../../src/shared/outcome.js';
-import { FailuresFile } from '../../src/writer/failures-file.js';
+import { FailuresFile } from '../../src/writer/failures.js';
 import { OutputFile } from '../../src/writer/output-file.js';
 import { Workspace } from '../helpers/workspace.js';
 

@@ -47,12 +47,11 @@ async function makeFile({ room = Infinity } = {}) {
 }
 
 describe('append', () => {
-  test('writes groups one behind the other and tells where each starts', async () => {
+  test('writes groups one behind the other and says where each line starts', async () => {
     const { file, content } = await makeFile();
     // Not awaited one by one: they are done one after the other all the same.
-    expect(await Promise.all([file.append('größe\n'), file.append('two\n'), file.append('three\n')])).toEqual(
-      [7, 15, 19],
-    );
+    const groups = [['größe\n', 'two\n'], ['three\n'], []];
+    expect(await Promise.all(groups.map((lines) => file.append(lines)))).toEqual([[7, 15], [19], []]);
     expect(await content()).toBe('header\ngröße\ntwo\nthree\n');
     expect(file.size).toBe(25);
   });
@@ -62,20 +61,20 @@ describe('append', () => {
     const byBytes = { ...onFullDisk(handle, Infinity) };
     byBytes.write = (buffer, offset, _, position) => handle.write(buffer, offset, 1, position);
     const file = new AppendFile(path, 'the output', byBytes, 7);
-    await file.append('some bytes\n');
+    await file.append(['some bytes\n']);
     expect(await content()).toBe('header\nsome bytes\n');
   });
 
   test('takes back what was written when the disk is full, says so in one line, and takes no more', async () => {
     const { file, path, content } = await makeFile({ room: 8 });
-    await file.append('12345\n');
-    const refused = file.append('67890\n');
+    await file.append(['12345\n']);
+    const refused = file.append(['67890\n']);
     await expect(refused).rejects.toThrow(FatalError);
     await expect(refused).rejects.toThrow(
       `no space left on the disk (ENOSPC): the output ${path} cannot be written; what it held before is kept, run the same command again when that is solved`,
     );
     expect(await content()).toBe('header\n12345\n');
-    await expect(file.append('x')).rejects.toThrow('no space left');
+    await expect(file.append(['x'])).rejects.toThrow('no space left');
     expect(await content()).toBe('header\n12345\n');
   });
 
@@ -87,9 +86,11 @@ describe('append', () => {
     failing.datasync = trouble;
     failing.truncate = trouble;
     const file = new AppendFile(path, 'the output', failing, 7);
-    await expect(file.append('x\n')).rejects.toThrow('its end may be torn (the disk reports an error (EIO))');
+    await expect(file.append(['x\n'])).rejects.toThrow(
+      'its end may be torn (the disk reports an error (EIO))',
+    );
     failing.datasync = () => Promise.resolve();
-    await expect(file.append('x\n')).rejects.toThrow('the disk reports an error (EIO): the output');
+    await expect(file.append(['x\n'])).rejects.toThrow('the disk reports an error (EIO): the output');
   });
 
   test.each([
@@ -101,9 +102,9 @@ describe('append', () => {
   ])('refuses when the file was %s', async (how, change) => {
     const { file, path } = await makeFile();
     // Kept open, so that a new file cannot be given the old one's inode.
-    await file.append('one\n');
+    await file.append(['one\n']);
     await change(path);
-    const refused = file.append('two\n');
+    const refused = file.append(['two\n']);
     await expect(refused).rejects.toThrow(FatalError);
     await expect(refused).rejects.toThrow(`the output ${path} was ${how} while the run goes on`);
   });
@@ -111,7 +112,7 @@ describe('append', () => {
   test('leaves a file alone that others have changed', async () => {
     const { file, path, content } = await makeFile();
     await writeFile(path, 'header\nsomebody else was here\n');
-    await expect(file.append('two\n')).rejects.toThrow('changed');
+    await expect(file.append(['two\n'])).rejects.toThrow('changed');
     expect(await content()).toBe('header\nsomebody else was here\n');
   });
 });

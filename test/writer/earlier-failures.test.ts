@@ -2,12 +2,12 @@ import { readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { UndoStack } from '../../src/shared/undo.js';
-import { formatRecord } from '../../src/writer/csv-format.js';
-import { DescribedRows } from '../../src/writer/described-rows.js';
-import { EarlierFailures } from '../../src/writer/earlier-failures.js';
+import { DescribedRows } from '../../src/writer/output-index.js';
+import { EarlierFailures } from '../../src/writer/failures.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
-import { FAILURE_COLUMNS, OUTPUT_COLUMNS } from '../../src/writer/output-columns.js';
-import { COLUMNS, described, imageOf, makeFolder, outputOptions } from './fixtures.js';
+import { FAILURE_COLUMNS } from '../../src/writer/failures-table.js';
+import { OUTPUT_COLUMNS } from '../../src/writer/csv-output.js';
+import { COLUMNS, described, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
 const OUTPUT = formatRecord([...COLUMNS, ...OUTPUT_COLUMNS], ',');
 const HEADER = formatRecord([...COLUMNS, ...FAILURE_COLUMNS], ',');

@@ -1,12 +1,18 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { formatRecord } from '../../src/writer/csv-format.js';
-import { DescribedRows } from '../../src/writer/described-rows.js';
+import { DescribedRows, OutputIndex } from '../../src/writer/output-index.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
-import { OUTPUT_COLUMNS } from '../../src/writer/output-columns.js';
-import { OutputIndex } from '../../src/writer/output-index.js';
-import { COLUMNS, DESCRIBED_AT, described, imageOf, makeFolder, outputOptions } from './fixtures.js';
+import { OUTPUT_COLUMNS } from '../../src/writer/csv-output.js';
+import {
+  COLUMNS,
+  described,
+  DESCRIBED_AT,
+  formatRecord,
+  imageOf,
+  makeFolder,
+  outputOptions,
+} from './fixtures.js';
 
 const A = imageOf('https://a');
 const B = imageOf('https://b');

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import { formatCsv } from '../../src/shared/csv.js';
 
 /** A folder that is removed when the test has ended. */
 export async function makeFolder(): Promise<string> {
@@ -34,4 +35,9 @@ export const COLUMNS = ['id', 'url'];
 /** How an output of that manifest is opened without keys. */
 export function outputOptions(path: string) {
   return { path, columns: COLUMNS, delimiter: ',', urlColumn: 1, resolveUrl };
+}
+
+/** One line of a file of ours. */
+export function formatRecord(cells: readonly string[], delimiter: string): string {
+  return formatCsv([cells], delimiter);
 }

@@ -4,10 +4,8 @@ import { mkdir, readFile, readdir, rename, rm, symlink, truncate, writeFile } fr
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
-import { formatRecord } from '../../src/writer/csv-format.js';
-import { OutputFile, inspectOutput } from '../../src/writer/output-file.js';
-import type { OpenOutputOptions } from '../../src/writer/open-output.js';
-import { DESCRIBED_AT, described, imageOf, makeFolder, outputOptions } from './fixtures.js';
+import { inspectOutput, type OpenOutputOptions, OutputFile } from '../../src/writer/output-file.js';
+import { described, DESCRIBED_AT, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
 const HEADER = 'id,url,prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at\n';
 

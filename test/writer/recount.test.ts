@@ -3,11 +3,10 @@ import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { formatRecord } from '../../src/writer/csv-format.js';
-import { failureColumns } from '../../src/writer/failure-records.js';
-import { outputColumns } from '../../src/writer/output-header.js';
+import { failureColumns } from '../../src/writer/failures-table.js';
+import { outputColumns } from '../../src/writer/csv-output.js';
 import { recountOutput, type RecountRow } from '../../src/writer/recount.js';
-import { COLUMNS, described, imageOf, makeFolder, outputOptions } from './fixtures.js';
+import { COLUMNS, described, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
 /** Rows are written `key image`; failures `key image code`. */
 interface Case {

@@ -5,8 +5,8 @@ import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
 import type { ErrorCode } from '../../src/shared/outcome.js';
-import type { FailureOptions, FailureRecord } from '../../src/writer/failure-records.js';
-import { FailuresFile } from '../../src/writer/failures-file.js';
+import type { FailureOptions, FailureRecord } from '../../src/writer/failures-table.js';
+import { FailuresFile } from '../../src/writer/failures.js';
 import { COLUMNS, imageOf, makeFolder, resolveUrl } from './fixtures.js';
 
 const HEADER = 'id,url,error_code,error,attempts,message_id\n';
@@ -336,5 +336,5 @@ test('says in one line when the folder cannot be written', async () => {
   const path = await makePath('a file');
   const failures = openFailures(join(path, 'x.failed.csv'));
   await expect(failures).rejects.toThrow(UsageError);
-  await expect(failures).rejects.toThrow('cannot be read: the folder is a file (ENOTDIR)');
+  await expect(failures).rejects.toThrow('cannot be opened: the folder is a file (ENOTDIR)');
 });
