@@ -145,8 +145,11 @@ export class FailuresTable {
     };
     const { size } = await handle.stat();
     const tail = await forEachRecord(handle, header, size, parseAndVisit, options.signal);
-    const last = path === partialPath(options.path) ? undefined : tail?.record;
-    if (last?.cells.length === wanted) await parseAndVisit([last]);
+    if (tail === undefined || path === partialPath(options.path)) return;
+    if (tail.record !== undefined) return await parseAndVisit([tail.record]);
+    throw new UsageError(
+      `the failures file ${path} has a quote too many or too few in the record at line ${tail.line}; repair it or move it away`,
+    );
   }
 
   /**
