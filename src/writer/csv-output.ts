@@ -113,10 +113,8 @@ function list(names: readonly string[]): string {
 interface OutputEnd {
   /** Where the last whole record ends; what follows is torn. */
   readonly end: number;
-  /** Bytes of the torn record. */
-  readonly tornBytes: number;
-  /** The last record is whole but for its line end. */
-  readonly lacksLineEnd: boolean;
+  /** `no-line-end`: the last record is whole but for that. */
+  readonly ending: 'whole' | 'torn' | 'no-line-end';
 }
 
 /** What one pass over an output finds. */
@@ -173,8 +171,7 @@ export async function scanOutput(
 
 /**
  * Rewrites an output for a manifest that has more columns than it had: rows keep their cells, by column name, and
- * get empty ones in the columns that are new. Atomic.
- * @returns bytes of a torn last record, which is left out
+ * get empty ones in the columns that are new. A torn last record is left out. Atomic.
  * @throws {FatalError} when the new file cannot be written; the old one is untouched then
  */
 export async function rewriteColumns(
@@ -182,19 +179,16 @@ export async function rewriteColumns(
   handle: FileHandle,
   header: CsvHeader,
   columns: readonly string[],
-): Promise<number> {
+): Promise<void> {
   const places = columns.map((name) => header.columns.indexOf(name));
   const { size } = await handle.stat();
-  let tornBytes = 0;
   await replaceFile(path, async (temp) => {
     await temp.writeFile(formatCsv([columns], header.delimiter));
-    const end = await forEachRow(path, handle, header, size, async (records) => {
+    await forEachRow(path, handle, header, size, async (records) => {
       const rows = records.map(({ cells }) => places.map((place) => cells[place] ?? ''));
       await temp.writeFile(formatCsv(rows, header.delimiter));
     });
-    tornBytes = end.tornBytes;
   });
-  return tornBytes;
 }
 
 /**
@@ -244,15 +238,15 @@ async function forEachRow(
     );
   };
   const tail = await forEachRecord(handle, header, size, checkAndVisit, signal);
-  if (tail === undefined) return { end: size, tornBytes: 0, lacksLineEnd: false };
+  if (tail === undefined) return { end: size, ending: 'whole' };
   const { record } = tail;
   // `described_at` is the last cell of an output's row: where it is whole, so is the row.
   if (record?.cells.length === wanted && WHOLE_TIMESTAMP.test(record.cells[wanted - 1] ?? '')) {
     await visit([record]);
-    return { end: size, tornBytes: 0, lacksLineEnd: true };
+    return { end: size, ending: 'no-line-end' };
   }
   await assertTorn(path, handle, tail, size);
-  return { end: tail.start, tornBytes: size - tail.start, lacksLineEnd: false };
+  return { end: tail.start, ending: 'torn' };
 }
 
 /**

@@ -51,11 +51,6 @@ export class FailuresFile {
     return new FailuresFile(options, earlier);
   }
 
-  /** Earlier failures that `previous` can find. */
-  get previousCount(): number {
-    return this.earlier?.size ?? 0;
-  }
-
   /**
    * How a row failed in an earlier run.
    * @param name the row's key; in a manifest without keys its image

@@ -27,9 +27,6 @@ interface FileState {
 
 /** What an output holds, without touching it. */
 export interface InspectedOutput extends ScannedOutput {
-  readonly delimiter: string;
-  /** Whether `OutputFile.open` would rewrite it for new columns. */
-  readonly outdated: boolean;
   /** As it was before it was read. */
   readonly state: FileState;
 }
@@ -57,7 +54,7 @@ export async function inspectOutput(options: OutputOptions): Promise<InspectedOu
     if (header === undefined) return undefined;
     const state = await stateOf(handle);
     const scanned = await scanOutput(options.path, handle, header, Number(state.size), options);
-    return { ...scanned, delimiter: header.delimiter, outdated: header.outdated, state };
+    return { ...scanned, state };
   } finally {
     await handle.close();
   }
@@ -70,9 +67,6 @@ const RECENT_ROWS = 300;
 export class OutputFile {
   /** What the output held when it was opened; whoever appends adds the new rows, with `addAppended`. */
   readonly index: OutputIndex;
-  /** Whether rows found at opening are the simulator's, and whether some are not. */
-  readonly hasSimulated: boolean;
-  readonly hasReal: boolean;
   readonly #file: AppendFile;
   readonly #recent = new Map<number, StoredPrompts>();
 
@@ -81,14 +75,10 @@ export class OutputFile {
     readonly path: string,
     private readonly handle: FileHandle,
     private readonly header: OutputHeader,
-    scanned: ScannedOutput,
-    /** Bytes of a torn last record that were cut. */
-    readonly cutBytes: number,
+    { index, end, ending }: ScannedOutput,
   ) {
-    this.index = scanned.index;
-    this.hasSimulated = scanned.hasSimulated;
-    this.hasReal = scanned.hasReal;
-    const size = scanned.lacksLineEnd ? scanned.end + 1 : scanned.end;
+    this.index = index;
+    const size = ending === 'no-line-end' ? end + 1 : end;
     this.#file = new AppendFile(path, 'the output', handle, size);
   }
 
@@ -103,7 +93,6 @@ export class OutputFile {
     const newHeader = formatCsv([columns], options.delimiter);
     if (options.create) await createUnlessThere(options.path, newHeader);
     const path = await realpath(options.path).catch(() => options.path);
-    let cutBytes = 0;
     for (;;) {
       const handle = await openPlainFile(path, 'r+', 'the output');
       if (handle === undefined) throw new UsageError(`there is no output ${options.path}`);
@@ -114,11 +103,11 @@ export class OutputFile {
           const { size } = await handle.stat();
           const scanned = found ?? (await scanOutput(path, handle, header, size, options));
           await repairEnd(path, handle, scanned);
-          return new OutputFile(path, handle, header, scanned, cutBytes + scanned.tornBytes);
+          return new OutputFile(path, handle, header, scanned);
         }
         // Both put another file in this one's place, which the next round opens.
         if (header === undefined) await replaceFile(path, (temp) => temp.writeFile(newHeader));
-        else cutBytes = await rewriteColumns(path, handle, header, columns);
+        else await rewriteColumns(path, handle, header, columns);
       } catch (error) {
         await handle.close();
         throw error;
@@ -127,23 +116,9 @@ export class OutputFile {
     }
   }
 
-  get delimiter(): string {
-    return this.header.delimiter;
-  }
-
   /** Rows in the file now, as far as the index knows them. */
   get rows(): number {
     return this.index.rows;
-  }
-
-  /** Rows whose key another row has too; always 0 without a key column. */
-  get duplicates(): number {
-    return this.index.duplicates;
-  }
-
-  /** Bytes in the file now. */
-  get size(): number {
-    return this.#file.size;
   }
 
   /**
@@ -202,12 +177,12 @@ async function createUnlessThere(path: string, header: string): Promise<void> {
   else await handle.close();
 }
 
-async function repairEnd(path: string, handle: FileHandle, scanned: ScannedOutput): Promise<void> {
-  const { end, tornBytes, lacksLineEnd } = scanned;
+async function repairEnd(path: string, handle: FileHandle, { end, ending }: ScannedOutput): Promise<void> {
+  if (ending === 'whole') return;
   try {
-    if (tornBytes > 0) await handle.truncate(end);
-    if (lacksLineEnd) await handle.write('\n', end);
-    if (tornBytes > 0 || lacksLineEnd) await handle.sync();
+    if (ending === 'torn') await handle.truncate(end);
+    else await handle.write('\n', end);
+    await handle.sync();
   } catch (error) {
     throw new FatalError(`${describeFileError(error)}: the end of the output ${path} cannot be repaired`, {
       cause: error,

@@ -35,7 +35,6 @@ export class OutputIndex {
   readonly #images: HashTable;
   readonly #keys: HashTable | undefined;
   #rows = 0;
-  #duplicates = 0;
 
   constructor(options: { keyed: boolean }) {
     this.keyed = options.keyed;
@@ -48,11 +47,6 @@ export class OutputIndex {
     return this.#rows;
   }
 
-  /** Rows whose key an earlier row has already. Always 0 without keys: there only the manifest can tell. */
-  get duplicates(): number {
-    return this.#duplicates;
-  }
-
   /** Bytes that the index takes. */
   get bytes(): number {
     return this.#images.bytes + (this.#keys?.bytes ?? 0);
@@ -63,7 +57,6 @@ export class OutputIndex {
     this.#images.clear();
     this.#keys?.clear();
     this.#rows = 0;
-    this.#duplicates = 0;
   }
 
   /** Tells about how many rows there will be when all of the output is read. */
@@ -184,9 +177,7 @@ export class OutputIndex {
     const keys = this.#keyTable();
     const entry = keys.add(hashOfText(key));
     const value = keys.get(entry, KEY);
-    const rows = value & KEY_ROWS;
-    if (rows > 0) this.#duplicates++;
-    if (rows < KEY_ROWS) keys.set(entry, KEY, value + 1);
+    if ((value & KEY_ROWS) < KEY_ROWS) keys.set(entry, KEY, value + 1);
   }
 
   #keyTable(): HashTable {

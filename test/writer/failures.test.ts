@@ -183,7 +183,6 @@ describe('earlier failures', () => {
       `${HEADER}1,https://1,network,"a ""reason"", long",5,m-1\n2,https://2,rejected,no,1,\n3,,invalid-url,no URL,0,\n`,
     );
     const failures = await openFailures(path, keyed);
-    expect(failures.previousCount).toBe(3);
     expect(failures.previous('1')).toEqual({
       outcome: {
         status: 'failed',
@@ -248,7 +247,7 @@ describe('earlier failures', () => {
     [HEADER.replace('url', 'link'), 'it has no column "url"'],
     [`${HEADER}1,https://1\n`, 'has 2 cells in the record at line 2, not 6'],
     [
-      `${HEADER}1,https://1,network,"x" y,z",5,\n2,https://2,network,x,5,\n`,
+      `${HEADER}1,https://1,network,"x,z" y,5,\n2,https://2,network,x,5,\n`,
       'has a quote too many or too few in the record at line 2',
     ],
     [`${HEADER}1,https://1,network,"x,5,m\n`, 'has a quote too many or too few in the record at line 2'],
