@@ -146,10 +146,12 @@ export class FailuresTable {
     const { size } = await handle.stat();
     const tail = await forEachRecord(handle, header, size, parseAndVisit, options.signal);
     if (tail === undefined || path === partialPath(options.path)) return;
-    if (tail.record !== undefined) return await parseAndVisit([tail.record]);
-    throw new UsageError(
-      `the failures file ${path} has a quote too many or too few in the record at line ${tail.line}; repair it or move it away`,
-    );
+    if (tail.record === undefined) {
+      throw new UsageError(
+        `the failures file ${path} has a quote too many or too few in the record at line ${tail.line}; repair it or move it away`,
+      );
+    }
+    await parseAndVisit([tail.record]);
   }
 
   /**
