@@ -40,7 +40,7 @@ export {
 } from './simulator/simulator.js';
 
 export { type Dashboard, startDashboard } from './dashboard/dashboard.js';
-export type { DashboardOptions } from './dashboard/dashboard-options.js';
+export type { DashboardOptions } from './dashboard/access.js';
 export type { QueueConnection } from './shared/queue/connection.js';
 
 export { DEFAULT_LIMITS, type Limits } from './shared/limits.js';

@@ -1,5 +1,5 @@
 import { startDashboard } from '../dashboard/dashboard.js';
-import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashboard/dashboard-options.js';
+import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashboard/access.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { UsageError } from '../shared/errors.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';

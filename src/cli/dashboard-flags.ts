@@ -33,7 +33,7 @@ export async function dashboardCompanion(
   const text = flags.get('dashboard');
   if (text === undefined) return undefined;
   const port = text === '' ? undefined : portOf(text, '--dashboard');
-  const { credentialsOf } = await import('../dashboard/dashboard-options.js');
+  const { credentialsOf } = await import('../dashboard/access.js');
   const credentials = credentialsOf(env);
   return async (connection) => {
     const { startDashboard } = await import('../dashboard/dashboard.js');

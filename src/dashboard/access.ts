@@ -1,9 +1,51 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
+import { UsageError } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
 
 export interface Credentials {
   readonly user: string;
   readonly password: string;
+}
+
+/** Where the dashboard listens and who may do what there. */
+export interface DashboardOptions {
+  /** Address or name to listen on; `127.0.0.1`. Any other than this machine's own needs credentials. */
+  readonly host?: string | undefined;
+  /** Port; 3100. With 0 it is a free one. */
+  readonly port?: number | undefined;
+  /** Whether nothing can be changed from here: every write is answered with 405. */
+  readonly readOnly?: boolean | undefined;
+  /** Who is let in; everybody at this machine when it is not given. */
+  readonly credentials?: Credentials | undefined;
+  readonly logger?: Logger | undefined;
+}
+
+export const DASHBOARD_DEFAULTS = { host: '127.0.0.1', port: 3100 } as const;
+
+/**
+ * Reads `DASHBOARD_USER` and `DASHBOARD_PASSWORD`.
+ * @throws {UsageError} when only one of them is there
+ */
+export function credentialsOf(env: NodeJS.ProcessEnv): Credentials | undefined {
+  const user = env['DASHBOARD_USER'] ?? '';
+  const password = env['DASHBOARD_PASSWORD'] ?? '';
+  if (user === '' && password === '') return undefined;
+  if (user === '' || password === '') {
+    const missing = user === '' ? 'DASHBOARD_USER' : 'DASHBOARD_PASSWORD';
+    throw new UsageError(`${missing} is not set: the dashboard needs both a user and a password, or neither`);
+  }
+  if (user.includes(':')) throw new UsageError('DASHBOARD_USER may not hold a colon: choose another name');
+  return { user, password };
+}
+
+/** @throws {UsageError} when other machines could reach a dashboard that asks for no password */
+export function refuseOpenDashboard(host: string, credentials: Credentials | undefined): void {
+  if (credentials !== undefined || isLoopbackName(host)) return;
+  throw new UsageError(
+    `the dashboard on ${host} could be reached from other machines: set DASHBOARD_USER and DASHBOARD_PASSWORD, ` +
+      'or leave --host away',
+  );
 }
 
 /** A request as far as access depends on it. */
@@ -82,4 +124,50 @@ export function isLoopbackName(name: string): boolean {
 /** The name or address in a `Host` header, without its port. */
 function hostnameOf(host: string): string {
   return /^(\[[^\]]*\]|[^:]*)(?::\d+)?$/.exec(host)?.[1] ?? '';
+}
+
+/** A write that Bull Board offers. */
+export interface BoardWrite {
+  readonly method: string;
+  /** Bull Board's pattern of it. */
+  readonly route: string;
+  /** The `:queueStatus` of "all jobs that are ...". */
+  readonly status?: string | undefined;
+  /** The state of the one job it is about. */
+  readonly jobState?: string | undefined;
+}
+
+const ONE_JOB = '/api/queues/:queueName/:jobId';
+const RETRY_ONE = `${ONE_JOB}/retry`;
+const RETRY_ALL = '/api/queues/:queueName/retry/:queueStatus';
+const ALWAYS_GOOD = new Set([
+  `${ONE_JOB}/promote`,
+  '/api/queues/:queueName/promote',
+  '/api/queues/:queueName/pause',
+  '/api/queues/:queueName/resume',
+  '/api/queues/pause',
+  '/api/queues/resume',
+]);
+
+/**
+ * What may be changed from the board: failed images can be taken up again, waiting ones be brought forward, and the
+ * taking of images be paused. Everything else that Bull Board offers could pay twice for an image (edited data, a
+ * completed job done again), lose a row (removed jobs), or lift a limit of the account.
+ * @returns why not, or undefined
+ */
+export function refuseWrite({ method, route, status, jobState }: BoardWrite): Refusal | undefined {
+  if (method.toLowerCase() === 'get') return undefined;
+  if (ALWAYS_GOOD.has(route)) return undefined;
+  if (route === RETRY_ALL && status === 'failed') return undefined;
+  if (route === RETRY_ONE && jobState === 'failed') return undefined;
+  if (route === RETRY_ALL || route === RETRY_ONE) {
+    return {
+      status: 403,
+      reason: 'only failed images can be taken up again: the others are waited for or paid',
+    };
+  }
+  return {
+    status: 403,
+    reason: 'not from the board: it could pay for an image twice, lose a row or lift a limit',
+  };
 }

@@ -5,14 +5,25 @@ import { FastifyAdapter } from '@bull-board/fastify';
 import { Queue } from 'bullmq';
 import type { FastifyPluginCallback } from 'fastify';
 import { z } from 'zod';
+import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
+import { RUNS_QUEUE } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
+import { RUNS, runState } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import * as registry from '../shared/queue/registry.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
-import { type BoardJob, describeJobTitle, imageLink, resultJobTitle, runJobTitle } from './board-jobs.js';
-import { type BoardQueue, boardQueues } from './board-queues.js';
-import { refuseWrite } from './board-writes.js';
+import { refuseWrite } from './access.js';
+import { busyQueues } from './accounts.js';
+import {
+  type BoardJob,
+  describeJobTitle,
+  fileNameOf,
+  imageLink,
+  resultJobTitle,
+  runJobTitle,
+} from './texts.js';
 
 const EVERY_MS = 2000;
 const TITLES = { describe: describeJobTitle, results: resultJobTitle, runs: runJobTitle } as const;
@@ -81,7 +92,7 @@ export class Board {
     const queue = kind === 'results' ? this.connection.passingQueue(name) : this.connection.queue(name);
     if (!isPlainQueue(queue)) throw new TypeError(`the queue ${name} is none of BullMQ's`);
     const adapter = new BullMQAdapter(queue, {
-      // Results are a home's to take, and runs are handed in with `enqueue`.
+      // Results are the coordinator's to take, and runs are handed in with `enqueue`.
       readOnlyMode: this.options.readOnly || kind !== 'describe',
       description,
       ...(title !== undefined && { displayName: title }),
@@ -93,6 +104,41 @@ export class Board {
       ...(kind === 'describe' && { externalJobUrl: imageLink }),
     });
   }
+}
+
+/** A queue that is to be seen on the board. */
+interface BoardQueue {
+  readonly name: string;
+  readonly kind: 'runs' | 'describe' | 'results';
+  /** Shown instead of its name. */
+  readonly title?: string;
+  readonly description: string;
+}
+
+/** The queues of the moment: the runs, the accounts' images, and the results of runs that are going on. */
+async function boardQueues(connection: QueueConnection, nowMs: number): Promise<BoardQueue[]> {
+  const runs = await registry.list(connection.store, RUNS);
+  const accounts = await busyQueues(connection.store, runs);
+  return [
+    {
+      name: RUNS_QUEUE,
+      kind: 'runs',
+      description: 'Runs that servers execute: enqueued or scheduled. To look at only.',
+    },
+    ...[...accounts].map(([name, label]) => ({
+      name,
+      kind: 'describe' as const,
+      description: `Images of ${label}`,
+    })),
+    ...runs
+      .filter((run) => runState(run, nowMs) !== 'ended')
+      .map((run) => ({
+        name: resultsQueueName(run.run),
+        kind: 'results' as const,
+        title: `results of ${fileNameOf(run.output)}`,
+        description: `Outcomes on their way to ${fileNameOf(run.output)}`,
+      })),
+  ];
 }
 
 /** BullMQ's queue is the same class whatever it is kept in. */

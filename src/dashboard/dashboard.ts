@@ -3,10 +3,10 @@ import { listen } from '../shared/http-server.js';
 import { silentLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UndoStack } from '../shared/undo.js';
+import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard } from './access.js';
 import { Board } from './board.js';
-import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard } from './dashboard-options.js';
-import { renderMetrics } from './metrics/metrics-page.js';
-import { createPages } from './pages/pages.js';
+import { renderMetrics } from './metrics.js';
+import { Pages } from './pages/pages.js';
 import { BOARD_PATH, createServer } from './server.js';
 
 export interface Dashboard {
@@ -37,7 +37,7 @@ export async function startDashboard(
     const app = await createServer({
       access: { credentials, readOnly },
       board,
-      page: createPages(connection, BOARD_PATH),
+      pages: new Pages(connection, BOARD_PATH),
       metrics: () => renderMetrics(connection),
       trouble: () => queueTrouble(connection),
       logger,

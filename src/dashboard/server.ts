@@ -1,25 +1,26 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, RouteHandlerMethod } from 'fastify';
+import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import { createHttpServer } from '../shared/http-server.js';
 import type { Logger } from '../shared/log.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { type AccessRules, type Refusal, refuseRequest } from './access.js';
-import { BOARD_HEADERS, COMMON_HEADERS, pageHeaders } from './security-headers.js';
 import type { Board } from './board.js';
-import type { Page } from './pages/layout.js';
+import type { Page } from './pages/html.js';
+import type { Pages } from './pages/pages.js';
 
 export const BOARD_PATH = '/board';
 const HEALTH_PATH = '/healthz';
+const runSchema = z.object({ run: z.string() });
 /** A queue that is away answers when it is back: whoever asks is told before they give up. */
 const BODY_LIMIT_BYTES = 64 * 1024;
 const ANSWER_DEADLINE_MS = 4000;
 
-export interface ServerParts {
+export interface ServerDeps {
   readonly access: AccessRules;
   readonly board: Board;
-  /** Makes the page of a path; undefined where there is none. */
-  readonly page: (path: string) => Promise<Page | undefined>;
+  readonly pages: Pages;
   readonly metrics: () => Promise<{ type: string; text: string }>;
   /** Why the queue cannot be used at the moment; undefined when it answers. */
   readonly trouble: () => Promise<string | undefined>;
@@ -27,14 +28,14 @@ export interface ServerParts {
 }
 
 /** The dashboard's HTTP server, not listening yet. */
-export async function createServer(parts: ServerParts): Promise<FastifyInstance> {
+export async function createServer(deps: ServerDeps): Promise<FastifyInstance> {
   // Queue names and job ids are long parameters.
   const app = createHttpServer({ bodyLimit: BODY_LIMIT_BYTES, routerOptions: { maxParamLength: 500 } });
   app.addHook('onRequest', async (request, reply) => {
     const isBoard = request.url === BOARD_PATH || request.url.startsWith(`${BOARD_PATH}/`);
     reply.headers(isBoard ? BOARD_HEADERS : COMMON_HEADERS);
     if (request.url === HEALTH_PATH) return undefined;
-    const refusal = refuseRequest(request, parts.access);
+    const refusal = refuseRequest(request, deps.access);
     if (refusal !== undefined) return refuse(reply, refusal);
     return undefined;
   });
@@ -42,23 +43,26 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     route.handler = inTime(route.handler);
   });
   app.setErrorHandler((error, _request, reply) => {
-    parts.logger.debug({ error: messageOf(error) }, 'a request to the dashboard failed');
+    deps.logger.debug({ error: messageOf(error) }, 'a request to the dashboard failed');
     return sendTrouble(reply);
   });
   app.get(HEALTH_PATH, async (_request, reply) => {
-    const trouble = await parts.trouble();
+    const trouble = await deps.trouble();
     // Told to everybody: neither where the queue is nor what runs there.
     return reply.code(trouble === undefined ? 200 : 503).send({ ready: trouble === undefined });
   });
   app.get('/metrics', async (_request, reply) => {
-    const { type, text } = await parts.metrics();
+    const { type, text } = await deps.metrics();
     return reply.type(type).send(text);
   });
-  for (const path of ['/', '/runs', '/runs/:run']) {
-    app.get(path, async (request, reply) => sendPage(reply, await parts.page(pathOf(request.url)), 200));
-  }
-  app.setNotFoundHandler(inTime(async (_request, reply) => sendPage(reply, await parts.page('/404'), 404)));
-  await app.register(parts.board.plugin, { prefix: BOARD_PATH });
+  for (const path of ['/', '/runs'])
+    app.get(path, async (_request, reply) => sendPage(reply, await deps.pages.runs()));
+  app.get('/runs/:run', async (request, reply) => {
+    const { run } = runSchema.parse(request.params);
+    return sendPage(reply, await deps.pages.run(run));
+  });
+  app.setNotFoundHandler(inTime((_request, reply) => sendPage(reply, deps.pages.notFound)));
+  await app.register(deps.board.plugin, { prefix: BOARD_PATH });
   return app;
 }
 
@@ -88,15 +92,10 @@ function sendTrouble(reply: FastifyReply): FastifyReply {
   return reply.code(503).type('text/plain').send('The queue does not answer. Try again in a moment.\n');
 }
 
-function pathOf(url: string): string {
-  return url.replace(/[?#].*$/s, '');
-}
-
-function sendPage(reply: FastifyReply, page: Page | undefined, status: number): FastifyReply {
-  if (page === undefined) return reply.code(404).type('text/plain').send('There is no such page.\n');
+function sendPage(reply: FastifyReply, page: Page): FastifyReply {
   const nonce = randomBytes(18).toString('base64');
   return reply
-    .code(page.status ?? status)
+    .code(page.status)
     .headers(pageHeaders(nonce))
     .type('text/html; charset=utf-8')
     .send(page.render(nonce));
@@ -105,4 +104,54 @@ function sendPage(reply: FastifyReply, page: Page | undefined, status: number): 
 function refuse(reply: FastifyReply, { status, reason }: Refusal): FastifyReply {
   if (status === 401) reply.header('www-authenticate', 'Basic realm="bulk-describe", charset="UTF-8"');
   return reply.code(status).type('text/plain; charset=utf-8').send(`${reason}\n`);
+}
+
+/** Headers of every answer. */
+const COMMON_HEADERS = {
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+  'permissions-policy': 'camera=(), microphone=(), geolocation=()',
+  'cache-control': 'no-store',
+};
+
+/** The board is a page of Bull Board's: its own scripts and styles. The fonts of others that it asks for are not loaded. */
+const BOARD_HEADERS = {
+  ...COMMON_HEADERS,
+  'content-security-policy': policy({
+    'img-src': "'self' data:",
+    'style-src': "'self' 'unsafe-inline'",
+    'script-src': "'self'",
+    'worker-src': "'self' blob:",
+    'font-src': "'self' data:",
+    'connect-src': "'self'",
+  }),
+};
+
+/** A browser may only show our pages, with images from wherever the manifest says, and run the one script that has the nonce. */
+function pageHeaders(nonce: string): Record<string, string> {
+  return {
+    ...COMMON_HEADERS,
+    'content-security-policy': policy({
+      'img-src': '* data:',
+      'style-src': `'nonce-${nonce}'`,
+      'script-src': `'nonce-${nonce}'`,
+      'connect-src': "'self'",
+    }),
+  };
+}
+
+function policy(allowed: Readonly<Record<string, string>>): string {
+  const all = {
+    'default-src': "'none'",
+    'base-uri': "'self'",
+    'form-action': "'self'",
+    'frame-ancestors': "'none'",
+    ...allowed,
+  };
+  return Object.entries(all)
+    .map(([name, sources]) => `${name} ${sources}`)
+    .join('; ');
 }

@@ -1,12 +1,17 @@
-import { expect, it } from 'vitest';
-import { isAuthorized, isLoopbackName, refuseRequest } from '../../src/dashboard/access.js';
-import { credentialsOf, refuseOpenDashboard } from '../../src/dashboard/dashboard-options.js';
+import { expect, test } from 'vitest';
+import {
+  credentialsOf,
+  isAuthorized,
+  isLoopbackName,
+  refuseOpenDashboard,
+  refuseRequest,
+} from '../../src/dashboard/access.js';
 
 const ADA = { user: 'ada', password: 'a:b ü' };
 const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`;
 const AS_ADA = basic('ada:a:b ü');
 
-it.each([
+test.each([
   ['nothing', undefined, false],
   ['the right pair', AS_ADA, true],
   ['another case of the scheme', AS_ADA.replace('Basic', 'basic'), true],
@@ -22,7 +27,7 @@ it.each([
 
 const LOCAL = { host: '127.0.0.1:3100' };
 
-it.each([
+test.each([
   // Without a password: this machine, by its own names.
   ['a page', 'GET', LOCAL, {}, undefined],
   ['localhost', 'GET', { host: 'localhost:3100' }, {}, undefined],
@@ -77,7 +82,7 @@ it.each([
   expect(refusal?.status).toBe(status);
 });
 
-it('takes only addresses of this machine alone for loopback', () => {
+test('takes only addresses of this machine alone for loopback', () => {
   for (const name of ['127.0.0.1', '127.8.9.1', 'localhost', 'LOCALHOST', '::1', '[::1]']) {
     expect(isLoopbackName(name), name).toBe(true);
   }
@@ -94,7 +99,7 @@ it('takes only addresses of this machine alone for loopback', () => {
   }
 });
 
-it('refuses in one line to be reachable from other machines without user and password', () => {
+test('refuses in one line to be reachable from other machines without user and password', () => {
   expect(() => refuseOpenDashboard('0.0.0.0', undefined)).toThrow(
     'the dashboard on 0.0.0.0 could be reached from other machines: set DASHBOARD_USER and DASHBOARD_PASSWORD',
   );
@@ -102,7 +107,7 @@ it('refuses in one line to be reachable from other machines without user and pas
   refuseOpenDashboard('127.0.0.1', undefined);
 });
 
-it('takes user and password from the environment, both or none', () => {
+test('takes user and password from the environment, both or none', () => {
   expect(credentialsOf({})).toBeUndefined();
   expect(credentialsOf({ DASHBOARD_USER: 'ada', DASHBOARD_PASSWORD: 'x' })).toEqual({
     user: 'ada',

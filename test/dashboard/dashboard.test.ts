@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { type Dashboard, startDashboard } from '../../src/dashboard/dashboard.js';
 import { UsageError } from '../../src/shared/errors.js';
@@ -56,7 +56,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
     return ended;
   }
 
-  it('shows runs, jobs and figures, of whatever queue, and no token anywhere', async () => {
+  test('shows runs, jobs and figures, of whatever queue, and no token anywhere', async () => {
     fixture.simulator.setOptions({ token: TOKEN, failures: { reject: 0.3 } });
     const seen: string[] = [];
     await runBeside(200, async ({ url }) => {
@@ -117,7 +117,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
     expect(seen.join('\n')).not.toContain(TOKEN);
   });
 
-  it.runIf(kind === 'redis')('has no queue password in any page', async () => {
+  test.runIf(kind === 'redis')('has no queue password in any page', async () => {
     const redis = await startRedis('--requirepass', PASSWORD);
     const connection = await openConnection(parseQueueUrl(redis.url.replace('//', `//:${PASSWORD}@`), {}));
     const dashboard = await startDashboard(connection, { port: 0 });
@@ -147,7 +147,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
     }
   });
 
-  it('tells of a port that is taken in one line, before anything is paid', async () => {
+  test('tells of a port that is taken in one line, before anything is paid', async () => {
     const connection = await fixture.queue.connect();
     const first = await startDashboard(connection, { port: 0 });
     try {
@@ -160,7 +160,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
     }
   });
 
-  it.runIf(kind === 'redis')('shows the queues of runs as long as they go on', async () => {
+  test.runIf(kind === 'redis')('shows the queues of runs as long as they go on', async () => {
     const connection = await fixture.queue.connect();
     const dashboard = await startDashboard(connection, { port: 0, readOnly: true });
     const names = async () => {

@@ -1,5 +1,5 @@
-import { expect, it } from 'vitest';
-import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
+import { expect, test } from 'vitest';
+import { renderMetrics } from '../../src/dashboard/metrics.js';
 import { RUNS_QUEUE } from '../../src/shared/jobs.js';
 import { keepScheduleRecord } from '../../src/shared/published.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
@@ -9,7 +9,7 @@ import { RunFixture } from '../helpers/run-fixture.js';
 describeOnBothQueues('the metrics', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
-  it('can be parsed, and equal what the API saw', async () => {
+  test('can be parsed, and equal what the API saw', async () => {
     fixture.simulator.setOptions({
       failures: { reject: 0.2 },
       latencyMs: 300,

@@ -1,28 +1,34 @@
-import { describe, expect, it } from 'vitest';
-import { describeJobTitle, imageLink, resultJobTitle, runJobTitle } from '../../src/dashboard/board-jobs.js';
-import { refuseWrite } from '../../src/dashboard/board-writes.js';
-import { httpUrl, shortUrl } from '../../src/dashboard/image-links.js';
+import { describe, expect, test } from 'vitest';
+import { refuseWrite } from '../../src/dashboard/access.js';
 import { html } from '../../src/dashboard/pages/html.js';
-import { visible } from '../../src/dashboard/visible.js';
+import {
+  describeJobTitle,
+  httpUrl,
+  imageLink,
+  resultJobTitle,
+  runJobTitle,
+  shortUrl,
+  visible,
+} from '../../src/dashboard/texts.js';
 
 describe('html', () => {
-  it('shows whatever is put into it as text, in elements and in attributes', () => {
+  test('shows whatever is put into it as text, in elements and in attributes', () => {
     const evil = `<script>alert("1")</script>' & \u0000\u001b`;
     const shown = '&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&#39; &amp; \u2400\u241b';
     expect(html`<p title="${evil}">${evil}</p>`.markup).toBe(`<p title="${shown}">${shown}</p>`);
   });
 
-  it('takes markup of its own, lists and nothing', () => {
+  test('takes markup of its own, lists and nothing', () => {
     const items = ['a', 'b'].map((item) => html`<i>${item}</i>`);
     expect(html`${items}${undefined}${false}${3}${['<']}`.markup).toBe('<i>a</i><i>b</i>3&lt;');
   });
 });
 
-it('makes control characters visible and leaves the rest', () => {
+test('makes control characters visible and leaves the rest', () => {
   expect(visible('a\u0000\u001b\u007f\u0085\tb\nü 葛 👍\u202e\ud83d')).toBe('a␀␛��\tb\nü 葛 👍��');
 });
 
-it.each([
+test.each([
   ['https://h.test/a b.jpg', 'https://h.test/a%20b.jpg'],
   ['http://h.test/"><script>', 'http://h.test/%22%3E%3Cscript%3E'],
   ['javascript:alert(1)', undefined],
@@ -36,7 +42,7 @@ it.each([
   expect(httpUrl(text)).toBe(link);
 });
 
-it.each([
+test.each([
   ['https://h.test/art/N01523_8.jpg?size=8', 'N01523_8.jpg'],
   ['https://h.test/caf%C3%A9.jpg', 'café.jpg'],
   ['https://h.test/100%.jpg', '100%.jpg'],
@@ -48,7 +54,7 @@ it.each([
   expect(shortUrl(url)).toBe(name);
 });
 
-it('titles jobs with what helps people, whatever is in them', () => {
+test('titles jobs with what helps people, whatever is in them', () => {
   const data = { run: 'r', url: 'https://h.test/a/b.jpg', row: 7 };
   expect(describeJobTitle({ name: 'describe', data })).toBe('b.jpg, row 7');
   expect(describeJobTitle({ name: 'by hand', data: null })).toBe('by hand');
@@ -62,7 +68,7 @@ it('titles jobs with what helps people, whatever is in them', () => {
   );
 });
 
-it.each([
+test.each([
   ['get', '/api/queues', {}, true],
   ['put', '/api/queues/:queueName/:jobId/retry', { jobState: 'failed' }, true],
   ['put', '/api/queues/:queueName/:jobId/retry', { jobState: 'completed' }, false],

@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest';
-import { renderMetrics } from '../../src/dashboard/metrics/metrics-page.js';
+import { renderMetrics } from '../../src/dashboard/metrics.js';
 import { localDate } from '../../src/service/schedule-dates.js';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
 import { RUNS_QUEUE, RUN_JOB, type RunOutcome, type RunRequest } from '../../src/service/run-request.js';

@@ -1,4 +1,5 @@
-import { visible } from '../visible.js';
+import { visible } from '../texts.js';
+import { SCRIPT, STYLE } from './assets.js';
 
 /** Markup that is safe to send: only `html` makes it. */
 export class Html {
@@ -36,4 +37,46 @@ const ENTITIES: Readonly<Record<string, string>> = {
 
 function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? character);
+}
+
+/** A page that can be sent. */
+export interface Page {
+  readonly status: number;
+  /** @param nonce lets the page's own script and style through its content security policy */
+  render(nonce: string): string;
+}
+
+/** Puts a page's main part between head and foot. */
+export function layout(title: string, main: Html, boardPath: string, status = 200): Page {
+  return {
+    status,
+    render: (nonce) =>
+      html`<!doctype html>
+        <html lang="en">
+          <head>
+            <meta charset="utf-8" />
+            <meta name="viewport" content="width=device-width, initial-scale=1" />
+            <meta name="color-scheme" content="light dark" />
+            <meta name="robots" content="noindex" />
+            <title>${title} · bulk-describe</title>
+            <link rel="icon" href="data:," />
+            <style nonce="${nonce}">
+              ${new Html(STYLE)}
+            </style>
+            <script nonce="${nonce}">
+              ${new Html(SCRIPT)};
+            </script>
+          </head>
+          <body>
+            <header>
+              <a class="brand" href="/runs">bulk-describe</a>
+              <nav>
+                <a href="/runs">Runs</a><a href="${boardPath}">Board</a><a href="/metrics">Metrics</a>
+              </nav>
+            </header>
+            <p id="stale" hidden>No answer from the dashboard: what you see is not new any more.</p>
+            <main>${main}</main>
+          </body>
+        </html> `.markup,
+  };
 }

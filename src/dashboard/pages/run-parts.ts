@@ -1,7 +1,7 @@
 import { formatDuration } from '../../shared/durations.js';
 import type { AccountView, RunView } from '../../service/views.js';
 import type { RunStatus } from '../../shared/published.js';
-import { nearName } from '../run-names.js';
+import { fileNameOf } from '../texts.js';
 import { type Html, html } from './html.js';
 
 /** A run as the pages show it, and what is true of its account for all of its runs together. */
@@ -112,7 +112,7 @@ export function notes({ status, account, nowMs }: RunOnPage): Html[] {
   if (status.ended?.reason !== undefined) texts.push(`Stopped: ${status.ended.reason}`);
   if (state === 'silent') {
     const ago = formatDuration(nowMs - status.seenAt);
-    texts.push(`Nothing was heard of its home for ${ago}. The same command resumes it where it was.`);
+    texts.push(`Nothing was heard of its process for ${ago}. The same command resumes it where it was.`);
   }
   if (state === 'running') {
     if (account.pauses.some(({ kind }) => kind === 'paused'))
@@ -132,7 +132,7 @@ export function whereLine({ status, account }: RunOnPage): Html {
   const workers = account.workers.length;
   return html`<p class="where">
     ${status.manifest === '-' ? 'stdin' : status.manifest} → ${status.output}<br />
-    account ${status.account}, home ${status.host} (process
+    account ${status.account}, on ${status.host} (process
     ${status.pid})${status.schedule !== undefined && html`, schedule ${status.schedule}`}${
       status.state === 'running' && html`, ${count(workers)} ${workers === 1 ? 'worker' : 'workers'}`
     }
@@ -141,5 +141,5 @@ export function whereLine({ status, account }: RunOnPage): Html {
 
 /** What people call a run. */
 export function runTitle(status: RunStatus): string {
-  return nearName(status.output);
+  return fileNameOf(status.output);
 }
