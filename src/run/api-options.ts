@@ -3,7 +3,7 @@ import { type Dialect, checkSettings, dialectFor } from '../describe-api/dialect
 import type { DialectSettings } from '../describe-api/dialects/dialect.js';
 import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
-import type { WebhookOptions } from '../worker/webhook-tools.js';
+import type { WebhookOptions } from '../worker/webhooks.js';
 
 /** Of a model's name in that of its account. */
 const MODEL_CHARACTERS = 40;

@@ -2,9 +2,9 @@ import type { Message, Submitted } from '../describe-api/client.js';
 import type { Dialect } from '../describe-api/dialects/index.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import type { ApiHealth } from './api-health.js';
-import type { FirstPolls } from './first-polls.js';
+import type { FirstPolls } from './poll-schedule.js';
 import type { PollSchedule } from './poll-schedule.js';
-import type { Webhooks } from './webhook-tools.js';
+import type { Webhooks } from './webhooks.js';
 
 /** The job as the activation sees it. */
 export interface ActiveJob {

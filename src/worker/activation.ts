@@ -1,11 +1,11 @@
 import type { ActivationTools, ActiveJob } from './activation-tools.js';
 import { type Ending, described } from './ending.js';
 import { checkLastMessage } from './last-message.js';
-import { PollTurns } from './poll-turns.js';
+import { PollTurns } from './poll-schedule.js';
 import { submitImage } from './submit-image.js';
-import { countCrashes, seedOf, takeUpUnanswered } from './unanswered.js';
+import { countCrashes, seedOf, takeUpUnanswered } from './recovery.js';
 import { waitForMessage } from './wait-for-message.js';
-import type { Callback } from './webhook-tools.js';
+import type { Callback } from './webhooks.js';
 
 /**
  * One activation of a describe job: from where its data says it is to an ending.

@@ -3,7 +3,7 @@ import { type RateLimiter, holdQueue, limiterName } from '../shared/queue/limite
 import type { SharedStore } from '../shared/queue/store.js';
 import type { ActivationTools } from './activation-tools.js';
 import type { ApiHealth } from './api-health.js';
-import { FirstPolls } from './first-polls.js';
+import { FirstPolls } from './poll-schedule.js';
 import { createPollSchedule } from './poll-schedule.js';
 import type { SettleTools } from './settle-job.js';
 import type { WorkerMetrics } from './worker-metrics.js';

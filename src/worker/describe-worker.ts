@@ -2,18 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { UnrecoverableError, WaitingError } from 'bullmq';
 import type { Submitted } from '../describe-api/client.js';
-import { type Account, describeQueueName, resultsQueueName } from '../shared/account.js';
+import { type Account, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import type { Rate } from '../shared/durations.js';
 import { messageOf } from '../shared/errors.js';
-import {
-  type DescribeJobData,
-  type HandedOver,
-  RESULT_JOB,
-  type ResultJobData,
-  handOverTogether,
-  imageOfJobId,
-} from '../shared/jobs.js';
+import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../shared/jobs.js';
 import { processingWindow, scaleRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import { outOfPatience } from '../shared/patience.js';
@@ -29,14 +22,20 @@ import { Activations, SupersededError } from './activations.js';
 import { ApiHealth } from './api-health.js';
 import { createTools } from './create-tools.js';
 import type { Ending, StopWhy } from './ending.js';
-import { HandOver } from './hand-over.js';
 import { JobLogs } from './job-logs.js';
-import { tellEnding } from './job-story.js';
+import { tellEnding } from './job-logs.js';
 import { Presence } from './presence.js';
 import { notDescribable } from './read-job.js';
-import { RememberedLatencies } from './remembered-latencies.js';
-import { type DescribeJob, type SettleTools, saveJob, settleJob } from './settle-job.js';
-import { type WebhookOptions, WorkerWebhooks } from './webhook-tools.js';
+import { RememberedLatencies } from './worker-metrics.js';
+import {
+  type DescribeJob,
+  type Persist,
+  ResultPublisher,
+  type SettleTools,
+  saveJob,
+  settleJob,
+} from './settle-job.js';
+import { type WebhookOptions, WorkerWebhooks } from './webhooks.js';
 import { WorkerMetrics } from './worker-metrics.js';
 
 export interface WorkerOptions {
@@ -98,11 +97,12 @@ export class DescribeWorker {
     this.#queueName = describeQueueName(options.account);
     this.#limits = options.limits;
     this.#logger = options.logger.child({ worker: this.id });
+    const persist: Persist = (operation) => retryUntilUp(options.connection, operation);
     this.#settleTools = {
       connection: options.connection,
       queue: options.connection.queue(this.#queueName),
-      persist: (operation) => retryUntilUp(options.connection, operation),
-      handOver: new HandOver((run, results) => this.#handOver(run, results)),
+      persist,
+      publisher: new ResultPublisher(options.connection, persist),
       logger: this.#logger,
       windowMs: () => this.#processingWindow().duration,
       rest: (ms) => this.#rest(ms),
@@ -235,11 +235,6 @@ export class DescribeWorker {
     const how = outcome.status === 'described' ? 'described' : `failed (${outcome.code}): ${outcome.reason}`;
     this.#logger.info({ ...aboutJob(job), messageId: outcome.messageId, submits, polls }, how);
     return ending;
-  }
-
-  async #handOver(run: string, results: readonly ResultJobData[]): Promise<void> {
-    const queue = this.options.connection.passingQueue<HandedOver, null>(resultsQueueName(run));
-    await this.#settleTools.persist(() => queue.add(RESULT_JOB, handOverTogether(results)));
   }
 
   /** For whoever looks at the job, and for the process's log. */

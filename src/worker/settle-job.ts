@@ -1,11 +1,18 @@
 import { DelayedError, type Job, RateLimitError, UnrecoverableError, WaitingError } from 'bullmq';
+import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
-import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
+import { GroupCommit } from '../shared/group-commit.js';
+import {
+  type DescribeJobData,
+  type HandedOver,
+  RESULT_JOB,
+  type ResultJobData,
+  handOverTogether,
+} from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { holdQueue } from '../shared/queue/limiter.js';
 import type { Ending, StopWhy } from './ending.js';
-import type { HandOver } from './hand-over.js';
 
 export type DescribeJob = Job<DescribeJobData, ResultJobData>;
 
@@ -16,7 +23,7 @@ export interface SettleTools {
   readonly connection: QueueConnection;
   readonly queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly persist: Persist;
-  readonly handOver: HandOver;
+  readonly publisher: ResultPublisher;
   readonly logger: Logger;
   /** The limiter's window: a wait that is shorter would end the one under way before its time. */
   windowMs(): number;
@@ -87,7 +94,7 @@ async function settleOutcome(
   data: DescribeJobData,
   tools: SettleTools,
 ): Promise<ResultJobData> {
-  await tools.handOver.give(job.data.run, result);
+  await tools.publisher.publish(job.data.run, result);
   if (result.outcome.status === 'described') return result;
   await saveJob(job, data, tools);
   const failure = new UnrecoverableError(`${result.outcome.code}: ${result.outcome.reason}`);
@@ -105,4 +112,45 @@ async function handBack(
   await saveJob(job, data, tools);
   await tools.persist(() => job.moveToWait(token));
   throw new WaitingError();
+}
+
+/** More in one job would keep the coordinator's memory and Redis busy for too long at a time. */
+const MOST_TOGETHER = 50;
+
+/**
+ * Publishes results to their runs: the first at once, and those that come meanwhile together in the next job. So a
+ * coordinator takes and acknowledges many of them at a time when there are many, and none waits for more to come.
+ */
+export class ResultPublisher {
+  readonly #commits = new Map<string, GroupCommit<ResultJobData>>();
+
+  constructor(
+    private readonly connection: Pick<QueueConnection, 'passingQueue'>,
+    private readonly persist: Persist,
+  ) {}
+
+  /** Resolves when the result is where its run finds it; rejects when it could not be stored. */
+  async publish(run: string, result: ResultJobData): Promise<void> {
+    const commit = this.#commits.get(run) ?? this.#open(run);
+    try {
+      await commit.commit(result);
+    } finally {
+      if (commit.isIdle && this.#commits.get(run) === commit) this.#commits.delete(run);
+    }
+  }
+
+  #open(run: string): GroupCommit<ResultJobData> {
+    const add = (results: readonly ResultJobData[]) =>
+      this.persist(() =>
+        this.connection
+          .passingQueue<HandedOver, null>(resultsQueueName(run))
+          .add(RESULT_JOB, handOverTogether(results)),
+      );
+    const commit = new GroupCommit<ResultJobData>(add, {
+      maxEntries: MOST_TOGETHER,
+      goesOnAfterFailure: true,
+    });
+    this.#commits.set(run, commit);
+    return commit;
+  }
 }

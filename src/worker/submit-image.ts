@@ -6,8 +6,8 @@ import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import type { ActivationTools, ActiveJob } from './activation-tools.js';
 import { type Ending, failed } from './ending.js';
-import { awaitRescue } from './unanswered.js';
-import type { Callback } from './webhook-tools.js';
+import { awaitRescue } from './recovery.js';
+import type { Callback } from './webhooks.js';
 
 const QUOTA_DELAY_MS = 5000;
 const QUOTA_TRIES = 3;

@@ -4,7 +4,7 @@ import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import type { ActivationTools, ActiveJob } from './activation-tools.js';
 import { type Ending, described, failed } from './ending.js';
-import type { PollTurns } from './poll-turns.js';
+import type { PollTurns } from './poll-schedule.js';
 
 interface Waiting {
   readonly tools: ActivationTools;

@@ -5,7 +5,7 @@ import { describeImage } from '../../src/worker/activation.js';
 import type { ActivationTools, ActiveJob } from '../../src/worker/activation-tools.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
 import type { Ending } from '../../src/worker/ending.js';
-import { FirstPolls } from '../../src/worker/first-polls.js';
+import { FirstPolls } from '../../src/worker/poll-schedule.js';
 import { completed, interrupted, refused, status, unreachable } from './failures.js';
 
 type Answer = Submitted | Error;

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { DeliveryTiming, rarePollDelayMs, rescuePatienceMs } from '../../src/worker/delivery-timing.js';
+import { DeliveryTiming, rarePollDelayMs, rescuePatienceMs } from '../../src/worker/webhooks.js';
 import { DeliveryWatch } from '../../src/webhook/deliveries.js';
-import { PollTurns } from '../../src/worker/poll-turns.js';
-import type { Webhooks } from '../../src/worker/webhook-tools.js';
+import { PollTurns } from '../../src/worker/poll-schedule.js';
+import type { Webhooks } from '../../src/worker/webhooks.js';
 
 function turnsOf(watch: DeliveryWatch, timing = new DeliveryTiming()) {
   const learned: (readonly [number, number])[] = [];

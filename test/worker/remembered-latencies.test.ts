@@ -2,7 +2,7 @@ import { pino } from 'pino';
 import { beforeAll, expect, test } from 'vitest';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { createPollSchedule } from '../../src/worker/poll-schedule.js';
-import { RememberedLatencies } from '../../src/worker/remembered-latencies.js';
+import { RememberedLatencies } from '../../src/worker/worker-metrics.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 
 const logger = pino({ level: 'silent' });

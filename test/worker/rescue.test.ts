@@ -3,8 +3,8 @@ import { DescribeClient } from '../../src/describe-api/client.js';
 import type { DialectName } from '../../src/describe-api/dialects/index.js';
 import { DeliveryWatch } from '../../src/webhook/deliveries.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
-import { DeliveryTiming } from '../../src/worker/delivery-timing.js';
-import { type Rescue, rescueSubmit } from '../../src/worker/rescue.js';
+import { DeliveryTiming } from '../../src/worker/webhooks.js';
+import { type Rescue, rescueSubmit } from '../../src/worker/recovery.js';
 import { type TestServer, serve } from '../describe-api/http-server.js';
 import { waitUntil } from '../helpers/wait-until.js';
 

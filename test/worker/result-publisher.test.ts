@@ -1,0 +1,42 @@
+import { beforeAll, expect, test } from 'vitest';
+import { resultsQueueName } from '../../src/shared/account.js';
+import { type HandedOver, type ResultJobData, outcomesIn } from '../../src/shared/jobs.js';
+import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import { ResultPublisher } from '../../src/worker/settle-job.js';
+import { describeOnBothQueues } from '../helpers/queues.js';
+
+function resultOf(image: string): ResultJobData {
+  const outcome = { status: 'failed', code: 'http', reason: 'no', attempts: 1 } as const;
+  return { image, outcome, submits: 1, polls: 0, maybePaid: 0 };
+}
+
+describeOnBothQueues('publishing results', (openQueue) => {
+  let connection: QueueConnection;
+  beforeAll(async () => {
+    connection = await (await openQueue()).connect();
+  });
+
+  test('those that come together share a job of 50 at most, and each run has its own', async () => {
+    const publisher = new ResultPublisher(connection, (operation) => operation());
+    const images = Array.from({ length: 120 }, (_, image) => String(image));
+    const others = ['a', 'b'].map((image) => publisher.publish('second', resultOf(image)));
+    await Promise.all([...images.map((image) => publisher.publish('first', resultOf(image))), ...others]);
+    const groups = async (run: string) => {
+      const jobs = await connection.queue<HandedOver, null>(resultsQueueName(run)).getWaiting();
+      return jobs.map(({ data }) => outcomesIn(data).map(({ image }) => image));
+    };
+    expect((await groups('first')).map(({ length }) => length).sort()).toEqual([20, 50, 50]);
+    expect((await groups('first')).flat().sort()).toEqual([...images].sort());
+    expect(await groups('second')).toEqual([['a', 'b']]);
+  });
+
+  test('those whose job could not be stored are told so, and the next ones are stored all the same', async () => {
+    let isBroken = true;
+    const publisher = new ResultPublisher(connection, (operation) =>
+      isBroken ? Promise.reject(new Error('no')) : operation(),
+    );
+    await expect(publisher.publish('broken', resultOf('a'))).rejects.toThrow('no');
+    isBroken = false;
+    await publisher.publish('broken', resultOf('b'));
+  });
+});
