@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type IsKnown, previewManifest } from '../../src/producer/count-manifest.js';
 import { type Manifest, openManifest } from '../../src/producer/manifest.js';
 import { openText, useManifestFolder } from './manifest-texts.js';
@@ -11,7 +11,7 @@ async function openCsv(text: string): Promise<Manifest> {
 }
 
 describe('previewManifest', () => {
-  it('counts the example: one row without a URL, two that share an image', async () => {
+  test('counts the example: one row without a URL, two that share an image', async () => {
     const manifest = await openManifest({ path: 'examples/paintings.csv' });
     expect(await previewManifest(manifest, { urlColumn: 8 }, { isKnown: allNew })).toEqual({
       sampled: false,
@@ -29,7 +29,7 @@ describe('previewManifest', () => {
     });
   });
 
-  it('asks for each row with a URL once, in order, and adds up what it is told', async () => {
+  test('asks for each row with a URL once, in order, and adds up what it is told', async () => {
     const manifest = await openCsv(
       'id,url\n1,http://a/1\n2,http://a/1\n3,\n4,http://a/2\n5\n6,http://a/3\n7,http://a/3\n',
     );
@@ -58,13 +58,13 @@ describe('previewManifest', () => {
     });
   });
 
-  it('counts an image as new once, even when some of its rows are copied from the output', async () => {
+  test('counts an image as new once, even when some of its rows are copied from the output', async () => {
     const manifest = await openCsv('id,url\n1,http://a/1\n2,http://a/1\n3,http://a/1\n');
     const counts = await previewManifest(manifest, { urlColumn: 1 }, { isKnown: allNew });
     expect(counts).toMatchObject({ rows: 3, images: 1, newImages: 1, copied: 2 });
   });
 
-  it('counts rows with a key seen before as duplicates, and does not ask for them', async () => {
+  test('counts rows with a key seen before as duplicates, and does not ask for them', async () => {
     const manifest = await openCsv('id,url\na,http://a/1\nb,\na,http://a/2\n,http://a/3\nb,http://a/4\n');
     const asked: (string | undefined)[] = [];
     const counts = await previewManifest(
@@ -82,7 +82,7 @@ describe('previewManifest', () => {
     expect(counts).toMatchObject({ rows: 5, newImages: 2, badUrls: 1, badRecords: 1, duplicateKeys: 1 });
   });
 
-  it('always balances: every row is counted in one place', async () => {
+  test('always balances: every row is counted in one place', async () => {
     const lines = Array.from(
       { length: 3000 },
       (_, row) => `${row % 900},${['http://a/', '', 'x', 'http://b/'][row % 4]}${row % 70}`,
@@ -102,7 +102,7 @@ describe('previewManifest', () => {
     }
   });
 
-  it('counts the first records only of a pipe, which stays readable, and of what is over 1 GB', async () => {
+  test('counts the first records only of a pipe, which stays readable, and of what is over 1 GB', async () => {
     const text = `id,url\n${Array.from({ length: 300 }, (_, row) => `${row},http://a/${row}`).join('\n')}\n`;
     const pipe = await openText(text);
     expect(await previewManifest(pipe, { urlColumn: 1 }, { isKnown: allNew })).toMatchObject({
@@ -119,7 +119,7 @@ describe('previewManifest', () => {
     });
   });
 
-  it('counts up to a place that cannot be read past, and says so', async () => {
+  test('counts up to a place that cannot be read past, and says so', async () => {
     const manifest = await openCsv('id,url\n1,http://a/1\n2,http://a/2\n"3,http://a/3\n');
     const counts = await previewManifest(manifest, { urlColumn: 1 }, { isKnown: allNew });
     expect(counts.rows).toBe(2);

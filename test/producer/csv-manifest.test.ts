@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib';
 import { stringify } from 'csv-stringify/sync';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { openManifest } from '../../src/producer/manifest.js';
 import { cellsOf, problemsOf, readAll, readText, useManifestFolder } from './manifest-texts.js';
 
@@ -36,7 +36,7 @@ const layout = fc.record({
 });
 
 describe('a csv or tsv manifest', () => {
-  it('reads back any table unchanged, however it is written and wherever the pieces end', async () => {
+  test('reads back any table unchanged, however it is written and wherever the pieces end', async () => {
     await fc.assert(
       fc.asyncProperty(
         table,
@@ -74,7 +74,7 @@ describe('a csv or tsv manifest', () => {
     );
   });
 
-  it('says in which line each record begins, over blank lines and line breaks within quotes', async () => {
+  test('says in which line each record begins, over blank lines and line breaks within quotes', async () => {
     const text = '\r\nid,url\r\n1,a\r\n\r\n2,"b\r\nb\r\n"\r\n\n3,"c\nc"\n4,d';
     for (const sizes of [[1], [2], [7], [1000]]) {
       const { records } = await readText(text, { sizes });
@@ -88,14 +88,14 @@ describe('a csv or tsv manifest', () => {
     }
   });
 
-  it('takes a byte order mark behind a blank line for a part of the first name', async () => {
+  test('takes a byte order mark behind a blank line for a part of the first name', async () => {
     const { manifest, records, error } = await readText('\n\ufeffid,url\n1,a\n');
     expect(error).toBeUndefined();
     expect(manifest.columns).toEqual(['\ufeffid', 'url']);
     expect(cellsOf(records)).toEqual([['1', 'a']]);
   });
 
-  it('reads lines that end in CR alone', async () => {
+  test('reads lines that end in CR alone', async () => {
     const { records, manifest } = await readText('id,url\r1,"a\rb"\r2,c\r', { sizes: [1] });
     expect(manifest.columns).toEqual(['id', 'url']);
     expect(cellsOf(records)).toEqual([
@@ -105,7 +105,7 @@ describe('a csv or tsv manifest', () => {
     expect(records.map(({ line }) => line)).toEqual([2, 4]);
   });
 
-  it.each([
+  test.each([
     ['id,url\n1,2', ','],
     ['id;url\n1;2', ';'],
     ['id\turl\n1\t2', '\t'],
@@ -119,12 +119,12 @@ describe('a csv or tsv manifest', () => {
     expect(records[0]?.problem).toBeUndefined();
   });
 
-  it('takes the given delimiter and not the one that the header suggests', async () => {
+  test('takes the given delimiter and not the one that the header suggests', async () => {
     const { manifest } = await readText('a,b;c\n1,2;3', { delimiter: ';' });
     expect(manifest.columns).toEqual(['a,b', 'c']);
   });
 
-  it('gives records with too few or too many cells as bad ones and goes on', async () => {
+  test('gives records with too few or too many cells as bad ones and goes on', async () => {
     const { records, error } = await readText('a,b,c\n1,2\n1,2,3,4\nx\n1,2,3\n');
     expect(error).toBeUndefined();
     expect(problemsOf(records)).toEqual([
@@ -141,7 +141,7 @@ describe('a csv or tsv manifest', () => {
     ]);
   });
 
-  it('gives a record that is not UTF-8 as a bad one, and keeps a U+FFFD that is in the file', async () => {
+  test('gives a record that is not UTF-8 as a bad one, and keeps a U+FFFD that is in the file', async () => {
     const bytes = Buffer.concat([
       Buffer.from('id,title\n1,caf'),
       Buffer.from([0xe9]),
@@ -152,7 +152,7 @@ describe('a csv or tsv manifest', () => {
     expect(records[1]?.cells).toEqual(['2', '\ufffd']);
   });
 
-  it('takes quotes within a tsv cell for ordinary characters', async () => {
+  test('takes quotes within a tsv cell for ordinary characters', async () => {
     const text = 'id\ttitle\n1\tA 5" disc\n2\t"Sunset" by Monet\n3\t"a ""b""\tc"\n4\t"""x\ty"""\n';
     const { records } = await readText(text, { format: 'tsv' });
     expect(cellsOf(records)).toEqual([
@@ -163,7 +163,7 @@ describe('a csv or tsv manifest', () => {
     ]);
   });
 
-  it('reads the example, with its line breaks in cells as they are', async () => {
+  test('reads the example, with its line breaks in cells as they are', async () => {
     const manifest = await openManifest({ path: 'examples/paintings.csv' });
     const { records } = await readAll(manifest);
     expect(records).toHaveLength(24);
@@ -175,7 +175,7 @@ describe('a csv or tsv manifest', () => {
     await manifest.close();
   });
 
-  it('gives batches of at most 500 records, each record once, and the first 100 as a sample', async () => {
+  test('gives batches of at most 500 records, each record once, and the first 100 as a sample', async () => {
     const lines = Array.from({ length: 5000 }, (_, index) => `${index},x`);
     const path = await folder.write('many.csv', `id,url\n${lines.join('\n')}\n`);
     const manifest = await openManifest({ path });

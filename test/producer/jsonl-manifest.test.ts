@@ -1,11 +1,11 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { cellsOf, openText, problemsOf, readText } from './manifest-texts.js';
 
 describe('a JSON Lines manifest', () => {
   const format = 'jsonl';
 
-  it('has the keys of its first 100 records as columns, in order of appearance', async () => {
+  test('has the keys of its first 100 records as columns, in order of appearance', async () => {
     const lines = ['{"id":1,"url":"a"}', '{"url":"b","title":"t"}', '', '{"2":"x","id":null}'];
     const { manifest, records } = await readText(lines.join('\r\n'), { format, sizes: [5] });
     expect(manifest.columns).toEqual(['id', 'url', 'title', '2']);
@@ -17,7 +17,7 @@ describe('a JSON Lines manifest', () => {
     expect(records.map(({ line }) => line)).toEqual([1, 2, 4]);
   });
 
-  it.each([
+  test.each([
     ['12345678901234567890', '12345678901234567890'],
     ['1.0', '1.0'],
     ['-1E+400', '-1E+400'],
@@ -32,7 +32,7 @@ describe('a JSON Lines manifest', () => {
     expect(cellsOf(records)).toEqual([[cell, '1']]);
   });
 
-  it('reads back any strings and keeps the JSON text of everything else', async () => {
+  test('reads back any strings and keeps the JSON text of everything else', async () => {
     const object = fc.dictionary(
       fc.string({ unit: 'binary' }).map((text) => `k${text}`),
       fc.oneof(fc.string({ unit: 'binary' }), fc.jsonValue()),
@@ -56,7 +56,7 @@ describe('a JSON Lines manifest', () => {
     );
   });
 
-  it('gives what is no JSON, no object or no UTF-8 as a bad record and goes on', async () => {
+  test('gives what is no JSON, no object or no UTF-8 as a bad record and goes on', async () => {
     const bytes = Buffer.concat([
       Buffer.from('{"id":1}\nnope\n[1]\n"x"\n{"id":"'),
       Buffer.from([0xff]),
@@ -75,7 +75,7 @@ describe('a JSON Lines manifest', () => {
     ]);
   });
 
-  it('gives a later record with other keys as a bad one that names them', async () => {
+  test('gives a later record with other keys as a bad one that names them', async () => {
     const lines = [
       ...Array.from({ length: 100 }, (_, id) => `{"id":${id}}`),
       '{"id":100,"extra":1,"more":2}',
@@ -89,7 +89,7 @@ describe('a JSON Lines manifest', () => {
     });
   });
 
-  it.each([
+  test.each([
     ['is no JSON', 'id,url\n1,http://a/b\n'],
     ['is an array', '[{"id":1}]'],
     ['is an array over several lines', '[\n{"id":1},\n{"id":2}\n]'],
@@ -106,7 +106,7 @@ describe('a JSON Lines manifest', () => {
 describe('a list manifest', () => {
   const format = 'list';
 
-  it('has one column and a record for each line that is not blank, unchanged', async () => {
+  test('has one column and a record for each line that is not blank, unchanged', async () => {
     const { manifest, records } = await readText('\ufeffhttp://a/1\r\n\n  http://a/2 \n\t\nhttp://a/3', {
       format,
       sizes: [1],
@@ -116,7 +116,7 @@ describe('a list manifest', () => {
     expect(records.map(({ line }) => line)).toEqual([1, 3, 5]);
   });
 
-  it('gives a line that is not UTF-8 as a bad record', async () => {
+  test('gives a line that is not UTF-8 as a bad record', async () => {
     const { records } = await readText(Buffer.from([0x61, 0x0a, 0xe9, 0x0a, 0x62]), { format });
     expect(problemsOf(records)).toEqual([undefined, 'not valid UTF-8', undefined]);
   });

@@ -4,7 +4,7 @@ import { readdir, readlink, rm } from 'node:fs/promises';
 import { PassThrough, Readable } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { openManifest } from '../../src/producer/manifest.js';
 import { cellsOf, openText, readAll, readText, streamOf, useManifestFolder } from './manifest-texts.js';
 
@@ -27,7 +27,7 @@ async function expectClosed(path: string): Promise<void> {
 }
 
 describe('reading past broken places', () => {
-  it.each([
+  test.each([
     ['a quote that is not closed', '"300', /line 302: .*a quote that is not closed/],
     ['a quote within a quoted cell', '"30"0"', /line 302: .*a quote in it that is not doubled/],
     ['a quote within a cell', '30"0', /line 302: .*a quote in it and is not quoted/],
@@ -43,7 +43,7 @@ describe('reading past broken places', () => {
     }
   });
 
-  it('opens a manifest whose sample ends at a broken record, and fails when it comes to it', async () => {
+  test('opens a manifest whose sample ends at a broken record, and fails when it comes to it', async () => {
     const path = await folder.write('broken.csv', csvOf(20).replace('\n7,', '\n"7,'));
     for (const manifest of [
       await openManifest({ path }),
@@ -57,14 +57,14 @@ describe('reading past broken places', () => {
     await expectClosed(path);
   });
 
-  it('does not read a tsv cell on over the next lines when it begins with an ordinary quote', async () => {
+  test('does not read a tsv cell on over the next lines when it begins with an ordinary quote', async () => {
     const text = 'id\ttitle\turl\n1\tx\tu1\n2\t"Sunset\tu2\n3\t"Dawn\tu3\n4\ty\tu4\n';
     const { records, error } = await readText(text, { format: 'tsv' });
     expect(records.map(({ cells }) => cells[0])).toEqual(['1']);
     expect(String(error)).toContain('line 3: cannot be read past the record that begins here');
   });
 
-  it('does not hold more than 16 MB of a record', async () => {
+  test('does not hold more than 16 MB of a record', async () => {
     const megabyte = `${'x'.repeat(1023)}\n`.repeat(1024);
     async function* endless() {
       yield 'id,url\n1,a\n2,"';
@@ -86,13 +86,13 @@ describe('reading past broken places', () => {
     }
   });
 
-  it('fails on a line of more than 16 MB in a list', async () => {
+  test('fails on a line of more than 16 MB in a list', async () => {
     const { records, error } = await readText(`a\n${'x'.repeat(17 * 1024 * 1024)}`, { format: 'list' });
     expect(cellsOf(records)).toEqual([['a']]);
     expect(String(error)).toMatch(/^FatalError: stdin, line 2: longer than 16 MB/);
   });
 
-  it('delivers all that is before the place where gzip data breaks off, however slowly it is read', async () => {
+  test('delivers all that is before the place where gzip data breaks off, however slowly it is read', async () => {
     const packed = gzipSync(csvOf(20_000));
     for (const length of [packed.length - 3, packed.length / 2, packed.length / 3]) {
       const path = await folder.write('slow.csv.gz', packed.subarray(0, length));
@@ -111,7 +111,7 @@ describe('reading past broken places', () => {
     }
   });
 
-  it('fails with the place where gzip data breaks off', async () => {
+  test('fails with the place where gzip data breaks off', async () => {
     const packed = gzipSync(csvOf(200_000));
     const path = await folder.write('cut.csv.gz', packed.subarray(0, packed.length / 2));
     const { records, error } = await readAll(await openManifest({ path }));
@@ -124,7 +124,7 @@ describe('reading past broken places', () => {
     await expectClosed(path);
   });
 
-  it('fails when the header has changed since the manifest was opened', async () => {
+  test('fails when the header has changed since the manifest was opened', async () => {
     const path = await folder.write('changing.csv', 'id,url\n1,a\n');
     const manifest = await openManifest({ path });
     await folder.write('changing.csv', 'url,id\na,1\n');
@@ -133,7 +133,7 @@ describe('reading past broken places', () => {
     expect(String(error)).toContain('its header has changed');
   });
 
-  it('fails when the file has gone since', async () => {
+  test('fails when the file has gone since', async () => {
     const path = await folder.write('gone.csv', 'id,url\n1,a\n');
     const manifest = await openManifest({ path });
     await rm(path);
@@ -142,7 +142,7 @@ describe('reading past broken places', () => {
 });
 
 describe('ending early', () => {
-  it('closes the file at a break', async () => {
+  test('closes the file at a break', async () => {
     const path = await folder.write('break.csv', csvOf(20_000));
     const manifest = await openManifest({ path });
     await expectClosed(path);
@@ -154,7 +154,7 @@ describe('ending early', () => {
     await expectClosed(path);
   });
 
-  it('closes a packed file at a break', async () => {
+  test('closes a packed file at a break', async () => {
     const path = await folder.write('break.csv.gz', gzipSync(csvOf(200_000)));
     const manifest = await openManifest({ path });
     for await (const batch of manifest.batches()) {
@@ -164,7 +164,7 @@ describe('ending early', () => {
     await expectClosed(path);
   });
 
-  it('ends without an error at an abort, and closes the file', async () => {
+  test('ends without an error at an abort, and closes the file', async () => {
     const path = await folder.write('abort.csv', csvOf(20_000));
     const manifest = await openManifest({ path });
     const controller = new AbortController();
@@ -179,7 +179,7 @@ describe('ending early', () => {
     expect((await readAll(manifest)).records).toHaveLength(20_000);
   });
 
-  it.each(['abort', 'close'])('ends on %s while it waits for more of a pipe', async (how) => {
+  test.each(['abort', 'close'])('ends on %s while it waits for more of a pipe', async (how) => {
     const input = new PassThrough();
     input.write('id,url\n1,a\n');
     const opening = openManifest({ path: '-', format: 'csv', input });
@@ -196,7 +196,7 @@ describe('ending early', () => {
     expect(input.destroyed).toBe(true);
   });
 
-  it('does not give the half of a record that was read when it was aborted', async () => {
+  test('does not give the half of a record that was read when it was aborted', async () => {
     const input = new PassThrough();
     input.write(`${csvOf(150)}150,http://ho`);
     const manifest = await openManifest({ path: '-', format: 'csv', input });
@@ -209,7 +209,7 @@ describe('ending early', () => {
     expect(ids).not.toContain('150');
   });
 
-  it('closes a pipe that nobody has read from', async () => {
+  test('closes a pipe that nobody has read from', async () => {
     const input = streamOf(csvOf(1000), [100]);
     const manifest = await openManifest({ path: '-', format: 'csv', input });
     await manifest.close();
@@ -217,7 +217,7 @@ describe('ending early', () => {
     expect(await readAll(manifest)).toEqual({ records: [], error: undefined });
   });
 
-  it('closes the file that it refuses', async () => {
+  test('closes the file that it refuses', async () => {
     const path = await folder.write('refused.csv', 'id,id\n1,2\n');
     await expect(openManifest({ path })).rejects.toThrow('several columns');
     await expectClosed(path);
@@ -225,7 +225,7 @@ describe('ending early', () => {
 });
 
 describe('a pipe', () => {
-  it('is read once, from the first record, those of the sample included', async () => {
+  test('is read once, from the first record, those of the sample included', async () => {
     for (const bytes of [csvOf(1000), gzipSync(csvOf(1000))]) {
       const manifest = await openText(bytes, { sizes: [777] });
       expect(manifest).toMatchObject({ replayable: false, sizeBytes: undefined, name: 'stdin', path: '-' });
@@ -239,7 +239,7 @@ describe('a pipe', () => {
     }
   });
 
-  it('is not read faster than its records are taken', async () => {
+  test('is not read faster than its records are taken', async () => {
     let delivered = 0;
     async function* lines() {
       yield 'id,url\n';
@@ -255,7 +255,7 @@ describe('a pipe', () => {
     expect(delivered).toBeLessThan(300);
   });
 
-  it('passes on that it broke', async () => {
+  test('passes on that it broke', async () => {
     const input = new PassThrough();
     input.write(csvOf(200));
     const manifest = await openManifest({ path: '-', format: 'csv', input });

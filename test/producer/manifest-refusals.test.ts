@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { OWN_COLUMNS } from '../../src/producer/columns.js';
 import { type ManifestOptions, openManifest } from '../../src/producer/manifest.js';
 import { OUTPUT_COLUMNS } from '../../src/writer/csv-output.js';
@@ -31,16 +31,16 @@ async function refusalOfFile(
 }
 
 describe('openManifest refuses', () => {
-  it('a file that is not there', async () => {
+  test('a file that is not there', async () => {
     expect(await refusal(openManifest({ path: folder.path('none.csv') }))).toMatch(/none\.csv: no such file/);
   });
 
-  it('a folder', async () => {
+  test('a folder', async () => {
     await mkdir(folder.path('folder.csv'));
     expect(await refusal(openManifest({ path: folder.path('folder.csv') }))).toContain('is a folder');
   });
 
-  it.each([
+  test.each([
     ['nothing in it', 'a.csv', '', 'a.csv is empty'],
     ['nothing in it when unpacked', 'a.csv.gz', gzipSync(''), 'a.csv.gz is empty'],
     ['only a byte order mark', 'b.csv', '\ufeff', 'b.csv is empty'],
@@ -90,19 +90,19 @@ describe('openManifest refuses', () => {
     expect(await refusalOfFile(name, content)).toContain(message);
   });
 
-  it('stdin without a format', async () => {
+  test('stdin without a format', async () => {
     const opened = openManifest({ path: '-', input: streamOf('id,url\n1,2\n') });
     expect(await refusal(opened)).toBe(
       'the manifest comes from stdin: say what it is with --format csv|tsv|jsonl|list',
     );
   });
 
-  it('damaged gzip from stdin', async () => {
+  test('damaged gzip from stdin', async () => {
     const opened = openText(gzipSync('id,url\n1,2\n').subarray(0, 15));
     expect(await refusal(opened)).toMatch(/^stdin cannot be read: the gzip data is damaged/);
   });
 
-  it.each([
+  test.each([
     ['tsv', ','],
     ['jsonl', ','],
     ['list', '\t'],
@@ -112,17 +112,17 @@ describe('openManifest refuses', () => {
     );
   });
 
-  it.each(['', ';;', '"', '\n', '\r', 'é', '\0'])('%j as a delimiter', async (delimiter) => {
+  test.each(['', ';;', '"', '\n', '\r', 'é', '\0'])('%j as a delimiter', async (delimiter) => {
     expect(await refusal(openText('a', { delimiter }))).toContain('expected one ASCII character');
   });
 });
 
 describe('openManifest', () => {
-  it.each(['tab', '\\t', '\t'])('takes %j for a tab', async (delimiter) => {
+  test.each(['tab', '\\t', '\t'])('takes %j for a tab', async (delimiter) => {
     expect((await openText('a,b\tc\n1\t2\n', { delimiter })).columns).toEqual(['a,b', 'c']);
   });
 
-  it.each([
+  test.each([
     ['a.CSV', 'csv'],
     ['a.b.csv.gz', 'csv'],
     ['a.tsv', 'tsv'],
@@ -138,20 +138,20 @@ describe('openManifest', () => {
     expect(manifest.name).toBe(path);
   });
 
-  it('believes --format rather than the name', async () => {
+  test('believes --format rather than the name', async () => {
     const path = await folder.write('list.csv', 'http://a/b\nhttp://a/c\n');
     const manifest = await openManifest({ path, format: 'list' });
     expect(manifest.sample).toHaveLength(2);
   });
 
-  it('unpacks gzip that its name does not promise', async () => {
+  test('unpacks gzip that its name does not promise', async () => {
     const path = await folder.write('packed.csv', gzipSync('id,url\n1,2\n'));
     const manifest = await openManifest({ path });
     expect(manifest.columns).toEqual(['id', 'url']);
     expect(manifest.sizeBytes).toBeGreaterThan(0);
   });
 
-  it('knows all columns that the output and the failures file add', () => {
+  test('knows all columns that the output and the failures file add', () => {
     expect(new Set(OWN_COLUMNS)).toEqual(new Set([...OUTPUT_COLUMNS, ...FAILURE_COLUMNS]));
   });
 });

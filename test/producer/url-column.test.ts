@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { openManifest } from '../../src/producer/manifest.js';
 import { findKeyColumn, findUrlColumn } from '../../src/producer/columns.js';
 import { openText } from './manifest-texts.js';
@@ -11,7 +11,7 @@ async function find(text: string, options?: Parameters<typeof findUrlColumn>[2])
 }
 
 describe('findUrlColumn', () => {
-  it.each([
+  test.each([
     ['the only one with URLs', 'id,image\n1,http://a/b\n2,https://a/c\n', 1],
     ['one with empty cells', 'image,id\n,1\n,2\nhttp://a/b,3\n', 0],
     ['one with a few bad values', 'id,image\n1,http://a/b\n2,n/a\n3,HTTPS://a/c\n', 1],
@@ -26,35 +26,35 @@ describe('findUrlColumn', () => {
     expect(await find(text)).toBe(index);
   });
 
-  it('finds the example’s', async () => {
+  test('finds the example’s', async () => {
     const manifest = await openManifest({ path: 'examples/paintings.csv' });
     expect(manifest.columns[findUrlColumn(manifest.columns, manifest.sample)]).toBe('thumbnailUrl');
   });
 
-  it('takes the named column whatever it holds', async () => {
+  test('takes the named column whatever it holds', async () => {
     expect(await find('id,image\nx,http://a/b\n', { urlColumn: 'id' })).toBe(0);
   });
 
-  it('lists the columns with a value each when none has URLs', async () => {
+  test('lists the columns with a value each when none has URLs', async () => {
     await expect(find('id,path\n1,"a\nb"\n')).rejects.toThrow(
       'no column holds http(s) URLs in the first records: say --url-column <name> (and --base-url <url> if its paths are relative): id (1), path (a b)',
     );
   });
 
-  it('lists only those that could be it when several have URLs', async () => {
+  test('lists only those that could be it when several have URLs', async () => {
     await expect(find(`id,small,large\n1,http://a/s,http://a/${'x'.repeat(99)}\n`)).rejects.toThrow(
       `more than one column holds http(s) URLs in the first records: say --url-column <name>: small (http://a/s), large (http://a/${'x'.repeat(50)}…)`,
     );
   });
 
-  it('lists no more columns than fit a message', async () => {
+  test('lists no more columns than fit a message', async () => {
     const names = Array.from({ length: 40 }, (_, index) => `c${index}`);
     await expect(find(`${names.join()}\n${names.map(() => '').join()}\n`)).rejects.toThrow(
       /c11 \(empty\) and 28 more$/,
     );
   });
 
-  it('suggests the nearest name for a column that is not there', async () => {
+  test('suggests the nearest name for a column that is not there', async () => {
     await expect(find('id,thumbnailUrl\n1,http://a/b\n', { urlColumn: 'thumbnailurl' })).rejects.toThrow(
       '--url-column thumbnailurl: the manifest has no such column: did you mean thumbnailUrl? (it has id, thumbnailUrl)',
     );
@@ -63,14 +63,14 @@ describe('findUrlColumn', () => {
     );
   });
 
-  it.each(['image_path', 'url', 'IMAGE', 'thumbnailUrl'])(
+  test.each(['image_path', 'url', 'IMAGE', 'thumbnailUrl'])(
     'with a base URL takes the only header like %s',
     async (name) => {
       expect(await find(`id,${name}\n1,a.jpg\n`, { baseUrl: base })).toBe(1);
     },
   );
 
-  it('with a base URL wants a name when the headers leave a choice', async () => {
+  test('with a base URL wants a name when the headers leave a choice', async () => {
     await expect(find('path,file\na,b\n', { baseUrl: base })).rejects.toThrow(
       'no column is named like an image or a url: say --url-column <name>: path (a), file (b)',
     );
@@ -82,7 +82,7 @@ describe('findUrlColumn', () => {
 });
 
 describe('findKeyColumn', () => {
-  it('finds a column by its exact name only', () => {
+  test('finds a column by its exact name only', () => {
     expect(findKeyColumn(['id', 'url'], 'id')).toBe(0);
     expect(() => findKeyColumn(['id', 'url'], 'ID')).toThrow(
       '--key-column ID: the manifest has no such column: did you mean id?',
