@@ -218,9 +218,13 @@ export class ActiveRun {
     const count = await this.#jobs.takeBack((worker) => living.has(worker));
     if (count > 0) emit({ type: 'phase', text: `taking over ${count} image(s) of a worker that has died` });
     // They come again with their rows, in their order and within --limit, unless their rows are gone.
+    const abandoned = await this.#jobs.findAbandoned();
+    if (abandoned > 0) emit({ type: 'notice', text: abandonedText(abandoned) });
     await this.#jobs.removeNeedless(
       (image) => this.home.lookup.isDescribed(image) || this.home.hasEarlyResult(image),
     );
+    await this.#jobs.promoteDelayed();
+    await this.#jobs.takeUpSetAside(() => undefined);
     this.#leftOver = await this.#jobs.leftOver();
     this.#completed.foundWritten(this.#leftOver.keys(), (image) => this.home.lookup.isDescribed(image));
     this.home.begin();
@@ -348,4 +352,8 @@ export class ActiveRun {
       state !== 'failed' && !this.home.lookup.isDescribed(image);
     return [...left].filter(isOpen).length;
   }
+}
+
+function abandonedText(count: number): string {
+  return `${count} image(s) are in flight for runs that nobody runs any more: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`;
 }

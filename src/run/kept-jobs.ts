@@ -1,7 +1,7 @@
 import { type Account, describeQueueName } from '../shared/account.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { RunJobs } from './run-jobs.js';
-import { isLeased } from './run-lease.js';
+import { hasCoordinator } from '../shared/run-leases.js';
 
 /** Completed jobs that stay in an account's queue for people who watch it, of all runs that have ended. */
 const KEPT = 1000;
@@ -36,7 +36,7 @@ export class KeptJobs {
     const { store } = this.connection;
     if (count > 0) await store.setFields(this.#record, { [run]: `${Date.now()} ${count}` });
     for (const old of runsTooMany(await store.getFields(this.#record), this.most)) {
-      if (old === run || (await isLeased(store, old))) continue;
+      if (old === run || (await hasCoordinator(store, old))) continue;
       await this.#jobsOf(old).removeCompleted();
       await store.setFields(this.#record, { [old]: null });
     }

@@ -12,7 +12,7 @@ import type { EarlierOutputs } from '../writer/earlier-outputs.js';
 import { type InspectedOutput, inspectOutput } from '../writer/output-file.js';
 import type { OutputOptions } from '../writer/csv-output.js';
 import { assertManifestIsSafe, defaultOutputPath, type RunPaths, runPaths } from '../writer/output-paths.js';
-import { readRunFile, type RunFile } from '../writer/run-file.js';
+import { readRunFile, refuseCopiedRunFile, type RunFile } from '../writer/run-file.js';
 import { accountOf } from './api-options.js';
 import { openEarlierOutputs } from './earlier-files.js';
 import { refuseForeignOutput } from './foreign-output.js';
@@ -56,6 +56,7 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   }
   const found = await inspectOutput(rows.outputOptions);
   const runFile = await readRunFile(paths.runFile);
+  if (runFile !== undefined) await refuseCopiedRunFile(paths.runFile, paths.output, runFile);
   const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, rows.outputOptions);
   const prepared = { ...rows, paths, found, runFile, earlier, account, isSimulated };
   await refuseForeignOutput(prepared, options);

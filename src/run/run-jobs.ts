@@ -9,10 +9,14 @@ import {
   describeJobId,
   freshJobData,
   imageOfJobId,
+  isUntouched,
+  isUntried,
+  partsOfJobId,
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
-import { takeBackJob } from '../shared/queue/take-back-job.js';
+import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
+import { promoteJob, takeBackJob } from '../shared/queue/take-back-job.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
@@ -22,6 +26,7 @@ const AT_ONCE = 200;
 /** One run's jobs in its account's describe queue. */
 export class RunJobs {
   readonly #queue: JobQueue<DescribeJobData, ResultJobData>;
+  #abandoned: ReadonlySet<string> = new Set();
 
   constructor(
     private readonly connection: QueueConnection,
@@ -110,6 +115,60 @@ export class RunJobs {
     await this.#persist(() => this.#queue.addBulk(jobs));
   }
 
+  /**
+   * Takes up what workers have set aside while this coordinator was not there: a job that was put off goes on at once,
+   * one that was removed is added again.
+   * @param pending what the run waits for: the job to be added for an image, if it is one of them
+   */
+  async takeUpSetAside(pending: (image: string) => NewImage | undefined): Promise<void> {
+    const { store } = this.connection;
+    const images = await this.#persist(() => listSetAside(store, this.run));
+    await this.#each(images, async (image) => {
+      const job = await this.#job(image);
+      const missing = job === undefined ? pending(image) : undefined;
+      if (missing !== undefined) await this.add([missing]);
+      if (job !== undefined) await this.#promote(job);
+      await this.#persist(() => dropSetAside(store, this.run, image));
+    });
+  }
+
+  /** The run's jobs that wait for their time do not wait any longer. */
+  async promoteDelayed(): Promise<void> {
+    await this.#each(await this.#ids(['delayed']), async (id) => {
+      const image = imageOfJobId(this.run, id);
+      const job = image === undefined ? undefined : await this.#job(image);
+      if (job !== undefined) await this.#promote(job);
+    });
+  }
+
+  async #promote(job: Job<DescribeJobData, ResultJobData>): Promise<void> {
+    if (await this.#persist(() => job.isDelayed())) await this.#persist(() => promoteJob(job));
+  }
+
+  /**
+   * Finds the images that are in flight for other runs whose coordinators are not there. They are not this run's: where
+   * its manifest has them, they are paid for once more, and counted so.
+   * @returns how many there are
+   */
+  async findAbandoned(): Promise<number> {
+    const abandoned = new Set<string>();
+    const living = new Map<string, Promise<boolean>>([[this.run, Promise.resolve(true)]]);
+    const lives = (run: string) => {
+      const known = living.get(run) ?? this.#persist(() => hasCoordinator(this.connection.store, run));
+      living.set(run, known);
+      return known;
+    };
+    await this.#each(await this.#ids([...UNFINISHED_STATES]), async (id) => {
+      const parts = partsOfJobId(id);
+      if (parts === undefined || (await lives(parts.run))) return;
+      const job = await this.#persist(() => this.#queue.getJob(id));
+      const data: Partial<DescribeJobData> | undefined = job?.data;
+      if (data?.messageId !== undefined) abandoned.add(parts.image);
+    });
+    this.#abandoned = abandoned;
+    return abandoned.size;
+  }
+
   /** Removes a job that no worker holds. */
   async remove(image: string): Promise<boolean> {
     const removed = await this.#persist(() => this.#queue.remove(describeJobId(this.run, image)));
@@ -160,9 +219,8 @@ export class RunJobs {
    */
   async removeNeedless(isDescribed: (image: string) => boolean): Promise<void> {
     await this.#eachUnfinished(async (image, job) => {
-      const isUntried = isUntouched(job) && job.data.submits === 0;
       const isDone = job.data.messageId === undefined && isDescribed(image);
-      if (isUntried || isDone) await this.remove(image);
+      if (isUntried(job) || isDone) await this.remove(image);
     });
   }
 
@@ -184,10 +242,11 @@ export class RunJobs {
     return job.failedReason ? { failedReason: job.failedReason } : { result: job.returnvalue };
   }
 
-  #data({ url, row, previous, replaces }: NewImage): DescribeJobData {
+  #data({ image, url, row, previous, replaces }: NewImage): DescribeJobData {
     const lastMessageId = replaces?.lastMessageId ?? previous?.outcome.messageId;
     // A row that ended as lost may have been paid for: nothing is left that could tell.
-    const maybePaid = previous?.outcome.code === 'lost' ? 1 : 0;
+    const lost = previous?.outcome.code === 'lost' ? 1 : 0;
+    const maybePaid = lost + (this.#abandoned.has(image) ? 1 : 0);
     return freshJobData({ run: this.run, url, row, ...this.policy }, { lastMessageId, maybePaid });
   }
 
@@ -196,11 +255,4 @@ export class RunJobs {
       await Promise.all(items.slice(start, start + AT_ONCE).map(visit));
     }
   }
-}
-
-function isUntouched(job: { data: DescribeJobData; attemptsStarted: number }): boolean {
-  const { messageId, lastMessageId, maybePaid, orderlyStarts, unanswered } = job.data;
-  const crashed = job.attemptsStarted > orderlyStarts;
-  const paid = messageId ?? lastMessageId ?? unanswered;
-  return paid === undefined && maybePaid === 0 && !crashed;
 }

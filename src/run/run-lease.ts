@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { BusyError, isSystemError, messageOf } from '../shared/errors.js';
+import { BusyError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
+import { isDeadHere, runLeaseName } from '../shared/run-leases.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
-import type { SharedStore } from '../shared/queue/store.js';
 import { sleep } from '../shared/sleep.js';
 
 const TTL_MS = 15_000;
@@ -13,15 +13,6 @@ const RENEW_EVERY_MS = 5000;
 const LOOK_EVERY_MS = 500;
 /** A queue that is away lets the lease run out instead. */
 const RELEASE_MS = 2000;
-
-/** Whether a home has the run, or had it up to 15 s ago. */
-export async function isLeased(store: SharedStore, run: string): Promise<boolean> {
-  return (await store.leaseOwner(leaseName(run))) !== undefined;
-}
-
-function leaseName(run: string): string {
-  return `run:${run}`;
-}
 
 /**
  * A run's lease in the queue: one home at a time, on whatever machine, also where the output and its run
@@ -50,7 +41,7 @@ export class RunLease {
     options: { onLost: (error: unknown) => void; logger: Logger; signal: AbortSignal },
   ): Promise<RunLease> {
     const owner = `${hostname()}/${process.pid}/${randomUUID()}`;
-    const lease = new RunLease(connection, leaseName(run), owner, options.onLost, options.logger);
+    const lease = new RunLease(connection, runLeaseName(run), owner, options.onLost, options.logger);
     await lease.#acquire(run, options.signal);
     lease.#renewing = lease.#renew();
     return lease;
@@ -74,7 +65,7 @@ export class RunLease {
     for (;;) {
       if (await this.connection.store.lease(this.name, this.owner, TTL_MS)) return;
       const holder = (await this.connection.store.leaseOwner(this.name)) ?? '';
-      if (isDeadHere(holder)) await this.connection.store.release(this.name, holder);
+      if (await isDeadHere(holder)) await this.connection.store.release(this.name, holder);
       else if (performance.now() > giveUpAt || !(await sleep(LOOK_EVERY_MS, signal))) {
         signal.throwIfAborted();
         const [host = '', pid = ''] = holder.split('/');
@@ -95,16 +86,5 @@ export class RunLease {
         this.logger.debug({ error: messageOf(error) }, 'the lease could not be renewed');
       }
     }
-  }
-}
-
-function isDeadHere(holder: string): boolean {
-  const [host, pid] = holder.split('/');
-  if (host !== hostname()) return false;
-  try {
-    process.kill(Number(pid), 0);
-    return false;
-  } catch (error) {
-    return isSystemError(error) && error.code === 'ESRCH';
   }
 }

@@ -21,7 +21,9 @@ import { openClient } from './open-client.js';
 import type { PreparedRun } from './prepare.js';
 import { previewOfRetry, pricePreview } from './preview-run.js';
 import { exitCodeOf } from './receipt.js';
+import { accountOf } from './api-options.js';
 import { RunControl } from './run-control.js';
+import { RunJobs } from './run-jobs.js';
 import { RunLease } from './run-lease.js';
 import { RunPresence } from './run-presence.js';
 import { type Preview, RUN_DEFAULTS, type RunOptions, type RunResult } from './run-options.js';
@@ -55,6 +57,7 @@ export async function runPrepared(
     queue,
     account: accountLabel(prepared.account),
     earlierOutputs: rememberEarlier(prepared.earlier, prepared.paths.output),
+    output: prepared.paths.output,
     open: true,
   };
   const onLost = (error: unknown) => control.fail(error);
@@ -129,6 +132,21 @@ export async function runPrepared(
     logger.debug({ error: messageOf(error) }, 'nobody else is told how the run ended');
   });
   return { preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
+}
+
+/**
+ * How many images are in flight at an account for runs that nobody runs. Opens the queue only to look.
+ * @throws when the queue is not there, or another process has it
+ */
+export async function countAbandoned(options: RunOptions): Promise<number> {
+  const target = parseQueueUrl(options.queue ?? RUN_DEFAULTS.queue, options.env ?? process.env);
+  const connection = await openQueue(target);
+  try {
+    const policy = { maxAttempts: 1, deadlineMs: 0 };
+    return await new RunJobs(connection, accountOf(options), '', policy, options.signal).findAbandoned();
+  } finally {
+    await connection.close();
+  }
 }
 
 function noticesOf({ onEvent }: RunOptions): (text: string) => void {

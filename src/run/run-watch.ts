@@ -1,4 +1,5 @@
 import { messageOf } from '../shared/errors.js';
+import type { NewImage } from '../producer/produce.js';
 import { describeJobId } from '../shared/jobs.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
@@ -73,7 +74,7 @@ export class RunWatch {
   }
 
   async #tick(): Promise<void> {
-    const { connection, limits, control, emit, presence, queueName, failing, home } = this.tools;
+    const { connection, limits, control, emit, presence, queueName, failing, home, jobs } = this.tools;
     if (this.tools.startWorker === undefined) await limits.refresh();
     const [workers, inFlight] = await Promise.all([
       registry.list(connection.store, workersOf(queueName)),
@@ -84,10 +85,16 @@ export class RunWatch {
     if (stop !== undefined) control.stop(stop);
     if (failing.isFailing(inFlight)) control.stop({ kind: 'failing', reason: failing.reason });
     await this.#obey(workers.length > 0);
+    await jobs.takeUpSetAside((image) => this.#pendingImage(image));
     const share = Math.min(1, ...workers.map((worker) => worker.share));
     const progress = this.#meter.read(home.counts, { inFlight, share }, Date.now());
     emit({ type: 'progress', progress });
     await presence.tell(progress, home.counts.failedByCode, control.reason?.reason);
+  }
+
+  #pendingImage(image: string): NewImage | undefined {
+    const row = this.tools.home.outstanding.images.get(image)?.rows[0];
+    return row && { image, url: row.url ?? '', row: row.number };
   }
 
   /** @param isWorked whether what is in flight can come home by itself */

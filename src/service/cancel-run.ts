@@ -1,5 +1,5 @@
 import { RunJobs } from '../run/run-jobs.js';
-import { isLeased } from '../run/run-lease.js';
+import { hasCoordinator } from '../shared/run-leases.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
@@ -94,7 +94,7 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
     if ((await job.getState()) !== 'unknown') return undefined;
   }
   // One that has just begun, or just died, has not told of itself yet, or will not any more: the lease knows.
-  if (found.run !== undefined && (await isLeased(connection.store, found.run))) return undefined;
+  if (found.run !== undefined && (await hasCoordinator(connection.store, found.run))) return undefined;
   const removed = await removeWaiting(connection, found);
   if (job !== undefined && status === undefined) return { kind: 'taken-out', output };
   return { kind: job !== undefined && removed === 0 ? 'taken-out' : 'homeless', output, removed };
@@ -114,7 +114,7 @@ async function leaveToCollect(
   const request = runRequestSchema.safeParse(job.data).data;
   if (progress?.state !== 'opened' || request === undefined) return 'done';
   await job.updateData({ ...request, collectOnly: true, stoppedBefore: CANCELLED });
-  if ((await job.getState()) === 'active' || (await isLeased(connection.store, progress.run)))
+  if ((await job.getState()) === 'active' || (await hasCoordinator(connection.store, progress.run)))
     return undefined;
   await removeWaiting(connection, found);
   const images = await countInFlight(connection, found);

@@ -6,6 +6,7 @@ import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { RUNS, runState } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
+import { listSetAside } from '../shared/run-leases.js';
 import { sleep } from '../shared/sleep.js';
 import {
   KEPT_REQUESTS,
@@ -22,8 +23,9 @@ const LOOKED_AT_MS = 24 * 3_600_000;
 const MOST_LOOKED_AT = 200;
 
 /**
- * Watches the results queues of runs that have ended: somebody may have put a failed job back on the board, or a worker may
- * finish what was left in flight. Such a run is then executed once more, in a way that pays for nothing.
+ * Watches runs that have ended: somebody may have put a failed job back on the board, which its worker then sets aside,
+ * or a worker may have finished what was left in flight. Such a run is executed once more, in a way that pays for
+ * nothing but what was put back.
  */
 export class LateResults {
   /** Results that a run has left in its queue, since their rows are not in the manifest any more. */
@@ -74,11 +76,15 @@ export class LateResults {
 
   async #lookAt(kept: KeptRequest): Promise<void> {
     const { run } = kept;
-    const count = await this.#count(run);
+    const setAside = await listSetAside(this.connection.store, run);
+    const count = (await this.#count(run)) + setAside.length;
     const left = Math.min(count, this.#left.get(run) ?? 0);
     this.#left.set(run, left);
     if (count <= left) return;
-    this.options.logger.info({ run, results: count - left }, 'results have come for a run that has ended');
+    this.options.logger.info(
+      { run, results: count - left },
+      'results have come, or images were put back, for a run that has ended',
+    );
     await this.connection
       .queue<RunRequest, RunOutcome>(RUNS_QUEUE)
       .add(

@@ -97,6 +97,25 @@ export function imageOfJobId(run: string, jobId: string): string | undefined {
   return jobId.startsWith(`${run}.`) ? jobId.slice(run.length + 1) : undefined;
 }
 
+/** Takes any describe job's id apart; undefined for what is none. */
+export function partsOfJobId(jobId: string): { run: string; image: string } | undefined {
+  const dot = jobId.indexOf('.');
+  return dot === -1 ? undefined : { run: jobId.slice(0, dot), image: jobId.slice(dot + 1) };
+}
+
+/** Whether no submit of the job can have been paid for. */
+export function isUntouched(job: { data: DescribeJobData; attemptsStarted: number }): boolean {
+  const { messageId, lastMessageId, maybePaid, orderlyStarts, unanswered } = job.data;
+  const crashed = job.attemptsStarted > orderlyStarts;
+  const paid = messageId ?? lastMessageId ?? unanswered;
+  return paid === undefined && maybePaid === 0 && !crashed;
+}
+
+/** Whether the job is as its run has added it: one that the API has refused may have been put back by a person. */
+export function isUntried(job: { data: DescribeJobData; attemptsStarted: number }): boolean {
+  return isUntouched(job) && job.data.submits === 0;
+}
+
 /** The fields of a job that has not been submitted yet. */
 export function freshJobData(
   about: Pick<DescribeJobData, 'run' | 'url' | 'row' | 'maxAttempts' | 'deadlineMs'>,

@@ -39,6 +39,10 @@ export interface ActivationTools {
   readonly firstPolls: FirstPolls;
   /** Waits for a permit of the account's rate of submits; false when the signal cut it short. */
   takeSubmitPermit(signal: AbortSignal): Promise<boolean>;
+  /** Whether the run's coordinator lives: for no other run anything is paid. */
+  mayPay(run: string): Promise<boolean>;
+  /** Notes for the coordinator, should it come back, that the image waits for it. */
+  setAside(run: string, image: string): Promise<void>;
   /** Undefined where the API is to call nobody. */
   readonly webhooks?: Webhooks | undefined;
   /** Waits for a permit of the account's rate of polls; false when the signal cut it short. */

@@ -2,7 +2,7 @@ import type { ActivationTools, ActiveJob } from './activation-tools.js';
 import { type Ending, described } from './ending.js';
 import { checkLastMessage } from './last-message.js';
 import { PollTurns } from './poll-schedule.js';
-import { submitImage } from './submit-image.js';
+import { setAside, submitImage } from './submit-image.js';
 import { countCrashes, seedOf, takeUpUnanswered } from './recovery.js';
 import { waitForMessage } from './wait-for-message.js';
 import type { Callback } from './webhooks.js';
@@ -51,6 +51,8 @@ async function takeOnwards(
   callback: Callback | undefined,
 ): Promise<Ending> {
   let data = await countCrashes(job, tools.webhooks !== undefined);
+  const isPaid = data.messageId !== undefined || data.unanswered !== undefined;
+  if (!isPaid && !(await tools.mayPay(data.run))) return setAside(job, data, tools);
   if (data.messageId === undefined && data.lastMessageId !== undefined) {
     const checked = await checkLastMessage(job, data, tools, stopping);
     if ('kind' in checked) return checked;

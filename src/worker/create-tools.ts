@@ -1,11 +1,13 @@
 import type { AccountLimits } from '../shared/account-limits.js';
 import { type RateLimiter, holdQueue, limiterName } from '../shared/queue/limiter.js';
 import type { SharedStore } from '../shared/queue/store.js';
+import { noteSetAside } from '../shared/run-leases.js';
 import type { ActivationTools } from './activation-tools.js';
 import type { ApiHealth } from './api-health.js';
 import { FirstPolls } from './poll-schedule.js';
 import { createPollSchedule } from './poll-schedule.js';
 import type { SettleTools } from './settle-job.js';
+import type { LivingRuns } from './living-runs.js';
 import type { WorkerMetrics } from './worker-metrics.js';
 
 export interface ToolParts {
@@ -18,6 +20,7 @@ export interface ToolParts {
   readonly submitLimiter: RateLimiter;
   readonly pollLimiter: RateLimiter;
   readonly metrics: WorkerMetrics;
+  readonly living: LivingRuns;
   /** How long describes have been taking. */
   readonly latencies: readonly number[];
 }
@@ -33,6 +36,8 @@ export function createTools(parts: ToolParts): ActivationTools {
     firstPolls: new FirstPolls(),
     takeSubmitPermit: (signal) => submitLimiter.take(signal),
     takePollPermit: (signal) => pollLimiter.take(signal),
+    mayPay: (run) => parts.living.has(run),
+    setAside: (run, image) => persist(() => noteSetAside(store, run, image)),
     holdPolls: async (ms) => {
       await persist(() => store.holdPermits(limiterName('poll', parts.queueName), ms));
     },

@@ -25,6 +25,7 @@ import type { Ending, StopWhy } from './ending.js';
 import { JobLogs } from './job-logs.js';
 import { tellEnding } from './job-logs.js';
 import { Presence } from './presence.js';
+import { LivingRuns, sweepDeadRuns } from './living-runs.js';
 import { notDescribable } from './read-job.js';
 import { RememberedLatencies } from './worker-metrics.js';
 import {
@@ -51,6 +52,7 @@ export interface WorkerOptions {
 const TICK_MS = 1000;
 /** Failed jobs that stay in the account's queue. */
 const KEPT_FAILED = 1000;
+const SWEEP_EVERY_MS = 5000;
 const PROGRESS_EVERY_MS = 2000;
 
 /**
@@ -79,6 +81,8 @@ export class DescribeWorker {
   readonly #jobLogs: JobLogs;
   readonly #presence: Presence;
   readonly #submitLimiter: RateLimiter;
+  readonly #living: LivingRuns;
+  #sweptAt = -Infinity;
   #tools: ActivationTools;
   readonly #limits: AccountLimits;
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
@@ -115,6 +119,7 @@ export class DescribeWorker {
     this.#metrics = new WorkerMetrics(counted, this.#logger);
     this.#jobLogs = new JobLogs(connection, this.#settleTools.queue, this.#logger);
     this.#submitLimiter = this.#createLimiter('submit', () => this.#rate());
+    this.#living = new LivingRuns(connection.store, this.#logger);
     this.#tools = this.#createTools(learned);
     this.#endListening = options.connection.onTrouble((state) => {
       if (state !== 'notice') this.#isQueueAway = state === 'down';
@@ -144,6 +149,8 @@ export class DescribeWorker {
     const { maxInFlight } = this.#limits.configured;
     await this.#applyLimits();
     await this.#presence.announce(this.status);
+    // Before anything is taken: a run that has died may have left thousands.
+    await this.#sweep();
     this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
       this.#queueName,
       (job, token) => this.#process(job, token ?? ''),
@@ -260,6 +267,14 @@ export class DescribeWorker {
     await this.#presence.announce(this.status);
     await this.#webhooks?.remember();
     await this.latencies.remember(this.#tools.schedule);
+    if (performance.now() - this.#sweptAt > SWEEP_EVERY_MS) await this.#sweep();
+  }
+
+  /** Runs that died leave images behind that nobody is to pay for. */
+  async #sweep(): Promise<void> {
+    const removed = await sweepDeadRuns(this.#settleTools.queue, this.options.connection.store, this.#living);
+    if (removed > 0) this.#logger.info({ images: removed }, 'unsubmitted images of dead runs are set aside');
+    this.#sweptAt = performance.now();
   }
 
   /** The rate that the API lets through at the moment. */
@@ -346,6 +361,7 @@ export class DescribeWorker {
       health: this.#health,
       submitLimiter: this.#submitLimiter,
       pollLimiter: this.#createLimiter('poll', () => this.#limits.configured.pollRate),
+      living: this.#living,
       metrics: this.#metrics,
       latencies,
     });

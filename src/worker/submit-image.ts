@@ -20,6 +20,20 @@ interface SubmitContext {
   readonly callback: Callback | undefined;
 }
 
+/** The run's coordinator promotes the job when it comes back; looked at again each time, it would spend permits. */
+const SET_ASIDE_MS = 15 * 60_000;
+
+/** Puts an image off whose run nobody runs: it is paid for when the run goes on. */
+export async function setAside(
+  job: ActiveJob,
+  data: DescribeJobData,
+  tools: Pick<ActivationTools, 'setAside'>,
+): Promise<Ending> {
+  await tools.setAside(data.run, job.image);
+  job.tell('nobody runs its run: it waits until a server or the next start of the run takes it up');
+  return { kind: 'delay', data, ms: SET_ASIDE_MS };
+}
+
 /** The paid call. Its answer is stored before anything else happens. */
 export async function submitImage(
   job: ActiveJob,
@@ -30,6 +44,8 @@ export async function submitImage(
 ): Promise<DescribeJobData | Ending> {
   const mayBegin = await tools.firstPolls.made(stopping);
   if (!mayBegin || !(await tools.takeSubmitPermit(stopping))) return { kind: 'hand-back', data };
+  // The coordinator may have died while the image waited for its permit.
+  if (!(await tools.mayPay(data.run))) return setAside(job, data, tools);
   const downMs = tools.health.submitDelayMs(job.image);
   if (downMs > 0) return { kind: 'rest', data, ms: downMs };
   const counted = { ...data, submits: data.submits + 1 };

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { UsageError, isSystemError } from '../shared/errors.js';
 import { parseJson } from '../shared/parse-json.js';
 import { describeFileError, replaceFile } from './durable-file.js';
+import { runPaths } from './output-paths.js';
 
 const runFileSchema = z.object({
   version: z.literal(1),
@@ -19,6 +20,8 @@ const runFileSchema = z.object({
   baseUrl: z.string().optional(),
   /** Files whose rows count as done; relative ones to the output's folder. */
   earlierOutputs: z.array(z.string()).optional(),
+  /** The output that the run was last written to: where it is still there, this file is a copy. */
+  output: z.string().optional(),
   /** Whether rows of the run may still be in the queue. */
   open: z.boolean(),
   /** ISO 8601, UTC. */
@@ -40,8 +43,28 @@ export async function readRunFile(path: string): Promise<RunFile | undefined> {
   if (run.success) return run.data;
   const field = run.error.issues[0]?.path.join('.') ?? '';
   const where = field === '' ? 'it is no JSON object' : `its field ${field} is wrong or missing`;
+  throw new DamagedRunFileError(`the run file ${path} cannot be used: ${where}`);
+}
+
+/** Which run an output belongs to cannot be read. */
+export class DamagedRunFileError extends UsageError {
+  override name = 'DamagedRunFileError';
+}
+
+/**
+ * Refuses the run file of another output that is still there: two runs with one id would take each other's results.
+ * @throws {UsageError}
+ */
+export async function refuseCopiedRunFile(
+  path: string,
+  output: string,
+  { output: other, run }: RunFile,
+): Promise<void> {
+  if (other === undefined || other === output) return;
+  const original = await readRunFile(runPaths(other).runFile).catch(() => undefined);
+  if (original?.run !== run) return;
   throw new UsageError(
-    `the run file ${path} cannot be used: ${where}; restore it, or remove it to begin a new run that keeps the output's rows (images that are in flight now would be paid for again)`,
+    `${path} is the run file of ${other}, which is still there: remove it to begin a run of its own, or move both files together`,
   );
 }
 

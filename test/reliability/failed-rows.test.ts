@@ -46,7 +46,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     [undefined, 'incomplete'],
   ] as const;
   it.each(kind === 'redis' ? boardCases : boardCases.slice(0, 1))(
-    'taken up again from the board are described by the next start (key column: %s, %s)',
+    'put back on the board wait for the next start, which pays for them (key column: %s, %s)',
     async (keyColumn, failure) => {
       const { workspace, simulator } = fixture;
       const manifest = await workspace.write('m.csv', SHARED);
@@ -55,15 +55,16 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
       await fixture.expectRows([], ['1', '2', '3']);
       simulator.setOptions({ failures: {} });
       const submits = simulator.stats().submits;
-      await fixture.atBoard(receipt.run, async ({ jobOf, results, withWorker }) => {
+      await fixture.atBoard(receipt.run, async ({ jobOf, withWorker }) => {
         await (await jobOf(url(1)))?.retry();
         await withWorker(async () => {
-          await waitUntil('its result is there', async () => (await results.getWaitingCount()) === 1);
+          await waitUntil('it is set aside', async () => (await jobOf(url(1)))?.isDelayed() ?? false);
         });
       });
+      expect(simulator.stats().submits).toBe(submits);
       await fixture.expectRows([], ['1', '2', '3']);
-      const next = await fixture.run({ manifest, keyColumn, attempts: 1, limit: 0 });
-      expect(next.receipt).toMatchObject({ described: 1, copied: 1, failed: 1, submits: 0, reattached: 1 });
+      const next = await fixture.run({ manifest, keyColumn, attempts: 1, limit: 1 });
+      expect(next.receipt).toMatchObject({ described: 1, copied: 1, failed: 1, submits: 1, reattached: 0 });
       expect(simulator.stats().submits - submits).toBe(1);
       await fixture.expectRows(['1', '2'], ['3']);
     },

@@ -19,6 +19,8 @@ interface Scene {
   readonly health?: ApiHealth;
   readonly stopping?: AbortSignal;
   readonly onSubmit?: () => void;
+  /** Whether the run's coordinator lives, each time it is looked for. */
+  readonly mayPay?: boolean[];
 }
 
 /** Plays one activation against scripted answers; no time passes. */
@@ -60,6 +62,11 @@ async function play(scene: Scene) {
     health: scene.health ?? new ApiHealth(() => 0),
     schedule: { nextDelayMs: () => 0, completed: () => undefined, learned: () => [] },
     firstPolls: new FirstPolls(),
+    mayPay: () => Promise.resolve(scene.mayPay?.shift() ?? true),
+    setAside: (run, image) => {
+      calls.push(`set aside ${run} ${image}`);
+      return Promise.resolve();
+    },
     takeSubmitPermit: (signal) => Promise.resolve(!signal.aborted),
     takePollPermit: (signal) => {
       clock += 10_000;
@@ -101,6 +108,25 @@ describe('an activation', () => {
       kind: 'outcome',
       result: { submits: 1, polls: 2, maybePaid: 0, outcome: { status: 'described', messageId: 'm1' } },
     });
+  });
+
+  it.each([
+    ['at once', [false]],
+    ['also when its coordinator dies while it waits for its permit', [true, false]],
+  ])('sets an image aside whose run nobody runs, %s', async (_when, mayPay) => {
+    const { ending, calls } = await play({ mayPay, data: { lastMessageId: undefined } });
+    expect(calls).toEqual(['set aside r image']);
+    expect(ending).toMatchObject({ kind: 'delay', data: { submits: 0, attempts: 0 } });
+  });
+
+  it('asks for nothing, not even for an earlier message, while nobody runs its run', async () => {
+    const { calls } = await play({ mayPay: [false], data: { lastMessageId: 'old' } });
+    expect(calls).toEqual(['set aside r image']);
+  });
+
+  it('polls a message that is paid for, whether its coordinator lives or not', async () => {
+    const { calls } = await play({ mayPay: [], data: { messageId: 'm0' }, polls: [completed('m0')] });
+    expect(calls).toEqual(['poll m0']);
   });
 
   it('polls and never submits when it starts with a message', async () => {

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { describeQueueName } from '../../src/shared/account.js';
 import { DESCRIBE_JOB, describeJobId, freshJobData } from '../../src/shared/jobs.js';
+import { runLeaseName } from '../../src/shared/run-leases.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { newRunId } from '../../src/writer/run-file.js';
 import { ServerFixture } from '../helpers/server-fixture.js';
@@ -24,6 +25,7 @@ describeOnRedis('what is no describe job in a queue of images', (openQueue) => {
     const good = await queue.add(DESCRIBE_JOB, freshJobData({ ...about, run }), {
       jobId: describeJobId(run, 'i'),
     });
+    await connection.store.lease(runLeaseName(run), 'another-host/1/coordinator', 60_000);
     await homes.startWorker();
     await waitUntil('the good one is described', async () => (await good.getState()) === 'completed');
     await waitUntil('the others have failed', async () => (await queue.getFailedCount()) === forged.length);

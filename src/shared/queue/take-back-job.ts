@@ -10,9 +10,18 @@ const ANY_TOKEN = '0';
  * Hazard: of a worker that lives it would make a second one.
  */
 export async function takeBackJob<D, R>(job: Job<D, R>): Promise<void> {
+  await unlessMoved(job.moveToWait(ANY_TOKEN));
+}
+
+/** Ends a delayed job's wait. One that has gone elsewhere meanwhile stays there. */
+export async function promoteJob<D, R>(job: Job<D, R>): Promise<void> {
+  await unlessMoved(job.promote());
+}
+
+async function unlessMoved(moving: Promise<unknown>): Promise<void> {
   try {
-    await job.moveToWait(ANY_TOKEN);
+    await moving;
   } catch (error) {
-    if (!/^(Missing key for job|Job .* is not in the active state)/.test(messageOf(error))) throw error;
+    if (!/^(Missing key for job|Job .* is not in the \w+ state)/.test(messageOf(error))) throw error;
   }
 }

@@ -1,0 +1,100 @@
+import { messageOf } from '../shared/errors.js';
+import {
+  type DescribeJobData,
+  type ResultJobData,
+  describeJobId,
+  isUntried,
+  partsOfJobId,
+} from '../shared/jobs.js';
+import type { Logger } from '../shared/log.js';
+import type { JobQueue } from '../shared/queue/connection.js';
+import type { SharedStore } from '../shared/queue/store.js';
+import { hasCoordinator, noteSetAside } from '../shared/run-leases.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
+import { notDescribable } from './read-job.js';
+
+/** A coordinator that was seen so lately need not be looked for before each submit. */
+const FRESH_MS = 1000;
+/** While the queue is away the last answer holds for so long: as long as a lease. */
+const HELD_MS = 15_000;
+const LOOK_DEADLINE_MS = 2000;
+const AT_ONCE = 200;
+
+/**
+ * Which runs have a coordinator that lives. Only for those is anything paid: a killed run leaves its window of
+ * unsubmitted images in the account's queue, and nobody has asked whoever works there next to pay for them.
+ */
+export class LivingRuns {
+  /** When each was last seen to live. */
+  readonly #seenAt = new Map<string, number>();
+  readonly #looking = new Map<string, Promise<boolean>>();
+
+  constructor(
+    private readonly store: SharedStore,
+    private readonly logger: Logger,
+  ) {}
+
+  /**
+   * Whether the run's coordinator lives. A yes holds for a second. A no is always looked up anew: the run may have been
+   * resumed in this moment.
+   */
+  async has(run: string): Promise<boolean> {
+    if (this.#age(run) < FRESH_MS) return true;
+    const looking = this.#looking.get(run) ?? this.#look(run).finally(() => this.#looking.delete(run));
+    this.#looking.set(run, looking);
+    return looking;
+  }
+
+  async #look(run: string): Promise<boolean> {
+    try {
+      const lives = await unlessAborted(
+        hasCoordinator(this.store, run),
+        AbortSignal.timeout(LOOK_DEADLINE_MS),
+      );
+      if (lives) this.#seenAt.set(run, performance.now());
+      else this.#seenAt.delete(run);
+      return lives;
+    } catch (error) {
+      this.logger.debug({ run, error: messageOf(error) }, 'the queue does not say whether the run goes on');
+      return this.#age(run) < HELD_MS;
+    }
+  }
+
+  #age(run: string): number {
+    return performance.now() - (this.#seenAt.get(run) ?? -Infinity);
+  }
+}
+
+/**
+ * Removes the untried jobs of runs that nobody runs: a worker that took them would spend permits of the living runs
+ * to find that out. Each is noted first, so that a coordinator that was only frozen adds it again.
+ * @returns how many were removed
+ */
+export async function sweepDeadRuns(
+  queue: JobQueue<DescribeJobData, ResultJobData>,
+  store: SharedStore,
+  living: LivingRuns,
+): Promise<number> {
+  const imagesByRun = new Map<string, string[]>();
+  for (const id of await queue.getRanges(['waiting', 'prioritized', 'delayed'], 0, -1)) {
+    const parts = partsOfJobId(id);
+    if (parts === undefined) continue;
+    const images = imagesByRun.get(parts.run) ?? [];
+    imagesByRun.set(parts.run, images);
+    images.push(parts.image);
+  }
+  let removed = 0;
+  for (const [run, images] of imagesByRun) {
+    for (let start = 0; start < images.length && !(await living.has(run)); start += AT_ONCE) {
+      const swept = images.slice(start, start + AT_ONCE).map(async (image) => {
+        const id = describeJobId(run, image);
+        const job = await queue.getJob(id);
+        if (job === undefined || notDescribable(job.data) !== undefined || !isUntried(job)) return 0;
+        await noteSetAside(store, run, image);
+        return await queue.remove(id);
+      });
+      removed += (await Promise.all(swept)).reduce((sum, count) => sum + count, 0);
+    }
+  }
+  return removed;
+}

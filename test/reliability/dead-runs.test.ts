@@ -1,0 +1,152 @@
+import { rm, writeFile } from 'node:fs/promises';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { startCli } from '../helpers/cli.js';
+import { type QueueFixture, describeOnBothQueues, describeOnRedis } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { Workspace, manifestOf } from '../helpers/workspace.js';
+import { allIds, describedIds, endOf, kill9, startRun } from './run-process.js';
+
+const ROWS = 100;
+const FLAGS = ['--rate', '100/s', '--poll-rate', '500/s', '--max-in-flight', '8'];
+
+/** A folder and an API for each test; `killed` leaves a dead run's whole window of images in the queue. */
+class Scene {
+  workspace!: Workspace;
+  simulator!: Simulator;
+  queue!: QueueFixture;
+
+  constructor(openQueue: () => Promise<QueueFixture>) {
+    beforeEach(async () => {
+      this.workspace = await Workspace.create();
+      this.simulator = await startSimulator({ latencyMs: 300, latencySpread: 0 });
+      this.queue = await openQueue();
+    });
+    afterEach(async () => {
+      await this.simulator.close();
+      await this.workspace.remove();
+    });
+  }
+
+  start(flags: readonly string[] = []) {
+    const { workspace, simulator, queue } = this;
+    return startRun({ workspace, api: simulator.url, queue: queue.url, rate: '100/s', flags });
+  }
+
+  async killed(): Promise<{ readonly paid: number }> {
+    await this.workspace.write('m.csv', manifestOf(ROWS));
+    const run = this.start();
+    await waitUntil('15 are submitted', () => this.simulator.stats().paid >= 15);
+    await kill9(run);
+    return { paid: this.simulator.stats().paid };
+  }
+
+  /** Another manifest of images of its own, on the same account. */
+  async other(...flags: string[]) {
+    await this.workspace.write('other.csv', manifestOf(30, 'http://other.test'));
+    return startCli(
+      [
+        'run',
+        'other.csv',
+        '-o',
+        'other.out.csv',
+        '--api',
+        this.simulator.url,
+        '--queue',
+        this.queue.url,
+        ...FLAGS,
+        ...flags,
+        '--json',
+        '--no-progress',
+      ],
+      { cwd: this.workspace.path, env: { DESCRIBE_API_TOKEN: 'any' } },
+    );
+  }
+}
+
+describeOnBothQueues('what a killed run has left in the queue', (openQueue) => {
+  const scene = new Scene(openQueue);
+
+  test('is not paid for by another run, whose --limit is true; the same command still ends it', async () => {
+    const { paid } = await scene.killed();
+    const { receipt } = await endOf(await scene.other('--limit', '20'));
+    expect(receipt).toMatchObject({ rows: 30, described: 20, remaining: 10, submits: 20 });
+    expect(scene.simulator.stats().paid).toBe(paid + 20);
+    const { receipt: resumed } = await endOf(scene.start());
+    expect(resumed.described + resumed.resumed).toBe(ROWS);
+    expect(await describedIds(scene.workspace)).toEqual(allIds(ROWS));
+    expect(scene.simulator.stats().paid - 20).toBeLessThanOrEqual(ROWS + resumed.maybePaidTwice);
+  });
+
+  test('is paid for once when its run file is lost, but for what was in flight, which is counted', async () => {
+    await scene.killed();
+    const written = (await describedIds(scene.workspace)).length;
+    await rm(scene.workspace.at('out.csv.run'));
+    const { receipt, stderr } = await endOf(scene.start());
+    expect(receipt).toMatchObject({ rows: ROWS, described: ROWS - written, resumed: written });
+    const paidTwice = scene.simulator.stats().paid - ROWS;
+    expect(paidTwice).toBeLessThanOrEqual(receipt.maybePaidTwice);
+    expect(receipt.maybePaidTwice).toBeLessThanOrEqual(8);
+    if (receipt.maybePaidTwice > 0) {
+      expect(stderr).toContain(`${receipt.maybePaidTwice} image(s) are in flight for runs that nobody runs`);
+    }
+  });
+
+  test('is counted in the message about a run file that was emptied', async () => {
+    await scene.killed();
+    await writeFile(scene.workspace.at('out.csv.run'), '');
+    const { code, stderr, stdout } = await scene.start().ended;
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/it is no JSON object; restore it, or remove it .* \(\d+ image\(s\) in flight/);
+  });
+});
+
+describeOnRedis('a run file that is a copy', (openQueue) => {
+  const scene = new Scene(openQueue);
+
+  test('is refused while the output that it belongs to is there', async () => {
+    await scene.workspace.write('m.csv', manifestOf(3));
+    await endOf(scene.start());
+    const { workspace } = scene;
+    await workspace.write('copy.csv.run', await workspace.read('out.csv.run'));
+    const copied = await startCli(
+      ['run', 'm.csv', '-o', 'copy.csv', '--api', scene.simulator.url, '--queue', scene.queue.url],
+      { cwd: workspace.path, env: { DESCRIBE_API_TOKEN: 'any' } },
+    ).ended;
+    expect(copied.code).toBe(1);
+    expect(copied.stderr).toContain('is the run file of');
+    expect(scene.simulator.stats().paid).toBe(3);
+  });
+});
+
+describeOnRedis('a coordinator that is frozen', (openQueue) => {
+  const scene = new Scene(openQueue);
+
+  test('is not paid for meanwhile, and takes up what was set aside when it goes on', async () => {
+    await scene.workspace.write('m.csv', manifestOf(ROWS));
+    const frozen = scene.start(['--no-work']);
+    const api = ['--api', scene.simulator.url, '--queue', scene.queue.url];
+    const worker = startCli(['worker', ...api, '--rate', '20/s', '--max-in-flight', '4'], {
+      cwd: scene.workspace.path,
+      env: { DESCRIBE_API_TOKEN: 'any' },
+    });
+    await waitUntil('some are submitted', () => scene.simulator.stats().paid >= 5);
+    frozen.child.kill('SIGSTOP');
+    const connection = await scene.queue.connect();
+    const [queueName] = [...(await connection.store.members('accounts')).keys()];
+    const queue = connection.queue(queueName ?? '');
+    await waitUntil(
+      'what it has added is set aside',
+      async () => (await queue.getWaitingCount()) === 0,
+      60_000,
+    );
+    const { paid } = scene.simulator.stats();
+    expect(paid).toBeLessThan(ROWS);
+    frozen.child.kill('SIGCONT');
+    const { receipt } = await endOf(frozen);
+    worker.child.kill('SIGTERM');
+    await worker.ended;
+    expect(receipt).toMatchObject({ rows: ROWS, described: ROWS, failed: 0, maybePaidTwice: 0 });
+    expect(scene.simulator.stats().paid).toBe(ROWS);
+  });
+});
