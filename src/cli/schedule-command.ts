@@ -129,7 +129,7 @@ async function withQueue(
 }
 
 async function warnWithoutHome(connection: QueueConnection): Promise<void> {
-  if ((await registry.list(connection.store, SERVERS)).length > 0) return;
+  if ((await registry.listProcesses(connection.store, SERVERS)).length > 0) return;
   process.stderr.write(
     'no home is running: schedules are executed by `bulk-describe serve`; what is missed meanwhile runs once when it starts\n',
   );

@@ -75,7 +75,7 @@ async function readAccount(
     readMetrics(store, queueName),
     queue.getJobCounts(...JOB_STATES),
     queue.isPaused(),
-    list(store, workersOf(queueName)),
+    listProcesses(store, workersOf(queueName)),
     readAccountLimits(store, queueName, Date.now()),
   ]);
   return { account, counts, jobs, isPaused, workers, limits };

@@ -115,7 +115,7 @@ class WorkerWatch {
     const { status } = worker;
     if (status.state !== this.#state) onEvent({ type: 'state', status });
     this.#state = status.state;
-    const workers = (await registry.list(this.connection.store, workersOf(this.queueName))).length;
+    const workers = (await registry.listProcesses(this.connection.store, workersOf(this.queueName))).length;
     const { configured } = limits;
     const now = JSON.stringify([configured, workers]);
     if (now !== this.#told) onEvent({ type: 'limits', limits: configured, workers });

@@ -355,5 +355,5 @@ export class ActiveRun {
 }
 
 function abandonedText(count: number): string {
-  return `${count} image(s) are in flight for runs that nobody runs any more: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`;
+  return `${count} image(s) were submitted for runs that nobody runs any more: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`;
 }

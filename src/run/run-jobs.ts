@@ -1,9 +1,10 @@
 import type { Job, JobType } from 'bullmq';
 import type { NewImage, QueuedJob } from '../producer/produce.js';
-import { type Account, describeQueueName } from '../shared/account.js';
+import { type Account, describeQueueName, resultsQueueName } from '../shared/account.js';
 import {
   DESCRIBE_JOB,
   type DescribeJobData,
+  type HandedOver,
   type ResultJobData,
   UNFINISHED_STATES,
   describeJobId,
@@ -11,12 +12,14 @@ import {
   imageOfJobId,
   isUntouched,
   isUntried,
+  outcomesIn,
   partsOfJobId,
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
 import { promoteJob, takeBackJob } from '../shared/queue/take-back-job.js';
+import { notDescribable } from '../worker/read-job.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
@@ -146,8 +149,8 @@ export class RunJobs {
   }
 
   /**
-   * Finds the images that are in flight for other runs whose coordinators are not there. They are not this run's: where
-   * its manifest has them, they are paid for once more, and counted so.
+   * Finds the images that other runs whose coordinators are not there have, or may have, paid for, and not written. They
+   * are not this run's: where its manifest has them, they are paid for once more, and counted so.
    * @returns how many there are
    */
   async findAbandoned(): Promise<number> {
@@ -158,15 +161,28 @@ export class RunJobs {
       living.set(run, known);
       return known;
     };
-    await this.#each(await this.#ids([...UNFINISHED_STATES]), async (id) => {
+    await this.#each(await this.#ids([...UNFINISHED_STATES, 'completed']), async (id) => {
       const parts = partsOfJobId(id);
       if (parts === undefined || (await lives(parts.run))) return;
       const job = await this.#persist(() => this.#queue.getJob(id));
-      const data: Partial<DescribeJobData> | undefined = job?.data;
-      if (data?.messageId !== undefined) abandoned.add(parts.image);
+      if (job === undefined || job.finishedOn !== undefined || notDescribable(job.data)) return;
+      if (!isUntouched(job)) abandoned.add(parts.image);
     });
+    for (const [run, isAlive] of living) {
+      if (!(await isAlive)) await this.#addUnwritten(run, abandoned);
+    }
     this.#abandoned = abandoned;
     return abandoned.size;
+  }
+
+  /** Adds the images of a run whose prompts wait in its results queue. */
+  async #addUnwritten(run: string, images: Set<string>): Promise<void> {
+    const results = this.connection.passingQueue<HandedOver, null>(resultsQueueName(run));
+    for (const job of await this.#persist(() => results.getJobs([...UNFINISHED_STATES]))) {
+      for (const { image, outcome } of outcomesIn(job.data)) {
+        if (outcome.status === 'described') images.add(image);
+      }
+    }
   }
 
   /** Removes a job that no worker holds. */

@@ -77,7 +77,7 @@ export class RunWatch {
     const { connection, limits, control, emit, presence, queueName, failing, home, jobs } = this.tools;
     if (this.tools.startWorker === undefined) await limits.refresh();
     const [workers, inFlight] = await Promise.all([
-      registry.list(connection.store, workersOf(queueName)),
+      registry.listProcesses(connection.store, workersOf(queueName)),
       connection.queue(queueName).getActiveCount(),
     ]);
     const { downLimitMs } = this.tools.timing;
@@ -111,7 +111,7 @@ export class RunWatch {
 
   async #noticeNoWorker(): Promise<boolean> {
     const { connection, emit, queueName } = this.tools;
-    const workers = await registry.list(connection.store, workersOf(queueName));
+    const workers = await registry.listProcesses(connection.store, workersOf(queueName));
     if (workers.length > 0) return false;
     emit({
       type: 'notice',

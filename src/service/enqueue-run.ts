@@ -74,7 +74,7 @@ export async function enqueueRun(
   const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
   let isPutIn = false;
   try {
-    if ((await retryUntilUp(connection, () => registry.list(store, SERVERS), signal)).length === 0)
+    if ((await retryUntilUp(connection, () => registry.listProcesses(store, SERVERS), signal)).length === 0)
       throw noHome(label);
     isPutIn = true;
     // The id makes it one request however often it is put in.
@@ -107,7 +107,8 @@ async function untilBegun(
     const now = performance.now();
     if (now - lookedAt > HOMES_EVERY_MS) {
       lookedAt = now;
-      const homes = (await retryUntilUp(connection, () => registry.list(store, SERVERS), signal)).length;
+      const homes = (await retryUntilUp(connection, () => registry.listProcesses(store, SERVERS), signal))
+        .length;
       if (homes === 0 && (await retryUntilUp(connection, () => queue.remove(id), signal)) === 1)
         throw noHome(label);
       if (!isTold && now - startedAt > WAITING_AFTER_MS) {

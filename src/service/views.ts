@@ -109,7 +109,7 @@ export async function readServiceStatus(
     registry.list(store, RUNS),
     registry.list(store, ACCOUNTS),
     readRequests(connection),
-    registry.list(store, SERVERS),
+    registry.listProcesses(store, SERVERS),
   ]);
   const labels = new Map(
     [...known, ...runs.map(({ queueName, account }) => ({ queueName, label: account }))].map(
@@ -146,7 +146,7 @@ export async function viewAccount(
   const queue = connection.queue(queueName);
   const [limits, workers, counts, isQueuePaused] = await Promise.all([
     readAccountLimits(connection.store, queueName, nowMs),
-    registry.list(connection.store, workersOf(queueName)),
+    registry.listProcesses(connection.store, workersOf(queueName)),
     queue.getJobCounts('active', 'waiting', 'prioritized', 'delayed'),
     queue.isPaused(),
   ]);

@@ -28,9 +28,9 @@ class Scene {
     });
   }
 
-  start(flags: readonly string[] = []) {
+  start(flags: readonly string[] = [], rate = '100/s') {
     const { workspace, simulator, queue } = this;
-    return startRun({ workspace, api: simulator.url, queue: queue.url, rate: '100/s', flags });
+    return startRun({ workspace, api: simulator.url, queue: queue.url, rate, flags });
   }
 
   async killed(): Promise<{ readonly paid: number }> {
@@ -79,17 +79,17 @@ describeOnBothQueues('what a killed run has left in the queue', (openQueue) => {
   });
 
   test('is paid for once when its run file is lost, but for what was in flight, which is counted', async () => {
-    await scene.killed();
+    const { paid } = await scene.killed();
     const written = (await describedIds(scene.workspace)).length;
     await rm(scene.workspace.at('out.csv.run'));
     const { receipt, stderr } = await endOf(scene.start());
     expect(receipt).toMatchObject({ rows: ROWS, described: ROWS - written, resumed: written });
     const paidTwice = scene.simulator.stats().paid - ROWS;
     expect(paidTwice).toBeLessThanOrEqual(receipt.maybePaidTwice);
-    expect(receipt.maybePaidTwice).toBeLessThanOrEqual(8);
-    if (receipt.maybePaidTwice > 0) {
-      expect(stderr).toContain(`${receipt.maybePaidTwice} image(s) are in flight for runs that nobody runs`);
-    }
+    // What waited for its permit may have been submitted, for all that the queue knows: eight at most.
+    expect(receipt.maybePaidTwice).toBeLessThanOrEqual(paid - written + 8);
+    const [, found] = /(\d+) image\(s\) were submitted for runs that nobody runs/.exec(stderr) ?? [];
+    expect(Number(found)).toBeGreaterThanOrEqual(receipt.maybePaidTwice);
   });
 
   test('is counted in the message about a run file that was emptied', async () => {
@@ -123,10 +123,11 @@ describeOnRedis('a coordinator that is frozen', (openQueue) => {
   const scene = new Scene(openQueue);
 
   test('is not paid for meanwhile, and takes up what was set aside when it goes on', async () => {
-    await scene.workspace.write('m.csv', manifestOf(ROWS));
-    const frozen = scene.start(['--no-work']);
+    const rows = 120;
+    await scene.workspace.write('m.csv', manifestOf(rows));
+    const frozen = scene.start(['--no-work'], '5/s');
     const api = ['--api', scene.simulator.url, '--queue', scene.queue.url];
-    const worker = startCli(['worker', ...api, '--rate', '20/s', '--max-in-flight', '4'], {
+    const worker = startCli(['worker', ...api], {
       cwd: scene.workspace.path,
       env: { DESCRIBE_API_TOKEN: 'any' },
     });
@@ -141,12 +142,12 @@ describeOnRedis('a coordinator that is frozen', (openQueue) => {
       60_000,
     );
     const { paid } = scene.simulator.stats();
-    expect(paid).toBeLessThan(ROWS);
+    expect(paid).toBeLessThan(rows);
     frozen.child.kill('SIGCONT');
     const { receipt } = await endOf(frozen);
     worker.child.kill('SIGTERM');
     await worker.ended;
-    expect(receipt).toMatchObject({ rows: ROWS, described: ROWS, failed: 0, maybePaidTwice: 0 });
-    expect(scene.simulator.stats().paid).toBe(ROWS);
+    expect(receipt).toMatchObject({ rows, described: rows, failed: 0, maybePaidTwice: 0 });
+    expect(scene.simulator.stats().paid).toBe(rows);
   });
 });

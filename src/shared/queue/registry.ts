@@ -58,3 +58,13 @@ export async function listLiving<T extends { readonly host: string; readonly pid
   }
   return living;
 }
+
+/** What those of these processes say of themselves whose values this version can read. */
+export async function listProcesses<T extends { readonly host: string; readonly pid: number }>(
+  store: SharedStore,
+  kind: Kind<T>,
+): Promise<T[]> {
+  return [...(await listLiving(store, kind)).values()].flatMap((value) =>
+    value === undefined ? [] : [value],
+  );
+}
