@@ -16,7 +16,7 @@ import {
   workersOf,
 } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { list } from '../shared/queue/registry.js';
+import { list, listProcesses } from '../shared/queue/registry.js';
 import { VERSION } from '../shared/version.js';
 import { knownQueues } from './accounts.js';
 
@@ -167,7 +167,7 @@ async function queueMetrics(
   const now = Date.now();
   const live = runs.filter((run) => runState(run, now) !== 'ended');
   const [servers, results, schedules] = await Promise.all([
-    list(connection.store, SERVERS),
+    listProcesses(connection.store, SERVERS),
     Promise.all(live.map(({ run }) => connection.countJobs(resultsQueueName(run), ['waiting', 'active']))),
     readSchedules(connection),
   ]);
