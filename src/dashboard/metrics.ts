@@ -91,7 +91,7 @@ interface Metric {
   readonly samples: readonly (readonly [labels: readonly string[], value: number])[];
 }
 
-/** What is told of each account. */
+/** The metrics of each account. */
 function metricsOf(accounts: readonly AccountFigures[]): Metric[] {
   type Read = (figures: AccountFigures) => number | undefined;
   const metric = (type: Metric['type'], name: string, help: string, read: Read): Metric => {
@@ -159,7 +159,7 @@ function metricsOf(accounts: readonly AccountFigures[]): Metric[] {
   ];
 }
 
-/** What is told of the queue as a whole. */
+/** The metrics of the queue as a whole. */
 async function queueMetrics(
   connection: QueueConnection,
   runs: readonly Parameters<typeof runState>[0][],

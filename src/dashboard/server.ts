@@ -13,7 +13,7 @@ import type { Pages } from './pages/pages.js';
 export const BOARD_PATH = '/board';
 const HEALTH_PATH = '/healthz';
 const runSchema = z.object({ run: z.string() });
-/** A queue that is away answers when it is back: whoever asks is told before they give up. */
+/** A queue that is away answers when it is back: requests are answered before their callers give up. */
 const BODY_LIMIT_BYTES = 64 * 1024;
 const ANSWER_DEADLINE_MS = 4000;
 

@@ -6,18 +6,16 @@ import {
   type Dialect,
   type DialectName,
   type DialectSettings,
+  type SubmitRequest,
   checkSettings,
   dialectFor,
 } from './dialects/index.js';
-import { type ApiCall, RejectedError } from './errors.js';
-import type { HttpAnswer } from './exchange.js';
-import { type HttpRequest, HttpTransport } from './http.js';
-import { checkCount, checkWait } from './check-limits.js';
-import { type Redact, redactorOf } from './redact.js';
+import { type ApiCall, type Redact, redactorOf, RejectedError } from './errors.js';
+import { type HttpAnswer, type HttpRequest, HttpTransport } from './http.js';
 import type { CompletedMessage, Message, Submitted } from './shapes.js';
 import { type WaitOptions, waitForMessage } from './wait-for-message.js';
-import type { WireSubmit } from './wire.js';
 
+export type { SubmitRequest } from './dialects/dialect.js';
 export type { CompletedMessage, Message, Submitted } from './shapes.js';
 export type { WaitOptions, WaitProgress } from './wait-for-message.js';
 
@@ -36,15 +34,13 @@ export interface DescribeClientOptions extends DialectSettings {
   readonly pollTimeoutMs?: number | undefined;
   /** Open connections at most; never more than calls at a time. */
   readonly maxConnections?: number | undefined;
-  /** HTTP calls at a time; others wait their turn without their clock running. */
+  /** HTTP calls at a time; others queue without their clock running. */
   readonly maxConcurrent?: number | undefined;
 }
 
 /** More than a machine has ports. */
 const MOST_CONNECTIONS = 65_536;
 const DEFAULTS = { timeoutMs: 30_000, synchronousTimeoutMs: 10 * 60_000, maxConcurrent: 64 } as const;
-
-export type SubmitRequest = WireSubmit;
 
 /** What `DescribeClient.describe` takes beside the image. */
 export interface DescribeOptions extends WaitOptions {
@@ -161,7 +157,7 @@ export class DescribeClient {
    * @throws {MessageFailedError} when the message expires or fails
    * @throws {DeadlineError} when it is not completed in time; both name the message
    * @throws the signal's reason when it aborts; a submit on the wire is awaited before
-   * @throws what `onProgress`, or a dialect of the caller's, throws, as soon as it does: `onProgress` was told the message
+   * @throws what `onProgress`, or a dialect of the caller's, throws, as soon as it does: `onProgress` has had the message
    */
   async describe(url: string, { ref, ...waiting }: DescribeOptions = {}): Promise<CompletedMessage> {
     waiting.signal?.throwIfAborted();
@@ -209,4 +205,16 @@ export class DescribeClient {
     const answer = await this.limit(() => this.transport.send(request));
     return { body: readAnswer(answer, request.call, Date.now(), this.dialect, about), answer };
   }
+}
+
+/** @throws {UsageError} unless it can be waited for: above 0; `Infinity` is no limit */
+function checkWait(name: string, ms: number | undefined): void {
+  if (ms === undefined || ms > 0) return;
+  throw new UsageError(`${name} ${ms}: expected milliseconds above 0`);
+}
+
+/** @throws {UsageError} unless so many can be: whole, at least 1; `Infinity` is no limit */
+function checkCount(name: string, count: number | undefined): void {
+  if (count === undefined || count === Infinity || (Number.isInteger(count) && count >= 1)) return;
+  throw new UsageError(`${name} ${count}: expected a whole number of at least 1`);
 }

@@ -1,5 +1,5 @@
-import { excerptOf, showBody } from './excerpt.js';
-import { type Redact, redactCause } from './redact.js';
+import { inspect } from 'node:util';
+import { messageOf } from '../shared/errors.js';
 
 /** The HTTP call an error is about. */
 export interface ApiCall {
@@ -130,4 +130,45 @@ export function isAnswer(error: unknown): boolean {
   return (
     error instanceof StatusError || error instanceof RejectedError || error instanceof ResponseShapeError
   );
+}
+
+/** Takes what may not be shown out of a text. */
+export type Redact = (text: string) => string;
+
+const MASK = '[token]';
+
+/** A redactor for one token, in each of the forms in which it can come back: plain, URL-encoded, in JSON. */
+export function redactorOf(token: string | undefined): Redact {
+  if (!token) return (text) => text;
+  const formEncoded = new URLSearchParams({ t: token }).toString().slice(2);
+  const forms = [token, encodeURIComponent(token), formEncoded, JSON.stringify(token).slice(1, -1)];
+  const longestFirst = [...new Set(forms)].sort((a, b) => b.length - a.length);
+  return (text) => longestFirst.reduce((rest, form) => rest.replaceAll(form, MASK), text);
+}
+
+/**
+ * The cause to keep of an error: itself, or a copy of its message when anything in it shows the token (a
+ * parser's error holds the bytes it choked on, and a server may echo what it was sent).
+ */
+export function redactCause(cause: unknown, redact: Redact): unknown {
+  const shown = inspect(cause, { depth: Infinity, maxStringLength: null, maxArrayLength: null });
+  if (redact(shown) === shown) return cause;
+  return new Error(redact(messageOf(cause)));
+}
+
+/**
+ * A text on one line and short enough to show: control characters and runs of white space become one space.
+ * Redacted before it is cut, since half a token is a token too.
+ */
+export function excerptOf(text: string, maxLength: number, redact: Redact): string {
+  const line = redact(text)
+    .replace(/[\s\p{Cc}]+/gu, ' ')
+    .trim();
+  return line.length > maxLength ? `${line.slice(0, maxLength - 1)}…` : line;
+}
+
+/** Any parsed body as text; unlike JSON it can show everything, however deep. */
+export function showBody(body: unknown): string {
+  if (typeof body === 'string') return body;
+  return inspect(body, { depth: 3, breakLength: Infinity, maxStringLength: null });
 }

@@ -29,3 +29,51 @@ export function retryAfterToMs(header: string | undefined, nowMs: number): numbe
   if (Number.isNaN(atMs)) return undefined;
   return Math.min(LONGEST_MS, Math.max(0, atMs - nowMs));
 }
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+/** What is counted, as it ends the headers' names; some services count one thing alone, and do not name it. */
+const KINDS = ['-requests', '-tokens', ''] as const;
+/** Numbers from here on are no waits but points in time: seconds, and milliseconds, since 1970. */
+const EPOCH_SECONDS = 1e9;
+const EPOCH_MS = 1e11;
+const ISO_DATE = /^\d{4}-\d\d-\d\dT\d\d:\d\d/;
+
+/**
+ * `6m0s`, `1h2m3.5s`, `20ms`, seconds without a unit, or a point in time (ISO 8601, seconds or milliseconds since
+ * 1970), in milliseconds from now.
+ * @returns 0 for a time that is over; undefined when it is none of these
+ */
+function resetToMs(text: string, nowMs: number): number | undefined {
+  const trimmed = text.trim();
+  if (/^\d+(\.\d+)?$/.test(trimmed)) return numberToMs(Number(trimmed), nowMs);
+  if (ISO_DATE.test(trimmed)) {
+    const atMs = Date.parse(trimmed);
+    return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - nowMs);
+  }
+  if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(trimmed)) return undefined;
+  const parts = [...trimmed.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)];
+  return parts.reduce((sum, [, value, unit]) => sum + Number(value) * (UNIT_MS[unit ?? ''] ?? 0), 0);
+}
+
+function numberToMs(value: number, nowMs: number): number {
+  if (value < EPOCH_SECONDS) return value * 1000;
+  return Math.max(0, (value < EPOCH_MS ? value * 1000 : value) - nowMs);
+}
+
+/**
+ * How long nothing is left of what `x-ratelimit-remaining` counts: requests or tokens, the longer of the two.
+ * @returns milliseconds from now, at most 15 minutes; undefined while something is left
+ */
+export function exhaustedForMs(
+  headers: Readonly<Record<string, string | undefined>>,
+  nowMs: number,
+): number | undefined {
+  const waits = KINDS.flatMap((kind) => {
+    const remaining = headers[`x-ratelimit-remaining${kind}`]?.trim();
+    const reset = headers[`x-ratelimit-reset${kind}`];
+    if (remaining === undefined || !/^-?\d+$/.test(remaining) || Number(remaining) > 0) return [];
+    const ms = reset === undefined ? undefined : resetToMs(reset, nowMs);
+    return ms === undefined ? [] : [Math.min(LONGEST_MS, Math.ceil(ms))];
+  });
+  return waits.length === 0 ? undefined : Math.max(...waits);
+}

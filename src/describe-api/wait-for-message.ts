@@ -15,7 +15,7 @@ export interface WaitOptions {
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds from the submit to its completion; 20 minutes. */
   readonly deadlineMs?: number | undefined;
-  /** Told of the message as soon as it is submitted, and of each change of its progress. What it throws ends the wait. */
+  /** Called with the message as soon as it is submitted, and at each change of its progress. What it throws ends the wait. */
   readonly onProgress?: ((progress: WaitProgress) => void) | undefined;
 }
 
@@ -42,7 +42,7 @@ export async function waitForMessage(
   startedAt: number,
   { signal, deadlineMs = DEADLINE_MS, onProgress }: WaitOptions,
 ): Promise<CompletedMessage> {
-  let told = 0;
+  let reported = 0;
   let failures = 0;
   let failure: DescribeApiError | undefined;
   let delayMs = SHORTEST_MS;
@@ -55,12 +55,12 @@ export async function waitForMessage(
     if (poll.failure === undefined) {
       const { message } = poll;
       failures = 0;
-      if (message.status === 'completed') return told100(message, onProgress);
+      if (message.status === 'completed') return reportCompleted(message, onProgress);
       if (message.status === 'incomplete') {
         const reason = message.reason ?? 'the message expired before it was completed';
         throw new MessageFailedError(call, messageId, reason);
       }
-      if (message.progress > told) onProgress?.({ messageId, progress: (told = message.progress) });
+      if (message.progress > reported) onProgress?.({ messageId, progress: (reported = message.progress) });
       delayMs = pollDelayMs(performance.now() - startedAt);
     } else {
       delayMs = Math.max(poll.retryAfterMs, backoffMs(++failures, Math.random()));
@@ -88,7 +88,7 @@ async function pollOnce(ask: () => Promise<Message>, signal: AbortSignal | undef
   }
 }
 
-function told100(message: CompletedMessage, onProgress: WaitOptions['onProgress']): CompletedMessage {
+function reportCompleted(message: CompletedMessage, onProgress: WaitOptions['onProgress']): CompletedMessage {
   onProgress?.({ messageId: message.messageId, progress: 100 });
   return message;
 }

@@ -1,4 +1,4 @@
-import { isSetUpTrouble } from '../describe-api/set-up.js';
+import { isSetUpTrouble } from '../describe-api/answers.js';
 import { formatDuration } from '../shared/durations.js';
 import type { WorkerStatus } from '../shared/published.js';
 import type { RunStop } from './receipt.js';

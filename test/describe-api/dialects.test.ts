@@ -12,7 +12,7 @@ import {
   dialectFor,
   dialectNamed,
 } from '../../src/describe-api/dialects/index.js';
-import { exhaustedForMs } from '../../src/describe-api/dialects/rate-limit-headers.js';
+import { exhaustedForMs } from '../../src/describe-api/retry-after.js';
 import { DescribeApiError } from '../../src/describe-api/errors.js';
 import type { Message } from '../../src/describe-api/shapes.js';
 import { readClaim } from '../../src/webhook/delivery-claim.js';

@@ -2,7 +2,7 @@ import { describe, expect, it, test } from 'vitest';
 import { judgePollFailure, judgeSubmitFailure } from '../../src/describe-api/attempt-policy.js';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
-import { isSetUpTrouble, setUpTrouble } from '../../src/describe-api/set-up.js';
+import { isSetUpTrouble, setUpTrouble } from '../../src/describe-api/answers.js';
 import { answering, serve } from './http-server.js';
 
 const HTML = '<!DOCTYPE html><pre>Cannot POST /api/v1/describe</pre>';

@@ -2,8 +2,8 @@ import type { RequestListener } from 'node:http';
 import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
-import { excerptOf } from '../../src/describe-api/excerpt.js';
-import { redactorOf } from '../../src/describe-api/redact.js';
+import { excerptOf } from '../../src/describe-api/errors.js';
+import { redactorOf } from '../../src/describe-api/errors.js';
 import { answering, serve } from './http-server.js';
 
 const TOKEN = 'tok/en+with"odd&characters';

@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import type { Prompts } from '../../shared/outcome.js';
+import { parseJson } from '../../shared/parse-json.js';
 import { readPrompts } from '../prompts.js';
-import { jsonIn } from './json-in-text.js';
-import { bulletedLines, numberedLines } from './listed-lines.js';
 
 const THINKING = /<think(?:ing)?>/i;
 const THOUGHT = /<\/think(?:ing)?>/i;
@@ -80,4 +79,96 @@ function textsOf(values: readonly unknown[]): string[] | undefined {
     texts.push(text);
   }
   return texts;
+}
+
+/** What is scanned of one text in all: an answer of nothing but brackets is not worth more. */
+const MOST_SCANNED = 4_000_000;
+
+/** A list of texts or objects begins here, or an object: a bracket of plain talk (`[4 items]`) is neither. */
+const BEGINNING = /\[(?=\s*["{])|\{(?=\s*")/g;
+
+/** Each JSON list or object in a text that is not within another. */
+function* jsonIn(text: string): Generator {
+  let left = MOST_SCANNED;
+  let readTo = 0;
+  for (const { index } of text.matchAll(BEGINNING)) {
+    if (index < readTo) continue;
+    const { end, isClosed } = scan(text, index, index + left);
+    const value = isClosed ? parseJson(text.slice(index, end)) : undefined;
+    if (value !== undefined) {
+      readTo = end;
+      yield value;
+    }
+    left -= end - index;
+    if (left <= 0) return;
+  }
+}
+
+/** Looks for the bracket that closes the one at `from`; brackets within strings do not count. */
+function scan(
+  text: string,
+  from: number,
+  limit: number,
+): { readonly end: number; readonly isClosed: boolean } {
+  let depth = 0;
+  let isString = false;
+  let at = from;
+  for (; at < text.length && at < limit; at++) {
+    const character = text[at];
+    if (isString) {
+      // No string of JSON goes over a line's end: this quote was not its beginning.
+      if (character === '\n') break;
+      if (character === '\\') at++;
+      else if (character === '"') isString = false;
+    } else if (character === '"') isString = true;
+    else if (character === '[' || character === '{') depth++;
+    else if ((character === ']' || character === '}') && --depth === 0)
+      return { end: at + 1, isClosed: true };
+  }
+  return { end: at, isClosed: false };
+}
+
+/**
+ * `1. `, `2) `, `(3) `, `Prompt 4: `, each also in bold (`**1.** `, `**Prompt 1:** `, `**1. ...**`), as a heading or
+ * behind a bullet. Groups: bold begins, digit, mark, bold ends, mark, text.
+ */
+const NUMBERED =
+  /^(?:[-*+•]\s+|#{1,6}\s+)?(\*\*|__)?(?:prompt\s*)?[#(]?([1-4])\s*([.):])?(\*\*|__)?([.):])?(?:\s+(.*))?$/is;
+const BULLETED = /^[-*+•–]\s+(.*)$/s;
+/** An introduction such as "I'm sorry, I cannot see the image. You can:" is none to four prompts. */
+const REFUSING = /\b(sorry|can'?t|can’t|cannot|unable|not able)\b/i;
+
+/** Lines 1 to 4 of a numbered list, each of which is there once and in order; their texts may be on the line after. */
+function numberedLines(text: string): string[] | undefined {
+  const lines = linesOf(text);
+  const items = lines.flatMap((line, index) => {
+    const [, bold, digit, mark, boldEnds, lateMark, rest = ''] = NUMBERED.exec(line) ?? [];
+    if (digit === undefined || (mark ?? lateMark) === undefined) return [];
+    const next = lines[index + 1] ?? '';
+    const item = rest === '' && !NUMBERED.test(next) ? next : rest;
+    return [{ digit, text: bold !== undefined && boldEnds === undefined ? withoutEnd(item, bold) : item }];
+  });
+  const isInOrder = items.length === 4 && items.every(({ digit }, index) => digit === String(index + 1));
+  return isInOrder ? items.map((item) => item.text) : undefined;
+}
+
+/** Four lines with bullets and nothing else, but for one line that introduces them: bullets are in any talk. */
+function bulletedLines(text: string): string[] | undefined {
+  const lines = linesOf(text);
+  const [first = ''] = lines;
+  const isIntroduced = !BULLETED.test(first) && /[:：]\W*$/.test(first.slice(-10)) && !REFUSING.test(first);
+  const items = (isIntroduced ? lines.slice(1) : lines).map((line) => BULLETED.exec(line)?.[1]);
+  const texts = items.filter((item) => item !== undefined);
+  return items.length === 4 && texts.length === 4 ? texts : undefined;
+}
+
+function linesOf(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
+}
+
+function withoutEnd(text: string, end: string): string {
+  return text.endsWith(end) ? text.slice(0, -end.length) : text;
 }

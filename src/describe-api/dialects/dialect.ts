@@ -1,6 +1,12 @@
 import type { ApiCall } from '../errors.js';
 import type { Message, Submitted } from '../shapes.js';
-import type { WireSubmit } from '../wire.js';
+
+/** What is submitted. */
+export interface SubmitRequest {
+  readonly url: string;
+  readonly ref?: string;
+  readonly webhookOverride?: string;
+}
 
 /** What only some dialects have, and what the client's options say about it. */
 export interface DialectSettings {
@@ -48,7 +54,7 @@ export interface Dialect {
   /** Whether `model`, `prompt` and `choices` mean something; a model is required then. */
   readonly takesModel?: boolean;
   /** Body of a submit by POST, and the query of one by GET. */
-  submitBody(request: WireSubmit, settings: DialectSettings): Record<string, unknown>;
+  submitBody(request: SubmitRequest, settings: DialectSettings): Record<string, unknown>;
   /** @throws {ResponseShapeError} when it is no answer to a submit; {RejectedError} for a refusal */
   readSubmitted(body: unknown, call: ApiCall): Submitted;
   /** @throws {ResponseShapeError} when it is no message */

@@ -6,9 +6,9 @@ import { legnext } from './legnext.js';
 import { openai } from './openai.js';
 import { thenextleg } from './thenextleg.js';
 
-export type { Dialect, DialectSettings } from './dialect.js';
+export type { Dialect, DialectSettings, SubmitRequest } from './dialect.js';
 
-/** Every dialect: a new one is a file and a line here. The first is the one where nothing tells. */
+/** Every dialect: a new one is a file and a line here. The first is the default. */
 const DIALECTS = [thenextleg, imaginepro, legnext, openai] as const satisfies readonly Dialect[];
 
 export type DialectName = (typeof DIALECTS)[number]['name'];
@@ -41,7 +41,7 @@ export function dialectFor({
   return ofHost ?? thenextleg;
 }
 
-/** Who calls from JavaScript has no types to be told by. */
+/** A caller from JavaScript has no types to check this. */
 const SUBMIT_METHODS: readonly string[] = ['post', 'get'];
 
 /** @throws {UsageError} when the settings ask for something that the dialect does not have, or leave out what it needs */

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
+import { exhaustedForMs } from '../retry-after.js';
 import { idSchema, type Submitted } from '../shapes.js';
 import { answeredPrompts } from './answered-prompts.js';
 import type { Dialect } from './dialect.js';
-import { exhaustedForMs } from './rate-limit-headers.js';
 
 /** What a model is asked where no other prompt is given. */
 const DEFAULT_PROMPT = `Write four different prompts for a text-to-image model, each of which would make a picture like this one.

@@ -1,7 +1,7 @@
 import { parseMessage, parseSubmitted } from '../shapes.js';
 import type { Dialect } from './dialect.js';
 
-/** The protocol that docs/describe-api.md tells of, and that several services speak. */
+/** The protocol of docs/describe-api.md, and that several services speak. */
 export const thenextleg = {
   name: 'thenextleg',
   hosts: ['api.thenextleg.io'],
