@@ -1,7 +1,6 @@
-import { stat } from 'node:fs/promises';
 import pLimit from 'p-limit';
-import { FatalError, isSystemError } from '../shared/errors.js';
-import { describeFileError } from './durable-file.js';
+import { FatalError } from '../shared/errors.js';
+import { describeFileError, statIfThere } from './durable-file.js';
 
 /** What appending needs of a file handle; a test can give one whose disk is full. */
 export interface AppendHandle {
@@ -89,19 +88,10 @@ export class AppendFile {
 
   /** An editor that saves puts another file in this one's place; rows would go to a file that nobody sees. */
   async #assertUnchanged(): Promise<void> {
-    const [ours, named] = await Promise.all([this.#handle.stat(), this.#lookUp()]);
+    const [ours, named] = await Promise.all([this.#handle.stat(), statIfThere(this.path)]);
     if (named === undefined) throw this.#changed('deleted');
     if (named.dev !== ours.dev || named.ino !== ours.ino) throw this.#changed('replaced');
     if (ours.size !== this.#size) throw this.#changed('changed');
-  }
-
-  async #lookUp() {
-    try {
-      return await stat(this.path);
-    } catch (error) {
-      if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined;
-      throw error;
-    }
   }
 
   #changed(how: string): FatalError {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Stats } from 'node:fs';
 import { link, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
@@ -45,9 +46,14 @@ export async function openPlainFile(
   }
 }
 
-/** Whether there is anything of this name. */
-export async function isThere(path: string): Promise<boolean> {
-  return (await modeOf(path)) !== undefined;
+/** What the system says of a file; undefined when there is none. */
+export async function statIfThere(path: string): Promise<Stats | undefined> {
+  try {
+    return await stat(path);
+  } catch (error) {
+    if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined;
+    throw error;
+  }
 }
 
 /**
@@ -90,10 +96,10 @@ async function viaTemp(
 ): Promise<void> {
   const temp = `${path}.${randomUUID().slice(0, 8)}.tmp`;
   try {
-    const mode = await modeOf(path);
+    const mode = (await statIfThere(path))?.mode;
     const handle = await open(temp, 'wx');
     try {
-      if (mode !== undefined) await handle.chmod(mode);
+      if (mode !== undefined) await handle.chmod(mode & 0o7777);
       await write(handle);
       await handle.sync();
     } finally {
@@ -122,18 +128,9 @@ async function linkIfAbsent(temp: string, path: string): Promise<boolean> {
     if (!isSystemError(error)) throw error;
     if (error.code === 'EEXIST') return false;
     // A file system without links. The output's lock keeps other runs away between the look and the rename.
-    if (await isThere(path)) return false;
+    if ((await statIfThere(path)) !== undefined) return false;
     await rename(temp, path);
     return true;
-  }
-}
-
-async function modeOf(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).mode & 0o7777;
-  } catch (error) {
-    if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined;
-    throw error;
   }
 }
 

@@ -4,7 +4,7 @@ import { HashTable } from '../shared/hash-table.js';
 import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
 import type { UndoStack } from '../shared/undo.js';
 import { AppendFile } from './append-file.js';
-import { createFile, isThere, removeFile, replaceFile } from './durable-file.js';
+import { createFile, statIfThere, removeFile, replaceFile } from './durable-file.js';
 import {
   type FailureOptions,
   type FailureRecord,
@@ -46,7 +46,9 @@ export class FailuresFile {
    * @throws {FatalError} when what was left cannot be merged
    */
   static async open(options: FailureOptions): Promise<FailuresFile> {
-    if (await isThere(partialPath(options.path))) await mergeFailures(options, () => true);
+    if ((await statIfThere(partialPath(options.path))) !== undefined) {
+      await mergeFailures(options, () => true);
+    }
     const earlier = await openIndexed(options.path, options);
     return new FailuresFile(options, earlier);
   }
@@ -102,7 +104,8 @@ export class FailuresFile {
   ): Promise<number> {
     await this.flush();
     const { path } = this.options;
-    if (this.#partial === undefined && this.earlier === undefined && !(await isThere(path))) return 0;
+    const isNew = this.#partial === undefined && this.earlier === undefined;
+    if (isNew && (await statIfThere(path)) === undefined) return 0;
     await this.#closePartial();
     return await mergeFailures(this.options, (failure, isAdded) =>
       isAdded ? keepAdded(failure) : keep(failure),

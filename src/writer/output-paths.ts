@@ -1,6 +1,7 @@
-import { realpath, stat } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { UsageError, isSystemError } from '../shared/errors.js';
+import { statIfThere } from './durable-file.js';
 
 /** All files of one run, absolute. */
 export interface RunPaths {
@@ -47,22 +48,23 @@ export function partialPath(failures: string): string {
  * @throws {UsageError} when one of the run's files is the manifest
  */
 export async function assertManifestIsSafe(manifest: string, paths: RunPaths): Promise<void> {
-  for (const path of allPaths(paths)) {
+  for (const path of Object.values<string>({ ...paths })) {
     if (!(await isSameFile(manifest, path))) continue;
     const role = path === paths.output ? 'the output' : `a file that belongs to the output ${paths.output}`;
     throw new UsageError(`${path} is both the manifest and ${role}: name another output with -o`);
   }
 }
 
-function allPaths(paths: RunPaths): string[] {
-  return [paths.output, paths.failures, paths.failuresPartial, paths.runFile, paths.lock];
-}
-
 async function isSameFile(one: string, other: string): Promise<boolean> {
   if ((await resolveLinks(one)) === (await resolveLinks(other))) return true;
-  const [oneStats, otherStats] = [await statIfThere(one), await statIfThere(other)];
+  // What cannot be looked at is somebody else's to complain of, with what it is opened for.
+  const [oneStats, otherStats] = [await statIfAllowed(one), await statIfAllowed(other)];
   if (oneStats === undefined || otherStats === undefined) return false;
   return oneStats.dev === otherStats.dev && oneStats.ino === otherStats.ino;
+}
+
+async function statIfAllowed(path: string) {
+  return await statIfThere(path).catch(() => undefined);
 }
 
 /** The path without symbolic links, also of a file that is not there yet. */
@@ -72,14 +74,5 @@ async function resolveLinks(path: string): Promise<string> {
   } catch (error) {
     if (!isSystemError(error) || dirname(path) === path) return path;
     return join(await resolveLinks(dirname(path)), basename(path));
-  }
-}
-
-async function statIfThere(path: string): Promise<{ dev: number; ino: number } | undefined> {
-  try {
-    return await stat(path);
-  } catch (error) {
-    if (isSystemError(error)) return undefined;
-    throw error;
   }
 }
