@@ -2,7 +2,7 @@ import { DelayedError, WaitingError } from 'bullmq';
 import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import { SERVERS, type ServerStatus } from '../shared/published.js';
+import { RUNS, SERVERS, runState } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import * as registry from '../shared/queue/registry.js';
@@ -24,10 +24,20 @@ const REQUEST_ENDS: registry.Kind<RunOutcome> = {
   ttlMs: 24 * 3_600_000,
 };
 
-/** What becomes of a request in another server than this one. */
-export type Elsewhere =
-  | { readonly kind: 'executing'; readonly server: ServerStatus }
-  | { readonly kind: 'ended'; readonly outcome: RunOutcome };
+/** What the claims of one server have in common. */
+export interface ClaimDeps {
+  readonly connection: QueueConnection;
+  readonly logger: Logger;
+  readonly serverId: string;
+  /** Aborts when the server is to end. */
+  readonly stopping: AbortSignal;
+  /** How long a job is delayed that another process has. */
+  readonly retryMs: number;
+  /** Called once for each reason to wait. */
+  readonly onWaiting: (reason: string) => void;
+  /** Of jobs that wait: since when without a sign of life, and what was reported of it. */
+  readonly waits: Map<string, { readonly since: number; readonly reported?: string }>;
+}
 
 /**
  * A server's claim on a request. The lock of the request's job is the claim, the lease of its run is the guard:
@@ -47,13 +57,7 @@ export class Claim {
   constructor(
     job: RunRequestJob,
     token: string,
-    private readonly deps: {
-      readonly connection: QueueConnection;
-      readonly logger: Logger;
-      readonly serverId: string;
-      /** Aborts when the server is to end. */
-      readonly stopping: AbortSignal;
-    },
+    private readonly deps: ClaimDeps,
   ) {
     this.id = job.id ?? '';
     this.#job = job;
@@ -76,19 +80,39 @@ export class Claim {
     return this.#token === token;
   }
 
-  /** A request that is taken up again may go on in another server, or have ended there. */
-  async elsewhere(): Promise<Elsewhere | undefined> {
+  /**
+   * Looks for a request that is taken up again in other servers.
+   * @returns how it has ended there; where it still goes on, what tells BullMQ that its job is delayed
+   */
+  async elsewhere(name: string): Promise<RunOutcome | Error | undefined> {
     if (this.#job.attemptsStarted <= 1) return undefined;
     const { serverId, connection } = this.deps;
     for (const [id, server] of await registry.listLiving(connection.store, SERVERS)) {
-      const isThere = id !== serverId && server?.runs.some(({ job }) => job === this.id);
-      if (isThere === true && server !== undefined) return { kind: 'executing', server };
+      if (id === serverId || server?.runs.some(({ job }) => job === this.id) !== true) continue;
+      return this.delay(`the home with pid ${server.pid} on ${server.host} has ${name}`);
     }
     const outcome = await registry.find(connection.store, REQUEST_ENDS, this.id);
     if (outcome === undefined) return undefined;
     // Once: whoever puts the job back wants it executed.
     await registry.withdraw(connection.store, REQUEST_ENDS, this.id);
-    return { kind: 'ended', outcome };
+    return outcome;
+  }
+
+  /** The run goes on: whatever it waited for is over. */
+  noteProgress(): void {
+    this.deps.waits.delete(this.id);
+  }
+
+  /** Whether the request waits for whoever has its output, see `mayWait`. */
+  async mayWait(wasOpened: boolean, output: string | undefined): Promise<boolean> {
+    const { connection, waits } = this.deps;
+    const now = Date.now();
+    const isHolderAlive = (await registry.list(connection.store, RUNS)).some(
+      (run) => runState(run, now) === 'running' && (run.run === this.id || run.output === output),
+    );
+    if (isHolderAlive) waits.set(this.id, { since: now });
+    const silentMs = now - (waits.get(this.id)?.since ?? now);
+    return mayWait({ attemptsStarted: this.#job.attemptsStarted, wasOpened, isHolderAlive, silentMs });
   }
 
   /** Keeps how the request has ended for the server that ends its job, unless that is this one. */
@@ -109,8 +133,12 @@ export class Claim {
   }
 
   /** Looks again later, here or elsewhere. @returns what tells BullMQ so */
-  async delay(ms: number): Promise<Error> {
-    await this.#job.moveToDelayed(Date.now() + ms, this.#token);
+  async delay(reason: string): Promise<Error> {
+    const { waits, retryMs, onWaiting } = this.deps;
+    const { since = Date.now(), reported } = waits.get(this.id) ?? {};
+    if (reported !== reason) onWaiting(reason);
+    waits.set(this.id, { since, reported: reason });
+    await this.#job.moveToDelayed(Date.now() + retryMs, this.#token);
     return new DelayedError();
   }
 

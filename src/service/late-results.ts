@@ -15,12 +15,24 @@ import {
   RUN_JOB,
   type RunOutcome,
   type RunRequest,
+  lastingRequest,
 } from './run-request.js';
 
 const EVERY_MS = 5000;
 /** Whose results are looked for: the newest of the runs that ended within the last day. */
 const LOOKED_AT_MS = 24 * 3_600_000;
 const MOST_LOOKED_AT = 200;
+
+/** Keeps the request of a run, so that it can be executed again by the run's id or output. */
+export async function keepRequest(
+  { connection, root }: { readonly connection: QueueConnection; readonly root: { readonly path: string } },
+  request: RunRequest | undefined,
+  { run, output, ...end }: Pick<KeptRequest, 'run' | 'endedAt' | 'stop'> & { readonly output: string },
+): Promise<void> {
+  if (request === undefined) return;
+  const kept = { run, request: lastingRequest(request, output), root: root.path, ...end };
+  await registry.publish(connection.store, KEPT_REQUESTS, run, kept);
+}
 
 /**
  * Watches runs that have ended: somebody may have put a failed job back on the board, which its worker then sets aside,
@@ -30,7 +42,7 @@ const MOST_LOOKED_AT = 200;
 export class LateResults {
   /** Results that a run has left in its queue, since their rows are not in the manifest any more. */
   readonly #left = new Map<string, number>();
-  /** @param root of the home: another one's files are not there */
+  /** @param root of the server: another one's files are not there */
   constructor(
     private readonly connection: QueueConnection,
     private readonly root: string,

@@ -12,7 +12,7 @@ import {
   localDate,
   otherDates,
 } from './schedule-dates.js';
-import { type RunRequest, type RunRequestJob, queuedRequests } from './run-request.js';
+import { type RunRequest, type RunRequestJob, queuedRequests, readRequest } from './run-request.js';
 import {
   type Execution,
   type ExecutionOptions,
@@ -107,11 +107,31 @@ async function unfinishedOf(outputs: readonly string[]): Promise<string[]> {
 /** The exit code of a turn that was skipped: another run has the schedule. */
 const BUSY_EXIT = 5;
 
+/** Executes what a job of the runs queue asks for. Never rejects. */
+export async function executeJob(
+  job: RunRequestJob,
+  deps: ExecutorDeps & { readonly connection: QueueConnection },
+  { wasOpened, ...options }: Pick<ExecutionOptions, 'signal' | 'onEvent'> & { readonly wasOpened: boolean },
+): Promise<Execution> {
+  const { id = '' } = job;
+  let request: RunRequest;
+  try {
+    request = readRequest(job.data, `the request of job ${id}`);
+  } catch (error) {
+    return { kind: 'over', outcome: refusal(error, deps.logger) };
+  }
+  // A run that has begun has changed the account's limits already; somebody may have changed them since.
+  if (wasOpened) request = { ...request, limits: undefined };
+  const execution = { ...options, newRun: /^[a-z][a-z0-9]{11}$/.test(id) ? id : undefined };
+  if (request.schedule === undefined) return executeRequest(request, deps, execution);
+  return executeScheduledRun(job, request, deps, execution);
+}
+
 /**
  * Does what a schedule's turn says: brings home what other dates' files have in flight, without paying for anything, and
  * then executes the request, for which their rows are done. Never rejects.
  */
-export async function executeScheduledRun(
+async function executeScheduledRun(
   job: RunRequestJob,
   request: RunRequest,
   deps: ExecutorDeps & { readonly connection: QueueConnection },

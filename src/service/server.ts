@@ -3,31 +3,21 @@ import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { UnrecoverableError, WaitingError } from 'bullmq';
 import type { RunStop } from '../run/receipt.js';
-import type { RunEvent } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import { outOfPatience } from '../shared/patience.js';
-import { RUNS, SERVERS, runState } from '../shared/published.js';
+import { SERVERS } from '../shared/published.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import * as registry from '../shared/queue/registry.js';
 import { sleep } from '../shared/sleep.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
-import { Claim, SHUTDOWN_TIMEOUT_MS, mayWait } from './claim.js';
-import { type Execution, type ExecutorDeps, executeRequest, refusal } from './execute-request.js';
-import { LateResults } from './late-results.js';
+import { Claim, type ClaimDeps, SHUTDOWN_TIMEOUT_MS } from './claim.js';
+import type { Execution, ExecutorDeps } from './execute-request.js';
+import { LateResults, keepRequest } from './late-results.js';
 import { callOnDone } from './on-done.js';
-import {
-  KEPT_REQUESTS,
-  type KeptRequest,
-  RUNS_QUEUE,
-  type RunOutcome,
-  type RunRequest,
-  type RunRequestJob,
-  lastingRequest,
-  readRequest,
-} from './run-request.js';
+import { RUNS_QUEUE, type RunOutcome, type RunRequestJob } from './run-request.js';
 import { RunningRequest } from './running-request.js';
-import { executeScheduledRun } from './scheduled-run.js';
+import { executeJob } from './scheduled-run.js';
 import { noteScheduledRun } from './schedules.js';
 
 export interface RunsServerOptions extends ExecutorDeps {
@@ -77,8 +67,7 @@ export class RunsServer {
   readonly #stopping = new AbortController();
   readonly #ended = new AbortController();
   readonly #running = new Map<string, { readonly request: RunningRequest; readonly end: Promise<JobEnd> }>();
-  /** Of requests that wait: since when without a sign of life, and what was reported of it. */
-  readonly #waiting = new Map<string, { readonly since: number; readonly reported?: string }>();
+  readonly #claims: ClaimDeps;
   #executing = 0;
   readonly #lateResults: LateResults;
   #worker: JobWorker<unknown, RunOutcome> | undefined;
@@ -87,8 +76,17 @@ export class RunsServer {
   private constructor(private readonly options: RunsServerOptions) {
     // Each of the runs that go on listens.
     setMaxListeners(0, this.#stopping.signal);
-    const { connection, root, logger, lateResultsEveryMs: everyMs } = options;
+    const { connection, root, logger, lateResultsEveryMs: everyMs, busyRetryMs } = options;
     this.#lateResults = new LateResults(connection, root.path, { logger, everyMs });
+    this.#claims = {
+      connection,
+      logger,
+      serverId: this.#id,
+      stopping: this.#stopping.signal,
+      retryMs: busyRetryMs ?? BUSY_RETRY_MS,
+      onWaiting: (reason) => options.onEvent({ type: 'waiting', reason }),
+      waits: new Map(),
+    };
   }
 
   /** Starts a server on an open queue. */
@@ -143,14 +141,12 @@ export class RunsServer {
   }
 
   #begin(job: RunRequestJob, token: string) {
-    const { connection, logger } = this.options;
-    const stopping = this.#stopping.signal;
-    const claim = new Claim(job, token, { connection, logger, serverId: this.#id, stopping });
-    const request: RunningRequest = new RunningRequest(claim, logger, async (opened) => {
-      this.#waiting.delete(claim.id);
+    const claim = new Claim(job, token, this.#claims);
+    const request: RunningRequest = new RunningRequest(claim, this.options.logger, async (opened) => {
+      claim.noteProgress();
       this.options.onEvent({ type: 'opened', ...opened });
       // Kept from here on, so that the run can be retried and cancelled by its id or output.
-      await this.#keep(request, opened);
+      await keepRequest(this.options, request.request, opened);
     });
     const end = this.#runToEnd(request).finally(() => this.#running.delete(claim.id));
     const begun = { request, end };
@@ -160,12 +156,8 @@ export class RunsServer {
 
   async #runToEnd(request: RunningRequest): Promise<JobEnd> {
     try {
-      const elsewhere = await request.claim.elsewhere();
-      if (elsewhere?.kind === 'ended') return elsewhere.outcome;
-      if (elsewhere !== undefined) {
-        const { pid, host } = elsewhere.server;
-        return await this.#delay(request, `the home with pid ${pid} on ${host} has ${request.name}`);
-      }
+      const elsewhere = await request.claim.elsewhere(request.name);
+      if (elsewhere !== undefined) return elsewhere;
       this.#executing++;
       const execution = await this.#execute(request).finally(() => this.#executing--);
       if (execution.kind === 'over') return await this.#over(request, execution.outcome, execution.stop);
@@ -176,28 +168,16 @@ export class RunsServer {
     }
   }
 
-  async #execute(running: RunningRequest): Promise<Execution> {
-    const { job, id } = running;
-    let request: RunRequest;
-    try {
-      request = readRequest(job.data, `the request of job ${id}`);
-    } catch (error) {
-      return { kind: 'over', outcome: refusal(error, this.options.logger) };
-    }
-    // A run that has begun has changed the account's limits already; somebody may have changed them since.
-    if (running.wasOpened) request = { ...request, limits: undefined };
-    const options = {
-      newRun: /^[a-z][a-z0-9]{11}$/.test(id) ? id : undefined,
+  #execute(request: RunningRequest): Promise<Execution> {
+    return executeJob(request.job, this.options, {
+      wasOpened: request.wasOpened,
       signal: this.#stopping.signal,
-      onEvent: (event: RunEvent) => {
-        running.note(event);
+      onEvent: (event) => {
+        request.note(event);
         if (event.type !== 'notice' || event.isOutage === true) return;
-        this.options.onEvent({ type: 'notice', output: running.name, text: event.text });
+        this.options.onEvent({ type: 'notice', output: request.name, text: event.text });
       },
-    };
-    return request.schedule === undefined
-      ? executeRequest(request, this.options, options)
-      : executeScheduledRun(job, request, this.options, options);
+    });
   }
 
   async #release(request: RunningRequest): Promise<JobEnd> {
@@ -217,50 +197,34 @@ export class RunsServer {
     running: RunningRequest,
     { reason, exitCode }: Extract<Execution, { kind: 'busy' }>,
   ): Promise<JobEnd> {
-    const { id, job, wasOpened, names, request } = running;
-    const now = Date.now();
-    const isHolderAlive = (await registry.list(this.options.connection.store, RUNS)).some(
-      (status) =>
-        runState(status, now) === 'running' && (status.run === id || status.output === names.output),
-    );
-    if (isHolderAlive) this.#waiting.set(id, { since: now });
-    const silentMs = now - (this.#waiting.get(id)?.since ?? now);
-    if (mayWait({ attemptsStarted: job.attemptsStarted, wasOpened, isHolderAlive, silentMs })) {
-      return this.#delay(running, reason);
-    }
+    const { claim, wasOpened, names, request } = running;
+    if (await claim.mayWait(wasOpened, names.output)) return claim.delay(reason);
     const isSkipped = request?.schedule !== undefined || request?.collectOnly === true;
     return this.#over(running, { outcome: isSkipped ? 'skipped' : 'refused', exitCode, reason });
-  }
-
-  async #delay({ id, claim }: RunningRequest, reason: string): Promise<Error> {
-    const { since = Date.now(), reported } = this.#waiting.get(id) ?? {};
-    if (reported !== reason) this.options.onEvent({ type: 'waiting', reason });
-    this.#waiting.set(id, { since, reported: reason });
-    return claim.delay(this.options.busyRetryMs ?? BUSY_RETRY_MS);
   }
 
   /** Reports the end, then calls the command, and then ends the job: a server that dies between does this again. */
   async #over(running: RunningRequest, outcome: RunOutcome, stop?: RunStop): Promise<RunOutcome> {
     const { claim, names, request } = running;
     const { connection, onDone, root, env, logger } = this.options;
-    this.#waiting.delete(claim.id);
+    claim.noteProgress();
     if (outcome.outcome === 'refused') running.refuse(outcome.exitCode, outcome.reason ?? '');
     const run = outcome.receipt?.run ?? running.run;
     const output = outcome.receipt?.output ?? running.output;
     if (run !== undefined && output !== undefined) {
-      await this.#keep(running, { run, output }, { endedAt: Date.now(), stop }).catch((error: unknown) => {
+      const ended = { run, output, endedAt: Date.now(), stop };
+      await keepRequest(this.options, request, ended).catch((error: unknown) => {
         logger.debug({ run, error: messageOf(error) }, 'the request is not kept');
       });
       if (request?.collectOnly === true) await this.#lateResults.collected(run);
     }
     this.options.onEvent({ type: 'over', name: running.name, outcome });
-    if (names.schedule !== undefined) {
-      await noteScheduledRun(connection, { name: names.schedule, job: claim.job }, outcome).catch(
-        (error: unknown) => {
-          const { schedule } = names;
-          logger.warn({ schedule, error: messageOf(error) }, "the end of a schedule's run is not kept");
-        },
-      );
+    const { schedule } = names;
+    if (schedule !== undefined) {
+      const noted = noteScheduledRun(connection, { name: schedule, job: claim.job }, outcome);
+      await noted.catch((error: unknown) => {
+        logger.warn({ schedule, error: messageOf(error) }, "the end of a schedule's run is not kept");
+      });
     }
     if (onDone !== undefined) {
       const end = { names, outcome, run, output };
@@ -269,17 +233,6 @@ export class RunsServer {
     }
     await claim.keepEnd(outcome);
     return outcome;
-  }
-
-  async #keep(
-    { request }: RunningRequest,
-    { run, output }: { run: string; output: string },
-    end: Pick<KeptRequest, 'endedAt' | 'stop'> = {},
-  ): Promise<void> {
-    if (request === undefined) return;
-    const { connection, root } = this.options;
-    const kept = { run, request: lastingRequest(request, output), root: root.path, ...end };
-    await registry.publish(connection.store, KEPT_REQUESTS, run, kept);
   }
 
   async #beat(signal: AbortSignal): Promise<void> {
