@@ -14,13 +14,13 @@ import { type FoundRun, findKnownRun } from './known-run.js';
 import { type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
 
 export type Cancelled =
-  /** Its home takes nothing more on, and finishes what is in flight. */
+  /** Its server takes nothing more on, and finishes what is in flight. */
   | { readonly kind: 'winding-down'; readonly output: string }
-  /** It waited for a home, and is out of the queue. */
+  /** It waited for a server, and is out of the queue. */
   | { readonly kind: 'taken-out'; readonly output: string }
-  /** It was handed back by its home: what it has in flight is brought home by the next one. */
+  /** It was released by its server: what it has in flight is collected by the next one. */
   | { readonly kind: 'to-be-collected'; readonly output: string; readonly images: number }
-  /** Its home is gone: what nobody had submitted is out of the queue, what is in flight waits for the next start. */
+  /** Its server is gone: what nobody had submitted is out of the queue, what is in flight waits for the next start. */
   | { readonly kind: 'homeless'; readonly output: string; readonly removed: number };
 
 const CANCELLED = { kind: 'cancelled', reason: 'cancelled with `bulk-describe cancel`' } as const;
@@ -29,9 +29,9 @@ const LOOK_EVERY_MS = 200;
 const ORDER_EVERY_MS = 3000;
 
 /**
- * Cancels a run, wherever it is: with a home, waiting for one, or left by one that has died.
+ * Cancels a run, wherever it is: with a server, waiting for one, or left by one that has died.
  * @throws {UsageError} when there is nothing to cancel
- * @throws {FatalError} when its home does not answer
+ * @throws {FatalError} when its server does not answer
  */
 export async function cancelRun(
   connection: QueueConnection,
@@ -49,7 +49,7 @@ export async function cancelRun(
       return { kind: 'winding-down', output };
     }
     if (state === 'running') {
-      // Again, since a home that has just begun takes earlier orders away.
+      // Again, since a server that has just begun takes earlier orders away.
       if (performance.now() - orderedAt > ORDER_EVERY_MS) {
         await orderRun(connection.store, status?.run ?? '', 'cancel');
         orderedAt = performance.now();
@@ -75,20 +75,20 @@ function refuseEnded({ status, job, output, run }: FoundRun): void {
   );
 }
 
-/** @returns undefined when a home is about to take the run up, or has just died with it */
+/** @returns undefined when a server is about to take the run up, or has just died with it */
 async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Cancelled | undefined> {
   const { job, output, status } = found;
   if (job !== undefined) {
     if ((await job.getState()) === 'active') {
       const living = await registry.listLiving(connection.store, SERVERS);
       if (job.processedBy === undefined || living.has(job.processedBy)) return undefined;
-      // Where no home is left, nobody looks for stalled jobs.
+      // Where no server is left, nobody looks for stalled jobs.
       await takeBackJob(job);
     }
     const waiting = await leaveToCollect(connection, found, job);
     if (waiting !== 'done') return waiting;
     await job.remove().catch((error: unknown) => {
-      // A home has taken it in this moment, or the lock of one that has died is not over yet.
+      // A server has taken it in this moment, or the lock of one that has died is not over yet.
       if (!messageOf(error).includes('locked')) throw error;
     });
     if ((await job.getState()) !== 'unknown') return undefined;
@@ -101,9 +101,9 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
 }
 
 /**
- * A run that has begun may have images in flight: then its request stays, and only brings those home. Changed before it is
- * looked at: a home that takes it meanwhile has either the old request, and is told to cancel it, or this one.
- * @returns 'done' where nothing is in flight; undefined when a home may have it
+ * A run that has begun may have images in flight: then its request stays, and only collects those. Changed before it is
+ * looked at: a server that takes it meanwhile has either the old request, and is told to cancel it, or this one.
+ * @returns 'done' where nothing is in flight; undefined when a server may have it
  */
 async function leaveToCollect(
   connection: QueueConnection,
@@ -121,7 +121,7 @@ async function leaveToCollect(
   return images === 0 ? 'done' : { kind: 'to-be-collected', output: found.output, images };
 }
 
-/** Images that are submitted, or whose results wait for a home. */
+/** Images that are submitted, or whose results wait for a server. */
 async function countInFlight(connection: QueueConnection, found: FoundRun): Promise<number> {
   const { run } = found;
   const jobs = jobsOf(connection, found);
@@ -131,7 +131,7 @@ async function countInFlight(connection: QueueConnection, found: FoundRun): Prom
   return unfinished + (await connection.countJobs(resultsQueueName(run), UNFINISHED_STATES));
 }
 
-/** What a home that is gone has left in its account's queue, unsubmitted. */
+/** What a server that is gone has left in its account's queue, unsubmitted. */
 async function removeWaiting(connection: QueueConnection, found: FoundRun): Promise<number> {
   const { run } = found;
   const jobs = jobsOf(connection, found);
@@ -160,7 +160,7 @@ async function lookAgain(connection: QueueConnection, found: FoundRun): Promise<
   try {
     return await findKnownRun(connection, name);
   } catch (error) {
-    // Its request has ended or was taken away meanwhile; what its home tells remains.
+    // Its request has ended or was taken away meanwhile; what its server publishes remains.
     if (!(error instanceof UsageError)) throw error;
     const status = (await registry.list(connection.store, RUNS)).find(({ run }) => run === name);
     return { ...found, status, job: undefined };

@@ -18,7 +18,7 @@ import {
   runOutcomeOf,
 } from './run-request.js';
 
-/** A home could not begin what it was asked for: its own words and exit code. */
+/** A server could not begin what it was asked for: its own words and exit code. */
 export class RefusedError extends BulkDescribeError {
   override name = 'RefusedError';
 
@@ -30,26 +30,26 @@ export class RefusedError extends BulkDescribeError {
   }
 }
 
-/** A run that a home has begun. */
+/** A run that a server has begun. */
 export interface BegunRun {
   readonly run: string;
   readonly manifest: string;
   readonly output: string;
 }
 
-/** What ended the waiting for a home. */
+/** What ended the waiting for a server. */
 export type Enqueued =
   | ({ readonly kind: 'begun' } & BegunRun)
   /** Interrupted: the request was taken out of the queue again. */
   | { readonly kind: 'taken-back' }
-  /** Interrupted, and a home has it already. */
+  /** Interrupted, and a server has it already. */
   | { readonly kind: 'left'; readonly job: string }
   /** Interrupted, and the queue does not answer: the request may still be in it. */
   | { readonly kind: 'unknown'; readonly job: string };
 
 export interface EnqueueOptions {
   readonly signal: AbortSignal;
-  /** Told once when no home has taken the request for a while, and how many there are. */
+  /** Told once when no server has taken the request for a while, and how many there are. */
   readonly onWaiting?: ((homes: number) => void) | undefined;
 }
 
@@ -59,9 +59,9 @@ const WAITING_AFTER_MS = 5000;
 const TAKE_BACK_MS = 3000;
 
 /**
- * Hands a run to a home, and waits until that has opened its files; through outages of the queue, too.
- * @throws {UsageError} when no home is running: nothing is left in the queue then
- * @throws {RefusedError} with the home's own words
+ * Hands a run to a server, and waits until that has opened its files; through outages of the queue, too.
+ * @throws {UsageError} when no server is running: nothing is left in the queue then
+ * @throws {RefusedError} with the server's own words
  */
 export async function enqueueRun(
   connection: QueueConnection,
@@ -152,11 +152,11 @@ function noHome(label: string): UsageError {
 
 export type Retried =
   | Enqueued
-  /** No home has its request: the next start of its own command takes the failed rows up. */
+  /** No server has its request: the next start of its own command takes the failed rows up. */
   | { readonly kind: 'marked'; readonly manifest: string | undefined; readonly output: string };
 
 /**
- * Puts a run's failed rows back, the permanent ones too: at once where a home has executed it, else with its next start.
+ * Puts a run's failed rows back, the permanent ones too: at once where a server has executed it, else with its next start.
  * @throws {UsageError} when the run goes on, or is not known
  */
 export async function retryRun(

@@ -10,7 +10,7 @@ import { isDated } from './schedule-dates.js';
 import type { RootFolder } from './root-folder.js';
 import type { RunOutcome, RunRequest } from './run-request.js';
 
-/** What a home executes requests with. */
+/** What a server executes requests with. */
 export interface ExecutorDeps {
   readonly root: RootFolder;
   /** The queue's URL: a run has a connection of its own. */
@@ -27,7 +27,7 @@ export interface ExecutionOptions {
   readonly newRun: string | undefined;
   /** Files whose rows count as done. */
   readonly earlierOutputs?: readonly string[] | undefined;
-  /** Aborts when the home is to end. */
+  /** Aborts when the server is to end. */
   readonly signal: AbortSignal;
   readonly onEvent: (event: RunEvent) => void;
 }
@@ -35,7 +35,7 @@ export interface ExecutionOptions {
 /** What became of a request. */
 export type Execution =
   | { readonly kind: 'over'; readonly outcome: RunOutcome; readonly stop?: RunStop | undefined }
-  /** The home ends: the run goes on elsewhere, or later. */
+  /** The server ends: the run goes on elsewhere, or later. */
   | { readonly kind: 'released' }
   /** Another process has the output, or the run. */
   | { readonly kind: 'busy'; readonly reason: string; readonly exitCode: number };
@@ -46,7 +46,7 @@ export async function executeRequest(
   deps: ExecutorDeps,
   options: ExecutionOptions,
 ): Promise<Execution> {
-  // A run listens to its signal until it is told to end; the home's would keep all runs that it has ever executed.
+  // A run listens to its signal until it is told to end; the server's would keep all runs that it has ever executed.
   const ending = new AbortController();
   const end = () => ending.abort(options.signal.reason);
   if (options.signal.aborted) end();

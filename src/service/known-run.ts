@@ -17,9 +17,9 @@ import {
   runJobProgress,
 } from './run-request.js';
 
-/** What is known of a run, from its home, from the runs queue, and from the run file beside its output. */
+/** What is known of a run, from its server, from the runs queue, and from the run file beside its output. */
 export interface FoundRun {
-  /** Undefined for a request that no home has begun. */
+  /** Undefined for a request that no server has begun. */
   readonly run: string | undefined;
   readonly output: string;
   readonly status: RunStatus | undefined;
@@ -32,7 +32,7 @@ export interface FoundRun {
 const MOST_SHOWN = 5;
 
 /**
- * Finds a run by its id, or by its output's path: one of this machine, or as its home writes it. Of several runs of one
+ * Finds a run by its id, or by its output's path: one of this machine, or as its server writes it. Of several runs of one
  * output the newest counts.
  * @throws {UsageError} with the nearest known ones when there is none, or with all when several outputs are meant
  */
@@ -65,7 +65,7 @@ async function unfinishedRequests(
   connection: QueueConnection,
 ): Promise<{ jobs: QueuedRequest[]; others: RunRequestJob[] }> {
   const { requests, others } = await queuedRequests(connection, UNFINISHED_STATES);
-  // A schedule's next turn is no run yet.
+  // A schedule's next run has not begun.
   const jobs = requests.filter(({ job }) => job.repeatJobKey === undefined || job.processedOn !== undefined);
   return { jobs, others };
 }
@@ -135,7 +135,7 @@ function listed(runs: readonly FoundRun[]): string {
 }
 
 /**
- * Finds a run by its id or its output's path: as this process would resolve it, or as its home has told it; a
+ * Finds a run by its id or its output's path: as this process would resolve it, or as its server has published it; a
  * file's name will do where one run alone has it. Of several runs of one output the newest counts.
  * @param runs the newest first
  * @throws {UsageError} when there is none, or several could be meant

@@ -15,14 +15,14 @@ export interface EndOfRun {
 }
 
 export interface OnDoneOptions {
-  /** For the shell; from the home's own command line, never from a queue. */
+  /** For the shell; from the server's own command line, never from a queue. */
   readonly command: string;
   readonly cwd: string;
   readonly env: NodeJS.ProcessEnv;
   readonly logger: Logger;
   /** 60 seconds. */
   readonly deadlineMs?: number | undefined;
-  /** Aborts when the home is to end: the command has 10 seconds from then on. */
+  /** Aborts when the server is to end: the command has 10 seconds from then on. */
   readonly signal?: AbortSignal | undefined;
   readonly stopDeadlineMs?: number | undefined;
 }

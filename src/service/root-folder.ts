@@ -5,9 +5,9 @@ import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
 import { runPaths } from '../writer/output-paths.js';
 
 /**
- * The only folder that a home reads and writes, whatever its requests say, symbolic links included.
+ * The only folder that a server reads and writes, whatever its requests say, symbolic links included.
  * Hazard: a link that somebody makes below it between the look and the opening is followed. Whoever can write there can
- * read what the home reads; so no others should be able to.
+ * read what the server reads; so no others should be able to.
  */
 export class RootFolder {
   /** @param path its real path */

@@ -36,8 +36,8 @@ export const runStopSchema = z.object({
 export const instantSchema = z.number().int().min(0).max(LATEST_MS);
 
 /**
- * What `enqueue` and schedules put into the runs queue. Paths are the home's, relative ones to its `--root`. It holds
- * neither a token nor a command. An option that a home does not know makes it refuse the request: to leave it away
+ * What `enqueue` and schedules put into the runs queue. Paths are the server's, relative ones to its `--root`. It holds
+ * neither a token nor a command. An option that a server does not know makes it refuse the request: to leave it away
  * could cost money.
  */
 export const runRequestSchema = z.strictObject({
@@ -50,7 +50,7 @@ export const runRequestSchema = z.strictObject({
   keyColumn: textSchema.optional(),
   baseUrl: textSchema.optional(),
 
-  /** Instead of the home's own API and account. */
+  /** Instead of the server's own API and account. */
   api: textSchema.optional(),
   account: textSchema.optional(),
   dialect: textSchema.optional(),
@@ -68,14 +68,14 @@ export const runRequestSchema = z.strictObject({
   /** The schedule that asks for it, and the time zone of its dates. */
   schedule: nameSchema.optional(),
   timeZone: nameSchema.optional(),
-  /** Of a schedule's turn that has begun: when, in epoch milliseconds, and what `output` was before it had its date. */
+  /** Of a scheduled run that has begun: when, in epoch milliseconds, and what `output` was before it had its date. */
   begunAt: instantSchema.optional(),
   outputPattern: nameSchema.optional(),
   /** Failed rows are taken up again, the permanent ones too. */
   retryAll: z.boolean().optional(),
   /** Rows that have never failed are left. */
   onlyFailed: z.boolean().optional(),
-  /** Nothing is paid for: only what the queue holds for this output is brought home. */
+  /** Nothing is paid for: only what the queue holds for this output is collected. */
   collectOnly: z.boolean().optional(),
   /** Why the run that is completed so ended before its time. */
   stoppedBefore: runStopSchema.optional(),
@@ -100,7 +100,7 @@ export function readRequest(data: unknown, what = 'the request'): RunRequest {
 
 /**
  * How a request ended; the return value of its job.
- * ended: it ran, see `exitCode`. skipped: a schedule's turn that found the run before it still going on.
+ * ended: it ran, see `exitCode`. skipped: a scheduled run that found the run before it still going on.
  * refused: it did not begin, since something in it or in its files cannot work; its job has failed.
  */
 export interface RunOutcome {
@@ -115,13 +115,13 @@ export interface RunOutcome {
 export type RunRequestJob = Job<unknown, RunOutcome>;
 
 /**
- * The progress of a request's job: `opened` from the moment in which the home has opened manifest and output,
+ * The progress of a request's job: `opened` from the moment in which the server has opened manifest and output,
  * `refused` when it could not; rewritten each second in which something has changed.
  */
 export const runJobProgressSchema = z.discriminatedUnion('state', [
   z.object({
     state: z.literal('opened'),
-    /** The run's id, and its files as the home sees them. */
+    /** The run's id, and its files as the server sees them. */
     run: z.string(),
     manifest: z.string(),
     output: z.string(),
@@ -169,7 +169,7 @@ export function outcomeText({ outcome, reason, receipt }: RunOutcome): string {
 
 /**
  * What a request is known by. Whatever else it says may be of another version: its run can still be found and cancelled, and
- * its turn is still seen.
+ * it is still seen as its schedule's.
  */
 const namesSchema = z.object({
   manifest: z.string(),
@@ -193,7 +193,7 @@ export function requestNames(data: unknown): RequestNames | undefined {
 
 /**
  * The jobs of the runs queue in these states.
- * @returns the requests; and the jobs that are none, which a home refuses when they are due, and which concern nobody else
+ * @returns the requests; and the jobs that are none, which a server refuses when they are due, and which concern nobody else
  */
 export async function queuedRequests(
   connection: QueueConnection,

@@ -22,21 +22,21 @@ import {
 } from './execute-request.js';
 import type { RootFolder } from './root-folder.js';
 
-/** What a schedule's turn is to do. */
-export type Turn =
+/** What a scheduled run is to do. */
+export type Plan =
   | {
       readonly kind: 'run';
       /** With its output's date. */
       readonly request: RunRequest;
       /** Files of other dates, whose rows count as done. */
       readonly earlierOutputs: readonly string[];
-      /** Of those, the ones that have images in flight: to be brought home first, or they would be paid for again. */
+      /** Of those, the ones that have images in flight: to be collected first, or they would be paid for again. */
       readonly unfinished: readonly string[];
     }
   | { readonly kind: 'skip'; readonly reason: string };
 
 /**
- * Begins a turn of a schedule, or takes one up again: with the date that it began with, which its job keeps.
+ * Begins a scheduled run, or takes one up again: with the date that it began with, which its job keeps.
  * @param request the job's data, read
  * @throws {UsageError} when its time zone, the output's folder, or an earlier file, cannot be used
  */
@@ -45,7 +45,7 @@ export async function beginScheduledRun(
   job: RunRequestJob,
   request: RunRequest,
   root: RootFolder,
-): Promise<Turn> {
+): Promise<Plan> {
   if (request.timeZone !== undefined) checkTimeZone(request.timeZone);
   const begun = beginRequest(request, Date.now());
   // Before the look at others: of two that begin together at least one sees the other.
@@ -56,7 +56,7 @@ export async function beginScheduledRun(
   return { kind: 'run', request: begun, earlierOutputs, unfinished: await unfinishedOf(earlierOutputs) };
 }
 
-/** Fixes the moment in which a turn has begun, and its date with it; one that has begun stays as it is. */
+/** Fixes the moment in which a scheduled run has begun, and its date with it; one that has begun stays as it is. */
 export function beginRequest(request: RunRequest, nowMs: number): RunRequest {
   const { output, timeZone = 'UTC' } = request;
   if (request.begunAt !== undefined) return request;
@@ -65,7 +65,7 @@ export function beginRequest(request: RunRequest, nowMs: number): RunRequest {
   return { ...request, begunAt: nowMs, output: dated, outputPattern: output };
 }
 
-/** Says which earlier turn of the schedule still goes on, or waits to be taken up again. */
+/** Says which earlier run of the schedule still goes on, or waits to be taken up again. */
 async function findPredecessor(
   connection: QueueConnection,
   job: RunRequestJob,
@@ -104,7 +104,7 @@ async function unfinishedOf(outputs: readonly string[]): Promise<string[]> {
   return unfinished;
 }
 
-/** The exit code of a turn that was skipped: another run has the schedule. */
+/** The exit code of a scheduled run that was skipped: another run has the schedule. */
 const BUSY_EXIT = 5;
 
 /** Executes what a job of the runs queue asks for. Never rejects. */
@@ -128,7 +128,7 @@ export async function executeJob(
 }
 
 /**
- * Does what a schedule's turn says: brings home what other dates' files have in flight, without paying for anything, and
+ * Does what a scheduled run is to do: collects what other dates' files have in flight, without paying for anything, and
  * then executes the request, for which their rows are done. Never rejects.
  */
 async function executeScheduledRun(
@@ -137,34 +137,34 @@ async function executeScheduledRun(
   deps: ExecutorDeps & { readonly connection: QueueConnection },
   options: ExecutionOptions,
 ): Promise<Execution> {
-  let turn: Turn;
+  let plan: Plan;
   try {
-    turn = await beginScheduledRun(deps.connection, job, request, deps.root);
+    plan = await beginScheduledRun(deps.connection, job, request, deps.root);
   } catch (error) {
     if (options.signal.aborted) return { kind: 'released' };
     return { kind: 'over', outcome: refusal(error, deps.logger) };
   }
-  if (turn.kind === 'skip') {
-    const { reason } = turn;
+  if (plan.kind === 'skip') {
+    const { reason } = plan;
     return { kind: 'over', outcome: { outcome: 'skipped', exitCode: BUSY_EXIT, reason } };
   }
-  for (const output of turn.unfinished) {
-    const trouble = await finishEarlier(output, turn, deps, options);
+  for (const output of plan.unfinished) {
+    const trouble = await finishEarlier(output, plan, deps, options);
     if (trouble !== undefined) return trouble;
   }
-  return await executeRequest(turn.request, deps, { ...options, earlierOutputs: turn.earlierOutputs });
+  return await executeRequest(plan.request, deps, { ...options, earlierOutputs: plan.earlierOutputs });
 }
 
-/** @returns what keeps the turn from going on: what is in flight there could be paid for again */
+/** @returns what keeps the scheduled run from going on: what is in flight there could be paid for again */
 async function finishEarlier(
   output: string,
-  turn: Extract<Turn, { kind: 'run' }>,
+  plan: Extract<Plan, { kind: 'run' }>,
   deps: ExecutorDeps,
   options: ExecutionOptions,
 ): Promise<Execution | undefined> {
   // Columns that the manifest has gained since are no reason to leave it unfinished.
-  const request = { ...turn.request, output, collectOnly: true, newColumns: true };
-  const earlierOutputs = turn.earlierOutputs.filter((path) => path !== output);
+  const request = { ...plan.request, output, collectOnly: true, newColumns: true };
+  const earlierOutputs = plan.earlierOutputs.filter((path) => path !== output);
   const finished = await executeRequest(request, deps, {
     signal: options.signal,
     newRun: undefined,

@@ -34,7 +34,7 @@ export interface Schedule {
 
 /** A schedule as it is kept. */
 export interface ListedSchedule extends Schedule {
-  /** Epoch milliseconds. In the past while no home is there to take it up: it runs once when one comes. */
+  /** Epoch milliseconds. In the past while no server is there to take it up: it runs once when one comes. */
   readonly nextAt: number | undefined;
   readonly record: ScheduleRecord;
 }
