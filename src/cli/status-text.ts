@@ -1,8 +1,8 @@
 import type { AccountView, Pause, RequestsView, RunView, ServiceStatus } from '../service/views.js';
 import { formatDuration } from '../shared/durations.js';
 import type { ServerStatus, WorkerStatus } from '../shared/published.js';
-import { localEnd } from './preview-text.js';
-import { rateText } from './progress-line.js';
+import { localEnd } from './summary.js';
+import { rateText } from './terminal.js';
 import { count, listOf, nearPath, plural, printable } from './text.js';
 
 const PATH_LENGTH = 300;

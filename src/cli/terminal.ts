@@ -1,8 +1,33 @@
+import { pino } from 'pino';
+import { z } from 'zod';
 import type { Progress } from '../run/run-options.js';
-import { progressLine } from './progress-line.js';
-import { printable } from './text.js';
+import { formatDuration } from '../shared/durations.js';
+import { type LogLevel, type Logger, createLogger } from '../shared/log.js';
+import { count, listOf, printable } from './text.js';
+
+const BAR_WIDTH = 24;
+/** A narrower bar shows nothing. */
+const NARROWEST_BAR = 6;
+const LONGEST_LOG_LINE = 500;
 
 const PLAIN_EVERY_MS = 10_000;
+
+/** How a command talks to people and to their tools. */
+export interface Talk {
+  readonly terminal: Terminal;
+  readonly logger: Logger;
+}
+
+/** @param options `progress` is whether there is progress to show */
+export function createTalk(options: {
+  readonly quiet?: boolean | undefined;
+  readonly progress?: boolean | undefined;
+  readonly logLevel?: LogLevel | undefined;
+}): Talk {
+  const { quiet = false, progress = false, logLevel = 'warn' } = options;
+  const terminal = new Terminal(process.stderr, { quiet, progress });
+  return { terminal, logger: createCommandLogger(logLevel, terminal) };
+}
 
 /**
  * What a person sees on stderr: lines, and below them a progress line that is redrawn in place. Where
@@ -70,4 +95,58 @@ export class Terminal {
   #erase(): void {
     if (this.#drawn !== '' && this.stream.isTTY) this.stream.write('\r\u001b[2K');
   }
+}
+
+/** @param room how many columns there are for it, with the space behind it */
+function bar(share: number, room: number): string {
+  const width = Math.min(BAR_WIDTH, room - '[] '.length);
+  if (width < NARROWEST_BAR) return '';
+  const full = Math.round(Math.min(1, Math.max(0, share)) * width);
+  return `[${'#'.repeat(full)}${'.'.repeat(width - full)}] `;
+}
+
+/** `0.5/s` or `20.0/min`; empty for none. */
+export function rateText(perSecond: number): string {
+  if (perSecond === 0) return '';
+  return perSecond >= 1 ? `${perSecond.toFixed(1)}/s` : `${(perSecond * 60).toFixed(1)}/min`;
+}
+
+/** Progress on one line, at most `width` columns wide: the bar gives way to the figures. */
+export function progressLine(progress: Progress, width: number): string {
+  const { settled, totalRows, share } = progress;
+  const isCounted = totalRows !== undefined && totalRows > 0;
+  const figures = listOf([
+    isCounted ? `${count(settled)}/${count(totalRows)}` : `${count(settled)} rows`,
+    `${count(progress.described + progress.copied)} described`,
+    progress.resumed > 0 && `${count(progress.resumed)} resumed`,
+    progress.failed > 0 && `${count(progress.failed)} failed`,
+    `${count(progress.inFlight)} in flight`,
+    rateText(progress.perSecond),
+    share < 1 && `slowed to ${Math.round(share * 100)} % by the API`,
+    progress.etaMs !== undefined && `${formatDuration(progress.etaMs)} left`,
+  ]);
+  const line = (isCounted ? bar(settled / totalRows, width - figures.length) : '') + figures;
+  return line.length <= width ? line : line.slice(0, Math.max(0, width));
+}
+
+const recordSchema = z.looseObject({ level: z.number(), msg: z.string().default('') });
+
+/** A command's logger: JSON lines on stderr, but where that is a terminal, lines for whoever sits there. */
+function createCommandLogger(level: LogLevel, terminal: Terminal): Logger {
+  if (!process.stderr.isTTY) return createLogger(level);
+  return pino({ level, base: {}, timestamp: false }, { write: (line) => terminal.warn(logText(line)) });
+}
+
+/** A log record as people read it: `warn: the queue reports an error (queue describe, error: no room)`. */
+export function logText(line: string): string {
+  const record = recordSchema.safeParse(JSON.parse(line)).data;
+  if (record === undefined) return printable(line, LONGEST_LOG_LINE);
+  const { level, msg, ...fields } = record;
+  const about = Object.entries(fields).map(([name, value]) => `${name} ${textOf(value)}`);
+  const label = pino.levels.labels[level] ?? 'log';
+  return printable(`${label}: ${msg}${about.length === 0 ? '' : ` (${about.join(', ')})`}`, LONGEST_LOG_LINE);
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }

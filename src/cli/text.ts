@@ -54,3 +54,11 @@ export function nearPath(path: string): string {
   const near = relative(process.cwd(), path);
   return near === '' || near.startsWith('..') ? path : near;
 }
+
+/** An argument as it is shown to people: a queue's URL without its password, which would stay in logs. */
+export function withoutPassword(argument: string): string {
+  return argument.replace(
+    /^((?:--queue=)?rediss?:\/\/)([^:@/]*):.*@/,
+    (_, start: string, user: string) => start + (user === '' ? '' : `${user}@`),
+  );
+}

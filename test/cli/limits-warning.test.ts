@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { limitsWarning } from '../../src/cli/run-flags.js';
+import { limitsWarning } from '../../src/cli/settings.js';
 import { DEFAULT_LIMITS } from '../../src/shared/limits.js';
 
 const limits = {

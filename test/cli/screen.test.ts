@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
-import { Screen } from '../../src/cli/screen.js';
+import { Screen } from '../../src/cli/status.js';
 
 it('redraws in place in one write, breaks or cuts what does not fit, and gives the terminal back as it was', () => {
   const written: string[] = [];

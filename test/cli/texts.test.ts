@@ -1,12 +1,8 @@
 import { Writable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { logText } from '../../src/cli/command-logger.js';
-import { localEnd, previewLines } from '../../src/cli/preview-text.js';
-import { progressLine } from '../../src/cli/progress-line.js';
-import { receiptLines } from '../../src/cli/receipt-text.js';
-import { withoutPassword } from '../../src/cli/redis-queue.js';
-import { Terminal } from '../../src/cli/terminal.js';
-import { printable, shellQuote, wrapped } from '../../src/cli/text.js';
+import { localEnd, previewLines, receiptLines } from '../../src/cli/summary.js';
+import { Terminal, logText, progressLine } from '../../src/cli/terminal.js';
+import { printable, shellQuote, withoutPassword, wrapped } from '../../src/cli/text.js';
 import type { Receipt } from '../../src/run/receipt.js';
 import type { Preview, Progress, RunResult } from '../../src/run/run-options.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { receiptLines } from '../../src/cli/receipt-text.js';
+import { receiptLines } from '../../src/cli/summary.js';
 import type { Progress } from '../../src/run/run-options.js';
 import type { Rate } from '../../src/shared/durations.js';
 import {

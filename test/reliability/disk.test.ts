@@ -3,7 +3,7 @@ import { appendFileSync } from 'node:fs';
 import { appendFile, copyFile, mkdir, readFile, rename, rm, truncate } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { receiptLines } from '../../src/cli/receipt-text.js';
+import { receiptLines } from '../../src/cli/summary.js';
 import { verifyOutput } from '../../src/run/verify-output.js';
 import { runCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';

@@ -1,26 +1,15 @@
 import { findRun } from '../service/known-run.js';
 import { type ServiceStatus, readServiceStatus } from '../service/views.js';
-import { FatalError, UsageError, messageOf } from '../shared/errors.js';
+import { FatalError, messageOf } from '../shared/errors.js';
 import { createLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
 import { UndoStack } from '../shared/undo.js';
-import { type FlagTable, parseFlags } from './flags.js';
-import { openSharedQueue } from './redis-queue.js';
-import { ACCOUNT_FLAGS, OUTPUT_FLAGS, parseLogLevel } from './run-flags.js';
-import { Screen } from './screen.js';
-import { listenForSignals } from './signals.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
+import type { OptionsOf } from './options.js';
+import { listenForSignals, openSharedQueue } from './process.js';
 import { localTime, runPageLines, statusLines } from './status-text.js';
 import { printable, wrapped } from './text.js';
-
-const STATUS_FLAGS = {
-  queue: ACCOUNT_FLAGS.queue,
-  watch: { takes: 'nothing' },
-  json: OUTPUT_FLAGS.json,
-  'log-level': OUTPUT_FLAGS['log-level'],
-  help: OUTPUT_FLAGS.help,
-} as const satisfies FlagTable;
 
 const REDRAW_MS = 1000;
 const BLOCK_EVERY_MS = 10_000;
@@ -28,30 +17,26 @@ const BLOCK_EVERY_MS = 10_000;
 const READ_DEADLINE_MS = 5000;
 
 /** `bulk-describe status [run]`. @returns 0, or 1 when there is no such run */
-export async function statusCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const flags = parseFlags('status', argv, STATUS_FLAGS, env);
-  const [run, extra] = flags.positionals;
-  if (extra !== undefined) throw new UsageError(`status takes one run, and ${extra} is a second one`);
-  const logger = createLogger(parseLogLevel(flags.get('log-level')));
+export async function status(options: OptionsOf<'status'>, run: string | undefined): Promise<number> {
+  const { json = false, logLevel = 'warn' } = options;
   const undo = new UndoStack();
-  const signals = listenForSignals(() => undefined);
+  const signals = listenForSignals();
   undo.defer(() => signals.dispose());
   try {
-    const connection = await openSharedQueue('status', flags.get('queue'), env, { logger });
+    const connection = await openSharedQueue('status', options.queue, createLogger(logLevel));
     undo.defer(() => connection.close());
-    const show = flags.has('json') ? jsonOf : linesOf;
-    if (flags.has('watch')) {
+    const show = (seen: ServiceStatus) => (json ? jsonOf(seen, run) : linesOf(seen, run));
+    if (options.watch === true) {
       const reader = new AbortController();
       // Nobody reads any more: `status --watch | head` ends as other tools do.
       process.stdout.once('error', () => reader.abort());
-      const signal = AbortSignal.any([signals.signal, reader.signal]);
-      await watch(connection, (status) => show(status, run), signal, flags.has('json'));
+      await watch(connection, show, AbortSignal.any([signals.signal, reader.signal]), json);
       return 0;
     }
-    const status = await readOrExplain(connection, signals.signal);
-    if (typeof status === 'string') throw new FatalError(status);
-    const lines = show(status, run);
-    process.stdout.write(`${(flags.has('json') ? lines : fitted(lines)).join('\n')}\n`);
+    const seen = await readOrExplain(connection, signals.signal);
+    if (typeof seen === 'string') throw new FatalError(seen);
+    const lines = show(seen);
+    process.stdout.write(`${(json ? lines : fitted(lines)).join('\n')}\n`);
     return 0;
   } finally {
     await undo.release();
@@ -111,4 +96,51 @@ async function readOrExplain(
     const why = error instanceof DOMException ? 'no answer in 5 s' : messageOf(error);
     return `${localTime(Date.now())} waiting for ${connection.label}: ${printable(why)}`;
   }
+}
+
+interface ScreenStream extends NodeJS.WritableStream {
+  readonly columns?: number;
+  readonly rows?: number;
+}
+
+const ALTERNATE = '\u001b[?1049h';
+const NORMAL = '\u001b[?1049l';
+const HIDE_CURSOR = '\u001b[?25l';
+const SHOW_CURSOR = '\u001b[?25h';
+/** A line that is wider than it seems (wide characters) is cut off, and not continued below. */
+const WRAP = '\u001b[?7h';
+const NO_WRAP = '\u001b[?7l';
+const HOME = '\u001b[H';
+const CLEAR_LINE = '\u001b[K';
+const CLEAR_BELOW = '\u001b[J';
+
+/**
+ * A terminal's alternate screen, redrawn in place: each line is written over the one before, in one write, so that
+ * nothing flickers; what was on the terminal is there again when it ends. Lines are broken between words, and what does not
+ * fit all the same is cut.
+ */
+export class Screen {
+  #isOn = false;
+
+  constructor(private readonly stream: ScreenStream) {}
+
+  show(texts: readonly string[]): void {
+    const { columns = 80, rows = 24 } = this.stream;
+    const lines = texts.flatMap((text) => wrapped(text, columns));
+    const start = this.#isOn ? '' : ALTERNATE + HIDE_CURSOR + NO_WRAP;
+    this.#isOn = true;
+    const shown =
+      lines.length <= rows ? lines : [...lines.slice(0, rows - 1), `(${lines.length - rows + 1} more lines)`];
+    const drawn = shown.map((line) => cut(line, columns) + CLEAR_LINE);
+    this.stream.write(start + HOME + drawn.join('\r\n') + CLEAR_BELOW);
+  }
+
+  end(): void {
+    if (this.#isOn) this.stream.write(WRAP + SHOW_CURSOR + NORMAL);
+    this.#isOn = false;
+  }
+}
+
+function cut(line: string, columns: number): string {
+  return line.length <= columns ? line : `${line.slice(0, Math.max(0, columns - 1))}…`;
 }

@@ -1,0 +1,228 @@
+import { Command, type CommanderError, Option } from 'commander';
+import { nameCommand } from '../shared/command-name.js';
+import { UsageError } from '../shared/errors.js';
+import { nearest } from '../shared/nearest.js';
+import { type CommandName, type CommandOption, type OptionsOf, optionsOf } from './options.js';
+import { readSmallFile } from './option.js';
+
+/** Of help that does not go to a terminal. */
+const HELP_COLUMNS = 110;
+
+interface CommandSpec<Name extends CommandName> {
+  readonly name: Name;
+  /** Its arguments as commander takes them. */
+  readonly args?: string;
+  /** What follows its name where it is shown, when that is more than its arguments. */
+  readonly usage?: string;
+  /** What it does, where its parent lists it; and in its own help. */
+  readonly summary?: string;
+  readonly about: string;
+  /** Lines that follow the options. */
+  readonly notes?: string;
+  /** Lines, each after a line break. */
+  readonly examples: string;
+  /** What helps who gives too few or too many arguments. */
+  readonly hint?: string;
+  /** @returns the exit code */
+  readonly execute: (options: OptionsOf<Name>, ...args: string[]) => Promise<number>;
+}
+
+/** A command that has others below it: the program itself, or `schedule`. */
+export function createParent(name: string, about: string, after: string): Command {
+  const command = new Command(name).description(about).usage('<command> [options]').helpCommand(false);
+  return styled(command.enablePositionalOptions().addHelpText('after', `\n${after}`), '');
+}
+
+/** A command. Its options and their help come from the table of options. */
+export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>): Command {
+  const {
+    name,
+    args = '',
+    usage = args,
+    summary = '',
+    about,
+    notes = [],
+    examples,
+    hint = '',
+    execute,
+  } = spec;
+  const command = new Command(name.split(' ').at(-1)).usage(usage);
+  if (args !== '') command.arguments(args);
+  command.summary(summary).description(about);
+  const options = optionsOf(name);
+  for (const option of options) command.addOption(commanderOption(option));
+  command.addHelpText('after', `\n${notes}${notes === '' ? '' : '\n\n'}Examples:${examples}`);
+  command.action(async () => {
+    const [first = name] = name.split(' ');
+    if (command.args.includes('')) {
+      throw new UsageError(
+        `an argument of ${first} is empty: is it a variable of the shell that is not set?`,
+      );
+    }
+    for (const option of options) await readValue(command, option);
+    nameCommand(first);
+    process.exitCode = await execute(command.opts<OptionsOf<Name>>(), ...command.args);
+  });
+  return styled(command, hint);
+}
+
+/** What all commands have in common. */
+function styled(command: Command, hint: string): Command {
+  return command
+    .addHelpOption(new Option('-h, --help').hideHelp())
+    .configureHelp({
+      subcommandTerm: (sub) => `${sub.name()} ${sub.usage().replace('[options]', '')}`,
+      optionTerm: ({ flags }) => flags.replace(/ \[(.*)\]$/, '[=<$1>]'),
+      optionDescription: ({ description }) => description,
+    })
+    .configureOutput({
+      getOutHelpWidth: () => (process.stdout.isTTY ? process.stdout.columns : HELP_COLUMNS),
+      // What is refused is printed by whoever catches it.
+      writeErr: () => undefined,
+    })
+    .exitOverride((error) => {
+      throw refusalOf(command, error, hint);
+    });
+}
+
+function commanderOption({ flags, about, heading, env, ...spec }: CommandOption): Option {
+  const extra = [
+    spec.default === undefined ? [] : `default: ${spec.default}`,
+    env === undefined ? [] : spec.file === undefined ? `environment: ${env}` : `or what is in it as ${env}`,
+  ].flat();
+  const option = new Option(flags, extra.length === 0 ? about : `${about} (${extra.join('; ')})`);
+  if (env !== undefined) option.env(env);
+  return option.helpGroup(heading).argParser((text: string, before: unknown) => {
+    if (option.negate ? before === false : before !== undefined) {
+      throw new UsageError(`${longFlag(flags)} is given twice: give it once`);
+    }
+    return text;
+  });
+}
+
+/** Puts an option's value in the place of its text; what takes none stays as it is. @throws {UsageError} */
+async function readValue(command: Command, option: CommandOption): Promise<void> {
+  const { name, flags, needs } = option;
+  const text: unknown = command.getOptionValue(name);
+  if (typeof text !== 'string') return;
+  const flag = longFlag(flags);
+  const isFromEnv = command.getOptionValueSource(name) === 'env';
+  // A forgotten value must not make the next flag its value: `-o --dry-run` would pay.
+  const isForgotten =
+    text === '' ? !flags.includes('[') : isFlag(command, text) && process.argv.includes(text);
+  if (isForgotten && !isFromEnv) throw new UsageError(`${flag} needs a value`);
+  const value = isFromEnv ? await valueOfVariable(option, text) : await valueOfFlag(option, text, flag);
+  command.setOptionValue(name, value);
+  if (needs !== undefined && !isFromEnv && command.getOptionValue(needs.name) === undefined) {
+    throw new UsageError(`${flag} needs ${needs.text}`);
+  }
+}
+
+function valueOfVariable({ env = '', file, parse }: CommandOption, given: string): unknown {
+  const text = file === undefined ? given : given.trim();
+  if (text === '') return undefined;
+  return parse === undefined ? text : parse(text, env);
+}
+
+async function valueOfFlag({ file, parse }: CommandOption, given: string, flag: string): Promise<unknown> {
+  const source = file === undefined ? flag : `${flag} ${given}`;
+  const text = file === undefined ? given : await readSmallFile(given, source);
+  if (file !== undefined && text === '') throw new UsageError(`${source} is empty: put ${file} into it`);
+  return parse === undefined ? text : parse(text, source);
+}
+
+function longFlag(text: string): string {
+  return /--[\w-]+/.exec(text)?.[0] ?? text;
+}
+
+function isFlag({ options }: Command, text: string): boolean {
+  const [start] = text.split('=');
+  return (
+    ['-h', '--help'].includes(text) || options.some(({ short, long }) => short === text || long === start)
+  );
+}
+
+/** What commander refuses, in this program's words. Help that was asked for is no refusal, and ends with its own code. */
+function refusalOf(command: Command, error: CommanderError, hint: string): Error {
+  const name = fullName(command);
+  const quoted = /'([^]*)'/.exec(error.message)?.[1] ?? '';
+  switch (error.code) {
+    case 'commander.unknownOption':
+      return unknownFlag(command, quoted);
+    case 'commander.optionMissingArgument':
+      return new UsageError(`${longFlag(quoted)} needs a value`);
+    case 'commander.unknownCommand':
+      return unknownCommand(command, command.args[0] ?? '');
+    case 'commander.missingArgument':
+      return new UsageError(
+        `${name} needs ${argumentsOf(command)}: bulk-describe ${name} ${command.usage()}${hint}`,
+      );
+    case 'commander.excessArguments':
+      return new UsageError(`${name} takes ${tooMany(command)}${hint}`);
+    case 'commander.help':
+      if (command.parent === null) command.outputHelp();
+      else return new UsageError(`${name} needs to know what to do${choiceOf(command)}${seeHelp(name)}`);
+  }
+  return error;
+}
+
+function unknownFlag(command: Command, given: string): UsageError {
+  const [flag = '', ...value] = given.split('=');
+  if (flag === '--token') {
+    return new UsageError(
+      'there is no --token, since arguments are visible to other users: use --token-file <path> or DESCRIBE_API_TOKEN',
+    );
+  }
+  const known = command.options.map(({ long = '' }) => long.slice(2));
+  if (known.includes(flag.slice(2))) {
+    return new UsageError(`${flag} takes no value: leave =${value.join('=')} away`);
+  }
+  const near = nearest(flag.replace(/^-+/, ''), [...known, 'help']);
+  const hint = near === undefined ? seeHelp(fullName(command)) : `: did you mean --${near}?`;
+  return new UsageError(`unknown flag ${flag}${hint}`);
+}
+
+/** For a command that a parent does not have, with the nearest one. */
+export function unknownCommand(command: Command, given: string): UsageError {
+  const prefix = command.parent === null ? '' : `${command.name()} `;
+  const near = nearest(given, namesOf(command));
+  const hint = near === undefined ? seeHelp(prefix) : `: did you mean \`${prefix}${near}\`?`;
+  return new UsageError(`unknown command ${prefix}${given}${choiceOf(command)}${hint}`);
+}
+
+function tooMany(command: Command): string {
+  const wanted = command.registeredArguments;
+  const extra = command.args[wanted.length] ?? '';
+  const [only] = wanted;
+  if (only === undefined) return `no argument: ${extra}`;
+  if (wanted.length === 1) return `one ${only.name()}, and ${extra} is a second one`;
+  return `${argumentsOf(command)}, and ${extra} is one too many`;
+}
+
+function argumentsOf({ registeredArguments }: Command): string {
+  return registeredArguments
+    .map((argument) => (/^[aeiou]/.test(argument.name()) ? 'an ' : 'a ') + argument.name())
+    .join(' and ');
+}
+
+function namesOf({ commands }: Command): string[] {
+  return commands.map((command) => command.name());
+}
+
+/** The commands below one, where they are few: ` (add, list, run or remove)`. */
+function choiceOf(command: Command): string {
+  if (command.parent === null) return '';
+  return ` (${namesOf(command)
+    .join(', ')
+    .replace(/, (?=\w+$)/, ' or ')})`;
+}
+
+function seeHelp(name: string): string {
+  return `: see \`${['bulk-describe', name.trim(), '--help'].filter((word) => word !== '').join(' ')}\``;
+}
+
+/** `run`, `schedule add`; nothing for the program. */
+function fullName(command: Command): string {
+  const { parent } = command;
+  return parent === null ? '' : `${fullName(parent)} ${command.name()}`.trim();
+}

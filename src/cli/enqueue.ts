@@ -1,0 +1,110 @@
+import {
+  type EnqueueOptions,
+  type Enqueued,
+  type Retried,
+  enqueueRun,
+  retryRun,
+} from '../service/enqueue-run.js';
+import { type RunRequest, readRequest } from '../service/run-request.js';
+import { UsageError } from '../shared/errors.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { troubleText } from '../shared/queue/outage.js';
+import type { OptionsOf } from './options.js';
+import { limitsOf, taskOptionsOf } from './settings.js';
+import { INTERRUPTED, queueArgument, withSharedQueue } from './process.js';
+import { plural, printable, shellQuote } from './text.js';
+
+/** `bulk-describe enqueue <manifest>`: returns when a server has opened both files. @returns the exit code */
+export function enqueue(options: OptionsOf<'enqueue'>, manifest: string): Promise<number> {
+  const request = requestOf(options, manifest);
+  return withSharedQueue('enqueue', options.queue, (connection, signal) =>
+    executeRequest(connection, request, options.queue, signal),
+  );
+}
+
+/** Turns the options of `enqueue` and `schedule add` into a request. @throws {UsageError} */
+export function requestOf(options: OptionsOf<'enqueue'>, manifest: string): RunRequest {
+  if (manifest === '-')
+    throw new UsageError('a server reads its own files, not stdin: name a manifest there');
+  const { api, account, dialect } = options;
+  const given = limitsOf(options);
+  const limits = Object.keys(given).length > 0 ? given : undefined;
+  return readRequest({ manifest, ...taskOptionsOf(options), api, account, dialect, limits });
+}
+
+/** Has a server execute a request, and reports what becomes of it. @returns the exit code */
+export async function executeRequest(
+  connection: QueueConnection,
+  request: RunRequest,
+  queue: string | undefined,
+  signal: AbortSignal,
+): Promise<number> {
+  const enqueued = await enqueueRun(connection, request, enqueueOptions(connection, signal));
+  return reportEnqueued(enqueued, queueArgument(queue, connection));
+}
+
+/** How the commands that wait for a server do so: they say what they wait for, also when the queue is away. */
+function enqueueOptions(connection: QueueConnection, signal: AbortSignal): EnqueueOptions {
+  const say = (text: string) => process.stderr.write(`${printable(text, 500)}\n`);
+  connection.onTrouble((...trouble) => say(troubleText(...trouble)));
+  const onWaiting = (servers: number) =>
+    say(`waiting for one of ${plural(servers, 'home')}: Ctrl-C takes the request out of the queue again`);
+  return { signal, onWaiting };
+}
+
+/**
+ * Says what became of a request.
+ * @param queue what the commands that it shows need to reach the same queue
+ * @returns the exit code
+ */
+function reportEnqueued(enqueued: Enqueued, queue: string): number {
+  switch (enqueued.kind) {
+    case 'begun':
+      process.stdout.write(
+        `run       ${printable(enqueued.run)}\nmanifest  ${printable(enqueued.manifest, Infinity)}\n` +
+          `output    ${printable(enqueued.output, Infinity)}\n` +
+          `watch     bulk-describe status ${printable(enqueued.run)} --watch${queue}\n`,
+      );
+      return 0;
+    case 'taken-back':
+      process.stderr.write('taken out of the queue again: nothing was begun or paid\n');
+      return INTERRUPTED;
+    case 'left':
+      process.stderr.write(
+        `a server has just taken it up, and goes on: stop it with \`bulk-describe cancel ${enqueued.job}${queue}\`\n`,
+      );
+      return INTERRUPTED;
+    case 'unknown':
+      process.stderr.write(
+        'the queue does not answer, and the request may still be in it: when it is back, ' +
+          `take it out with \`bulk-describe cancel ${enqueued.job}${queue}\`\n`,
+      );
+      return INTERRUPTED;
+  }
+}
+
+/** `bulk-describe retry <run>`. @returns the exit code */
+export function retry({ queue }: OptionsOf<'retry'>, run: string): Promise<number> {
+  const interrupted = 'interrupted: nothing was retried, or paid';
+  return withSharedQueue(
+    'retry',
+    queue,
+    async (connection, signal) => {
+      const retried = await retryRun(connection, run, enqueueOptions(connection, signal));
+      if (retried.kind !== 'marked') return reportEnqueued(retried, queueArgument(queue, connection));
+      process.stdout.write(markedText(retried));
+      return 0;
+    },
+    interrupted,
+  );
+}
+
+function markedText({ manifest, output }: Extract<Retried, { kind: 'marked' }>): string {
+  const files = [manifest ?? '<its manifest>', '-o', shellQuote(output)].map((text) =>
+    printable(text, Infinity),
+  );
+  return (
+    'its next start takes all failed rows up again, the permanent ones too:\n' +
+    `  bulk-describe run ${files.join(' ')}    (with the flags that it was started with)\n`
+  );
+}

@@ -1,0 +1,144 @@
+import { createReadStream } from 'node:fs';
+import { text as readText } from 'node:stream/consumers';
+import type { ManifestFormat } from '../producer/manifest.js';
+import { UsageError, messageOf } from '../shared/errors.js';
+import type { ListenAddress } from '../shared/http-server.js';
+import type { LogLevel } from '../shared/log.js';
+import { ERROR_CODES, type ErrorCode } from '../shared/outcome.js';
+
+const MOST_BYTES = 64 * 1024;
+const HIGHEST_PORT = 65_535;
+
+export interface OptionSpec {
+  /** As commander takes them. A value in brackets follows after `=`, and only there. */
+  readonly flags: string;
+  readonly about: string;
+  /** The variable that stands in for it; of an option that names a file, the variable holds what would be in the file. */
+  readonly env?: string;
+  /** Of an option that names a small file, whose content is its value: what to put into it. */
+  readonly file?: string;
+  /** The key of another option that it cannot be without, and how to say so. */
+  readonly needs?: { readonly name: string; readonly text: string };
+  /** What holds without it, for people; the code that uses the value has the default itself. */
+  readonly default?: string;
+  /** Reads the text. `source` is the flag or the variable that it comes from, for the message. */
+  readonly parse?: (text: string, source: string) => unknown;
+}
+
+type More = Omit<OptionSpec, 'flags' | 'about'>;
+
+export function option<const F extends string>(flags: F, about: string): { flags: F; about: string };
+export function option<const F extends string, M extends More>(
+  flags: F,
+  about: string,
+  more: M,
+): { flags: F; about: string } & M;
+export function option(flags: string, about: string, more?: More): OptionSpec {
+  return { flags, about, ...more };
+}
+
+/** Reads a whole number of at least `min`. @throws {UsageError} */
+export function integer(min: number): (text: string, source: string) => number {
+  return (text, source) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= min) return value;
+    throw new UsageError(`${source} ${text}: expected a whole number of at least ${min}`);
+  };
+}
+
+/** Reads one of a few names. @throws {UsageError} */
+export function oneOf<const T extends string>(choices: readonly T[]): (text: string, source: string) => T {
+  return (text, source) => {
+    const choice = choices.find((known) => known === text);
+    if (choice !== undefined) return choice;
+    throw new UsageError(`${source} ${text}: expected one of ${choices.join(', ')}`);
+  };
+}
+
+/** Reads the format of a manifest. @throws {UsageError} */
+export const parseFormat = oneOf(['csv', 'tsv', 'jsonl', 'list'] satisfies ManifestFormat[]);
+
+/** Reads how a 429 of the simulator says when to come again. @throws {UsageError} */
+export const parseRetryAfter = oneOf(['seconds', 'date', 'none']);
+
+/** Reads a level to log at. The logger, which knows them, is loaded for those who log alone. @throws {UsageError} */
+export async function parseLogLevel(text: string, source: string): Promise<LogLevel> {
+  const { LOG_LEVELS } = await import('../shared/log.js');
+  return oneOf(LOG_LEVELS)(text, source);
+}
+
+/** Reads `post` or `get`. @throws {UsageError} */
+export function parseMethod(text: string, source: string): 'post' | 'get' {
+  if (text === 'post' || text === 'get') return text;
+  throw new UsageError(`${source} ${text}: expected post or get`);
+}
+
+/** Reads how many answers a model gives. @throws {UsageError} */
+export function parseChoices(text: string, source: string): 1 | 4 {
+  if (text === '1') return 1;
+  if (text === '4') return 4;
+  throw new UsageError(`${source} ${text}: expected 1 (one answer with four prompts) or 4 (one prompt each)`);
+}
+
+/** Reads a number of at least 0. @throws {UsageError} */
+export function parseNumber(text: string, source: string): number {
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
+  throw new UsageError(`${source} ${text}: expected a number of at least 0`);
+}
+
+/** Reads what separates the cells of a .csv. @throws {UsageError} */
+export async function parseDelimiter(text: string): Promise<string> {
+  return (await import('../producer/manifest.js')).parseDelimiter(text);
+}
+
+/** Reads `127.0.0.1:8787`. @throws {UsageError} */
+export async function parseAddress(text: string, source: string): Promise<ListenAddress> {
+  return (await import('../webhook/receiver.js')).parseListenAddress(text, source);
+}
+
+/** Reads what the path of webhooks is made from. @throws {UsageError} */
+export async function parseSecret(text: string, source: string): Promise<string> {
+  const { checkSecret } = await import('../webhook/callback-keys.js');
+  return checkSecret(text, source);
+}
+
+/**
+ * The text of a small file that a flag names, without space around it. It may be a pipe.
+ * @param source the flag and the path
+ * @throws {UsageError} when it cannot be read, or goes on beyond 64 KB
+ */
+export async function readSmallFile(path: string, source: string): Promise<string> {
+  const content = await readText(createReadStream(path, { end: MOST_BYTES })).catch((error: unknown) => {
+    throw new UsageError(`${source} cannot be read: ${messageOf(error)}`);
+  });
+  if (Buffer.byteLength(content) <= MOST_BYTES) return content.trim();
+  throw new UsageError(`${source} is larger than 64 KB: is it the right file?`);
+}
+
+/** Reads a port. @throws {UsageError} */
+export function parsePort(text: string, source: string): number {
+  const port = Number(text);
+  if (/^\d+$/.test(text) && port <= HIGHEST_PORT) return port;
+  throw new UsageError(`${source} ${text}: expected a port up to ${HIGHEST_PORT}, or 0 for a free one`);
+}
+
+/** Reads the port of `--dashboard`, which may be left away; then the dashboard has its own default. @throws {UsageError} */
+export function parseDashboardPort(text: string, source: string): { readonly port: number | undefined } {
+  return { port: text === '' ? undefined : parsePort(text, source) };
+}
+
+/** Reads `50` or `50%`. @throws {UsageError} */
+export function parsePercent(text: string, source: string): number {
+  const percent = Number(text.replace(/%$/, ''));
+  if (/^\d+(\.\d+)?%?$/.test(text) && percent <= 100) return percent;
+  throw new UsageError(`${source} ${text}: expected a percentage from 0 to 100`);
+}
+
+/** Reads `invalid-url,rejected`. @throws {UsageError} */
+export function parseCodes(text: string, source: string): ErrorCode[] {
+  return text.split(',').map((part) => {
+    const code = ERROR_CODES.find((known) => known === part.trim());
+    if (code !== undefined) return code;
+    throw new UsageError(`${source} ${part.trim()}: expected codes among ${ERROR_CODES.join(', ')}`);
+  });
+}

@@ -1,0 +1,346 @@
+import { parseDuration, parseRate } from '../shared/durations.js';
+import {
+  type OptionSpec,
+  integer,
+  option,
+  parseAddress,
+  parseChoices,
+  parseCodes,
+  parseDashboardPort,
+  parseDelimiter,
+  parseFormat,
+  parseLogLevel,
+  parseMethod,
+  parseNumber,
+  parsePercent,
+  parsePort,
+  parseRetryAfter,
+  parseSecret,
+} from './option.js';
+
+const SCHEDULES = ['schedule add', 'schedule list', 'schedule run', 'schedule remove'] as const;
+const SERVICE = ['worker', 'serve', 'enqueue', 'status', 'retry', 'cancel', 'dashboard', 'webhook'] as const;
+export const COMMANDS = ['run', 'verify', 'simulate', ...SERVICE, ...SCHEDULES] as const;
+
+export type CommandName = (typeof COMMANDS)[number];
+
+interface OptionGroup {
+  readonly heading: string;
+  readonly commands: readonly CommandName[];
+  readonly options: Readonly<Record<string, OptionSpec>>;
+}
+
+function group<const Command extends CommandName, const Options extends Readonly<Record<string, OptionSpec>>>(
+  heading: string,
+  commands: readonly Command[],
+  options: Options,
+) {
+  return { heading, commands, options };
+}
+
+const MANIFEST = 'The manifest:';
+const API = 'The API:';
+const LIMITS = 'Limits, held over all workers of the account together:';
+const WEBHOOKS = 'Webhooks (the API calls when an image is done, so it costs one poll and finishes at once):';
+const QUEUE = 'The queue:';
+const OUTPUT = 'What it prints and shows:';
+
+const WEBHOOK_SECRET = {
+  env: 'DESCRIBE_WEBHOOK_SECRET',
+  file: 'the secret',
+  default: 'a random one, kept in the queue',
+  parse: parseSecret,
+};
+
+/** Every option, by the heading that it has in the help and the commands that take it. */
+const GROUPS = [
+  group('The server:', ['serve'], {
+    root: option(
+      '--root <folder>',
+      'the only folder it reads and writes, symbolic links included; paths of requests are relative to it',
+      { default: 'the current folder' },
+    ),
+    work: option('--work', 'work on images of its account as well'),
+    onDone: option(
+      '--on-done <command>',
+      'called through the shell at every end of a run: the receipt is on its stdin (or an object with error, ' +
+        'manifest and output), the exit code in BULK_DESCRIBE_EXIT; also BULK_DESCRIBE_RUN, _OUTPUT, _OUTCOME ' +
+        '(ended, refused, skipped) and _SCHEDULE; it has a minute',
+    ),
+  }),
+  group('The schedule:', ['schedule add'], {
+    cron: option('--cron <pattern>', 'minute, hour, day, month, weekday; six fields begin with seconds'),
+    tz: option('--tz <zone>', 'whose clocks and dates count, such as Europe/Prague', {
+      default: "this machine's",
+    }),
+  }),
+  group('Where it listens:', ['dashboard'], {
+    host: option(
+      '--host <address>',
+      "any other than this machine's own needs DASHBOARD_USER and DASHBOARD_PASSWORD",
+      { default: '127.0.0.1' },
+    ),
+    port: option('--port <n>', '0 for a free one', { default: '3100', parse: parsePort }),
+    readOnly: option('--read-only', 'nothing can be changed from here'),
+  }),
+  group('The simulated API:', ['simulate'], {
+    port: option('--port <n>', 'where to listen', { default: 'a free one', parse: parsePort }),
+    dialect: option('--dialect <name>', 'whose base URL to print; all are spoken, each on its own paths', {
+      default: 'thenextleg',
+    }),
+    latency: option('--latency <duration>', 'median time from a submit to its completion', {
+      default: '1s',
+      parse: parseDuration,
+    }),
+    spread: option('--spread <sigma>', 'of the lognormal latency; 0 for always the same', {
+      default: '0.3',
+      parse: parseNumber,
+    }),
+    rateLimit: option('--rate-limit <n/duration>', 'more submits get 429', { parse: parseRate }),
+    maxInFlight: option('--max-in-flight <n>', 'more messages get 429', { parse: integer(1) }),
+    retryAfter: option('--retry-after <how>', 'what a 429 says: seconds, date or none', {
+      default: 'seconds',
+      parse: parseRetryAfter,
+    }),
+    requireToken: option('--require-token <token>', 'others get 401'),
+    fail: option(
+      '--fail <kind=share,...>',
+      'fail so often: http500, quota, resetBefore, reject, reject400, reset, badJson, html, hang, incomplete, ' +
+        'never, pollError, pollMissing',
+    ),
+    webhooks: option(
+      '--webhooks <kind=share,...>',
+      'what goes wrong with deliveries, and how often: late, doubled, lost, early; forged=<n/duration> sends ' +
+        'made-up ones to the webhooks that submits have named',
+    ),
+    shape: option(
+      '--shape <name>',
+      'of messages: flat, nested, string, nested-string, seconds-date or mixed',
+    ),
+    seed: option('--seed <n>', 'of all random decisions', { parse: integer(0) }),
+    journal: option('--journal <path>', 'a line for each accepted submit, read again at the next start'),
+  }),
+  group(MANIFEST, ['run', 'verify', 'enqueue', 'schedule add'], {
+    format: option('--format <name>', 'csv, tsv, jsonl or list; needed for stdin', {
+      default: "by the name's ending",
+      parse: parseFormat,
+    }),
+    delimiter: option('--delimiter <char>', 'of a .csv whose header does not show it; `tab` is one', {
+      parse: parseDelimiter,
+    }),
+    urlColumn: option('--url-column <name>', 'where the image URLs are', {
+      default: 'the one column that has some',
+    }),
+    keyColumn: option('--key-column <name>', 'what identifies a row', { default: 'its image URL' }),
+    baseUrl: option('--base-url <url>', 'what relative image paths are relative to'),
+  }),
+  group(MANIFEST, ['run', 'enqueue', 'schedule add'], {
+    output: option('-o, --output <path>', 'where prompts go; `.simulated.csv` with the simulator', {
+      default: '<manifest>.prompts.csv',
+    }),
+    newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
+  }),
+  group(API, ['run', 'worker', 'serve', 'webhook', 'enqueue', 'schedule add'], {
+    api: option('--api <url>', 'the API, or `simulator` for the built-in one, which needs no token', {
+      env: 'DESCRIBE_API_URL',
+      default: 'https://api.thenextleg.io/v2',
+    }),
+    account: option('--account <name>', 'whose limits these are, where you have several tokens', {
+      env: 'DESCRIBE_ACCOUNT',
+      default: 'default',
+    }),
+    dialect: option('--dialect <name>', 'thenextleg, imaginepro, legnext or openai', {
+      default: "by the API's host",
+    }),
+  }),
+  group(API, ['run', 'worker', 'serve'], {
+    tokenFile: option(
+      '--token-file <path>',
+      'a file with the token; there is no `--token`, since other users can see arguments',
+      { env: 'DESCRIBE_API_TOKEN', file: 'the token' },
+    ),
+    submitMethod: option('--submit-method <m>', 'post or get; get puts the token into the URL', {
+      default: 'post',
+      parse: parseMethod,
+    }),
+    expireAfter: option(
+      '--expire-after <duration>',
+      'when the API gives a message up, to be submitted again',
+      { default: "the API's: 12m", parse: parseDuration },
+    ),
+    model: option('--model <name>', 'openai: the model that describes (required there)'),
+    promptFile: option('--prompt-file <path>', 'openai: what the model is asked', {
+      default: 'our own prompt, for a JSON list of four',
+      file: 'what the model is to be asked',
+    }),
+    choices: option(
+      '--choices <n>',
+      'openai: 4 for four answers of one prompt each, 1 for one with all four',
+      { default: '1', parse: parseChoices },
+    ),
+  }),
+  group(API, ['run', 'enqueue', 'schedule add'], {
+    attempts: option('--attempts <n>', 'submits of one image at most', { default: '5', parse: integer(1) }),
+    deadline: option('--deadline <duration>', 'from a submit to its completion', {
+      default: '20m',
+      parse: parseDuration,
+    }),
+  }),
+  group(LIMITS, ['run', 'worker', 'serve', 'enqueue', 'schedule add'], {
+    rate: option('--rate <n/duration>', 'submits, such as `1/3s`, `10/s` or `500/h`', {
+      env: 'DESCRIBE_RATE',
+      default: '20/min',
+      parse: parseRate,
+    }),
+    pollRate: option('--poll-rate <n/duration>', 'polls', {
+      env: 'DESCRIBE_POLL_RATE',
+      default: '10/s',
+      parse: parseRate,
+    }),
+    maxInFlight: option('--max-in-flight <n>', 'submitted and not yet completed', {
+      env: 'DESCRIBE_MAX_IN_FLIGHT',
+      default: '10',
+      parse: integer(1),
+    }),
+  }),
+  group(LIMITS, ['run', 'enqueue', 'schedule add'], {
+    limit: option('--limit <n>', 'images paid for in this run at most', { parse: integer(1) }),
+  }),
+  group(WEBHOOKS, ['run', 'worker', 'serve', 'webhook'], {
+    webhookUrl: option(
+      '--webhook-url <url>',
+      'public URL of the receiver; the API gets it with a secret path',
+    ),
+  }),
+  group(WEBHOOKS, ['run', 'worker', 'serve'], {
+    webhookListen: option(
+      '--webhook-listen <host:port>',
+      'receive in this process (else: `bulk-describe webhook`)',
+      {
+        parse: parseAddress,
+        needs: {
+          name: 'webhookUrl',
+          text: '--webhook-url <url>: the public URL that leads to it, which the API is given',
+        },
+      },
+    ),
+    webhookSecretFile: option('--webhook-secret-file <path>', 'what the secret path is made from', {
+      ...WEBHOOK_SECRET,
+      needs: { name: 'webhookUrl', text: '--webhook-url <url>, whose path is made from it' },
+    }),
+  }),
+  group(WEBHOOKS, ['webhook'], {
+    webhookListen: option('--webhook-listen <host:port>', 'where to listen', {
+      default: '127.0.0.1:8787',
+      parse: parseAddress,
+    }),
+    webhookSecretFile: option('--webhook-secret-file <path>', "the workers' own, if any", WEBHOOK_SECRET),
+    showUrl: option('--show-url', 'print the URL with the secret path, for a test or a proxy'),
+  }),
+  group(QUEUE, ['run'], {
+    queue: option('--queue <url>', '`redis://`, `rediss://` or `embedded:<dir>`', {
+      env: 'QUEUE_URL',
+      default: 'embedded:',
+    }),
+    work: option('--no-work', 'only produce and write; other processes submit and poll'),
+  }),
+  group(QUEUE, [...SERVICE, ...SCHEDULES], {
+    queue: option('--queue <url>', 'redis://... or rediss://...', { env: 'QUEUE_URL' }),
+  }),
+  group('When it ends:', ['run', 'enqueue', 'schedule add'], {
+    accept: option('--accept <code,...>', 'failures with these codes do not make exit code 2', {
+      parse: parseCodes,
+    }),
+    stopFailing: option('--stop-failing <percent>', 'stop when more of the last 50 images fail; 100: never', {
+      default: '50',
+      parse: parsePercent,
+    }),
+    payAgain: option(
+      '--pay-again <n>',
+      'go on, and pay for n images, though the output hardly matches the manifest',
+      { parse: integer(0) },
+    ),
+  }),
+  group('Health:', ['worker', 'serve'], {
+    healthPort: option(
+      '--health-port <n>',
+      '/healthz: it is alive; /readyz: Redis answers, and it takes work',
+      { parse: parsePort },
+    ),
+    healthHost: option('--health-host <address>', 'where the health port listens', {
+      default: '127.0.0.1',
+      needs: { name: 'healthPort', text: '--health-port <n>' },
+    }),
+  }),
+  group(OUTPUT, ['run', 'serve'], {
+    dashboard: option('--dashboard [port]', 'Bull Board, run pages and metrics, while it runs', {
+      default: '3100',
+      parse: parseDashboardPort,
+    }),
+  }),
+  group(OUTPUT, ['run'], {
+    dryRun: option('--dry-run', 'the preview alone: nothing is created or paid'),
+    progress: option('--no-progress', 'no progress line on stderr'),
+  }),
+  group(OUTPUT, ['status'], {
+    watch: option('--watch', 'redrawn each second until Ctrl-C; into a pipe, a block every ten seconds'),
+  }),
+  group(OUTPUT, ['run', 'verify', 'status', 'schedule list'], {
+    json: option('--json', 'the result as JSON on stdout'),
+  }),
+  group(OUTPUT, ['run', 'worker', 'serve', 'dashboard', 'webhook'], {
+    quiet: option('--quiet', 'less on stderr'),
+  }),
+  group(OUTPUT, ['run', 'worker', 'serve', 'dashboard', 'webhook', 'status'], {
+    logLevel: option('--log-level <level>', 'fatal, error, warn, info, debug, trace or silent', {
+      env: 'LOG_LEVEL',
+      default: 'warn',
+      parse: parseLogLevel,
+    }),
+  }),
+];
+
+type ValueOf<Spec> = Spec extends { parse: (text: string, source: string) => infer Value }
+  ? Awaited<Value>
+  : Spec extends { flags: `${string}<${string}` }
+    ? string
+    : boolean;
+
+type ValuesOf<Group, Command> = Group extends { commands: readonly (infer Taking)[]; options: infer Options }
+  ? Command extends Taking
+    ? (values: { readonly [Name in keyof Options]?: ValueOf<Options[Name]> }) => void
+    : never
+  : never;
+
+/** The values of a command's options. Those that were not given are undefined. */
+export type OptionsOf<Command extends CommandName> =
+  ValuesOf<(typeof GROUPS)[number], Command> extends (
+    values: infer Values extends Readonly<Record<string, unknown>>,
+  ) => void
+    ? Values
+    : never;
+
+/** An option of one command. */
+export interface CommandOption extends OptionSpec {
+  /** The key of its value. */
+  readonly name: string;
+  readonly heading: string;
+}
+
+/**
+ * The options of a command, its own ones first. A request leaves to the server what is not typed: the environment of
+ * `enqueue` counts for nothing but the queue.
+ */
+export function optionsOf(command: CommandName): CommandOption[] {
+  const isRequest = command === 'enqueue' || command === 'schedule add';
+  const groups: readonly OptionGroup[] = GROUPS;
+  return groups
+    .filter(({ commands }) => commands.includes(command))
+    .flatMap(({ heading, options }) =>
+      Object.entries(options).map(([name, spec]) =>
+        isRequest && spec.env !== undefined && name !== 'queue'
+          ? { name, heading, ...spec, env: undefined, default: "the server's" }
+          : { name, heading, ...spec },
+      ),
+    );
+}

@@ -1,0 +1,248 @@
+import type { Command } from 'commander';
+import { createCommand, createParent, unknownCommand } from './command.js';
+
+const AFTER_HELP = `Try it without an account:
+  bulk-describe run examples/paintings.csv --api simulator --rate 10/s
+
+With Redis, for several processes and machines: worker, serve, enqueue, status, retry, cancel, schedule, dashboard,
+webhook. \`bulk-describe help --all\` shows everything, \`bulk-describe <command> --help\` one command's options and examples.`;
+
+const RUN_ARGUMENT_HINT = " (its id, or its output's path)";
+
+/** Each command is loaded when it is used, so that none waits for what another needs. */
+const LOCAL_COMMANDS = [
+  createCommand({
+    name: 'run',
+    args: '<manifest>',
+    usage: '<manifest> [-o <output>]',
+    summary: 'describe every row; the same command again resumes',
+    about:
+      'Describes every row of a manifest (.csv, .tsv, .jsonl, .list, each also .gz, or - for stdin). The output has ' +
+      "the manifest's columns, then prompt_1 to prompt_4, message_id and described_at. The same command again resumes.",
+    notes: `Exit codes: 0 all described or accepted, 1 usage or a fatal error, 2 some rows failed, 3 token refused or quota
+spent, 4 the API is down or too much fails, 5 another process has this output or queue, 130 interrupted.`,
+    examples: `
+  bulk-describe run paintings.csv --dry-run
+  bulk-describe run paintings.csv --rate 1/3s --limit 100
+  bulk-describe run paintings.jsonl.gz -o prompts.csv --queue redis://localhost:6379
+  zcat urls.gz | bulk-describe run - --format list -o prompts.csv`,
+    hint: ' (or - for stdin)',
+    execute: async (options, manifest: string) => (await import('./run.js')).run(options, manifest),
+  }),
+  createCommand({
+    name: 'verify',
+    args: '<manifest> <output>',
+    summary: 'recount: described, failed, missing, extra, twice',
+    about:
+      "Recounts, from the files alone: how many of the manifest's rows are described, failed or missing; and how many " +
+      'rows the output has beyond them (extra), or more than once (twice). Exit code 0 when every row is described and ' +
+      'none twice, else 2. Options of the manifest that are not given are taken from the run file beside the output, ' +
+      'and so are the earlier outputs (of a schedule) that count with this one.',
+    examples: `
+  bulk-describe verify paintings.csv paintings.prompts.csv`,
+    execute: async (options, manifest: string, output: string) =>
+      (await import('./verify.js')).verify(options, manifest, output),
+  }),
+  createCommand({
+    name: 'simulate',
+    summary: 'a describe API on localhost',
+    about:
+      'A describe API on localhost, for trying things out. Prints its base URL and answers until it is stopped. Its ' +
+      'message ids start with sim-; the same URL gets the same prompts each time.',
+    examples: `
+  bulk-describe simulate --port 8080 --latency 20s --fail http500=0.05
+  bulk-describe simulate --webhooks lost=0.1,doubled=0.2,forged=50/s
+  bulk-describe run paintings.csv --api http://127.0.0.1:8080/v2 --rate 10/s
+  bulk-describe run paintings.csv --api http://127.0.0.1:8080 --dialect openai --model any -o openai.csv`,
+    execute: async (options) => (await import('./simulate.js')).simulate(options),
+  }),
+];
+
+const SERVICE_COMMANDS = [
+  createCommand({
+    name: 'worker',
+    about:
+      'Works for runs that other processes or machines feed (`run --no-work`, `run`, `serve`): any number of workers, ' +
+      'on any machine that reaches Redis and the API; no files are needed. The limits belong to the account: they hold ' +
+      'over all its workers together, so more workers make it no faster than the account allows; those that are given ' +
+      'are set for all workers. It runs until it is stopped: the first SIGTERM or Ctrl-C finishes what is on the wire, ' +
+      'and releases the other images to the other workers at once. When the API refuses the token or the quota is ' +
+      'spent it takes no more images, says so, is not ready, and stays up.',
+    examples: `
+  bulk-describe worker --queue redis://redis.example:6379
+  bulk-describe worker --queue redis://redis.example:6379 --rate 1/3s --health-port 8081`,
+    hint: ' (runs are fed by `run --no-work` or `serve`)',
+    execute: async (options) => (await import('./worker.js')).worker(options),
+  }),
+  createCommand({
+    name: 'serve',
+    about:
+      'A server: executes the runs that `enqueue` and `schedule` put into the queue, several at once, as `run` would. ' +
+      'It needs the files and Redis; workers (`bulk-describe worker`) process the images, or this process as well with ' +
+      '--work. The API options hold for requests that name none. It runs until it is stopped: the first SIGTERM or ' +
+      'Ctrl-C writes what has come, releases the runs to the queue, and exits 0; the next start goes on with them. So ' +
+      'does another server, when this one dies.',
+    examples: `
+  bulk-describe serve --work --root /data --queue redis://localhost:6379
+  bulk-describe serve --root /data --on-done 'jq .failed | mail -s "exit $BULK_DESCRIBE_EXIT" me@example.org'`,
+    hint: ' (give it runs with `bulk-describe enqueue`)',
+    execute: async (options) => (await import('./serve.js')).serve(options),
+  }),
+  createCommand({
+    name: 'enqueue',
+    args: '<manifest>',
+    usage: '<manifest> [-o <output>]',
+    about:
+      'Has a server (`bulk-describe serve`) execute a run. Returns when the server has opened both files, with the ' +
+      "run's id; or fails with the server's own words and exit code. Paths are the server's, relative to its --root. " +
+      'Without a server nothing is enqueued. Ctrl-C before a server has begun takes the request out of the queue again.',
+    examples: `
+  bulk-describe enqueue paintings.csv -o prompts.csv --queue redis://redis.example:6379
+  bulk-describe enqueue paintings.csv --limit 100`,
+    execute: async (options, manifest: string) => (await import('./enqueue.js')).enqueue(options, manifest),
+  }),
+  createCommand({
+    name: 'status',
+    args: '[run]',
+    about:
+      'Shows what goes on at a queue on Redis: the runs of the last day with their rows, rates and ends; what waits for a ' +
+      'server; the accounts with their limits and workers; and what is paused, since when and why. A run (its id, or its ' +
+      "output's path) shows all that is known of it. It only reads; times are local. docs/status.md explains the JSON.",
+    examples: `
+  bulk-describe status --queue redis://localhost:6379
+  bulk-describe status paintings.prompts.csv --watch
+  bulk-describe status --json | jq '.accounts[].pauses'`,
+    execute: async (options, run?: string) => (await import('./status.js')).status(options, run),
+  }),
+  createCommand({
+    name: 'retry',
+    args: '<run>',
+    about:
+      'Puts the failed rows of a run that has ended back, those too that the same command would not try again ' +
+      '(`rejected`). A run that a server has executed is executed again at once, for its failed rows alone. Of a plain ' +
+      '`run` the next start takes them up; its command is printed.',
+    examples: `
+  bulk-describe retry paintings.prompts.csv
+  bulk-describe retry k3v9q0zt5w1x`,
+    hint: RUN_ARGUMENT_HINT,
+    execute: async (options, run: string) => (await import('./enqueue.js')).retry(options, run),
+  }),
+  createCommand({
+    name: 'cancel',
+    args: '<run>',
+    about:
+      'Stops a run, wherever its coordinator is: nothing more is submitted, its unsubmitted images leave the queue, what ' +
+      'is in flight is finished and kept, and the run ends with exit code 130. A run that waits for a server leaves the ' +
+      'queue. The same command, or `enqueue`, goes on with it later.',
+    examples: `
+  bulk-describe cancel paintings.prompts.csv
+  bulk-describe cancel k3v9q0zt5w1x`,
+    hint: RUN_ARGUMENT_HINT,
+    execute: async (options, run: string) => (await import('./cancel.js')).cancel(options, run),
+  }),
+  createCommand({
+    name: 'dashboard',
+    about:
+      'Shows what goes on at a queue, in a browser: the runs with their newest prompts (/runs), Bull Board with every ' +
+      'job and its log (/board), and figures for Prometheus (/metrics). Failed images can be taken up again from the ' +
+      'board. Prints its URL and answers until it is stopped. `run --dashboard[=<port>]` does the same beside a run, on ' +
+      'any queue, and `serve --dashboard[=<port>]` beside a server.',
+    notes: `DASHBOARD_USER and DASHBOARD_PASSWORD say who is let in. The password goes over the wire as the browser sends it:
+put a proxy with TLS before it where others can listen. /healthz needs no password: 200 while the queue answers,
+else 503.`,
+    examples: `
+  bulk-describe dashboard --queue redis://localhost:6379
+  DASHBOARD_USER=ada DASHBOARD_PASSWORD=... bulk-describe dashboard --host 0.0.0.0 --read-only`,
+    execute: async (options) => (await import('./dashboard.js')).dashboard(options),
+  }),
+  createCommand({
+    name: 'webhook',
+    about:
+      "Receives the API's deliveries for an account's workers in other processes, which are started with --webhook-url. " +
+      'Put a proxy with TLS before it, which forwards what comes below the public URL. Prints where it listens, and ' +
+      'answers until it is stopped. A delivery is no more than a hint: the worker asks the API itself, so a forged, ' +
+      'doubled or late one does no harm, and a lost one makes an image late. Give it the API, account and dialect that ' +
+      'the workers have.',
+    examples: `
+  bulk-describe webhook --webhook-listen 127.0.0.1:8787 --queue redis://redis.example:6379
+  bulk-describe worker --webhook-url https://hooks.example.org/describe --queue redis://redis.example:6379`,
+    execute: async (options) => (await import('./webhook.js')).webhook(options),
+  }),
+];
+
+const SCHEDULE_COMMANDS = [
+  createCommand({
+    name: 'schedule add',
+    args: '<name> <manifest>',
+    usage: '<name> <manifest> -o <output> --cron <pattern>',
+    summary: 'adds a schedule, or changes the one of that name',
+    about:
+      'Adds a schedule, or changes the one of that name. {date} in the name of the output starts a new file each night ' +
+      "(YYYY-MM-DD): rows that other dates' files in its folder hold are done, and are neither paid for nor written " +
+      "again. Relative paths are the server's. Names have letters, digits, dashes and underscores.",
+    examples: `
+  bulk-describe schedule add nightly paintings.csv -o 'prompts-{date}.csv' --cron "0 2 * * *" --tz Europe/Prague`,
+    execute: async (options, name: string, manifest: string) =>
+      (await import('./schedule.js')).add(options, name, manifest),
+  }),
+  createCommand({
+    name: 'schedule list',
+    about: 'Shows the schedules: when each comes next, and how it ended last.',
+    examples: `
+  bulk-describe schedule list --json | jq .[].next`,
+    execute: async (options) => (await import('./schedule.js')).list(options),
+  }),
+  createCommand({
+    name: 'schedule run',
+    args: '<name>',
+    about: 'Has a server execute a schedule now, beside its times.',
+    examples: `
+  bulk-describe schedule run nightly`,
+    execute: async (options, name: string) => (await import('./schedule.js')).run(options, name),
+  }),
+  createCommand({
+    name: 'schedule remove',
+    args: '<name>',
+    about: 'Removes a schedule. A run of it that is going on goes on.',
+    examples: `
+  bulk-describe schedule remove nightly`,
+    execute: async (options, name: string) => (await import('./schedule.js')).remove(options, name),
+  }),
+];
+
+/** The command line. Its own help lists the commands that need no Redis; who needs more asks for them. */
+export function createProgram(): Command {
+  const about = 'A manifest of image URLs in, a file of prompts out.';
+  const program = createParent('bulk-describe', about, AFTER_HELP);
+  for (const command of LOCAL_COMMANDS) program.addCommand(command);
+  for (const command of [...SERVICE_COMMANDS, createSchedule()])
+    program.addCommand(command, { hidden: true });
+  return program.addCommand(createHelp(program), { hidden: true });
+}
+
+function createSchedule(): Command {
+  const schedule = createParent(
+    'schedule',
+    'Runs a manifest again and again, mostly each night: `bulk-describe serve` executes it, where the files are. Only rows ' +
+      'that are not done are paid for, however the manifest grows, shrinks or is re-ordered. Needs Redis.',
+    `A run that was missed while no server was running is executed once when one starts. A run that comes due while the
+one before is still going on is skipped.
+
+Examples:
+  bulk-describe schedule add nightly paintings.csv -o 'prompts-{date}.csv' --cron "0 2 * * *" --tz Europe/Prague
+  bulk-describe schedule list`,
+  );
+  for (const command of SCHEDULE_COMMANDS) schedule.addCommand(command);
+  return schedule;
+}
+
+function createHelp(program: Command): Command {
+  const help = createParent('help', 'Shows the help of a command.', '').arguments('[command]');
+  return help.option('--all', 'of every command').action((name?: string, options: { all?: boolean } = {}) => {
+    const command = program.commands.find((known) => known.name() === name);
+    if (name !== undefined && command === undefined) throw unknownCommand(program, name);
+    (command ?? program).outputHelp();
+    if (options.all !== true) return;
+    for (const each of program.commands.flatMap((known) => [known, ...known.commands])) each.outputHelp();
+  });
+}

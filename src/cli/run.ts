@@ -1,0 +1,91 @@
+import { RUN_DEFAULTS, type RunEvent, type RunOptions, type RunResult } from '../run/run-options.js';
+import { UsageError } from '../shared/errors.js';
+import { parseQueueUrl } from '../shared/queue/queue-url.js';
+import { dashboardCompanion } from './dashboard.js';
+import type { OptionsOf } from './options.js';
+import { accountOptionsOf, limitsWarning, taskOptionsOf } from './settings.js';
+import { listenForSignals } from './process.js';
+import { previewLines, receiptLines, unbalancedLine } from './summary.js';
+import { type Terminal, createTalk } from './terminal.js';
+import { printable, shellQuote, withoutPassword } from './text.js';
+import { webhookCompanion } from './webhook.js';
+
+/** `bulk-describe run <manifest>`. @returns the exit code */
+export async function run(options: OptionsOf<'run'>, manifest: string): Promise<number> {
+  const { queue, dryRun, work, json = false } = options;
+  const api = accountOptionsOf(options);
+  checkReceiver(options, api);
+  const talk = createTalk(options);
+  const { terminal, logger } = talk;
+  const signals = listenForSignals((name) => {
+    terminal.say(`${name}: finishing what is on the wire; once more to quit at once`);
+  });
+  try {
+    const companions = [await dashboardCompanion(options, talk), webhookCompanion(options, api, talk)];
+    const { describeManifest } = await import('../run/describe-manifest.js');
+    const result = await describeManifest({
+      ...{ manifest, queue, dryRun, work, env: process.env },
+      ...taskOptionsOf(options),
+      ...api,
+      companions: companions.filter((companion) => companion !== undefined),
+      input: process.stdin,
+      signal: signals.signal,
+      logger,
+      onEvent: (event) => showEvent(event, terminal, api),
+    });
+    terminal.end();
+    if (json) printJson(result, terminal);
+    else printReceipt(result, manifest);
+    return result.exitCode;
+  } finally {
+    terminal.end();
+    signals.dispose();
+  }
+}
+
+/** An embedded queue belongs to one process: no other can receive for it. @throws {UsageError} */
+function checkReceiver(
+  { webhookListen, queue = RUN_DEFAULTS.queue }: OptionsOf<'run'>,
+  { webhooks }: Pick<RunOptions, 'webhooks'>,
+): void {
+  if (webhooks === undefined || webhookListen !== undefined) return;
+  if (parseQueueUrl(queue, process.env).kind !== 'embedded') return;
+  throw new UsageError(
+    '--webhook-url needs --webhook-listen <host:port> too with the embedded queue, since no other process can receive for it',
+  );
+}
+
+function showEvent(event: RunEvent, terminal: Terminal, api: Pick<RunOptions, 'api' | 'dialect'>): void {
+  switch (event.type) {
+    case 'preview': {
+      for (const line of previewLines(event.preview, new Date())) terminal.say(line);
+      const warning = limitsWarning(event.preview.limits, api);
+      if (warning !== undefined) terminal.warn(warning);
+      return;
+    }
+    case 'phase':
+      terminal.phase(event.text);
+      return;
+    case 'notice':
+      terminal.warn(event.text);
+      return;
+    case 'progress':
+      terminal.progress(event.progress);
+      return;
+    case 'opened':
+  }
+}
+
+function printJson(result: RunResult, terminal: Terminal): void {
+  const { receipt, stop } = result;
+  if (receipt === undefined) return;
+  process.stdout.write(`${JSON.stringify(receipt)}\n`);
+  if (!receipt.balanced) terminal.warn(unbalancedLine(result));
+  if (stop !== undefined) terminal.warn(`stopped: ${stop.reason}`);
+}
+
+function printReceipt(result: RunResult, manifest: string): void {
+  const command = ['bulk-describe', ...process.argv.slice(2)].map(withoutPassword).map(shellQuote).join(' ');
+  const lines = receiptLines(result, manifest === '-' ? `${command} < the same rows` : command);
+  for (const line of lines) process.stdout.write(`${printable(line, Infinity)}\n`);
+}

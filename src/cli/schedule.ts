@@ -1,0 +1,151 @@
+import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../service/schedules.js';
+import type { Added, ListedSchedule } from '../service/schedules.js';
+import { formatDuration } from '../shared/durations.js';
+import { UsageError } from '../shared/errors.js';
+import { RUNS_QUEUE } from '../shared/jobs.js';
+import { SERVERS } from '../shared/published.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import * as registry from '../shared/queue/registry.js';
+import { executeRequest, requestOf } from './enqueue.js';
+import type { OptionsOf } from './options.js';
+import { withSharedQueue } from './process.js';
+import { printable } from './text.js';
+
+/** `bulk-describe schedule add <name> <manifest>`. @returns 0 */
+export async function add(
+  options: OptionsOf<'schedule add'>,
+  name: string,
+  manifest: string,
+): Promise<number> {
+  const { cron, tz: timeZone = Intl.DateTimeFormat().resolvedOptions().timeZone } = options;
+  if (options.output === undefined) {
+    throw new UsageError(
+      'schedule add needs to know with -o <output> where the prompts go; {date} in its name starts a new file each night',
+    );
+  }
+  if (cron === undefined)
+    throw new UsageError('schedule add needs --cron, such as --cron "0 2 * * *" for every night at 2:00');
+  const request = requestOf(options, manifest);
+  return withSharedQueue('schedule add', options.queue, async (connection) => {
+    const added = await addSchedule(connection, { name, cron, timeZone, request });
+    print(addedLines(name, added, timeZone));
+    await warnWithoutServer(connection);
+    return 0;
+  });
+}
+
+/** `bulk-describe schedule list`. @returns 0 */
+export function list({ queue, json = false }: OptionsOf<'schedule list'>): Promise<number> {
+  return withSharedQueue('schedule list', queue, async (connection) => {
+    const schedules = await listSchedules(connection);
+    const isPaused = await connection.queue(RUNS_QUEUE).isPaused();
+    if (json) {
+      print([JSON.stringify(schedules.map((schedule) => scheduleJson(schedule, isPaused)))]);
+      return 0;
+    }
+    print(scheduleLines(schedules, { isPaused, nowMs: Date.now() }));
+    if (schedules.length > 0) await warnWithoutServer(connection);
+    return 0;
+  });
+}
+
+/** `bulk-describe schedule run <name>`. @returns the exit code */
+export function run({ queue }: OptionsOf<'schedule run'>, name: string): Promise<number> {
+  return withSharedQueue('schedule run', queue, async (connection, signal) => {
+    const { request } = await getSchedule(connection, name);
+    return executeRequest(connection, request, queue, signal);
+  });
+}
+
+/** `bulk-describe schedule remove <name>`. @returns 0 */
+export function remove({ queue }: OptionsOf<'schedule remove'>, name: string): Promise<number> {
+  return withSharedQueue('schedule remove', queue, async (connection) => {
+    await removeSchedule(connection, name);
+    print([`removed   ${printable(name)}; a run of it that is going on goes on`]);
+    return 0;
+  });
+}
+
+async function warnWithoutServer(connection: QueueConnection): Promise<void> {
+  if ((await registry.listProcesses(connection.store, SERVERS)).length > 0) return;
+  process.stderr.write(
+    'no server is running: schedules are executed by `bulk-describe serve`; what is missed meanwhile runs once when it starts\n',
+  );
+}
+
+function print(lines: readonly string[]): void {
+  for (const line of lines) process.stdout.write(`${line}\n`);
+}
+
+/** A moment by the clocks of this machine and, where those are others, by those of the schedule's zone. */
+export function momentText(atMs: number, timeZone: string): string {
+  const here = clockText(atMs, undefined);
+  const there = clockText(atMs, timeZone);
+  return here === there ? `${here} (${timeZone})` : `${here} (${there} in ${timeZone})`;
+}
+
+function clockText(atMs: number, timeZone: string | undefined): string {
+  return new Date(atMs).toLocaleString('sv-SE', { timeZone, dateStyle: 'short', timeStyle: 'short' });
+}
+
+/** What adding a schedule did. */
+export function addedLines(name: string, added: Added, timeZone: string): string[] {
+  const next = added.nextAt === undefined ? [] : [`next      ${momentText(added.nextAt, timeZone)}`];
+  const changes = added.kind === 'changed' ? added.changes.map((change) => `  ${printable(change)}`) : [];
+  const what = { added: 'added', unchanged: 'unchanged', changed: 'changed' }[added.kind];
+  return [`${what.padEnd(9)} ${name}`, ...changes, ...next];
+}
+
+/** The schedules for people. */
+export function scheduleLines(
+  schedules: readonly ListedSchedule[],
+  { isPaused, nowMs }: { isPaused: boolean; nowMs: number },
+): string[] {
+  if (schedules.length === 0) return ['no schedules: `bulk-describe schedule add` makes one'];
+  const paused = isPaused ? ['PAUSED: the runs queue takes up nothing'] : [];
+  return [...paused, ...schedules.flatMap((schedule) => linesOf(schedule, nowMs))];
+}
+
+function linesOf(schedule: ListedSchedule, nowMs: number): string[] {
+  const { name, cron, timeZone, request, nextAt, record } = schedule;
+  const { output = '' } = request;
+  return [
+    `${name}: ${printable(request.manifest)} -> ${printable(output)}`,
+    `  cron    ${cron} in ${timeZone}`,
+    `  next    ${nextAt === undefined ? 'unknown' : `${momentText(nextAt, timeZone)}${overdueText(nextAt, nowMs)}`}`,
+    record.lastAt === undefined
+      ? '  last    no run has ended yet'
+      : `  last    ${momentText(record.lastAt, timeZone)}: ${printable(record.lastText ?? '')} (exit code ${record.lastExit ?? 0})`,
+    ...(record.lastSuccessAt === undefined || record.lastSuccessAt === record.lastAt
+      ? []
+      : [`  success ${momentText(record.lastSuccessAt, timeZone)}`]),
+  ];
+}
+
+function overdueText(nextAt: number, nowMs: number): string {
+  const lateMs = nowMs - nextAt;
+  return lateMs > 5000 ? `, overdue for ${formatDuration(lateMs)}` : '';
+}
+
+/** A schedule for programs: an object of `schedule list --json`. Times are ISO 8601, UTC. */
+export function scheduleJson(schedule: ListedSchedule, isPaused: boolean): Record<string, unknown> {
+  const { name, cron, timeZone, request, nextAt, record } = schedule;
+  return {
+    // The request names the schedule as well; here it is not named twice.
+    ...{ ...request, schedule: undefined },
+    name,
+    cron,
+    timeZone,
+    next: isoText(nextAt),
+    paused: isPaused,
+    last:
+      record.lastAt === undefined
+        ? null
+        : { at: isoText(record.lastAt), exitCode: record.lastExit, text: record.lastText },
+    lastSuccess: isoText(record.lastSuccessAt),
+  };
+}
+
+function isoText(atMs: number | undefined): string | null {
+  return atMs === undefined ? null : new Date(atMs).toISOString();
+}

@@ -1,0 +1,92 @@
+import type { AccountWorker } from '../run/account-worker.js';
+import { accountOf, checkApi } from '../run/api-options.js';
+import { RootFolder } from '../service/root-folder.js';
+import { RunsServer, type ServerEvent } from '../service/server.js';
+import { describeQueueName } from '../shared/account.js';
+import { AccountLimits } from '../shared/account-limits.js';
+import { UsageError } from '../shared/errors.js';
+import { dashboardCompanion } from './dashboard.js';
+import type { OptionsOf } from './options.js';
+import { type AccountOptions, accountOptionsOf } from './settings.js';
+import { runUntilStopped } from './process.js';
+import { type Terminal, createTalk } from './terminal.js';
+import { listOf, nearPath, printable } from './text.js';
+import { webhookCompanion } from './webhook.js';
+import { notWorking, startHealth, startWorker } from './worker.js';
+
+/** `bulk-describe serve`: executes enqueued and scheduled runs until it is stopped. @returns 0 */
+export async function serve(options: OptionsOf<'serve'>): Promise<number> {
+  const api = accountOptionsOf(options);
+  checkWork(options, api);
+  const queueName = describeQueueName(accountOf(api));
+  const root = await RootFolder.open(options.root ?? '.');
+  const talk = createTalk(options);
+  const { terminal, logger } = talk;
+  const companions = [webhookCompanion(options, api, talk), await dashboardCompanion(options, talk)];
+  const goodbye = 'writing what has come and releasing the runs';
+  return runUntilStopped({ command: 'serve', goodbye }, options.queue, talk, async (service) => {
+    const { connection, undo } = service;
+    for (const start of companions) if (start !== undefined) undo.defer(await start(connection));
+    let worker: AccountWorker | undefined;
+    if (options.work === true) {
+      worker = await startWorker(service, api, talk);
+    } else if (Object.keys(api.limits ?? {}).length > 0) {
+      await AccountLimits.open(connection.store, queueName, api.limits ?? {}, logger);
+    }
+    const server = await RunsServer.start({
+      connection,
+      root,
+      queue: options.queue ?? '',
+      api,
+      env: process.env,
+      logger,
+      onDone: options.onDone,
+      onEvent: (event) => showServerEvent(event, terminal),
+    });
+    undo.defer(() => server.stop());
+    terminal.say(`serving ${root.path}: takes runs from ${connection.label}`);
+    await startHealth(options, service, talk, () =>
+      worker === undefined ? undefined : notWorking(worker.status),
+    );
+  });
+}
+
+/** @throws {UsageError} for what a worker could not work with, and for webhooks that would have no worker */
+function checkWork({ work, webhookListen }: OptionsOf<'serve'>, api: AccountOptions): void {
+  if (work === true) checkApi(api);
+  if (work === true || api.webhooks === undefined || webhookListen !== undefined) return;
+  throw new UsageError(
+    '--webhook-url is for workers: give serve --work too, or --webhook-listen to receive for workers elsewhere',
+  );
+}
+
+function showServerEvent(event: ServerEvent, terminal: Terminal): void {
+  switch (event.type) {
+    case 'opened':
+      terminal.say(`run ${event.run}: ${event.output}`);
+      return;
+    case 'notice':
+      terminal.warn(`${nearPath(event.output)}: ${printable(event.text, 500)}`);
+      return;
+    case 'released':
+      terminal.say(`released: ${event.output}`);
+      return;
+    case 'waiting':
+      terminal.say(`taken up again, and waits: ${printable(event.reason)}`);
+      return;
+    case 'over':
+      terminal.say(overLine(event));
+  }
+}
+
+function overLine({ name, outcome }: Extract<ServerEvent, { type: 'over' }>): string {
+  const { receipt, exitCode, reason } = outcome;
+  const why = reason === undefined ? '' : `: ${printable(reason, 500)}`;
+  if (receipt === undefined) {
+    return `${outcome.outcome}: ${printable(name, 500)} (exit code ${exitCode})${why}`;
+  }
+  const { described, resumed, copied, failed, remaining } = receipt;
+  const counts = Object.entries({ described, resumed, copied, failed, remaining });
+  const parts = counts.map(([name, value]) => value > 0 && `${value} ${name}`);
+  return `run ${receipt.run} has ended with exit code ${exitCode}: ${listOf(parts)}${why}`;
+}

@@ -1,0 +1,50 @@
+import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
+import { type ApiOptions, checkWebhookUrl } from '../run/api-options.js';
+import type { RunOptions } from '../run/run-options.js';
+import { perSecond } from '../shared/durations.js';
+import type { Limits } from '../shared/limits.js';
+import type { OptionsOf } from './options.js';
+
+/** Which rows there are, and what is to be done with them, whoever executes the run. */
+export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
+  const { format, delimiter, urlColumn, keyColumn, baseUrl, output } = options;
+  const { attempts, deadline, limit, accept = [], stopFailing, newColumns = false, payAgain } = options;
+  const task = { attempts, deadlineMs: deadline, limit, accept, stopFailing, newColumns, payAgain };
+  return { format, delimiter, urlColumn, keyColumn, baseUrl, output, ...task };
+}
+
+/** What a command that works has been given of its API and account. */
+export type AccountOptions = ApiOptions & Pick<RunOptions, 'limits'>;
+
+/** Whose API is called, how, and how fast. @throws {UsageError} for a webhook URL that the API could not call */
+export function accountOptionsOf(options: OptionsOf<'worker'>): AccountOptions {
+  const { api, account, dialect, submitMethod, expireAfter, model, choices } = options;
+  const { tokenFile: token, promptFile: prompt, webhookUrl, webhookSecretFile: secret } = options;
+  return {
+    ...{ api, account, dialect, submitMethod, model, prompt, choices },
+    expireAfterMs: expireAfter,
+    token: api === 'simulator' ? undefined : token,
+    limits: limitsOf(options),
+    webhooks: webhookUrl === undefined ? undefined : { url: checkWebhookUrl(webhookUrl), secret },
+  };
+}
+
+/** The limits that are given. */
+export function limitsOf({ rate, pollRate, maxInFlight }: OptionsOf<'enqueue'>): Partial<Limits> {
+  return {
+    ...(rate !== undefined && { rate }),
+    ...(pollRate !== undefined && { pollRate }),
+    ...(maxInFlight !== undefined && { maxInFlight }),
+  };
+}
+
+/**
+ * A warning about limits that cannot work well together; undefined when there is none.
+ * @param api whose limits they are: where the answer is the outcome, nothing is polled
+ */
+export function limitsWarning(limits: Limits, api: Pick<ApiOptions, 'api' | 'dialect'>): string | undefined {
+  const dialect: Dialect = dialectFor(api);
+  if (dialect.messageUrl === undefined) return undefined;
+  if (perSecond(limits.pollRate) >= perSecond(limits.rate)) return undefined;
+  return 'warning: --poll-rate is lower than --rate: every image needs at least one poll, so the poll rate is what counts';
+}
