@@ -1,5 +1,4 @@
 import { createReadStream } from 'node:fs';
-import { text as readText } from 'node:stream/consumers';
 import type { ManifestFormat } from '../producer/manifest.js';
 import { UsageError, messageOf } from '../shared/errors.js';
 import type { ListenAddress } from '../shared/http-server.js';
@@ -108,7 +107,8 @@ export async function parseSecret(text: string, source: string): Promise<string>
  * @throws {UsageError} when it cannot be read, or goes on beyond 64 KB
  */
 export async function readSmallFile(path: string, source: string): Promise<string> {
-  const content = await readText(createReadStream(path, { end: MOST_BYTES })).catch((error: unknown) => {
+  const { text } = await import('node:stream/consumers');
+  const content = await text(createReadStream(path, { end: MOST_BYTES })).catch((error: unknown) => {
     throw new UsageError(`${source} cannot be read: ${messageOf(error)}`);
   });
   if (Buffer.byteLength(content) <= MOST_BYTES) return content.trim();

@@ -1,11 +1,18 @@
-import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../service/schedules.js';
-import type { Added, ListedSchedule } from '../service/schedules.js';
+import {
+  type Added,
+  type ListedSchedule,
+  addSchedule,
+  getSchedule,
+  listSchedules,
+  removeSchedule,
+} from '../service/schedules.js';
 import { formatDuration } from '../shared/durations.js';
 import { UsageError } from '../shared/errors.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
 import { SERVERS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
 import { executeRequest, requestOf } from './enqueue.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
@@ -26,7 +33,7 @@ export async function add(
   if (cron === undefined)
     throw new UsageError('schedule add needs --cron, such as --cron "0 2 * * *" for every night at 2:00');
   const request = requestOf(options, manifest);
-  return withSharedQueue('schedule add', options.queue, async (connection) => {
+  return onSchedules('schedule add', options.queue, async (connection) => {
     const added = await addSchedule(connection, { name, cron, timeZone, request });
     print(addedLines(name, added, timeZone));
     await warnWithoutServer(connection);
@@ -36,7 +43,7 @@ export async function add(
 
 /** `bulk-describe schedule list`. @returns 0 */
 export function list({ queue, json = false }: OptionsOf<'schedule list'>): Promise<number> {
-  return withSharedQueue('schedule list', queue, async (connection) => {
+  return onSchedules('schedule list', queue, async (connection) => {
     const schedules = await listSchedules(connection);
     const isPaused = await connection.queue(RUNS_QUEUE).isPaused();
     if (json) {
@@ -59,11 +66,26 @@ export function run({ queue }: OptionsOf<'schedule run'>, name: string): Promise
 
 /** `bulk-describe schedule remove <name>`. @returns 0 */
 export function remove({ queue }: OptionsOf<'schedule remove'>, name: string): Promise<number> {
-  return withSharedQueue('schedule remove', queue, async (connection) => {
+  return onSchedules('schedule remove', queue, async (connection) => {
     await removeSchedule(connection, name);
     print([`removed   ${printable(name)}; a run of it that is going on goes on`]);
     return 0;
   });
+}
+
+/** Does something that waits for nobody: the first signal ends it. */
+function onSchedules(
+  command: string,
+  queue: string | undefined,
+  work: (connection: QueueConnection) => Promise<number>,
+): Promise<number> {
+  const interrupted = 'interrupted: `bulk-describe schedule list` shows which schedules there are';
+  return withSharedQueue(
+    command,
+    queue,
+    (connection, signal) => unlessAborted(work(connection), signal),
+    interrupted,
+  );
 }
 
 async function warnWithoutServer(connection: QueueConnection): Promise<void> {
