@@ -41,7 +41,7 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
     usage = args,
     summary = '',
     about,
-    notes = [],
+    notes = '',
     examples,
     hint = '',
     execute,
