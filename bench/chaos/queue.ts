@@ -1,7 +1,7 @@
 import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeQueueName } from '../../src/shared/account.js';
-import { accountOf } from '../../src/run/prepare.js';
+import { accountOf } from '../../src/run/api-options.js';
 import type { DescribeJobData, ResultJobData } from '../../src/shared/jobs.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';

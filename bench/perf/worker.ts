@@ -1,6 +1,6 @@
 // A process of its own: a worker, as `bulk-describe worker` starts one. It ends when its parent does.
 import { DescribeClient } from '../../src/describe-api/client.js';
-import { accountOf } from '../../src/run/prepare.js';
+import { accountOf } from '../../src/run/api-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { AccountLimits } from '../../src/shared/account-limits.js';
 import { createLogger } from '../../src/shared/log.js';

@@ -10,7 +10,7 @@ export interface Lookup {
   isInOutput(row: Row): boolean;
   /** Whether the output holds a row with this image. */
   isDescribed(image: string): boolean;
-  isOutstanding(image: string): boolean;
+  isPending(image: string): boolean;
   /** How the image failed in this run. */
   failedNow(image: string): FailedOutcome | undefined;
   previousFailure(row: Row): PreviousFailure | undefined;
@@ -58,7 +58,7 @@ export function decideImage(row: Row, lookup: Lookup): Decision {
   const { image } = row;
   if (image === undefined) return failBeforeSubmit('invalid-url', 'no URL');
   if (lookup.isDescribed(image)) return { action: 'copy', image };
-  if (lookup.isOutstanding(image)) return { action: 'attach', image };
+  if (lookup.isPending(image)) return { action: 'attach', image };
   const now = lookup.failedNow(image);
   if (now !== undefined) return { action: 'fail', outcome: now };
   const previous = lookup.previousFailure(row);

@@ -1,6 +1,5 @@
 import type { ResultJobData } from '../shared/jobs.js';
 import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
-import type { Outstanding } from '../shared/outstanding.js';
 import type { RunCounts } from '../shared/run-counts.js';
 import { type Decision, type Lookup, decideImage, decideRow, decideUnfinished } from './decide-row.js';
 import type { Row } from './row-reader.js';
@@ -30,36 +29,53 @@ export interface NewImage {
   readonly replaces?: QueuedJob | undefined;
 }
 
-/** What the producer works with. */
-export interface ProducerDeps {
-  readonly lookup: Lookup;
-  readonly outstanding: Outstanding<Row>;
+/** The account of the rows under way. */
+export interface RowLedger {
   readonly counts: RunCounts;
   readonly budget: PayBudget;
-  /** Rows that may be outstanding at the moment. */
-  windowRows(): number;
+  /** Rows under way: they wait for an outcome or for the disk. */
+  readonly rows: number;
+  /** Those of them that wait for the disk alone. */
+  readonly unwritten: number;
   /** A job of this run that is still in the queue from an earlier one. */
-  queuedJob(image: string): QueuedJob | undefined;
-  /** Whether the image's result came before its row did. */
-  hasEarlyResult(image: string): boolean;
+  jobOf(image: string): QueuedJob | undefined;
+  /** Whether an image that is taken on now has its result already. */
+  isAnswered(image: string): boolean;
+  /** Lets a row wait for an image that is pending already; false when it is not. */
+  attach(image: string, row: Row): boolean;
+  /** Asks after every change whether it is time; false when the signal aborted first. */
+  waitUntil(ready: () => boolean, signal: AbortSignal): Promise<boolean>;
+}
+
+/** What brings rows to disk. Each call counts the row as under way until it is there, and does not wait for that. */
+export interface RowWriter {
   /**
-   * Hands such a result, or that of a completed job, to the writer. To be told of each image that is taken on: a
-   * failure that it has had in the queue is over now.
+   * Makes a row wait for its image; a result that is there already is written.
+   * @param isReattached whether the image was in flight, or had its result, before this run
    */
-  settleEarlyResult(image: string): void;
-  /** The row is left for the next run. */
-  leave(row: Row): void;
-  addImages(images: readonly NewImage[]): Promise<void>;
-  /** Both count the row as outstanding until it is on disk, and do not wait for that. */
+  takeOn(image: string, row: Row, isReattached: boolean): void;
   writeFailure(row: Row, outcome: FailedOutcome): void;
   writeCopy(row: Row, image: string): void;
+}
+
+/** What the producer works with. */
+export interface ProducerDeps {
+  readonly lookup: Lookup & {
+    /** The row is left for the next run. */
+    leave(row: Row): void;
+  };
+  readonly ledger: RowLedger;
+  readonly writer: RowWriter;
+  readonly jobs: { add(images: readonly NewImage[]): Promise<void> };
+  /** Rows that may be under way at the moment. */
+  readonly windowRows: () => number;
 }
 
 /** Rows that failed before are kept back until the new ones are in; beyond this many they wait no longer. */
 const MOST_KEPT_BACK = 5000;
 const ADD_AT_ONCE = 500;
 /** Rows that wait for the disk alone. More would only grow old in memory: it takes them in groups as fast as it can. */
-const MOST_HELD = 500;
+const MOST_UNWRITTEN = 500;
 
 /**
  * Turns a manifest's rows into jobs, as many at a time as the window allows, each image once. Ends when
@@ -76,7 +92,7 @@ export class Producer {
     this.#signal = signal;
   }
 
-  /** After the signal has aborted: images that are outstanding and were never added to the queue. */
+  /** After the signal has aborted: images that are pending and were never added to the queue. */
   get notAdded(): readonly string[] {
     return this.#adding.map(({ image }) => image);
   }
@@ -86,7 +102,7 @@ export class Producer {
     for await (const rows of batches) {
       for (const row of rows) {
         if (this.#signal.aborted) return;
-        this.#deps.counts.rows++;
+        this.#deps.ledger.counts.rows++;
         await this.#place(row, decideRow(row, this.#deps.lookup), false);
       }
       await this.#flush();
@@ -96,7 +112,8 @@ export class Producer {
 
   /** The same without reading the manifest: all rows but the unfinished ones are in the output. */
   async produceUnfinished(unfinished: UnfinishedRows): Promise<void> {
-    const { counts, lookup } = this.#deps;
+    const { lookup } = this.#deps;
+    const { counts } = this.#deps.ledger;
     for (const [before, met] of unfinished.rows.entries()) {
       if (this.#signal.aborted) return;
       counts.rows = met.row.number;
@@ -118,27 +135,27 @@ export class Producer {
   }
 
   async #place(row: Row, decision: Decision, isLast: boolean): Promise<void> {
-    const deps = this.#deps;
+    const { lookup, ledger, writer } = this.#deps;
     if (decision.action === 'resume') {
-      deps.counts.resumed++;
+      ledger.counts.resumed++;
       return;
     }
     if (decision.action === 'leave') {
-      deps.leave(row);
+      lookup.leave(row);
       return;
     }
     if (!(await this.#waitForRoom())) return;
     switch (decision.action) {
       case 'fail':
-        deps.writeFailure(row, decision.outcome);
+        writer.writeFailure(row, decision.outcome);
         return;
       case 'copy':
-        deps.writeCopy(row, decision.image);
+        writer.writeCopy(row, decision.image);
         return;
       case 'attach':
         // Its outcome may have come while this row waited for room.
-        if (deps.outstanding.attach(decision.image, row)) return;
-        await this.#place(row, decideImage(row, deps.lookup), isLast);
+        if (ledger.attach(decision.image, row)) return;
+        await this.#place(row, decideImage(row, lookup), isLast);
         return;
       case 'submit':
         await this.#submit(row, decision.image, decision.previous, isLast);
@@ -151,15 +168,10 @@ export class Producer {
     previous: PreviousFailure | undefined,
     isLast: boolean,
   ): Promise<void> {
-    const { outstanding, counts } = this.#deps;
-    const queued = this.#deps.queuedJob(image);
-    // A job that takes the place of a failed one counts its calls from nothing.
-    const taken = queued?.state === 'failed' ? undefined : queued;
-    const before = { submitsBefore: taken?.submits ?? 0, pollsBefore: taken?.polls ?? 0 };
-    if (queued?.state === 'paid' || this.#deps.hasEarlyResult(image)) {
-      counts.reattached++;
-      outstanding.add(image, { rows: [row], ...before, reattached: true });
-      this.#deps.settleEarlyResult(image);
+    const { lookup, ledger, writer } = this.#deps;
+    const queued = ledger.jobOf(image);
+    if (queued?.state === 'paid' || ledger.isAnswered(image)) {
+      writer.takeOn(image, row, true);
       return;
     }
     const isNew = queued?.state !== 'waiting';
@@ -168,31 +180,31 @@ export class Producer {
       return;
     }
     if (!(await this.#waitForBudget())) {
-      this.#deps.leave(row);
+      lookup.leave(row);
       return;
     }
-    outstanding.add(image, { rows: [row], ...before, reattached: false });
-    this.#deps.settleEarlyResult(image);
+    writer.takeOn(image, row, false);
     if (!isNew) return;
     this.#adding.push({ image, url: row.url ?? '', row: row.number, previous, replaces: queued });
     if (this.#adding.length >= ADD_AT_ONCE) await this.#flush();
   }
 
-  /** Waits until another row may be outstanding; false when the run is being stopped. */
+  /** Waits until another row may be under way; false when the run is being stopped. */
   async #waitForRoom(): Promise<boolean> {
-    const { outstanding } = this.#deps;
-    const hasRoom = () => outstanding.rows < this.#deps.windowRows() && outstanding.held < MOST_HELD;
+    const { ledger, windowRows } = this.#deps;
+    const hasRoom = () => ledger.rows < windowRows() && ledger.unwritten < MOST_UNWRITTEN;
     if (hasRoom()) return true;
     await this.#flush();
-    return outstanding.until(hasRoom, this.#signal);
+    return ledger.waitUntil(hasRoom, this.#signal);
   }
 
   /** Takes a place of `--limit`; a place that is taken may become free again, when its image fails. */
   async #waitForBudget(): Promise<boolean> {
-    const { budget, outstanding } = this.#deps;
+    const { ledger } = this.#deps;
+    const { budget } = ledger;
     if (budget.take()) return true;
     await this.#flush();
-    await outstanding.until(() => budget.hasRoom || budget.isSpent, this.#signal);
+    await ledger.waitUntil(() => budget.hasRoom || budget.isSpent, this.#signal);
     return !this.#signal.aborted && budget.take();
   }
 
@@ -200,7 +212,7 @@ export class Producer {
     if (this.#adding.length === 0) return;
     const images = this.#adding;
     this.#adding = [];
-    await this.#deps.addImages(images);
+    await this.#deps.jobs.add(images);
   }
 }
 

@@ -1,3 +1,5 @@
+import { DescribeClient } from '../describe-api/client.js';
+import { dialectFor } from '../describe-api/dialects/index.js';
 import { describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { messageOf } from '../shared/errors.js';
@@ -10,32 +12,33 @@ import { UndoStack } from '../shared/undo.js';
 import { workersOf, type WorkerStatus } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
-import { type ApiOptions, accountOf } from './api-options.js';
-import { openClient } from './open-client.js';
+import {
+  type ApiOptions,
+  accountOf,
+  apiOf,
+  apiWarnings,
+  checkApi,
+  dialectSettingsOf,
+} from './api-options.js';
 import type { RunOptions } from './run-options.js';
 
 /** Whose images are worked on, and how; the API, account and limit flags one to one. */
 export type AccountWorkerOptions = ApiOptions & Pick<RunOptions, 'limits'>;
 
-export interface AccountWorkerTools {
-  readonly logger: Logger;
-  readonly onEvent: (event: WorkerEvent) => void;
-}
-
 export type WorkerEvent =
-  /** The limits of the account, and over how many workers they hold; told first, and at each change. */
+  /** The limits of the account, and over how many workers they hold; emitted first, and at each change. */
   | { readonly type: 'limits'; readonly limits: Limits; readonly workers: number }
   /** What the limits have been changed to by this worker's own flags. */
   | { readonly type: 'limits-changed'; readonly text: string }
   /** Something that a person should know and need not act on. */
   | { readonly type: 'notice'; readonly text: string }
-  /** The API refuses, is down, or is back: the first word comes when it is no longer `working`. */
+  /** The API refuses, is down, or is back: it is emitted first when it is no longer `working`. */
   | { readonly type: 'state'; readonly status: WorkerStatus };
 
 /** A worker of an account, for whoever's runs, on an open queue. */
 export interface AccountWorker {
   readonly status: WorkerStatus;
-  /** Takes no more images, awaits submits on the wire, hands the others to the other workers at once. */
+  /** Takes no more images, awaits submits on the wire, releases the others to other workers at once. */
   stop(): Promise<void>;
 }
 
@@ -49,28 +52,32 @@ const LOOK_EVERY_MS = 1000;
 export async function startAccountWorker(
   connection: QueueConnection,
   options: AccountWorkerOptions,
-  { logger, onEvent }: AccountWorkerTools,
+  { logger, onEvent }: { readonly logger: Logger; readonly onEvent: (event: WorkerEvent) => void },
 ): Promise<AccountWorker> {
+  const { webhooks } = options;
   const account = accountOf(options);
   const queueName = describeQueueName(account);
   const undo = new UndoStack();
   try {
     const client = await openClient(options, undo, (text) => onEvent({ type: 'notice', text }));
     const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
-    const worker = await DescribeWorker.start({
-      connection,
-      account,
-      client,
-      limits,
-      logger,
-      webhooks: options.webhooks,
-    });
+    const worker = await DescribeWorker.start({ connection, account, client, limits, logger, webhooks });
     undo.defer(() => worker.stop());
-    const watch = new WorkerWatch(connection, queueName, { worker, limits, logger, onEvent });
-    await watch.look();
+    let state: WorkerStatus['state'] = 'working';
+    let reported = '';
+    const look = async () => {
+      const { status } = worker;
+      if (status.state !== state) onEvent({ type: 'state', status });
+      state = status.state;
+      const workers = (await registry.listProcesses(connection.store, workersOf(queueName))).length;
+      const { configured } = limits;
+      const now = JSON.stringify([configured, workers]);
+      if (now !== reported) onEvent({ type: 'limits', limits: configured, workers });
+      reported = now;
+    };
+    await look();
     if (limits.lastChange !== undefined) onEvent({ type: 'limits-changed', text: limits.lastChange });
-    watch.start();
-    undo.defer(() => watch.stop());
+    undo.defer(repeat(look, logger));
     return {
       get status() {
         return worker.status;
@@ -83,52 +90,52 @@ export async function startAccountWorker(
   }
 }
 
-interface WatchTools extends AccountWorkerTools {
-  readonly worker: DescribeWorker;
-  readonly limits: AccountLimits;
-}
-
-/** Tells what people should know of a worker, each time it has changed. */
-class WorkerWatch {
-  readonly #ended = new AbortController();
-  #watching: Promise<void> = Promise.resolve();
-  #told = '';
-  #state: WorkerStatus['state'] = 'working';
-
-  constructor(
-    private readonly connection: QueueConnection,
-    private readonly queueName: string,
-    private readonly tools: WatchTools,
-  ) {}
-
-  start(): void {
-    this.#watching = this.#watch();
-  }
-
-  async stop(): Promise<void> {
-    this.#ended.abort();
-    await this.#watching;
-  }
-
-  async look(): Promise<void> {
-    const { worker, limits, onEvent } = this.tools;
-    const { status } = worker;
-    if (status.state !== this.#state) onEvent({ type: 'state', status });
-    this.#state = status.state;
-    const workers = (await registry.listProcesses(this.connection.store, workersOf(this.queueName))).length;
-    const { configured } = limits;
-    const now = JSON.stringify([configured, workers]);
-    if (now !== this.#told) onEvent({ type: 'limits', limits: configured, workers });
-    this.#told = now;
-  }
-
-  async #watch(): Promise<void> {
-    while (await sleep(LOOK_EVERY_MS, this.#ended.signal)) {
+/** Looks each second. @returns what ends it */
+function repeat(look: () => Promise<void>, logger: Logger): () => Promise<void> {
+  const ended = new AbortController();
+  const looking = (async () => {
+    while (await sleep(LOOK_EVERY_MS, ended.signal)) {
       try {
-        await unlessAborted(this.look(), this.#ended.signal);
+        await unlessAborted(look(), ended.signal);
       } catch (error) {
-        this.tools.logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
+        logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
       }
     }
+  })();
+  return async () => {
+    ended.abort();
+    await looking;
+  };
+}
+
+/**
+ * The API's client, for whoever works; with `simulator` for an API, one that is started in this process.
+ * @param undo gets the closing of both
+ * @param warn is told what a person should know
+ * @throws {UsageError} for options that cannot work
+ */
+export async function openClient(
+  options: ApiOptions,
+  undo: UndoStack,
+  warn: (text: string) => void,
+): Promise<DescribeClient> {
+  checkApi(options);
+  for (const text of apiWarnings(options)) warn(text);
+  const dialect = dialectFor(options);
+  let baseUrl = apiOf(options);
+  if (baseUrl === 'simulator') {
+    const { startSimulator } = await import('../simulator/simulator.js');
+    const simulator = await startSimulator({});
+    undo.defer(() => simulator.close());
+    baseUrl = simulator.urlOf(dialect.name);
   }
+  const client = new DescribeClient({
+    baseUrl,
+    dialect,
+    token: options.token,
+    timeoutMs: options.requestTimeoutMs,
+    ...dialectSettingsOf(options),
+  });
+  undo.defer(() => client.close());
+  return client;
 }

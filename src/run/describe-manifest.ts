@@ -2,9 +2,8 @@ import { InterruptedEarlyError, UsageError } from '../shared/errors.js';
 import { UndoStack } from '../shared/undo.js';
 import { DamagedRunFileError } from '../writer/run-file.js';
 import { checkApi } from './api-options.js';
-import { refusePayingAgain } from './pay-again.js';
 import { prepareRun } from './prepare.js';
-import { previewRun } from './preview-run.js';
+import { previewRun, refusePayingAgain } from './preview.js';
 import type { RunOptions, RunResult } from './run-options.js';
 
 /**
@@ -32,8 +31,8 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
     if (options.work !== false) checkApi(options);
     refusePayingAgain(prepared, preview, options);
     // Queues and workers take half a second to load, which nobody has to wait for who is refused.
-    const { runPrepared } = await import('./run-prepared.js');
-    return await runPrepared(options, prepared, { preview, unfinished }, undo);
+    const { coordinate } = await import('./coordinator.js');
+    return await coordinate(options, prepared, { preview, unfinished }, undo);
   } catch (error) {
     if (error instanceof DamagedRunFileError) throw await explainDamage(error, options);
     // A run that has begun ends with a receipt; here the manifest or the output was still being read.
@@ -46,7 +45,7 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
 
 /** Says what a new run would cost: what is in flight at the queue for runs that nobody runs. */
 async function explainDamage(error: DamagedRunFileError, options: RunOptions): Promise<UsageError> {
-  const { countAbandoned } = await import('./run-prepared.js');
+  const { countAbandoned } = await import('./open-run.js');
   // The message is about the run file; a queue that cannot be asked is another matter.
   const count = await countAbandoned(options).catch(() => undefined);
   const atStake =

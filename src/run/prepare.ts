@@ -1,34 +1,27 @@
 import { realpath, stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { findKeyColumn, findUrlColumn } from '../producer/columns.js';
 import { imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import type { RowPlan } from '../producer/row-reader.js';
-import type { Account } from '../shared/account.js';
+import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import type { UndoStack } from '../shared/undo.js';
-import type { EarlierOutputs } from '../writer/earlier-outputs.js';
-import { type InspectedOutput, inspectOutput } from '../writer/output-file.js';
+import { DescribedRows } from '../writer/output-index.js';
+import { EarlierFailures } from '../writer/failures.js';
+import { EarlierOutputs } from '../writer/earlier-outputs.js';
 import type { OutputOptions } from '../writer/csv-output.js';
-import { assertManifestIsSafe, defaultOutputPath, type RunPaths, runPaths } from '../writer/output-paths.js';
-import { readRunFile, refuseCopiedRunFile, type RunFile } from '../writer/run-file.js';
-import { accountOf } from './api-options.js';
-import { openEarlierOutputs } from './earlier-files.js';
-import { refuseForeignOutput } from './foreign-output.js';
+import { type InspectedOutput, inspectOutput } from '../writer/output-file.js';
+import { type RunPaths, assertManifestIsSafe, defaultOutputPath, runPaths } from '../writer/output-paths.js';
+import { type RunFile, readRunFile, refuseCopiedRunFile } from '../writer/run-file.js';
+import { accountOf, apiOf } from './api-options.js';
+import type { RunFiles } from './receipt.js';
 import type { RunOptions } from './run-options.js';
 
-export { accountOf } from './api-options.js';
-
 /** Everything a run needs to know before it touches anything. */
-export interface PreparedRun {
-  readonly manifest: Manifest;
-  readonly plan: RowPlan;
-  readonly paths: RunPaths;
-  readonly outputOptions: OutputOptions;
+export interface PreparedRun extends RunFiles {
   readonly found: InspectedOutput | undefined;
-  /** Undefined where no earlier files count. */
-  readonly earlier: EarlierOutputs | undefined;
   readonly runFile: RunFile | undefined;
   readonly account: Account;
   readonly isSimulated: boolean;
@@ -127,4 +120,67 @@ function outputOptionsOf(
     newColumns: options.newColumns,
     signal: options.signal,
   };
+}
+
+/**
+ * Prompts of a simulator and of an API in one file, or in files that count together, would be told apart by nobody.
+ * @throws {UsageError} when the API is of the other kind
+ */
+async function refuseForeignOutput(
+  prepared: Omit<PreparedRun, 'manifest' | 'plan' | 'outputOptions'>,
+  options: RunOptions,
+): Promise<void> {
+  const { found, runFile, account, isSimulated, paths, earlier } = prepared;
+  const own = found === undefined ? [] : [{ path: paths.output, ...found }];
+  for (const { path, hasSimulated, hasReal } of [...own, ...(earlier?.files ?? [])]) {
+    if (hasReal && isSimulated) {
+      throw new UsageError(
+        `${path} holds prompts of a real API: let the simulator write to another output, with -o`,
+      );
+    }
+    // A simulator may well be listening there.
+    const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/.test(account.host);
+    if (!hasSimulated || isSimulated || isLoopback) continue;
+    const itsRunFile = path === paths.output ? runFile : await readRunFile(runPaths(path).runFile);
+    if (itsRunFile?.account === accountLabel(account)) continue;
+    throw new UsageError(
+      `${path} holds prompts of a simulator, and the API is ${apiOf(options)}: name another output with -o, or move that one away`,
+    );
+  }
+}
+
+/**
+ * Reads the earlier files that count with an output: those that are given, and those that the run file remembers, since
+ * rows were left to them already.
+ * @returns undefined when there are none
+ * @throws {UsageError} see `EarlierOutputs.read`
+ */
+export async function openEarlierOutputs(
+  given: readonly string[] | undefined,
+  runFile: Pick<RunFile, 'earlierOutputs'> | undefined,
+  options: OutputOptions,
+): Promise<EarlierOutputs | undefined> {
+  const folder = dirname(options.path);
+  const remembered = (runFile?.earlierOutputs ?? []).map((path) => resolve(folder, path));
+  const paths = new Set([...(given ?? []).map((path) => resolve(path)), ...remembered]);
+  return paths.size === 0 ? undefined : await EarlierOutputs.read([...paths], options.path, options);
+}
+
+/** The earlier files as the run file remembers them: those beside the output by name, so that they can move together. */
+export function rememberEarlier(earlier: EarlierOutputs | undefined, output: string): string[] | undefined {
+  return earlier?.files.map(({ path }) => (dirname(path) === dirname(output) ? basename(path) : path));
+}
+
+/**
+ * Opens the failures of the earlier files. Who only collects takes nothing up again, so they are none of its business.
+ * @throws {UsageError} see `EarlierFailures.open`
+ */
+export async function openEarlierFailures(
+  { earlier, outputOptions }: Pick<PreparedRun, 'earlier' | 'outputOptions'>,
+  { collectOnly }: Pick<RunOptions, 'collectOnly'>,
+  undo: UndoStack,
+): Promise<EarlierFailures | undefined> {
+  if (earlier === undefined || collectOnly === true) return undefined;
+  const onFile = new DescribedRows(earlier.index, undefined);
+  return await EarlierFailures.open(earlier.files, outputOptions, undo, (row) => onFile.has(row));
 }

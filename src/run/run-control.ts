@@ -1,5 +1,9 @@
 import { setMaxListeners } from 'node:events';
+import { isSetUpTrouble } from '../describe-api/answers.js';
+import { formatDuration } from '../shared/durations.js';
 import { messageOf } from '../shared/errors.js';
+import type { Outcome } from '../shared/outcome.js';
+import type { WorkerStatus } from '../shared/published.js';
 import type { RunStop } from './receipt.js';
 
 /**
@@ -62,5 +66,83 @@ export class RunControl {
   /** The manifest cannot be read on: what is in flight is still finished. */
   failAfterwards(error: unknown): void {
     this.#stop ??= { kind: 'fatal', reason: messageOf(error) };
+  }
+}
+
+/**
+ * Whether the state of an account's workers ends a run: when every one of them has given up, or the API has
+ * been down for long for all of them. Without any worker a run waits.
+ * @param startedAt when the run began: a worker that had nothing to do has not probed since the last run
+ */
+export function judgeWorkers(
+  workers: readonly WorkerStatus[],
+  nowMs: number,
+  { downLimitMs, startedAt }: { readonly downLimitMs: number; readonly startedAt: number },
+): RunStop | undefined {
+  const [first] = workers;
+  if (first === undefined) return undefined;
+  const refused = workers.filter(({ state }) => state === 'token' || state === 'quota');
+  const [refusal] = refused;
+  if (refusal !== undefined && refused.length === workers.length) {
+    const kind = refused.some(({ state }) => state === 'quota') ? 'quota' : 'token';
+    return { kind, reason: `${refusalText(kind, refusal.reason)}: ${refusal.reason}` };
+  }
+  const down = workers.filter(({ state }) => state === 'down');
+  if (down.length + refused.length < workers.length) return undefined;
+  const since = Math.max(startedAt, ...down.map((worker) => worker.since));
+  if (nowMs - since < downLimitMs) return undefined;
+  return { kind: 'down', reason: `the API has not answered for ${formatDuration(nowMs - since)}` };
+}
+
+function refusalText(kind: 'token' | 'quota', reason: string): string {
+  if (isSetUpTrouble(reason)) return 'the API describes nothing';
+  return kind === 'token' ? 'the API refuses the token' : 'the API says that the quota is spent';
+}
+
+const LAST_OUTCOMES = 50;
+
+/** Failures that speak of the manifest or of the host of its images, not of the API. */
+function blamesManifest(outcome: Outcome): boolean {
+  return outcome.status === 'failed' && ['rejected', 'incomplete', 'deadline'].includes(outcome.code);
+}
+
+/**
+ * Watches the last 50 outcomes (`--stop-failing`).
+ *
+ * A refusal comes at once and prompts a minute later, so while images are going into flight the outcomes are nearly all
+ * refusals, however few of the images are bad. By as many images as are more in flight now than when the first of the
+ * 50 outcomes came, they are not the whole story: those count as good until they have ended.
+ */
+export class FailingManifest {
+  readonly #last: { readonly failed: boolean; readonly inFlight: number }[] = [];
+  #inFlight = 0;
+  #lastReason = '';
+
+  /** @param percent of the last 50 outcomes that may be such failures; 100 turns it off */
+  constructor(private readonly percent: number) {}
+
+  /** For people: what was too much, and why the last image failed. */
+  get reason(): string {
+    return `more of the last ${LAST_OUTCOMES} images failed than --stop-failing allows (the last one: ${this.#lastReason})`;
+  }
+
+  add(outcome: Outcome): void {
+    if (outcome.status === 'failed') this.#lastReason = outcome.reason;
+    this.#last.push({ failed: blamesManifest(outcome), inFlight: this.#inFlight });
+    if (this.#last.length > LAST_OUTCOMES) this.#last.shift();
+  }
+
+  /**
+   * To be asked regularly.
+   * @param inFlight images that are in flight now
+   * @returns true when more than the allowed part has failed
+   */
+  isFailing(inFlight: number): boolean {
+    this.#inFlight = inFlight;
+    const [first] = this.#last;
+    if (first === undefined || this.#last.length < LAST_OUTCOMES) return false;
+    const failed = this.#last.filter((outcome) => outcome.failed).length;
+    const promising = Math.max(0, inFlight - first.inFlight);
+    return failed > (this.percent / 100) * (LAST_OUTCOMES + promising);
   }
 }

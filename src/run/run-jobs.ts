@@ -24,6 +24,15 @@ import { notDescribable } from '../worker/read-job.js';
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
 
+/** HTTP calls that were made for a job. */
+export type JobCalls = Pick<DescribeJobData, 'submits' | 'polls' | 'maybePaid'>;
+
+/** What holds for each job that is added. */
+export interface JobPolicy {
+  readonly maxAttempts: number;
+  readonly deadlineMs: number;
+}
+
 const AT_ONCE = 200;
 
 /** One run's jobs in its account's describe queue. */
@@ -35,7 +44,7 @@ export class RunJobs {
     private readonly connection: QueueConnection,
     account: Account,
     private readonly run: string,
-    private readonly policy: { readonly maxAttempts: number; readonly deadlineMs: number },
+    private readonly policy: JobPolicy,
     /** Ends the waiting for a queue that is away. */
     private readonly signal?: AbortSignal,
   ) {
@@ -71,12 +80,12 @@ export class RunJobs {
   }
 
   /**
-   * Takes back what dead workers hold, to the head of the queue, so that it is polled before anything new is
+   * Reclaims what dead workers hold, to the head of the queue, so that it is polled before anything new is
    * submitted. BullMQ would find these jobs 10 to 15 s later.
    * @param isAlive tells by a worker's name
    * @returns how many there were
    */
-  async takeBack(isAlive: (worker: string) => boolean): Promise<number> {
+  async reclaim(isAlive: (worker: string) => boolean): Promise<number> {
     const abandoned: Job<DescribeJobData, ResultJobData>[] = [];
     await this.#each(await this.#ids(['active']), async (id) => {
       const image = imageOfJobId(this.run, id);
@@ -202,52 +211,49 @@ export class RunJobs {
   }
 
   /**
-   * Takes the run's jobs that nobody has submitted out of the queue. Those with a message stay, and those
-   * whose history counts: a submit of theirs may have been paid for.
-   * @param onRemoved is told of the calls that were made for a job all the same, such as one that met a 429
+   * Removes the run's jobs that nobody has submitted. Those with a message stay, and those whose history counts: a submit
+   * of theirs may have been paid for.
+   * @param onRemoved gets the calls that were made for a job all the same, such as one that met a 429
    */
-  async removeUnsubmitted(
-    onRemoved: (image: string, calls: { submits: number; polls: number }) => void = () => undefined,
-  ): Promise<void> {
-    await this.#eachUnfinished(async (image, job) => {
-      if (isUntouched(job) && (await this.remove(image))) onRemoved(image, job.data);
-    });
+  async removeUnsubmitted(onRemoved: (image: string, calls: JobCalls) => void): Promise<void> {
+    await this.#removeUnfinished((_image, job) => isUntouched(job), onRemoved);
   }
 
   /**
-   * Takes all of the run's jobs out that have no message, whatever their history: nothing more is to be paid. Those that
+   * Removes all of the run's jobs that have no message, whatever their history: nothing more is to be paid. Those that
    * a worker holds are in the middle of their submit, and stay.
    * @returns the calls of each image that is not in the queue any more
    */
-  async removeWaiting(): Promise<Map<string, { submits: number; polls: number; maybePaid: number }>> {
-    const removed = new Map<string, { submits: number; polls: number; maybePaid: number }>();
-    await this.#eachUnfinished(async (image, job) => {
-      if (job.data.messageId !== undefined || !(await this.remove(image))) return;
-      const { submits, polls, maybePaid, unanswered = [] } = job.data;
-      removed.set(image, { submits, polls, maybePaid: maybePaid + unanswered.length });
-    });
+  async removeWaiting(): Promise<Map<string, JobCalls>> {
+    const removed = new Map<string, JobCalls>();
+    await this.#removeUnfinished(
+      (_image, { data }) => data.messageId === undefined,
+      (image, calls) => removed.set(image, calls),
+    );
     return removed;
   }
 
   /**
-   * The same at the start of a run, where those stay that the API has refused before: somebody may have taken them
-   * up again. But whatever would pay for an image goes that is described already.
+   * Removes what is needless at the start of a run: jobs that nobody has tried, since their rows come again, and whatever
+   * would pay for an image that is described already. Those stay that the API has refused before: somebody may have taken
+   * them up again.
    */
   async removeNeedless(isDescribed: (image: string) => boolean): Promise<void> {
-    await this.#eachUnfinished(async (image, job) => {
-      const isDone = job.data.messageId === undefined && isDescribed(image);
-      if (isUntried(job) || isDone) await this.remove(image);
-    });
+    await this.#removeUnfinished(
+      (image, job) => isUntried(job) || (job.data.messageId === undefined && isDescribed(image)),
+    );
   }
 
-  async #eachUnfinished(
-    visit: (image: string, job: Job<DescribeJobData, ResultJobData>) => Promise<void>,
+  async #removeUnfinished(
+    isNeedless: (image: string, job: Job<DescribeJobData, ResultJobData>) => boolean,
+    onRemoved: (image: string, calls: JobCalls) => void = () => undefined,
   ): Promise<void> {
-    const places = await this.places();
-    const unfinished = [...places].filter(([, place]) => place === 'unfinished');
+    const unfinished = [...(await this.places())].filter(([, place]) => place === 'unfinished');
     await this.#each(unfinished, async ([image]) => {
       const job = await this.#job(image);
-      if (job !== undefined) await visit(image, job);
+      if (job === undefined || !isNeedless(image, job) || !(await this.remove(image))) return;
+      const { submits, polls, maybePaid, unanswered = [] } = job.data;
+      onRemoved(image, { submits, polls, maybePaid: maybePaid + unanswered.length });
     });
   }
 

@@ -1,43 +1,25 @@
-import { messageOf } from '../shared/errors.js';
 import type { NewImage } from '../producer/produce.js';
+import type { Row } from '../producer/row-reader.js';
+import { messageOf } from '../shared/errors.js';
 import { describeJobId } from '../shared/jobs.js';
+import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { lastWord } from '../shared/queue/last-word.js';
+import * as registry from '../shared/queue/registry.js';
+import { type RunCounts, failedRows } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
 import { sleep } from '../shared/sleep.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
-import { workersOf } from '../shared/published.js';
-import * as registry from '../shared/queue/registry.js';
-import type { ActiveRunTools } from './active-run.js';
-import type { FailingManifest } from './failing-manifest.js';
-import type { Home } from './home.js';
-import { judgeWorkers } from './judge-workers.js';
-import { ProgressMeter } from './progress-meter.js';
-import { Reconciler } from './reconcile.js';
-import type { RunJobs } from './run-jobs.js';
-import type { RunTiming } from './run-timing.js';
+import type { OpenRun } from './open-run.js';
+import type { Receipt, RunStop } from './receipt.js';
+import { judgeWorkers } from './run-control.js';
+import type { JobPlace } from './run-jobs.js';
+import type { Progress } from './run-options.js';
 
-/** What is watched, and by which measure. */
-export interface WatchTools extends Pick<
-  ActiveRunTools,
-  | 'options'
-  | 'preview'
-  | 'run'
-  | 'connection'
-  | 'limits'
-  | 'control'
-  | 'logger'
-  | 'emit'
-  | 'presence'
-  | 'startWorker'
-> {
-  readonly home: Home;
-  readonly jobs: RunJobs;
-  /** How many results are in the queue that nobody has looked at. */
-  readonly unseenResults: () => Promise<number>;
-  readonly failing: FailingManifest;
-  readonly timing: RunTiming;
-  readonly queueName: string;
-  /** Whether this process's worker is at work on the job, even if the queue does not know of that any more. */
-  readonly isHolding: (jobId: string) => boolean;
+/** The worker of this process. */
+interface OwnWorker {
+  /** Whether it is at work on the job, even if the queue does not know of that any more. */
+  isHolding(jobId: string): boolean;
 }
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
@@ -46,14 +28,17 @@ export class RunWatch {
   readonly #meter: ProgressMeter;
   readonly #startedAt = Date.now();
 
-  constructor(private readonly tools: WatchTools) {
-    const { preview } = tools;
+  constructor(
+    private readonly run: OpenRun,
+    private readonly worker: OwnWorker | undefined,
+  ) {
+    const { preview } = run;
     this.#meter = new ProgressMeter(preview.sampled ? undefined : preview);
   }
 
   /** Looks each second, and now and then closer, until the run is over. */
   async watch(over: AbortSignal): Promise<void> {
-    const { options, timing, logger } = this.tools;
+    const { options, timing, logger } = this.run;
     const startedAt = performance.now();
     let reconciledAt = startedAt;
     let saidNoWorker = options.work !== false;
@@ -74,43 +59,38 @@ export class RunWatch {
   }
 
   async #tick(): Promise<void> {
-    const { connection, limits, control, emit, presence, queueName, failing, home, jobs } = this.tools;
-    if (this.tools.startWorker === undefined) await limits.refresh();
+    const { connection, client, limits, control, queueName, failing, ledger, jobs } = this.run;
+    if (client === undefined) await limits.refresh();
     const [workers, inFlight] = await Promise.all([
       registry.listProcesses(connection.store, workersOf(queueName)),
       connection.queue(queueName).getActiveCount(),
     ]);
-    const { downLimitMs } = this.tools.timing;
+    const { downLimitMs } = this.run.timing;
     const stop = judgeWorkers(workers, Date.now(), { downLimitMs, startedAt: this.#startedAt });
     if (stop !== undefined) control.stop(stop);
     if (failing.isFailing(inFlight)) control.stop({ kind: 'failing', reason: failing.reason });
     await this.#obey(workers.length > 0);
-    await jobs.takeUpSetAside((image) => this.#pendingImage(image));
+    await jobs.takeUpSetAside((image) => newImage(image, ledger.get(image)?.rows[0]));
     const share = Math.min(1, ...workers.map((worker) => worker.share));
-    const progress = this.#meter.read(home.counts, { inFlight, share }, Date.now());
-    emit({ type: 'progress', progress });
-    await presence.tell(progress, home.counts.failedByCode, control.reason?.reason);
+    const progress = this.#meter.read(ledger.counts, { inFlight, share }, Date.now());
+    this.run.emit({ type: 'progress', progress });
+    await publishProgress(this.run, progress, ledger.counts.failedByCode, control.reason?.reason);
   }
 
-  #pendingImage(image: string): NewImage | undefined {
-    const row = this.tools.home.outstanding.images.get(image)?.rows[0];
-    return row && { image, url: row.url ?? '', row: row.number };
-  }
-
-  /** @param isWorked whether what is in flight can come home by itself */
+  /** @param isWorked whether what is in flight can end by itself */
   async #obey(isWorked: boolean): Promise<void> {
-    const { connection, control, run, home } = this.tools;
-    const { cancel } = await readRunOrders(connection.store, run);
+    const { connection, control, id, ledger } = this.run;
+    const { cancel } = await readRunOrders(connection.store, id);
     if (cancel) {
       control.windDown({ kind: 'cancelled', reason: 'cancelled with `bulk-describe cancel`' });
-      await dropRunOrder(connection.store, run, 'cancel');
-      home.outstanding.wake();
+      await dropRunOrder(connection.store, id, 'cancel');
+      ledger.notify();
     }
     if (control.isWindingDown && !isWorked) control.stop({ kind: 'cancelled', reason: 'cancelled' });
   }
 
   async #noticeNoWorker(): Promise<boolean> {
-    const { connection, emit, queueName } = this.tools;
+    const { connection, queueName, emit } = this.run;
     const workers = await registry.listProcesses(connection.store, workersOf(queueName));
     if (workers.length > 0) return false;
     emit({
@@ -120,21 +100,144 @@ export class RunWatch {
     return true;
   }
 
-  /** Settles the rows whose jobs were removed, or ended without their result coming home. */
+  /** Settles the rows whose jobs were removed, or ended without their results. */
   async #reconcile(): Promise<void> {
-    const { home, jobs, run, isHolding } = this.tools;
+    const { jobs, ledger, results, id, writer } = this.run;
     const places = await jobs.places();
-    const resultsAreIn = (await this.tools.unseenResults()) === 0;
-    const settled = this.#reconciler.look(home.outstanding.images.keys(), places, resultsAreIn);
-    for (const { image, kind } of settled) {
+    const resultsAreIn = (await results.unseen()) === 0;
+    for (const { image, kind } of this.#reconciler.look(ledger.pending(), places, resultsAreIn)) {
       // Removed from the queue, and still in flight here: its outcome comes all the same.
-      if (isHolding(describeJobId(run, image))) continue;
+      if (this.worker?.isHolding(describeJobId(id, image)) === true) continue;
       const ended = kind === 'ended' ? await jobs.ended(image) : undefined;
       const reason =
         ended?.failedReason ??
         'its job was removed from the queue; it may have been paid for, and is described by the next run';
       const lost = { status: 'failed', code: 'lost', reason, attempts: 0 } as const;
-      await home.settle(ended?.result ?? { image, outcome: lost, submits: 0, polls: 0, maybePaid: 0 });
+      await writer.settle(ended?.result ?? { image, outcome: lost, submits: 0, polls: 0, maybePaid: 0 });
     }
   }
+}
+
+/** The job of a pending image, once more. */
+function newImage(image: string, row: Row | undefined): NewImage | undefined {
+  return row && { image, url: row.url ?? '', row: row.number };
+}
+
+/** What reconciling finds about an image whose outcome has not come. */
+export type Finding =
+  /** Nobody has its job, twice in a row. */
+  | { readonly image: string; readonly kind: 'lost' }
+  /** Its job ended, twice in a row, and its result did not come: the job tells. */
+  | { readonly image: string; readonly kind: 'ended' };
+
+/**
+ * Compares the images that wait for an outcome with the queue. One look proves nothing, since a result can be
+ * on its way; two do, a while apart, with an empty results queue each time.
+ */
+export class Reconciler {
+  #suspects = new Map<string, Finding['kind']>();
+
+  /**
+   * @param waiting images without an outcome
+   * @param places where the queue has their jobs
+   * @param resultsAreIn whether every result that was handed over has been looked at
+   */
+  look(waiting: Iterable<string>, places: ReadonlyMap<string, JobPlace>, resultsAreIn: boolean): Finding[] {
+    if (!resultsAreIn) return [];
+    const suspects = new Map<string, Finding['kind']>();
+    for (const image of waiting) {
+      const place = places.get(image);
+      if (place !== 'unfinished') suspects.set(image, place === undefined ? 'lost' : 'ended');
+    }
+    const findings: Finding[] = [];
+    for (const [image, kind] of suspects) {
+      if (this.#suspects.get(image) === kind) findings.push({ image, kind });
+    }
+    this.#suspects = suspects;
+    return findings;
+  }
+}
+
+const WINDOW_MS = 30_000;
+
+/** Turns the counts into progress: the rate of the last half a minute, and from it the time that is left. */
+export class ProgressMeter {
+  #samples: { readonly atMs: number; readonly settled: number }[] = [];
+
+  /** @param manifest its rows, and those of them that were described before, where all of it could be counted */
+  constructor(private readonly manifest: { readonly rows: number; readonly described: number } | undefined) {}
+
+  read(counts: RunCounts, live: { inFlight: number; share: number }, nowMs: number): Progress {
+    const failed = failedRows(counts);
+    const done = counts.described + counts.copied + failed;
+    this.#samples.push({ atMs: nowMs, settled: done });
+    while (this.#samples.length > 2 && nowMs - (this.#samples[0]?.atMs ?? nowMs) > WINDOW_MS) {
+      this.#samples.shift();
+    }
+    const [oldest] = this.#samples;
+    const spanMs = nowMs - (oldest?.atMs ?? nowMs);
+    const perSecond = spanMs > 0 ? ((done - (oldest?.settled ?? 0)) / spanMs) * 1000 : 0;
+    // Described rows are counted as they are met, which may be behind those that are left to do.
+    const left = this.manifest && Math.max(0, this.manifest.rows - this.manifest.described - done);
+    return {
+      rows: counts.rows,
+      totalRows: this.manifest?.rows,
+      settled: done + counts.resumed,
+      described: counts.described,
+      resumed: counts.resumed,
+      copied: counts.copied,
+      failed,
+      ...live,
+      perSecond,
+      etaMs: left === undefined || perSecond === 0 ? undefined : (left / perSecond) * 1000,
+    };
+  }
+}
+
+/** A queue that is away keeps nobody waiting for what a run says at its end. */
+const END_DEADLINE_MS = 2000;
+
+/** What does not change while a run goes on. */
+export type AboutRun = Pick<
+  RunStatus,
+  'run' | 'account' | 'queueName' | 'manifest' | 'output' | 'schedule' | 'host' | 'pid' | 'startedAt'
+>;
+
+interface Published {
+  readonly connection: Pick<QueueConnection, 'store' | 'isAway'>;
+  readonly about: AboutRun;
+}
+
+/**
+ * Lets everybody at the same queue see how a run is getting on.
+ * @param stopping why the run is about to end before its time
+ */
+export async function publishProgress(
+  { connection, about }: Published,
+  { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs }: Progress,
+  byCode: ReadonlyMap<string, number>,
+  stopping?: string,
+): Promise<void> {
+  const failedByCode = Object.fromEntries(byCode);
+  const counts = { rows, totalRows, described, resumed, copied, failed, failedByCode, perSecond, etaMs };
+  const status = { ...about, seenAt: Date.now(), ...counts, stopping };
+  await registry.publish(connection.store, RUNS, about.run, status);
+}
+
+/** @throws when the queue does not take it within two seconds */
+export async function publishEnd(
+  { connection, about }: Published,
+  { rows, described, resumed, copied, failed, remaining, complete, seconds }: Receipt,
+  byCode: ReadonlyMap<string, number>,
+  { stop, exitCode }: { readonly stop: RunStop | undefined; readonly exitCode: number },
+): Promise<void> {
+  const published = registry.publish(connection.store, RUNS, about.run, {
+    ...about,
+    seenAt: Date.now(),
+    ...{ rows, totalRows: complete ? rows : undefined, described, resumed, copied, failed },
+    failedByCode: Object.fromEntries(byCode),
+    perSecond: seconds > 0 ? (described + copied + failed) / seconds : 0,
+    ended: { exitCode, remaining, reason: stop?.reason },
+  });
+  await unlessAborted(published, lastWord(connection, END_DEADLINE_MS));
 }

@@ -6,8 +6,7 @@ import { UndoStack } from '../shared/undo.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
 import { runPaths } from '../writer/output-paths.js';
 import { readRunFile } from '../writer/run-file.js';
-import { openEarlierOutputs } from './earlier-files.js';
-import { openRows } from './prepare.js';
+import { openEarlierOutputs, openRows } from './prepare.js';
 import type { RunOptions } from './run-options.js';
 
 export type VerifyOptions = Pick<

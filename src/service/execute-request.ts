@@ -2,7 +2,7 @@ import type { ApiOptions } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunStop } from '../run/receipt.js';
 import type { RunEvent, RunOptions } from '../run/run-options.js';
-import type { RunTiming } from '../run/run-timing.js';
+import type { RunTiming } from '../run/run-options.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { defaultOutputPath } from '../writer/output-paths.js';

@@ -1,4 +1,5 @@
 import type { ErrorCode } from './outcome.js';
+import type { SharedStore } from './queue/store.js';
 
 /** What a run has done so far; the producer and the writer count, the receipt adds up. */
 export interface RunCounts {
@@ -48,4 +49,26 @@ export function uncountFailed(counts: RunCounts, code: ErrorCode): void {
 /** Failed rows, whatever their code. */
 export function failedRows(counts: RunCounts): number {
   return [...counts.failedByCode.values()].reduce((sum, count) => sum + count, 0);
+}
+
+function recordOf(run: string): string {
+  return `counts:${run}`;
+}
+
+/** What processes of a run that printed no receipt have counted. */
+export async function readLostSubmits(store: SharedStore, run: string): Promise<LostSubmits> {
+  const { maybePaidTwice = 0, rescued = 0 } = await store.getFields(recordOf(run));
+  return { maybePaidTwice: Number(maybePaidTwice), rescued: Number(rescued) };
+}
+
+/** Keeps the counts until a receipt says them; without any they are forgotten. */
+export async function keepLostSubmits(
+  store: SharedStore,
+  run: string,
+  counts: LostSubmits | undefined,
+): Promise<void> {
+  await store.setFields(recordOf(run), {
+    maybePaidTwice: counts === undefined ? null : String(counts.maybePaidTwice),
+    rescued: counts === undefined ? null : String(counts.rescued),
+  });
 }

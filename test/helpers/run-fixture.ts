@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import { imageHash } from '../../src/producer/image-url.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
-import { accountOf } from '../../src/run/prepare.js';
+import { accountOf } from '../../src/run/api-options.js';
 import type { Receipt } from '../../src/run/receipt.js';
 import type { RunOptions, RunResult } from '../../src/run/run-options.js';
 import { describeQueueName, resultsQueueName } from '../../src/shared/account.js';

@@ -12,7 +12,7 @@ function know(changes: Partial<Lookup> = {}): Lookup {
     markSeen: () => true,
     isInOutput: () => false,
     isDescribed: () => false,
-    isOutstanding: () => false,
+    isPending: () => false,
     failedNow: () => undefined,
     previousFailure: () => undefined,
     isTakenUp: () => false,
@@ -51,13 +51,13 @@ describe('what becomes of a row', () => {
     [
       'one whose image is outstanding waits for it',
       row,
-      { isOutstanding: () => true },
+      { isPending: () => true },
       { action: 'attach', image: 'image' },
     ],
     [
       'an image that is on disk while it is still outstanding is copied',
       row,
-      { isDescribed: () => true, isOutstanding: () => true },
+      { isDescribed: () => true, isPending: () => true },
       { action: 'copy', image: 'image' },
     ],
     [
@@ -94,7 +94,7 @@ describe('what becomes of a row', () => {
     [
       'there one that costs nothing is not left',
       row,
-      { isLeftUnlessFailed: () => true, isOutstanding: () => true },
+      { isLeftUnlessFailed: () => true, isPending: () => true },
       { action: 'attach', image: 'image' },
     ],
     [

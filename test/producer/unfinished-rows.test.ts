@@ -34,7 +34,7 @@ function lookupOf(onFile: DescribedRows): Lookup {
     markSeen: (row) => onFile.markSeen(row),
     isInOutput: (row) => onFile.take(row),
     isDescribed: (image) => onFile.hasImage(image),
-    isOutstanding: () => false,
+    isPending: () => false,
     failedNow: () => undefined,
     previousFailure: () => undefined,
     isTakenUp: () => false,

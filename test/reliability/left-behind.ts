@@ -2,7 +2,7 @@ import { UnrecoverableError } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import { imageHash } from '../../src/producer/image-url.js';
-import { accountOf } from '../../src/run/prepare.js';
+import { accountOf } from '../../src/run/api-options.js';
 import { accountLabel, describeQueueName, resultsQueueName } from '../../src/shared/account.js';
 import {
   DESCRIBE_JOB,

@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { accountOf } from '../../src/run/prepare.js';
+import { accountOf } from '../../src/run/api-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { type ApiOptions, checkApi } from '../../src/run/api-options.js';
 
@@ -8,7 +8,7 @@ const anyOptions = z.custom<ApiOptions>();
 const token = 'any';
 const secret = undefined;
 
-it.each([
+test.each([
   [{ token, webhooks: { url: 'ftp://x y', secret } }, /--webhook-url: expected an http\(s\) URL/],
   [{ token, webhooks: { url: 'http://user:word@h.example/', secret } }, /--webhook-url: expected/],
   [{ token, dialect: 'openai', model: 'm', webhooks: { url: 'http://h.example', secret } }, /no webhooks/],

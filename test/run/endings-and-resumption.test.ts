@@ -1,5 +1,5 @@
 import { appendFile, rename, writeFile } from 'node:fs/promises';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import type { RunEvent } from '../../src/run/run-options.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
@@ -9,7 +9,7 @@ import { manifestOf } from '../helpers/workspace.js';
 describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
-  it('pays for at most --limit images, and leaves the others for the next time', async () => {
+  test('pays for at most --limit images, and leaves the others for the next time', async () => {
     const manifest = await fixture.workspace.write(
       'm.csv',
       `${manifestOf(10)}11,http://images.test/1.jpg\n12,\n`,
@@ -27,7 +27,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(rest.receipt).toMatchObject({ resumed: 5, described: 6, failed: 1, remaining: 0, submits: 6 });
   });
 
-  it('a failed image gives its place of --limit back', async () => {
+  test('a failed image gives its place of --limit back', async () => {
     fixture.simulator.setOptions({ failures: { reject: 0.5 } });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(40));
     const { receipt } = await fixture.run({ manifest, limit: 5 });
@@ -35,7 +35,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(receipt.failed).toBeGreaterThan(0);
   });
 
-  it('does not try rejected rows again, tries other failed rows again after the new ones', async () => {
+  test('does not try rejected rows again, tries other failed rows again after the new ones', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(3));
     fixture.simulator.setOptions({ failures: { reject: 1 } });
     await fixture.run({ manifest });
@@ -55,7 +55,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(await fixture.workspace.files()).not.toContain('other.out.failed.csv');
   });
 
-  it('submits again, as an attempt, when a message expires', async () => {
+  test('submits again, as an attempt, when a message expires', async () => {
     fixture.simulator.setOptions({ failures: { incomplete: 0.4 } });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(20));
     const { receipt } = await fixture.run({ manifest, attempts: 30 });
@@ -64,7 +64,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(receipt.submits).toBeGreaterThan(20);
   });
 
-  it('stops when more than half of the last 50 outcomes are rejected, exit 4', async () => {
+  test('stops when more than half of the last 50 outcomes are rejected, exit 4', async () => {
     fixture.simulator.setOptions({ failures: { reject: 1 } });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(300));
     const rate = { count: 100, perMs: 1000 };
@@ -76,7 +76,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(receipt.remaining).toBeGreaterThan(100);
   });
 
-  it('ends with exit 3 when the token is refused, with nothing lost', async () => {
+  test('ends with exit 3 when the token is refused, with nothing lost', async () => {
     fixture.simulator.setOptions({ token: 'right' });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(20));
     const refused = await fixture.run({ manifest, token: 'wrong' });
@@ -86,7 +86,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(receipt).toMatchObject({ rows: 20, described: 20, submits: 20 });
   });
 
-  it('ends with exit 3 when the quota is spent, after a handful of calls', async () => {
+  test('ends with exit 3 when the quota is spent, after a handful of calls', async () => {
     fixture.simulator.setOptions({ failures: { quota: 1 } });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(100));
     const fast = { count: 500, perMs: 1000 };
@@ -98,7 +98,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect((await fixture.run({ manifest })).receipt.described).toBe(100);
   });
 
-  it('interrupted, it hands what is in flight back, and the next run pays for nothing again', async () => {
+  test('interrupted, it hands what is in flight back, and the next run pays for nothing again', async () => {
     fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(30));
     const interrupt = new AbortController();
@@ -116,7 +116,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(fixture.simulator.stats().paid).toBe(30);
   });
 
-  it('goes on in another folder when output, failures and run file are moved together', async () => {
+  test('goes on in another folder when output, failures and run file are moved together', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(6));
     await fixture.run({ manifest, limit: 3 });
     await rename(fixture.workspace.at('out.csv'), fixture.workspace.at('moved.csv'));
@@ -125,7 +125,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(receipt).toMatchObject({ resumed: 3, described: 3, remaining: 0 });
   });
 
-  it('recovers an output with a torn last record', async () => {
+  test('recovers an output with a torn last record', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(3));
     await fixture.run({ manifest });
     const whole = await fixture.workspace.read('out.csv');
@@ -139,7 +139,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     ]);
   });
 
-  it('finishes what is in flight when the manifest breaks off, and exits 1 with the line', async () => {
+  test('finishes what is in flight when the manifest breaks off, and exits 1 with the line', async () => {
     const manifest = await fixture.workspace.write(
       'm.csv',
       `${manifestOf(150)}151,"http://h.test/never ends\n`,
@@ -150,7 +150,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(receipt).toMatchObject({ complete: false, rows: 150, described: 150 });
   });
 
-  it('tells its events: a preview before anything is paid, then progress', async () => {
+  test('tells its events: a preview before anything is paid, then progress', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(5));
     const events: RunEvent[] = [];
     fixture.simulator.setOptions({ latencyMs: 1500 });
@@ -166,7 +166,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(types).toContain('progress');
   });
 
-  it('a second run of the same output is refused with exit 5', async () => {
+  test('a second run of the same output is refused with exit 5', async () => {
     fixture.simulator.setOptions({ latencyMs: 1000 });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(3));
     const first = fixture.run({ manifest });

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { verifyOutput } from '../../src/run/verify-output.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
@@ -11,7 +11,7 @@ const EXAMPLE = new URL('../../examples/paintings.csv', import.meta.url);
 describeOnBothQueues('the main job', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
-  it('describes each image once, copies rows that share one, fails rows without a URL, and resumes', async () => {
+  test('describes each image once, copies rows that share one, fails rows without a URL, and resumes', async () => {
     const manifest = await fixture.workspace.write('paintings.csv', await readFile(EXAMPLE));
     const first = await fixture.run({ manifest });
     expect(first.receipt).toMatchObject({
@@ -47,7 +47,7 @@ describeOnBothQueues('the main job', (openQueue) => {
     });
   });
 
-  it('keeps every manifest cell unchanged, with our columns after them', async () => {
+  test('keeps every manifest cell unchanged, with our columns after them', async () => {
     const text =
       'title,image\n"a ""quoted"", title\nin two lines",http://h.test/1.jpg\n Ünïcode \u{1f600} ,http://h.test/2.jpg\n';
     const manifest = await fixture.workspace.write('m.csv', text);
@@ -65,7 +65,7 @@ describeOnBothQueues('the main job', (openQueue) => {
     expect(records[0]?.['described_at']).toMatch(/^\d{4}-\d\d-\d\dT.*Z$/);
   });
 
-  it.each([
+  test.each([
     ['m.tsv', 'id\timage\n1\thttp://h.test/1.jpg\n'],
     ['m.jsonl', '{"id":1,"image":"http://h.test/1.jpg"}\n'],
     ['m.list', 'http://h.test/1.jpg\n'],
@@ -77,7 +77,7 @@ describeOnBothQueues('the main job', (openQueue) => {
     expect(receipt).toMatchObject({ rows: 1, described: 1 });
   });
 
-  it('takes relative paths with a base URL', async () => {
+  test('takes relative paths with a base URL', async () => {
     const manifest = await fixture.workspace.write('m.csv', 'image_path\na/1.jpg\n/b/2.jpg\n');
     await fixture.run({ manifest, baseUrl: 'http://h.test/base/' });
     expect([...fixture.simulator.stats().paidByUrl.keys()].sort()).toEqual([
@@ -86,7 +86,7 @@ describeOnBothQueues('the main job', (openQueue) => {
     ]);
   });
 
-  it('identifies rows by their key: a changed URL host is not paid again, a second row with a key fails', async () => {
+  test('identifies rows by their key: a changed URL host is not paid again, a second row with a key fails', async () => {
     const manifest = await fixture.workspace.write(
       'm.csv',
       'id,image\n1,http://a.test/1.jpg\n2,http://a.test/2.jpg\n2,http://a.test/3.jpg\n',
@@ -103,7 +103,7 @@ describeOnBothQueues('the main job', (openQueue) => {
     expect(await fixture.workspace.files()).not.toContain('out.failed.csv');
   });
 
-  it('a bad record later in the manifest fails alone, with its line', async () => {
+  test('a bad record later in the manifest fails alone, with its line', async () => {
     const manifest = await fixture.workspace.write(
       'm.csv',
       `${manifestOf(120)}121\n122,http://images.test/122.jpg,surplus\n`,

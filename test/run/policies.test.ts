@@ -1,15 +1,14 @@
-import { describe, expect, it } from 'vitest';
-import { FailingManifest } from '../../src/run/failing-manifest.js';
-import { judgeWorkers } from '../../src/run/judge-workers.js';
+import { describe, expect, test } from 'vitest';
 import { type RunStop, exitCodeOf } from '../../src/run/receipt.js';
-import { Reconciler } from '../../src/run/reconcile.js';
+import { FailingManifest, judgeWorkers } from '../../src/run/run-control.js';
+import { Reconciler } from '../../src/run/run-watch.js';
 import type { ErrorCode, Outcome } from '../../src/shared/outcome.js';
 import type { WorkerStatus } from '../../src/shared/published.js';
 
 describe('exit code', () => {
   const none: RunStop | undefined = undefined;
   const stop = (kind: RunStop['kind']): RunStop => ({ kind, reason: '' });
-  it.each<[string, boolean, RunStop | undefined, [ErrorCode, number][], ErrorCode[], number]>([
+  test.each<[string, boolean, RunStop | undefined, [ErrorCode, number][], ErrorCode[], number]>([
     ['all described', true, none, [], [], 0],
     ['some failed', true, none, [['http', 1]], [], 2],
     ['failures that are accepted', true, none, [['http', 1]], ['http'], 0],
@@ -49,23 +48,23 @@ describe('stop-failing', () => {
     return watch;
   };
 
-  it('says nothing before 50 outcomes are in', () => {
+  test('says nothing before 50 outcomes are in', () => {
     expect(feed(new FailingManifest(50), failed('rejected'), 49).isFailing(0)).toBe(false);
   });
-  it('stops at more than half of the last 50, not at half', () => {
+  test('stops at more than half of the last 50, not at half', () => {
     const watch = feed(new FailingManifest(50), failed('rejected'), 25);
     expect(feed(watch, described, 25).isFailing(0)).toBe(false);
     expect(feed(watch, described, 24).isFailing(0)).toBe(false);
     expect(feed(watch, failed('deadline'), 25).isFailing(0)).toBe(false);
     expect(feed(watch, failed('incomplete'), 1).isFailing(0)).toBe(true);
   });
-  it('does not count failures that the API is to blame for', () => {
+  test('does not count failures that the API is to blame for', () => {
     expect(feed(new FailingManifest(50), failed('http'), 100).isFailing(0)).toBe(false);
   });
-  it('is turned off by 100', () => {
+  test('is turned off by 100', () => {
     expect(feed(new FailingManifest(100), failed('rejected'), 100).isFailing(0)).toBe(false);
   });
-  it('is no false alarm when refusals come before the first prompts can', () => {
+  test('is no false alarm when refusals come before the first prompts can', () => {
     // A tenth is refused at once; the others are in flight for 30 s.
     const watch = feed(new FailingManifest(50), failed('rejected'), 50);
     expect(watch.isFailing(450)).toBe(false);
@@ -75,7 +74,7 @@ describe('stop-failing', () => {
       expect(watch.isFailing(450)).toBe(false);
     }
   });
-  it('stops when images begin to fail while others are in flight, and when all that is in flight fails', () => {
+  test('stops when images begin to fail while others are in flight, and when all that is in flight fails', () => {
     const refused = feed(new FailingManifest(50), described, 50);
     expect(refused.isFailing(300)).toBe(false);
     expect(feed(refused, failed('rejected'), 50).isFailing(290)).toBe(true);
@@ -95,7 +94,7 @@ describe('the state of the workers', () => {
     share: 1,
   });
   const minutes = 60_000;
-  it.each<[string, WorkerStatus[], RunStop['kind'] | undefined]>([
+  test.each<[string, WorkerStatus[], RunStop['kind'] | undefined]>([
     ['no worker at all: the run waits', [], undefined],
     ['one works', [worker('working'), worker('token')], undefined],
     ['all are refused', [worker('token'), worker('token')], 'token'],
@@ -112,7 +111,7 @@ describe('the state of the workers', () => {
     const timing = { downLimitMs: 15 * minutes, startedAt: 0 };
     expect(judgeWorkers(workers, 16 * minutes, timing)?.kind).toBe(kind);
   });
-  it('counts no time from before the run began: an idle worker probes nothing', () => {
+  test('counts no time from before the run began: an idle worker probes nothing', () => {
     const timing = { downLimitMs: 15 * minutes, startedAt: 10 * minutes };
     const workers = [worker('down', 0)];
     expect(judgeWorkers(workers, 24 * minutes, timing)).toBeUndefined();
@@ -121,23 +120,23 @@ describe('the state of the workers', () => {
 });
 
 describe('reconciling', () => {
-  it('finds an image lost when its job is missing twice in a row', () => {
+  test('finds an image lost when its job is missing twice in a row', () => {
     const reconciler = new Reconciler();
     expect(reconciler.look(['a'], new Map(), true)).toEqual([]);
     expect(reconciler.look(['a'], new Map(), true)).toEqual([{ image: 'a', kind: 'lost' }]);
   });
-  it('finds nothing when the job was there in between', () => {
+  test('finds nothing when the job was there in between', () => {
     const reconciler = new Reconciler();
     reconciler.look(['a'], new Map(), true);
     reconciler.look(['a'], new Map([['a', 'unfinished']]), true);
     expect(reconciler.look(['a'], new Map(), true)).toEqual([]);
   });
-  it('concludes nothing while results are on their way', () => {
+  test('concludes nothing while results are on their way', () => {
     const reconciler = new Reconciler();
     reconciler.look(['a'], new Map(), true);
     expect(reconciler.look(['a'], new Map(), false)).toEqual([]);
   });
-  it('settles a job that ended without its result, by what the job says', () => {
+  test('settles a job that ended without its result, by what the job says', () => {
     const reconciler = new Reconciler();
     const places = new Map([
       ['a', 'completed'],

@@ -1,6 +1,5 @@
-import { describe, expect, it } from 'vitest';
-import { mismatchOf } from '../../src/run/pay-again.js';
-import { previewOfRetry } from '../../src/run/preview-run.js';
+import { describe, expect, test } from 'vitest';
+import { mismatchOf, previewOfRetry } from '../../src/run/preview.js';
 import type { Preview } from '../../src/run/run-options.js';
 
 const preview: Preview = {
@@ -25,12 +24,12 @@ const preview: Preview = {
 };
 
 describe('a preview', () => {
-  it('of a run that is retried counts the images that failed for good as to be submitted', () => {
+  test('of a run that is retried counts the images that failed for good as to be submitted', () => {
     expect(previewOfRetry(preview)).toMatchObject({ toSubmit: 8, failedBefore: 0, failedImages: 0 });
     expect(previewOfRetry(preview, 6)).toMatchObject({ toSubmit: 6 });
   });
 
-  it.each([
+  test.each([
     [100, 0, 5, /only 1 of the 100 rows/],
     [0, 100, 5, /none of the 100 rows/],
     [100, 0, 0, undefined],

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { imageHash } from '../../src/producer/image-url.js';
-import { accountOf } from '../../src/run/prepare.js';
+import { accountOf } from '../../src/run/api-options.js';
 import type { RunEvent } from '../../src/run/run-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { describeJobId } from '../../src/shared/jobs.js';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ProgressMeter } from '../../src/run/progress-meter.js';
+import { ProgressMeter } from '../../src/run/run-watch.js';
 import { createRunCounts } from '../../src/shared/run-counts.js';
 
 const live = { inFlight: 0, share: 1 };

@@ -1,5 +1,6 @@
 import { type ManifestCounts, UnfinishedRows, previewManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
+import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/outcome.js';
 import { UndoStack } from '../shared/undo.js';
 import { DescribedRows, OutputIndex } from '../writer/output-index.js';
@@ -17,24 +18,23 @@ export async function previewRun(
 ): Promise<{ readonly preview: Preview; readonly unfinished: UnfinishedRows }> {
   const { manifest, plan, paths } = prepared;
   const unfinished = new UnfinishedRows();
-  const counted = await countRows(prepared, options, unfinished);
+  const {
+    resumed,
+    copied,
+    newImages,
+    firstUrl = '',
+    ...counted
+  } = await countRows(prepared, options, unfinished);
   const preview = {
+    ...counted,
     manifest: manifest.path,
     output: paths.output,
-    sampled: counted.sampled,
-    rows: counted.rows,
-    images: counted.images,
-    described: counted.resumed,
-    toCopy: counted.copied,
-    failedBefore: counted.failedBefore,
-    failedImages: counted.failedImages,
-    badUrls: counted.badUrls,
-    badRecords: counted.badRecords,
-    duplicateKeys: counted.duplicateKeys,
+    described: resumed,
+    toCopy: copied,
     unreadable: counted.unreadable,
-    toSubmit: Math.min(counted.newImages, options.limit ?? Infinity),
+    toSubmit: Math.min(newImages, options.limit ?? Infinity),
     urlColumn: manifest.columns[plan.urlColumn] ?? '',
-    firstUrl: counted.firstUrl ?? '',
+    firstUrl,
   };
   return { preview: pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits }), unfinished };
 }
@@ -90,4 +90,48 @@ export function previewOfRetry(preview: Preview, limit = Infinity): Preview {
 /** The same preview at the account's limits. */
 export function pricePreview(preview: Omit<Preview, 'limits' | 'submitMs'>, limits: Limits): Preview {
   return { ...preview, limits, submitMs: preview.toSubmit * intervalMs(limits.rate) };
+}
+
+/**
+ * Files that hardly match the manifest would be paid for once more, nearly whole.
+ * @throws {UsageError} unless `--pay-again` covers what it would cost
+ */
+export function refusePayingAgain(prepared: PreparedRun, preview: Preview, options: RunOptions): void {
+  // Neither pays for a row that the files do not know.
+  if (options.collectOnly === true || options.onlyFailed === true) return;
+  if (preview.sampled || (options.payAgain !== undefined && options.payAgain >= preview.toSubmit)) return;
+  const trouble = mismatchOf(
+    {
+      ownRows: prepared.found?.index.rows ?? 0,
+      earlierRows: prepared.earlier?.index.rows ?? 0,
+      isScheduled: options.schedule !== undefined,
+    },
+    preview,
+  );
+  if (trouble === undefined) return;
+  throw new UsageError(
+    `${trouble} match this manifest (signed URLs? a new host?): ` +
+      `name a column that identifies rows with --key-column <name>, or pay for ${preview.toSubmit} images with --pay-again ${preview.toSubmit}`,
+  );
+}
+
+/**
+ * Says which rows hardly match; undefined when enough do. A manifest that shrinks from night to night is no reason: what
+ * is left of it matches. Nor need it have much in common with all the nights before, but it has something.
+ */
+export function mismatchOf(
+  held: { readonly ownRows: number; readonly earlierRows: number; readonly isScheduled: boolean },
+  preview: Pick<Preview, 'output' | 'rows' | 'described' | 'toSubmit'>,
+): string | undefined {
+  const { ownRows, earlierRows, isScheduled } = held;
+  const { described, toSubmit, rows, output } = preview;
+  if (toSubmit === 0) return undefined;
+  if (earlierRows > 0) {
+    return described > 0
+      ? undefined
+      : `none of the ${ownRows + earlierRows} rows in ${output} and the earlier files`;
+  }
+  const comparable = isScheduled ? Math.min(ownRows, rows) : ownRows;
+  if (ownRows === 0 || described * 2 >= comparable) return undefined;
+  return `only ${described} of the ${ownRows} rows in ${output}`;
 }

@@ -1,5 +1,5 @@
 import { beforeAll, expect, test, vi } from 'vitest';
-import { KeptJobs } from '../../src/run/kept-jobs.js';
+import { KeptJobs } from '../../src/run/completed-jobs.js';
 import { RunJobs } from '../../src/run/run-jobs.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import type { DescribeJobData, ResultJobData } from '../../src/shared/jobs.js';

@@ -1,0 +1,230 @@
+import { setMaxListeners } from 'node:events';
+import { Producer, type QueuedJob } from '../producer/produce.js';
+import { type Row, readRows } from '../producer/row-reader.js';
+import { FatalError, messageOf } from '../shared/errors.js';
+import { outstandingWindow } from '../shared/limits.js';
+import { lastWord, lastWordMs } from '../shared/queue/last-word.js';
+import { dropRunOrder } from '../shared/run-orders.js';
+import { sleep } from '../shared/sleep.js';
+import type { UndoStack } from '../shared/undo.js';
+import { unlessAborted } from '../shared/unless-aborted.js';
+import { DescribeWorker } from '../worker/describe-worker.js';
+import { type FailureRecord, isDecidedAnew } from '../writer/failures-table.js';
+import { writeRunFile } from '../writer/run-file.js';
+import { type Counted, type OpenRun, keepCounts, openRun } from './open-run.js';
+import type { PreparedRun } from './prepare.js';
+import { closeAccounts, exitCodeOf } from './receipt.js';
+import { recover } from './recovery.js';
+import type { RowLookup } from './row-lookup.js';
+import { type JobCalls, RunJobs } from './run-jobs.js';
+import type { RunOptions, RunResult } from './run-options.js';
+import { RunWatch, publishEnd } from './run-watch.js';
+
+/**
+ * Runs what has been prepared and counted until every row has its outcome on disk, or the run is stopped.
+ * @param undo gets what the run opens
+ */
+export async function coordinate(
+  options: RunOptions,
+  prepared: PreparedRun,
+  counted: Counted,
+  undo: UndoStack,
+): Promise<RunResult> {
+  const run = await openRun(options, prepared, counted, undo);
+  const { control } = run;
+  const over = new AbortController();
+  let watching = Promise.resolve();
+  let worker: DescribeWorker | undefined;
+  let isRead = false;
+  try {
+    await recover(run);
+    worker = await startWorker(run);
+    watching = new RunWatch(run, worker).watch(over.signal);
+    isRead = await produce(run);
+    await collect(run);
+  } catch (error) {
+    // A queue operation that was given up because the run ends is no failure of its own.
+    if (!control.signal.aborted) control.fail(error);
+  }
+  over.abort();
+  await watching;
+  const inFlight = await putBack(run, worker, isRead);
+  await endFiles(run, { isRead, inFlight });
+  return await closeRun(run, isRead);
+}
+
+/** Whether every row was read and taken on. */
+function isWhole({ control, options }: OpenRun, isRead: boolean): boolean {
+  const hasLimit = options.limit !== undefined || options.collectOnly === true;
+  return isRead && control.reason === undefined && !hasLimit;
+}
+
+async function startWorker(run: OpenRun): Promise<DescribeWorker | undefined> {
+  const { connection, client, limits, logger, prepared, options } = run;
+  if (client === undefined) return undefined;
+  const { account } = prepared;
+  return await DescribeWorker.start({
+    connection,
+    account,
+    client,
+    limits,
+    logger,
+    webhooks: options.webhooks,
+  });
+}
+
+/** Makes jobs of the rows. @returns whether the manifest was read to its end */
+async function produce(run: OpenRun): Promise<boolean> {
+  const { prepared, unfinished, control, limits, ledger, lookup, writer, jobs } = run;
+  if (control.noMore.aborted) return false;
+  const windowRows = () => outstandingWindow(limits.configured, run.timing.windowMs);
+  const producer = new Producer({ lookup, ledger, writer, jobs, windowRows }, control.noMore);
+  try {
+    if (unfinished.isWhole) await producer.produceUnfinished(unfinished);
+    else await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
+    if (control.isWindingDown) {
+      for (const image of producer.notAdded) leaveRows(lookup, ledger.giveUp(image));
+    }
+    return !control.noMore.aborted;
+  } catch (error) {
+    if (control.signal.aborted) return false;
+    // Only what was read before the break is certain to be taken on; a queue that refuses jobs ends all of it.
+    if (error instanceof FatalError) control.failAfterwards(error);
+    else control.fail(error);
+    return false;
+  }
+}
+
+/**
+ * Waits for what is pending. Once nothing more is to be submitted, what nobody has submitted yet leaves the queue, until
+ * the rest has its outcomes.
+ */
+async function collect({ control, ledger, lookup, jobs, timing }: OpenRun): Promise<void> {
+  const isIdle = () => ledger.rows === 0;
+  await ledger.waitUntil(() => isIdle() || control.isWindingDown, control.signal);
+  while (control.isWindingDown && !isIdle()) {
+    for (const [image, calls] of await jobs.removeWaiting()) leaveRows(lookup, ledger.giveUp(image, calls));
+    const againAt = performance.now() + timing.tickMs;
+    await ledger.waitUntil(() => isIdle() || performance.now() >= againAt, control.signal);
+  }
+}
+
+function leaveRows(lookup: RowLookup, rows: readonly Row[]): void {
+  for (const row of rows) lookup.leave(row);
+}
+
+/**
+ * Puts everything where the next run finds it.
+ * @returns how many images are left in flight
+ */
+async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead: boolean): Promise<number> {
+  const { connection, prepared, ledger, lookup, results, completed, kept, logger } = run;
+  const { closeDeadlineMs } = run.timing;
+  const deadline = lastWord(connection, closeDeadlineMs);
+  setMaxListeners(0, deadline);
+  const jobs = new RunJobs(connection, prepared.account, run.id, run.policy, deadline);
+  const removed = new Map<string, JobCalls>();
+  const unlessAway = async (step: () => Promise<void>) => {
+    try {
+      await step();
+    } catch (error) {
+      logger.warn(`the queue could not be tidied up: ${messageOf(error)}`);
+    }
+  };
+  const removeUnsubmitted = () =>
+    unlessAway(() => jobs.removeUnsubmitted((image, calls) => removed.set(image, calls)));
+  // Twice: workers elsewhere would go on submitting, and ours releases unsubmitted images.
+  await Promise.all([worker?.stop(), removeUnsubmitted()]);
+  await removeUnsubmitted();
+  await unlessAway(() => results.drained(deadline));
+  await run.writer.flushed();
+  ledger.end(isWhole(run, isRead), (image) => lookup.isDescribed(image));
+  // What cannot be acknowledged while the queue is away is reclaimed by the next run.
+  const isClosed = new AbortController();
+  await Promise.race([
+    results.close().finally(() => isClosed.abort()),
+    sleep(lastWordMs(connection, closeDeadlineMs / 2), isClosed.signal),
+  ]);
+  await completed.settled();
+  let inFlight = ledger.pending().length;
+  await unlessAway(async () => {
+    const left = await jobs.leftOver();
+    // After the last result: a job that was removed may have ended in that moment, and be counted by its result.
+    for (const image of ledger.pending()) {
+      const calls = left.get(image) ?? removed.get(image);
+      if (calls !== undefined) ledger.countCalls(image, calls);
+    }
+    const isOpen = ([image, { state }]: [string, QueuedJob]) =>
+      state !== 'failed' && !lookup.isDescribed(image);
+    inFlight = [...left].filter(isOpen).length;
+    // Only where every completed job is written: what is left open may need its job's return value.
+    if (inFlight === 0) await unlessAborted(kept.add(run.id, completed.kept), deadline);
+  });
+  return inFlight;
+}
+
+/** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
+async function endFiles(
+  { control, failures, onFile, lookup, prepared, runFile }: OpenRun,
+  { isRead, inFlight }: { readonly isRead: boolean; readonly inFlight: number },
+): Promise<void> {
+  const wasMet = isRead && control.reason === undefined;
+  const isDescribed = ({ row }: FailureRecord) => onFile.has(row);
+  // What fails by its record may have the key or the image of a row that is described.
+  const isOfRecord = ({ outcome }: FailureRecord) => isDecidedAnew(outcome.code);
+  const isStill = ({ row }: FailureRecord) => !wasMet || lookup.isLeftFailed(row.key ?? row.image);
+  try {
+    await failures.replace(
+      (failure) => !isDescribed(failure) && isStill(failure),
+      (failure) => isOfRecord(failure) || !isDescribed(failure),
+    );
+  } catch (error) {
+    control.fail(error);
+  }
+  try {
+    await writeRunFile(prepared.paths.runFile, { ...runFile, open: inFlight > 0 });
+  } catch (error) {
+    control.fail(`the run file could not be written: ${messageOf(error)}`);
+  }
+}
+
+/** Makes the receipt. */
+async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
+  const { options, prepared, control, output, onFile, ledger, limits, logger } = run;
+  // The recount makes an index of its own: a coordinator with ten million rows has not the memory for two.
+  output.index.clear();
+  const { counts } = ledger;
+  const { receipt, differences } = await closeAccounts(prepared, {
+    run: run.id,
+    counts,
+    resumedEarlier: onFile.fromEarlier,
+    rowsBefore: run.rowsBefore,
+    complete: isRead,
+    isStopped: control.reason !== undefined,
+    mayLeave: options.limit !== undefined || options.collectOnly === true || options.onlyFailed === true,
+    seconds: (performance.now() - run.startedAt) / 1000,
+  });
+  await forget(run, isRead);
+  const { failedByCode } = counts;
+  const stop = control.reason ?? (receipt.remaining > 0 ? options.stoppedBefore : undefined);
+  const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
+  const learnedShare = limits.share();
+  await publishEnd(run, receipt, failedByCode, { stop, exitCode }).catch((error: unknown) => {
+    logger.debug({ error: messageOf(error) }, 'nobody else is told how the run ended');
+  });
+  return { preview: run.preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
+}
+
+/** The receipt is about to be printed: the next run counts from nothing, and takes up what it always does. */
+async function forget(run: OpenRun, isRead: boolean): Promise<void> {
+  const { connection, ledger, lookup, timing, logger } = run;
+  const { maybePaidTwice, rescued } = ledger.counts;
+  if (maybePaidTwice + rescued > 0) await keepCounts(run, undefined);
+  if (!lookup.retriesAll || !isWhole(run, isRead)) return;
+  try {
+    const dropped = dropRunOrder(connection.store, run.id, 'retryAll');
+    await unlessAborted(dropped, lastWord(connection, timing.closeDeadlineMs));
+  } catch (error) {
+    logger.debug({ error: messageOf(error) }, 'the next run takes permanent failures up once more');
+  }
+}

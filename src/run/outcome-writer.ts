@@ -1,0 +1,185 @@
+import type { Row } from '../producer/row-reader.js';
+import type { ResultJobData } from '../shared/jobs.js';
+import type { DescribedOutcome, FailedOutcome, Outcome } from '../shared/outcome.js';
+import { type LostSubmits, countFailed } from '../shared/run-counts.js';
+import type { DescribedRows } from '../writer/output-index.js';
+import type { EarlierOutputs } from '../writer/earlier-outputs.js';
+import type { FailuresFile } from '../writer/failures.js';
+import { GroupCommit } from '../shared/group-commit.js';
+import type { StoredPrompts } from '../writer/csv-output.js';
+import type { OutputFile } from '../writer/output-file.js';
+import type { Disposal } from '../writer/results-consumer.js';
+import type { ImageEntry, Ledger } from './ledger.js';
+
+/** Rows of one outcome, which go to disk together. */
+interface Batch {
+  readonly rows: readonly Row[];
+  readonly outcome: Outcome;
+  /** The image whose outcome it is; rows that were not submitted have none. */
+  readonly image?: string | undefined;
+}
+
+export interface OutcomeWriterDeps {
+  readonly ledger: Ledger;
+  readonly onFile: DescribedRows;
+  readonly output: OutputFile;
+  /** Files whose rows count as done. */
+  readonly earlier: EarlierOutputs | undefined;
+  readonly failures: FailuresFile;
+  /** Keeps what became of submits whose answer was lost, for a receipt that this process may not live to print. */
+  keepLostSubmits(counts: LostSubmits): Promise<void>;
+  /** An image's outcome is on disk. */
+  onOutcome(result: ResultJobData): void;
+  /** The disk does not take rows any more. */
+  onBroken(error: unknown): void;
+}
+
+/**
+ * Brings outcomes to disk, and says so in the ledger.
+ *
+ * An image stays pending until its outcome is on disk, so that a row that is read in that moment waits for it and is not
+ * submitted again.
+ */
+export class OutcomeWriter {
+  readonly #commit = new GroupCommit<Batch>((batches) => this.#flush(batches));
+
+  constructor(private readonly deps: OutcomeWriterDeps) {}
+
+  /**
+   * Brings a result's rows to disk. Never rejects: a disk that fails is reported to `onBroken`.
+   * @returns what is to become of the result
+   */
+  settle(result: ResultJobData): Promise<Disposal> {
+    const { ledger, onFile } = this.deps;
+    const { image, outcome } = result;
+    const entry = ledger.get(image);
+    // Decided anew when that one is on disk: prompts that follow a failure are not to be thrown away.
+    if (entry?.writing !== undefined) return entry.writing.then(() => this.settle(result));
+    if (entry?.state === 'pending') return this.#write(result, entry);
+    // A second result of an image that is on disk: its worker died between publishing it and ending the job.
+    if (onFile.hasImage(image)) return Promise.resolve('done');
+    if (ledger.isOver) return Promise.resolve('put-back');
+    if (entry?.state !== 'settled') return ledger.hold(result);
+    // It failed in this run, and somebody has put its job back.
+    if (outcome.status === 'described') ledger.reopen(image);
+    return this.#write(result, entry);
+  }
+
+  /** Makes a row wait for its image. What the queue holds for it already is written at once. */
+  takeOn(image: string, row: Row, isReattached: boolean): void {
+    const answer = this.deps.ledger.takeOn(image, row, isReattached);
+    if (answer !== undefined) void this.settle(answer.result).then(answer.acknowledge);
+  }
+
+  /** Writes a failed row that waits for no image. */
+  writeFailure(row: Row, outcome: FailedOutcome): void {
+    const { ledger } = this.deps;
+    ledger.failRow(row, outcome);
+    ledger.addUnwritten(1);
+    void this.#fail(row, outcome);
+  }
+
+  /** Writes a row whose image the output, or an earlier one, holds already. */
+  writeCopy(row: Row, image: string): void {
+    this.deps.ledger.addUnwritten(1);
+    void this.#copy(row, image);
+  }
+
+  /** Waits until everything that was to go to disk is there, or has failed to be. */
+  async flushed(): Promise<void> {
+    await this.#commit.settled();
+  }
+
+  #write(result: ResultJobData, entry: ImageEntry): Promise<Disposal> {
+    const writing = this.#writeImage(result, entry).finally(() => (entry.writing = undefined));
+    entry.writing = writing;
+    return writing;
+  }
+
+  async #writeImage(result: ResultJobData, entry: ImageEntry): Promise<Disposal> {
+    const { ledger } = this.deps;
+    const { image, outcome, rescued = 0 } = result;
+    // Before it can be acknowledged: a process that is killed prints no receipt.
+    if (ledger.countMaybePaid(result) > 0) await this.deps.keepLostSubmits(ledger.counts);
+    if (entry.state === 'settled') {
+      ledger.countCalls(image, result);
+      return 'done';
+    }
+    const rows = [...entry.rows];
+    if (!(await this.#bringToDisk({ rows, outcome, image }))) return 'put-back';
+    const late = ledger.settle(result, rows.length);
+    if (rescued > 0) {
+      // After the row is on disk: a crash may then count a saving too little, never too much.
+      ledger.counts.rescued += rescued;
+      await this.deps.keepLostSubmits(ledger.counts);
+    }
+    for (const row of late) {
+      if (outcome.status === 'failed') this.writeFailure(row, outcome);
+      else this.writeCopy(row, image);
+    }
+    this.deps.onOutcome(result);
+    return 'done';
+  }
+
+  async #fail(row: Row, outcome: FailedOutcome): Promise<void> {
+    const { ledger } = this.deps;
+    if (!(await this.#bringToDisk({ rows: [row], outcome }))) return;
+    countFailed(ledger.counts, outcome.code);
+    ledger.releaseUnwritten(1);
+  }
+
+  async #copy(row: Row, image: string): Promise<void> {
+    const { ledger } = this.deps;
+    try {
+      const outcome: DescribedOutcome = { status: 'described', ...(await this.#readPrompts(image)) };
+      if (!(await this.#bringToDisk({ rows: [row], outcome }))) return;
+      ledger.counts.copied++;
+      ledger.releaseUnwritten(1);
+    } catch (error) {
+      this.deps.onBroken(error);
+    }
+  }
+
+  async #readPrompts(image: string): Promise<StoredPrompts> {
+    const { output, earlier } = this.deps;
+    const offset = output.index.offsetOf(image);
+    if (offset !== undefined) return await output.readPromptsAt(offset);
+    const place = earlier?.index.offsetOf(image);
+    if (earlier === undefined || place === undefined) throw new Error(`no index has the image ${image}`);
+    return await earlier.readPromptsAt(place);
+  }
+
+  /** @returns whether the rows are on disk */
+  async #bringToDisk(batch: Batch): Promise<boolean> {
+    try {
+      await this.#commit.commit(batch);
+      return true;
+    } catch (error) {
+      this.deps.onBroken(error);
+      return false;
+    }
+  }
+
+  async #flush(batches: readonly Batch[]): Promise<void> {
+    const { output, failures } = this.deps;
+    const described: { readonly row: Row; readonly outcome: DescribedOutcome }[] = [];
+    // Failures first: when the disk takes those and no prompts, the counts and the files still agree.
+    for (const { rows, outcome, image } of batches) {
+      for (const row of rows) {
+        if (outcome.status === 'failed') failures.add({ row, outcome }, image);
+        else described.push({ row, outcome });
+      }
+    }
+    await failures.flush();
+    const records = described.map(({ row, outcome }) => [
+      ...row.cells,
+      ...outcome.prompts,
+      outcome.messageId,
+      outcome.describedAt,
+    ]);
+    const { offsets } = await output.append(records);
+    for (const [position, { row }] of described.entries()) {
+      output.index.addAppended({ image: row.image, key: row.key, offset: offsets[position] ?? 0 });
+    }
+  }
+}

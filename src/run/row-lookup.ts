@@ -1,0 +1,92 @@
+import type { Lookup } from '../producer/decide-row.js';
+import type { Row } from '../producer/row-reader.js';
+import { HashTable } from '../shared/hash-table.js';
+import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
+import type { DescribedRows } from '../writer/output-index.js';
+import type { EarlierFailures, FailuresFile } from '../writer/failures.js';
+import { identityOfName } from '../writer/failures-table.js';
+import type { Ledger } from './ledger.js';
+import type { RunOptions } from './run-options.js';
+
+export interface RowLookupDeps {
+  readonly ledger: Pick<Ledger, 'jobOf' | 'isPending' | 'isAnswered' | 'oldFailure'>;
+  /** The rows on file, of the output and earlier ones; this run's pass over the manifest. */
+  readonly onFile: DescribedRows;
+  readonly failures: Pick<FailuresFile, 'failedNow' | 'previous'>;
+  /** How rows of earlier files failed, where this output knows nothing of it. */
+  readonly earlierFailures: Pick<EarlierFailures, 'previous'> | undefined;
+  readonly output: { readonly index: { readonly keyed: boolean } };
+}
+
+/** What a run knows of a row when the producer decides on it. */
+export class RowLookup implements Lookup {
+  /** Whether permanent failures are taken up too. */
+  retriesAll: boolean;
+  readonly #onlyFailed: boolean;
+  /** By `identityOfName`: as many as rows have failed before. */
+  readonly #leftFailed = new HashTable([]);
+
+  constructor(
+    private readonly deps: RowLookupDeps,
+    { retryAll = false, onlyFailed = false }: Pick<RunOptions, 'retryAll' | 'onlyFailed'>,
+  ) {
+    this.retriesAll = retryAll;
+    this.#onlyFailed = onlyFailed;
+  }
+
+  markSeen(row: Row): boolean {
+    return this.deps.onFile.markSeen(row);
+  }
+
+  isInOutput(row: Row): boolean {
+    return this.deps.onFile.take(row);
+  }
+
+  isDescribed(image: string): boolean {
+    return this.deps.onFile.hasImage(image);
+  }
+
+  isPending(image: string): boolean {
+    return this.deps.ledger.isPending(image);
+  }
+
+  failedNow(image: string): FailedOutcome | undefined {
+    return this.deps.failures.failedNow(image);
+  }
+
+  previousFailure(row: Row): PreviousFailure | undefined {
+    const { ledger, failures, earlierFailures } = this.deps;
+    const newest = row.image === undefined ? undefined : ledger.oldFailure(row.image);
+    const name = this.#nameOf(row);
+    return newest ?? failures.previous(name) ?? earlierFailures?.previous(name);
+  }
+
+  isTakenUp(image: string): boolean {
+    const { ledger } = this.deps;
+    return (
+      this.retriesAll || ledger.isAnswered(image) || (ledger.jobOf(image)?.state ?? 'failed') !== 'failed'
+    );
+  }
+
+  isLeftUnlessFailed(image: string): boolean {
+    const { ledger } = this.deps;
+    // What is in the queue is in flight, has its result, or has failed there.
+    return this.#onlyFailed && ledger.jobOf(image) === undefined && !ledger.isAnswered(image);
+  }
+
+  /** A row is left for the next run; one that failed before stays failed until then. */
+  leave(row: Row): void {
+    const name = this.#nameOf(row);
+    if (name !== undefined && this.deps.failures.previous(name) !== undefined)
+      this.#leftFailed.add(identityOfName(name));
+  }
+
+  /** Whether a row that failed before was left as it is; by its key, without keys by its image. */
+  isLeftFailed(name: string | undefined): boolean {
+    return name !== undefined && this.#leftFailed.find(identityOfName(name)) !== -1;
+  }
+
+  #nameOf(row: Row): string | undefined {
+    return this.deps.output.index.keyed ? row.key : row.image;
+  }
+}
