@@ -111,7 +111,7 @@ function repeat(look: () => Promise<void>, logger: Logger): () => Promise<void> 
 /**
  * The API's client, for whoever works; with `simulator` for an API, one that is started in this process.
  * @param undo gets the closing of both
- * @param warn is told what a person should know
+ * @param warn gets what a person should know
  * @throws {UsageError} for options that cannot work
  */
 export async function openClient(

@@ -19,7 +19,7 @@ export interface ApiOptions {
   readonly dialect?: string | undefined;
   /** `get` puts the token into the URL, for services that can only GET; `post`. */
   readonly submitMethod?: 'post' | 'get' | undefined;
-  /** Milliseconds after which the API is to give an uncompleted message up; told in whole minutes, rounded up. */
+  /** Milliseconds after which the API is to give an uncompleted message up; sent in whole minutes, rounded up. */
   readonly expireAfterMs?: number | undefined;
   /** The model of an `openai` API, and what it is asked where that is not our own prompt. */
   readonly model?: string | undefined;

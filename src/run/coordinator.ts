@@ -210,7 +210,7 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
   const learnedShare = limits.share();
   await publishEnd(run, receipt, failedByCode, { stop, exitCode }).catch((error: unknown) => {
-    logger.debug({ error: messageOf(error) }, 'nobody else is told how the run ended');
+    logger.debug({ error: messageOf(error) }, 'how the run ended could not be published');
   });
   return { preview: run.preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
 }

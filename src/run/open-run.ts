@@ -56,7 +56,7 @@ export async function openRun(
 
 async function openAll(options: RunOptions, prepared: PreparedRun, counted: Counted, undo: UndoStack) {
   const startedAt = performance.now();
-  const { paths } = prepared;
+  const { paths, manifest } = prepared;
   const queueName = describeQueueName(prepared.account);
   const logger = options.logger ?? silentLogger();
   const emit = (event: RunEvent) => options.onEvent?.(event);
@@ -75,12 +75,11 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Coun
     output: paths.output,
     open: true,
   };
-  const onLost = (error: unknown) => control.fail(error);
-  undo.defer(await takeRunLease(connection, id, { onLost, logger, signal: control.signal }));
+  undo.defer(await takeRunLease(connection, id, control, logger));
   options.signal?.throwIfAborted();
   const files = await openFiles(options, prepared, undo);
   await writeRunFile(paths.runFile, runFile);
-  emit({ type: 'opened', run: id, manifest: prepared.manifest.path, output: paths.output });
+  emit({ type: 'opened', run: id, manifest: manifest.path, output: paths.output });
   return {
     id,
     /** What does not change while it goes on. */
@@ -88,7 +87,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Coun
       run: id,
       account: runFile.account,
       queueName,
-      manifest: prepared.manifest.path,
+      manifest: manifest.path,
       output: paths.output,
       schedule: options.schedule,
       host: hostname(),

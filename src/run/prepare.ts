@@ -65,7 +65,7 @@ async function refuseMissingFolder(output: string): Promise<void> {
   );
 }
 
-/** Opens a manifest, and finds out how its rows are told apart and where their images are. */
+/** Opens a manifest, and finds what identifies its rows and where their images are. */
 export async function openRows(
   options: Omit<RunOptions, 'api'>,
   paths: RunPaths,
@@ -123,7 +123,7 @@ function outputOptionsOf(
 }
 
 /**
- * Prompts of a simulator and of an API in one file, or in files that count together, would be told apart by nobody.
+ * Nobody could tell prompts of a simulator from those of an API in one file, or in files that count together.
  * @throws {UsageError} when the API is of the other kind
  */
 async function refuseForeignOutput(

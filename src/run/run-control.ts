@@ -52,7 +52,7 @@ export class RunControl {
     this.#controller.abort();
   }
 
-  /** Nothing more is submitted; the run ends when what is in flight has come home. */
+  /** Nothing more is submitted; the run ends when what is in flight has ended. */
   windDown(stop: RunStop): void {
     this.#stop ??= stop;
     this.#windDown.abort();

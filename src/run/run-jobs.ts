@@ -82,7 +82,7 @@ export class RunJobs {
   /**
    * Reclaims what dead workers hold, to the head of the queue, so that it is polled before anything new is
    * submitted. BullMQ would find these jobs 10 to 15 s later.
-   * @param isAlive tells by a worker's name
+   * @param isAlive whether the worker of a name lives
    * @returns how many there were
    */
   async reclaim(isAlive: (worker: string) => boolean): Promise<number> {
@@ -266,7 +266,7 @@ export class RunJobs {
 
   #data({ image, url, row, previous, replaces }: NewImage): DescribeJobData {
     const lastMessageId = replaces?.lastMessageId ?? previous?.outcome.messageId;
-    // A row that ended as lost may have been paid for: nothing is left that could tell.
+    // A row that ended as lost may have been paid for: nothing is left that says so.
     const lost = previous?.outcome.code === 'lost' ? 1 : 0;
     const maybePaid = lost + (this.#abandoned.has(image) ? 1 : 0);
     return freshJobData({ run: this.run, url, row, ...this.policy }, { lastMessageId, maybePaid });

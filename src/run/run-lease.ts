@@ -8,6 +8,7 @@ import { isDeadHere, runLeaseName } from '../shared/run-leases.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
+import type { RunControl } from './run-control.js';
 
 const TTL_MS = 15_000;
 const RENEW_EVERY_MS = 5000;
@@ -25,22 +26,22 @@ interface Lease {
  * Takes a run's lease in the queue: one coordinator at a time, on whatever machine, also where the output and its run file
  * were copied. Waits as long as a dead one's may still run; one that a dead process of this machine has left is taken at
  * once.
- * @param onLost is called when another coordinator has it, which can only be after an outage
+ * @param control fails the run when another coordinator has it, which can only be after an outage
  * @returns what releases it
  * @throws {BusyError} when a living coordinator has it
  */
 export async function takeRunLease(
   connection: Pick<QueueConnection, 'store' | 'isAway'>,
   run: string,
-  options: { onLost: (error: unknown) => void; logger: Logger; signal: AbortSignal },
+  control: Pick<RunControl, 'fail' | 'signal'>,
+  logger: Logger,
 ): Promise<() => Promise<void>> {
   const { store } = connection;
-  const { logger } = options;
   const owner = `${hostname()}/${process.pid}/${randomUUID()}`;
   const lease = { store, name: runLeaseName(run), owner };
-  await acquire(lease, run, options.signal);
+  await acquire(lease, run, control.signal);
   const ended = new AbortController();
-  const renewing = renew(lease, { ...options, signal: ended.signal });
+  const renewing = renew(lease, ended.signal, control, logger);
   return async () => {
     ended.abort();
     await renewing;
@@ -68,15 +69,17 @@ async function acquire({ store, name, owner }: Lease, run: string, signal: Abort
 
 async function renew(
   { store, name, owner }: Lease,
-  { onLost, logger, signal }: { onLost: (error: unknown) => void; logger: Logger; signal: AbortSignal },
+  signal: AbortSignal,
+  control: Pick<RunControl, 'fail'>,
+  logger: Logger,
 ): Promise<void> {
   while (await sleep(RENEW_EVERY_MS, signal)) {
     try {
       if (await unlessAborted(store.lease(name, owner, TTL_MS), signal)) continue;
-      onLost(new BusyError('another process has taken this run over'));
+      control.fail(new BusyError('another process has taken this run over'));
       return;
     } catch (error) {
-      // The queue is away, for everybody: the next renewal tells who has it then.
+      // The queue is away, for everybody: the next renewal shows who has it then.
       logger.debug({ error: messageOf(error) }, 'the lease could not be renewed');
     }
   }

@@ -86,7 +86,7 @@ export interface RunOptions extends ApiOptions {
   readonly timing?: Partial<RunTiming> | undefined;
 }
 
-/** What there is to do, told before anything is paid. */
+/** What there is to do, emitted before anything is paid. */
 export interface Preview {
   readonly manifest: string;
   readonly output: string;
@@ -113,7 +113,7 @@ export interface Preview {
   readonly submitMs: number;
 }
 
-/** Where a run is; told each second. */
+/** Where a run is; emitted each second. */
 export interface Progress {
   readonly rows: number;
   /** Rows of the whole manifest, where they could be counted. */
@@ -130,7 +130,7 @@ export interface Progress {
   readonly perSecond: number;
   /** Share of the configured rate that the API lets through, in (0, 1]. */
   readonly share: number;
-  /** Milliseconds to the end, when there is a rate to tell it from. */
+  /** Milliseconds to the end, where a rate is known. */
   readonly etaMs: number | undefined;
 }
 
@@ -139,7 +139,7 @@ export type RunEvent =
   | { readonly type: 'opened'; readonly run: string; readonly manifest: string; readonly output: string }
   | { readonly type: 'preview'; readonly preview: Preview }
   /** Something that a person should know and need not act on. */
-  /** `isOutage`: the queue went away or is back, which others at the same queue tell as well. */
+  /** `isOutage`: the queue went away or is back, which others at the same queue report as well. */
   | { readonly type: 'notice'; readonly text: string; readonly isOutage?: boolean }
   /** What is being done before rows move: 'creating the embedded queue ...'. */
   | { readonly type: 'phase'; readonly text: string }
@@ -174,9 +174,9 @@ export const RUN_DEFAULTS = {
 export interface RunTiming {
   /** Progress, the workers' state. */
   readonly tickMs: number;
-  /** Whether outstanding images still have their jobs; two looks in a row have to agree. */
+  /** Whether pending images still have their jobs; two looks in a row have to agree. */
   readonly reconcileEveryMs: number;
-  /** After so long without any worker people are told. */
+  /** After so long without any worker there is a notice. */
   readonly noWorkerNoticeMs: number;
   /** The queue may be away when a run ends: then its jobs stay as they are. */
   readonly closeDeadlineMs: number;

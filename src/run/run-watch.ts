@@ -127,7 +127,7 @@ function newImage(image: string, row: Row | undefined): NewImage | undefined {
 export type Finding =
   /** Nobody has its job, twice in a row. */
   | { readonly image: string; readonly kind: 'lost' }
-  /** Its job ended, twice in a row, and its result did not come: the job tells. */
+  /** Its job ended, twice in a row, and its result did not come: the job says how. */
   | { readonly image: string; readonly kind: 'ended' };
 
 /**
@@ -140,7 +140,7 @@ export class Reconciler {
   /**
    * @param waiting images without an outcome
    * @param places where the queue has their jobs
-   * @param resultsAreIn whether every result that was handed over has been looked at
+   * @param resultsAreIn whether every result that was published has been looked at
    */
   look(waiting: Iterable<string>, places: ReadonlyMap<string, JobPlace>, resultsAreIn: boolean): Finding[] {
     if (!resultsAreIn) return [];

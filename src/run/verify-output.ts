@@ -15,7 +15,7 @@ export type VerifyOptions = Pick<
 > & { readonly output: string };
 
 /**
- * Counts from the files alone what has become of each manifest row. What tells rows apart is taken from the
+ * Counts from the files alone what has become of each manifest row. What identifies rows is taken from the
  * run file beside the output where it is not given, and the earlier outputs that count with it always. Reads only.
  * @throws {UsageError} when there is no output, or it is not this manifest's
  */

@@ -1,11 +1,11 @@
 import type { SharedStore } from './queue/store.js';
 
 /**
- * What people at other processes want of a run: small marks beside the queue, which its home reads each second, or
+ * What people at other processes want of a run: small marks beside the queue, which its coordinator reads each second, or
  * at its next start.
  */
 export interface RunOrders {
-  /** No more submits; what is in flight is finished. The home takes the mark away when it has read it. */
+  /** No more submits; what is in flight is finished. The coordinator takes the mark away when it has read it. */
   readonly cancel: boolean;
   /** The next start takes failed rows up again, the permanent ones too; kept until such a run has come to its end. */
   readonly retryAll: boolean;

@@ -57,11 +57,11 @@ describeOnBothQueues('completed jobs of ended runs', (open) => {
     await kept.add('a', 2);
     await kept.add('b', 2);
     await kept.takeOut('a');
-    await connection.store.lease('run:b', 'a home', 60_000);
+    await connection.store.lease('run:b', 'a coordinator', 60_000);
     await kept.add('c', 2);
     await kept.add('d', 2);
     expect(await runsOf()).toEqual(['a', 'b', 'c', 'd']);
-    await connection.store.release('run:b', 'a home');
+    await connection.store.release('run:b', 'a coordinator');
     await kept.add('d', 2);
     expect(await runsOf()).toEqual(['a', 'c', 'd']);
   });

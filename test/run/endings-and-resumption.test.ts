@@ -98,7 +98,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect((await fixture.run({ manifest })).receipt.described).toBe(100);
   });
 
-  test('interrupted, it hands what is in flight back, and the next run pays for nothing again', async () => {
+  test('interrupted, it releases what is in flight, and the next run pays for nothing again', async () => {
     fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(30));
     const interrupt = new AbortController();
@@ -150,7 +150,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(receipt).toMatchObject({ complete: false, rows: 150, described: 150 });
   });
 
-  test('tells its events: a preview before anything is paid, then progress', async () => {
+  test('emits its events: a preview before anything is paid, then progress', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(5));
     const events: RunEvent[] = [];
     fixture.simulator.setOptions({ latencyMs: 1500 });
