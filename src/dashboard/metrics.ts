@@ -34,7 +34,8 @@ export async function renderMetrics(connection: QueueConnection): Promise<{ type
     queues.map(([queueName, account]) => readAccount(connection, queueName, account)),
   );
   const registry = new Registry();
-  for (const metric of [...metricsOf(accounts), ...(await queueMetrics(connection, runs))]) {
+  const ofQueue = await queueMetrics(connection, runs);
+  for (const metric of [...countersOf(accounts), ...gaugesOf(accounts), ...ofQueue]) {
     const { type, name, help, labels, samples } = metric;
     const definition = { name: PREFIX + name, help, labelNames: labels, registers: [registry] };
     const counter = type === 'counter' ? new Counter(definition) : new Gauge(definition);
@@ -91,42 +92,66 @@ interface Metric {
   readonly samples: readonly (readonly [labels: readonly string[], value: number])[];
 }
 
-/** The metrics of each account. */
-function metricsOf(accounts: readonly AccountFigures[]): Metric[] {
-  type Read = (figures: AccountFigures) => number | undefined;
-  const metric = (type: Metric['type'], name: string, help: string, read: Read): Metric => {
-    const samples = accounts.flatMap((figures) => {
-      const value = read(figures);
-      return value === undefined ? [] : [[[figures.account], value] as const];
-    });
-    return { type, name, help, labels: ['account'], samples };
-  };
-  const by = <T extends string>(
-    { label, values }: { label: string; values: readonly T[] },
-    { type, name, help }: Pick<Metric, 'type' | 'name' | 'help'>,
-    read: (figures: AccountFigures, value: T) => number,
-  ): Metric => {
-    const samples = accounts.flatMap((figures) =>
-      values.map((value) => [[figures.account, value], read(figures, value)] as const),
-    );
-    return { type, name, help, labels: ['account', label], samples };
-  };
-  const count = (name: string, help: string, field: string) =>
-    metric('counter', name, help, ({ counts }) => counts.get(field) ?? 0);
-  const gauge = (name: string, help: string, read: Read) => metric('gauge', name, help, read);
+type Read = (figures: AccountFigures) => number | undefined;
+
+/** One sample an account; none where it has no such figure. */
+function each(accounts: readonly AccountFigures[], read: Read): Metric['samples'] {
+  return accounts.flatMap((figures) => {
+    const value = read(figures);
+    return value === undefined ? [] : [[[figures.account], value] as const];
+  });
+}
+
+/** One sample an account and value of a second label. */
+function by<T extends string>(
+  accounts: readonly AccountFigures[],
+  { label, values }: { label: string; values: readonly T[] },
+  { type, name, help }: Pick<Metric, 'type' | 'name' | 'help'>,
+  read: (figures: AccountFigures, value: T) => number,
+): Metric {
+  const samples = accounts.flatMap((figures) =>
+    values.map((value) => [[figures.account, value], read(figures, value)] as const),
+  );
+  return { type, name, help, labels: ['account', label], samples };
+}
+
+/** The counters of each account. */
+function countersOf(accounts: readonly AccountFigures[]): Metric[] {
+  const count = (name: string, help: string, field: string): Metric => ({
+    type: 'counter',
+    name,
+    help,
+    labels: ['account'],
+    samples: each(accounts, ({ counts }) => counts.get(field) ?? 0),
+  });
   return [
     count('submits_total', 'Submits that reached the API, whatever it answered.', 'calls:submit'),
     count('polls_total', 'Polls that reached the API, whatever it answered.', 'calls:poll'),
     by(
+      accounts,
       { label: 'call', values: ['submit', 'poll'] },
       { type: 'counter', name: 'throttled_total', help: 'Calls that were answered with a 429.' },
       ({ counts }, call) => counts.get(`throttled:${call}`) ?? 0,
     ),
     by(
+      accounts,
       { label: 'code', values: ['described', ...ERROR_CODES] },
       { type: 'counter', name: 'outcomes_total', help: 'Images that were described, or failed with a code.' },
       ({ counts }, code) => counts.get(`outcomes:${code}`) ?? 0,
     ),
+  ];
+}
+
+/** The gauges of each account. */
+function gaugesOf(accounts: readonly AccountFigures[]): Metric[] {
+  const gauge = (name: string, help: string, read: Read): Metric => ({
+    type: 'gauge',
+    name,
+    help,
+    labels: ['account'],
+    samples: each(accounts, read),
+  });
+  return [
     gauge(
       'configured_rate_per_second',
       'Submits a second that the account may make.',
@@ -147,11 +172,13 @@ function metricsOf(accounts: readonly AccountFigures[]): Metric[] {
       isPaused ? 1 : 0,
     ),
     by(
+      accounts,
       { label: 'state', values: JOB_STATES },
       { type: 'gauge', name: 'queue_jobs', help: "Jobs of the account's queue, by BullMQ's states." },
       ({ jobs }, state) => jobs[state] ?? 0,
     ),
     by(
+      accounts,
       { label: 'state', values: WORKER_STATES },
       { type: 'gauge', name: 'workers', help: 'Living workers of the account, by state.' },
       ({ workers }, state) => workers.filter((worker) => worker.state === state).length,
