@@ -1,12 +1,12 @@
 import type { DescribeJobData } from '../shared/jobs.js';
-import type { Ending } from './ending.js';
+import type { ProcessingOutcome } from './processing.js';
 
 /** One job that this process is working on. */
 interface Activation {
   /** Ends it: a newer activation of the job has begun, or this worker stops. */
   readonly end: AbortController;
   isSuperseded: boolean;
-  readonly ending: Promise<Ending>;
+  readonly ending: Promise<ProcessingOutcome>;
   /** Resolves when the queue has been told of the ending, or was not to be told. */
   readonly settled: Promise<unknown>;
 }
@@ -17,7 +17,7 @@ export type Inherited =
   /** As far as the earlier one has brought it, which the job as it was fetched does not say. */
   | { readonly kind: 'data'; readonly data: DescribeJobData }
   /** The earlier one came to an outcome, which is to be settled by the new one. */
-  | { readonly kind: 'ending'; readonly ending: Ending };
+  | { readonly kind: 'ending'; readonly ending: ProcessingOutcome };
 
 /** Says that a newer activation of the job goes on, and that this one has nothing to settle. */
 export class SupersededError extends Error {}
@@ -56,8 +56,8 @@ export class Activations {
    */
   async run<T>(
     jobId: string,
-    describe: (inherited: Inherited, stopping: AbortSignal) => Promise<Ending>,
-    settle: (ending: Ending) => Promise<T>,
+    describe: (inherited: Inherited, stopping: AbortSignal) => Promise<ProcessingOutcome>,
+    settle: (ending: ProcessingOutcome) => Promise<T>,
   ): Promise<T> {
     const earlier = this.#running.get(jobId);
     const end = new AbortController();

@@ -2,20 +2,20 @@ import type { AccountLimits } from '../shared/account-limits.js';
 import { type RateLimiter, holdQueue, limiterName } from '../shared/queue/limiter.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { noteSetAside } from '../shared/run-leases.js';
-import type { ActivationTools } from './activation-tools.js';
+import type { ProcessingDeps } from './processing.js';
 import type { ApiHealth } from './api-health.js';
 import { FirstPolls } from './poll-schedule.js';
 import { createPollSchedule } from './poll-schedule.js';
-import type { SettleTools } from './settle-job.js';
+import type { SettleDeps } from './settle-job.js';
 import type { LivingRuns } from './living-runs.js';
 import type { WorkerMetrics } from './worker-metrics.js';
 
-export interface ToolParts {
-  readonly client: ActivationTools['client'];
+export interface DepsParts {
+  readonly client: ProcessingDeps['client'];
   readonly limits: AccountLimits;
   readonly store: SharedStore;
   readonly queueName: string;
-  readonly settle: SettleTools;
+  readonly settle: SettleDeps;
   readonly health: ApiHealth;
   readonly submitLimiter: RateLimiter;
   readonly pollLimiter: RateLimiter;
@@ -26,7 +26,7 @@ export interface ToolParts {
 }
 
 /** What all images of a worker work with; webhooks are added where the API is to call. */
-export function createTools(parts: ToolParts): ActivationTools {
+export function createDeps(parts: DepsParts): ProcessingDeps {
   const { limits, store, settle, metrics, submitLimiter, pollLimiter } = parts;
   const { persist } = settle;
   return {

@@ -16,23 +16,23 @@ import { retryUntilUp } from '../shared/queue/retry-until-up.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
 import type { WorkerStatus } from '../shared/published.js';
-import { describeImage } from './activation.js';
-import type { ActivationTools, ActiveJob } from './activation-tools.js';
+import { processImage } from './process-image.js';
+import type { ProcessingDeps, ActiveJob } from './processing.js';
 import { Activations, SupersededError } from './activations.js';
 import { ApiHealth } from './api-health.js';
-import { createTools } from './create-tools.js';
-import type { Ending, StopWhy } from './ending.js';
+import { createDeps } from './create-tools.js';
+import type { ProcessingOutcome, StopReason } from './processing.js';
 import { JobLogs } from './job-logs.js';
-import { tellEnding } from './job-logs.js';
-import { Presence } from './presence.js';
+import { describeOutcome } from './job-logs.js';
+import { Heartbeat } from './heartbeat.js';
 import { LivingRuns, sweepDeadRuns } from './living-runs.js';
-import { notDescribable } from './read-job.js';
+import { notDescribable } from './processing.js';
 import { RememberedLatencies } from './worker-metrics.js';
 import {
   type DescribeJob,
   type Persist,
   ResultPublisher,
-  type SettleTools,
+  type SettleDeps,
   saveJob,
   settleJob,
 } from './settle-job.js';
@@ -42,7 +42,7 @@ import { WorkerMetrics } from './worker-metrics.js';
 export interface WorkerOptions {
   readonly connection: QueueConnection;
   readonly account: Account;
-  readonly client: ActivationTools['client'];
+  readonly client: ProcessingDeps['client'];
   readonly limits: AccountLimits;
   readonly logger: Logger;
   /** Where the API is to say that a message is completed; it is polled for alone without. */
@@ -76,19 +76,19 @@ export class DescribeWorker {
   #onTheWire = 0;
   #workingSince = Date.now();
   readonly #logger: Logger;
-  readonly #settleTools: SettleTools;
+  readonly #settleDeps: SettleDeps;
   readonly #metrics: WorkerMetrics;
   readonly #jobLogs: JobLogs;
-  readonly #presence: Presence;
+  readonly #heartbeat: Heartbeat;
   readonly #submitLimiter: RateLimiter;
   readonly #living: LivingRuns;
   #sweptAt = -Infinity;
-  #tools: ActivationTools;
+  #tools: ProcessingDeps;
   readonly #limits: AccountLimits;
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
   /** Aborts when the API answers again after it was down. */
   #up = new AbortController();
-  #refusal: { state: StopWhy; reason: string; since: number } | undefined;
+  #refusal: { state: StopReason; reason: string; since: number } | undefined;
   #webhooks: WorkerWebhooks | undefined;
   #ticking: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
@@ -102,7 +102,7 @@ export class DescribeWorker {
     this.#limits = options.limits;
     this.#logger = options.logger.child({ worker: this.id });
     const persist: Persist = (operation) => retryUntilUp(options.connection, operation);
-    this.#settleTools = {
+    this.#settleDeps = {
       connection: options.connection,
       queue: options.connection.queue(this.#queueName),
       persist,
@@ -114,13 +114,13 @@ export class DescribeWorker {
     };
     const { connection, account } = options;
     const about = { connection, account, queueName: this.#queueName, workerId: this.id };
-    this.#presence = new Presence({ ...about, logger: this.#logger });
+    this.#heartbeat = new Heartbeat({ ...about, logger: this.#logger });
     const counted = { connection, queueName: this.#queueName };
     this.#metrics = new WorkerMetrics(counted, this.#logger);
-    this.#jobLogs = new JobLogs(connection, this.#settleTools.queue, this.#logger);
+    this.#jobLogs = new JobLogs(connection, this.#settleDeps.queue, this.#logger);
     this.#submitLimiter = this.#createLimiter('submit', () => this.#rate());
     this.#living = new LivingRuns(connection.store, this.#logger);
-    this.#tools = this.#createTools(learned);
+    this.#tools = this.#createDeps(learned);
     this.#endListening = options.connection.onTrouble((state) => {
       if (state !== 'notice') this.#isQueueAway = state === 'down';
     });
@@ -139,7 +139,7 @@ export class DescribeWorker {
   async #openWebhooks(): Promise<void> {
     const { webhooks, connection } = this.options;
     if (webhooks === undefined) return;
-    const { persist } = this.#settleTools;
+    const { persist } = this.#settleDeps;
     const tools = { store: connection.store, queueName: this.#queueName, persist, logger: this.#logger };
     this.#webhooks = await WorkerWebhooks.open(webhooks, tools);
     this.#tools = { ...this.#tools, webhooks: this.#webhooks };
@@ -148,7 +148,7 @@ export class DescribeWorker {
   async #start(): Promise<void> {
     const { maxInFlight } = this.#limits.configured;
     await this.#applyLimits();
-    await this.#presence.announce(this.status);
+    await this.#heartbeat.announce(this.status);
     // Before anything is taken: a run that has died may have left thousands.
     await this.#sweep();
     this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
@@ -197,7 +197,7 @@ export class DescribeWorker {
         'not all images could be handed back in time: they are taken up when their locks end',
       );
     }
-    const withdrawn = this.#ticking.then(() => this.#presence.withdraw());
+    const withdrawn = this.#ticking.then(() => this.#heartbeat.withdraw());
     const unheard = this.#webhooks?.close();
     const remembered = this.latencies.stop(this.#tools.schedule);
     await Promise.all([withdrawn, unheard, remembered, this.#metrics.stop(), this.#jobLogs.stop()]);
@@ -222,8 +222,8 @@ export class DescribeWorker {
           return this.#describe(job, stopping);
         },
         (ending) => {
-          this.#tell(job, tellEnding(ending, job.data.run));
-          return settleJob(job, token, ending, this.#settleTools);
+          this.#tell(job, describeOutcome(ending, job.data.run));
+          return settleJob(job, token, ending, this.#settleDeps);
         },
       );
     } catch (error) {
@@ -233,9 +233,9 @@ export class DescribeWorker {
     }
   }
 
-  async #describe(job: DescribeJob, stopping: AbortSignal): Promise<Ending> {
+  async #describe(job: DescribeJob, stopping: AbortSignal): Promise<ProcessingOutcome> {
     this.#tell(job, `taken by a worker on ${hostname()}, process ${process.pid}`);
-    const ending = await describeImage(this.#activeJob(job), this.#tools, stopping);
+    const ending = await processImage(this.#activeJob(job), this.#tools, stopping);
     if (ending.kind !== 'outcome') return ending;
     const { outcome, submits, polls } = ending.result;
     this.#metrics.ended(outcome);
@@ -264,7 +264,7 @@ export class DescribeWorker {
   async #refresh(): Promise<void> {
     await this.#limits.refresh();
     await this.#applyLimits();
-    await this.#presence.announce(this.status);
+    await this.#heartbeat.announce(this.status);
     await this.#webhooks?.remember();
     await this.latencies.remember(this.#tools.schedule);
     if (performance.now() - this.#sweptAt > SWEEP_EVERY_MS) await this.#sweep();
@@ -272,7 +272,7 @@ export class DescribeWorker {
 
   /** Runs that died leave images behind that nobody is to pay for. */
   async #sweep(): Promise<void> {
-    const removed = await sweepDeadRuns(this.#settleTools.queue, this.options.connection.store, this.#living);
+    const removed = await sweepDeadRuns(this.#settleDeps.queue, this.options.connection.store, this.#living);
     if (removed > 0) this.#logger.info({ images: removed }, 'unsubmitted images of dead runs are set aside');
     this.#sweptAt = performance.now();
   }
@@ -291,7 +291,7 @@ export class DescribeWorker {
     const name = limiterName(call, this.#queueName);
     return new RateLimiter({
       rate,
-      take: (request) => this.#settleTools.persist(() => store.takePermits(name, request)),
+      take: (request) => this.#settleDeps.persist(() => store.takePermits(name, request)),
     });
   }
 
@@ -301,7 +301,7 @@ export class DescribeWorker {
    */
   async #applyLimits(): Promise<void> {
     const { maxInFlight } = this.#limits.configured;
-    const { queue } = this.#settleTools;
+    const { queue } = this.#settleDeps;
     if (this.#worker !== undefined) this.#worker.concurrency = maxInFlight;
     if ((await queue.getGlobalConcurrency()) !== maxInFlight) await queue.setGlobalConcurrency(maxInFlight);
     const { max, duration } = this.#processingWindow();
@@ -329,11 +329,11 @@ export class DescribeWorker {
     if (this.#refusal === undefined && !this.#ended.signal.aborted) await this.#worker?.resume();
   }
 
-  async #refuse(why: StopWhy, reason: string): Promise<void> {
+  async #refuse(why: StopReason, reason: string): Promise<void> {
     if (this.#refusal !== undefined) return;
     this.#refusal = { state: why, reason, since: Date.now() };
     await this.#worker?.pause(true);
-    await this.#settleTools.persist(() => this.#presence.announce(this.status));
+    await this.#settleDeps.persist(() => this.#heartbeat.announce(this.status));
     this.#handBack.abort();
   }
 
@@ -346,9 +346,9 @@ export class DescribeWorker {
     return { ...about, state: 'down', reason: 'the API does not answer', since: downSince };
   }
 
-  #createTools(latencies: readonly number[]): ActivationTools {
+  #createDeps(latencies: readonly number[]): ProcessingDeps {
     const { client, connection } = this.options;
-    return createTools({
+    return createDeps({
       client: {
         dialect: client.dialect,
         submit: (request, about) => this.#submit(request, about),
@@ -357,7 +357,7 @@ export class DescribeWorker {
       limits: this.#limits,
       store: connection.store,
       queueName: this.#queueName,
-      settle: this.#settleTools,
+      settle: this.#settleDeps,
       health: this.#health,
       submitLimiter: this.#submitLimiter,
       pollLimiter: this.#createLimiter('poll', () => this.#limits.configured.pollRate),
@@ -368,7 +368,7 @@ export class DescribeWorker {
   }
 
   /** A stop waits for submits on the wire. */
-  async #submit(...call: Parameters<ActivationTools['client']['submit']>): Promise<Submitted> {
+  async #submit(...call: Parameters<ProcessingDeps['client']['submit']>): Promise<Submitted> {
     this.#onTheWire++;
     try {
       return await this.options.client.submit(...call);
@@ -384,7 +384,7 @@ export class DescribeWorker {
       identity: `${job.id ?? ''}@${job.timestamp}`,
       data: job.data,
       attemptsStarted: job.attemptsStarted,
-      save: (data) => saveJob(job, data, this.#settleTools),
+      save: (data) => saveJob(job, data, this.#settleDeps),
       report: (progress) => {
         if (performance.now() - reportedAt < PROGRESS_EVERY_MS) return;
         reportedAt = performance.now();
@@ -392,7 +392,7 @@ export class DescribeWorker {
           this.#logger.debug({ ...aboutJob(job), error: messageOf(error) }, 'progress could not be stored');
         });
       },
-      tell: (line) => {
+      log: (line) => {
         this.#tell(job, line);
       },
     };

@@ -4,7 +4,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
-import type { Ending } from './ending.js';
+import type { ProcessingOutcome } from './processing.js';
 
 const EVERY_MS = 2000;
 const LAST_WORD_MS = 2000;
@@ -85,16 +85,16 @@ export class JobLogs {
 }
 
 /** A line for a job's log that says what becomes of it now. */
-export function tellEnding(ending: Ending, run: string): string {
+export function describeOutcome(ending: ProcessingOutcome, run: string): string {
   const seconds = 'ms' in ending ? `${(ending.ms / 1000).toFixed(1)} s` : '';
   switch (ending.kind) {
     case 'outcome':
       return `handed over to run ${run}`;
-    case 'hand-back':
+    case 'release':
       return 'handed back to the queue: the worker stops';
     case 'delay':
       return ending.ms > 0 ? `again in ${seconds}` : 'again as soon as the rate allows';
-    case 'hold':
+    case 'rate-limited':
       return `the whole queue waits ${seconds}`;
     case 'rest':
       return `the API is down: this worker rests ${seconds}`;

@@ -81,7 +81,7 @@ const MOST_WAKES = 3;
 const DEAF_MS = 1000;
 const DEAF_GROWTH = 4;
 
-export interface PollTurnTools {
+export interface MessagePollsDeps {
   readonly schedule: PollSchedule;
   readonly webhooks?: Webhooks | undefined;
   now(): number;
@@ -94,7 +94,7 @@ export interface PollTurnTools {
  * A delivery proves nothing, it may be forged or doubled. Each leads to one poll at most; after one that led to
  * nothing the next is heard a second later, then four, and after the third no more: the clock is left.
  */
-export class PollTurns {
+export class MessagePolls {
   readonly #callback: Callback | undefined;
   readonly #endOfId: (() => void) | undefined;
   #wakes = 0;
@@ -103,7 +103,7 @@ export class PollTurns {
   #isRare = false;
 
   constructor(
-    private readonly tools: PollTurnTools,
+    private readonly tools: MessagePollsDeps,
     callback: Callback | undefined,
     messageId: string,
   ) {

@@ -3,14 +3,14 @@ import { judgePollFailure } from '../describe-api/attempt-policy.js';
 import { ConnectionError } from '../describe-api/errors.js';
 import type { CompletedMessage } from '../describe-api/client.js';
 import { sleep } from '../shared/sleep.js';
-import type { ActivationTools, ActiveJob } from './activation-tools.js';
-import { rescuePatienceMs } from './webhooks.js';
+import type { ProcessingDeps, ActiveJob } from './processing.js';
+import { recoveryPatienceMs } from './webhooks.js';
 import type { Callback, Webhooks } from './webhooks.js';
 import type { DescribeJobData } from '../shared/jobs.js';
-import { described, type Ending, failed } from './ending.js';
+import { described, type ProcessingOutcome, failed } from './processing.js';
 
 /** How the waiting for the delivery of a submit whose answer was lost has ended; `polls` is how many it took. */
-export type Rescue = { readonly polls: number } & (
+export type Recovery = { readonly polls: number } & (
   | { readonly kind: 'rescued'; readonly message: CompletedMessage }
   /** None came in time: the submit is to be made again. */
   | { readonly kind: 'nothing' }
@@ -24,7 +24,7 @@ export type Rescue = { readonly polls: number } & (
 const MOST_MESSAGES = 3;
 const TRIES = 6;
 
-type Tools = Pick<ActivationTools, 'client' | 'takePollPermit' | 'health' | 'holdPolls' | 'now'>;
+type Tools = Pick<ProcessingDeps, 'client' | 'takePollPermit' | 'health' | 'holdPolls' | 'now'>;
 
 /** A message that a delivery named, and what asking for it has come to. */
 interface Named {
@@ -44,19 +44,19 @@ interface Named {
  * Messages that are not there yet are asked for in turn, so that a forged delivery holds up none that is true.
  * @param callbacks of the submits that may have been paid for, already watched
  */
-export async function rescueSubmit(
-  job: Pick<ActiveJob, 'image' | 'tell'>,
+export async function recoverSubmit(
+  job: Pick<ActiveJob, 'image' | 'log'>,
   callbacks: readonly Callback[],
   webhooks: Webhooks,
   tools: Tools,
   stopping: AbortSignal,
-): Promise<Rescue> {
-  const patienceMs = rescuePatienceMs(webhooks.timing.slowMs);
+): Promise<Recovery> {
+  const patienceMs = recoveryPatienceMs(webhooks.timing.slowMs);
   const giveUpAt = tools.now() + patienceMs;
   const known = new Set<string>();
   let open: readonly Named[] = [];
   let polls = 0;
-  job.tell(
+  job.log(
     `the answer to a submit was lost: waiting up to ${Math.ceil(patienceMs / 1000)} s for its delivery`,
   );
   await webhooks.ringEarlier(callbacks);
@@ -98,7 +98,7 @@ async function ask(
   image: string,
   tools: Tools,
   stopping: AbortSignal,
-): Promise<Rescue | { readonly kind: 'later'; readonly polls: number }> {
+): Promise<Recovery | { readonly kind: 'later'; readonly polls: number }> {
   if (!(await tools.takePollPermit(stopping))) return { kind: 'stopping', polls: 0 };
   let polls = 1;
   try {
@@ -138,7 +138,7 @@ function isOfSubmit(
 // Submits whose answers were lost: they may have been paid for, and their deliveries may still tell.
 
 /** Lost submits of one image whose deliveries are waited for, the last ones. */
-const MOST_UNANSWERED = 5;
+const MOST_UNCONFIRMED = 5;
 const UNASKED_TRIES = 5;
 
 /** An activation makes one submit at most, so that its number tells which. */
@@ -163,10 +163,10 @@ export async function countCrashes(job: ActiveJob, canWait: boolean): Promise<De
   const crashed =
     messageId === undefined ? Array.from({ length: count }, (_, i) => orderlyStarts + 1 + i) : [];
   if (crashed.length > 0) {
-    job.tell(`${count} earlier activation(s) ended by a crash: a submit may have been lost`);
+    job.log(`${count} earlier activation(s) ended by a crash: a submit may have been lost`);
   }
   const lost = [...unanswered, ...crashed];
-  const waitedFor = canWait ? lost.slice(-MOST_UNANSWERED) : [];
+  const waitedFor = canWait ? lost.slice(-MOST_UNCONFIRMED) : [];
   return {
     ...orderly,
     maybePaid: job.data.maybePaid + lost.length - waitedFor.length,
@@ -175,13 +175,13 @@ export async function countCrashes(job: ActiveJob, canWait: boolean): Promise<De
 }
 
 /** Waits for the deliveries of submits that a crash or a stop has cut off from their answers. */
-export async function takeUpUnanswered(
+export async function recoverUnconfirmed(
   job: ActiveJob,
   data: DescribeJobData,
   unanswered: readonly number[],
-  tools: ActivationTools,
+  tools: ProcessingDeps,
   stopping: AbortSignal,
-): Promise<Ending> {
+): Promise<ProcessingOutcome> {
   // A crash while it is waited is no crash with a submit on the wire: nothing is submitted in this activation.
   await job.save(data);
   const callbacks = unanswered.flatMap((activation) => {
@@ -189,9 +189,9 @@ export async function takeUpUnanswered(
     return callback === undefined ? [] : [callback];
   });
   try {
-    const ended = await awaitRescue(job, data, callbacks, tools, stopping);
+    const ended = await awaitRecovery(job, data, callbacks, tools, stopping);
     if ('kind' in ended) return ended;
-    if (ended.attempts < ended.maxAttempts) return { kind: 'hand-back', data: ended };
+    if (ended.attempts < ended.maxAttempts) return { kind: 'release', data: ended };
     return failed(job, ended, 'network', 'the answers to its submits were lost');
   } finally {
     for (const { watch } of callbacks) watch.end();
@@ -202,31 +202,31 @@ export async function takeUpUnanswered(
  * @param data with the submits that may have been paid for as `unanswered`
  * @returns the ending; or, when no delivery came, the data with those counted as perhaps paid
  */
-export async function awaitRescue(
+export async function awaitRecovery(
   job: ActiveJob,
   data: DescribeJobData,
   callbacks: readonly Callback[],
-  tools: ActivationTools,
+  tools: ProcessingDeps,
   stopping: AbortSignal,
-): Promise<Ending | DescribeJobData> {
+): Promise<ProcessingOutcome | DescribeJobData> {
   const lost = data.unanswered?.length ?? 0;
   const given = { ...data, unanswered: undefined, maybePaid: data.maybePaid + lost };
   if (tools.webhooks === undefined) return given;
-  const rescue = await rescueSubmit(job, callbacks, tools.webhooks, tools, stopping);
+  const rescue = await recoverSubmit(job, callbacks, tools.webhooks, tools, stopping);
   const polls = data.polls + rescue.polls;
   switch (rescue.kind) {
     case 'nothing':
-      job.tell('no delivery came: it is to be submitted again');
+      job.log('no delivery came: it is to be submitted again');
       return { ...given, polls };
     case 'unasked':
       return { kind: 'delay', data: { ...data, polls }, ms: backoffMs(UNASKED_TRIES, Math.random()) };
     case 'stopping':
-      return { kind: 'hand-back', data: { ...data, polls } };
+      return { kind: 'release', data: { ...data, polls } };
     case 'token':
       return { kind: 'stop', data: { ...data, polls }, why: 'token', reason: rescue.reason };
     case 'rescued': {
       const { messageId, prompts } = rescue.message;
-      job.tell(`its delivery came: message ${messageId} was paid for, and is not submitted again`);
+      job.log(`its delivery came: message ${messageId} was paid for, and is not submitted again`);
       const rescued = (data.rescued ?? 0) + 1;
       return described(job, { ...given, polls, messageId, rescued, maybePaid: given.maybePaid - 1 }, prompts);
     }

@@ -12,14 +12,14 @@ import {
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { holdQueue } from '../shared/queue/limiter.js';
-import type { Ending, StopWhy } from './ending.js';
+import type { ProcessingOutcome, StopReason } from './processing.js';
 
 export type DescribeJob = Job<DescribeJobData, ResultJobData>;
 
 /** Runs a queue operation until it succeeds, through outages of the queue. */
 export type Persist = <T>(operation: () => Promise<T>) => Promise<T>;
 
-export interface SettleTools {
+export interface SettleDeps {
   readonly connection: QueueConnection;
   readonly queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly persist: Persist;
@@ -30,7 +30,7 @@ export interface SettleTools {
   /** The worker takes no images for a while. */
   rest(ms: number): Promise<void>;
   /** Ends the worker's taking of images. */
-  stop(why: StopWhy, reason: string): Promise<void>;
+  stop(why: StopReason, reason: string): Promise<void>;
 }
 
 /** BullMQ's word for a job that was removed: by a person, or with the whole of Redis. */
@@ -39,7 +39,7 @@ function isMissingJob(error: unknown): boolean {
 }
 
 /** Stores a job's data. A job that was removed by hand meanwhile is still finished: its row waits at home. */
-export async function saveJob(job: DescribeJob, data: DescribeJobData, tools: SettleTools): Promise<void> {
+export async function saveJob(job: DescribeJob, data: DescribeJobData, tools: SettleDeps): Promise<void> {
   try {
     await tools.persist(() => job.updateData(data));
   } catch (error) {
@@ -60,25 +60,25 @@ export async function saveJob(job: DescribeJob, data: DescribeJobData, tools: Se
 export async function settleJob(
   job: DescribeJob,
   token: string,
-  ending: Ending,
-  tools: SettleTools,
+  ending: ProcessingOutcome,
+  tools: SettleDeps,
 ): Promise<ResultJobData> {
   switch (ending.kind) {
     case 'outcome':
       return settleOutcome(job, ending.result, ending.data, tools);
     case 'stop':
       await tools.stop(ending.why, ending.reason);
-      return handBack(job, token, ending.data, tools);
+      return releaseJob(job, token, ending.data, tools);
     case 'rest':
       await tools.rest(ending.ms);
-      return handBack(job, token, ending.data, tools);
-    case 'hand-back':
-      return handBack(job, token, ending.data, tools);
+      return releaseJob(job, token, ending.data, tools);
+    case 'release':
+      return releaseJob(job, token, ending.data, tools);
     case 'delay':
       await saveJob(job, ending.data, tools);
       await tools.persist(() => job.moveToDelayed(Date.now() + Math.ceil(ending.ms), token));
       throw new DelayedError();
-    case 'hold':
+    case 'rate-limited':
       await saveJob(job, ending.data, tools);
       await tools.persist(() =>
         holdQueue(tools.queue, tools.connection.store, Math.max(ending.ms, tools.windowMs())),
@@ -92,7 +92,7 @@ async function settleOutcome(
   job: DescribeJob,
   result: ResultJobData,
   data: DescribeJobData,
-  tools: SettleTools,
+  tools: SettleDeps,
 ): Promise<ResultJobData> {
   await tools.publisher.publish(job.data.run, result);
   if (result.outcome.status === 'described') return result;
@@ -103,11 +103,11 @@ async function settleOutcome(
   throw failure;
 }
 
-async function handBack(
+async function releaseJob(
   job: DescribeJob,
   token: string,
   data: DescribeJobData,
-  tools: SettleTools,
+  tools: SettleDeps,
 ): Promise<never> {
   await saveJob(job, data, tools);
   await tools.persist(() => job.moveToWait(token));

@@ -181,7 +181,7 @@ export function rarePollDelayMs(waitedMs: number, slowMs: number | undefined): n
 }
 
 /** How long a submit whose answer was lost waits for its delivery before it is made again. */
-export function rescuePatienceMs(slowMs: number | undefined): number {
+export function recoveryPatienceMs(slowMs: number | undefined): number {
   if (slowMs === undefined) return 90_000;
   return clamp(slowMs * 2 + 5000, 10_000, 10 * 60_000);
 }

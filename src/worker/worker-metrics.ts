@@ -14,7 +14,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { lastWord } from '../shared/queue/last-word.js';
 import { unlessAborted } from '../shared/unless-aborted.js';
 import { sleep } from '../shared/sleep.js';
-import type { ActivationTools } from './activation-tools.js';
+import type { ProcessingDeps } from './processing.js';
 import type { PollSchedule } from './poll-schedule.js';
 import { z } from 'zod';
 import { parseJson } from '../shared/parse-json.js';
@@ -22,7 +22,7 @@ import { parseJson } from '../shared/parse-json.js';
 const EVERY_MS = 1000;
 const LAST_WORD_MS = 2000;
 
-type Client = ActivationTools['client'];
+type Client = ProcessingDeps['client'];
 
 /**
  * Counts what a worker does, in its memory, and adds it to what the account's workers have counted together once

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { freshJobData } from '../../src/shared/jobs.js';
-import type { Ending } from '../../src/worker/ending.js';
+import type { ProcessingOutcome } from '../../src/worker/processing.js';
 import { Activations, type Inherited, SupersededError } from '../../src/worker/activations.js';
 
 const data = freshJobData({ run: 'r', url: 'http://h/1.jpg', row: 1, maxAttempts: 5, deadlineMs: 1000 });
-const handedBack: Ending = { kind: 'hand-back', data: { ...data, messageId: 'm1' } };
+const handedBack: ProcessingOutcome = { kind: 'release', data: { ...data, messageId: 'm1' } };
 
 /** A part that ends when the test says so. */
 function gate<T>() {
@@ -17,7 +17,7 @@ describe('a job that this process is given a second time', () => {
   it('stops the first activation, waits for what it has on the wire, and goes on from there', async () => {
     const activations = new Activations();
     const settled: string[] = [];
-    const onTheWire = gate<Ending>();
+    const onTheWire = gate<ProcessingOutcome>();
     const signals: AbortSignal[] = [];
     const first = activations.run(
       'job',
@@ -48,7 +48,7 @@ describe('a job that this process is given a second time', () => {
 
   it('settles the outcome that the first one came to, and describes nothing again', async () => {
     const activations = new Activations();
-    const outcome: Ending = {
+    const outcome: ProcessingOutcome = {
       kind: 'outcome',
       data,
       result: {
@@ -59,7 +59,7 @@ describe('a job that this process is given a second time', () => {
         maybePaid: 0,
       },
     };
-    const polling = gate<Ending>();
+    const polling = gate<ProcessingOutcome>();
     const first = activations.run(
       'job',
       () => polling.opened,
@@ -78,7 +78,7 @@ describe('a job that this process is given a second time', () => {
 
   it('begins where the queue has it when the first activation failed, and leaves other jobs alone', async () => {
     const activations = new Activations();
-    const failing = gate<Ending>();
+    const failing = gate<ProcessingOutcome>();
     const first = activations.run(
       'job',
       () => failing.opened.then(() => Promise.reject(new Error('broken'))),

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { DeliveryTiming, rarePollDelayMs, rescuePatienceMs } from '../../src/worker/webhooks.js';
+import { DeliveryTiming, rarePollDelayMs, recoveryPatienceMs } from '../../src/worker/webhooks.js';
 import { DeliveryWatch } from '../../src/webhook/deliveries.js';
-import { PollTurns } from '../../src/worker/poll-schedule.js';
+import { MessagePolls } from '../../src/worker/poll-schedule.js';
 import type { Webhooks } from '../../src/worker/webhooks.js';
 
 function turnsOf(watch: DeliveryWatch, timing = new DeliveryTiming()) {
@@ -18,7 +18,7 @@ function turnsOf(watch: DeliveryWatch, timing = new DeliveryTiming()) {
     ringEarlier: () => Promise.resolve(),
   };
   const callback = webhooks.callback('seed');
-  const turns = new PollTurns({ schedule, webhooks, now: () => performance.now() }, callback, 'm');
+  const turns = new MessagePolls({ schedule, webhooks, now: () => performance.now() }, callback, 'm');
   return { turns, timing, learned };
 }
 
@@ -93,5 +93,5 @@ test.each([
   [20_000, 45_000],
   [10 ** 7, 600_000],
 ])('with describes that take %s ms a lost submit waits %d ms for its delivery', (slow, patience) => {
-  expect(rescuePatienceMs(slow)).toBe(patience);
+  expect(recoveryPatienceMs(slow)).toBe(patience);
 });

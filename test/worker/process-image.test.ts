@@ -1,15 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import type { Submitted } from '../../src/describe-api/client.js';
 import { type DescribeJobData, freshJobData } from '../../src/shared/jobs.js';
-import { describeImage } from '../../src/worker/activation.js';
-import type { ActivationTools, ActiveJob } from '../../src/worker/activation-tools.js';
+import { processImage } from '../../src/worker/process-image.js';
+import type { ProcessingDeps, ActiveJob } from '../../src/worker/processing.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
-import type { Ending } from '../../src/worker/ending.js';
+import type { ProcessingOutcome } from '../../src/worker/processing.js';
 import { FirstPolls } from '../../src/worker/poll-schedule.js';
 import { completed, interrupted, refused, status, unreachable } from './failures.js';
 
 type Answer = Submitted | Error;
-type Poll = Awaited<ReturnType<ActivationTools['client']['message']>> | Error;
+type Poll = Awaited<ReturnType<ProcessingDeps['client']['message']>> | Error;
 
 interface Scene {
   readonly submits?: Answer[];
@@ -42,7 +42,7 @@ async function play(scene: Scene) {
       return Promise.resolve();
     },
     report: () => undefined,
-    tell: () => undefined,
+    log: () => undefined,
   };
   const answer = <T>(script: (T | Error)[], what: string): Promise<T> => {
     calls.push(what);
@@ -50,7 +50,7 @@ async function play(scene: Scene) {
     if (next === undefined) return Promise.reject(new Error(`unexpected ${what}`));
     return next instanceof Error ? Promise.reject(next) : Promise.resolve(next);
   };
-  const tools: ActivationTools = {
+  const tools: ProcessingDeps = {
     client: {
       dialect: {},
       submit: () => {
@@ -84,11 +84,11 @@ async function play(scene: Scene) {
     refused: (ms) => Promise.resolve(ms ?? 1000),
     now: () => clock,
   };
-  const ending = await describeImage(job, tools, scene.stopping ?? new AbortController().signal);
+  const ending = await processImage(job, tools, scene.stopping ?? new AbortController().signal);
   return { ending, saved, calls };
 }
 
-function failureOf(ending: Ending) {
+function failureOf(ending: ProcessingOutcome) {
   if (ending.kind !== 'outcome' || ending.result.outcome.status !== 'failed') throw new Error(ending.kind);
   return ending.result.outcome;
 }
@@ -234,7 +234,7 @@ describe('an activation', () => {
 
   it('hands a fresh image back unsubmitted when it is being stopped', async () => {
     const { ending, calls } = await play({ stopping: AbortSignal.abort() });
-    expect(ending.kind).toBe('hand-back');
+    expect(ending.kind).toBe('release');
     expect(calls).toEqual([]);
   });
 
@@ -246,12 +246,12 @@ describe('an activation', () => {
       onSubmit: () => stopping.abort(),
     });
     expect(calls).toEqual(['submit', 'save']);
-    expect(ending).toMatchObject({ kind: 'hand-back', data: { messageId: 'm' } });
+    expect(ending).toMatchObject({ kind: 'release', data: { messageId: 'm' } });
   });
 });
 
 describe('how a submit can fail', () => {
-  it.each<[string, Error, Ending['kind'], Partial<DescribeJobData>]>([
+  it.each<[string, Error, ProcessingOutcome['kind'], Partial<DescribeJobData>]>([
     [
       'connection refused: again, no attempt used, no call counted',
       unreachable(),
@@ -271,7 +271,7 @@ describe('how a submit can fail', () => {
       'delay',
       { attempts: 1, maybePaid: 0 },
     ],
-    ['429: the queue waits, no attempt used', status(429), 'hold', { attempts: 0, maybePaid: 0 }],
+    ['429: the queue waits, no attempt used', status(429), 'rate-limited', { attempts: 0, maybePaid: 0 }],
     ['401: this worker stops', status(401), 'stop', { attempts: 0, maybePaid: 0 }],
     ['402 once: again later', status(402), 'delay', { attempts: 1, maybePaid: 0 }],
   ])('%s', async (_name, error, kind, data) => {

@@ -4,7 +4,7 @@ import type { DialectName } from '../../src/describe-api/dialects/index.js';
 import { DeliveryWatch } from '../../src/webhook/deliveries.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
 import { DeliveryTiming } from '../../src/worker/webhooks.js';
-import { type Rescue, rescueSubmit } from '../../src/worker/recovery.js';
+import { type Recovery, recoverSubmit } from '../../src/worker/recovery.js';
 import { type TestServer, serve } from '../describe-api/http-server.js';
 import { waitUntil } from '../helpers/wait-until.js';
 
@@ -23,7 +23,7 @@ async function serveMessages(messages: Record<string, object>): Promise<TestServ
 
 interface Waiting {
   readonly watch: DeliveryWatch;
-  readonly rescue: Promise<Rescue>;
+  readonly rescue: Promise<Recovery>;
   /** Passes the time in which the delivery is waited for. */
   readonly giveUp: () => void;
 }
@@ -32,8 +32,8 @@ function rescueAt(server: TestServer, dialect: DialectName): Waiting {
   const watch = new DeliveryWatch(() => undefined);
   let skippedMs = 0;
   const client = new DescribeClient({ baseUrl: server.url, dialect });
-  const rescue = rescueSubmit(
-    { image: 'image', tell: () => undefined },
+  const rescue = recoverSubmit(
+    { image: 'image', log: () => undefined },
     [{ ref: OWN_REF, url: 'http://hook.test/secret', watch }],
     {
       timing: new DeliveryTiming(100),

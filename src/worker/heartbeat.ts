@@ -10,7 +10,7 @@ import { unlessAborted } from '../shared/unless-aborted.js';
 const ACCOUNT_EVERY_MS = 60_000;
 const WITHDRAW_MS = 2000;
 
-export interface PresenceAbout {
+export interface HeartbeatAbout {
   readonly connection: QueueConnection;
   readonly account: Account;
   readonly queueName: string;
@@ -19,10 +19,10 @@ export interface PresenceAbout {
 }
 
 /** What a worker tells of itself to everybody at the same queue. */
-export class Presence {
+export class Heartbeat {
   #accountToldAt = -Infinity;
 
-  constructor(private readonly about: PresenceAbout) {}
+  constructor(private readonly about: HeartbeatAbout) {}
 
   /** To be called each second: who is not heard of counts as gone. */
   async announce(status: WorkerStatus): Promise<void> {
