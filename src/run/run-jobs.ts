@@ -19,7 +19,7 @@ import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/retry-until-up.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
 import { promoteJob, takeBackJob } from '../shared/queue/take-back-job.js';
-import { notDescribable } from '../worker/read-job.js';
+import { notDescribable } from '../worker/processing.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';

@@ -20,7 +20,7 @@ import { processImage } from './process-image.js';
 import type { ProcessingDeps, ActiveJob } from './processing.js';
 import { Activations, SupersededError } from './activations.js';
 import { ApiHealth } from './api-health.js';
-import { createDeps } from './create-tools.js';
+import { createDeps } from './create-deps.js';
 import type { ProcessingOutcome, StopReason } from './processing.js';
 import { JobLogs } from './job-logs.js';
 import { describeOutcome } from './job-logs.js';
@@ -83,7 +83,7 @@ export class DescribeWorker {
   readonly #submitLimiter: RateLimiter;
   readonly #living: LivingRuns;
   #sweptAt = -Infinity;
-  #tools: ProcessingDeps;
+  #deps: ProcessingDeps;
   readonly #limits: AccountLimits;
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
   /** Aborts when the API answers again after it was down. */
@@ -120,7 +120,7 @@ export class DescribeWorker {
     this.#jobLogs = new JobLogs(connection, this.#settleDeps.queue, this.#logger);
     this.#submitLimiter = this.#createLimiter('submit', () => this.#rate());
     this.#living = new LivingRuns(connection.store, this.#logger);
-    this.#tools = this.#createDeps(learned);
+    this.#deps = this.#createDeps(learned);
     this.#endListening = options.connection.onTrouble((state) => {
       if (state !== 'notice') this.#isQueueAway = state === 'down';
     });
@@ -140,9 +140,9 @@ export class DescribeWorker {
     const { webhooks, connection } = this.options;
     if (webhooks === undefined) return;
     const { persist } = this.#settleDeps;
-    const tools = { store: connection.store, queueName: this.#queueName, persist, logger: this.#logger };
-    this.#webhooks = await WorkerWebhooks.open(webhooks, tools);
-    this.#tools = { ...this.#tools, webhooks: this.#webhooks };
+    const deps = { store: connection.store, queueName: this.#queueName, persist, logger: this.#logger };
+    this.#webhooks = await WorkerWebhooks.open(webhooks, deps);
+    this.#deps = { ...this.#deps, webhooks: this.#webhooks };
   }
 
   async #start(): Promise<void> {
@@ -199,7 +199,7 @@ export class DescribeWorker {
     }
     const withdrawn = this.#ticking.then(() => this.#heartbeat.withdraw());
     const unheard = this.#webhooks?.close();
-    const remembered = this.latencies.stop(this.#tools.schedule);
+    const remembered = this.latencies.stop(this.#deps.schedule);
     await Promise.all([withdrawn, unheard, remembered, this.#metrics.stop(), this.#jobLogs.stop()]);
   }
 
@@ -235,7 +235,7 @@ export class DescribeWorker {
 
   async #describe(job: DescribeJob, stopping: AbortSignal): Promise<ProcessingOutcome> {
     this.#tell(job, `taken by a worker on ${hostname()}, process ${process.pid}`);
-    const ending = await processImage(this.#activeJob(job), this.#tools, stopping);
+    const ending = await processImage(this.#activeJob(job), this.#deps, stopping);
     if (ending.kind !== 'outcome') return ending;
     const { outcome, submits, polls } = ending.result;
     this.#metrics.ended(outcome);
@@ -266,7 +266,7 @@ export class DescribeWorker {
     await this.#applyLimits();
     await this.#heartbeat.announce(this.status);
     await this.#webhooks?.remember();
-    await this.latencies.remember(this.#tools.schedule);
+    await this.latencies.remember(this.#deps.schedule);
     if (performance.now() - this.#sweptAt > SWEEP_EVERY_MS) await this.#sweep();
   }
 

@@ -103,17 +103,17 @@ export class MessagePolls {
   #isRare = false;
 
   constructor(
-    private readonly tools: MessagePollsDeps,
+    private readonly deps: MessagePollsDeps,
     callback: Callback | undefined,
     messageId: string,
   ) {
     this.#callback = callback;
-    if (callback !== undefined) this.#endOfId = tools.webhooks?.alsoFor(callback.watch, messageId);
+    if (callback !== undefined) this.#endOfId = deps.webhooks?.alsoFor(callback.watch, messageId);
   }
 
   /** @returns milliseconds until the next poll by the clock */
   dueMs(waitedMs: number, failures: number): number {
-    const { schedule, webhooks } = this.tools;
+    const { schedule, webhooks } = this.deps;
     this.#isRare = webhooks?.timing.areComing === true && failures === 0;
     if (!this.#isRare) return schedule.nextDelayMs(waitedMs, failures);
     return rarePollDelayMs(waitedMs, webhooks?.timing.slowMs);
@@ -124,15 +124,15 @@ export class MessagePolls {
     this.#isWoken = false;
     const watch = this.#callback?.watch;
     if (watch === undefined || this.#wakes >= MOST_WAKES) return sleep(dueMs, stopping);
-    const dueAt = this.tools.now() + dueMs;
-    const deafMs = Math.min(dueMs, this.#deafUntil - this.tools.now());
+    const dueAt = this.deps.now() + dueMs;
+    const deafMs = Math.min(dueMs, this.#deafUntil - this.deps.now());
     if (deafMs > 0 && !(await sleep(deafMs, stopping))) return false;
-    const leftMs = dueAt - this.tools.now();
+    const leftMs = dueAt - this.deps.now();
     if (leftMs > 0) await sleep(leftMs, AbortSignal.any([stopping, watch.came]));
     if (stopping.aborted) return false;
     if (!watch.take()) return true;
     this.#isWoken = true;
-    this.#deafUntil = this.tools.now() + DEAF_MS * DEAF_GROWTH ** this.#wakes;
+    this.#deafUntil = this.deps.now() + DEAF_MS * DEAF_GROWTH ** this.#wakes;
     this.#wakes++;
     return true;
   }
@@ -142,7 +142,7 @@ export class MessagePolls {
    * @param sinceSubmit false when nobody knows how long the submit is ago
    */
   completed(waitedMs: number, gapMs: number, sinceSubmit: boolean): void {
-    const { schedule, webhooks } = this.tools;
+    const { schedule, webhooks } = this.deps;
     if (this.#isWoken) webhooks?.timing.came(sinceSubmit ? waitedMs : undefined);
     else if (sinceSubmit) webhooks?.timing.missed();
     if (sinceSubmit && (this.#isWoken || !this.#isRare))

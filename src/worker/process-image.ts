@@ -1,5 +1,10 @@
-import type { ProcessingDeps, ActiveJob } from './processing.js';
-import { described, type ProcessingOutcome, failed } from './processing.js';
+import {
+  type ActiveJob,
+  type ProcessingDeps,
+  type ProcessingOutcome,
+  described,
+  failed,
+} from './processing.js';
 import { MessagePolls } from './poll-schedule.js';
 import { awaitRecovery, countCrashes, seedOf, recoverUnconfirmed } from './recovery.js';
 import type { Callback } from './webhooks.js';
@@ -12,7 +17,7 @@ import type { DescribeJobData } from '../shared/jobs.js';
 import { sleep } from '../shared/sleep.js';
 
 /**
- * One activation of a describe job: from where its data says it is to an ending.
+ * Processes a describe job once: from where its data says it is to an outcome.
  *
  *   no message --submit--> waiting for a message --poll--> completed: an outcome
  *       ^          |             |                             ^
@@ -20,27 +25,25 @@ import { sleep } from '../shared/sleep.js';
  *       |          +--- described at once: nothing is polled --+
  *       +---------------------------------------------------- (the new submit)
  *
- * With webhooks a submit whose answer was lost waits for its delivery before there is a new one: see rescue.ts.
+ * With webhooks a submit whose answer was lost waits for its delivery before there is a new one: see recovery.ts.
  *
  * What a submit was paid for is saved before anything else is done: a job that has a messageId never submits, and
- * one that has the prompts as well hands them over.
- * Between two submits the activation ends ("delay"), so that every submit has passed the queue's limiter.
- *
- * Takes one image as far as it goes.
- * @param stopping aborts when the worker is to hand its images back; a submit on the wire is still awaited
+ * one that has the prompts as well publishes them.
+ * Between two submits the processing ends ("delay"), so that every submit has passed the queue's rate limit.
+ * @param stopping aborts when the worker is to release its images; a submit on the wire is still awaited
  */
 export async function processImage(
   job: ActiveJob,
-  tools: ProcessingDeps,
+  deps: ProcessingDeps,
   stopping: AbortSignal,
 ): Promise<ProcessingOutcome> {
   // Before anything is awaited: an image that is activated after this one has to see it.
-  const polled = job.data.messageId === undefined ? undefined : tools.firstPolls.expect();
+  const polled = job.data.messageId === undefined ? undefined : deps.firstPolls.expect();
   const submittedIn = job.data.messageId === undefined ? undefined : job.data.submittedIn;
   // Before anything is submitted, since a delivery can be faster than the submit's answer.
-  const callback = tools.webhooks?.callback(seedOf(job, submittedIn ?? job.attemptsStarted));
+  const callback = deps.webhooks?.callback(seedOf(job, submittedIn ?? job.attemptsStarted));
   try {
-    return await takeOnwards(job, tools, stopping, polled, callback);
+    return await takeOnwards(job, deps, stopping, polled, callback);
   } finally {
     polled?.();
     callback?.watch.end();
@@ -49,24 +52,24 @@ export async function processImage(
 
 async function takeOnwards(
   job: ActiveJob,
-  tools: ProcessingDeps,
+  deps: ProcessingDeps,
   stopping: AbortSignal,
   polled: (() => void) | undefined,
   callback: Callback | undefined,
 ): Promise<ProcessingOutcome> {
-  let data = await countCrashes(job, tools.webhooks !== undefined);
+  let data = await countCrashes(job, deps.webhooks !== undefined);
   const isPaid = data.messageId !== undefined || data.unanswered !== undefined;
-  if (!isPaid && !(await tools.mayPay(data.run))) return setAside(job, data, tools);
+  if (!isPaid && !(await deps.mayPay(data.run))) return setAside(job, data, deps);
   if (data.messageId === undefined && data.lastMessageId !== undefined) {
-    const checked = await checkLastMessage(job, data, tools, stopping);
+    const checked = await checkLastMessage(job, data, deps, stopping);
     if ('kind' in checked) return checked;
     data = checked;
   }
   if (data.messageId === undefined && data.unanswered !== undefined) {
-    return recoverUnconfirmed(job, data, data.unanswered, tools, stopping);
+    return recoverUnconfirmed(job, data, data.unanswered, deps, stopping);
   }
   if (data.messageId === undefined) {
-    const submitted = await submitImage(job, data, tools, stopping, callback);
+    const submitted = await submitImage(job, data, deps, stopping, callback);
     if ('kind' in submitted) return submitted;
     data = submitted;
   } else {
@@ -74,9 +77,9 @@ async function takeOnwards(
     job.log(`taken up again: ${what} message ${data.messageId}`);
   }
   if (data.answered !== undefined) return described(job, data, data.answered);
-  const turns = new MessagePolls(tools, callback, data.messageId ?? '');
+  const turns = new MessagePolls(deps, callback, data.messageId ?? '');
   try {
-    return await waitForMessage(job, data, data.messageId ?? '', { tools, turns, stopping, polled });
+    return await waitForMessage(job, data, data.messageId ?? '', { deps, turns, stopping, polled });
   } finally {
     turns.end();
   }
@@ -88,7 +91,7 @@ const QUOTA_TRIES = 3;
 type VerdictOf<Action extends SubmitVerdict['action']> = Extract<SubmitVerdict, { action: Action }>;
 
 interface SubmitContext {
-  readonly tools: ProcessingDeps;
+  readonly deps: ProcessingDeps;
   readonly stopping: AbortSignal;
   readonly callback: Callback | undefined;
 }
@@ -97,12 +100,12 @@ interface SubmitContext {
 const SET_ASIDE_MS = 15 * 60_000;
 
 /** Puts an image off whose run nobody runs: it is paid for when the run goes on. */
-export async function setAside(
+async function setAside(
   job: ActiveJob,
   data: DescribeJobData,
-  tools: Pick<ProcessingDeps, 'setAside'>,
+  deps: Pick<ProcessingDeps, 'setAside'>,
 ): Promise<ProcessingOutcome> {
-  await tools.setAside(data.run, job.image);
+  await deps.setAside(data.run, job.image);
   job.log('nobody runs its run: it waits until a server or the next start of the run takes it up');
   return { kind: 'delay', data, ms: SET_ASIDE_MS };
 }
@@ -111,24 +114,24 @@ export async function setAside(
 export async function submitImage(
   job: ActiveJob,
   data: DescribeJobData,
-  tools: ProcessingDeps,
+  deps: ProcessingDeps,
   stopping: AbortSignal,
   callback: Callback | undefined,
 ): Promise<DescribeJobData | ProcessingOutcome> {
-  const mayBegin = await tools.firstPolls.made(stopping);
-  if (!mayBegin || !(await tools.takeSubmitPermit(stopping))) return { kind: 'release', data };
+  const mayBegin = await deps.firstPolls.made(stopping);
+  if (!mayBegin || !(await deps.takeSubmitPermit(stopping))) return { kind: 'release', data };
   // The coordinator may have died while the image waited for its permit.
-  if (!(await tools.mayPay(data.run))) return setAside(job, data, tools);
-  const downMs = tools.health.submitDelayMs(job.image);
+  if (!(await deps.mayPay(data.run))) return setAside(job, data, deps);
+  const downMs = deps.health.submitDelayMs(job.image);
   if (downMs > 0) return { kind: 'rest', data, ms: downMs };
   const counted = { ...data, submits: data.submits + 1 };
-  const startedAt = tools.now();
+  const startedAt = deps.now();
   let submitted: Submitted;
   try {
     const asks = callback && { ref: callback.ref, webhookOverride: callback.url };
-    submitted = await tools.client.submit({ url: data.url, ...asks }, { deadlineMs: data.deadlineMs });
+    submitted = await deps.client.submit({ url: data.url, ...asks }, { deadlineMs: data.deadlineMs });
   } catch (error) {
-    return endSubmitFailure(job, counted, error, { tools, stopping, callback });
+    return endSubmitFailure(job, counted, error, { deps, stopping, callback });
   }
   const { messageId, completed, restMs } = submitted;
   const attempts = data.attempts + 1;
@@ -136,10 +139,10 @@ export async function submitImage(
   const paid = { ...counted, attempts, messageId, submittedIn, waitedMs: 0, lastMessageId: undefined };
   const kept = completed === undefined ? paid : { ...paid, answered: completed.prompts };
   await job.save(kept);
-  tools.health.succeeded('submit');
-  await tools.submitted();
-  if (completed !== undefined) tools.schedule.completed(tools.now() - startedAt, 0);
-  if (restMs !== undefined) await tools.holdSubmits(restMs);
+  deps.health.succeeded('submit');
+  await deps.submitted();
+  if (completed !== undefined) deps.schedule.completed(deps.now() - startedAt, 0);
+  if (restMs !== undefined) await deps.holdSubmits(restMs);
   job.log(`submitted (attempt ${attempts} of ${paid.maxAttempts}): message ${messageId}`);
   return kept;
 }
@@ -148,13 +151,13 @@ async function endSubmitFailure(
   job: ActiveJob,
   data: DescribeJobData,
   error: unknown,
-  { tools, stopping, callback }: SubmitContext,
+  { deps, stopping, callback }: SubmitContext,
 ): Promise<ProcessingOutcome> {
-  const wasDown = tools.health.downSince !== undefined;
+  const wasDown = deps.health.downSince !== undefined;
   const verdict = judgeSubmitFailure(error);
   job.log(`submit failed: ${messageOf(error)}`);
-  if (verdict.countsAsDown) tools.health.failed('submit', job.image);
-  else if (isAnswer(error)) tools.health.answered('submit');
+  if (verdict.countsAsDown) deps.health.failed('submit', job.image);
+  else if (isAnswer(error)) deps.health.answered('submit');
   switch (verdict.action) {
     case 'retry-free':
       // Nothing was sent, so it was no call.
@@ -164,15 +167,15 @@ async function endSubmitFailure(
         ms: backoffMs(data.attempts + 1, Math.random()),
       };
     case 'rateLimited':
-      return { kind: 'rate-limited', data, ms: await tools.refused(verdict.retryAfterMs) };
+      return { kind: 'rate-limited', data, ms: await deps.refused(verdict.retryAfterMs) };
     case 'fail':
       return failed(job, { ...data, attempts: data.attempts + 1 }, verdict.code, verdict.reason);
     case 'stop':
       return { kind: 'stop', data, why: verdict.why, reason: verdict.reason };
     case 'suspect':
-      return suspectQuota(job, data, verdict, tools);
+      return suspectQuota(job, data, verdict, deps);
     case 'retry':
-      return retryLater(job, data, error, verdict, { tools, stopping, callback, wasDown });
+      return retryLater(job, data, error, verdict, { deps, stopping, callback, wasDown });
   }
 }
 
@@ -181,9 +184,9 @@ function suspectQuota(
   job: ActiveJob,
   data: DescribeJobData,
   verdict: VerdictOf<'suspect'>,
-  tools: ProcessingDeps,
+  deps: ProcessingDeps,
 ): ProcessingOutcome {
-  if (tools.health.quotaRefused(job.image, verdict.saysQuota)) {
+  if (deps.health.quotaRefused(job.image, verdict.saysQuota)) {
     return { kind: 'stop', data, why: verdict.why, reason: verdict.reason };
   }
   const tried = { ...data, attempts: data.attempts + 1 };
@@ -198,7 +201,7 @@ async function retryLater(
   data: DescribeJobData,
   error: unknown,
   verdict: VerdictOf<'retry'>,
-  { tools, stopping, callback, wasDown }: SubmitContext & { wasDown: boolean },
+  { deps, stopping, callback, wasDown }: SubmitContext & { wasDown: boolean },
 ): Promise<ProcessingOutcome> {
   // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
   const attempts = wasDown && verdict.countsAsDown ? data.attempts : data.attempts + 1;
@@ -208,7 +211,7 @@ async function retryLater(
     const canWait = callback !== undefined && !(wasDown && error instanceof StatusError);
     const lost = { ...tried, unanswered: [job.attemptsStarted] };
     const ended = canWait
-      ? await awaitRecovery(job, lost, [callback], tools, stopping)
+      ? await awaitRecovery(job, lost, [callback], deps, stopping)
       : { ...tried, maybePaid: tried.maybePaid + 1 };
     if ('kind' in ended) return ended;
     tried = ended;
@@ -224,17 +227,17 @@ const TRIES = 5;
 export async function checkLastMessage(
   job: ActiveJob,
   data: DescribeJobData,
-  tools: ProcessingDeps,
+  deps: ProcessingDeps,
   stopping: AbortSignal,
 ): Promise<DescribeJobData | ProcessingOutcome> {
   const messageId = data.lastMessageId ?? '';
   let polls = data.polls;
   const startOver = () => ({ ...data, polls, lastMessageId: undefined, attempts: 0 });
   for (let tries = 1; tries <= TRIES; tries++) {
-    if (!(await tools.takePollPermit(stopping))) return { kind: 'release', data: { ...data, polls } };
+    if (!(await deps.takePollPermit(stopping))) return { kind: 'release', data: { ...data, polls } };
     polls++;
     try {
-      const message = await tools.client.message(messageId, { signal: stopping });
+      const message = await deps.client.message(messageId, { signal: stopping });
       if (message.status !== 'completed') return startOver();
       return described(job, { ...data, polls, messageId }, message.prompts);
     } catch (error) {
@@ -242,7 +245,7 @@ export async function checkLastMessage(
       if (isGone(error)) return startOver();
       if (error instanceof ConnectionError) polls--;
       const verdict = judgePollFailure(error);
-      if (verdict.countsAsDown) tools.health.failed('poll', job.image);
+      if (verdict.countsAsDown) deps.health.failed('poll', job.image);
       if (verdict.action === 'stop') {
         return { kind: 'stop', data: { ...data, polls }, why: 'token', reason: verdict.reason };
       }
@@ -250,7 +253,7 @@ export async function checkLastMessage(
     }
   }
   // An API that is down says nothing about the message: it is asked again before anything is paid.
-  if (tools.health.downSince !== undefined) {
+  if (deps.health.downSince !== undefined) {
     return { kind: 'delay', data: { ...data, polls }, ms: backoffMs(TRIES, Math.random()) };
   }
   return startOver();
@@ -261,7 +264,7 @@ function isGone(error: unknown): boolean {
 }
 
 interface Waiting {
-  readonly tools: ProcessingDeps;
+  readonly deps: ProcessingDeps;
   readonly turns: MessagePolls;
   readonly stopping: AbortSignal;
   /**
@@ -276,11 +279,11 @@ export async function waitForMessage(
   job: ActiveJob,
   start: DescribeJobData,
   messageId: string,
-  { tools, turns, stopping, polled }: Waiting,
+  { deps, turns, stopping, polled }: Waiting,
 ): Promise<ProcessingOutcome> {
-  const startedAt = tools.now();
+  const startedAt = deps.now();
   const before = start.waitedMs ?? 0;
-  const waited = () => before + tools.now() - startedAt;
+  const waited = () => before + deps.now() - startedAt;
   let { polls } = start;
   let failures = 0;
   let lastPollAt = before;
@@ -293,16 +296,16 @@ export async function waitForMessage(
     isOverdue = false;
     const delayMs = Math.min(dueMs, Math.max(0, leftMs));
     const isLast = leftMs <= 0;
-    if (!(await turns.come(delayMs, stopping)) || !(await tools.takePollPermit(stopping))) {
+    if (!(await turns.come(delayMs, stopping)) || !(await deps.takePollPermit(stopping))) {
       return { kind: 'release', data: current() };
     }
     const gapMs = waited() - lastPollAt;
     lastPollAt = waited();
     polls++;
     try {
-      const message = await tools.client.message(messageId, { signal: stopping });
+      const message = await deps.client.message(messageId, { signal: stopping });
       failures = 0;
-      tools.health.succeeded('poll');
+      deps.health.succeeded('poll');
       if (message.status === 'completed') {
         // After a crash the time between the activations is not known.
         turns.completed(waited(), gapMs, polled === undefined);
@@ -318,13 +321,13 @@ export async function waitForMessage(
       }
       failures++;
       job.log(`poll failed: ${messageOf(error)}`);
-      if (verdict.countsAsDown) tools.health.failed('poll', job.image);
-      else if (isAnswer(error)) tools.health.answered('poll');
+      if (verdict.countsAsDown) deps.health.failed('poll', job.image);
+      else if (isAnswer(error)) deps.health.answered('poll');
       if (error instanceof ConnectionError) polls--;
       // Not past the deadline, at which the message is to be asked for once more.
       const { retryAfterMs } = verdict;
       const toDeadlineMs = Math.max(0, start.deadlineMs - waited());
-      if (retryAfterMs !== undefined) await tools.holdPolls(Math.min(retryAfterMs, toDeadlineMs));
+      if (retryAfterMs !== undefined) await deps.holdPolls(Math.min(retryAfterMs, toDeadlineMs));
     }
     polled?.();
     if (isLast) {

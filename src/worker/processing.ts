@@ -59,7 +59,7 @@ export interface ProcessingDeps {
   now(): number;
 }
 
-/** How an activation of a describe job ends, and what is to become of the job. */
+/** The outcome of the processing: what becomes of the job. */
 export type ProcessingOutcome =
   /** The image has its outcome; `data` is what a failed job keeps for being taken up again. */
   | { readonly kind: 'outcome'; readonly result: ResultJobData; readonly data: DescribeJobData }

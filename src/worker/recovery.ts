@@ -48,11 +48,11 @@ export async function recoverSubmit(
   job: Pick<ActiveJob, 'image' | 'log'>,
   callbacks: readonly Callback[],
   webhooks: Webhooks,
-  tools: Tools,
+  deps: Tools,
   stopping: AbortSignal,
 ): Promise<Recovery> {
   const patienceMs = recoveryPatienceMs(webhooks.timing.slowMs);
-  const giveUpAt = tools.now() + patienceMs;
+  const giveUpAt = deps.now() + patienceMs;
   const known = new Set<string>();
   let open: readonly Named[] = [];
   let polls = 0;
@@ -61,14 +61,14 @@ export async function recoverSubmit(
   );
   await webhooks.ringEarlier(callbacks);
   for (;;) {
-    open = [...open, ...namedSince(callbacks, known, tools.now())];
+    open = [...open, ...namedSince(callbacks, known, deps.now())];
     const next = open.reduce<Named | undefined>(
       (a, b) => (a === undefined || b.nextAt < a.nextAt ? b : a),
       undefined,
     );
-    const now = tools.now();
+    const now = deps.now();
     if (next !== undefined && next.nextAt <= now) {
-      const answer = await ask(next, job.image, tools, stopping);
+      const answer = await ask(next, job.image, deps, stopping);
       polls += answer.polls;
       if (answer.kind === 'nothing') open = open.filter((named) => named !== next);
       else if (answer.kind !== 'later') return { ...answer, polls };
@@ -96,16 +96,16 @@ function namedSince(callbacks: readonly Callback[], known: Set<string>, now: num
 async function ask(
   named: Named,
   image: string,
-  tools: Tools,
+  deps: Tools,
   stopping: AbortSignal,
 ): Promise<Recovery | { readonly kind: 'later'; readonly polls: number }> {
-  if (!(await tools.takePollPermit(stopping))) return { kind: 'stopping', polls: 0 };
+  if (!(await deps.takePollPermit(stopping))) return { kind: 'stopping', polls: 0 };
   let polls = 1;
   try {
-    const message = await tools.client.message(named.messageId, { signal: stopping });
+    const message = await deps.client.message(named.messageId, { signal: stopping });
     if (message.status === 'incomplete') return { kind: 'nothing', polls };
     if (message.status === 'completed') {
-      return isOfSubmit(message, named.ref, tools.client.dialect)
+      return isOfSubmit(message, named.ref, deps.client.dialect)
         ? { kind: 'rescued', message, polls }
         : { kind: 'nothing', polls };
     }
@@ -117,11 +117,11 @@ async function ask(
     if (verdict.action === 'stop') return { kind: 'token', reason: verdict.reason, polls };
     // A 404 says that there is no such message (yet); what says nothing about it is asked again later.
     if (!verdict.countsAsDown && verdict.retryAfterMs === undefined) named.isAnswered = true;
-    if (verdict.countsAsDown) tools.health.failed('poll', image);
-    if (verdict.retryAfterMs !== undefined) await tools.holdPolls(verdict.retryAfterMs);
+    if (verdict.countsAsDown) deps.health.failed('poll', image);
+    if (verdict.retryAfterMs !== undefined) await deps.holdPolls(verdict.retryAfterMs);
   }
   named.tries++;
-  named.nextAt = tools.now() + backoffMs(named.tries, Math.random());
+  named.nextAt = deps.now() + backoffMs(named.tries, Math.random());
   if (named.tries < TRIES) return { kind: 'later', polls };
   return { kind: named.isAnswered ? 'nothing' : 'unasked', polls };
 }
@@ -179,17 +179,17 @@ export async function recoverUnconfirmed(
   job: ActiveJob,
   data: DescribeJobData,
   unanswered: readonly number[],
-  tools: ProcessingDeps,
+  deps: ProcessingDeps,
   stopping: AbortSignal,
 ): Promise<ProcessingOutcome> {
   // A crash while it is waited is no crash with a submit on the wire: nothing is submitted in this activation.
   await job.save(data);
   const callbacks = unanswered.flatMap((activation) => {
-    const callback = tools.webhooks?.callback(seedOf(job, activation));
+    const callback = deps.webhooks?.callback(seedOf(job, activation));
     return callback === undefined ? [] : [callback];
   });
   try {
-    const ended = await awaitRecovery(job, data, callbacks, tools, stopping);
+    const ended = await awaitRecovery(job, data, callbacks, deps, stopping);
     if ('kind' in ended) return ended;
     if (ended.attempts < ended.maxAttempts) return { kind: 'release', data: ended };
     return failed(job, ended, 'network', 'the answers to its submits were lost');
@@ -206,13 +206,13 @@ export async function awaitRecovery(
   job: ActiveJob,
   data: DescribeJobData,
   callbacks: readonly Callback[],
-  tools: ProcessingDeps,
+  deps: ProcessingDeps,
   stopping: AbortSignal,
 ): Promise<ProcessingOutcome | DescribeJobData> {
   const lost = data.unanswered?.length ?? 0;
   const given = { ...data, unanswered: undefined, maybePaid: data.maybePaid + lost };
-  if (tools.webhooks === undefined) return given;
-  const rescue = await recoverSubmit(job, callbacks, tools.webhooks, tools, stopping);
+  if (deps.webhooks === undefined) return given;
+  const rescue = await recoverSubmit(job, callbacks, deps.webhooks, deps, stopping);
   const polls = data.polls + rescue.polls;
   switch (rescue.kind) {
     case 'nothing':

@@ -39,13 +39,13 @@ function isMissingJob(error: unknown): boolean {
 }
 
 /** Stores a job's data. A job that was removed by hand meanwhile is still finished: its row waits at home. */
-export async function saveJob(job: DescribeJob, data: DescribeJobData, tools: SettleDeps): Promise<void> {
+export async function saveJob(job: DescribeJob, data: DescribeJobData, deps: SettleDeps): Promise<void> {
   try {
-    await tools.persist(() => job.updateData(data));
+    await deps.persist(() => job.updateData(data));
   } catch (error) {
     if (!isMissingJob(error)) throw error;
     // BullMQ says so too when the job ends, and that is told.
-    tools.logger.debug(
+    deps.logger.debug(
       { job: job.id, messageId: data.messageId },
       'the job was removed while it was worked on',
     );
@@ -53,7 +53,7 @@ export async function saveJob(job: DescribeJob, data: DescribeJobData, tools: Se
 }
 
 /**
- * Turns an activation's ending into what BullMQ is to do with the job.
+ * Makes of the processing's outcome what BullMQ is to do with the job.
  * @returns the job's return value, for an image that was described
  * @throws BullMQ's marker errors, for every other ending
  */
@@ -61,27 +61,27 @@ export async function settleJob(
   job: DescribeJob,
   token: string,
   ending: ProcessingOutcome,
-  tools: SettleDeps,
+  deps: SettleDeps,
 ): Promise<ResultJobData> {
   switch (ending.kind) {
     case 'outcome':
-      return settleOutcome(job, ending.result, ending.data, tools);
+      return settleOutcome(job, ending.result, ending.data, deps);
     case 'stop':
-      await tools.stop(ending.why, ending.reason);
-      return releaseJob(job, token, ending.data, tools);
+      await deps.stop(ending.why, ending.reason);
+      return releaseJob(job, token, ending.data, deps);
     case 'rest':
-      await tools.rest(ending.ms);
-      return releaseJob(job, token, ending.data, tools);
+      await deps.rest(ending.ms);
+      return releaseJob(job, token, ending.data, deps);
     case 'release':
-      return releaseJob(job, token, ending.data, tools);
+      return releaseJob(job, token, ending.data, deps);
     case 'delay':
-      await saveJob(job, ending.data, tools);
-      await tools.persist(() => job.moveToDelayed(Date.now() + Math.ceil(ending.ms), token));
+      await saveJob(job, ending.data, deps);
+      await deps.persist(() => job.moveToDelayed(Date.now() + Math.ceil(ending.ms), token));
       throw new DelayedError();
     case 'rate-limited':
-      await saveJob(job, ending.data, tools);
-      await tools.persist(() =>
-        holdQueue(tools.queue, tools.connection.store, Math.max(ending.ms, tools.windowMs())),
+      await saveJob(job, ending.data, deps);
+      await deps.persist(() =>
+        holdQueue(deps.queue, deps.connection.store, Math.max(ending.ms, deps.windowMs())),
       );
       throw new RateLimitError();
   }
@@ -92,11 +92,11 @@ async function settleOutcome(
   job: DescribeJob,
   result: ResultJobData,
   data: DescribeJobData,
-  tools: SettleDeps,
+  deps: SettleDeps,
 ): Promise<ResultJobData> {
-  await tools.publisher.publish(job.data.run, result);
+  await deps.publisher.publish(job.data.run, result);
   if (result.outcome.status === 'described') return result;
-  await saveJob(job, data, tools);
+  await saveJob(job, data, deps);
   const failure = new UnrecoverableError(`${result.outcome.code}: ${result.outcome.reason}`);
   // BullMQ keeps the stack with the job, where it says nothing of the image.
   failure.stack = failure.message;
@@ -107,10 +107,10 @@ async function releaseJob(
   job: DescribeJob,
   token: string,
   data: DescribeJobData,
-  tools: SettleDeps,
+  deps: SettleDeps,
 ): Promise<never> {
-  await saveJob(job, data, tools);
-  await tools.persist(() => job.moveToWait(token));
+  await saveJob(job, data, deps);
+  await deps.persist(() => job.moveToWait(token));
   throw new WaitingError();
 }
 

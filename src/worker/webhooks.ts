@@ -47,7 +47,7 @@ export class WorkerWebhooks implements Webhooks {
   #hasTold = false;
 
   private constructor(
-    private readonly tools: { store: SharedStore; queueName: string; persist: Persist; logger: Logger },
+    private readonly deps: { store: SharedStore; queueName: string; persist: Persist; logger: Logger },
     private readonly baseUrl: string,
     private readonly keys: CallbackKeys,
     private readonly inbox: DeliveryInbox,
@@ -58,14 +58,14 @@ export class WorkerWebhooks implements Webhooks {
 
   static async open(
     options: WebhookOptions,
-    tools: { store: SharedStore; queueName: string; persist: Persist; logger: Logger },
+    deps: { store: SharedStore; queueName: string; persist: Persist; logger: Logger },
   ): Promise<WorkerWebhooks> {
-    const { store, queueName, logger } = tools;
+    const { store, queueName, logger } = deps;
     const keys = await callbackKeys(store, queueName, options.secret);
     const inbox = await DeliveryInbox.open(store, queueName, logger);
     const { slowMs } = await store.getFields(recordOf(queueName));
     const timing = new DeliveryTiming(rememberedSchema.parse(slowMs));
-    return new WorkerWebhooks(tools, options.url, keys, inbox, timing);
+    return new WorkerWebhooks(deps, options.url, keys, inbox, timing);
   }
 
   callback(seed: string): Callback {
@@ -79,7 +79,7 @@ export class WorkerWebhooks implements Webhooks {
 
   async ringEarlier(callbacks: readonly Callback[]): Promise<void> {
     const refs = callbacks.map(({ ref }) => ref);
-    const found = await this.tools.persist(() => this.inbox.find(refs));
+    const found = await this.deps.persist(() => this.inbox.find(refs));
     for (const { ref, watch } of callbacks) {
       const messageId = found.get(ref);
       if (messageId !== undefined) watch.notify(messageId);
@@ -97,7 +97,7 @@ export class WorkerWebhooks implements Webhooks {
     this.#rememberedAt = performance.now();
     const known = this.#rememberedMs ?? 0;
     if (Math.abs(slowMs - known) < known / 10) return;
-    const { store, queueName } = this.tools;
+    const { store, queueName } = this.deps;
     await store.setFields(recordOf(queueName), { slowMs: String(Math.max(1, Math.round(slowMs))) });
     this.#rememberedMs = slowMs;
   }
@@ -105,7 +105,7 @@ export class WorkerWebhooks implements Webhooks {
   #tellOfSilence(): void {
     if (this.timing.areComing || this.#hasTold) return;
     this.#hasTold = true;
-    this.tools.logger.warn(
+    this.deps.logger.warn(
       'messages were completed and not delivered: they are polled for as without webhooks until deliveries come ' +
         '(does --webhook-url lead the API to a receiver that has the same account, queue and secret?)',
     );
@@ -115,7 +115,7 @@ export class WorkerWebhooks implements Webhooks {
     try {
       await unlessAborted(this.inbox.close(), AbortSignal.timeout(CLOSE_DEADLINE_MS));
     } catch (error) {
-      this.tools.logger.debug({ error: messageOf(error) }, 'the deliveries are listened to until the end');
+      this.deps.logger.debug({ error: messageOf(error) }, 'the deliveries are listened to until the end');
     }
   }
 }
