@@ -44,7 +44,7 @@ export type { DashboardOptions } from './dashboard/access.js';
 export type { QueueConnection } from './shared/queue/connection.js';
 
 export { DEFAULT_LIMITS, type Limits } from './shared/limits.js';
-export { type Rate, formatRate, parseDuration, parseRate } from './shared/durations.js';
+export { type Rate, formatRate, parseDuration, parseRate } from './shared/limits.js';
 export { BulkDescribeError, BusyError, FatalError, UsageError } from './shared/errors.js';
 export {
   type DescribedOutcome,
@@ -53,4 +53,4 @@ export {
   type Outcome,
   type Prompts,
   ERROR_CODES,
-} from './shared/outcome.js';
+} from './shared/jobs.js';

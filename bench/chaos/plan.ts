@@ -1,4 +1,4 @@
-import type { Rate } from '../../src/shared/durations.js';
+import type { Rate } from '../../src/shared/limits.js';
 import type { FailureShares } from '../../src/simulator/options.js';
 import { Draw } from './draw.js';
 import { type PlannedRow, planRows } from './plan-rows.js';

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type Rate, formatRate } from '../../src/shared/durations.js';
-import type { Limits } from '../../src/shared/limits.js';
+import { type Limits, type Rate, formatRate } from '../../src/shared/limits.js';
 import { UndoStack } from '../../src/shared/undo.js';
 import { startRedis } from '../../test/helpers/redis.js';
 import { onAbandon } from '../chaos/abandon.js';

@@ -1,5 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { sleep } from '../../src/shared/sleep.js';
+import { sleep } from '../../src/shared/waiting.js';
 
 const LOOK_EVERY_MS = 3;
 const MESSAGE_ID = /sim-[\w-]+(?=,)/g;

@@ -1,5 +1,5 @@
 import { type Cancelled, cancelRun } from '../service/cancel-run.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
+import { unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
 import { plural, printable } from './text.js';

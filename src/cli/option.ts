@@ -3,7 +3,7 @@ import type { ManifestFormat } from '../producer/manifest.js';
 import { UsageError, messageOf } from '../shared/errors.js';
 import type { ListenAddress } from '../shared/http-server.js';
 import type { LogLevel } from '../shared/log.js';
-import { ERROR_CODES, type ErrorCode } from '../shared/outcome.js';
+import { ERROR_CODES, type ErrorCode } from '../shared/jobs.js';
 
 const MOST_BYTES = 64 * 1024;
 const HIGHEST_PORT = 65_535;

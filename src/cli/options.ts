@@ -1,4 +1,4 @@
-import { parseDuration, parseRate } from '../shared/durations.js';
+import { parseDuration, parseRate } from '../shared/limits.js';
 import {
   type OptionSpec,
   integer,

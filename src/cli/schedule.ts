@@ -6,13 +6,13 @@ import {
   listSchedules,
   removeSchedule,
 } from '../service/schedules.js';
-import { formatDuration } from '../shared/durations.js';
+import { formatDuration } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
 import { SERVERS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
+import { unlessAborted } from '../shared/waiting.js';
 import { executeRequest, requestOf } from './enqueue.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';

@@ -1,8 +1,7 @@
 import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
 import { type ApiOptions, checkWebhookUrl } from '../run/api-options.js';
 import type { RunOptions } from '../run/run-options.js';
-import { perSecond } from '../shared/durations.js';
-import type { Limits } from '../shared/limits.js';
+import { type Limits, perSecond } from '../shared/limits.js';
 import type { OptionsOf } from './options.js';
 
 /** Which rows there are, and what is to be done with them, whoever executes the run. */

@@ -1,5 +1,5 @@
 import { dialectFor } from '../describe-api/dialects/index.js';
-import { parseRate } from '../shared/durations.js';
+import { parseRate } from '../shared/limits.js';
 import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
 import {
   DELIVERY_FAULTS,

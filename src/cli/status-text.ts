@@ -1,5 +1,5 @@
 import type { AccountView, Pause, RequestsView, RunView, ServiceStatus } from '../service/views.js';
-import { formatDuration } from '../shared/durations.js';
+import { formatDuration } from '../shared/limits.js';
 import type { ServerStatus, WorkerStatus } from '../shared/published.js';
 import { localEnd } from './summary.js';
 import { rateText } from './terminal.js';

@@ -1,6 +1,6 @@
 import type { Preview, RunResult } from '../run/run-options.js';
-import { type Rate, formatDuration, formatRate } from '../shared/durations.js';
-import { type ErrorCode, isPermanent } from '../shared/outcome.js';
+import { type Rate, formatDuration, formatRate } from '../shared/limits.js';
+import { type ErrorCode, isPermanent } from '../shared/jobs.js';
 import { count, listOf, nearPath, plural, printable } from './text.js';
 
 /** When something that starts now and takes `ms` is over, in local time: `14:10`, `Tue 14:10`, `Tue 3 Mar 14:10`. */

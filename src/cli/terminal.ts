@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { z } from 'zod';
 import type { Progress } from '../run/run-options.js';
-import { formatDuration } from '../shared/durations.js';
+import { formatDuration } from '../shared/limits.js';
 import { type LogLevel, type Logger, createLogger } from '../shared/log.js';
 import { count, listOf, printable } from './text.js';
 

@@ -1,8 +1,7 @@
 import { type AccountWorker, type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
 import { type ApiOptions, checkApi } from '../run/api-options.js';
-import { formatRate } from '../shared/durations.js';
-import { queueTrouble, startHealthServer } from '../shared/health-server.js';
-import type { Limits } from '../shared/limits.js';
+import { type Limits, formatRate } from '../shared/limits.js';
+import { queueTrouble, startHealthServer } from '../shared/http-server.js';
 import type { WorkerStatus } from '../shared/published.js';
 import type { OptionsOf } from './options.js';
 import { type AccountOptions, accountOptionsOf, limitsWarning } from './settings.js';

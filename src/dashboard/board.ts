@@ -12,8 +12,7 @@ import type { Logger } from '../shared/log.js';
 import { RUNS, runState } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
-import { sleep } from '../shared/sleep.js';
+import { sleep, unlessAborted } from '../shared/waiting.js';
 import { refuseWrite } from './access.js';
 import { busyQueues } from './accounts.js';
 import {

@@ -1,5 +1,4 @@
-import { queueTrouble } from '../shared/health-server.js';
-import { listen } from '../shared/http-server.js';
+import { listen, queueTrouble } from '../shared/http-server.js';
 import { silentLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UndoStack } from '../shared/undo.js';

@@ -1,9 +1,8 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { resultsQueueName } from '../shared/account.js';
 import { type AccountLimitsView, readAccountLimits } from '../shared/account-limits.js';
-import { perSecond } from '../shared/durations.js';
-import { RUNS_QUEUE } from '../shared/jobs.js';
-import { ERROR_CODES } from '../shared/outcome.js';
+import { perSecond } from '../shared/limits.js';
+import { ERROR_CODES, RUNS_QUEUE } from '../shared/jobs.js';
 import {
   HISTOGRAM_BOUNDS,
   type HistogramName,

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import { createHttpServer } from '../shared/http-server.js';
 import type { Logger } from '../shared/log.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
+import { unlessAborted } from '../shared/waiting.js';
 import { type AccessRules, type Refusal, refuseRequest } from './access.js';
 import type { Board } from './board.js';
 import type { Page } from './pages/html.js';

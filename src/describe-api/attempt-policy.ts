@@ -1,5 +1,5 @@
 import { messageOf } from '../shared/errors.js';
-import type { ErrorCode } from '../shared/outcome.js';
+import type { ErrorCode } from '../shared/jobs.js';
 import {
   ConnectionError,
   DescribeApiError,

@@ -1,7 +1,6 @@
 import { Agent, type Dispatcher } from 'undici';
 import { isSystemError, messageOf } from '../shared/errors.js';
-import { startTimer } from '../shared/timer.js';
-import { abortReason } from '../shared/unless-aborted.js';
+import { abortReason, startTimer } from '../shared/waiting.js';
 import { type ApiCall, ConnectionError, DescribeApiError, InterruptedError, TimeoutError } from './errors.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;

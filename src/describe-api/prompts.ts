@@ -1,4 +1,4 @@
-import type { Prompts } from '../shared/outcome.js';
+import type { Prompts } from '../shared/jobs.js';
 
 /** A keycap digit: the digit, U+FE0F (which some senders leave out), U+20E3. It is numbering, not prompt. */
 const LEADING_KEYCAP = /^[1-4]\uFE0F?\u20E3/u;

@@ -1,4 +1,4 @@
-import { sleep } from '../shared/sleep.js';
+import { sleep } from '../shared/waiting.js';
 import { judgePollFailure } from './attempt-policy.js';
 import { backoffMs } from './backoff.js';
 import { type ApiCall, DeadlineError, DescribeApiError, MessageFailedError } from './errors.js';

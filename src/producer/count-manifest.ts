@@ -1,6 +1,5 @@
 import { FatalError, messageOf } from '../shared/errors.js';
-import { HashTable } from '../shared/hash-table.js';
-import { hashOfImage, hashOfText } from '../shared/hashes.js';
+import { HashTable, hashOfImage, hashOfText } from '../shared/hash-table.js';
 import type { Manifest } from './manifest.js';
 import { type Row, type RowPlan, readRows, toRow } from './row-reader.js';
 

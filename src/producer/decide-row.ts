@@ -1,4 +1,4 @@
-import { type FailedOutcome, type PreviousFailure, isPermanent } from '../shared/outcome.js';
+import { type FailedOutcome, type PreviousFailure, isPermanent } from '../shared/jobs.js';
 import type { Row } from './row-reader.js';
 import type { UnfinishedRow } from './count-manifest.js';
 

@@ -1,5 +1,4 @@
-import type { ResultJobData } from '../shared/jobs.js';
-import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
+import type { FailedOutcome, PreviousFailure, ResultJobData } from '../shared/jobs.js';
 import type { RunCounts } from '../shared/run-counts.js';
 import { type Decision, type Lookup, decideImage, decideRow, decideUnfinished } from './decide-row.js';
 import type { Row } from './row-reader.js';

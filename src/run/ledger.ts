@@ -1,8 +1,7 @@
 import type { PayBudget, QueuedJob } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
-import { Bell } from '../shared/bell.js';
-import type { ResultJobData } from '../shared/jobs.js';
-import type { ErrorCode, FailedOutcome, PreviousFailure } from '../shared/outcome.js';
+import { Bell } from '../shared/waiting.js';
+import type { ErrorCode, FailedOutcome, PreviousFailure, ResultJobData } from '../shared/jobs.js';
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
 import type { Disposal } from '../writer/results-consumer.js';
 

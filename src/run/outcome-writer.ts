@@ -1,6 +1,5 @@
 import type { Row } from '../producer/row-reader.js';
-import type { ResultJobData } from '../shared/jobs.js';
-import type { DescribedOutcome, FailedOutcome, Outcome } from '../shared/outcome.js';
+import type { DescribedOutcome, FailedOutcome, Outcome, ResultJobData } from '../shared/jobs.js';
 import { type LostSubmits, countFailed } from '../shared/run-counts.js';
 import type { DescribedRows } from '../writer/output-index.js';
 import type { EarlierOutputs } from '../writer/earlier-outputs.js';

@@ -1,7 +1,7 @@
 import { type ManifestCounts, UnfinishedRows, previewManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
-import { isPermanent } from '../shared/outcome.js';
+import { isPermanent } from '../shared/jobs.js';
 import { UndoStack } from '../shared/undo.js';
 import { DescribedRows, OutputIndex } from '../writer/output-index.js';
 import { EarlierFailures } from '../writer/failures.js';

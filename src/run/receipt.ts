@@ -1,7 +1,7 @@
 import type { Manifest } from '../producer/manifest.js';
 import { type RowPlan, readRows } from '../producer/row-reader.js';
 import { messageOf } from '../shared/errors.js';
-import type { ErrorCode } from '../shared/outcome.js';
+import type { ErrorCode } from '../shared/jobs.js';
 import { failedRows, type RunCounts } from '../shared/run-counts.js';
 import type { EarlierOutputs } from '../writer/earlier-outputs.js';
 import type { OutputOptions } from '../writer/csv-output.js';

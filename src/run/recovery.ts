@@ -1,7 +1,7 @@
 import * as registry from '../shared/queue/registry.js';
 import { workersOf } from '../shared/published.js';
 import { readLostSubmits } from '../shared/run-counts.js';
-import { dropRunOrder, readRunOrders } from '../shared/run-orders.js';
+import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
 import type { OpenRun } from './open-run.js';
 
 /**

@@ -1,7 +1,7 @@
 import type { Lookup } from '../producer/decide-row.js';
 import type { Row } from '../producer/row-reader.js';
 import { HashTable } from '../shared/hash-table.js';
-import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
+import type { FailedOutcome, PreviousFailure } from '../shared/jobs.js';
 import type { DescribedRows } from '../writer/output-index.js';
 import type { EarlierFailures, FailuresFile } from '../writer/failures.js';
 import { identityOfName } from '../writer/failures-table.js';

@@ -1,8 +1,8 @@
 import { setMaxListeners } from 'node:events';
 import { isSetUpTrouble } from '../describe-api/answers.js';
-import { formatDuration } from '../shared/durations.js';
+import { formatDuration } from '../shared/limits.js';
 import { messageOf } from '../shared/errors.js';
-import type { Outcome } from '../shared/outcome.js';
+import type { Outcome } from '../shared/jobs.js';
 import type { WorkerStatus } from '../shared/published.js';
 import type { RunStop } from './receipt.js';
 

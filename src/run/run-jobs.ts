@@ -16,9 +16,9 @@ import {
   partsOfJobId,
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
-import { retryUntilUp } from '../shared/queue/retry-until-up.js';
+import { retryUntilUp } from '../shared/queue/outage.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
-import { promoteJob, takeBackJob } from '../shared/queue/take-back-job.js';
+import { promoteJob, takeBackJob } from '../shared/queue/job-machinery.js';
 import { notDescribable } from '../worker/processing.js';
 
 /** Where a job of the run is, as far as the queue knows. */

@@ -3,11 +3,10 @@ import { hostname } from 'node:os';
 import { BusyError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/last-word.js';
+import { lastWord } from '../shared/queue/outage.js';
 import { isDeadHere, runLeaseName } from '../shared/run-leases.js';
 import type { SharedStore } from '../shared/queue/store.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
-import { sleep } from '../shared/sleep.js';
+import { sleep, unlessAborted } from '../shared/waiting.js';
 import type { RunControl } from './run-control.js';
 
 const TTL_MS = 15_000;

@@ -1,7 +1,7 @@
 import type { ManifestFormat } from '../producer/manifest.js';
 import type { Limits } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
-import type { ErrorCode } from '../shared/outcome.js';
+import type { ErrorCode } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { ApiOptions } from './api-options.js';
 import type { Receipt, RunStop } from './receipt.js';

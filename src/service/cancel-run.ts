@@ -1,5 +1,5 @@
 import { RunJobs } from '../run/run-jobs.js';
-import { hasCoordinator } from '../shared/run-leases.js';
+import { hasCoordinator, orderRun } from '../shared/run-leases.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
@@ -7,9 +7,8 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { RUNS, runState, SERVERS } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
-import { takeBackJob } from '../shared/queue/take-back-job.js';
-import { orderRun } from '../shared/run-orders.js';
-import { sleep } from '../shared/sleep.js';
+import { takeBackJob } from '../shared/queue/job-machinery.js';
+import { sleep } from '../shared/waiting.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
 import { type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
 

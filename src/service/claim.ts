@@ -4,10 +4,9 @@ import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { RUNS, SERVERS, runState } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/last-word.js';
+import { lastWord, retryUntilUp } from '../shared/queue/outage.js';
 import * as registry from '../shared/queue/registry.js';
-import { retryUntilUp } from '../shared/queue/retry-until-up.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
+import { unlessAborted } from '../shared/waiting.js';
 import type { RunOutcome, RunRequestJob } from './run-request.js';
 
 /** As long as the worker's locks. */

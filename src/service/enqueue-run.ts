@@ -2,11 +2,9 @@ import { BulkDescribeError, UsageError } from '../shared/errors.js';
 import { SERVERS, runState } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/last-word.js';
-import { retryUntilUp } from '../shared/queue/retry-until-up.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
-import { sleep } from '../shared/sleep.js';
-import { orderRun } from '../shared/run-orders.js';
+import { lastWord, retryUntilUp } from '../shared/queue/outage.js';
+import { sleep, unlessAborted } from '../shared/waiting.js';
+import { orderRun } from '../shared/run-leases.js';
 import { newRunId } from '../writer/run-file.js';
 import { findKnownRun } from './known-run.js';
 import {

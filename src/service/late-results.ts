@@ -3,11 +3,10 @@ import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
+import { sleep, unlessAborted } from '../shared/waiting.js';
 import { RUNS, runState } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { listSetAside } from '../shared/run-leases.js';
-import { sleep } from '../shared/sleep.js';
 import {
   KEPT_REQUESTS,
   type KeptRequest,

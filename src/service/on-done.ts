@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { isSystemError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { RequestNames, RunOutcome } from './run-request.js';
-import { sleep } from '../shared/sleep.js';
+import { sleep } from '../shared/waiting.js';
 
 /** What `--on-done` is called for. */
 export interface EndOfRun {

@@ -2,11 +2,9 @@ import type { Job, JobType } from 'bullmq';
 import { z } from 'zod';
 import type { ManifestFormat } from '../producer/manifest.js';
 import type { Receipt, RunStop } from '../run/receipt.js';
-import { isDuration, isRate } from '../shared/durations.js';
+import { type Limits, isDuration, isRate } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
-import { RUNS_QUEUE } from '../shared/jobs.js';
-import type { Limits } from '../shared/limits.js';
-import { ERROR_CODES } from '../shared/outcome.js';
+import { ERROR_CODES, RUNS_QUEUE } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { Kind } from '../shared/queue/registry.js';
 

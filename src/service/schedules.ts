@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { UsageError } from '../shared/errors.js';
-import { formatDuration } from '../shared/durations.js';
+import { formatDuration } from '../shared/limits.js';
 import { nearest } from '../shared/nearest.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';

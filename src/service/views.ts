@@ -1,6 +1,5 @@
 import { readAccountLimits } from '../shared/account-limits.js';
-import { formatRate } from '../shared/durations.js';
-import { DEFAULT_LIMITS, scaleRate } from '../shared/limits.js';
+import { DEFAULT_LIMITS, formatRate, scaleRate } from '../shared/limits.js';
 import {
   ACCOUNTS,
   RUNS,

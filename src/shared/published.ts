@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { ErrorCode } from './outcome.js';
+import type { ErrorCode } from './jobs.js';
 import type { Kind } from './queue/registry.js';
 import type { SharedStore } from './queue/store.js';
 

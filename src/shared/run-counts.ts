@@ -1,4 +1,4 @@
-import type { ErrorCode } from './outcome.js';
+import type { ErrorCode } from './jobs.js';
 import type { SharedStore } from './queue/store.js';
 
 /** What a run has done so far; the producer and the writer count, the receipt adds up. */

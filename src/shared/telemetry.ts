@@ -1,7 +1,7 @@
 import type { Telemetry } from 'bullmq';
 import { UsageError, messageOf } from './errors.js';
 import type { Logger } from './log.js';
-import { sleep } from './sleep.js';
+import { sleep } from './waiting.js';
 
 /** Traces of the queues and workers of this process; only there when OpenTelemetry's variables ask for them. */
 export interface Tracing {

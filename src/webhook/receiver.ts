@@ -4,7 +4,7 @@ import { UsageError, messageOf } from '../shared/errors.js';
 import { type HttpServer, type ListenAddress, createHttpServer, listen } from '../shared/http-server.js';
 import type { Logger } from '../shared/log.js';
 import type { SharedStore } from '../shared/queue/store.js';
-import { sleep } from '../shared/sleep.js';
+import { sleep } from '../shared/waiting.js';
 import { type CallbackKeys, callbackKeys } from './callback-keys.js';
 import { putDelivery } from './deliveries.js';
 import { type DeliveryClaim, readClaim } from './delivery-claim.js';

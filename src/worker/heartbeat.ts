@@ -4,8 +4,8 @@ import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/last-word.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
+import { lastWord } from '../shared/queue/outage.js';
+import { unlessAborted } from '../shared/waiting.js';
 
 const ACCOUNT_EVERY_MS = 60_000;
 const WITHDRAW_MS = 2000;

@@ -1,9 +1,8 @@
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/last-word.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
-import { sleep } from '../shared/sleep.js';
+import { lastWord } from '../shared/queue/outage.js';
+import { sleep, unlessAborted } from '../shared/waiting.js';
 import type { ProcessingOutcome } from './processing.js';
 
 const EVERY_MS = 2000;

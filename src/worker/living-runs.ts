@@ -10,7 +10,7 @@ import type { Logger } from '../shared/log.js';
 import type { JobQueue } from '../shared/queue/connection.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { hasCoordinator, noteSetAside } from '../shared/run-leases.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
+import { unlessAborted } from '../shared/waiting.js';
 import { notDescribable } from './processing.js';
 
 /** A coordinator that was seen so lately need not be looked for before each submit. */

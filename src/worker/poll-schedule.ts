@@ -1,7 +1,6 @@
-import { sleep } from '../shared/sleep.js';
+import { Bell, sleep } from '../shared/waiting.js';
 import { rarePollDelayMs } from './webhooks.js';
 import type { Callback, Webhooks } from './webhooks.js';
-import { Bell } from '../shared/bell.js';
 
 /** When to ask for a message: learned from how long the API has been taking. */
 export interface PollSchedule {

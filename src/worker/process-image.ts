@@ -14,7 +14,7 @@ import type { Submitted } from '../describe-api/client.js';
 import { ConnectionError, isAnswer, RejectedError, StatusError } from '../describe-api/errors.js';
 import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData } from '../shared/jobs.js';
-import { sleep } from '../shared/sleep.js';
+import { sleep } from '../shared/waiting.js';
 
 /**
  * Processes a describe job once: from where its data says it is to an outcome.

@@ -1,10 +1,9 @@
 import type { Message, Submitted } from '../describe-api/client.js';
 import type { Dialect } from '../describe-api/dialects/index.js';
-import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
+import type { DescribeJobData, ErrorCode, Outcome, Prompts, ResultJobData } from '../shared/jobs.js';
 import type { ApiHealth } from './api-health.js';
 import type { FirstPolls, PollSchedule } from './poll-schedule.js';
 import type { Webhooks } from './webhooks.js';
-import type { ErrorCode, Outcome, Prompts } from '../shared/outcome.js';
 import { z } from 'zod';
 
 /** The job as the activation sees it. */

@@ -2,7 +2,7 @@ import { backoffMs } from '../describe-api/backoff.js';
 import { judgePollFailure } from '../describe-api/attempt-policy.js';
 import { ConnectionError } from '../describe-api/errors.js';
 import type { CompletedMessage } from '../describe-api/client.js';
-import { sleep } from '../shared/sleep.js';
+import { sleep } from '../shared/waiting.js';
 import type { ProcessingDeps, ActiveJob } from './processing.js';
 import { recoveryPatienceMs } from './webhooks.js';
 import type { Callback, Webhooks } from './webhooks.js';

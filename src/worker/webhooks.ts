@@ -3,7 +3,7 @@ import { callbackKeys, type CallbackKeys } from '../webhook/callback-keys.js';
 import { DeliveryInbox, type DeliveryWatch } from '../webhook/deliveries.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
+import { unlessAborted } from '../shared/waiting.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import type { Persist } from './settle-job.js';
 

@@ -9,11 +9,10 @@ import {
 } from '../shared/published.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import type { Outcome } from '../shared/outcome.js';
+import type { Outcome } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/last-word.js';
-import { unlessAborted } from '../shared/unless-aborted.js';
-import { sleep } from '../shared/sleep.js';
+import { lastWord } from '../shared/queue/outage.js';
+import { sleep, unlessAborted } from '../shared/waiting.js';
 import type { ProcessingDeps } from './processing.js';
 import type { PollSchedule } from './poll-schedule.js';
 import { z } from 'zod';

@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { formatCsv } from '../shared/csv.js';
 import { HashTable } from '../shared/hash-table.js';
-import type { FailedOutcome, PreviousFailure } from '../shared/outcome.js';
+import type { FailedOutcome, PreviousFailure } from '../shared/jobs.js';
 import type { UndoStack } from '../shared/undo.js';
 import { AppendFile } from './append-file.js';
 import { createFile, statIfThere, removeFile, replaceFile } from './durable-file.js';

@@ -1,5 +1,4 @@
-import { type Hash64, HashTable } from '../shared/hash-table.js';
-import { hashOfImage, hashOfText } from '../shared/hashes.js';
+import { type Hash64, HashTable, hashOfImage, hashOfText } from '../shared/hash-table.js';
 
 /* Columns of the image table. */
 /** Where a row of the image starts. */

@@ -1,6 +1,5 @@
-import { HashTable, type Hash64 } from '../shared/hash-table.js';
-import { hashOfText } from '../shared/hashes.js';
-import type { ErrorCode } from '../shared/outcome.js';
+import { type Hash64, HashTable, hashOfText } from '../shared/hash-table.js';
+import type { ErrorCode } from '../shared/jobs.js';
 import type { OutputOptions } from './csv-output.js';
 import { forEachFailure } from './failures.js';
 import { identityOfName, isDecidedAnew, type FailureOptions, type FailureRecord } from './failures-table.js';

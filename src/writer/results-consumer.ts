@@ -5,9 +5,9 @@ import { messageOf } from '../shared/errors.js';
 import { type HandedOver, type ResultJobData, handOverTogether, outcomesIn } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
-import { retryUntilUp } from '../shared/queue/retry-until-up.js';
-import { takeBackJob } from '../shared/queue/take-back-job.js';
-import { sleep } from '../shared/sleep.js';
+import { retryUntilUp } from '../shared/queue/outage.js';
+import { takeBackJob } from '../shared/queue/job-machinery.js';
+import { sleep } from '../shared/waiting.js';
 
 /**
  * What becomes of a result: it is on disk (or not needed) and can be acknowledged, or it goes back to

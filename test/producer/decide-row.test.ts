@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type Decision, type Lookup, decideImage, decideRow } from '../../src/producer/decide-row.js';
 import type { Row } from '../../src/producer/row-reader.js';
-import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/outcome.js';
+import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/jobs.js';
 
 const row: Row = { number: 1, line: 2, cells: ['k', 'u'], key: 'k', url: 'http://h.test/1', image: 'image' };
 const failed = (code: ErrorCode): FailedOutcome => ({ status: 'failed', code, reason: 'why', attempts: 2 });

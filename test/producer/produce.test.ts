@@ -9,8 +9,7 @@ import {
 } from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { Ledger } from '../../src/run/ledger.js';
-import type { ResultJobData } from '../../src/shared/jobs.js';
-import type { FailedOutcome } from '../../src/shared/outcome.js';
+import type { FailedOutcome, ResultJobData } from '../../src/shared/jobs.js';
 import { waitUntil } from '../helpers/wait-until.js';
 
 const outcome: FailedOutcome = { status: 'failed', code: 'http', reason: 'why', attempts: 5, messageId: 'm' };

@@ -7,7 +7,7 @@ import {
   escapeText,
   parseEscapedJson,
   unescapeText,
-} from '../../src/shared/queue/embedded/text-escape.js';
+} from '../../src/shared/queue/embedded/session.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 
 interface Data {

@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { FatalError } from '../../src/shared/errors.js';
 import { type OpenQueueOptions, openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
-import { parseInfo, refusalOf } from '../../src/shared/queue/redis/check-server.js';
+import { parseInfo, refusalOf } from '../../src/shared/queue/redis/redis-connection.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 
 async function open(url: string, options?: OpenQueueOptions) {

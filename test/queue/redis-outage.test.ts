@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
-import { retryUntilUp } from '../../src/shared/queue/retry-until-up.js';
+import { retryUntilUp } from '../../src/shared/queue/outage.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 import { soon } from '../helpers/wait-until.js';
 

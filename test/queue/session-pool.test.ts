@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { SessionPool } from '../../src/shared/queue/embedded/session-pool.js';
-import type { Session } from '../../src/shared/queue/embedded/session.js';
+import { type Session, SessionPool } from '../../src/shared/queue/embedded/session.js';
 
 /** A session that notes what it is told, and tells whoever listens. */
 function fakeSession() {

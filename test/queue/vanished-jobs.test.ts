@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { VanishedJobs } from '../../src/shared/queue/vanished-jobs.js';
+import { VanishedJobs } from '../../src/shared/queue/job-machinery.js';
 
 function setUp() {
   const told: string[] = [];

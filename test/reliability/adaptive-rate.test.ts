@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { receiptLines } from '../../src/cli/summary.js';
 import type { Progress } from '../../src/run/run-options.js';
-import type { Rate } from '../../src/shared/durations.js';
+import type { Rate } from '../../src/shared/limits.js';
 import {
   FULL_RATE,
   type LearnedRate,
   fallAfter429,
   settleAfterSuccess,
   shareAt,
-} from '../../src/shared/learned-rate.js';
+} from '../../src/shared/account-limits.js';
 import { seededRandom } from '../../src/simulator/random.js';
 import { holdQueue } from '../../src/shared/queue/limiter.js';
 import { describeOnBothQueues } from '../helpers/queues.js';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { startSimulator } from '../../src/simulator/simulator.js';
-import type { ErrorCode } from '../../src/shared/outcome.js';
+import type { ErrorCode } from '../../src/shared/jobs.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { SharedQueue, expectCalls } from './api-fixture.js';
 import { type Act, acts, refuse } from './scripted-api.js';

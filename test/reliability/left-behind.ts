@@ -7,12 +7,13 @@ import { accountLabel, describeQueueName, resultsQueueName } from '../../src/sha
 import {
   DESCRIBE_JOB,
   type DescribeJobData,
+  type FailedOutcome,
+  type Outcome,
   RESULT_JOB,
   type ResultJobData,
   describeJobId,
   freshJobData,
 } from '../../src/shared/jobs.js';
-import type { FailedOutcome, Outcome } from '../../src/shared/outcome.js';
 import { KEY_PREFIX } from '../../src/shared/queue/job-machinery.js';
 import type { JobWorker, QueueConnection } from '../../src/shared/queue/connection.js';
 import type { Simulator } from '../../src/simulator/simulator.js';

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { type RunStop, exitCodeOf } from '../../src/run/receipt.js';
 import { FailingManifest, judgeWorkers } from '../../src/run/run-control.js';
 import { Reconciler } from '../../src/run/run-watch.js';
-import type { ErrorCode, Outcome } from '../../src/shared/outcome.js';
+import type { ErrorCode, Outcome } from '../../src/shared/jobs.js';
 import type { WorkerStatus } from '../../src/shared/published.js';
 
 describe('exit code', () => {

@@ -4,7 +4,7 @@ import { accountOf } from '../../src/run/api-options.js';
 import type { RunEvent } from '../../src/run/run-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { describeJobId } from '../../src/shared/jobs.js';
-import { orderRun, readRunOrders } from '../../src/shared/run-orders.js';
+import { orderRun, readRunOrders } from '../../src/shared/run-leases.js';
 import { RUNS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
 import { RunFixture, FAST } from '../helpers/run-fixture.js';

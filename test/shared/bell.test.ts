@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Bell } from '../../src/shared/bell.js';
+import { Bell } from '../../src/shared/waiting.js';
 
 const NEVER_MS = 60_000;
 const forever = new AbortController().signal;

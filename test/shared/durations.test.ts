@@ -2,11 +2,12 @@ import { describe, expect, it } from 'vitest';
 import {
   formatDuration,
   formatRate,
+  outstandingWindow,
   parseDuration,
   parseRate,
   perSecond,
-} from '../../src/shared/durations.js';
-import { outstandingWindow, processingWindow } from '../../src/shared/limits.js';
+  processingWindow,
+} from '../../src/shared/limits.js';
 
 describe('durations and rates', () => {
   it.each([

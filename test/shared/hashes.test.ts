@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { imageHash } from '../../src/producer/image-url.js';
-import { hashOfImage } from '../../src/shared/hashes.js';
+import { hashOfImage } from '../../src/shared/hash-table.js';
 
 test('an image is indexed by the first 64 bits of its hash', () => {
   fc.assert(

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { FULL_RATE, fallAfter429, settleAfterSuccess, shareAt } from '../../src/shared/learned-rate.js';
+import { FULL_RATE, fallAfter429, settleAfterSuccess, shareAt } from '../../src/shared/account-limits.js';
 
 const T0 = 1_000_000;
 

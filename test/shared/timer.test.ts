@@ -1,7 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { Bell } from '../../src/shared/bell.js';
-import { sleep } from '../../src/shared/sleep.js';
-import { startTimer } from '../../src/shared/timer.js';
+import { Bell, sleep, startTimer } from '../../src/shared/waiting.js';
 
 const DAY_MS = 86_400_000;
 

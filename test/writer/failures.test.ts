@@ -4,7 +4,7 @@ import { readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
-import type { ErrorCode } from '../../src/shared/outcome.js';
+import type { ErrorCode } from '../../src/shared/jobs.js';
 import type { FailureOptions, FailureRecord } from '../../src/writer/failures-table.js';
 import { FailuresFile } from '../../src/writer/failures.js';
 import { COLUMNS, imageOf, makeFolder, resolveUrl } from './fixtures.js';

@@ -1,4 +1,4 @@
-import { type Rate, formatRate, perSecond } from '../../../src/shared/durations.js';
+import { type Rate, formatRate, perSecond } from '../../../src/shared/limits.js';
 import { writeManifest } from '../manifest.js';
 import { readJourneys } from '../outputs.js';
 import type { Part, PartContext } from '../part.js';

@@ -1,4 +1,4 @@
-import { formatDuration } from '../../shared/durations.js';
+import { formatDuration } from '../../shared/limits.js';
 import type { AccountView, RunView } from '../../service/views.js';
 import type { RunStatus } from '../../shared/published.js';
 import { fileNameOf } from '../texts.js';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Prompts } from '../../shared/outcome.js';
+import type { Prompts } from '../../shared/jobs.js';
 import { parseJson } from '../../shared/parse-json.js';
 import { readPrompts } from '../prompts.js';
 

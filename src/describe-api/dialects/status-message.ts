@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Prompts } from '../../shared/outcome.js';
+import type { Prompts } from '../../shared/jobs.js';
 import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
 import { readPrompts } from '../prompts.js';
 import { type Message, type Submitted, idSchema, instantSchema, parseMessage, reasonIn } from '../shapes.js';

@@ -97,10 +97,10 @@ export async function openQueue(
 
 async function openOfKind(target: QueueTarget, options: OpenQueueOptions): Promise<QueueConnection> {
   if (target.kind === 'redis') {
-    const { openRedisQueue } = await import('./redis/open-redis-queue.js');
+    const { openRedisQueue } = await import('./redis/redis-queue.js');
     return openRedisQueue(target, options);
   }
-  const { openEmbeddedQueue } = await import('./embedded/open-embedded-queue.js');
+  const { openEmbeddedQueue } = await import('./embedded/embedded-queue.js');
   return openEmbeddedQueue(target, options);
 }
 

@@ -1,6 +1,7 @@
 import {
   type BackendFactory,
   type IQueueBackend,
+  type Job,
   type JobProgress,
   type JobType,
   Queue,
@@ -10,10 +11,9 @@ import {
 } from 'bullmq';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import { sleep } from '../sleep.js';
+import { sleep } from '../waiting.js';
 import { UndoStack } from '../undo.js';
 import type { JobProcessor, JobQueue, JobWorker, JobWorkerOptions } from './connection.js';
-import { VanishedJobs } from './vanished-jobs.js';
 
 /** Key prefix of everything in Redis. */
 export const KEY_PREFIX = 'bulk-describe';
@@ -174,4 +174,70 @@ export function bindBackend<C>(
     if (!isOurs(options)) throw new TypeError(`the queue ${name} was given a connection of another kind`);
     return create(name, options, factoryOptions);
   };
+}
+
+/** What BullMQ says of a job that is not its worker's any more, and what that means to people. */
+const KINDS = [
+  {
+    pattern: /^Missing key for job /,
+    text:
+      'jobs have gone from the queue (was Redis emptied?): what is in flight is still finished, the rest fails as ' +
+      '`lost` in about a minute, and the same command takes it up',
+  },
+  {
+    pattern:
+      /^(Missing lock for job |Lock mismatch for job |could not renew lock for job |Job \S+ is not in the active state)/,
+    text:
+      'this process has lost hold of jobs that it works on (was Redis emptied, or this machine asleep?): other workers ' +
+      'may take them up, and do not submit again what has a message',
+  },
+] as const;
+
+/** A minute without any: then it has happened again. */
+const QUIET_MS = 60_000;
+
+/** Tells people once of jobs that vanish, however many there are: a Redis that was emptied loses all of them. */
+export class VanishedJobs {
+  readonly #lastAt = new Map<string, number>();
+
+  constructor(
+    private readonly tell: (text: string) => void,
+    private readonly now: () => number = () => performance.now(),
+  ) {}
+
+  /** Takes note of an error: true when it is about such a job, and told or not worth telling again. */
+  note(error: unknown): boolean {
+    const kind = KINDS.find(({ pattern }) => pattern.test(messageOf(error)));
+    if (kind === undefined) return false;
+    const now = this.now();
+    const lastAt = this.#lastAt.get(kind.text) ?? -Infinity;
+    this.#lastAt.set(kind.text, now);
+    if (now - lastAt > QUIET_MS) this.tell(kind.text);
+    return true;
+  }
+}
+
+/** BullMQ's word for "whoever holds the lock": without it only the holder may move an active job. */
+const ANY_TOKEN = '0';
+
+/**
+ * Puts a job of a worker that is dead back to the head of its queue; whoever activates it next replaces the
+ * lock that the dead one has left. May be called twice. A job that has gone elsewhere meanwhile stays there.
+ * Hazard: of a worker that lives it would make a second one.
+ */
+export async function takeBackJob<D, R>(job: Job<D, R>): Promise<void> {
+  await unlessMoved(job.moveToWait(ANY_TOKEN));
+}
+
+/** Ends a delayed job's wait. One that has gone elsewhere meanwhile stays there. */
+export async function promoteJob<D, R>(job: Job<D, R>): Promise<void> {
+  await unlessMoved(job.promote());
+}
+
+async function unlessMoved(moving: Promise<unknown>): Promise<void> {
+  try {
+    await moving;
+  } catch (error) {
+    if (!/^(Missing key for job|Job .* is not in the \w+ state)/.test(messageOf(error))) throw error;
+  }
 }

@@ -1,6 +1,5 @@
-import { intervalMs } from '../limits.js';
-import type { Rate } from '../durations.js';
-import { sleep } from '../sleep.js';
+import { type Rate, intervalMs } from '../limits.js';
+import { sleep } from '../waiting.js';
 import type { SharedStore } from './store.js';
 
 /**

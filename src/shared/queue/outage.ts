@@ -1,4 +1,5 @@
-import { sleep } from '../sleep.js';
+import { sleep, unlessAborted } from '../waiting.js';
+import type { QueueConnection } from './connection.js';
 
 /**
  * Told once when the queue goes down and once when it is up again; and of something else that went wrong with it
@@ -107,5 +108,67 @@ export class Outage {
 
   #tell(...[state, reason]: Parameters<TroubleListener>): void {
     for (const listener of this.#listeners) listener(state, reason);
+  }
+}
+
+/** What is known to be away is given this long all the same: it may just have come back. */
+const AWAY_MS = 300;
+
+/**
+ * How long something that ends waits for the queue to take its last word: `ms`, or a moment where the queue is away,
+ * so that a person who ends a process does not wait for a server that is not there.
+ */
+export function lastWordMs(connection: Pick<QueueConnection, 'isAway'>, ms: number): number {
+  return connection.isAway() ? Math.min(ms, AWAY_MS) : ms;
+}
+
+/** The same as a signal that aborts then. */
+export function lastWord(connection: Pick<QueueConnection, 'isAway'>, ms: number): AbortSignal {
+  return AbortSignal.timeout(lastWordMs(connection, ms));
+}
+
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 3000;
+
+/**
+ * Runs a queue operation until it succeeds, however long the queue is away, out of memory, loading or
+ * read-only. The connection's `onTrouble` tells once about each such time.
+ *
+ * An operation may have been executed although it failed (the answer was lost): it has to be one that can
+ * be done twice.
+ * @param signal ends the waiting, for an operation under way too
+ * @throws the operation's own error when trying again cannot help; the signal's reason when it aborts
+ */
+export async function retryUntilUp<T>(
+  connection: Pick<QueueConnection, 'noteTrouble'>,
+  operation: () => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+    signal?.throwIfAborted();
+    try {
+      return await unlessAborted(operation(), signal);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!connection.noteTrouble(error)) throw error;
+    }
+    await sleep(pauseMs, signal);
+  }
+}
+
+const LOOK_EVERY_MS = 100;
+
+/**
+ * Waits for something that may never be done, as long as that is worth while.
+ * @param isDone aborts when it is done
+ * @param isHopeful whether to go on after so many milliseconds; asked ten times a second
+ */
+export async function outOfPatience(
+  isDone: AbortSignal,
+  isHopeful: (waitedMs: number) => boolean,
+): Promise<void> {
+  const startedAt = performance.now();
+  while (isHopeful(performance.now() - startedAt)) {
+    if (!(await sleep(LOOK_EVERY_MS, isDone))) return;
   }
 }

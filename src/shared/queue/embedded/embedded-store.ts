@@ -1,6 +1,6 @@
 import { LocalLimiter, type PermitRequest, type Permits } from '../limiter.js';
 import type { BoxBounds, BoxListener, SharedStore } from '../store.js';
-import type { SessionPool } from './session-pool.js';
+import type { SessionPool } from './session.js';
 
 interface Expiring {
   readonly text: string;

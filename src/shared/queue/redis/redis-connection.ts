@@ -1,0 +1,243 @@
+import type { Redis } from 'ioredis';
+import { FatalError, isSystemError, messageOf } from '../../errors.js';
+import { sleep } from '../../waiting.js';
+import type { OpenQueueOptions } from '../connection.js';
+import { KEY_PREFIX } from '../job-machinery.js';
+import type { QueueTarget } from '../queue-url.js';
+import { QueueClient } from './redis-queue.js';
+
+const FAIL_FAST_MS = 5000;
+const LONGEST_RECONNECT_PAUSE_MS = 2000;
+
+/**
+ * A client whose commands wait while the server is away and go on when it returns.
+ * Hazard: ioredis keeps the arguments of failed commands, AUTH's too, in its errors; they are never passed on.
+ */
+export function createClient(url: string): QueueClient {
+  const client = new QueueClient(url, {
+    lazyConnect: true,
+    maxRetriesPerRequest: null,
+    connectTimeout: FAIL_FAST_MS,
+    // A network that swallows packets would otherwise keep commands waiting for a quarter of an hour.
+    socketTimeout: 30_000,
+    keepAlive: 10_000,
+    retryStrategy: (times) => Math.min(100 * 2 ** Math.min(times - 1, 10), LONGEST_RECONNECT_PAUSE_MS),
+    // After a failover the old address leads to a replica until the name is looked up again.
+    reconnectOnError: (error) => error.message.startsWith('READONLY'),
+  });
+  // Whoever cares listens too; without any listener ioredis prints.
+  client.on('error', () => undefined);
+  return client;
+}
+
+/**
+ * Connects, and waits until the server has loaded its data.
+ * @throws {FatalError} one line: what does not answer and what to do, within 5 s unless `failFast` is false
+ */
+export async function connect(
+  client: Redis,
+  target: Extract<QueueTarget, { kind: 'redis' }>,
+  options: OpenQueueOptions,
+): Promise<void> {
+  const waits = options.failFast === false;
+  const ready = new Promise<void>((resolve) => client.once('ready', resolve));
+  let onError: (error: unknown) => void = () => undefined;
+  const failed = new Promise<Error>((resolve) => {
+    let told = false;
+    onError = (error) => {
+      const failure = describeFailure(target.label, error, options);
+      if (!waits || failure.hopeless) resolve(failure.error);
+      else if (!told) options.onSlow?.(`${failure.error.message}; waiting for it`);
+      told = true;
+    };
+  });
+  client.on('error', onError);
+  const ended = new AbortController();
+  const timeout = waits ? new Promise<never>(() => undefined) : timeUp(target.label, options, ended.signal);
+  const stopped = aborted(options.signal, ended.signal);
+  // Failures are told through the error event; this promise only says the same again.
+  client.connect().catch(() => undefined);
+  const end = await Promise.race([ready, failed, timeout, stopped]);
+  ended.abort();
+  client.off('error', onError);
+  if (end instanceof Error) throw end;
+}
+
+function describeFailure(
+  label: string,
+  error: unknown,
+  options: OpenQueueOptions,
+): { error: FatalError; hopeless: boolean } {
+  const text = messageOf(error);
+  if (/^(WRONGPASS|NOAUTH|ERR invalid password|NOPERM)/.test(text)) {
+    const refused = text.startsWith('NOAUTH') ? 'wants a password' : 'refuses the user or password';
+    return { error: new FatalError(`Redis at ${label} ${refused}: check the queue's URL`), hopeless: true };
+  }
+  if (/DB index is out of range|invalid DB index/i.test(text)) {
+    return { error: new FatalError(`Redis at ${label} has no database of that number`), hopeless: true };
+  }
+  return { error: noRedis(label, connectionReason(error), options), hopeless: false };
+}
+
+function noRedis(label: string, reason: string, { isShared = false }: OpenQueueOptions): FatalError {
+  const wayOut = isShared
+    ? 'or name another with --queue or QUEUE_URL'
+    : 'or leave --queue (QUEUE_URL) away to use the embedded queue';
+  return new FatalError(
+    `no Redis at ${label} (${reason}): start one with \`docker compose up -d redis\`, ${wayOut}`,
+  );
+}
+
+async function timeUp(label: string, options: OpenQueueOptions, ended: AbortSignal): Promise<Error> {
+  await sleep(FAIL_FAST_MS, ended);
+  return noRedis(label, 'no answer in 5 s', options);
+}
+
+function aborted(signal: AbortSignal | undefined, ended: AbortSignal): Promise<Error> {
+  return new Promise((resolve) => {
+    signal?.throwIfAborted();
+    signal?.addEventListener(
+      'abort',
+      () => resolve(signal.reason instanceof Error ? signal.reason : new Error('aborted')),
+      { once: true, signal: ended },
+    );
+  });
+}
+
+/** What `INFO` tells of a server, as far as it matters here; a managed one may leave things out. */
+export interface ServerFacts {
+  readonly version: string | undefined;
+  readonly evictionPolicy: string | undefined;
+  readonly role: string | undefined;
+}
+
+/** Reads the answer to `INFO`. */
+export function parseInfo(info: string): ServerFacts {
+  const fields = new Map(
+    info.split(/\r?\n/).flatMap((line) => {
+      const colon = line.indexOf(':');
+      return colon > 0 ? [[line.slice(0, colon), line.slice(colon + 1).trim()] as const] : [];
+    }),
+  );
+  return {
+    version: fields.get('redis_version'),
+    evictionPolicy: fields.get('maxmemory_policy'),
+    role: fields.get('role'),
+  };
+}
+
+const OLDEST = [6, 2] as const;
+
+function isTooOld(version: string): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  return major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1]);
+}
+
+/** Why a server cannot hold the queue, on one line; undefined when it can, as far as is known. */
+export function refusalOf(facts: ServerFacts, label: string): string | undefined {
+  const { version, evictionPolicy, role } = facts;
+  if (version !== undefined && isTooOld(version)) {
+    return `Redis at ${label} is version ${version}: ${OLDEST.join('.')} or newer is needed`;
+  }
+  if (role === 'slave') return `Redis at ${label} is a read-only replica: give the address of its primary`;
+  if (evictionPolicy !== undefined && evictionPolicy !== 'noeviction') {
+    return (
+      `Redis evicts keys when it is full, and jobs would vanish: ${label} has maxmemory-policy ${evictionPolicy}; ` +
+      'set it to noeviction (redis-cli config set maxmemory-policy noeviction)'
+    );
+  }
+  return undefined;
+}
+
+/** An error of a command that the user of the URL may not run, or that a managed server does not have. */
+function isNotPermitted(error: unknown): boolean {
+  return /^NOPERM |unknown command/i.test(messageOf(error));
+}
+
+/** A write that fails when writes are not possible; leaves nothing behind. */
+export async function probeWrite(client: Redis): Promise<void> {
+  await client.set(`${KEY_PREFIX}::probe`, '1', 'PX', 1000);
+}
+
+/**
+ * Checks that the server can hold the queue.
+ * @returns whether it let itself be asked; BullMQ may not ask either then
+ * @throws {FatalError} when it cannot
+ */
+export async function checkServer(client: Redis, label: string): Promise<boolean> {
+  const facts = await readFacts(client);
+  const refusal = facts === undefined ? undefined : refusalOf(facts, label);
+  if (refusal !== undefined) throw new FatalError(refusal);
+  try {
+    await probeWrite(client);
+  } catch (error) {
+    throw new FatalError(`Redis at ${label} accepts no writes: ${messageOf(error)}`);
+  }
+  return facts !== undefined;
+}
+
+async function readFacts(client: Redis): Promise<ServerFacts | undefined> {
+  try {
+    const facts = parseInfo(await client.info());
+    return facts.evictionPolicy === undefined
+      ? { ...facts, evictionPolicy: await readPolicy(client) }
+      : facts;
+  } catch (error) {
+    if (isNotPermitted(error)) return undefined;
+    throw error;
+  }
+}
+
+async function readPolicy(client: Redis): Promise<string | undefined> {
+  try {
+    const reply: unknown = await client.config('GET', 'maxmemory-policy');
+    return Array.isArray(reply) ? reply.map(String)[1] : undefined;
+  } catch (error) {
+    if (isNotPermitted(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Codes with which a connection fails that may succeed later. */
+const PASSING_CODES = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'ETIMEDOUT',
+  'EPIPE',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETUNREACH',
+  'ENETDOWN',
+]);
+
+/** What ioredis says of commands that a lost connection took with it. */
+const LOST =
+  /^Connection is closed|^Command aborted due to connection close|Socket timeout|^Command timed out/;
+
+/** What Redis answers in states that pass; before 7.0 a script's error has it after a dash. */
+const PASSING_REPLIES: readonly (readonly [RegExp, string])[] = [
+  [/(^|-)OOM /, 'Redis is out of memory (raise maxmemory)'],
+  [/(^|-)LOADING /, 'Redis is loading its data'],
+  [/(^|-)READONLY /, 'Redis has become a read-only replica'],
+  [/(^|-)(MISCONF|NOREPLICAS) /, 'Redis accepts no writes (it cannot save its data, or misses its replicas)'],
+  [/(^|-)(MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY) /, 'Redis is busy or has no primary'],
+  [/^(NOAUTH|WRONGPASS) /, 'Redis refuses the password'],
+  [/^EXECABORT /, 'Redis accepts no writes'],
+];
+
+/** Why a Redis operation failed, for people, if that is something that passes by itself; else undefined. */
+export function passingRedisFailure(error: unknown): string | undefined {
+  const message = messageOf(error);
+  if (isSystemError(error) && PASSING_CODES.has(error.code)) return `Redis does not answer (${error.code})`;
+  if (LOST.test(message)) return 'Redis does not answer';
+  return PASSING_REPLIES.find(([pattern]) => pattern.test(message))?.[1];
+}
+
+/** Like `redis://host:6379 (ECONNREFUSED)`, the short reason of a connection failure. */
+export function connectionReason(error: unknown): string {
+  if (error instanceof AggregateError) return connectionReason(error.errors[0]);
+  return isSystemError(error) ? error.code : messageOf(error);
+}

@@ -1,0 +1,92 @@
+/**
+ * Waits `ms` milliseconds or until the signal aborts, whichever is first.
+ * Each image sleeps several times, so this makes no error to catch when it is cut short.
+ * @returns true when the time has passed, false when the signal cut it short
+ */
+export function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
+  if (signal?.aborted) return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const cutShort = () => {
+      stop();
+      resolve(false);
+    };
+    const stop = startTimer(ms, () => {
+      signal?.removeEventListener('abort', cutShort);
+      resolve(true);
+    });
+    signal?.addEventListener('abort', cutShort, { once: true });
+  });
+}
+
+/** Node.js takes no longer ones: it would end them at once. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/**
+ * Calls `done` after so many milliseconds, however long that is; never after `Infinity`.
+ * @returns stops it
+ */
+export function startTimer(ms: number, done: () => void): () => void {
+  let timer: NodeJS.Timeout | undefined;
+  const wait = (leftMs: number): void => {
+    const pieceMs = Math.min(leftMs, LONGEST_MS);
+    timer = setTimeout(() => {
+      if (leftMs > pieceMs) wait(leftMs - pieceMs);
+      else done();
+    }, pieceMs);
+  };
+  wait(Math.max(0, ms));
+  return () => clearTimeout(timer);
+}
+
+/**
+ * Settles like the work, or rejects as soon as the signal aborts. While Redis is away commands wait without end: the
+ * signal has to end the wait for them.
+ * @throws the signal's reason when it aborts first
+ */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  if (signal.aborted) work.catch(() => undefined);
+  signal.throwIfAborted();
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(abortReason(signal));
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** Why a signal has aborted, as an error. */
+export function abortReason({ reason }: AbortSignal): Error {
+  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
+}
+
+/**
+ * Wakes whoever waits. It may be rung for every row: when nobody waits, that costs nothing.
+ */
+export class Bell {
+  readonly #waiting = new Set<() => void>();
+
+  ring(): void {
+    for (const wake of this.#waiting) wake();
+  }
+
+  /** Waits until it rings, `ms` milliseconds have passed or the signal has aborted. */
+  wait(ms: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const wake = () => {
+        stop();
+        signal.removeEventListener('abort', wake);
+        this.#waiting.delete(wake);
+        resolve();
+      };
+      const stop = startTimer(ms, wake);
+      signal.addEventListener('abort', wake, { once: true });
+      this.#waiting.add(wake);
+    });
+  }
+}
