@@ -97,15 +97,13 @@ export class DescribeClient {
    * The paid call. It cannot be aborted: once sent, its answer is paid for, and is waited for up to `timeoutMs`.
    * @param about.deadlineMs how long a synchronous dialect may take for its answer, where the client has no
    *   `timeoutMs` of its own; 10 minutes
-   * @param about.onSent called when the request goes out, which may be some time later: it waits for a connection
    * @returns the message to poll; with a synchronous dialect (or a service that is quick) its outcome as well
    * @throws {UsageError} for a deadline that is not above 0; {DescribeApiError} for `judgeSubmitFailure`
    */
   async submit(
     request: SubmitRequest,
-    about: { readonly deadlineMs?: number | undefined; readonly onSent?: (() => void) | undefined } = {},
+    { deadlineMs }: { readonly deadlineMs?: number | undefined } = {},
   ): Promise<Submitted> {
-    const { deadlineMs, onSent } = about;
     checkWait('deadlineMs', deadlineMs);
     const { dialect, options } = this;
     const body = dialect.submitBody(request, options);
@@ -117,8 +115,8 @@ export class DescribeClient {
     if (isGet) target.search = this.queryOf(body);
     const { body: answered, answer } = await this.send(
       isGet
-        ? { call, target, headers: { accept: 'application/json' }, timeoutMs, onSent }
-        : { call, target, headers: json, body: JSON.stringify(body), timeoutMs, onSent },
+        ? { call, target, headers: { accept: 'application/json' }, timeoutMs }
+        : { call, target, headers: json, body: JSON.stringify(body), timeoutMs },
       { isSubmit: true },
     );
     const restMs = dialect.restMs?.(answer.headers, Date.now());

@@ -15,8 +15,6 @@ export interface HttpRequest {
   readonly timeoutMs: number;
   /** Ends the call; it rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
-  /** Called when the request goes out: a connection may have been waited for until then. */
-  readonly onSent?: (() => void) | undefined;
 }
 
 /** What undici and Node.js say, with the code where the message lacks it (or is empty, as with several addresses). */
@@ -51,7 +49,7 @@ export class HttpTransport {
   async send(request: HttpRequest): Promise<HttpAnswer> {
     const { signal } = request;
     signal?.throwIfAborted();
-    const exchange = new Exchange(request.onSent);
+    const exchange = new Exchange();
     let timedOut = false;
     const stopTimer = startTimer(request.timeoutMs, () => {
       timedOut = true;
@@ -133,8 +131,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   #chunks: Buffer[] = [];
   #bytes = 0;
 
-  /** @param onSent called when the request goes out on its connection, once there is one */
-  constructor(private readonly onSent?: () => void) {
+  constructor() {
     this.answer = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -156,12 +153,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
     if (this.#endReason !== undefined) controller.abort(this.#endReason);
-    else this.#setOff();
-  }
-
-  #setOff(): void {
-    this.#isSent = true;
-    this.onSent?.();
+    else this.#isSent = true;
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
