@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DEFAULT_LIMITS, type Limits, formatRate } from './limits.js';
+import { DEFAULT_LIMITS, type Limits, type Rate, formatRate, scaleRate } from './limits.js';
 import type { Logger } from './log.js';
 import { parseJson } from './parse-json.js';
 import type { SharedStore } from './queue/store.js';
@@ -107,6 +107,11 @@ export class AccountLimits {
     return shareAt(this.#learned, nowMs);
   }
 
+  /** The rate of submits that the API lets through at the moment. */
+  currentRate(): Rate {
+    return scaleRate(this.#limits.rate, this.share());
+  }
+
   /**
    * Reads the queue's values again.
    * @returns true when the limits are other ones than before
@@ -122,22 +127,22 @@ export class AccountLimits {
   }
 
   /**
-   * Takes note of a 429 at a submit.
+   * A submit was rate limited (429): the share falls.
    * @returns how many milliseconds the whole queue should wait
    */
-  async fall(retryAfterMs: number | undefined): Promise<number> {
+  async rateLimited(retryAfterMs: number | undefined): Promise<number> {
     await this.#adoptLearned();
-    const { learned, pauseMs } = fallAfter429(this.#learned, Date.now(), retryAfterMs);
+    const { learned, pauseMs } = afterRateLimit(this.#learned, Date.now(), retryAfterMs);
     this.#learned = learned;
     await this.#writeLearned();
     return pauseMs;
   }
 
-  /** Takes note of a submit that went through. Writes only where there was a streak of refusals. */
-  async settle(): Promise<void> {
-    if (settleAfterSuccess(this.#learned) === this.#learned) return;
+  /** A submit went through. Writes only where there was a streak of 429s. */
+  async submitted(): Promise<void> {
+    if (afterSubmit(this.#learned) === this.#learned) return;
     await this.#adoptLearned();
-    this.#learned = settleAfterSuccess(this.#learned);
+    this.#learned = afterSubmit(this.#learned);
     await this.#writeLearned();
   }
 
@@ -201,7 +206,7 @@ const LOWEST_SHARE = 0.1;
 const FALL_FACTOR = 0.5;
 const STEP_SHARE = 0.05;
 const STEP_MS = 2000;
-/** Refusals that come this soon after a fall, or while the queue waits, were on their way when it happened. */
+/** 429s that come this soon after a fall, or while the queue waits, were on their way when it happened. */
 const SAME_STORM_MS = 1000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 60_000;
@@ -218,7 +223,7 @@ export function shareAt(learned: LearnedRate, nowMs: number): number {
  * @param retryAfterMs the API's own word, when it gave one
  * @returns the new record and how long the whole queue waits
  */
-export function fallAfter429(
+export function afterRateLimit(
   learned: LearnedRate,
   nowMs: number,
   retryAfterMs: number | undefined,
@@ -234,6 +239,6 @@ export function fallAfter429(
 }
 
 /** What a success makes of it: the growing pause starts over. */
-export function settleAfterSuccess(learned: LearnedRate): LearnedRate {
+export function afterSubmit(learned: LearnedRate): LearnedRate {
   return learned.streak === 0 ? learned : { ...learned, streak: 0 };
 }

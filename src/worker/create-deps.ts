@@ -41,8 +41,8 @@ export function createDeps(parts: DepsParts): ProcessingDeps {
     holdPolls: async (ms) => {
       await persist(() => store.holdPermits(limiterName('poll', parts.queueName), ms));
     },
-    submitted: () => persist(() => limits.settle()),
-    refused: (retryAfterMs) => persist(() => limits.fall(retryAfterMs)),
+    submitted: () => persist(() => limits.submitted()),
+    refused: (retryAfterMs) => persist(() => limits.rateLimited(retryAfterMs)),
     holdSubmits: async (ms) => {
       const longEnough = Math.max(ms, settle.windowMs());
       await persist(() => holdQueue(settle.queue, store, longEnough));

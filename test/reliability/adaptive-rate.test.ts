@@ -5,8 +5,8 @@ import type { Rate } from '../../src/shared/limits.js';
 import {
   FULL_RATE,
   type LearnedRate,
-  fallAfter429,
-  settleAfterSuccess,
+  afterRateLimit,
+  afterSubmit,
   shareAt,
 } from '../../src/shared/account-limits.js';
 import { seededRandom } from '../../src/simulator/random.js';
@@ -25,8 +25,8 @@ function randomStorm(random: () => number): { learned: LearnedRate; lastAt: numb
   for (let refusals = 1 + Math.floor(random() * 200); refusals > 0; refusals--) {
     nowMs += Math.floor(random() * 4000);
     const retryAfterMs = random() < 0.5 ? undefined : Math.floor(random() * 5000);
-    ({ learned } = fallAfter429(learned, nowMs, retryAfterMs));
-    if (random() < 0.3) learned = settleAfterSuccess(learned);
+    ({ learned } = afterRateLimit(learned, nowMs, retryAfterMs));
+    if (random() < 0.3) learned = afterSubmit(learned);
   }
   return { learned, lastAt: Math.max(nowMs, learned.heldUntil) };
 }
@@ -63,7 +63,7 @@ describe('the learned rate, after any storm', () => {
     let learned = FULL_RATE;
     let nowMs = T0;
     const pauses = Array.from({ length: 8 }, () => {
-      const fall = fallAfter429(learned, nowMs, undefined);
+      const fall = afterRateLimit(learned, nowMs, undefined);
       learned = fall.learned;
       nowMs += fall.pauseMs + 5;
       return fall.pauseMs;

@@ -51,7 +51,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
   it('survive a queue that was emptied: the next refresh writes them back, and lifts none', async () => {
     const { open, fields } = account();
     const worker = await open({ rate: FAST, maxInFlight: 2 });
-    await worker.fall(undefined);
+    await worker.rateLimited(undefined);
     await forget(store, fields);
     expect(await worker.refresh()).toBe(false);
     const other = await open();
@@ -75,7 +75,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
   it('a 429 that one worker meets slows all of them down, with its next refresh', async () => {
     const { open } = account();
     const [first, second] = [await open(), await open()];
-    expect(await first.fall(3000)).toBe(3000);
+    expect(await first.rateLimited(3000)).toBe(3000);
     await second.refresh();
     expect([first.share(), second.share(), (await open()).share()]).toEqual([0.5, 0.5, 0.5]);
   });
@@ -83,10 +83,10 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
   it('two workers that meet the same storm halve the rate once', async () => {
     const { open } = account();
     const [first, second] = [await open(), await open()];
-    await first.fall(2000);
+    await first.rateLimited(2000);
     // The second one has not looked since.
-    await second.fall(2000);
-    await Promise.all([first.fall(2000), second.fall(2000), second.fall(undefined)]);
+    await second.rateLimited(2000);
+    await Promise.all([first.rateLimited(2000), second.rateLimited(2000), second.rateLimited(undefined)]);
     await first.refresh();
     expect([first.share(), second.share()]).toEqual([0.5, 0.5]);
   });
@@ -94,14 +94,14 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
   it('a worker that has not looked for a while writes over no newer fall', async () => {
     const { open } = account();
     const [first, second] = [await open(), await open()];
-    await second.fall(undefined);
+    await second.rateLimited(undefined);
     await first.refresh();
     const later = Date.now() + 600_000;
     const back = (limits: AccountLimits) => limits.share(later);
     expect(back(first)).toBe(1);
-    await first.fall(900_000);
+    await first.rateLimited(900_000);
     // It knows of its own fall alone, and a submit of its own went through.
-    await second.settle();
+    await second.submitted();
     await first.refresh();
     expect([back(first), back(second)], 'the long wait is not forgotten').toEqual([0.5, 0.5]);
   });
@@ -109,9 +109,9 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
   it('pauses grow until a submit goes through, for whichever worker', async () => {
     const { open, fields } = account();
     const [first, second] = [await open(), await open()];
-    const pauses = [await first.fall(undefined), await nextStorm(second), await nextStorm(first)];
+    const pauses = [await first.rateLimited(undefined), await nextStorm(second), await nextStorm(first)];
     expect(pauses).toEqual([1000, 2000, 4000]);
-    await second.settle();
+    await second.submitted();
     expect(await nextStorm(first)).toBe(1000);
 
     /** A 429 after the wait that was asked for last. */
@@ -122,7 +122,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
         learned: JSON.stringify({ ...anyObject.parse(JSON.parse(learned)), ...past }),
       });
       await limits.refresh();
-      return limits.fall(undefined);
+      return limits.rateLimited(undefined);
     }
   });
 });

@@ -1,49 +1,50 @@
 import { describe, expect, it } from 'vitest';
-import { FULL_RATE, fallAfter429, settleAfterSuccess, shareAt } from '../../src/shared/account-limits.js';
+import { FULL_RATE, afterRateLimit, afterSubmit, shareAt } from '../../src/shared/account-limits.js';
 
 const T0 = 1_000_000;
 
 describe('learned rate', () => {
   it('halves at a 429', () => {
-    expect(shareAt(fallAfter429(FULL_RATE, T0, 1000).learned, T0)).toBe(0.5);
+    expect(shareAt(afterRateLimit(FULL_RATE, T0, 1000).learned, T0)).toBe(0.5);
   });
   it('falls once for refusals of the same storm', () => {
-    const once = fallAfter429(FULL_RATE, T0, 2000).learned;
-    expect(fallAfter429(once, T0 + 50, 2000).learned.share).toBe(once.share);
+    const once = afterRateLimit(FULL_RATE, T0, 2000).learned;
+    expect(afterRateLimit(once, T0 + 50, 2000).learned.share).toBe(once.share);
   });
   it('never falls below a tenth', () => {
     let learned = FULL_RATE;
-    for (let storm = 0; storm < 20; storm++) learned = fallAfter429(learned, T0 + storm * 10_000, 0).learned;
+    for (let storm = 0; storm < 20; storm++)
+      learned = afterRateLimit(learned, T0 + storm * 10_000, 0).learned;
     expect(learned.share).toBeGreaterThanOrEqual(0.1);
   });
   it('is back at 95 % within 60 s of the end of the pause, from wherever it fell to', () => {
     let learned = FULL_RATE;
-    for (let storm = 0; storm < 20; storm++) learned = fallAfter429(learned, T0 + storm * 2500, 0).learned;
+    for (let storm = 0; storm < 20; storm++) learned = afterRateLimit(learned, T0 + storm * 2500, 0).learned;
     expect(shareAt(learned, learned.heldUntil)).toBeLessThan(0.2);
     expect(shareAt(learned, Math.max(learned.fellAt, learned.heldUntil) + 60_000)).toBeGreaterThanOrEqual(
       0.95,
     );
   });
   it('recovers in steps', () => {
-    const { learned } = fallAfter429(FULL_RATE, T0, 0);
+    const { learned } = afterRateLimit(FULL_RATE, T0, 0);
     expect(shareAt(learned, T0 + 1999)).toBe(0.5);
     expect(shareAt(learned, T0 + 2000)).toBeCloseTo(0.55);
   });
   it('waits as long as Retry-After says', () => {
-    expect(fallAfter429(FULL_RATE, T0, 7000).pauseMs).toBe(7000);
+    expect(afterRateLimit(FULL_RATE, T0, 7000).pauseMs).toBe(7000);
   });
   it('waits longer each time when the API does not say how long', () => {
-    const first = fallAfter429(FULL_RATE, T0, undefined);
-    const second = fallAfter429(first.learned, T0 + 10_000, undefined);
-    const third = fallAfter429(second.learned, T0 + 20_000, undefined);
+    const first = afterRateLimit(FULL_RATE, T0, undefined);
+    const second = afterRateLimit(first.learned, T0 + 10_000, undefined);
+    const third = afterRateLimit(second.learned, T0 + 20_000, undefined);
     expect([first.pauseMs, second.pauseMs, third.pauseMs]).toEqual([1000, 2000, 4000]);
   });
   it('starts over with short waits after a success', () => {
-    const { learned } = fallAfter429(FULL_RATE, T0, undefined);
-    expect(fallAfter429(settleAfterSuccess(learned), T0 + 10_000, undefined).pauseMs).toBe(1000);
+    const { learned } = afterRateLimit(FULL_RATE, T0, undefined);
+    expect(afterRateLimit(afterSubmit(learned), T0 + 10_000, undefined).pauseMs).toBe(1000);
   });
   it('does not shorten a wait that is under way', () => {
-    const long = fallAfter429(FULL_RATE, T0, 60_000).learned;
-    expect(fallAfter429(long, T0 + 100, 1000).learned.heldUntil).toBe(long.heldUntil);
+    const long = afterRateLimit(FULL_RATE, T0, 60_000).learned;
+    expect(afterRateLimit(long, T0 + 100, 1000).learned.heldUntil).toBe(long.heldUntil);
   });
 });
