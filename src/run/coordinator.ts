@@ -117,7 +117,7 @@ function leaveRows(lookup: RowLookup, rows: readonly Row[]): void {
  * @returns how many images are left in flight
  */
 async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead: boolean): Promise<number> {
-  const { connection, prepared, ledger, lookup, results, completed, kept, logger } = run;
+  const { connection, prepared, ledger, lookup, results, logger } = run;
   const { closeDeadlineMs } = run.timing;
   const deadline = lastWord(connection, closeDeadlineMs);
   setMaxListeners(0, deadline);
@@ -144,7 +144,6 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
     results.close().finally(() => isClosed.abort()),
     sleep(lastWordMs(connection, closeDeadlineMs / 2), isClosed.signal),
   ]);
-  await completed.settled();
   let inFlight = ledger.pending().length;
   await unlessAway(async () => {
     const left = await jobs.leftOver();
@@ -156,8 +155,6 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
     const isOpen = ([image, { state }]: [string, QueuedJob]) =>
       state !== 'failed' && !lookup.isDescribed(image);
     inFlight = [...left].filter(isOpen).length;
-    // Only where every completed job is written: what is left open may need its job's return value.
-    if (inFlight === 0) await unlessAborted(kept.add(run.id, completed.kept), deadline);
   });
   return inFlight;
 }

@@ -20,7 +20,6 @@ import { ResultsConsumer } from '../writer/results-consumer.js';
 import { type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
 import { openClient } from './account-worker.js';
 import { accountOf } from './api-options.js';
-import { CompletedJobs, KeptJobs } from './completed-jobs.js';
 import { Ledger } from './ledger.js';
 import { OutcomeWriter } from './outcome-writer.js';
 import { type PreparedRun, openEarlierFailures, rememberEarlier } from './prepare.js';
@@ -123,7 +122,6 @@ function assemble(opened: Awaited<ReturnType<typeof openAll>>) {
     deadlineMs: options.deadlineMs ?? RUN_DEFAULTS.deadlineMs,
   };
   const jobs = new RunJobs(connection, account, id, policy, control.signal);
-  const completed = new CompletedJobs(jobs, logger);
   const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
   const onFile = new DescribedRows(output.index, earlier?.index);
   onFile.startPass();
@@ -137,10 +135,7 @@ function assemble(opened: Awaited<ReturnType<typeof openAll>>) {
     failures,
     onBroken: (error) => control.fail(error),
     keepLostSubmits: (counts) => keepCounts(opened, counts),
-    onOutcome: ({ image, outcome }) => {
-      if (outcome.status === 'described') completed.written(image);
-      failing.add(outcome);
-    },
+    onOutcome: ({ outcome }) => failing.add(outcome),
   });
   return {
     ...opened,
@@ -150,8 +145,6 @@ function assemble(opened: Awaited<ReturnType<typeof openAll>>) {
     rowsBefore: output.rows,
     policy,
     jobs,
-    completed,
-    kept: new KeptJobs(connection, account),
     results: new ResultsConsumer(connection, id, (result) => writer.settle(result), logger),
     ledger,
     lookup: new RowLookup({ ...opened, ledger, onFile }, options),

@@ -9,11 +9,10 @@ import type { OpenRun } from './open-run.js';
  * start yet.
  */
 export async function recover(run: OpenRun): Promise<void> {
-  const { connection, control, options, ledger, lookup, jobs, results, completed, kept } = run;
+  const { connection, control, options, ledger, lookup, jobs, results } = run;
   const { store } = connection;
   // Of an earlier start.
   await dropRunOrder(store, run.id, 'cancel');
-  await kept.takeOut(run.id);
   const { retryAll } = await readRunOrders(store, run.id);
   lookup.retriesAll ||= retryAll;
   const { maybePaidTwice, rescued } = await readLostSubmits(store, run.id);
@@ -31,9 +30,9 @@ export async function recover(run: OpenRun): Promise<void> {
   await jobs.promoteDelayed();
   await jobs.takeUpSetAside(() => undefined);
   for (const [image, job] of await jobs.leftOver()) {
-    if (lookup.isDescribed(image)) completed.written(image);
+    if (lookup.isDescribed(image)) continue;
     // Whoever pays for nothing new waits for all that somebody has put into the queue.
-    else if (job.state === 'waiting' && options.collectOnly === true)
+    if (job.state === 'waiting' && options.collectOnly === true)
       ledger.find(image, { ...job, state: 'paid' });
     else ledger.find(image, job);
   }

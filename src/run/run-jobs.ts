@@ -200,16 +200,6 @@ export class RunJobs {
     return removed === 1;
   }
 
-  async removeAll(images: readonly string[]): Promise<void> {
-    await this.#each(images, (image) => this.remove(image));
-  }
-
-  /** Removes the run's completed jobs: their rows are on disk. */
-  async removeCompleted(): Promise<void> {
-    const places = await this.places();
-    await this.removeAll([...places].flatMap(([image, place]) => (place === 'completed' ? [image] : [])));
-  }
-
   /**
    * Removes the run's jobs that nobody has submitted. Those with a message stay, and those whose history counts: a submit
    * of theirs may have been paid for.

@@ -47,8 +47,8 @@ export interface WorkerOptions {
 }
 
 const TICK_MS = 1000;
-/** Failed jobs that stay in the account's queue. */
-const KEPT_FAILED = 1000;
+/** Completed jobs that stay in the account's queue, and as many failed ones. */
+const KEPT_JOBS = 1000;
 const SWEEP_EVERY_MS = 5000;
 const PROGRESS_EVERY_MS = 2000;
 
@@ -156,8 +156,10 @@ export class DescribeWorker {
         // How long a change of the limits, or the end of a pause, may go unnoticed.
         maximumRateLimitDelay: TICK_MS,
         name: this.id,
+        // For people to look at: their results are in the results queue, and stay there until their rows are on disk.
+        removeOnComplete: { count: KEPT_JOBS },
         // For people to put back; what became of the others, and their last messages, is in the failures file.
-        removeOnFail: { count: KEPT_FAILED },
+        removeOnFail: { count: KEPT_JOBS },
       },
     );
     this.#worker.on('lockRenewalFailed', (jobs) => {
