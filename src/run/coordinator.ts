@@ -3,7 +3,7 @@ import { Producer, type QueuedJob } from '../producer/produce.js';
 import { type Row, readRows } from '../producer/row-reader.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { outstandingWindow } from '../shared/limits.js';
-import { lastWord, lastWordMs } from '../shared/queue/outage.js';
+import { shutdownTimeout, shutdownTimeoutMs } from '../shared/queue/outage.js';
 import { dropRunOrder } from '../shared/run-leases.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 import type { UndoStack } from '../shared/undo.js';
@@ -119,7 +119,7 @@ function leaveRows(lookup: RowLookup, rows: readonly Row[]): void {
 async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead: boolean): Promise<number> {
   const { connection, prepared, ledger, lookup, results, logger } = run;
   const { closeDeadlineMs } = run.timing;
-  const deadline = lastWord(connection, closeDeadlineMs);
+  const deadline = shutdownTimeout(connection, closeDeadlineMs);
   setMaxListeners(0, deadline);
   const jobs = new RunJobs(connection, prepared.account, run.id, run.policy, deadline);
   const removed = new Map<string, JobCalls>();
@@ -142,7 +142,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   const isClosed = new AbortController();
   await Promise.race([
     results.close().finally(() => isClosed.abort()),
-    sleep(lastWordMs(connection, closeDeadlineMs / 2), isClosed.signal),
+    sleep(shutdownTimeoutMs(connection, closeDeadlineMs / 2), isClosed.signal),
   ]);
   let inFlight = ledger.pending().length;
   await unlessAway(async () => {
@@ -219,7 +219,7 @@ async function forget(run: OpenRun, isRead: boolean): Promise<void> {
   if (!lookup.retriesAll || !isWhole(run, isRead)) return;
   try {
     const dropped = dropRunOrder(connection.store, run.id, 'retryAll');
-    await unlessAborted(dropped, lastWord(connection, timing.closeDeadlineMs));
+    await unlessAborted(dropped, shutdownTimeout(connection, timing.closeDeadlineMs));
   } catch (error) {
     logger.debug({ error: messageOf(error) }, 'the next run takes permanent failures up once more');
   }

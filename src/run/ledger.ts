@@ -1,6 +1,6 @@
 import type { PayBudget, QueuedJob } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
-import { Bell } from '../shared/waiting.js';
+import { Notifier } from '../shared/waiting.js';
 import type { ErrorCode, FailedOutcome, PreviousFailure, ResultJobData } from '../shared/jobs.js';
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
 import type { Disposal } from '../writer/results-consumer.js';
@@ -67,7 +67,7 @@ export class Ledger {
   readonly #images = new Map<string, ImageEntry>();
   /** Those that are settled, the oldest first. */
   readonly #settled = new Set<string>();
-  readonly #changed = new Bell();
+  readonly #changed = new Notifier();
   #rows = 0;
   #unwritten = 0;
   #hasBegun = false;
@@ -290,7 +290,7 @@ export class Ledger {
 
   /** Makes whoever waits look again. */
   notify(): void {
-    this.#changed.ring();
+    this.#changed.notify();
   }
 
   /**
@@ -300,7 +300,7 @@ export class Ledger {
   async waitUntil(ready: () => boolean, signal: AbortSignal): Promise<boolean> {
     while (!signal.aborted) {
       if (ready()) return true;
-      await this.#changed.wait(LOOK_EVERY_MS, signal);
+      await this.#changed.waitFor(LOOK_EVERY_MS, signal);
     }
     return false;
   }

@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { BusyError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/outage.js';
+import { shutdownTimeout } from '../shared/queue/outage.js';
 import { isDeadHere, runLeaseName } from '../shared/run-leases.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
@@ -45,7 +45,7 @@ export async function takeRunLease(
     ended.abort();
     await renewing;
     try {
-      await unlessAborted(store.release(lease.name, owner), lastWord(connection, RELEASE_MS));
+      await unlessAborted(store.release(lease.name, owner), shutdownTimeout(connection, RELEASE_MS));
     } catch (error) {
       logger.debug({ error: messageOf(error) }, 'the lease runs out by itself');
     }

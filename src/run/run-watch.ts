@@ -4,7 +4,7 @@ import { messageOf } from '../shared/errors.js';
 import { describeJobId } from '../shared/jobs.js';
 import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/outage.js';
+import { shutdownTimeout } from '../shared/queue/outage.js';
 import * as registry from '../shared/queue/registry.js';
 import { type RunCounts, failedRows } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
@@ -238,5 +238,5 @@ export async function publishEnd(
     perSecond: seconds > 0 ? (described + copied + failed) / seconds : 0,
     ended: { exitCode, remaining, reason: stop?.reason },
   });
-  await unlessAborted(published, lastWord(connection, END_DEADLINE_MS));
+  await unlessAborted(published, shutdownTimeout(connection, END_DEADLINE_MS));
 }

@@ -4,7 +4,7 @@ import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { RUNS, SERVERS, runState } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord, retryUntilUp } from '../shared/queue/outage.js';
+import { shutdownTimeout, retryUntilUp } from '../shared/queue/outage.js';
 import * as registry from '../shared/queue/registry.js';
 import { unlessAborted } from '../shared/waiting.js';
 import type { RunOutcome, RunRequestJob } from './run-request.js';
@@ -158,7 +158,7 @@ export class Claim {
 
   #patience(): AbortSignal {
     const { connection, stopping } = this.deps;
-    return stopping.aborted ? lastWord(connection, SHUTDOWN_TIMEOUT_MS) : stopping;
+    return stopping.aborted ? shutdownTimeout(connection, SHUTDOWN_TIMEOUT_MS) : stopping;
   }
 }
 

@@ -2,7 +2,7 @@ import { BulkDescribeError, UsageError } from '../shared/errors.js';
 import { SERVERS, runState } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord, retryUntilUp } from '../shared/queue/outage.js';
+import { shutdownTimeout, retryUntilUp } from '../shared/queue/outage.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 import { orderRun } from '../shared/run-leases.js';
 import { newRunId } from '../writer/run-file.js';
@@ -122,7 +122,7 @@ async function untilBegun(
 async function takeBack(connection: QueueConnection, id: string): Promise<Enqueued> {
   const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
   try {
-    const removed = unlessAborted(queue.remove(id), lastWord(connection, TAKE_BACK_MS));
+    const removed = unlessAborted(queue.remove(id), shutdownTimeout(connection, TAKE_BACK_MS));
     return (await removed) === 1 ? { kind: 'taken-back' } : { kind: 'left', job: id };
   } catch (error) {
     if (!(error instanceof DOMException) && !connection.noteTrouble(error)) throw error;

@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { UnrecoverableError, WaitingError } from 'bullmq';
 import type { RunStop } from '../run/receipt.js';
 import { messageOf } from '../shared/errors.js';
-import { lastWord, outOfPatience } from '../shared/queue/outage.js';
+import { shutdownTimeout, outOfPatience } from '../shared/queue/outage.js';
 import { SERVERS } from '../shared/published.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
@@ -257,7 +257,7 @@ export class RunsServer {
   /** Waits for the queue, but not for long. @param otherwise what follows when it does not answer */
   async #inTime(work: Promise<void>, otherwise: string): Promise<void> {
     const { connection, logger } = this.options;
-    await unlessAborted(work, lastWord(connection, SHUTDOWN_TIMEOUT_MS)).catch((error: unknown) => {
+    await unlessAborted(work, shutdownTimeout(connection, SHUTDOWN_TIMEOUT_MS)).catch((error: unknown) => {
       logger.debug({ error: messageOf(error) }, otherwise);
     });
   }

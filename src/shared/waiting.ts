@@ -64,18 +64,16 @@ export function abortReason({ reason }: AbortSignal): Error {
   return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
 }
 
-/**
- * Wakes whoever waits. It may be rung for every row: when nobody waits, that costs nothing.
- */
-export class Bell {
+/** Wakes all who wait for a change. It may be notified for every row: when nobody waits, that costs nothing. */
+export class Notifier {
   readonly #waiting = new Set<() => void>();
 
-  ring(): void {
+  notify(): void {
     for (const wake of this.#waiting) wake();
   }
 
-  /** Waits until it rings, `ms` milliseconds have passed or the signal has aborted. */
-  wait(ms: number, signal: AbortSignal): Promise<void> {
+  /** Waits until it is notified, `ms` milliseconds have passed or the signal has aborted. */
+  waitFor(ms: number, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const wake = () => {

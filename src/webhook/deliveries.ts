@@ -33,10 +33,10 @@ export async function putDelivery(
   { ref, messageId }: DeliveryClaim,
 ): Promise<void> {
   if (ref !== undefined) {
-    await store.putLetter(refMailbox(queueName), ref, messageId ?? '', DELIVERY_BOUNDS);
+    await store.putMessage(refMailbox(queueName), ref, messageId ?? '', DELIVERY_BOUNDS);
   } else if (messageId !== undefined) {
     const mailbox = messageMailbox(queueName);
-    await store.putLetter(mailbox, messageName(messageId), messageId, DELIVERY_BOUNDS);
+    await store.putMessage(mailbox, messageName(messageId), messageId, DELIVERY_BOUNDS);
   }
 }
 
@@ -142,7 +142,7 @@ class Mailbox {
   }
 
   find(deliveries: readonly string[]): Promise<Map<string, string>> {
-    return this.store.letters(this.name, deliveries);
+    return this.store.messages(this.name, deliveries);
   }
 
   close(): Promise<void> {

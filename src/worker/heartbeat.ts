@@ -4,7 +4,7 @@ import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/outage.js';
+import { shutdownTimeout } from '../shared/queue/outage.js';
 import { unlessAborted } from '../shared/waiting.js';
 
 const ACCOUNT_EVERY_MS = 60_000;
@@ -42,7 +42,7 @@ export class Heartbeat {
     const { connection, queueName, workerId, logger } = this.about;
     try {
       const withdrawn = registry.withdraw(connection.store, workersOf(queueName), workerId);
-      await unlessAborted(withdrawn, lastWord(connection, WITHDRAW_MS));
+      await unlessAborted(withdrawn, shutdownTimeout(connection, WITHDRAW_MS));
     } catch (error) {
       logger.debug({ error: messageOf(error) }, 'the worker is taken off the list when its time is over');
     }

@@ -1,12 +1,12 @@
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/outage.js';
+import { shutdownTimeout } from '../shared/queue/outage.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 import type { ProcessingOutcome } from './processing.js';
 
 const EVERY_MS = 2000;
-const LAST_WORD_MS = 2000;
+const SHUTDOWN_TIMEOUT_MS = 2000;
 /** Entries that a job keeps, the newest ones. */
 const KEEP = 50;
 /** Jobs whose lines are kept in memory and sent at once. Nobody reads the stories of more images a second. */
@@ -53,7 +53,7 @@ export class JobLogs {
   async stop(): Promise<void> {
     this.#ended.abort();
     await this.#sending;
-    await this.#send(lastWord(this.connection, LAST_WORD_MS));
+    await this.#send(shutdownTimeout(this.connection, SHUTDOWN_TIMEOUT_MS));
   }
 
   async #sendRegularly(): Promise<void> {

@@ -1,4 +1,4 @@
-import { Bell, sleep } from '../shared/waiting.js';
+import { Notifier, sleep } from '../shared/waiting.js';
 import { rarePollDelayMs } from './webhooks.js';
 import type { Callback, Webhooks } from './webhooks.js';
 
@@ -161,7 +161,7 @@ const LOOK_EVERY_MS = 1000;
  */
 export class FirstPolls {
   #pending = 0;
-  readonly #changed = new Bell();
+  readonly #changed = new Notifier();
 
   /** Announces a first poll. @returns its end, to be called once it was made or will not be */
   expect(): () => void {
@@ -171,14 +171,14 @@ export class FirstPolls {
       if (isOver) return;
       isOver = true;
       this.#pending--;
-      this.#changed.ring();
+      this.#changed.notify();
     };
   }
 
   /** Waits until none is pending; false when the signal aborted first. */
   async made(signal: AbortSignal): Promise<boolean> {
     while (this.#pending > 0 && !signal.aborted) {
-      await this.#changed.wait(LOOK_EVERY_MS, signal);
+      await this.#changed.waitFor(LOOK_EVERY_MS, signal);
     }
     return !signal.aborted;
   }

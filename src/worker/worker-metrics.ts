@@ -11,7 +11,7 @@ import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { Outcome } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { lastWord } from '../shared/queue/outage.js';
+import { shutdownTimeout } from '../shared/queue/outage.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 import type { ProcessingDeps } from './processing.js';
 import type { PollSchedule } from './poll-schedule.js';
@@ -19,7 +19,7 @@ import { z } from 'zod';
 import { parseJson } from '../shared/parse-json.js';
 
 const EVERY_MS = 1000;
-const LAST_WORD_MS = 2000;
+const SHUTDOWN_TIMEOUT_MS = 2000;
 
 type Client = ProcessingDeps['client'];
 
@@ -73,7 +73,7 @@ export class WorkerMetrics {
   /** Tells what has not been told, unless the queue is away. */
   async stop(): Promise<void> {
     this.#ended.abort();
-    const deadline = lastWord(this.about.connection, LAST_WORD_MS);
+    const deadline = shutdownTimeout(this.about.connection, SHUTDOWN_TIMEOUT_MS);
     try {
       // What is being told is waited for: given up and told again, it would be counted twice.
       await unlessAborted(this.#telling, deadline);
@@ -166,7 +166,7 @@ export class RememberedLatencies {
   async stop(schedule: Pick<PollSchedule, 'learned'>): Promise<void> {
     this.#rememberedAt = -Infinity;
     try {
-      await unlessAborted(this.remember(schedule), lastWord(this.connection, LAST_WORD_MS));
+      await unlessAborted(this.remember(schedule), shutdownTimeout(this.connection, SHUTDOWN_TIMEOUT_MS));
     } catch (error) {
       this.logger.debug({ error: messageOf(error) }, 'how long describes take is learned anew the next time');
     }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { Bell, sleep, startTimer } from '../../src/shared/waiting.js';
+import { Notifier, sleep, startTimer } from '../../src/shared/waiting.js';
 
 const DAY_MS = 86_400_000;
 
@@ -9,7 +9,10 @@ afterEach(() => vi.useRealTimers());
 const waits: [string, (ms: number, done: () => void) => void][] = [
   ['a timer', startTimer],
   ['a sleep', (ms, done) => void sleep(ms).then(done)],
-  ['a wait for a bell', (ms, done) => void new Bell().wait(ms, new AbortController().signal).then(done)],
+  [
+    'a wait for a notifier',
+    (ms, done) => void new Notifier().waitFor(ms, new AbortController().signal).then(done),
+  ],
 ];
 
 test.each(waits)('%s of 60 days, which Node.js has no timer for, ends after 60 days', async (_name, wait) => {

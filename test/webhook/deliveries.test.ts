@@ -63,12 +63,13 @@ describeOnBothQueues('deliveries', (open, kind) => {
 
   test('are kept for a while, and no more than so many of them: the oldest go first', async () => {
     const { receiver } = await openBoth();
-    const box = refMailbox('queue');
+    const mailbox = refMailbox('queue');
     const names = Array.from({ length: 30 }, (_, i) => `r${i}`);
-    for (const name of names) await receiver.store.putLetter(box, name, 'm', { ...DELIVERY_BOUNDS, max: 10 });
-    expect([...(await receiver.store.letters(box, names)).keys()]).toEqual(names.slice(-10));
-    await receiver.store.putLetter(box, 'short', 'm', { ttlMs: 50, max: 10 });
-    const has = async () => (await receiver.store.letters(box, ['short'])).size > 0;
+    for (const name of names)
+      await receiver.store.putMessage(mailbox, name, 'm', { ...DELIVERY_BOUNDS, max: 10 });
+    expect([...(await receiver.store.messages(mailbox, names)).keys()]).toEqual(names.slice(-10));
+    await receiver.store.putMessage(mailbox, 'short', 'm', { ttlMs: 50, max: 10 });
+    const has = async () => (await receiver.store.messages(mailbox, ['short'])).size > 0;
     await waitUntil('its time is over', async () => !(await has()));
   });
 });

@@ -2,12 +2,12 @@ import { sleep, unlessAborted } from '../waiting.js';
 import type { QueueConnection } from './connection.js';
 
 /**
- * Told once when the queue goes down and once when it is up again; and of something else that went wrong with it
- * (`notice`: a whole sentence, told once as well).
+ * Called once when the queue goes down and once when it is up again; and with something else that went wrong with it
+ * (`notice`: a whole sentence, reported once as well).
  */
 export type TroubleListener = (state: 'down' | 'up' | 'notice', reason: string) => void;
 
-/** What people are told of it, on one line. */
+/** The same for people, on one line. */
 export function troubleText(...[state, reason]: Parameters<TroubleListener>): string {
   switch (state) {
     case 'down':
@@ -32,8 +32,8 @@ export interface OutageOptions {
 /**
  * Whether the queue is there.
  *
- *   up    --a failure of a passing kind-->  down   (told after a grace period, if it lasts)
- *   down  --a probe succeeds-->             up     (told if `down` was)
+ *   up    --a failure of a passing kind-->  down   (reported after a grace period, if it lasts)
+ *   down  --a probe succeeds-->             up     (reported if `down` was)
  */
 export class Outage {
   readonly #listeners = new Set<TroubleListener>();
@@ -56,9 +56,9 @@ export class Outage {
     return true;
   }
 
-  /** Tells everybody who listens. */
+  /** Reports something to everybody who listens. */
   notice(text: string): void {
-    this.#tell('notice', text);
+    this.#report('notice', text);
   }
 
   /** Whether a failure was noted, and no probe has succeeded since. */
@@ -66,7 +66,7 @@ export class Outage {
     return this.#watching;
   }
 
-  /** Ends the probing; nothing is told any more. */
+  /** Ends the probing; nothing is reported any more. */
   close(): void {
     this.#closed.abort();
     this.#listeners.clear();
@@ -74,25 +74,25 @@ export class Outage {
 
   async #watch(reason: string): Promise<void> {
     this.#watching = true;
-    const grace = this.#tellAfterGrace(reason);
+    const grace = this.#reportAfterGrace(reason);
     while (!this.#closed.signal.aborted && (await this.#fails())) {
       await sleep(this.options.retryMs ?? 500, this.#closed.signal);
     }
     this.#watching = false;
-    if (grace.end()) this.#tell('up', reason);
+    if (grace.end()) this.#report('up', reason);
   }
 
-  /** @returns an end of the grace period that answers whether it was over and `down` has been told */
-  #tellAfterGrace(reason: string): { end(): boolean } {
-    let told = false;
+  /** @returns an end of the grace period that answers whether it was over and `down` was reported */
+  #reportAfterGrace(reason: string): { end(): boolean } {
+    let isReported = false;
     const timer = setTimeout(() => {
-      told = true;
-      this.#tell('down', reason);
+      isReported = true;
+      this.#report('down', reason);
     }, this.options.graceMs ?? 500);
     return {
       end() {
         clearTimeout(timer);
-        return told;
+        return isReported;
       },
     };
   }
@@ -106,7 +106,7 @@ export class Outage {
     }
   }
 
-  #tell(...[state, reason]: Parameters<TroubleListener>): void {
+  #report(...[state, reason]: Parameters<TroubleListener>): void {
     for (const listener of this.#listeners) listener(state, reason);
   }
 }
@@ -115,16 +115,16 @@ export class Outage {
 const AWAY_MS = 300;
 
 /**
- * How long something that ends waits for the queue to take its last word: `ms`, or a moment where the queue is away,
+ * How long something that ends waits for the queue to take what it writes last: `ms`, or a moment where the queue is away,
  * so that a person who ends a process does not wait for a server that is not there.
  */
-export function lastWordMs(connection: Pick<QueueConnection, 'isAway'>, ms: number): number {
+export function shutdownTimeoutMs(connection: Pick<QueueConnection, 'isAway'>, ms: number): number {
   return connection.isAway() ? Math.min(ms, AWAY_MS) : ms;
 }
 
 /** The same as a signal that aborts then. */
-export function lastWord(connection: Pick<QueueConnection, 'isAway'>, ms: number): AbortSignal {
-  return AbortSignal.timeout(lastWordMs(connection, ms));
+export function shutdownTimeout(connection: Pick<QueueConnection, 'isAway'>, ms: number): AbortSignal {
+  return AbortSignal.timeout(shutdownTimeoutMs(connection, ms));
 }
 
 const FIRST_PAUSE_MS = 100;
@@ -132,7 +132,7 @@ const LONGEST_PAUSE_MS = 3000;
 
 /**
  * Runs a queue operation until it succeeds, however long the queue is away, out of memory, loading or
- * read-only. The connection's `onTrouble` tells once about each such time.
+ * read-only. The connection's `onTrouble` reports each such time once.
  *
  * An operation may have been executed although it failed (the answer was lost): it has to be one that can
  * be done twice.

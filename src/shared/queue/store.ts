@@ -34,24 +34,24 @@ export interface SharedStore {
   members(group: string): Promise<Map<string, string>>;
 
   /**
-   * Puts a letter into a box, in place of an earlier one of the same name, and tells whoever listens, in whatever
-   * process. A box holds letters for a while and no more than so many; the oldest go first.
+   * Puts a message into a mailbox, in place of an earlier one of the same name, and tells whoever listens, in whatever
+   * process. A mailbox holds messages for a while and no more than so many; the oldest go first.
    * @param name without spaces
    */
-  putLetter(box: string, name: string, text: string, bounds: BoxBounds): Promise<void>;
-  /** The letters of these names that are in the box. */
-  letters(box: string, names: readonly string[]): Promise<Map<string, string>>;
-  /** Listens to a box from when this resolves, through outages. @returns its end */
-  listen(box: string, listener: BoxListener): Promise<() => Promise<void>>;
+  putMessage(mailbox: string, name: string, text: string, bounds: MailboxBounds): Promise<void>;
+  /** The messages of these names that are in the mailbox. */
+  messages(mailbox: string, names: readonly string[]): Promise<Map<string, string>>;
+  /** Listens to a mailbox from when this resolves, through outages. @returns its end */
+  listen(mailbox: string, listener: MailboxListener): Promise<() => Promise<void>>;
 }
 
-export interface BoxBounds {
+export interface MailboxBounds {
   readonly ttlMs: number;
   readonly max: number;
 }
 
-export interface BoxListener {
-  /** A letter has come. */
+export interface MailboxListener {
+  /** A message has come. */
   came(name: string, text: string): void;
   /** Some may have come unheard, while the queue was away. */
   missedSome(): void;

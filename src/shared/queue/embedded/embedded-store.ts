@@ -1,5 +1,5 @@
 import { LocalLimiter, type PermitRequest, type Permits } from '../limiter.js';
-import type { BoxBounds, BoxListener, SharedStore } from '../store.js';
+import type { MailboxBounds, MailboxListener, SharedStore } from '../store.js';
 import type { SessionPool } from './session.js';
 
 interface Expiring {
@@ -17,8 +17,8 @@ const now = () => performance.now();
 export class EmbeddedStore implements SharedStore {
   readonly #limiters = new Map<string, LocalLimiter>();
   readonly #leases = new Map<string, Expiring>();
-  readonly #boxes = new Map<string, Map<string, Expiring>>();
-  readonly #listeners = new Map<string, Set<BoxListener>>();
+  readonly #mailboxes = new Map<string, Map<string, Expiring>>();
+  readonly #listeners = new Map<string, Set<MailboxListener>>();
   readonly #groups = new Map<string, Map<string, Expiring>>();
 
   private constructor(private readonly pool: SessionPool) {}
@@ -125,31 +125,31 @@ export class EmbeddedStore implements SharedStore {
     return Promise.resolve(found);
   }
 
-  putLetter(box: string, name: string, text: string, { ttlMs, max }: BoxBounds): Promise<void> {
-    const letters = this.#boxes.get(box) ?? new Map<string, Expiring>();
-    this.#boxes.set(box, letters);
+  putMessage(mailbox: string, name: string, text: string, { ttlMs, max }: MailboxBounds): Promise<void> {
+    const messages = this.#mailboxes.get(mailbox) ?? new Map<string, Expiring>();
+    this.#mailboxes.set(mailbox, messages);
     // A map keeps its entries as they came: the oldest are at its beginning.
-    letters.delete(name);
-    letters.set(name, { text, endsAtMs: now() + ttlMs });
-    for (const [old, letter] of letters) {
-      if (letters.size <= max && letter.endsAtMs > now()) break;
-      letters.delete(old);
+    messages.delete(name);
+    messages.set(name, { text, endsAtMs: now() + ttlMs });
+    for (const [old, message] of messages) {
+      if (messages.size <= max && message.endsAtMs > now()) break;
+      messages.delete(old);
     }
-    for (const listener of this.#listeners.get(box) ?? []) listener.came(name, text);
+    for (const listener of this.#listeners.get(mailbox) ?? []) listener.came(name, text);
     return Promise.resolve();
   }
 
-  letters(box: string, names: readonly string[]): Promise<Map<string, string>> {
+  messages(mailbox: string, names: readonly string[]): Promise<Map<string, string>> {
     const found = names.flatMap((name) => {
-      const text = living(this.#boxes.get(box)?.get(name));
+      const text = living(this.#mailboxes.get(mailbox)?.get(name));
       return text === undefined ? [] : [[name, text] as const];
     });
     return Promise.resolve(new Map(found));
   }
 
-  listen(box: string, listener: BoxListener): Promise<() => Promise<void>> {
-    const listeners = this.#listeners.get(box) ?? new Set<BoxListener>();
-    this.#listeners.set(box, listeners.add(listener));
+  listen(mailbox: string, listener: MailboxListener): Promise<() => Promise<void>> {
+    const listeners = this.#listeners.get(mailbox) ?? new Set<MailboxListener>();
+    this.#listeners.set(mailbox, listeners.add(listener));
     return Promise.resolve(() => {
       listeners.delete(listener);
       return Promise.resolve();

@@ -2,7 +2,7 @@ import { createRedisBackend } from 'bullmq';
 import { Redis, type RedisOptions } from 'ioredis';
 import type { OpenQueueOptions, QueueConnection } from '../connection.js';
 import { JobMachinery, bindBackend } from '../job-machinery.js';
-import { Outage, lastWordMs } from '../outage.js';
+import { Outage, shutdownTimeoutMs } from '../outage.js';
 import type { QueueTarget } from '../queue-url.js';
 import { checkServer, connect, createClient, passingRedisFailure, probeWrite } from './redis-connection.js';
 import { RedisStore } from './redis-store.js';
@@ -69,7 +69,7 @@ function connectionOver(
 }
 
 async function closeAll(client: QueueClient, machinery: JobMachinery, outage: Outage): Promise<void> {
-  const patienceMs = lastWordMs({ isAway: () => outage.isDown }, CLOSE_DEADLINE_MS);
+  const patienceMs = shutdownTimeoutMs({ isAway: () => outage.isDown }, CLOSE_DEADLINE_MS);
   outage.close();
   await machinery.close(patienceMs);
   // Everything that was awaited has been answered; what is still queued would wait for a server that is away.

@@ -2,13 +2,13 @@ import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { KEY_PREFIX } from '../job-machinery.js';
 import type { PermitRequest, Permits } from '../limiter.js';
-import type { BoxBounds, BoxListener, SharedStore } from '../store.js';
+import type { MailboxBounds, MailboxListener, SharedStore } from '../store.js';
 import {
   ADD_TO_FIELDS,
   ANNOUNCE,
   HOLD_PERMITS,
   LIST_MEMBERS,
-  PUT_LETTER,
+  PUT_MESSAGE,
   RELEASE_LEASE,
   SET_FIELDS,
   SET_FIELD_ONCE,
@@ -90,13 +90,18 @@ export class RedisStore implements SharedStore {
     );
   }
 
-  async putLetter(box: string, name: string, text: string, { ttlMs, max }: BoxBounds): Promise<void> {
-    await this.#run(PUT_LETTER, 'box', box, name, text, Math.ceil(ttlMs), max, this.#channel(box));
+  async putMessage(
+    mailbox: string,
+    name: string,
+    text: string,
+    { ttlMs, max }: MailboxBounds,
+  ): Promise<void> {
+    await this.#run(PUT_MESSAGE, 'box', mailbox, name, text, Math.ceil(ttlMs), max, this.#channel(mailbox));
   }
 
-  async letters(box: string, names: readonly string[]): Promise<Map<string, string>> {
+  async messages(mailbox: string, names: readonly string[]): Promise<Map<string, string>> {
     if (names.length === 0) return new Map();
-    const texts = await this.client.hmget(this.#key('box', box), ...names);
+    const texts = await this.client.hmget(this.#key('box', mailbox), ...names);
     return new Map(
       names.flatMap((name, i) => {
         const text = texts[i] ?? undefined;
@@ -105,13 +110,13 @@ export class RedisStore implements SharedStore {
     );
   }
 
-  listen(box: string, listener: BoxListener): Promise<() => Promise<void>> {
-    return this.#listener.listen(this.#channel(box), listener);
+  listen(mailbox: string, listener: MailboxListener): Promise<() => Promise<void>> {
+    return this.#listener.listen(this.#channel(mailbox), listener);
   }
 
   /** Channels belong to the server, and not to one of its databases as keys do. */
-  #channel(box: string): string {
-    return `${this.#key('box', box)}:${this.client.options.db ?? 0}`;
+  #channel(mailbox: string): string {
+    return `${this.#key('box', mailbox)}:${this.client.options.db ?? 0}`;
   }
 
   #key(kind: Kind, name: string): string {
@@ -132,18 +137,18 @@ function decimal(value: number): string {
 const ASK_EVERY_MS = 15_000;
 
 /**
- * What a process hears of the boxes, over one more connection, which is made when the first box is listened to.
+ * What a process hears of the mailboxes, over one more connection, which is made when the first mailbox is listened to.
  * After an outage the channels are subscribed again, and the listeners are told that they may have missed some.
  */
 export class RedisListener {
-  readonly #listeners = new Map<string, Set<BoxListener>>();
+  readonly #listeners = new Map<string, Set<MailboxListener>>();
   #connection: Redis | undefined;
   #asking: NodeJS.Timeout | undefined;
 
   constructor(private readonly client: Redis) {}
 
-  async listen(channel: string, listener: BoxListener): Promise<() => Promise<void>> {
-    const listeners = this.#listeners.get(channel) ?? new Set<BoxListener>();
+  async listen(channel: string, listener: MailboxListener): Promise<() => Promise<void>> {
+    const listeners = this.#listeners.get(channel) ?? new Set<MailboxListener>();
     const isFirst = listeners.size === 0;
     this.#listeners.set(channel, listeners.add(listener));
     this.#connection ??= this.#connect();
@@ -151,7 +156,7 @@ export class RedisListener {
     return () => this.#leave(channel, listener);
   }
 
-  async #leave(channel: string, listener: BoxListener): Promise<void> {
+  async #leave(channel: string, listener: MailboxListener): Promise<void> {
     const listeners = this.#listeners.get(channel);
     listeners?.delete(listener);
     if (listeners?.size !== 0) return;

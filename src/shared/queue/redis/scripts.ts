@@ -119,10 +119,10 @@ return living
 `);
 
 /**
- * KEYS: box. ARGV: name, text, ttl in ms, most letters, channel. Texts are in a hash of the box's name, when each
+ * KEYS: mailbox. ARGV: name, text, ttl in ms, most messages, channel. Texts are in a hash of the mailbox's name, when each
  * came is in a sorted set beside it.
  */
-export const PUT_LETTER = script(`${NOW}
+export const PUT_MESSAGE = script(`${NOW}
 local times = KEYS[1] .. ':times'
 redis.call('ZADD', times, string.format('%.3f', now), ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
