@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { UsageError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 
-export interface Credentials {
+interface Credentials {
   readonly user: string;
   readonly password: string;
 }
@@ -49,7 +49,7 @@ export function refuseOpenDashboard(host: string, credentials: Credentials | und
 }
 
 /** A request as far as access depends on it. */
-export interface AccessRequest {
+interface AccessRequest {
   readonly method: string;
   readonly headers: IncomingHttpHeaders;
 }
@@ -107,7 +107,7 @@ function digest(text: string): Buffer {
  * Whether a write may come from a page of somebody else. Browsers name the page's origin with every write; what is no
  * browser (curl) names none, and acts for nobody but itself.
  */
-export function isCrossSite(headers: IncomingHttpHeaders): boolean {
+function isCrossSite(headers: IncomingHttpHeaders): boolean {
   const site = headers['sec-fetch-site'];
   if (site !== undefined && site !== 'same-origin') return true;
   const { origin, host } = headers;
@@ -127,7 +127,7 @@ function hostnameOf(host: string): string {
 }
 
 /** A write that Bull Board offers. */
-export interface BoardWrite {
+interface BoardWrite {
   readonly method: string;
   /** Bull Board's pattern of it. */
   readonly route: string;

@@ -5,16 +5,17 @@ import { FastifyAdapter } from '@bull-board/fastify';
 import { Queue } from 'bullmq';
 import type { FastifyPluginCallback } from 'fastify';
 import { z } from 'zod';
+import { knownAccounts } from '../service/views.js';
 import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
-import { RUNS, runState } from '../shared/published.js';
+import { RUNS, runState, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 import { refuseWrite } from './access.js';
-import { busyQueues } from './accounts.js';
+import { BOARD_PATH } from './pages/html.js';
 import {
   type BoardJob,
   describeJobTitle,
@@ -37,9 +38,9 @@ export class Board {
 
   constructor(
     private readonly connection: QueueConnection,
-    private readonly options: { readOnly: boolean; basePath: string; logger: Logger },
+    private readonly options: { readOnly: boolean; logger: Logger },
   ) {
-    this.#adapter.setBasePath(options.basePath);
+    this.#adapter.setBasePath(BOARD_PATH);
     this.#board = createBullBoard({
       queues: [],
       serverAdapter: this.#adapter,
@@ -117,18 +118,21 @@ interface BoardQueue {
 /** The queues of the moment: the runs, the accounts' images, and the results of runs that are going on. */
 async function boardQueues(connection: QueueConnection, nowMs: number): Promise<BoardQueue[]> {
   const runs = await registry.list(connection.store, RUNS);
-  const accounts = await busyQueues(connection.store, runs);
+  const withRuns = new Set(runs.map((run) => run.queueName));
+  const accounts = await Promise.all(
+    [...(await knownAccounts(connection.store, runs))].map(async ([name, label]) => {
+      const workers = await registry.listLiving(connection.store, workersOf(name));
+      const isBusy = withRuns.has(name) || workers.size > 0;
+      return isBusy ? [{ name, kind: 'describe' as const, description: `Images of ${label}` }] : [];
+    }),
+  );
   return [
     {
       name: RUNS_QUEUE,
       kind: 'runs',
       description: 'Runs that servers execute: enqueued or scheduled. To look at only.',
     },
-    ...[...accounts].map(([name, label]) => ({
-      name,
-      kind: 'describe' as const,
-      description: `Images of ${label}`,
-    })),
+    ...accounts.flat(),
     ...runs
       .filter((run) => runState(run, nowMs) !== 'ended')
       .map((run) => ({

@@ -1,12 +1,30 @@
-import { listen, queueTrouble } from '../shared/http-server.js';
-import { silentLogger } from '../shared/log.js';
+import { randomBytes } from 'node:crypto';
+import type { FastifyInstance, FastifyReply, RouteHandlerMethod } from 'fastify';
+import { z } from 'zod';
+import { messageOf } from '../shared/errors.js';
+import { createHttpServer, listen, queueTrouble } from '../shared/http-server.js';
+import { type Logger, silentLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UndoStack } from '../shared/undo.js';
-import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard } from './access.js';
+import { unlessAborted } from '../shared/waiting.js';
+import {
+  type AccessRules,
+  DASHBOARD_DEFAULTS,
+  type DashboardOptions,
+  type Refusal,
+  refuseOpenDashboard,
+  refuseRequest,
+} from './access.js';
 import { Board } from './board.js';
 import { renderMetrics } from './metrics.js';
-import { Pages } from './pages/pages.js';
-import { BOARD_PATH, createServer } from './server.js';
+import { BOARD_PATH, type Page } from './pages/html.js';
+import { runPage, runsPage } from './pages/pages.js';
+
+const HEALTH_PATH = '/healthz';
+const runSchema = z.object({ run: z.string() });
+const BODY_LIMIT_BYTES = 64 * 1024;
+/** A queue that is away answers when it is back: requests are answered before their callers give up. */
+const ANSWER_DEADLINE_MS = 4000;
 
 export interface Dashboard {
   /** Where people find it. */
@@ -30,17 +48,10 @@ export async function startDashboard(
   refuseOpenDashboard(host, credentials);
   const undo = new UndoStack();
   try {
-    const board = new Board(connection, { readOnly, basePath: BOARD_PATH, logger });
+    const board = new Board(connection, { readOnly, logger });
     await board.start();
     undo.defer(() => board.stop());
-    const app = await createServer({
-      access: { credentials, readOnly },
-      board,
-      pages: new Pages(connection, BOARD_PATH),
-      metrics: () => renderMetrics(connection),
-      trouble: () => queueTrouble(connection),
-      logger,
-    });
+    const app = await createServer(connection, board, { credentials, readOnly, logger });
     undo.defer(() => app.close());
     const { url, port: actualPort } = await listen(app, { host, port }, 'the dashboard at');
     return { url, port: actualPort, close: () => undo.release() };
@@ -48,4 +59,142 @@ export async function startDashboard(
     await undo.release();
     throw error;
   }
+}
+
+interface Access extends AccessRules {
+  readonly logger: Logger;
+}
+
+/** The dashboard's HTTP server, not listening yet. */
+async function createServer(
+  connection: QueueConnection,
+  board: Board,
+  { logger, ...access }: Access,
+): Promise<FastifyInstance> {
+  // Queue names and job ids are long parameters.
+  const app = createHttpServer({ bodyLimit: BODY_LIMIT_BYTES, routerOptions: { maxParamLength: 500 } });
+  app.addHook('onRequest', async (request, reply) => {
+    const isBoard = request.url === BOARD_PATH || request.url.startsWith(`${BOARD_PATH}/`);
+    reply.headers(isBoard ? BOARD_HEADERS : COMMON_HEADERS);
+    if (request.url === HEALTH_PATH) return undefined;
+    const refusal = refuseRequest(request, access);
+    if (refusal !== undefined) return refuse(reply, refusal);
+    return undefined;
+  });
+  app.addHook('onRoute', (route) => {
+    route.handler = inTime(route.handler);
+  });
+  app.setErrorHandler((error, _request, reply) => {
+    logger.debug({ error: messageOf(error) }, 'a request to the dashboard failed');
+    return sendTrouble(reply);
+  });
+  app.get(HEALTH_PATH, async (_request, reply) => {
+    const trouble = await queueTrouble(connection);
+    // Told to everybody: neither where the queue is nor what runs there.
+    return reply.code(trouble === undefined ? 200 : 503).send({ ready: trouble === undefined });
+  });
+  app.get('/metrics', async (_request, reply) => {
+    const { type, text } = await renderMetrics(connection);
+    return reply.type(type).send(text);
+  });
+  for (const path of ['/', '/runs'])
+    app.get(path, async (_request, reply) => sendPage(reply, await runsPage(connection)));
+  app.get('/runs/:run', async (request, reply) => {
+    const { run } = runSchema.parse(request.params);
+    return sendPage(reply, await runPage(connection, run));
+  });
+  // Asks the queue as every page does: while it is away, nobody is told that something is not there.
+  app.setNotFoundHandler(inTime(async ({ url }, reply) => sendPage(reply, await runPage(connection, url))));
+  await app.register(board.plugin, { prefix: BOARD_PATH });
+  return app;
+}
+
+/**
+ * The same handler, whose request ends in time whatever it waits for. The board's own error page has no word for it.
+ * What answers by itself, such as the board's files do, is left as it is.
+ */
+function inTime(handler: RouteHandlerMethod): RouteHandlerMethod {
+  return function (request, reply): unknown {
+    const answering: unknown = handler.call(this, request, reply);
+    return answering instanceof Promise ? orTrouble(answering, reply) : answering;
+  };
+}
+
+async function orTrouble(answering: Promise<unknown>, reply: FastifyReply): Promise<unknown> {
+  const deadline = AbortSignal.timeout(ANSWER_DEADLINE_MS);
+  try {
+    return await unlessAborted(answering, deadline);
+  } catch (error) {
+    if (!deadline.aborted) throw error;
+    // A reply that has begun goes on: its reader is slow, and not the queue.
+    return reply.sent ? reply : sendTrouble(reply);
+  }
+}
+
+function sendTrouble(reply: FastifyReply): FastifyReply {
+  return reply.code(503).type('text/plain').send('The queue does not answer. Try again in a moment.\n');
+}
+
+function sendPage(reply: FastifyReply, page: Page): FastifyReply {
+  const nonce = randomBytes(18).toString('base64');
+  return reply
+    .code(page.status)
+    .headers(pageHeaders(nonce))
+    .type('text/html; charset=utf-8')
+    .send(page.render(nonce));
+}
+
+function refuse(reply: FastifyReply, { status, reason }: Refusal): FastifyReply {
+  if (status === 401) reply.header('www-authenticate', 'Basic realm="bulk-describe", charset="UTF-8"');
+  return reply.code(status).type('text/plain; charset=utf-8').send(`${reason}\n`);
+}
+
+/** Headers of every answer. */
+const COMMON_HEADERS = {
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+  'permissions-policy': 'camera=(), microphone=(), geolocation=()',
+  'cache-control': 'no-store',
+};
+
+/** The board is a page of Bull Board's: its own scripts and styles. The fonts of others that it asks for are not loaded. */
+const BOARD_HEADERS = {
+  ...COMMON_HEADERS,
+  'content-security-policy': policy({
+    'img-src': "'self' data:",
+    'style-src': "'self' 'unsafe-inline'",
+    'script-src': "'self'",
+    'worker-src': "'self' blob:",
+    'font-src': "'self' data:",
+    'connect-src': "'self'",
+  }),
+};
+
+/** A browser may only show our pages, with images from wherever the manifest says, and run the one script that has the nonce. */
+function pageHeaders(nonce: string): Record<string, string> {
+  return {
+    ...COMMON_HEADERS,
+    'content-security-policy': policy({
+      'img-src': '* data:',
+      'style-src': `'nonce-${nonce}'`,
+      'script-src': `'nonce-${nonce}'`,
+      'connect-src': "'self'",
+    }),
+  };
+}
+
+function policy(allowed: Readonly<Record<string, string>>): string {
+  const all = {
+    'default-src': "'none'",
+    'base-uri': "'self'",
+    'form-action': "'self'",
+    'frame-ancestors': "'none'",
+    ...allowed,
+  };
+  return Object.entries(all)
+    .map(([name, sources]) => `${name} ${sources}`)
+    .join('; ');
 }

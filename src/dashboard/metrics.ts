@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { knownAccounts } from '../service/views.js';
 import { resultsQueueName } from '../shared/account.js';
 import { type AccountLimitsView, readAccountLimits } from '../shared/account-limits.js';
 import { perSecond } from '../shared/limits.js';
@@ -9,6 +10,7 @@ import {
   readMetrics,
   readScheduleRecord,
   RUNS,
+  type RunStatus,
   runState,
   SERVERS,
   type WorkerStatus,
@@ -17,39 +19,42 @@ import {
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { list, listProcesses } from '../shared/queue/registry.js';
 import { VERSION } from '../shared/version.js';
-import { knownQueues } from './accounts.js';
 
 const PREFIX = 'bulk_describe_';
 /** By BullMQ's names. */
 const JOB_STATES = ['waiting', 'active', 'delayed', 'prioritized', 'completed', 'failed'] as const;
-const WORKER_STATES = ['working', 'down', 'token', 'quota'] as const;
 const RUN_STATES = ['running', 'silent', 'ended'] as const;
 
 /** The figures of a queue, as Prometheus reads them; see docs/metrics.md. */
 export async function renderMetrics(connection: QueueConnection): Promise<{ type: string; text: string }> {
   const runs = await list(connection.store, RUNS);
-  const queues = [...(await knownQueues(connection.store, runs))];
+  const queues = [...(await knownAccounts(connection.store, runs))];
   const accounts = await Promise.all(
     queues.map(([queueName, account]) => readAccount(connection, queueName, account)),
   );
   const registry = new Registry();
-  const ofQueue = await queueMetrics(connection, runs);
-  for (const metric of [...countersOf(accounts), ...gaugesOf(accounts), ...ofQueue]) {
-    const { type, name, help, labels, samples } = metric;
-    const definition = { name: PREFIX + name, help, labelNames: labels, registers: [registry] };
-    const counter = type === 'counter' ? new Counter(definition) : new Gauge(definition);
-    for (const [values, value] of samples) counter.labels(...values).inc(value);
+  for (const { type, name, help, by, read } of ACCOUNT_METRICS) {
+    const [label, values] = by ?? [undefined, ['']];
+    const labelNames = label === undefined ? ['account'] : ['account', label];
+    const definition = { name: PREFIX + name, help, labelNames, registers: [registry] };
+    const metric = type === 'counter' ? new Counter(definition) : new Gauge(definition);
+    for (const figures of accounts) {
+      for (const value of values) {
+        const labels = { account: figures.account, ...(label !== undefined && { [label]: value }) };
+        const amount = read(figures, value);
+        if (amount !== undefined) metric.inc(labels, amount);
+      }
+    }
   }
-  const observed = (field: HistogramName, name: string, help: string) => {
+  for (const { name, help, label, samples } of await queueMetrics(connection, runs)) {
+    const labelNames = label === undefined ? [] : [label];
+    const gauge = new Gauge({ name: PREFIX + name, help, labelNames, registers: [registry] });
+    for (const [value, amount] of samples) gauge.set(label === undefined ? {} : { [label]: value }, amount);
+  }
+  for (const [field, name, help] of HISTOGRAMS) {
     const histogram = new StoredHistogram({ name: PREFIX + name, help, field, registers: [registry] });
     for (const { account, counts } of accounts) histogram.add(account, counts);
-  };
-  observed('latency', 'latency_seconds', 'From a submit to the moment in which its completion was noticed.');
-  observed(
-    'pollLag',
-    'poll_lag_seconds',
-    'How long after its completion a message was noticed, at most: the time between its last two polls.',
-  );
+  }
   return { type: registry.contentType, text: await registry.metrics() };
 }
 
@@ -81,162 +86,156 @@ async function readAccount(
   return { account, counts, jobs, isPaused, workers, limits };
 }
 
-interface Metric {
+interface AccountMetric {
   readonly type: 'counter' | 'gauge';
   /** Without the prefix. */
   readonly name: string;
   readonly help: string;
-  readonly labels: string[];
-  /** Values with those of their labels. */
-  readonly samples: readonly (readonly [labels: readonly string[], value: number])[];
+  /** A second label, and its values. */
+  readonly by?: readonly [label: string, values: readonly string[]];
+  /** @returns undefined where the account has no such figure */
+  readonly read: (figures: AccountFigures, value: string) => number | undefined;
 }
 
-type Read = (figures: AccountFigures) => number | undefined;
-
-/** One sample an account; none where it has no such figure. */
-function each(accounts: readonly AccountFigures[], read: Read): Metric['samples'] {
-  return accounts.flatMap((figures) => {
-    const value = read(figures);
-    return value === undefined ? [] : [[[figures.account], value] as const];
-  });
-}
-
-/** One sample an account and value of a second label. */
-function by<T extends string>(
-  accounts: readonly AccountFigures[],
-  { label, values }: { label: string; values: readonly T[] },
-  { type, name, help }: Pick<Metric, 'type' | 'name' | 'help'>,
-  read: (figures: AccountFigures, value: T) => number,
-): Metric {
-  const samples = accounts.flatMap((figures) =>
-    values.map((value) => [[figures.account, value], read(figures, value)] as const),
-  );
-  return { type, name, help, labels: ['account', label], samples };
-}
-
-/** The counters of each account. */
-function countersOf(accounts: readonly AccountFigures[]): Metric[] {
-  const count = (name: string, help: string, field: string): Metric => ({
+/** The metrics of each account. */
+const ACCOUNT_METRICS: readonly AccountMetric[] = [
+  {
     type: 'counter',
-    name,
-    help,
-    labels: ['account'],
-    samples: each(accounts, ({ counts }) => counts.get(field) ?? 0),
-  });
-  return [
-    count('submits_total', 'Submits that reached the API, whatever it answered.', 'calls:submit'),
-    count('polls_total', 'Polls that reached the API, whatever it answered.', 'calls:poll'),
-    by(
-      accounts,
-      { label: 'call', values: ['submit', 'poll'] },
-      { type: 'counter', name: 'throttled_total', help: 'Calls that were answered with a 429.' },
-      ({ counts }, call) => counts.get(`throttled:${call}`) ?? 0,
-    ),
-    by(
-      accounts,
-      { label: 'code', values: ['described', ...ERROR_CODES] },
-      { type: 'counter', name: 'outcomes_total', help: 'Images that were described, or failed with a code.' },
-      ({ counts }, code) => counts.get(`outcomes:${code}`) ?? 0,
-    ),
-  ];
-}
-
-/** The gauges of each account. */
-function gaugesOf(accounts: readonly AccountFigures[]): Metric[] {
-  const gauge = (name: string, help: string, read: Read): Metric => ({
+    name: 'submits_total',
+    help: 'Submits that reached the API, whatever it answered.',
+    read: ({ counts }) => counts.get('calls:submit') ?? 0,
+  },
+  {
+    type: 'counter',
+    name: 'polls_total',
+    help: 'Polls that reached the API, whatever it answered.',
+    read: ({ counts }) => counts.get('calls:poll') ?? 0,
+  },
+  {
+    type: 'counter',
+    name: 'throttled_total',
+    help: 'Calls that were answered with a 429.',
+    by: ['call', ['submit', 'poll']],
+    read: ({ counts }, call) => counts.get(`throttled:${call}`) ?? 0,
+  },
+  {
+    type: 'counter',
+    name: 'outcomes_total',
+    help: 'Images that were described, or failed with a code.',
+    by: ['code', ['described', ...ERROR_CODES]],
+    read: ({ counts }, code) => counts.get(`outcomes:${code}`) ?? 0,
+  },
+  {
     type: 'gauge',
-    name,
-    help,
-    labels: ['account'],
-    samples: each(accounts, read),
-  });
-  return [
-    gauge(
-      'configured_rate_per_second',
-      'Submits a second that the account may make.',
-      ({ limits }) => limits && perSecond(limits.configured.rate),
-    ),
-    gauge(
-      'learned_rate_per_second',
-      'Submits a second that the API lets through at the moment.',
-      ({ limits }) => limits && perSecond(limits.configured.rate) * limits.share,
-    ),
-    gauge(
-      'in_flight_limit',
-      'Images that may be in flight at once.',
-      ({ limits }) => limits?.configured.maxInFlight,
-    ),
-    gauge('in_flight', 'Images that are submitted and not yet completed.', ({ jobs }) => jobs['active'] ?? 0),
-    gauge('queue_paused', 'Whether the taking of images is paused (1) or not (0).', ({ isPaused }) =>
-      isPaused ? 1 : 0,
-    ),
-    by(
-      accounts,
-      { label: 'state', values: JOB_STATES },
-      { type: 'gauge', name: 'queue_jobs', help: "Jobs of the account's queue, by BullMQ's states." },
-      ({ jobs }, state) => jobs[state] ?? 0,
-    ),
-    by(
-      accounts,
-      { label: 'state', values: WORKER_STATES },
-      { type: 'gauge', name: 'workers', help: 'Living workers of the account, by state.' },
-      ({ workers }, state) => workers.filter((worker) => worker.state === state).length,
-    ),
-  ];
+    name: 'configured_rate_per_second',
+    help: 'Submits a second that the account may make.',
+    read: ({ limits }) => limits && perSecond(limits.configured.rate),
+  },
+  {
+    type: 'gauge',
+    name: 'learned_rate_per_second',
+    help: 'Submits a second that the API lets through at the moment.',
+    read: ({ limits }) => limits && perSecond(limits.configured.rate) * limits.share,
+  },
+  {
+    type: 'gauge',
+    name: 'in_flight_limit',
+    help: 'Images that may be in flight at once.',
+    read: ({ limits }) => limits?.configured.maxInFlight,
+  },
+  {
+    type: 'gauge',
+    name: 'in_flight',
+    help: 'Images that are submitted and not yet completed.',
+    read: ({ jobs }) => jobs['active'] ?? 0,
+  },
+  {
+    type: 'gauge',
+    name: 'queue_paused',
+    help: 'Whether the taking of images is paused (1) or not (0).',
+    read: ({ isPaused }) => (isPaused ? 1 : 0),
+  },
+  {
+    type: 'gauge',
+    name: 'queue_jobs',
+    help: "Jobs of the account's queue, by BullMQ's states.",
+    by: ['state', JOB_STATES],
+    read: ({ jobs }, state) => jobs[state] ?? 0,
+  },
+  {
+    type: 'gauge',
+    name: 'workers',
+    help: 'Living workers of the account, by state.',
+    by: ['state', ['working', 'down', 'token', 'quota']],
+    read: ({ workers }, state) => workers.filter((worker) => worker.state === state).length,
+  },
+];
+
+const HISTOGRAMS = [
+  ['latency', 'latency_seconds', 'From a submit to the moment in which its completion was noticed.'],
+  [
+    'pollLag',
+    'poll_lag_seconds',
+    'How long after its completion a message was noticed, at most: the time between its last two polls.',
+  ],
+] as const;
+
+/** A gauge of the queue as a whole; a sample is a value of the label, and the figure. */
+interface QueueMetric {
+  readonly name: string;
+  readonly help: string;
+  readonly label?: string;
+  readonly samples: readonly (readonly [value: string, amount: number])[];
 }
 
-/** The metrics of the queue as a whole. */
-async function queueMetrics(
-  connection: QueueConnection,
-  runs: readonly Parameters<typeof runState>[0][],
-): Promise<Metric[]> {
+async function queueMetrics(connection: QueueConnection, runs: readonly RunStatus[]): Promise<QueueMetric[]> {
   const now = Date.now();
-  const live = runs.filter((run) => runState(run, now) !== 'ended');
+  const states = runs.map((run) => runState(run, now));
+  const live = runs.filter((_run, i) => states[i] !== 'ended');
   const [servers, results, schedules] = await Promise.all([
     listProcesses(connection.store, SERVERS),
     Promise.all(live.map(({ run }) => connection.countJobs(resultsQueueName(run), ['waiting', 'active']))),
     readSchedules(connection),
   ]);
-  const states = runs.map((run) => runState(run, now));
-  const gauge = (name: string, help: string, labels: string[], samples: Metric['samples']): Metric => {
-    return { type: 'gauge', name, help, labels, samples };
-  };
   return [
-    gauge(
-      'runs',
-      'Runs of the last day, by state.',
-      ['state'],
-      RUN_STATES.map((state) => [[state], states.filter((other) => other === state).length]),
-    ),
-    gauge(
-      'homes',
-      'Living servers, which execute what is enqueued and scheduled.',
-      [],
-      [[[], servers.length]],
-    ),
-    gauge(
-      'results_waiting',
-      'Outcomes that are not on disk yet.',
-      [],
-      [[[], results.reduce((sum, waiting) => sum + waiting, 0)]],
-    ),
-    gauge(
-      'schedule_last_success_timestamp_seconds',
-      'When a schedule last ran to its end with every row described or accepted.',
-      ['schedule'],
-      schedules,
-    ),
-    gauge('build_info', 'The version of this dashboard.', ['version'], [[[VERSION], 1]]),
+    {
+      name: 'runs',
+      help: 'Runs of the last day, by state.',
+      label: 'state',
+      samples: RUN_STATES.map((state) => [state, states.filter((other) => other === state).length]),
+    },
+    {
+      name: 'homes',
+      help: 'Living servers, which execute what is enqueued and scheduled.',
+      samples: [['', servers.length]],
+    },
+    {
+      name: 'results_waiting',
+      help: 'Outcomes that are not on disk yet.',
+      samples: [['', results.reduce((sum, waiting) => sum + waiting, 0)]],
+    },
+    {
+      name: 'schedule_last_success_timestamp_seconds',
+      help: 'When a schedule last ran to its end with every row described or accepted.',
+      label: 'schedule',
+      samples: schedules,
+    },
+    {
+      name: 'build_info',
+      help: 'The version of this dashboard.',
+      label: 'version',
+      samples: [[VERSION, 1]],
+    },
   ];
 }
 
 /** When each schedule last succeeded, in seconds; one that never did is left out. */
-async function readSchedules(connection: QueueConnection): Promise<Metric['samples']> {
+async function readSchedules(connection: QueueConnection): Promise<QueueMetric['samples']> {
   const schedulers = await connection.queue(RUNS_QUEUE).getJobSchedulers();
   const found = await Promise.all(
     schedulers.map(async ({ key }) => {
       const { lastSuccessAt } = await readScheduleRecord(connection.store, key);
-      return lastSuccessAt === undefined ? [] : [[[key], lastSuccessAt / 1000] as const];
+      return lastSuccessAt === undefined ? [] : [[key, lastSuccessAt / 1000] as const];
     }),
   );
   return found.flat();

@@ -12,6 +12,7 @@ import {
 } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
+import type { SharedStore } from '../shared/queue/store.js';
 import {
   RUNS_QUEUE,
   type RunRequestJob,
@@ -104,20 +105,14 @@ export async function readServiceStatus(
   nowMs: number = Date.now(),
 ): Promise<ServiceStatus> {
   const { store } = connection;
-  const [runs, known, requests, homes] = await Promise.all([
+  const [runs, requests, homes] = await Promise.all([
     registry.list(store, RUNS),
-    registry.list(store, ACCOUNTS),
     readRequests(connection),
     registry.listProcesses(store, SERVERS),
   ]);
-  const labels = new Map(
-    [...known, ...runs.map(({ queueName, account }) => ({ queueName, label: account }))].map(
-      ({ queueName, label }) => [queueName, label],
-    ),
-  );
   const images = new Map<string, RunImages>();
   const accounts = await Promise.all(
-    [...labels].map(async ([queueName, account]) => {
+    [...(await knownAccounts(store, runs))].map(async ([queueName, account]) => {
       await countImages(connection, queueName, images);
       return viewAccount(connection, { account, queueName }, nowMs);
     }),
@@ -134,6 +129,19 @@ export async function readServiceStatus(
     requests: requests.view,
     homes,
   };
+}
+
+/** All accounts that are known of: their describe queues' names, with the accounts' labels. */
+export async function knownAccounts(
+  store: SharedStore,
+  runs: readonly RunStatus[],
+): Promise<Map<string, string>> {
+  const known = await registry.list(store, ACCOUNTS);
+  const all = [
+    ...runs.map((run) => [run.queueName, run.account] as const),
+    ...known.map(({ queueName, label }) => [queueName, label] as const),
+  ];
+  return new Map(all.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** An account as it is now. */

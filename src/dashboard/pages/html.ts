@@ -7,7 +7,7 @@ export class Html {
 }
 
 /** What may stand in a template: text (shown as text), markup, lists of both, or nothing. */
-export type HtmlValue = string | number | Html | undefined | false | readonly HtmlValue[];
+type HtmlValue = string | number | Html | undefined | false | readonly HtmlValue[];
 
 /**
  * Makes markup of a template. Whatever is put into it is shown as text, in elements and in quoted attributes alike,
@@ -46,8 +46,11 @@ export interface Page {
   render(nonce: string): string;
 }
 
+/** Where Bull Board is. */
+export const BOARD_PATH = '/board';
+
 /** Puts a page's main part between head and foot. */
-export function layout(title: string, main: Html, boardPath: string, status = 200): Page {
+export function layout(title: string, main: Html, status = 200): Page {
   return {
     status,
     render: (nonce) =>
@@ -71,7 +74,7 @@ export function layout(title: string, main: Html, boardPath: string, status = 20
             <header>
               <a class="brand" href="/runs">bulk-describe</a>
               <nav>
-                <a href="/runs">Runs</a><a href="${boardPath}">Board</a><a href="/metrics">Metrics</a>
+                <a href="/runs">Runs</a><a href="${BOARD_PATH}">Board</a><a href="/metrics">Metrics</a>
               </nav>
             </header>
             <p id="stale" hidden>No answer from the dashboard: what you see is not new any more.</p>
