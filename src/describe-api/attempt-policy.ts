@@ -114,3 +114,18 @@ export function judgePollFailure(error: unknown): PollVerdict {
   const countsAsDown = error instanceof ConnectionError || error instanceof InterruptedError;
   return { action: 'retry', reason, countsAsDown };
 }
+
+const BACKOFF_BASE_MS = 1000;
+const BACKOFF_FACTOR = 2;
+const LONGEST_BACKOFF_MS = 60_000;
+
+/**
+ * How long to wait after a failed try: exponential, 1 s doubled each time up to 60 s, of which between half
+ * and all is taken, so that many workers do not come back at once.
+ * @param attempt the try that failed, from 1
+ * @param random in [0, 1)
+ */
+export function backoffMs(attempt: number, random: number): number {
+  const full = Math.min(LONGEST_BACKOFF_MS, BACKOFF_BASE_MS * BACKOFF_FACTOR ** (Math.max(1, attempt) - 1));
+  return Math.round(full / 2 + (full / 2) * random);
+}

@@ -1,7 +1,8 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import { UsageError } from '../shared/errors.js';
-import { unlessAborted } from '../shared/waiting.js';
+import { sleep, unlessAborted } from '../shared/waiting.js';
 import { readAnswer } from './answers.js';
+import { backoffMs, judgePollFailure } from './attempt-policy.js';
 import {
   type Dialect,
   type DialectName,
@@ -10,14 +11,20 @@ import {
   checkSettings,
   dialectFor,
 } from './dialects/index.js';
-import { type ApiCall, type Redact, redactorOf, RejectedError } from './errors.js';
+import {
+  type ApiCall,
+  DeadlineError,
+  DescribeApiError,
+  MessageFailedError,
+  type Redact,
+  redactorOf,
+  RejectedError,
+} from './errors.js';
 import { type HttpAnswer, type HttpRequest, HttpTransport } from './http.js';
 import type { CompletedMessage, Message, Submitted } from './shapes.js';
-import { type WaitOptions, waitForMessage } from './wait-for-message.js';
 
 export type { SubmitRequest } from './dialects/dialect.js';
 export type { CompletedMessage, Message, Submitted } from './shapes.js';
-export type { WaitOptions, WaitProgress } from './wait-for-message.js';
 
 export interface DescribeClientOptions extends DialectSettings {
   /** The API's base, such as `https://api.thenextleg.io/v2`, with or without a slash at its end. */
@@ -41,6 +48,21 @@ export interface DescribeClientOptions extends DialectSettings {
 /** More than a machine has ports. */
 const MOST_CONNECTIONS = 65_536;
 const DEFAULTS = { timeoutMs: 30_000, synchronousTimeoutMs: 10 * 60_000, maxConcurrent: 64 } as const;
+
+export interface WaitProgress {
+  readonly messageId: string;
+  /** 0..100. */
+  readonly progress: number;
+}
+
+export interface WaitOptions {
+  /** Ends the waiting, which then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds from the submit to its completion; 20 minutes. */
+  readonly deadlineMs?: number | undefined;
+  /** Called with the message as soon as it is submitted, and at each change of its progress. What it throws ends the wait. */
+  readonly onProgress?: ((progress: WaitProgress) => void) | undefined;
+}
 
 /** What `DescribeClient.describe` takes beside the image. */
 export interface DescribeOptions extends WaitOptions {
@@ -215,4 +237,76 @@ function checkWait(name: string, ms: number | undefined): void {
 function checkCount(name: string, count: number | undefined): void {
   if (count === undefined || count === Infinity || (Number.isInteger(count) && count >= 1)) return;
   throw new UsageError(`${name} ${count}: expected a whole number of at least 1`);
+}
+
+const DEADLINE_MS = 20 * 60_000;
+const SHORTEST_DELAY_MS = 500;
+const LONGEST_DELAY_MS = 10_000;
+const DELAY_GROWTH = 0.15;
+
+/** How long to wait for the next poll: a part of the time waited so far. */
+function pollDelayMs(waitedMs: number): number {
+  return Math.min(LONGEST_DELAY_MS, Math.max(SHORTEST_DELAY_MS, waitedMs * DELAY_GROWTH));
+}
+
+/**
+ * Polls one message until it is completed.
+ * @param call how errors name what is waited for
+ * @param startedAt when it was submitted, by `performance.now()`
+ * @throws see `DescribeClient.describe`
+ */
+async function waitForMessage(
+  client: DescribeClient,
+  messageId: string,
+  call: ApiCall,
+  startedAt: number,
+  { signal, deadlineMs = DEADLINE_MS, onProgress }: WaitOptions,
+): Promise<CompletedMessage> {
+  let reported = 0;
+  let failures = 0;
+  let failure: DescribeApiError | undefined;
+  let delayMs = SHORTEST_DELAY_MS;
+  for (;;) {
+    const leftMs = startedAt + deadlineMs - performance.now();
+    await sleep(Math.min(delayMs, Math.max(0, leftMs)), signal);
+    signal?.throwIfAborted();
+    const poll = await pollOnce(() => client.message(messageId, { signal }), signal);
+    failure = poll.failure;
+    if (poll.failure === undefined) {
+      const { message } = poll;
+      failures = 0;
+      if (message.status === 'completed') {
+        onProgress?.({ messageId, progress: 100 });
+        return message;
+      }
+      if (message.status === 'incomplete') {
+        const reason = message.reason ?? 'the message expired before it was completed';
+        throw new MessageFailedError(call, messageId, reason);
+      }
+      if (message.progress > reported) onProgress?.({ messageId, progress: (reported = message.progress) });
+      delayMs = pollDelayMs(performance.now() - startedAt);
+    } else {
+      delayMs = Math.max(poll.retryAfterMs, backoffMs(++failures, Math.random()));
+    }
+    if (leftMs <= 0) {
+      throw new DeadlineError(call, messageId, `not completed within ${deadlineMs / 1000} s`, failure);
+    }
+  }
+}
+
+type Poll =
+  | { readonly failure: undefined; readonly message: Message }
+  | { readonly failure: DescribeApiError; readonly retryAfterMs: number };
+
+/** @throws what no waiting mends: a refused token, and any error that is not of a call, as a dialect's own */
+async function pollOnce(ask: () => Promise<Message>, signal: AbortSignal | undefined): Promise<Poll> {
+  try {
+    return { failure: undefined, message: await ask() };
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!(error instanceof DescribeApiError)) throw error;
+    const verdict = judgePollFailure(error);
+    if (verdict.action === 'stop') throw error;
+    return { failure: error, retryAfterMs: verdict.retryAfterMs ?? 0 };
+  }
 }

@@ -2,6 +2,7 @@ import { Agent, type Dispatcher } from 'undici';
 import { isSystemError, messageOf } from '../shared/errors.js';
 import { abortReason, startTimer } from '../shared/waiting.js';
 import { type ApiCall, ConnectionError, DescribeApiError, InterruptedError, TimeoutError } from './errors.js';
+import type { AnswerHeaders } from './retry-after.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -106,7 +107,7 @@ const MAX_BODY_BYTES = 1024 * 1024;
 export interface HttpAnswer {
   readonly status: number;
   /** By their names in lower case; the first value of one that comes several times. */
-  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly headers: AnswerHeaders;
   readonly text: string;
   /** The body went on after what is in `text`. */
   readonly tooLong: boolean;
@@ -195,7 +196,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 }
 
-function firstValues(headers: Headers): Readonly<Record<string, string | undefined>> {
+function firstValues(headers: Headers): AnswerHeaders {
   const first: Record<string, string | undefined> = {};
   for (const name in headers) {
     const value = headers[name];

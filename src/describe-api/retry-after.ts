@@ -1,29 +1,22 @@
 const LONGEST_MS = 15 * 60_000;
+const NUMBER = /^\d+(\.\d+)?$/;
 
 /** An HTTP date in one of its three forms (RFC 9110, 5.6.7); the last has no zone and means GMT. */
 const HTTP_DATE = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? [\w: -]*\d\d:\d\d:\d\d( \d{4}| GMT)$/;
 
-/**
- * How long an answer says to wait, in milliseconds, at most 15 minutes: `retry-after-ms`, which some services send
- * as well and which is the finer one, else `Retry-After`.
- */
-export function retryAfterIn(
-  headers: Readonly<Record<string, string | undefined>>,
-  nowMs: number,
-): number | undefined {
-  const fine = headers['retry-after-ms']?.trim() ?? '';
-  if (/^\d+(\.\d+)?$/.test(fine)) return Math.min(LONGEST_MS, Math.ceil(Number(fine)));
-  return retryAfterToMs(headers['retry-after'], nowMs);
-}
+/** The headers of an answer, their names in lower case. */
+export type AnswerHeaders = Readonly<Record<string, string | undefined>>;
 
 /**
- * The `Retry-After` header in milliseconds from now, at most 15 minutes.
- * @param header seconds (decimals are tolerated) or an HTTP date
+ * How long an answer says to wait, in milliseconds from now, at most 15 minutes: `retry-after-ms`, which some services
+ * send as well and which is the finer one, else `Retry-After`: seconds (decimals are tolerated) or an HTTP date.
  * @returns 0 for a date in the past; undefined without a header or when it makes no sense
  */
-export function retryAfterToMs(header: string | undefined, nowMs: number): number | undefined {
-  const text = header?.trim() ?? '';
-  if (/^\d+(\.\d+)?$/.test(text)) return Math.min(LONGEST_MS, Math.ceil(Number(text) * 1000));
+export function retryAfterIn(headers: AnswerHeaders, nowMs: number): number | undefined {
+  const fine = headers['retry-after-ms']?.trim() ?? '';
+  if (NUMBER.test(fine)) return Math.min(LONGEST_MS, Math.ceil(Number(fine)));
+  const text = headers['retry-after']?.trim() ?? '';
+  if (NUMBER.test(text)) return Math.min(LONGEST_MS, Math.ceil(Number(text) * 1000));
   if (!HTTP_DATE.test(text)) return undefined;
   const atMs = Date.parse(text.endsWith('GMT') ? text : `${text} GMT`);
   if (Number.isNaN(atMs)) return undefined;
@@ -45,7 +38,7 @@ const ISO_DATE = /^\d{4}-\d\d-\d\dT\d\d:\d\d/;
  */
 function resetToMs(text: string, nowMs: number): number | undefined {
   const trimmed = text.trim();
-  if (/^\d+(\.\d+)?$/.test(trimmed)) return numberToMs(Number(trimmed), nowMs);
+  if (NUMBER.test(trimmed)) return numberToMs(Number(trimmed), nowMs);
   if (ISO_DATE.test(trimmed)) {
     const atMs = Date.parse(trimmed);
     return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - nowMs);
@@ -64,10 +57,7 @@ function numberToMs(value: number, nowMs: number): number {
  * How long nothing is left of what `x-ratelimit-remaining` counts: requests or tokens, the longer of the two.
  * @returns milliseconds from now, at most 15 minutes; undefined while something is left
  */
-export function exhaustedForMs(
-  headers: Readonly<Record<string, string | undefined>>,
-  nowMs: number,
-): number | undefined {
+export function exhaustedForMs(headers: AnswerHeaders, nowMs: number): number | undefined {
   const waits = KINDS.flatMap((kind) => {
     const remaining = headers[`x-ratelimit-remaining${kind}`]?.trim();
     const reset = headers[`x-ratelimit-reset${kind}`];

@@ -9,7 +9,7 @@ import { MessagePolls } from './poll-schedule.js';
 import { awaitRecovery, countCrashes, seedOf, recoverUnconfirmed } from './recovery.js';
 import type { Callback } from './webhooks.js';
 import { judgePollFailure, judgeSubmitFailure, type SubmitVerdict } from '../describe-api/attempt-policy.js';
-import { backoffMs } from '../describe-api/backoff.js';
+import { backoffMs } from '../describe-api/attempt-policy.js';
 import type { Submitted } from '../describe-api/client.js';
 import { ConnectionError, isAnswer, RejectedError, StatusError } from '../describe-api/errors.js';
 import { messageOf } from '../shared/errors.js';

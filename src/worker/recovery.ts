@@ -1,4 +1,4 @@
-import { backoffMs } from '../describe-api/backoff.js';
+import { backoffMs } from '../describe-api/attempt-policy.js';
 import { judgePollFailure } from '../describe-api/attempt-policy.js';
 import { ConnectionError } from '../describe-api/errors.js';
 import type { CompletedMessage } from '../describe-api/client.js';

@@ -6,12 +6,7 @@ import { judgeSubmitFailure } from '../../src/describe-api/attempt-policy.js';
 import { readAnswer } from '../../src/describe-api/answers.js';
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
 import { answeredPrompts } from '../../src/describe-api/dialects/answered-prompts.js';
-import {
-  DIALECT_NAMES,
-  type DialectName,
-  dialectFor,
-  dialectNamed,
-} from '../../src/describe-api/dialects/index.js';
+import { DIALECT_NAMES, type DialectName, dialectFor } from '../../src/describe-api/dialects/index.js';
 import { exhaustedForMs } from '../../src/describe-api/retry-after.js';
 import { DescribeApiError } from '../../src/describe-api/errors.js';
 import type { Message } from '../../src/describe-api/shapes.js';
@@ -88,7 +83,7 @@ describe('a recorded answer', () => {
   test('is there for every dialect: submits, messages and deliveries', () => {
     for (const dialect of DIALECT_NAMES) {
       const kinds = FIXTURES.filter(([, fixture]) => fixture.dialect === dialect).map(([, { kind }]) => kind);
-      const isSynchronous = dialectNamed(dialect).readMessage === undefined;
+      const isSynchronous = dialectFor({ dialect }).readMessage === undefined;
       const expected = isSynchronous ? ['submit'] : ['delivery', 'message', 'submit'];
       expect([dialect, ...[...new Set(kinds)].sort()]).toEqual([dialect, ...expected]);
     }
@@ -192,8 +187,8 @@ describe('a dialect', () => {
   });
 
   test('that nobody knows is refused with the nearest', () => {
-    expect(() => dialectNamed('opnai')).toThrow('--dialect opnai: did you mean openai?');
-    expect(() => dialectNamed('toString')).toThrow('expected one of thenextleg');
+    expect(() => dialectFor({ dialect: 'opnai' })).toThrow('--dialect opnai: did you mean openai?');
+    expect(() => dialectFor({ dialect: 'toString' })).toThrow('expected one of thenextleg');
   });
 
   test('of somebody else can be handed to the client', async () => {
@@ -201,7 +196,7 @@ describe('a dialect', () => {
     const client = new DescribeClient({
       baseUrl: server.url,
       dialect: {
-        ...dialectNamed('thenextleg'),
+        ...dialectFor({ dialect: 'thenextleg' }),
         name: 'mine',
         submitUrl: (base) => `${base}/mine`,
         readSubmitted: () => ({ messageId: 'x1' }),
@@ -340,7 +335,7 @@ describe('whatever comes', () => {
   test.each(DIALECT_NAMES)(
     'a recorded answer with something else in it is read by %s or is a typed error',
     (name) => {
-      const dialect = dialectNamed(name);
+      const dialect = dialectFor({ dialect: name });
       let read = 0;
       fc.assert(
         fc.property(
@@ -386,7 +381,7 @@ describe('whatever comes', () => {
   });
 
   test.each(DIALECT_NAMES)('any JSON is read by %s or is a typed error', (name) => {
-    const dialect = dialectNamed(name);
+    const dialect = dialectFor({ dialect: name });
     fc.assert(
       fc.property(tree, fc.integer({ min: 100, max: 599 }), (body, status) => {
         typedErrorOrValue(() => dialect.readSubmitted(body, call));
@@ -399,7 +394,7 @@ describe('whatever comes', () => {
   });
 
   test.each(DIALECT_NAMES)('any text, as a body and in headers, is a typed error of %s', (name) => {
-    const dialect = dialectNamed(name);
+    const dialect = dialectFor({ dialect: name });
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), fc.string(), fc.boolean(), (text, header, tooLong) => {
         const headers = {

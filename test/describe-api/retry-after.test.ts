@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { retryAfterIn, retryAfterToMs } from '../../src/describe-api/retry-after.js';
+import { retryAfterIn } from '../../src/describe-api/retry-after.js';
 
 const NOW = Date.parse('2024-03-01T12:00:00Z');
 
@@ -22,7 +22,7 @@ test.each([
   ['empty', '', undefined],
   ['no header', undefined, undefined],
 ])('reads %s', (_title, header, ms) => {
-  expect(retryAfterToMs(header, NOW)).toBe(ms);
+  expect(retryAfterIn({ 'retry-after': header }, NOW)).toBe(ms);
 });
 
 test.each([

@@ -4,7 +4,7 @@ import { accountOf } from '../../src/run/api-options.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { silentLogger } from '../../src/shared/log.js';
-import { readPrompts } from '../../src/describe-api/prompts.js';
+import { readPrompts } from '../../src/describe-api/shapes.js';
 import { makePrompts } from '../../src/simulator/messages.js';
 import { hashUrl } from '../../src/simulator/random.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { readPrompts } from '../../src/describe-api/prompts.js';
+import { readPrompts } from '../../src/describe-api/shapes.js';
 import { makePrompts } from '../../src/simulator/messages.js';
 import { hashUrl } from '../../src/simulator/random.js';
 import type { CliProcess } from '../helpers/cli.js';

@@ -3,7 +3,7 @@ import { judgeSubmitFailure } from '../../src/describe-api/attempt-policy.js';
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { MessageFailedError } from '../../src/describe-api/errors.js';
-import { readPrompts } from '../../src/describe-api/prompts.js';
+import { readPrompts } from '../../src/describe-api/shapes.js';
 import { hashUrl } from '../../src/simulator/random.js';
 import { makePrompts } from '../../src/simulator/messages.js';
 import { SHAPES } from '../../src/simulator/options.js';

@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
-import { readPrompts } from '../../src/describe-api/prompts.js';
+import { readPrompts } from '../../src/describe-api/shapes.js';
 import { hashUrl } from '../../src/simulator/random.js';
 import { makePrompts } from '../../src/simulator/messages.js';
 import type { Shape } from '../../src/simulator/options.js';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Prompts } from '../../shared/jobs.js';
 import { parseJson } from '../../shared/parse-json.js';
-import { readPrompts } from '../prompts.js';
+import { readPrompts } from '../shapes.js';
 
 const THINKING = /<think(?:ing)?>/i;
 const THOUGHT = /<\/think(?:ing)?>/i;

@@ -1,4 +1,5 @@
 import type { ApiCall } from '../errors.js';
+import type { AnswerHeaders } from '../retry-after.js';
 import type { Message, Submitted } from '../shapes.js';
 
 /** What is submitted. */
@@ -21,9 +22,6 @@ export interface DialectSettings {
   /** 4 asks the model for four answers of one prompt each; 1 for one that holds all four. */
   readonly choices?: 1 | 4 | undefined;
 }
-
-/** The headers of an answer, their names in lower case. */
-export type AnswerHeaders = Readonly<Record<string, string | undefined>>;
 
 /**
  * One way to speak to a describe API: paths, credentials, field names, status words. It knows neither HTTP nor
@@ -69,4 +67,9 @@ export interface Dialect {
   readonly isNotFoundSetUp?: boolean;
   /** For how many milliseconds no submit will be taken, beside what `Retry-After` says. */
   readonly restMs?: (headers: AnswerHeaders, nowMs: number) => number | undefined;
+}
+
+/** The credentials of most dialects. */
+export function bearer(token: string): Record<string, string> {
+  return { authorization: `Bearer ${token}` };
 }

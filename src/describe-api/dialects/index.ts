@@ -1,32 +1,21 @@
 import { UsageError } from '../../shared/errors.js';
 import { nearest } from '../../shared/nearest.js';
 import type { Dialect, DialectSettings } from './dialect.js';
-import { imaginepro } from './imaginepro.js';
-import { legnext } from './legnext.js';
 import { openai } from './openai.js';
-import { thenextleg } from './thenextleg.js';
+import { imaginepro, legnext, thenextleg } from './polled.js';
 
 export type { Dialect, DialectSettings, SubmitRequest } from './dialect.js';
 
-/** Every dialect: a new one is a file and a line here. The first is the default. */
+/** Every dialect: a new one is one more object, and a line here. The first is the default. */
 const DIALECTS = [thenextleg, imaginepro, legnext, openai] as const satisfies readonly Dialect[];
 
 export type DialectName = (typeof DIALECTS)[number]['name'];
 
 export const DIALECT_NAMES: readonly DialectName[] = DIALECTS.map(({ name }) => name);
 
-/** @throws {UsageError} for a name that no dialect has, with the nearest one */
-export function dialectNamed(name: string): Dialect {
-  const found = DIALECTS.find((dialect) => dialect.name === name);
-  if (found !== undefined) return found;
-  const near = nearest(name, DIALECT_NAMES);
-  const hint = near === undefined ? `expected one of ${DIALECT_NAMES.join(', ')}` : `did you mean ${near}?`;
-  throw new UsageError(`--dialect ${name}: ${hint}`);
-}
-
 /**
  * The dialect that is spoken: the one that is named, else the one of the API's host, else `thenextleg`.
- * @throws {UsageError} for a name that no dialect has
+ * @throws {UsageError} for a name that no dialect has, with the nearest one
  */
 export function dialectFor({
   dialect,
@@ -35,7 +24,13 @@ export function dialectFor({
   readonly dialect?: string | undefined;
   readonly api?: string | undefined;
 }): Dialect {
-  if (dialect !== undefined) return dialectNamed(dialect);
+  if (dialect !== undefined) {
+    const named = DIALECTS.find(({ name }) => name === dialect);
+    if (named !== undefined) return named;
+    const near = nearest(dialect, DIALECT_NAMES);
+    const hint = near === undefined ? `expected one of ${DIALECT_NAMES.join(', ')}` : `did you mean ${near}?`;
+    throw new UsageError(`--dialect ${dialect}: ${hint}`);
+  }
   const host = api !== undefined && URL.canParse(api) ? new URL(api).host : undefined;
   const ofHost = DIALECTS.find(({ hosts }) => host !== undefined && hosts.some((known) => known === host));
   return ofHost ?? thenextleg;

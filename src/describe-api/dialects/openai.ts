@@ -4,7 +4,7 @@ import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
 import { exhaustedForMs } from '../retry-after.js';
 import { idSchema, type Submitted } from '../shapes.js';
 import { answeredPrompts } from './answered-prompts.js';
-import type { Dialect } from './dialect.js';
+import { type Dialect, bearer } from './dialect.js';
 
 /** What a model is asked where no other prompt is given. */
 const DEFAULT_PROMPT = `Write four different prompts for a text-to-image model, each of which would make a picture like this one.
@@ -99,7 +99,7 @@ export const openai = {
   ],
   api: 'https://api.openai.com/v1',
   submitUrl: endpointOf,
-  credentials: (token) => ({ authorization: `Bearer ${token}` }),
+  credentials: bearer,
   isTokenOptional: true,
   takesModel: true,
   submitBody: ({ url }, { model, prompt = DEFAULT_PROMPT, choices = 1 }) => ({

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Prompts } from '../../shared/jobs.js';
 import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
-import { readPrompts } from '../prompts.js';
+import { readPrompts } from '../shapes.js';
 import { type Message, type Submitted, idSchema, instantSchema, parseMessage, reasonIn } from '../shapes.js';
 
 /** The words of a dialect whose messages have a `status`; case does not count. */
