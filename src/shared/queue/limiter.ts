@@ -35,7 +35,7 @@ const MOST_AT_ONCE = 1000;
 /** What a limiter is asked for at a rate. Where calls are few, one more in a window counts for more: less is caught up. */
 export function permitsAt(rate: Rate, count: number): PermitRequest {
   const distanceMs = intervalMs(rate) * MARGIN;
-  return { intervalMs: distanceMs, catchUpMs: Math.min(CATCH_UP_MS, 1000 / distanceMs), count };
+  return { intervalMs: distanceMs, catchUpMs: Math.min(CATCH_UP_MS, 500 / distanceMs), count };
 }
 
 /** The limiter's arithmetic within one process; the Redis script `TAKE_PERMITS` is the same. Times are of a monotonic clock. */

@@ -3,20 +3,7 @@ import { z } from 'zod';
 import { KEY_PREFIX } from '../job-machinery.js';
 import type { PermitRequest, Permits } from '../limiter.js';
 import type { MailboxBounds, MailboxListener, SharedStore } from '../store.js';
-import {
-  ADD_TO_FIELDS,
-  ANNOUNCE,
-  HOLD_PERMITS,
-  LIST_MEMBERS,
-  PUT_MESSAGE,
-  RELEASE_LEASE,
-  SET_FIELDS,
-  SET_FIELD_ONCE,
-  type Script,
-  TAKE_LEASE,
-  TAKE_PERMITS,
-  runScript,
-} from './scripts.js';
+import { runScript, type ScriptName } from './scripts.js';
 
 /** No queue has an empty name, so these keys meet none of BullMQ's. */
 type Kind = 'limiter' | 'fields' | 'lease' | 'members' | 'box';
@@ -34,13 +21,13 @@ export class RedisStore implements SharedStore {
 
   async takePermits(name: string, request: PermitRequest): Promise<Permits> {
     const { intervalMs, catchUpMs, count } = request;
-    const answer = await this.#run(TAKE_PERMITS, 'limiter', name, intervalMs, catchUpMs, count);
+    const answer = await this.#run('takePermits', 'limiter', name, intervalMs, catchUpMs, count);
     const times = z.array(millisecondsSchema).parse(answer);
     return { dueInMs: times.slice(0, -1), nextInMs: times.at(-1) ?? 0 };
   }
 
   async holdPermits(name: string, ms: number): Promise<number> {
-    return millisecondsSchema.parse(await this.#run(HOLD_PERMITS, 'limiter', name, ms));
+    return millisecondsSchema.parse(await this.#run('holdPermits', 'limiter', name, ms));
   }
 
   getFields(name: string): Promise<Record<string, string>> {
@@ -48,23 +35,23 @@ export class RedisStore implements SharedStore {
   }
 
   async setFieldOnce(name: string, field: string, value: string): Promise<string> {
-    return z.string().parse(await this.#run(SET_FIELD_ONCE, 'fields', name, field, value));
+    return z.string().parse(await this.#run('setFieldOnce', 'fields', name, field, value));
   }
 
   async setFields(name: string, fields: Record<string, string | null>): Promise<void> {
     const entries = Object.entries(fields);
     const set = entries.flatMap(([field, value]) => (value === null ? [] : [field, value]));
     const removed = entries.flatMap(([field, value]) => (value === null ? [field] : []));
-    await this.#run(SET_FIELDS, 'fields', name, set.length / 2, ...set, ...removed);
+    await this.#run('setFields', 'fields', name, set.length / 2, ...set, ...removed);
   }
 
   async addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<void> {
     const pairs = Object.entries(deltas).flatMap(([field, delta]) => [field, decimal(delta)]);
-    if (pairs.length > 0) await this.#run(ADD_TO_FIELDS, 'fields', name, ...pairs);
+    if (pairs.length > 0) await this.#run('addToFields', 'fields', name, ...pairs);
   }
 
   async lease(name: string, owner: string, ttlMs: number): Promise<boolean> {
-    return (await this.#run(TAKE_LEASE, 'lease', name, owner, Math.ceil(ttlMs))) === 1;
+    return (await this.#run('takeLease', 'lease', name, owner, Math.ceil(ttlMs))) === 1;
   }
 
   async leaseOwner(name: string): Promise<string | undefined> {
@@ -72,11 +59,11 @@ export class RedisStore implements SharedStore {
   }
 
   async release(name: string, owner: string): Promise<void> {
-    await this.#run(RELEASE_LEASE, 'lease', name, owner);
+    await this.#run('releaseLease', 'lease', name, owner);
   }
 
   async announce(group: string, member: string, text: string, ttlMs: number): Promise<void> {
-    await this.#run(ANNOUNCE, 'members', group, member, text, Math.ceil(ttlMs));
+    await this.#run('announce', 'members', group, member, text, Math.ceil(ttlMs));
   }
 
   async withdraw(group: string, member: string): Promise<void> {
@@ -84,7 +71,7 @@ export class RedisStore implements SharedStore {
   }
 
   async members(group: string): Promise<Map<string, string>> {
-    const pairs = textsSchema.parse(await this.#run(LIST_MEMBERS, 'members', group));
+    const pairs = textsSchema.parse(await this.#run('listMembers', 'members', group));
     return new Map(
       pairs.flatMap((member, i) => (i % 2 === 0 ? [[member, pairs[i + 1] ?? ''] as const] : [])),
     );
@@ -96,7 +83,7 @@ export class RedisStore implements SharedStore {
     text: string,
     { ttlMs, max }: MailboxBounds,
   ): Promise<void> {
-    await this.#run(PUT_MESSAGE, 'box', mailbox, name, text, Math.ceil(ttlMs), max, this.#channel(mailbox));
+    await this.#run('putMessage', 'box', mailbox, name, text, Math.ceil(ttlMs), max, this.#channel(mailbox));
   }
 
   async messages(mailbox: string, names: readonly string[]): Promise<Map<string, string>> {
@@ -123,7 +110,12 @@ export class RedisStore implements SharedStore {
     return `${KEY_PREFIX}::${kind}:${name}`;
   }
 
-  #run(script: Script, kind: Kind, name: string, ...args: readonly (string | number)[]): Promise<unknown> {
+  #run(
+    script: ScriptName,
+    kind: Kind,
+    name: string,
+    ...args: readonly (string | number)[]
+  ): Promise<unknown> {
     return runScript(this.client, script, this.#key(kind, name), ...args);
   }
 }

@@ -2,16 +2,6 @@ import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { AHEAD_MS } from '../limiter.js';
 
-/** A Lua script; atomic, and one round trip once the server knows it. */
-export interface Script {
-  readonly source: string;
-  readonly sha: string;
-}
-
-function script(source: string): Script {
-  return { source, sha: createHash('sha1').update(source).digest('hex') };
-}
-
 /** Milliseconds since 1970 by the server's clock, with microseconds. */
 const NOW = `
 local time = redis.call('TIME')
@@ -29,7 +19,7 @@ if held > tonumber(redis.call('GET', hold) or '0') then held = 0 end
  * KEYS: limiter. ARGV: interval and catch-up in ms, most permits. It does what `LocalLimiter` does.
  * Answers in how many ms each permit is due, and then in how many the next one is.
  */
-export const TAKE_PERMITS = script(`${NOW}${HELD_MS}
+const TAKE_PERMITS = `${NOW}${HELD_MS}
 local interval, catchUp, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local tat = tonumber(redis.call('GET', KEYS[1]) or '0')
 -- Further ahead than it can be: the clock was set back, or the rate was lower.
@@ -46,64 +36,64 @@ if #answer > 0 then
 end
 table.insert(answer, string.format('%.3f', math.max(0, tat - now)))
 return answer
-`);
+`;
 
 /** KEYS: limiter. ARGV: ms from now. Answers how long the hold lasts. */
-export const HOLD_PERMITS = script(`${HELD_MS}
+const HOLD_PERMITS = `${HELD_MS}
 local ms = math.ceil(tonumber(ARGV[1]))
 if ms > held then
   held = ms
   redis.call('SET', hold, ms, 'PX', ms)
 end
 return held
-`);
+`;
 
 /** KEYS: record. ARGV: how many fields are set, these fields and values, then the fields to remove. */
-export const SET_FIELDS = script(`
+const SET_FIELDS = `
 local last = tonumber(ARGV[1]) * 2 + 1
 for i = 2, last, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 for i = last + 1, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 return 1
-`);
+`;
 
 /** KEYS: record. ARGV: fields and what to add to each. One that holds no number starts at 0. */
-export const ADD_TO_FIELDS = script(`
+const ADD_TO_FIELDS = `
 for i = 1, #ARGV, 2 do
   if not tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '0') then redis.call('HDEL', KEYS[1], ARGV[i]) end
   redis.call('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1])
 end
 return 1
-`);
+`;
 
 /** KEYS: record. ARGV: field, value. Answers what the field holds. */
-export const SET_FIELD_ONCE = script(`
+const SET_FIELD_ONCE = `
 redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('HGET', KEYS[1], ARGV[1])
-`);
+`;
 
 /** KEYS: lease. ARGV: owner, ttl in ms. */
-export const TAKE_LEASE = script(`
+const TAKE_LEASE = `
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
-`);
+`;
 
 /** KEYS: lease. ARGV: owner. */
-export const RELEASE_LEASE = script(`
+const RELEASE_LEASE = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1
-`);
+`;
 
 /** KEYS: group. ARGV: member, text, ttl in ms. Each value is its end, a bar and the text. */
-export const ANNOUNCE = script(`${NOW}
+const ANNOUNCE = `${NOW}
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + tonumber(ARGV[3])) .. '|' .. ARGV[2])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 return 1
-`);
+`;
 
 /** KEYS: group. Answers members and texts in turn; forgets those whose time is over. */
-export const LIST_MEMBERS = script(`${NOW}
+const LIST_MEMBERS = `${NOW}
 local living = {}
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
@@ -116,13 +106,13 @@ for i = 1, #all, 2 do
   end
 end
 return living
-`);
+`;
 
 /**
  * KEYS: mailbox. ARGV: name, text, ttl in ms, most messages, channel. Texts are in a hash of the mailbox's name, when each
  * came is in a sorted set beside it.
  */
-export const PUT_MESSAGE = script(`${NOW}
+const PUT_MESSAGE = `${NOW}
 local times = KEYS[1] .. ':times'
 redis.call('ZADD', times, string.format('%.3f', now), ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -139,17 +129,40 @@ redis.call('PEXPIRE', times, ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PUBLISH', ARGV[5], ARGV[1] .. ' ' .. ARGV[2])
 return 1
-`);
+`;
 
-/** Runs a script by its hash; sends it whole to a server that does not know it (any more). */
+const SOURCES = {
+  takePermits: TAKE_PERMITS,
+  holdPermits: HOLD_PERMITS,
+  setFields: SET_FIELDS,
+  addToFields: ADD_TO_FIELDS,
+  setFieldOnce: SET_FIELD_ONCE,
+  takeLease: TAKE_LEASE,
+  releaseLease: RELEASE_LEASE,
+  announce: ANNOUNCE,
+  listMembers: LIST_MEMBERS,
+  putMessage: PUT_MESSAGE,
+};
+
+export type ScriptName = keyof typeof SOURCES;
+
+const SHAS = new Map(
+  Object.values(SOURCES).map((source) => [source, createHash('sha1').update(source).digest('hex')]),
+);
+
+/**
+ * Runs a Lua script, which is atomic and one round trip: by its hash, or whole where the server does not know it (any
+ * more).
+ */
 export async function runScript(
   client: Redis,
-  { source, sha }: Script,
+  name: ScriptName,
   key: string,
   ...args: readonly (string | number)[]
 ): Promise<unknown> {
+  const source = SOURCES[name];
   try {
-    return await client.evalsha(sha, 1, key, ...args);
+    return await client.evalsha(SHAS.get(source) ?? '', 1, key, ...args);
   } catch (error) {
     if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
     return client.eval(source, 1, key, ...args);
