@@ -3,7 +3,6 @@ import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { shutdownTimeout } from '../shared/queue/outage.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
-import type { ProcessingOutcome } from './processing.js';
 
 const EVERY_MS = 2000;
 const SHUTDOWN_TIMEOUT_MS = 2000;
@@ -41,7 +40,7 @@ export class JobLogs {
   }
 
   /** Adds a line to a job's log, with the time of the day (UTC). */
-  tell(jobId: string, line: string): void {
+  add(jobId: string, line: string): void {
     const lines = this.#lines.get(jobId);
     const text = `${new Date().toISOString().slice(11, 23)} ${line}`;
     if (lines !== undefined) lines.push(text);
@@ -80,24 +79,5 @@ export class JobLogs {
     } catch (error) {
       logger.debug({ error: messageOf(error) }, 'the worker does not wait for its job logs any longer');
     }
-  }
-}
-
-/** A line for a job's log that says what becomes of it now. */
-export function describeOutcome(ending: ProcessingOutcome, run: string): string {
-  const seconds = 'ms' in ending ? `${(ending.ms / 1000).toFixed(1)} s` : '';
-  switch (ending.kind) {
-    case 'outcome':
-      return `handed over to run ${run}`;
-    case 'release':
-      return 'handed back to the queue: the worker stops';
-    case 'delay':
-      return ending.ms > 0 ? `again in ${seconds}` : 'again as soon as the rate allows';
-    case 'rate-limited':
-      return `the whole queue waits ${seconds}`;
-    case 'rest':
-      return `the API is down: this worker rests ${seconds}`;
-    case 'stop':
-      return `this worker takes no more images: ${ending.reason}`;
   }
 }

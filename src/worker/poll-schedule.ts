@@ -1,6 +1,10 @@
-import { Notifier, sleep } from '../shared/waiting.js';
-import { rarePollDelayMs } from './webhooks.js';
-import type { Callback, Webhooks } from './webhooks.js';
+import { z } from 'zod';
+import { messageOf } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import { parseJson } from '../shared/parse-json.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { shutdownTimeout } from '../shared/queue/outage.js';
+import { unlessAborted } from '../shared/waiting.js';
 
 /** When to ask for a message: learned from how long the API has been taking. */
 export interface PollSchedule {
@@ -75,111 +79,54 @@ export function createPollSchedule(learned: readonly number[] = []): PollSchedul
   };
 }
 
-/** Deliveries that lead to a poll of one message at most, and how long they go unheard after one that was wrong. */
-const MOST_WAKES = 3;
-const DEAF_MS = 1000;
-const DEAF_GROWTH = 4;
-
-export interface MessagePollsDeps {
-  readonly schedule: PollSchedule;
-  readonly webhooks?: Webhooks | undefined;
-  now(): number;
-}
+const REMEMBER_EVERY_MS = 10_000;
+const SHUTDOWN_TIMEOUT_MS = 2000;
+const latenciesSchema = z.array(z.number().positive()).max(1000);
 
 /**
- * When it is one message's turn to be polled: by the clock, or with webhooks when its delivery has come; by the clock
- * only rarely then, unless deliveries do not come.
- *
- * A delivery proves nothing, it may be forged or doubled. Each leads to one poll at most; after one that led to
- * nothing the next is heard a second later, then four, and after the third no more: the clock is left.
+ * A poll schedule that outlives its worker: how long an account's describes have been taking is kept beside its queue, so
+ * that the next worker does not poll a whole night's first images in the dark.
  */
-export class MessagePolls {
-  readonly #callback: Callback | undefined;
-  readonly #endOfId: (() => void) | undefined;
-  #wakes = 0;
-  #deafUntil = -Infinity;
-  #isWoken = false;
-  #isRare = false;
+export class RememberedSchedule {
+  #rememberedAt = performance.now();
 
-  constructor(
-    private readonly deps: MessagePollsDeps,
-    callback: Callback | undefined,
-    messageId: string,
-  ) {
-    this.#callback = callback;
-    if (callback !== undefined) this.#endOfId = deps.webhooks?.alsoFor(callback.watch, messageId);
+  private constructor(
+    private readonly connection: Pick<QueueConnection, 'store' | 'isAway'>,
+    private readonly record: string,
+    private readonly logger: Logger,
+    readonly schedule: PollSchedule,
+    private remembered: readonly number[],
+  ) {}
+
+  static async open(
+    connection: Pick<QueueConnection, 'store' | 'isAway'>,
+    queueName: string,
+    logger: Logger,
+  ): Promise<RememberedSchedule> {
+    const record = `latencies:${queueName}`;
+    const { ms = '' } = await connection.store.getFields(record);
+    const learned = latenciesSchema.safeParse(parseJson(ms)).data ?? [];
+    return new RememberedSchedule(connection, record, logger, createPollSchedule(learned), learned);
   }
 
-  /** @returns milliseconds until the next poll by the clock */
-  dueMs(waitedMs: number, failures: number): number {
-    const { schedule, webhooks } = this.deps;
-    this.#isRare = webhooks?.timing.areComing === true && failures === 0;
-    if (!this.#isRare) return schedule.nextDelayMs(waitedMs, failures);
-    return rarePollDelayMs(waitedMs, webhooks?.timing.slowMs);
+  /** To be called each second or so. */
+  async remember(): Promise<void> {
+    if (performance.now() - this.#rememberedAt < REMEMBER_EVERY_MS) return;
+    this.#rememberedAt = performance.now();
+    const learned = this.schedule.learned();
+    if (learned.length === 0 || learned === this.remembered) return;
+    await this.connection.store.setFields(this.record, { ms: JSON.stringify(learned) });
+    this.remembered = learned;
   }
 
-  /** Waits until it is due, or a delivery has come; false when the signal aborted first. */
-  async come(dueMs: number, stopping: AbortSignal): Promise<boolean> {
-    this.#isWoken = false;
-    const watch = this.#callback?.watch;
-    if (watch === undefined || this.#wakes >= MOST_WAKES) return sleep(dueMs, stopping);
-    const dueAt = this.deps.now() + dueMs;
-    const deafMs = Math.min(dueMs, this.#deafUntil - this.deps.now());
-    if (deafMs > 0 && !(await sleep(deafMs, stopping))) return false;
-    const leftMs = dueAt - this.deps.now();
-    if (leftMs > 0) await sleep(leftMs, AbortSignal.any([stopping, watch.came]));
-    if (stopping.aborted) return false;
-    if (!watch.take()) return true;
-    this.#isWoken = true;
-    this.#deafUntil = this.deps.now() + DEAF_MS * DEAF_GROWTH ** this.#wakes;
-    this.#wakes++;
-    return true;
-  }
-
-  /**
-   * The poll has found the message completed.
-   * @param sinceSubmit false when nobody knows how long the submit is ago
-   */
-  completed(waitedMs: number, gapMs: number, sinceSubmit: boolean): void {
-    const { schedule, webhooks } = this.deps;
-    if (this.#isWoken) webhooks?.timing.came(sinceSubmit ? waitedMs : undefined);
-    else if (sinceSubmit) webhooks?.timing.missed();
-    if (sinceSubmit && (this.#isWoken || !this.#isRare))
-      schedule.completed(waitedMs, this.#isWoken ? 0 : gapMs);
-  }
-
-  end(): void {
-    this.#endOfId?.();
-  }
-}
-
-const LOOK_EVERY_MS = 1000;
-
-/**
- * Holds fresh submits back until every image that was taken up again with its message has been asked for once:
- * one that is completed by now makes room, and nothing is paid for before what is paid for already was looked at.
- */
-export class FirstPolls {
-  #pending = 0;
-  readonly #changed = new Notifier();
-
-  /** Announces a first poll. @returns its end, to be called once it was made or will not be */
-  expect(): () => void {
-    let isOver = false;
-    this.#pending++;
-    return () => {
-      if (isOver) return;
-      isOver = true;
-      this.#pending--;
-      this.#changed.notify();
-    };
-  }
-
-  /** Waits until none is pending; false when the signal aborted first. */
-  async made(signal: AbortSignal): Promise<boolean> {
-    while (this.#pending > 0 && !signal.aborted) {
-      await this.#changed.waitFor(LOOK_EVERY_MS, signal);
+  /** Remembers what was learned last, unless the queue is away. */
+  async stop(): Promise<void> {
+    this.#rememberedAt = -Infinity;
+    try {
+      await unlessAborted(this.remember(), shutdownTimeout(this.connection, SHUTDOWN_TIMEOUT_MS));
+    } catch (error) {
+      const about = { error: messageOf(error) };
+      this.logger.debug(about, 'how long describes take is learned anew the next time');
     }
-    return !signal.aborted;
   }
 }

@@ -1,124 +1,89 @@
-import type { Message, Submitted } from '../describe-api/client.js';
-import type { Dialect } from '../describe-api/dialects/index.js';
-import type { DescribeJobData, ErrorCode, Outcome, Prompts, ResultJobData } from '../shared/jobs.js';
-import type { ApiHealth } from './api-health.js';
-import type { FirstPolls, PollSchedule } from './poll-schedule.js';
-import type { Webhooks } from './webhooks.js';
 import { z } from 'zod';
+import type { DescribeClient } from '../describe-api/client.js';
+import type { Dialect } from '../describe-api/dialects/index.js';
+import type { AccountLimits } from '../shared/account-limits.js';
+import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
+import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
+import type { RateLimiter } from '../shared/queue/limiter.js';
+import type { ApiHealth } from './api-health.js';
+import type { LivingRuns } from './living-runs.js';
+import type { FirstPolls } from './message-polls.js';
+import type { PollSchedule } from './poll-schedule.js';
+import type { ResultPublisher } from './publish-result.js';
+import type { Webhooks } from './webhooks.js';
 
-/** The job as the activation sees it. */
+/** The job as its processing sees it. */
 export interface ActiveJob {
   readonly image: string;
   /** Tells the job from all others, also from an earlier one of the same id. */
   readonly identity: string;
   readonly data: DescribeJobData;
-  /** BullMQ's count of activations, this one included. */
+  /** BullMQ's count of the job's processings, this one included. */
   readonly attemptsStarted: number;
   /** Stores the data and does not give up while the queue is away. */
   save(data: DescribeJobData): Promise<void>;
-  /** Tells people: the API's progress, and a line for the job's log. Never fails, never waits. */
+  /** For people: the API's progress, and a line for the job's log. Never fails, never waits. */
   report(progress: number): void;
   log(line: string): void;
 }
 
-interface SubmitCall {
-  readonly url: string;
-  readonly ref?: string;
-  readonly webhookOverride?: string;
-}
+export type StopReason = 'token' | 'quota';
 
-/** What an activation works with; all of it is shared by the worker's images. */
+/** What a processing works with; all of it is shared by the worker's images. */
 export interface ProcessingDeps {
-  readonly client: {
+  readonly connection: Pick<QueueConnection, 'store' | 'noteTrouble'>;
+  /** The account's queue of images. */
+  readonly queue: Pick<JobQueue<DescribeJobData, ResultJobData>, 'name' | 'rateLimit'>;
+  readonly client: Pick<DescribeClient, 'submit' | 'message'> & {
     readonly dialect: Pick<Dialect, 'givesRefs'>;
-    submit(request: SubmitCall, about: { deadlineMs: number }): Promise<Submitted>;
-    message(messageId: string, options: { signal: AbortSignal }): Promise<Message>;
   };
+  readonly submitLimiter: RateLimiter;
+  readonly pollLimiter: RateLimiter;
+  readonly limits: AccountLimits;
   readonly health: ApiHealth;
+  /** Only for runs whose coordinator lives anything is paid. */
+  readonly living: Pick<LivingRuns, 'has'>;
   readonly schedule: PollSchedule;
   readonly firstPolls: FirstPolls;
-  /** Waits for a permit of the account's rate of submits; false when the signal cut it short. */
-  takeSubmitPermit(signal: AbortSignal): Promise<boolean>;
-  /** Whether the run's coordinator lives: for no other run anything is paid. */
-  mayPay(run: string): Promise<boolean>;
-  /** Notes for the coordinator, should it come back, that the image waits for it. */
-  setAside(run: string, image: string): Promise<void>;
   /** Undefined where the API is to call nobody. */
   readonly webhooks?: Webhooks | undefined;
-  /** Waits for a permit of the account's rate of polls; false when the signal cut it short. */
-  takePollPermit(signal: AbortSignal): Promise<boolean>;
-  /** The polls of the whole account wait. */
-  holdPolls(ms: number): Promise<void>;
-  /** A submit went through or met a 429; the latter returns how long the queue is to wait. */
-  submitted(): Promise<void>;
-  refused(retryAfterMs: number | undefined): Promise<number>;
-  /** The API takes no other submit for a while: the queue waits, and nothing else follows. */
-  holdSubmits(ms: number): Promise<void>;
+  readonly publisher: ResultPublisher;
+  readonly worker: {
+    /** The API is down for this worker: it takes no images for a while; others may reach it. */
+    rest(ms: number): Promise<void>;
+    /** Its token is rejected, or the account's quota is spent: it takes no more images. */
+    takeNoMore(why: StopReason, reason: string): Promise<void>;
+  };
   /** Monotonic milliseconds: a machine's sleep does not count. */
   now(): number;
 }
 
-/** The outcome of the processing: what becomes of the job. */
+/** The outcome of the processing: what becomes of the job. Results are published before. */
 export type ProcessingOutcome =
-  /** The image has its outcome; `data` is what a failed job keeps for being taken up again. */
-  | { readonly kind: 'outcome'; readonly result: ResultJobData; readonly data: DescribeJobData }
-  /** To the head of the queue, for another worker. */
-  | { readonly kind: 'release'; readonly data: DescribeJobData }
-  /** Try again after a while; takes a new token of the limiter. */
+  | { readonly kind: 'complete'; readonly result: ResultJobData }
+  /** `data` is what the failed job keeps for being taken up again. */
+  | { readonly kind: 'fail'; readonly result: ResultJobData; readonly data: DescribeJobData }
+  /** To the head of the queue, for any worker. */
+  | { readonly kind: 'release'; readonly data: DescribeJobData; readonly why: string }
+  /** Processed again after a while. */
   | { readonly kind: 'delay'; readonly data: DescribeJobData; readonly ms: number }
-  /** The whole queue waits. */
-  | { readonly kind: 'rate-limited'; readonly data: DescribeJobData; readonly ms: number }
-  /** This worker waits, since the API is down for it; others may reach it. */
-  | { readonly kind: 'rest'; readonly data: DescribeJobData; readonly ms: number }
-  /** This worker's token is refused, or the account's quota is spent. */
-  | {
-      readonly kind: 'stop';
-      readonly data: DescribeJobData;
-      readonly why: StopReason;
-      readonly reason: string;
-    };
+  /** A submit met a 429: the job goes back, and the whole queue waits. */
+  | { readonly kind: 'rateLimited'; readonly data: DescribeJobData; readonly ms: number };
 
-export type StopReason = 'token' | 'quota';
-
-export function described(job: ActiveJob, data: DescribeJobData, prompts: Prompts): ProcessingOutcome {
-  job.report(100);
-  job.log(`completed after ${data.polls} poll(s)`);
-  return endWith(job, data, {
-    status: 'described',
-    prompts,
-    messageId: data.messageId ?? '',
-    describedAt: new Date().toISOString(),
-  });
+/** Releases an image because the processing is told to stop. */
+export function releaseStopped(data: DescribeJobData): ProcessingOutcome {
+  return { kind: 'release', data, why: 'the worker stops' };
 }
 
-export function failed(
-  job: ActiveJob,
+/** Releases an image of a worker that takes no more. */
+export async function releaseAndTakeNoMore(
   data: DescribeJobData,
-  code: ErrorCode,
+  { worker }: Pick<ProcessingDeps, 'worker'>,
+  why: StopReason,
   reason: string,
-): ProcessingOutcome {
-  job.log(`failed (${code}): ${reason}`);
-  const messageId = data.messageId ?? data.lastMessageId;
-  const { attempts } = data;
-  return endWith(job, data, { status: 'failed', code, reason, attempts, messageId });
-}
-
-function endWith(job: ActiveJob, data: DescribeJobData, outcome: Outcome): ProcessingOutcome {
-  const { submits, polls, maybePaid, rescued } = data;
-  return {
-    kind: 'outcome',
-    result: { image: job.image, outcome, submits, polls, maybePaid, rescued },
-    data: {
-      ...data,
-      submittedIn: undefined,
-      unanswered: undefined,
-      messageId: undefined,
-      answered: undefined,
-      waitedMs: undefined,
-      lastMessageId: data.messageId ?? data.lastMessageId,
-      attempts: 0,
-    },
-  };
+): Promise<ProcessingOutcome> {
+  await worker.takeNoMore(why, reason);
+  return { kind: 'release', data, why: `this worker takes no more images: ${reason}` };
 }
 
 const count = z.number().int().nonnegative();

@@ -4,8 +4,8 @@ import { DeliveryInbox, type DeliveryWatch } from '../webhook/deliveries.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { unlessAborted } from '../shared/waiting.js';
-import type { SharedStore } from '../shared/queue/store.js';
-import type { Persist } from './settle-job.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { retryUntilUp } from '../shared/queue/outage.js';
 
 /** The flags one to one. */
 export interface WebhookOptions {
@@ -15,39 +15,34 @@ export interface WebhookOptions {
   readonly secret?: string | undefined;
 }
 
-/** The callback of one submit: what the API is told, and what comes of it. */
+/** The callback of one submit: what the API is to call, and what comes of it. */
 export interface Callback {
   readonly ref: string;
   readonly url: string;
   readonly watch: DeliveryWatch;
 }
 
-/** What an activation needs for webhooks. */
-export interface Webhooks {
-  readonly timing: DeliveryTiming;
-  /**
-   * The callback of a submit, watched from now on; its watch is to be ended.
-   * @param seed what tells the submit from all others: the same seed gives the same callback, also after a crash
-   */
-  callback(seed: string): Callback;
-  /** The watch is for deliveries of this message as well, which came without a ref. @returns the end of that */
-  alsoFor(watch: DeliveryWatch, messageId: string): () => void;
-  /** Rings the watches of those whose delivery has come before. */
-  ringEarlier(callbacks: readonly Callback[]): Promise<void>;
+interface WebhookDeps {
+  readonly connection: Pick<QueueConnection, 'store' | 'noteTrouble'>;
+  readonly queueName: string;
+  readonly logger: Logger;
 }
+
+/** What a processing needs of webhooks. */
+export type Webhooks = Pick<WorkerWebhooks, 'timing' | 'callback' | 'alsoFor' | 'notifyEarlier'>;
 
 const REMEMBER_EVERY_MS = 10_000;
 const CLOSE_DEADLINE_MS = 2000;
 const rememberedSchema = z.coerce.number().positive().optional().catch(undefined);
 
 /** A worker's webhooks: its inbox, and what it knows of how long describes take. */
-export class WorkerWebhooks implements Webhooks {
+export class WorkerWebhooks {
   #rememberedAt = performance.now();
   #rememberedMs: number | undefined;
-  #hasTold = false;
+  #hasWarned = false;
 
   private constructor(
-    private readonly deps: { store: SharedStore; queueName: string; persist: Persist; logger: Logger },
+    private readonly deps: WebhookDeps,
     private readonly baseUrl: string,
     private readonly keys: CallbackKeys,
     private readonly inbox: DeliveryInbox,
@@ -56,11 +51,9 @@ export class WorkerWebhooks implements Webhooks {
     this.#rememberedMs = timing.slowMs;
   }
 
-  static async open(
-    options: WebhookOptions,
-    deps: { store: SharedStore; queueName: string; persist: Persist; logger: Logger },
-  ): Promise<WorkerWebhooks> {
-    const { store, queueName, logger } = deps;
+  static async open(options: WebhookOptions, deps: WebhookDeps): Promise<WorkerWebhooks> {
+    const { queueName, logger } = deps;
+    const { store } = deps.connection;
     const keys = await callbackKeys(store, queueName, options.secret);
     const inbox = await DeliveryInbox.open(store, queueName, logger);
     const { slowMs } = await store.getFields(recordOf(queueName));
@@ -68,18 +61,24 @@ export class WorkerWebhooks implements Webhooks {
     return new WorkerWebhooks(deps, options.url, keys, inbox, timing);
   }
 
+  /**
+   * The callback of a submit, watched from now on; its watch is to be ended.
+   * @param seed what tells the submit from all others: the same seed gives the same callback, also after a crash
+   */
   callback(seed: string): Callback {
     const ref = this.keys.refOf(seed);
     return { ref, url: this.keys.callbackUrl(this.baseUrl, ref), watch: this.inbox.watch(ref) };
   }
 
+  /** The watch is for deliveries of this message as well, which came without a ref. @returns the end of that */
   alsoFor(watch: DeliveryWatch, messageId: string): () => void {
     return this.inbox.alsoFor(watch, messageId);
   }
 
-  async ringEarlier(callbacks: readonly Callback[]): Promise<void> {
+  /** Notifies the watches of those whose delivery has come before. */
+  async notifyEarlier(callbacks: readonly Callback[]): Promise<void> {
     const refs = callbacks.map(({ ref }) => ref);
-    const found = await this.deps.persist(() => this.inbox.find(refs));
+    const found = await retryUntilUp(this.deps.connection, () => this.inbox.find(refs));
     for (const { ref, watch } of callbacks) {
       const messageId = found.get(ref);
       if (messageId !== undefined) watch.notify(messageId);
@@ -91,20 +90,21 @@ export class WorkerWebhooks implements Webhooks {
    * called each second or so.
    */
   async remember(): Promise<void> {
-    this.#tellOfSilence();
+    this.#warnOfSilence();
     const { slowMs } = this.timing;
     if (slowMs === undefined || performance.now() - this.#rememberedAt < REMEMBER_EVERY_MS) return;
     this.#rememberedAt = performance.now();
     const known = this.#rememberedMs ?? 0;
     if (Math.abs(slowMs - known) < known / 10) return;
-    const { store, queueName } = this.deps;
-    await store.setFields(recordOf(queueName), { slowMs: String(Math.max(1, Math.round(slowMs))) });
+    const { connection, queueName } = this.deps;
+    const text = String(Math.max(1, Math.round(slowMs)));
+    await connection.store.setFields(recordOf(queueName), { slowMs: text });
     this.#rememberedMs = slowMs;
   }
 
-  #tellOfSilence(): void {
-    if (this.timing.areComing || this.#hasTold) return;
-    this.#hasTold = true;
+  #warnOfSilence(): void {
+    if (this.timing.areComing || this.#hasWarned) return;
+    this.#hasWarned = true;
     this.deps.logger.warn(
       'messages were completed and not delivered: they are polled for as without webhooks until deliveries come ' +
         '(does --webhook-url lead the API to a receiver that has the same account, queue and secret?)',
@@ -132,7 +132,7 @@ const MISSED_IN_A_ROW = 3;
 /**
  * What a worker has learned of deliveries: how long it takes until one comes, and whether they come at all.
  *
- * Only completions that a delivery told count, since their moment is known. What a rare poll finds is late by
+ * Only completions that a delivery announced count, since their moment is known. What a rare poll finds is late by
  * half the time waited: learned from, it would make the next poll later still.
  */
 export class DeliveryTiming {
@@ -151,7 +151,7 @@ export class DeliveryTiming {
     this.#next = (this.#next + 1) % SAMPLES;
   }
 
-  /** A poll found the message completed, and no delivery had told so. */
+  /** A poll found the message completed, and no delivery had announced it. */
   missed(): void {
     this.#missed++;
   }

@@ -1,10 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { freshJobData } from '../../src/shared/jobs.js';
 import type { ProcessingOutcome } from '../../src/worker/processing.js';
-import { Activations, type Inherited, SupersededError } from '../../src/worker/activations.js';
+import { Processings, type Inherited, SupersededError } from '../../src/worker/job-processor.js';
 
 const data = freshJobData({ run: 'r', url: 'http://h/1.jpg', row: 1, maxAttempts: 5, deadlineMs: 1000 });
-const handedBack: ProcessingOutcome = { kind: 'release', data: { ...data, messageId: 'm1' } };
+const released: ProcessingOutcome = {
+  kind: 'release',
+  data: { ...data, messageId: 'm1' },
+  why: 'the worker stops',
+};
 
 /** A part that ends when the test says so. */
 function gate<T>() {
@@ -14,12 +18,12 @@ function gate<T>() {
 }
 
 describe('a job that this process is given a second time', () => {
-  it('stops the first activation, waits for what it has on the wire, and goes on from there', async () => {
-    const activations = new Activations();
+  it('stops the first processing, waits for what it has on the wire, and goes on from there', async () => {
+    const processings = new Processings();
     const settled: string[] = [];
     const onTheWire = gate<ProcessingOutcome>();
     const signals: AbortSignal[] = [];
-    const first = activations.run(
+    const first = processings.run(
       'job',
       (_inherited, superseded) => {
         signals.push(superseded);
@@ -28,28 +32,28 @@ describe('a job that this process is given a second time', () => {
       () => Promise.resolve(settled.push('first')),
     );
     const seen: Inherited[] = [];
-    const second = activations.run(
+    const second = processings.run(
       'job',
       (inherited) => {
         seen.push(inherited);
-        return Promise.resolve(handedBack);
+        return Promise.resolve(released);
       },
       () => Promise.resolve(settled.push('second')),
     );
     await Promise.resolve();
     expect([signals.map(({ aborted }) => aborted), seen]).toEqual([[true], []]);
-    onTheWire.open(handedBack);
+    onTheWire.open(released);
     await expect(first).rejects.toThrow(SupersededError);
     await second;
-    expect(seen).toEqual([{ kind: 'data', data: handedBack.data }]);
+    expect(seen).toEqual([{ kind: 'data', data: released.data }]);
     expect(settled).toEqual(['second']);
-    expect(activations.isRunning('job')).toBe(false);
+    expect(processings.isRunning('job')).toBe(false);
   });
 
   it('settles the outcome that the first one came to, and describes nothing again', async () => {
-    const activations = new Activations();
+    const processings = new Processings();
     const outcome: ProcessingOutcome = {
-      kind: 'outcome',
+      kind: 'fail',
       data,
       result: {
         image: 'i',
@@ -60,44 +64,42 @@ describe('a job that this process is given a second time', () => {
       },
     };
     const polling = gate<ProcessingOutcome>();
-    const first = activations.run(
+    const first = processings.run(
       'job',
       () => polling.opened,
       () => Promise.resolve(),
     );
-    const second = activations.run(
+    const second = processings.run(
       'job',
       (inherited) =>
-        inherited.kind === 'ending' ? Promise.resolve(inherited.ending) : Promise.reject(new Error('anew')),
-      (ending) => Promise.resolve(ending),
+        inherited.kind === 'outcome' ? Promise.resolve(inherited.outcome) : Promise.reject(new Error('anew')),
+      (ended) => Promise.resolve(ended),
     );
     polling.open(outcome);
     await expect(first).rejects.toThrow(SupersededError);
     expect(await second).toBe(outcome);
   });
 
-  it('begins where the queue has it when the first activation failed, and leaves other jobs alone', async () => {
-    const activations = new Activations();
+  it('begins where the queue has it when the first processing failed, and leaves other jobs alone', async () => {
+    const processings = new Processings();
     const failing = gate<ProcessingOutcome>();
-    const first = activations.run(
+    const first = processings.run(
       'job',
       () => failing.opened.then(() => Promise.reject(new Error('broken'))),
       () => Promise.resolve(),
     );
-    const other = activations.run(
+    const other = processings.run(
       'other',
-      (inherited) =>
-        inherited.kind === 'nothing' ? Promise.resolve(handedBack) : Promise.reject(new Error()),
+      (inherited) => (inherited.kind === 'nothing' ? Promise.resolve(released) : Promise.reject(new Error())),
       () => Promise.resolve('other'),
     );
     expect(await other).toBe('other');
-    const second = activations.run(
+    const second = processings.run(
       'job',
-      (inherited) =>
-        inherited.kind === 'nothing' ? Promise.resolve(handedBack) : Promise.reject(new Error()),
+      (inherited) => (inherited.kind === 'nothing' ? Promise.resolve(released) : Promise.reject(new Error())),
       () => Promise.resolve('second'),
     );
-    failing.open(handedBack);
+    failing.open(released);
     await expect(first).rejects.toThrow('broken');
     expect(await second).toBe('second');
   });

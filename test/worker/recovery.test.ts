@@ -1,12 +1,17 @@
-import { describe, expect, it } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import type { DialectName } from '../../src/describe-api/dialects/index.js';
+import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import { RateLimiter } from '../../src/shared/queue/limiter.js';
 import { DeliveryWatch } from '../../src/webhook/deliveries.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
 import { DeliveryTiming } from '../../src/worker/webhooks.js';
 import { type Recovery, recoverSubmit } from '../../src/worker/recovery.js';
 import { type TestServer, serve } from '../describe-api/http-server.js';
+import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
+
+let connection: QueueConnection;
 
 const OWN_REF = 'the-ref';
 const PROMPTS = ['a fox', 'a hare', 'an owl', 'a deer'];
@@ -23,16 +28,16 @@ async function serveMessages(messages: Record<string, object>): Promise<TestServ
 
 interface Waiting {
   readonly watch: DeliveryWatch;
-  readonly rescue: Promise<Recovery>;
+  readonly recovery: Promise<Recovery>;
   /** Passes the time in which the delivery is waited for. */
   readonly giveUp: () => void;
 }
 
-function rescueAt(server: TestServer, dialect: DialectName): Waiting {
+function recoverAt(server: TestServer, dialect: DialectName): Waiting {
   const watch = new DeliveryWatch(() => undefined);
   let skippedMs = 0;
   const client = new DescribeClient({ baseUrl: server.url, dialect });
-  const rescue = recoverSubmit(
+  const recovery = recoverSubmit(
     { image: 'image', log: () => undefined },
     [{ ref: OWN_REF, url: 'http://hook.test/secret', watch }],
     {
@@ -41,13 +46,17 @@ function rescueAt(server: TestServer, dialect: DialectName): Waiting {
         throw new Error('nothing is submitted');
       },
       alsoFor: () => () => undefined,
-      ringEarlier: () => Promise.resolve(),
+      notifyEarlier: () => Promise.resolve(),
     },
     {
       client,
       health: new ApiHealth(),
-      takePollPermit: () => Promise.resolve(true),
-      holdPolls: () => Promise.resolve(),
+      connection,
+      queue: connection.queue('describe@api.test@thenextleg@recovery'),
+      pollLimiter: new RateLimiter({
+        rate: () => ({ count: 1, perMs: 1 }),
+        take: () => Promise.resolve({ dueInMs: [0], nextInMs: 0 }),
+      }),
       now: () => performance.now() + skippedMs,
     },
     new AbortController().signal,
@@ -56,14 +65,18 @@ function rescueAt(server: TestServer, dialect: DialectName): Waiting {
     skippedMs = 3_600_000;
     watch.notify('');
   };
-  return { watch, rescue, giveUp };
+  return { watch, recovery, giveUp };
 }
 
 const completed = (ref: unknown) => ({ progress: 100, content: PROMPTS, ref });
 const done = (ref: unknown) => ({ messageId: 'm1', status: 'DONE', content: PROMPTS, ref });
 
-describe('a rescue', () => {
-  it.each<[DialectName, string, object]>([
+describeOnRedis('the recovery of an unconfirmed submit', (openQueue) => {
+  beforeAll(async () => {
+    connection = await (await openQueue()).connect();
+  });
+
+  test.each<[DialectName, string, object]>([
     ['thenextleg', 'an empty ref', completed('')],
     ['thenextleg', 'no ref', completed(undefined)],
     ['thenextleg', 'null', completed(null)],
@@ -72,37 +85,37 @@ describe('a rescue', () => {
     ['imaginepro', 'no ref', done(undefined)],
   ])('takes no message of %s with %s', async (dialect, _what, body) => {
     const server = await serveMessages({ OLD: body });
-    const { watch, rescue, giveUp } = rescueAt(server, dialect);
+    const { watch, recovery, giveUp } = recoverAt(server, dialect);
     watch.notify('OLD');
     await waitUntil('it is asked for', () => server.requests.length > 0);
     giveUp();
-    expect(await rescue).toEqual({ kind: 'nothing', polls: 1 });
+    expect(await recovery).toEqual({ kind: 'nothing', polls: 1 });
   });
 
-  it.each<[DialectName, object]>([
+  test.each<[DialectName, object]>([
     ['thenextleg', completed(OWN_REF)],
     ['imaginepro', done(OWN_REF)],
     ['legnext', { job_id: 'OWN', status: 'completed', output: { prompts: PROMPTS } }],
   ])('takes the message of %s that is its own', async (dialect, body) => {
     const server = await serveMessages({ OWN: body });
-    const { watch, rescue } = rescueAt(server, dialect);
+    const { watch, recovery } = recoverAt(server, dialect);
     watch.notify('OWN');
-    expect(await rescue).toMatchObject({ kind: 'rescued', message: { prompts: PROMPTS } });
+    expect(await recovery).toMatchObject({ kind: 'recovered', message: { prompts: PROMPTS } });
   });
 
-  it('asks for the message of a later delivery while that of an earlier one is not there', async () => {
+  test('asks for the message of a later delivery while that of an earlier one is not there', async () => {
     const server = await serveMessages({ OWN: completed(OWN_REF) });
-    const { watch, rescue } = rescueAt(server, 'thenextleg');
+    const { watch, recovery } = recoverAt(server, 'thenextleg');
     watch.notify('FORGED');
     await waitUntil('the forged one is asked for', () => server.requests.length > 0);
     watch.notify('OWN');
-    expect(await rescue).toMatchObject({ kind: 'rescued', polls: 2 });
+    expect(await recovery).toMatchObject({ kind: 'recovered', polls: 2 });
   });
 
-  it('still takes its own message, which was not there at first, when forged deliveries follow', async () => {
+  test('still takes its own message, which was not there at first, when forged deliveries follow', async () => {
     const messages: Record<string, object> = {};
     const server = await serveMessages(messages);
-    const { watch, rescue } = rescueAt(server, 'thenextleg');
+    const { watch, recovery } = recoverAt(server, 'thenextleg');
     watch.notify('OWN');
     await waitUntil('it is asked for', () => server.requests.length > 0);
     for (const forged of ['F1', 'F2', 'F3']) {
@@ -111,7 +124,7 @@ describe('a rescue', () => {
       if (forged !== 'F3') await waitUntil('it is asked for', () => server.requests.length > before);
     }
     messages['OWN'] = completed(OWN_REF);
-    expect(await rescue).toMatchObject({ kind: 'rescued', message: { prompts: PROMPTS } });
+    expect(await recovery).toMatchObject({ kind: 'recovered', message: { prompts: PROMPTS } });
     expect(server.requests.some((request) => request.endsWith('/F3'))).toBe(false);
   });
 });

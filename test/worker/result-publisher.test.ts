@@ -2,7 +2,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { resultsQueueName } from '../../src/shared/account.js';
 import { type HandedOver, type ResultJobData, outcomesIn } from '../../src/shared/jobs.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
-import { ResultPublisher } from '../../src/worker/settle-job.js';
+import { ResultPublisher } from '../../src/worker/publish-result.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 
 function resultOf(image: string): ResultJobData {
@@ -17,7 +17,7 @@ describeOnBothQueues('publishing results', (openQueue) => {
   });
 
   test('those that come together share a job of 50 at most, and each run has its own', async () => {
-    const publisher = new ResultPublisher(connection, (operation) => operation());
+    const publisher = new ResultPublisher(connection);
     const images = Array.from({ length: 120 }, (_, image) => String(image));
     const others = ['a', 'b'].map((image) => publisher.publish('second', resultOf(image)));
     await Promise.all([...images.map((image) => publisher.publish('first', resultOf(image))), ...others]);
@@ -30,11 +30,15 @@ describeOnBothQueues('publishing results', (openQueue) => {
     expect(await groups('second')).toEqual([['a', 'b']]);
   });
 
-  test('those whose job could not be stored are told so, and the next ones are stored all the same', async () => {
+  test('those whose job could not be stored are rejected, and the next ones are stored all the same', async () => {
     let isBroken = true;
-    const publisher = new ResultPublisher(connection, (operation) =>
-      isBroken ? Promise.reject(new Error('no')) : operation(),
-    );
+    const publisher = new ResultPublisher({
+      passingQueue: (name) => {
+        if (isBroken) throw new Error('no');
+        return connection.passingQueue(name);
+      },
+      noteTrouble: () => false,
+    });
     await expect(publisher.publish('broken', resultOf('a'))).rejects.toThrow('no');
     isBroken = false;
     await publisher.publish('broken', resultOf('b'));

@@ -19,7 +19,7 @@ describeOnBothQueues("a worker's counts", (open) => {
     connection = await (await open()).connect();
   });
 
-  test('are told once when it stops while the queue is taking them', async () => {
+  test('are published once when it stops while the queue is taking them', async () => {
     const queueName = 'describe@example.com@thenextleg@slow';
     let answer = (): void => undefined;
     let onTaken = (): void => undefined;

@@ -1,8 +1,7 @@
 import { pino } from 'pino';
 import { beforeAll, expect, test } from 'vitest';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
-import { createPollSchedule } from '../../src/worker/poll-schedule.js';
-import { RememberedLatencies } from '../../src/worker/worker-metrics.js';
+import { RememberedSchedule, createPollSchedule } from '../../src/worker/poll-schedule.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 
 const logger = pino({ level: 'silent' });
@@ -13,26 +12,27 @@ describeOnBothQueues('how long describes take', (open) => {
   beforeAll(async () => {
     connection = await (await open()).connect();
   });
-  const latencies = (queue: string) => new RememberedLatencies(connection, queue, logger);
+  const openAt = (queue: string) => RememberedSchedule.open(connection, queue, logger);
 
   test('is known to a worker that starts when another one has stopped', async () => {
     const queue = `describe@example.com@thenextleg@${count++}`;
-    const schedule = createPollSchedule(await latencies(queue).read());
-    for (let took = 1000; took < 3000; took += 100) schedule.completed(took, 10);
-    await latencies(queue).stop(schedule);
-    expect(await latencies(queue).read()).toEqual(schedule.learned());
-    expect(await latencies(`${queue}-other`).read()).toEqual([]);
+    const earlier = await openAt(queue);
+    for (let took = 1000; took < 3000; took += 100) earlier.schedule.completed(took, 10);
+    await earlier.stop();
+    expect((await openAt(queue)).schedule.learned()).toEqual(earlier.schedule.learned());
+    expect((await openAt(`${queue}-other`)).schedule.learned()).toEqual([]);
   });
 
   test('is not known when too little was seen, and not when somebody has written rubbish', async () => {
     const queue = `describe@example.com@thenextleg@${count++}`;
-    const schedule = createPollSchedule();
-    schedule.completed(1000, 10);
-    await latencies(queue).stop(schedule);
-    expect(await latencies(queue).read()).toEqual([]);
+    const earlier = await openAt(queue);
+    earlier.schedule.completed(1000, 10);
+    await earlier.stop();
+    const unknown = createPollSchedule().nextDelayMs(0, 0);
+    expect((await openAt(queue)).schedule.nextDelayMs(0, 0)).toBe(unknown);
     for (const ms of ['', 'no JSON', '{"a":1}', '[1,"2"]', '[-5]', '[null]']) {
       await connection.store.setFields(`latencies:${queue}`, { ms });
-      expect(await latencies(queue).read()).toEqual([]);
+      expect((await openAt(queue)).schedule.nextDelayMs(0, 0)).toBe(unknown);
     }
   });
 });

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { DeliveryTiming, rarePollDelayMs, recoveryPatienceMs } from '../../src/worker/webhooks.js';
 import { DeliveryWatch } from '../../src/webhook/deliveries.js';
-import { MessagePolls } from '../../src/worker/poll-schedule.js';
+import { MessagePolls } from '../../src/worker/message-polls.js';
 import type { Webhooks } from '../../src/worker/webhooks.js';
 
 function turnsOf(watch: DeliveryWatch, timing = new DeliveryTiming()) {
@@ -15,7 +15,7 @@ function turnsOf(watch: DeliveryWatch, timing = new DeliveryTiming()) {
     timing,
     callback: () => ({ ref: 'r', url: 'u', watch }),
     alsoFor: () => () => undefined,
-    ringEarlier: () => Promise.resolve(),
+    notifyEarlier: () => Promise.resolve(),
   };
   const callback = webhooks.callback('seed');
   const turns = new MessagePolls({ schedule, webhooks, now: () => performance.now() }, callback, 'm');
@@ -55,7 +55,7 @@ test('a flood of deliveries for one message leads to three polls, and then to th
   for (const [i, least] of [0, 990, 3990, 6990].entries()) expect(gaps[i]).toBeGreaterThanOrEqual(least);
 }, 30_000);
 
-test('completions that a delivery told are learned from; three in a row without one bring the clock back', async () => {
+test('completions that a delivery announced are learned from; three in a row without one bring the clock back', async () => {
   const watch = newWatch();
   const { turns, timing, learned } = turnsOf(watch);
   expect(turns.dueMs(0, 0)).toBe(5000);

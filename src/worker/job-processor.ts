@@ -1,0 +1,250 @@
+import { hostname } from 'node:os';
+import { DelayedError, type Job, RateLimitError, UnrecoverableError, WaitingError } from 'bullmq';
+import { messageOf } from '../shared/errors.js';
+import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../shared/jobs.js';
+import type { Logger } from '../shared/log.js';
+import { retryUntilUp } from '../shared/queue/outage.js';
+import type { JobLogs } from './job-logs.js';
+import { processImage } from './process-image.js';
+import { type ActiveJob, type ProcessingDeps, type ProcessingOutcome, notDescribable } from './processing.js';
+import type { WorkerMetrics } from './worker-metrics.js';
+
+type DescribeJob = Job<DescribeJobData, ResultJobData>;
+
+export interface JobProcessorDeps {
+  readonly processing: ProcessingDeps;
+  readonly metrics: WorkerMetrics;
+  readonly jobLogs: JobLogs;
+  readonly logger: Logger;
+}
+
+const PROGRESS_EVERY_MS = 2000;
+
+/** Processes the jobs that BullMQ gives to this worker: each is entered here once, and left here once. */
+export class JobProcessor {
+  readonly #processings: Processings;
+
+  /** @param stopping aborts when all jobs are to be released */
+  constructor(
+    private readonly deps: JobProcessorDeps,
+    stopping: AbortSignal,
+  ) {
+    this.#processings = new Processings(stopping);
+  }
+
+  get isIdle(): boolean {
+    return this.#processings.isIdle;
+  }
+
+  isProcessing(jobId: string): boolean {
+    return this.#processings.isRunning(jobId);
+  }
+
+  /**
+   * @returns the job's return value, for an image that was described
+   * @throws BullMQ's marker errors, for everything else that can become of a job
+   */
+  async process(job: DescribeJob, token: string): Promise<ResultJobData> {
+    const trouble = notDescribable(job.data);
+    // No result is published either: no run waits for it, and a queue would be made for it.
+    if (trouble !== undefined) throw unrecoverable(trouble);
+    try {
+      return await this.#processings.run(
+        job.id ?? '',
+        (inherited, stopping) => {
+          if (inherited.kind === 'outcome') return Promise.resolve(inherited.outcome);
+          if (inherited.kind === 'data') job.data = inherited.data;
+          return this.#process(job, stopping);
+        },
+        (outcome) => this.#finish(job, token, outcome),
+      );
+    } catch (error) {
+      // Nothing is to be done with the job: its lock belongs to the newer processing.
+      if (error instanceof SupersededError) throw new WaitingError();
+      throw error;
+    }
+  }
+
+  async #process(job: DescribeJob, stopping: AbortSignal): Promise<ProcessingOutcome> {
+    this.#log(job, `taken by a worker on ${hostname()}, process ${process.pid}`);
+    const ended = await processImage(this.#activeJob(job), this.deps.processing, stopping);
+    if (ended.kind !== 'complete' && ended.kind !== 'fail') return ended;
+    const { outcome, submits, polls } = ended.result;
+    this.deps.metrics.ended(outcome);
+    const how = outcome.status === 'described' ? 'described' : `failed (${outcome.code}): ${outcome.reason}`;
+    this.deps.logger.info({ ...aboutJob(job), messageId: outcome.messageId, submits, polls }, how);
+    return ended;
+  }
+
+  async #finish(job: DescribeJob, token: string, outcome: ProcessingOutcome): Promise<ResultJobData> {
+    if (outcome.kind === 'complete') return outcome.result;
+    const { connection } = this.deps.processing;
+    await this.#save(job, outcome.data);
+    switch (outcome.kind) {
+      case 'fail':
+        throw unrecoverable(failureOf(outcome.result));
+      case 'release':
+        this.#log(job, `released: ${outcome.why}`);
+        await retryUntilUp(connection, () => job.moveToWait(token));
+        throw new WaitingError();
+      case 'delay':
+        this.#log(
+          job,
+          outcome.ms > 0 ? `again in ${seconds(outcome.ms)}` : 'again as soon as the rate allows',
+        );
+        await retryUntilUp(connection, () => job.moveToDelayed(Date.now() + Math.ceil(outcome.ms), token));
+        throw new DelayedError();
+      case 'rateLimited':
+        this.#log(job, `rate limited: the whole queue waits ${seconds(outcome.ms)}`);
+        throw new RateLimitError();
+    }
+  }
+
+  /** A job that was removed by hand meanwhile is still finished: its row waits for the result. */
+  async #save(job: DescribeJob, data: DescribeJobData): Promise<void> {
+    try {
+      await retryUntilUp(this.deps.processing.connection, () => job.updateData(data));
+    } catch (error) {
+      // BullMQ's word for a job that was removed: by a person, or with the whole of Redis.
+      if (!/^Missing key for job/.test(messageOf(error))) throw error;
+      // BullMQ says so too when the job ends, and that is logged.
+      const { messageId } = data;
+      this.deps.logger.debug({ job: job.id, messageId }, 'the job was removed while it was worked on');
+    }
+  }
+
+  /** For whoever looks at the job, and for the process's log. */
+  #log(job: DescribeJob, line: string): void {
+    this.deps.logger.debug({ ...aboutJob(job), messageId: job.data.messageId }, line);
+    this.deps.jobLogs.add(job.id ?? '', line);
+  }
+
+  #activeJob(job: DescribeJob): ActiveJob {
+    let reportedAt = performance.now();
+    return {
+      image: imageOfJobId(job.data.run, job.id ?? '') ?? '',
+      identity: `${job.id ?? ''}@${job.timestamp}`,
+      data: job.data,
+      attemptsStarted: job.attemptsStarted,
+      save: (data) => this.#save(job, data),
+      log: (line) => this.#log(job, line),
+      report: (progress) => {
+        if (performance.now() - reportedAt < PROGRESS_EVERY_MS) return;
+        reportedAt = performance.now();
+        job.updateProgress(progress).catch((error: unknown) => {
+          const about = { ...aboutJob(job), error: messageOf(error) };
+          this.deps.logger.debug(about, 'progress could not be stored');
+        });
+      },
+    };
+  }
+}
+
+function aboutJob(job: DescribeJob): { run: string; row: number; url: string } {
+  const { run, row, url } = job.data;
+  return { run, row, url };
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+function failureOf({ outcome }: ResultJobData): string {
+  return outcome.status === 'failed' ? `${outcome.code}: ${outcome.reason}` : '';
+}
+
+/** BullMQ keeps the stack with the job, where it says nothing of the image. */
+function unrecoverable(reason: string): UnrecoverableError {
+  return Object.assign(new UnrecoverableError(reason), { stack: reason });
+}
+
+/** One job that this process is working on. */
+interface Processing {
+  /** Ends it: a newer processing of the job has begun, or this worker stops. */
+  readonly end: AbortController;
+  isSuperseded: boolean;
+  readonly outcome: Promise<ProcessingOutcome>;
+  /** Resolves when the queue knows what becomes of the job, or is not to know. */
+  readonly finished: Promise<unknown>;
+}
+
+/** How a processing is to begin when an earlier one of the same job was still going on. */
+export type Inherited =
+  | { readonly kind: 'nothing' }
+  /** As far as the earlier one has brought it, which the job as it was fetched does not say. */
+  | { readonly kind: 'data'; readonly data: DescribeJobData }
+  /** The earlier one has published its result; the new one finishes the job. */
+  | { readonly kind: 'outcome'; readonly outcome: ProcessingOutcome };
+
+/** A newer processing of the job goes on, and this one leaves the job alone. */
+export class SupersededError extends Error {}
+
+/**
+ * The jobs that this process is working on: each of them once.
+ *
+ * A process that slept for longer than its locks live (a suspended machine, a queue that was away) is given
+ * its own jobs once more, as if it had died. The new processing then waits for the old one to stop where it is:
+ * a submit that is on the wire is not made a second time, but awaited.
+ */
+export class Processings {
+  readonly #running = new Map<string, Processing>();
+
+  /** @param stopping aborts when all of them are to release their jobs */
+  constructor(private readonly stopping?: AbortSignal) {
+    // One listener for all: combined signals of each job would take more time than the jobs do.
+    stopping?.addEventListener('abort', () => {
+      for (const { end } of this.#running.values()) end.abort();
+    });
+  }
+
+  get isIdle(): boolean {
+    return this.#running.size === 0;
+  }
+
+  isRunning(jobId: string): boolean {
+    return this.#running.has(jobId);
+  }
+
+  /**
+   * @param process brings the job as far as it goes, from where the earlier processing has left it, until its signal
+   *   aborts
+   * @param finish lets the queue know what becomes of the job
+   * @throws {SupersededError} when a newer processing of the job has begun meanwhile
+   */
+  async run<T>(
+    jobId: string,
+    process: (inherited: Inherited, stopping: AbortSignal) => Promise<ProcessingOutcome>,
+    finish: (outcome: ProcessingOutcome) => Promise<T>,
+  ): Promise<T> {
+    const earlier = this.#running.get(jobId);
+    const end = new AbortController();
+    if (this.stopping?.aborted === true) end.abort();
+    const outcome = inherit(earlier).then((inherited) => process(inherited, end.signal));
+    const finished = outcome.then((ended) => {
+      if (processing.isSuperseded) throw new SupersededError('a newer processing goes on');
+      return finish(ended);
+    });
+    const processing: Processing = { end, isSuperseded: false, outcome, finished };
+    this.#running.set(jobId, processing);
+    try {
+      return await finished;
+    } finally {
+      if (this.#running.get(jobId) === processing) this.#running.delete(jobId);
+    }
+  }
+}
+
+/** Stops the earlier processing of a job, and waits for that. */
+async function inherit(earlier: Processing | undefined): Promise<Inherited> {
+  if (earlier === undefined) return { kind: 'nothing' };
+  earlier.isSuperseded = true;
+  earlier.end.abort();
+  try {
+    const outcome = await earlier.outcome;
+    await earlier.finished.catch(() => undefined);
+    return 'result' in outcome ? { kind: 'outcome', outcome } : { kind: 'data', data: outcome.data };
+  } catch {
+    // It failed, and has said so: the job begins where the queue has it.
+    return { kind: 'nothing' };
+  }
+}

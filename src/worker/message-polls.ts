@@ -1,0 +1,148 @@
+import { judgePollFailure, type PollVerdict } from '../describe-api/attempt-policy.js';
+import type { Message } from '../describe-api/client.js';
+import { ConnectionError, isAnswer } from '../describe-api/errors.js';
+import { limiterName } from '../shared/queue/limiter.js';
+import { retryUntilUp } from '../shared/queue/outage.js';
+import { Notifier, sleep } from '../shared/waiting.js';
+import type { ProcessingDeps } from './processing.js';
+import { type Callback, rarePollDelayMs } from './webhooks.js';
+
+/** How asking for a message once has ended; `polls` counts the call, where it reached the API. */
+export type Poll = { readonly polls: number } & (
+  | { readonly kind: 'message'; readonly message: Message }
+  | { readonly kind: 'failure'; readonly error: unknown; readonly verdict: PollVerdict }
+  | { readonly kind: 'stopping' }
+);
+
+/**
+ * Asks for a message once, with a permit that the caller has taken. Where the API says how long to wait (429), all polls
+ * of the account wait.
+ * @param longestHoldMs they wait no longer than that
+ */
+export async function pollOnce(
+  messageId: string,
+  image: string,
+  deps: Pick<ProcessingDeps, 'client' | 'health' | 'connection' | 'queue'>,
+  stopping: AbortSignal,
+  longestHoldMs: () => number,
+): Promise<Poll> {
+  const { client, health, connection, queue } = deps;
+  try {
+    const message = await client.message(messageId, { signal: stopping });
+    health.succeeded('poll');
+    return { kind: 'message', message, polls: 1 };
+  } catch (error) {
+    if (stopping.aborted) return { kind: 'stopping', polls: 1 };
+    const verdict = judgePollFailure(error);
+    if (verdict.countsAsDown) health.failed('poll', image);
+    else if (isAnswer(error)) health.answered('poll');
+    if (verdict.action === 'retry' && verdict.retryAfterMs !== undefined) {
+      const ms = Math.max(0, Math.min(verdict.retryAfterMs, longestHoldMs()));
+      await retryUntilUp(connection, () => connection.store.holdPermits(limiterName('poll', queue.name), ms));
+    }
+    return { kind: 'failure', error, verdict, polls: error instanceof ConnectionError ? 0 : 1 };
+  }
+}
+
+/** Deliveries that lead to a poll of one message at most, and how long they go unheard after one that was wrong. */
+const MOST_WAKES = 3;
+const DEAF_MS = 1000;
+const DEAF_GROWTH = 4;
+
+/**
+ * When one message is due to be polled: by the clock, or with webhooks when its delivery has come; by the clock
+ * only rarely then, unless deliveries do not come.
+ *
+ * A delivery proves nothing, it may be forged or doubled. Each leads to one poll at most; after one that led to
+ * nothing the next is heard a second later, then four, and after the third no more: the clock is left.
+ */
+export class MessagePolls {
+  readonly #callback: Callback | undefined;
+  readonly #endOfId: (() => void) | undefined;
+  #wakes = 0;
+  #deafUntil = -Infinity;
+  #isWoken = false;
+  #isRare = false;
+
+  constructor(
+    private readonly deps: Pick<ProcessingDeps, 'schedule' | 'webhooks' | 'now'>,
+    callback: Callback | undefined,
+    messageId: string,
+  ) {
+    this.#callback = callback;
+    if (callback !== undefined) this.#endOfId = deps.webhooks?.alsoFor(callback.watch, messageId);
+  }
+
+  /** @returns milliseconds until the next poll by the clock */
+  dueMs(waitedMs: number, failures: number): number {
+    const { schedule, webhooks } = this.deps;
+    this.#isRare = webhooks?.timing.areComing === true && failures === 0;
+    if (!this.#isRare) return schedule.nextDelayMs(waitedMs, failures);
+    return rarePollDelayMs(waitedMs, webhooks?.timing.slowMs);
+  }
+
+  /** Waits until it is due, or a delivery has come; false when the signal aborted first. */
+  async come(dueMs: number, stopping: AbortSignal): Promise<boolean> {
+    this.#isWoken = false;
+    const watch = this.#callback?.watch;
+    if (watch === undefined || this.#wakes >= MOST_WAKES) return sleep(dueMs, stopping);
+    const dueAt = this.deps.now() + dueMs;
+    const deafMs = Math.min(dueMs, this.#deafUntil - this.deps.now());
+    if (deafMs > 0 && !(await sleep(deafMs, stopping))) return false;
+    const leftMs = dueAt - this.deps.now();
+    if (leftMs > 0) await sleep(leftMs, AbortSignal.any([stopping, watch.came]));
+    if (stopping.aborted) return false;
+    if (!watch.take()) return true;
+    this.#isWoken = true;
+    this.#deafUntil = this.deps.now() + DEAF_MS * DEAF_GROWTH ** this.#wakes;
+    this.#wakes++;
+    return true;
+  }
+
+  /**
+   * The poll has found the message completed.
+   * @param sinceSubmit false when nobody knows how long the submit is ago
+   */
+  completed(waitedMs: number, gapMs: number, sinceSubmit: boolean): void {
+    const { schedule, webhooks } = this.deps;
+    if (this.#isWoken) webhooks?.timing.came(sinceSubmit ? waitedMs : undefined);
+    else if (sinceSubmit) webhooks?.timing.missed();
+    if (sinceSubmit && (this.#isWoken || !this.#isRare))
+      schedule.completed(waitedMs, this.#isWoken ? 0 : gapMs);
+  }
+
+  end(): void {
+    this.#endOfId?.();
+  }
+}
+
+const LOOK_EVERY_MS = 1000;
+
+/**
+ * Holds fresh submits back until every image that was taken up again with its message has been asked for once:
+ * one that is completed by now makes room, and nothing is paid for before what is paid for already was looked at.
+ */
+export class FirstPolls {
+  #pending = 0;
+  readonly #changed = new Notifier();
+
+  /** Announces a first poll. @returns its end, to be called once it was made or will not be */
+  expect(): () => void {
+    let isOver = false;
+    this.#pending++;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      this.#pending--;
+      this.#changed.notify();
+    };
+  }
+
+  /** Waits until none is pending; false when the signal aborted first. */
+  async made(signal: AbortSignal): Promise<boolean> {
+    while (this.#pending > 0 && !signal.aborted) {
+      await this.#changed.waitFor(LOOK_EVERY_MS, signal);
+    }
+    return !signal.aborted;
+  }
+}
