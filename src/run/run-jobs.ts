@@ -12,6 +12,7 @@ import {
   imageOfJobId,
   isUntouched,
   isUntried,
+  notDescribable,
   outcomesIn,
   partsOfJobId,
 } from '../shared/jobs.js';
@@ -19,7 +20,6 @@ import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
 import { promoteJob, takeBackJob } from '../shared/queue/job-machinery.js';
-import { notDescribable } from '../worker/processing.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';

@@ -1,3 +1,5 @@
+import { z } from 'zod';
+
 /** The states of a job that has not ended, as BullMQ calls them. */
 export const UNFINISHED_STATES = ['waiting', 'active', 'delayed', 'prioritized'] as const;
 
@@ -47,6 +49,34 @@ export interface DescribeJobData {
   readonly unanswered?: readonly number[] | undefined;
   /** Submits whose answer was lost, and that need not be made again, since their delivery came. */
   readonly rescued?: number | undefined;
+}
+
+const count = z.number().int().nonnegative();
+
+/** What a describe job has to hold before anything is done with it: anybody who reaches the queue can put anything in. */
+const describeJobSchema = z.looseObject({
+  // A run's id: a queue is named after it.
+  run: z.string().regex(/^[a-z][a-z0-9]{11}$/),
+  url: z.string().min(1),
+  row: z.number(),
+  maxAttempts: z.number().int().positive(),
+  deadlineMs: z.number().positive(),
+  submits: count,
+  polls: count,
+  maybePaid: count,
+  attempts: count,
+  orderlyStarts: count,
+  messageId: z.string().optional(),
+  lastMessageId: z.string().optional(),
+});
+
+/** Why a job's data is none of a describe job; undefined when it is. */
+export function notDescribable(data: unknown): string | undefined {
+  const parsed = describeJobSchema.safeParse(data);
+  if (parsed.success) return undefined;
+  const [issue] = parsed.error.issues;
+  const where = issue?.path.join('.') ?? '';
+  return `this is no describe job, and nothing was submitted for it: ${where === '' ? '' : `${where}: `}${issue?.message ?? ''}`;
 }
 
 /** What a worker hands over to the run's home; also the describe job's return value. */

@@ -16,7 +16,7 @@ import { sleep, unlessAborted } from '../shared/waiting.js';
 import { ApiHealth } from './api-health.js';
 import { JobLogs } from './job-logs.js';
 import { JobProcessor } from './job-processor.js';
-import { LivingRuns, sweepDeadRuns } from './living-runs.js';
+import { LivingRuns } from './living-runs.js';
 import { FirstPolls } from './message-polls.js';
 import { RememberedSchedule } from './poll-schedule.js';
 import type { ProcessingDeps, StopReason } from './processing.js';
@@ -37,9 +37,8 @@ export interface WorkerOptions {
 const TICK_MS = 1000;
 /** Completed jobs that stay in the account's queue, and as many failed ones. */
 const KEPT_JOBS = 1000;
-const SWEEP_EVERY_MS = 5000;
 const ACCOUNT_EVERY_MS = 60_000;
-const WITHDRAW_DEADLINE_MS = 2000;
+const SHUTDOWN_TIMEOUT_MS = 2000;
 
 /**
  * A stop waits this long for submits on the wire and for the queue, then leaves the rest to recovery; with nothing
@@ -70,7 +69,6 @@ export class DescribeWorker {
   #isQueueAway = false;
   #workingSince = Date.now();
   #refusal: { state: StopReason; reason: string; since: number } | undefined;
-  #sweptAt = -Infinity;
   #accountPublishedAt = -Infinity;
   #ticking: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
@@ -87,7 +85,7 @@ export class DescribeWorker {
     this.#logger = logger;
     this.#living = new LivingRuns(connection.store, logger);
     this.#submitLimiter = this.#createLimiter('submit', () => limits.currentRate());
-    this.#metrics = new WorkerMetrics({ connection, queueName: this.#queueName }, logger);
+    this.#metrics = new WorkerMetrics(connection.store, this.#queueName, logger);
     this.#jobLogs = new JobLogs(connection, this.#queue, logger);
     const processing: ProcessingDeps = {
       connection,
@@ -105,11 +103,8 @@ export class DescribeWorker {
       worker: this,
       now: () => performance.now(),
     };
-    const { signal } = this.#release;
-    this.#processor = new JobProcessor(
-      { processing, metrics: this.#metrics, jobLogs: this.#jobLogs, logger },
-      signal,
-    );
+    const processorDeps = { processing, metrics: this.#metrics, jobLogs: this.#jobLogs, logger };
+    this.#processor = new JobProcessor(processorDeps, this.#release.signal);
     this.#endListening = connection.onTrouble((state) => {
       if (state !== 'notice') this.#isQueueAway = state === 'down';
     });
@@ -119,7 +114,7 @@ export class DescribeWorker {
   static async start(options: WorkerOptions): Promise<DescribeWorker> {
     const { connection, account, logger } = options;
     const queueName = describeQueueName(account);
-    const remembered = await RememberedSchedule.open(connection, queueName, logger);
+    const remembered = await RememberedSchedule.open(connection.store, queueName);
     const webhooks =
       options.webhooks && (await WorkerWebhooks.open(options.webhooks, { connection, queueName, logger }));
     const worker = new DescribeWorker(options, remembered, webhooks);
@@ -131,7 +126,7 @@ export class DescribeWorker {
     await this.#applyLimits();
     await this.#publishStatus();
     // Before anything is taken: a run that has died may have left thousands.
-    await this.#sweep();
+    await this.#living.sweep(this.#queue);
     this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
       this.#queueName,
       (job, token) => this.#processor.process(job, token ?? ''),
@@ -176,7 +171,7 @@ export class DescribeWorker {
     await this.#publishStatus();
     await this.webhooks?.remember();
     await this.remembered.remember();
-    if (performance.now() - this.#sweptAt > SWEEP_EVERY_MS) await this.#sweep();
+    await this.#living.sweep(this.#queue);
   }
 
   /**
@@ -205,13 +200,6 @@ export class DescribeWorker {
     const label = accountLabel(this.options.account);
     await registry.publish(store, ACCOUNTS, queueName, { label, queueName });
     this.#accountPublishedAt = performance.now();
-  }
-
-  /** Runs that died leave images behind that nobody is to pay for. */
-  async #sweep(): Promise<void> {
-    const removed = await sweepDeadRuns(this.#queue, this.options.connection.store, this.#living);
-    if (removed > 0) this.#logger.info({ images: removed }, 'unsubmitted images of dead runs are set aside');
-    this.#sweptAt = performance.now();
   }
 
   #createLimiter(call: 'submit' | 'poll', rate: () => Rate): RateLimiter {
@@ -276,26 +264,31 @@ export class DescribeWorker {
     this.#endListening();
     if (!inTime)
       this.#logger.error('not all images could be released in time: they are taken up when their locks end');
-    const withdrawn = this.#ticking.then(() => this.#withdraw());
-    const others = [this.remembered.stop(), this.#metrics.stop(), this.#jobLogs.stop()];
-    await Promise.all([withdrawn, this.webhooks?.close(), ...others]);
+    const withdrawn = this.#ticking.then(() =>
+      registry.withdraw(this.options.connection.store, workersOf(this.#queueName), this.id),
+    );
+    await Promise.all([
+      this.#unlessAway(withdrawn, 'the worker is taken off the list when its time is over'),
+      this.#unlessAway(this.remembered.save(), 'how long describes take is learned anew the next time'),
+      this.#unlessAway(this.#metrics.stop(), 'the last counts may be missing'),
+      this.#unlessAway(this.#jobLogs.stop(), 'the last lines of job logs may be missing'),
+      this.#unlessAway(this.webhooks?.close(), 'the deliveries are listened to until the end'),
+    ]);
+  }
+
+  /** Waits a little for what helps others and is no condition for an end, unless the queue is away. */
+  async #unlessAway(work: Promise<void> | undefined, otherwise: string): Promise<void> {
+    try {
+      if (work !== undefined)
+        await unlessAborted(work, shutdownTimeout(this.options.connection, SHUTDOWN_TIMEOUT_MS));
+    } catch (error) {
+      this.#logger.debug({ error: messageOf(error) }, otherwise);
+    }
   }
 
   #isHopeful(waitedMs: number): boolean {
     // A submit is paid for, and has a deadline of its own: minutes, where the API is synchronous.
     if (this.#metrics.submitsOnTheWire > 0) return true;
     return waitedMs < STOP_DEADLINE_MS && (!this.#isQueueAway || waitedMs < AWAY_DEADLINE_MS);
-  }
-
-  /** Takes the worker off the list, unless the queue is away. */
-  async #withdraw(): Promise<void> {
-    const { connection } = this.options;
-    try {
-      const withdrawn = registry.withdraw(connection.store, workersOf(this.#queueName), this.id);
-      await unlessAborted(withdrawn, shutdownTimeout(connection, WITHDRAW_DEADLINE_MS));
-    } catch (error) {
-      const about = { error: messageOf(error) };
-      this.#logger.debug(about, 'the worker is taken off the list when its time is over');
-    }
   }
 }

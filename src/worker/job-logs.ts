@@ -1,20 +1,13 @@
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import type { QueueConnection } from '../shared/queue/connection.js';
-import { shutdownTimeout } from '../shared/queue/outage.js';
+import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 
 const EVERY_MS = 2000;
-const SHUTDOWN_TIMEOUT_MS = 2000;
 /** Entries that a job keeps, the newest ones. */
 const KEEP = 50;
 /** Jobs whose lines are kept in memory and sent at once. Nobody reads the stories of more images a second. */
 const JOBS_AT_ONCE = 400;
-
-/** What job logs need of a queue. */
-interface LogQueue {
-  addJobLog(jobId: string, row: string, keepLogs?: number): Promise<unknown>;
-}
 
 /**
  * The logs of a worker's jobs, for people who look at one on the board.
@@ -29,8 +22,8 @@ export class JobLogs {
   #sending: Promise<void> = Promise.resolve();
 
   constructor(
-    private readonly connection: Pick<QueueConnection, 'noteTrouble' | 'isAway'>,
-    private readonly queue: LogQueue,
+    private readonly connection: Pick<QueueConnection, 'noteTrouble'>,
+    private readonly queue: Pick<JobQueue<unknown, unknown>, 'addJobLog'>,
     private readonly logger: Logger,
   ) {}
 
@@ -48,18 +41,20 @@ export class JobLogs {
     else this.#dropped++;
   }
 
-  /** Sends what has not been sent, unless the queue is away. */
+  /** Sends what has not been sent. */
   async stop(): Promise<void> {
     this.#ended.abort();
     await this.#sending;
-    await this.#send(shutdownTimeout(this.connection, SHUTDOWN_TIMEOUT_MS));
+    await this.#send();
   }
 
   async #sendRegularly(): Promise<void> {
-    while (await sleep(EVERY_MS, this.#ended.signal)) await this.#send(this.#ended.signal);
+    const { signal } = this.#ended;
+    // A queue that is away does not answer: whoever stops the worker does not wait for that.
+    while (await sleep(EVERY_MS, signal)) await unlessAborted(this.#send(), signal).catch(() => undefined);
   }
 
-  async #send(signal: AbortSignal): Promise<void> {
+  async #send(): Promise<void> {
     const { logger } = this;
     const collected = this.#lines;
     this.#lines = new Map();
@@ -74,10 +69,6 @@ export class JobLogs {
         logger.debug({ job: jobId, error: messageOf(error) }, 'lines of a job log are lost');
       }
     });
-    try {
-      await unlessAborted(Promise.all(sent), signal);
-    } catch (error) {
-      logger.debug({ error: messageOf(error) }, 'the worker does not wait for its job logs any longer');
-    }
+    await Promise.all(sent);
   }
 }

@@ -1,12 +1,12 @@
 import { hostname } from 'node:os';
 import { DelayedError, type Job, RateLimitError, UnrecoverableError, WaitingError } from 'bullmq';
 import { messageOf } from '../shared/errors.js';
-import { type DescribeJobData, type ResultJobData, imageOfJobId } from '../shared/jobs.js';
+import { type DescribeJobData, type ResultJobData, imageOfJobId, notDescribable } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import type { JobLogs } from './job-logs.js';
 import { processImage } from './process-image.js';
-import { type ActiveJob, type ProcessingDeps, type ProcessingOutcome, notDescribable } from './processing.js';
+import type { ActiveJob, ProcessingDeps, ProcessingOutcome } from './processing.js';
 import type { WorkerMetrics } from './worker-metrics.js';
 
 type DescribeJob = Job<DescribeJobData, ResultJobData>;

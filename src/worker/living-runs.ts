@@ -4,6 +4,7 @@ import {
   type ResultJobData,
   describeJobId,
   isUntried,
+  notDescribable,
   partsOfJobId,
 } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
@@ -11,7 +12,6 @@ import type { JobQueue } from '../shared/queue/connection.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { hasCoordinator, noteSetAside } from '../shared/run-leases.js';
 import { unlessAborted } from '../shared/waiting.js';
-import { notDescribable } from './processing.js';
 
 /** A coordinator that was seen so lately need not be looked for before each submit. */
 const FRESH_MS = 1000;
@@ -19,6 +19,7 @@ const FRESH_MS = 1000;
 const HELD_MS = 15_000;
 const LOOK_DEADLINE_MS = 2000;
 const AT_ONCE = 200;
+const SWEEP_EVERY_MS = 5000;
 
 /**
  * Which runs have a coordinator that lives. Only for those is anything paid: a killed run leaves its window of
@@ -28,6 +29,7 @@ export class LivingRuns {
   /** When each was last seen to live. */
   readonly #seenAt = new Map<string, number>();
   readonly #looking = new Map<string, Promise<boolean>>();
+  #sweptAt = -Infinity;
 
   constructor(
     private readonly store: SharedStore,
@@ -43,6 +45,36 @@ export class LivingRuns {
     const looking = this.#looking.get(run) ?? this.#look(run).finally(() => this.#looking.delete(run));
     this.#looking.set(run, looking);
     return looking;
+  }
+
+  /**
+   * Removes the untried jobs of runs that nobody runs, every few seconds: a worker that took them would spend permits
+   * of the living runs to find that out. Each is noted first, so that a coordinator that was only frozen adds it again.
+   * To be called each second or so.
+   */
+  async sweep(queue: JobQueue<DescribeJobData, ResultJobData>): Promise<void> {
+    if (performance.now() - this.#sweptAt < SWEEP_EVERY_MS) return;
+    let removed = 0;
+    for (const [run, images] of await waitingImages(queue)) {
+      for (let start = 0; start < images.length && !(await this.has(run)); start += AT_ONCE) {
+        const swept = images.slice(start, start + AT_ONCE).map((image) => this.#setAside(queue, run, image));
+        removed += (await Promise.all(swept)).filter(Boolean).length;
+      }
+    }
+    if (removed > 0) this.logger.info({ images: removed }, 'unsubmitted images of dead runs are set aside');
+    this.#sweptAt = performance.now();
+  }
+
+  async #setAside(
+    queue: JobQueue<DescribeJobData, ResultJobData>,
+    run: string,
+    image: string,
+  ): Promise<boolean> {
+    const id = describeJobId(run, image);
+    const job = await queue.getJob(id);
+    if (job === undefined || notDescribable(job.data) !== undefined || !isUntried(job)) return false;
+    await noteSetAside(this.store, run, image);
+    return (await queue.remove(id)) === 1;
   }
 
   async #look(run: string): Promise<boolean> {
@@ -65,16 +97,10 @@ export class LivingRuns {
   }
 }
 
-/**
- * Removes the untried jobs of runs that nobody runs: a worker that took them would spend permits of the living runs
- * to find that out. Each is noted first, so that a coordinator that was only frozen adds it again.
- * @returns how many were removed
- */
-export async function sweepDeadRuns(
+/** The images that wait in the queue, by their runs. */
+async function waitingImages(
   queue: JobQueue<DescribeJobData, ResultJobData>,
-  store: SharedStore,
-  living: LivingRuns,
-): Promise<number> {
+): Promise<Map<string, string[]>> {
   const imagesByRun = new Map<string, string[]>();
   for (const id of await queue.getRanges(['waiting', 'prioritized', 'delayed'], 0, -1)) {
     const parts = partsOfJobId(id);
@@ -83,18 +109,5 @@ export async function sweepDeadRuns(
     imagesByRun.set(parts.run, images);
     images.push(parts.image);
   }
-  let removed = 0;
-  for (const [run, images] of imagesByRun) {
-    for (let start = 0; start < images.length && !(await living.has(run)); start += AT_ONCE) {
-      const swept = images.slice(start, start + AT_ONCE).map(async (image) => {
-        const id = describeJobId(run, image);
-        const job = await queue.getJob(id);
-        if (job === undefined || notDescribable(job.data) !== undefined || !isUntried(job)) return 0;
-        await noteSetAside(store, run, image);
-        return await queue.remove(id);
-      });
-      removed += (await Promise.all(swept)).reduce((sum, count) => sum + count, 0);
-    }
-  }
-  return removed;
+  return imagesByRun;
 }

@@ -1,10 +1,6 @@
 import { z } from 'zod';
-import { messageOf } from '../shared/errors.js';
-import type { Logger } from '../shared/log.js';
 import { parseJson } from '../shared/parse-json.js';
-import type { QueueConnection } from '../shared/queue/connection.js';
-import { shutdownTimeout } from '../shared/queue/outage.js';
-import { unlessAborted } from '../shared/waiting.js';
+import type { SharedStore } from '../shared/queue/store.js';
 
 /** When to ask for a message: learned from how long the API has been taking. */
 export interface PollSchedule {
@@ -80,7 +76,6 @@ export function createPollSchedule(learned: readonly number[] = []): PollSchedul
 }
 
 const REMEMBER_EVERY_MS = 10_000;
-const SHUTDOWN_TIMEOUT_MS = 2000;
 const latenciesSchema = z.array(z.number().positive()).max(1000);
 
 /**
@@ -91,42 +86,31 @@ export class RememberedSchedule {
   #rememberedAt = performance.now();
 
   private constructor(
-    private readonly connection: Pick<QueueConnection, 'store' | 'isAway'>,
+    private readonly store: SharedStore,
     private readonly record: string,
-    private readonly logger: Logger,
     readonly schedule: PollSchedule,
     private remembered: readonly number[],
   ) {}
 
-  static async open(
-    connection: Pick<QueueConnection, 'store' | 'isAway'>,
-    queueName: string,
-    logger: Logger,
-  ): Promise<RememberedSchedule> {
+  static async open(store: SharedStore, queueName: string): Promise<RememberedSchedule> {
     const record = `latencies:${queueName}`;
-    const { ms = '' } = await connection.store.getFields(record);
+    const { ms = '' } = await store.getFields(record);
     const learned = latenciesSchema.safeParse(parseJson(ms)).data ?? [];
-    return new RememberedSchedule(connection, record, logger, createPollSchedule(learned), learned);
+    return new RememberedSchedule(store, record, createPollSchedule(learned), learned);
   }
 
   /** To be called each second or so. */
   async remember(): Promise<void> {
     if (performance.now() - this.#rememberedAt < REMEMBER_EVERY_MS) return;
     this.#rememberedAt = performance.now();
-    const learned = this.schedule.learned();
-    if (learned.length === 0 || learned === this.remembered) return;
-    await this.connection.store.setFields(this.record, { ms: JSON.stringify(learned) });
-    this.remembered = learned;
+    await this.save();
   }
 
-  /** Remembers what was learned last, unless the queue is away. */
-  async stop(): Promise<void> {
-    this.#rememberedAt = -Infinity;
-    try {
-      await unlessAborted(this.remember(), shutdownTimeout(this.connection, SHUTDOWN_TIMEOUT_MS));
-    } catch (error) {
-      const about = { error: messageOf(error) };
-      this.logger.debug(about, 'how long describes take is learned anew the next time');
-    }
+  /** Remembers what was learned until now; called once more when the worker stops. */
+  async save(): Promise<void> {
+    const learned = this.schedule.learned();
+    if (learned.length === 0 || learned === this.remembered) return;
+    await this.store.setFields(this.record, { ms: JSON.stringify(learned) });
+    this.remembered = learned;
   }
 }

@@ -1,9 +1,7 @@
 import { z } from 'zod';
 import { callbackKeys, type CallbackKeys } from '../webhook/callback-keys.js';
 import { DeliveryInbox, type DeliveryWatch } from '../webhook/deliveries.js';
-import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import { unlessAborted } from '../shared/waiting.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 
@@ -32,7 +30,6 @@ interface WebhookDeps {
 export type Webhooks = Pick<WorkerWebhooks, 'timing' | 'callback' | 'alsoFor' | 'notifyEarlier'>;
 
 const REMEMBER_EVERY_MS = 10_000;
-const CLOSE_DEADLINE_MS = 2000;
 const rememberedSchema = z.coerce.number().positive().optional().catch(undefined);
 
 /** A worker's webhooks: its inbox, and what it knows of how long describes take. */
@@ -111,12 +108,8 @@ export class WorkerWebhooks {
     );
   }
 
-  async close(): Promise<void> {
-    try {
-      await unlessAborted(this.inbox.close(), AbortSignal.timeout(CLOSE_DEADLINE_MS));
-    } catch (error) {
-      this.deps.logger.debug({ error: messageOf(error) }, 'the deliveries are listened to until the end');
-    }
+  close(): Promise<void> {
+    return this.inbox.close();
   }
 }
 

@@ -10,14 +10,12 @@ import {
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { Outcome } from '../shared/jobs.js';
-import type { QueueConnection } from '../shared/queue/connection.js';
-import { shutdownTimeout } from '../shared/queue/outage.js';
-import { sleep, unlessAborted } from '../shared/waiting.js';
+import type { SharedStore } from '../shared/queue/store.js';
+import { sleep } from '../shared/waiting.js';
 import type { PollSchedule } from './poll-schedule.js';
 import type { ProcessingDeps } from './processing.js';
 
 const EVERY_MS = 1000;
-const SHUTDOWN_TIMEOUT_MS = 2000;
 
 type Client = ProcessingDeps['client'];
 
@@ -32,7 +30,8 @@ export class WorkerMetrics {
   #publishing: Promise<void> = Promise.resolve();
 
   constructor(
-    private readonly about: { connection: Pick<QueueConnection, 'store' | 'isAway'>; queueName: string },
+    private readonly store: SharedStore,
+    private readonly queueName: string,
     private readonly logger: Logger,
   ) {}
 
@@ -81,17 +80,12 @@ export class WorkerMetrics {
     this.#add(`outcomes:${outcome.status === 'described' ? 'described' : outcome.code}`, 1);
   }
 
-  /** Publishes what has not been published, unless the queue is away. */
+  /** Publishes what has not been published. */
   async stop(): Promise<void> {
     this.#ended.abort();
-    const deadline = shutdownTimeout(this.about.connection, SHUTDOWN_TIMEOUT_MS);
-    try {
-      // What is being published is waited for: given up and published again, it would be counted twice.
-      await unlessAborted(this.#publishing, deadline);
-      await unlessAborted(this.#publish(), deadline);
-    } catch (error) {
-      this.logger.debug({ error: messageOf(error) }, 'the last counts may be missing');
-    }
+    // What is being published is waited for: given up and published again, it would be counted twice.
+    await this.#publishing;
+    await this.#publish();
   }
 
   async #call<T>(name: CallName, call: () => Promise<T>): Promise<T> {
@@ -122,12 +116,10 @@ export class WorkerMetrics {
 
   /** Counts that the queue did not take are published the next time. */
   async #publish(): Promise<void> {
-    const { queueName } = this.about;
-    const { store } = this.about.connection;
     const deltas = this.#deltas;
     this.#deltas = new Map();
     try {
-      if (deltas.size > 0) await addMetrics(store, queueName, deltas);
+      if (deltas.size > 0) await addMetrics(this.store, this.queueName, deltas);
     } catch (error) {
       for (const [field, delta] of deltas) this.#add(field, delta);
       this.logger.debug({ error: messageOf(error) }, 'the counts are published later');

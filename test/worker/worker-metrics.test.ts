@@ -35,8 +35,7 @@ describeOnBothQueues("a worker's counts", (open) => {
       get: (target, name): unknown =>
         name === 'addToFields' ? addToFields : Reflect.get(target, name, target),
     });
-    const about = { connection: { store, isAway: () => false }, queueName };
-    const metrics = new WorkerMetrics(about, pino({ level: 'silent' }));
+    const metrics = new WorkerMetrics(store, queueName, pino({ level: 'silent' }));
     metrics.ended(outcome);
     metrics.start();
     await taken;
