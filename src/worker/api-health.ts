@@ -1,3 +1,8 @@
+import { hostname } from 'node:os';
+import type { AccountLimits } from '../shared/account-limits.js';
+import type { WorkerStatus } from '../shared/published.js';
+import { sleep } from '../shared/waiting.js';
+
 /**
  * What a worker makes of the API's failures, over all its images.
  *
@@ -111,5 +116,74 @@ class Streak {
   clear(): void {
     this.#failures = 0;
     this.#images.clear();
+  }
+}
+
+/** Why a worker takes no more images: its token is rejected, or the account's quota is spent. */
+export type StopReason = 'token' | 'quota';
+
+/** What the intake needs of BullMQ's worker. */
+interface Pausable {
+  isPaused(): boolean;
+  pause(doNotWaitActive: boolean): Promise<void>;
+  resume(): void | Promise<void>;
+}
+
+/** Whether a worker takes images, by the health of its API. */
+export class Intake {
+  readonly health = new ApiHealth(Date.now, () => this.#comeUp());
+  #worker: Pausable | undefined;
+  /** Aborts when the API answers again after it was down. */
+  #up = new AbortController();
+  #workingSince = Date.now();
+  #refusal: { state: StopReason; reason: string; since: number } | undefined;
+
+  /**
+   * @param ended aborts when the worker stops
+   * @param onNoMore called when it takes no more images, with that in its status
+   */
+  constructor(
+    private readonly limits: Pick<AccountLimits, 'share'>,
+    private readonly ended: AbortSignal,
+    private readonly onNoMore: () => Promise<void>,
+  ) {}
+
+  open(worker: Pausable): void {
+    this.#worker = worker;
+  }
+
+  /** What everybody at the same queue may know of the worker. */
+  get status(): WorkerStatus {
+    const about = { host: hostname(), pid: process.pid, share: this.limits.share() };
+    if (this.#refusal !== undefined) return { ...about, ...this.#refusal };
+    const { downSince } = this.health;
+    if (downSince === undefined) return { ...about, state: 'working', reason: '', since: this.#workingSince };
+    return { ...about, state: 'down', reason: 'the API does not answer', since: downSince };
+  }
+
+  /** Takes no images for a while, or until the API answers; those in flight go on. Other workers may reach it. */
+  async rest(ms: number): Promise<void> {
+    if (this.#worker === undefined || this.#worker.isPaused()) return;
+    this.#up = new AbortController();
+    await this.#worker.pause(true);
+    void this.#resumeAfter(ms, AbortSignal.any([this.#up.signal, this.ended]));
+  }
+
+  /** Takes no more images. */
+  async takeNoMore(why: StopReason, reason: string): Promise<void> {
+    if (this.#refusal !== undefined) return;
+    this.#refusal = { state: why, reason, since: Date.now() };
+    await this.#worker?.pause(true);
+    await this.onNoMore();
+  }
+
+  async #resumeAfter(ms: number, early: AbortSignal): Promise<void> {
+    await sleep(ms, early);
+    if (this.#refusal === undefined && !this.ended.aborted) await this.#worker?.resume();
+  }
+
+  #comeUp(): void {
+    this.#workingSince = Date.now();
+    this.#up.abort();
   }
 }

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
 import type { DescribeClient } from '../describe-api/client.js';
 import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
@@ -13,13 +12,13 @@ import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
 import { shutdownTimeout, outOfPatience, retryUntilUp } from '../shared/queue/outage.js';
 import * as registry from '../shared/queue/registry.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
-import { ApiHealth } from './api-health.js';
+import { Intake } from './api-health.js';
 import { JobLogs } from './job-logs.js';
 import { JobProcessor } from './job-processor.js';
 import { LivingRuns } from './living-runs.js';
 import { FirstPolls } from './message-polls.js';
 import { RememberedSchedule } from './poll-schedule.js';
-import type { ProcessingDeps, StopReason } from './processing.js';
+import type { ProcessingDeps } from './processing.js';
 import { ResultPublisher } from './publish-result.js';
 import { type WebhookOptions, WorkerWebhooks } from './webhooks.js';
 import { WorkerMetrics } from './worker-metrics.js';
@@ -53,22 +52,18 @@ export class DescribeWorker {
   readonly #queueName: string;
   readonly #queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly #logger: Logger;
-  readonly #health = new ApiHealth(Date.now, () => this.#comeUp());
   readonly #living: LivingRuns;
   readonly #submitLimiter: RateLimiter;
   readonly #metrics: WorkerMetrics;
   readonly #jobLogs: JobLogs;
   readonly #processor: JobProcessor;
+  readonly #intake: Intake;
   readonly #endListening: () => void;
   /** Aborts when images are to be released; `#ended`, when nothing of this worker is to go on. */
   readonly #release = new AbortController();
   readonly #ended = new AbortController();
-  /** Aborts when the API answers again after it was down. */
-  #up = new AbortController();
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
   #isQueueAway = false;
-  #workingSince = Date.now();
-  #refusal: { state: StopReason; reason: string; since: number } | undefined;
   #accountPublishedAt = -Infinity;
   #ticking: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
@@ -87,6 +82,10 @@ export class DescribeWorker {
     this.#submitLimiter = this.#createLimiter('submit', () => limits.currentRate());
     this.#metrics = new WorkerMetrics(connection.store, this.#queueName, logger);
     this.#jobLogs = new JobLogs(connection, this.#queue, logger);
+    this.#intake = new Intake(limits, this.#ended.signal, async () => {
+      await retryUntilUp(connection, () => this.#publishStatus());
+      this.#release.abort();
+    });
     const processing: ProcessingDeps = {
       connection,
       queue: this.#queue,
@@ -94,13 +93,13 @@ export class DescribeWorker {
       submitLimiter: this.#submitLimiter,
       pollLimiter: this.#createLimiter('poll', () => limits.configured.pollRate),
       limits,
-      health: this.#health,
+      health: this.#intake.health,
       living: this.#living,
       schedule: this.#metrics.observed(remembered.schedule),
       firstPolls: new FirstPolls(),
       webhooks,
       publisher: new ResultPublisher(connection),
-      worker: this,
+      intake: this.#intake,
       now: () => performance.now(),
     };
     const processorDeps = { processing, metrics: this.#metrics, jobLogs: this.#jobLogs, logger };
@@ -141,6 +140,7 @@ export class DescribeWorker {
         removeOnFail: { count: KEPT_JOBS },
       },
     );
+    this.#intake.open(this.#worker);
     this.#worker.on('lockRenewalFailed', (jobs) => {
       this.#logger.debug({ jobs }, 'locks could not be renewed: other workers may take these images up');
     });
@@ -210,40 +210,9 @@ export class DescribeWorker {
     return new RateLimiter({ rate, take });
   }
 
-  /** Takes no images for a while, or until the API answers; those in flight go on. */
-  async rest(ms: number): Promise<void> {
-    if (this.#worker === undefined || this.#worker.isPaused()) return;
-    this.#up = new AbortController();
-    await this.#worker.pause(true);
-    void this.#resumeAfter(ms, AbortSignal.any([this.#up.signal, this.#ended.signal]));
-  }
-
-  async #resumeAfter(ms: number, early: AbortSignal): Promise<void> {
-    await sleep(ms, early);
-    if (this.#refusal === undefined && !this.#ended.signal.aborted) await this.#worker?.resume();
-  }
-
-  #comeUp(): void {
-    this.#workingSince = Date.now();
-    this.#up.abort();
-  }
-
-  /** Takes no more images until it is stopped, and releases those that it has. */
-  async takeNoMore(why: StopReason, reason: string): Promise<void> {
-    if (this.#refusal !== undefined) return;
-    this.#refusal = { state: why, reason, since: Date.now() };
-    await this.#worker?.pause(true);
-    await retryUntilUp(this.options.connection, () => this.#publishStatus());
-    this.#release.abort();
-  }
-
   /** What everybody at the same queue may know of it. */
   get status(): WorkerStatus {
-    const about = { host: hostname(), pid: process.pid, share: this.options.limits.share() };
-    if (this.#refusal !== undefined) return { ...about, ...this.#refusal };
-    const { downSince } = this.#health;
-    if (downSince === undefined) return { ...about, state: 'working', reason: '', since: this.#workingSince };
-    return { ...about, state: 'down', reason: 'the API does not answer', since: downSince };
+    return this.#intake.status;
   }
 
   /** Takes no more images, awaits submits on the wire, releases the others. */

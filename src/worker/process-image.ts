@@ -148,7 +148,7 @@ async function submit(
 ): Promise<DescribeJobData | ProcessingOutcome> {
   const downMs = deps.health.submitDelayMs(job.image);
   if (downMs > 0) {
-    await deps.worker.rest(downMs);
+    await deps.intake.rest(downMs);
     const why = `the API is down: this worker rests ${(downMs / 1000).toFixed(1)} s`;
     return { kind: 'release', data, why };
   }
@@ -321,7 +321,10 @@ async function pollUntilCompleted(
         job.report(message.progress);
       }
       firstPollMade?.();
-      if (leftMs === 0) return await failLate(job, current(), deps);
+      if (leftMs === 0) {
+        const reason = `message ${messageId} was not completed within ${Math.round(deadlineMs / 1000)} s`;
+        return await publishFailed(job, current(), { code: 'deadline', reason }, deps);
+      }
     }
   } finally {
     turns.end();
@@ -341,14 +344,4 @@ async function endIncomplete(
     return publishFailed(job, data, { code: 'incomplete', reason }, deps);
   job.log(`${reason}: submitting again`);
   return { kind: 'delay', data: { ...data, messageId: undefined, waitedMs: undefined }, ms: 0 };
-}
-
-async function failLate(
-  job: ActiveJob,
-  data: DescribeJobData,
-  deps: ProcessingDeps,
-): Promise<ProcessingOutcome> {
-  const seconds = Math.round(data.deadlineMs / 1000);
-  const reason = `message ${data.messageId ?? ''} was not completed within ${seconds} s`;
-  return publishFailed(job, data, { code: 'deadline', reason }, deps);
 }

@@ -4,7 +4,7 @@ import type { AccountLimits } from '../shared/account-limits.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { RateLimiter } from '../shared/queue/limiter.js';
-import type { ApiHealth } from './api-health.js';
+import type { ApiHealth, Intake, StopReason } from './api-health.js';
 import type { LivingRuns } from './living-runs.js';
 import type { FirstPolls } from './message-polls.js';
 import type { PollSchedule } from './poll-schedule.js';
@@ -26,8 +26,6 @@ export interface ActiveJob {
   log(line: string): void;
 }
 
-export type StopReason = 'token' | 'quota';
-
 /** What a processing works with; all of it is shared by the worker's images. */
 export interface ProcessingDeps {
   readonly connection: Pick<QueueConnection, 'store' | 'noteTrouble'>;
@@ -47,12 +45,7 @@ export interface ProcessingDeps {
   /** Undefined where the API is to call nobody. */
   readonly webhooks?: Webhooks | undefined;
   readonly publisher: ResultPublisher;
-  readonly worker: {
-    /** The API is down for this worker: it takes no images for a while; others may reach it. */
-    rest(ms: number): Promise<void>;
-    /** Its token is rejected, or the account's quota is spent: it takes no more images. */
-    takeNoMore(why: StopReason, reason: string): Promise<void>;
-  };
+  readonly intake: Pick<Intake, 'rest' | 'takeNoMore'>;
   /** Monotonic milliseconds: a machine's sleep does not count. */
   now(): number;
 }
@@ -77,10 +70,10 @@ export function releaseStopped(data: DescribeJobData): ProcessingOutcome {
 /** Releases an image of a worker that takes no more. */
 export async function releaseAndTakeNoMore(
   data: DescribeJobData,
-  { worker }: Pick<ProcessingDeps, 'worker'>,
+  { intake }: Pick<ProcessingDeps, 'intake'>,
   why: StopReason,
   reason: string,
 ): Promise<ProcessingOutcome> {
-  await worker.takeNoMore(why, reason);
+  await intake.takeNoMore(why, reason);
   return { kind: 'release', data, why: `this worker takes no more images: ${reason}` };
 }

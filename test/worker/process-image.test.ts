@@ -87,7 +87,7 @@ async function play(scene: Scene) {
     schedule: { nextDelayMs: () => 0, completed: () => undefined, learned: () => [] },
     firstPolls: new FirstPolls(),
     publisher: new ResultPublisher(connection),
-    worker: {
+    intake: {
       rest: () => Promise.resolve(void calls.push('rest')),
       takeNoMore: (why) => Promise.resolve(void calls.push(`no more: ${why}`)),
     },
