@@ -12,7 +12,7 @@ import { troubleText } from '../shared/queue/outage.js';
 import type { OptionsOf } from './options.js';
 import { limitsOf, taskOptionsOf } from './settings.js';
 import { INTERRUPTED, queueArgument, withSharedQueue } from './process.js';
-import { plural, printable, shellQuote } from './text.js';
+import { fields, plural, printable, shellQuote } from './text.js';
 
 /** `bulk-describe enqueue <manifest>`: returns when a server has opened both files. @returns the exit code */
 export function enqueue(options: OptionsOf<'enqueue'>, manifest: string): Promise<number> {
@@ -48,7 +48,7 @@ function enqueueOptions(connection: QueueConnection, signal: AbortSignal): Enque
   const say = (text: string) => process.stderr.write(`${printable(text, 500)}\n`);
   connection.onTrouble((...trouble) => say(troubleText(...trouble)));
   const onWaiting = (servers: number) =>
-    say(`waiting for one of ${plural(servers, 'home')}: Ctrl-C takes the request out of the queue again`);
+    say(`waiting for one of ${plural(servers, 'server')}: Ctrl-C takes the request out of the queue again`);
   return { signal, onWaiting };
 }
 
@@ -61,9 +61,12 @@ function reportEnqueued(enqueued: Enqueued, queue: string): number {
   switch (enqueued.kind) {
     case 'begun':
       process.stdout.write(
-        `run       ${printable(enqueued.run)}\nmanifest  ${printable(enqueued.manifest, Infinity)}\n` +
-          `output    ${printable(enqueued.output, Infinity)}\n` +
-          `watch     bulk-describe status ${printable(enqueued.run)} --watch${queue}\n`,
+        fields(
+          ['run', printable(enqueued.run)],
+          ['manifest', printable(enqueued.manifest, Infinity)],
+          ['output', printable(enqueued.output, Infinity)],
+          ['watch', `bulk-describe status ${printable(enqueued.run)} --watch${queue}`],
+        ).join('\n') + '\n',
       );
       return 0;
     case 'taken-back':

@@ -36,23 +36,56 @@ export function option(flags: string, about: string, more?: More): OptionSpec {
   return { flags, about, ...more };
 }
 
-/** Reads a whole number of at least `min`. @throws {UsageError} */
-export function integer(min: number): (text: string, source: string) => number {
+type Parse<T> = (text: string, source: string) => T;
+
+/** A parser that throws a UsageError with what is expected where `read` gives nothing. */
+function parser<T>(expected: string, read: (text: string) => T | undefined): Parse<T> {
   return (text, source) => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= min) return value;
-    throw new UsageError(`${source} ${text}: expected a whole number of at least ${min}`);
+    const value = read(text);
+    if (value !== undefined) return value;
+    throw new UsageError(`${source} ${text}: expected ${expected}`);
   };
 }
 
-/** Reads one of a few names. @throws {UsageError} */
-export function oneOf<const T extends string>(choices: readonly T[]): (text: string, source: string) => T {
-  return (text, source) => {
-    const choice = choices.find((known) => known === text);
-    if (choice !== undefined) return choice;
-    throw new UsageError(`${source} ${text}: expected one of ${choices.join(', ')}`);
-  };
+/** Reads a whole number of at least `min`. */
+export function integer(min: number): Parse<number> {
+  return parser(`a whole number of at least ${min}`, (text) => {
+    const value = Number(text);
+    return /^\d+$/.test(text) && Number.isSafeInteger(value) && value >= min ? value : undefined;
+  });
 }
+
+/** Reads one of a few names. */
+export function oneOf<const T extends string>(
+  choices: readonly T[],
+  expected = `one of ${choices.join(', ')}`,
+): Parse<T> {
+  return parser(expected, (text) => choices.find((known) => known === text));
+}
+
+/** Reads a number of at least 0. */
+export const parseNumber = parser('a number of at least 0', (text) =>
+  /^\d+(\.\d+)?$/.test(text) ? Number(text) : undefined,
+);
+
+/** Reads a port. */
+export const parsePort = parser(`a port up to ${HIGHEST_PORT}, or 0 for a free one`, (text) =>
+  /^\d+$/.test(text) && Number(text) <= HIGHEST_PORT ? Number(text) : undefined,
+);
+
+/** Reads `50` or `50%`. */
+export const parsePercent = parser('a percentage from 0 to 100', (text) => {
+  const percent = Number(text.replace(/%$/, ''));
+  return /^\d+(\.\d+)?%?$/.test(text) && percent <= 100 ? percent : undefined;
+});
+
+/** Reads how many answers a model gives. */
+export const parseChoices = parser<1 | 4>('1 (one answer with four prompts) or 4 (one prompt each)', (text) =>
+  ([1, 4] as const).find((known) => String(known) === text),
+);
+
+/** Reads `post` or `get`. */
+export const parseMethod = oneOf(['post', 'get'], 'post or get');
 
 /** Reads the format of a manifest. @throws {UsageError} */
 export const parseFormat = oneOf(['csv', 'tsv', 'jsonl', 'list'] satisfies ManifestFormat[]);
@@ -64,25 +97,6 @@ export const parseRetryAfter = oneOf(['seconds', 'date', 'none']);
 export async function parseLogLevel(text: string, source: string): Promise<LogLevel> {
   const { LOG_LEVELS } = await import('../shared/log.js');
   return oneOf(LOG_LEVELS)(text, source);
-}
-
-/** Reads `post` or `get`. @throws {UsageError} */
-export function parseMethod(text: string, source: string): 'post' | 'get' {
-  if (text === 'post' || text === 'get') return text;
-  throw new UsageError(`${source} ${text}: expected post or get`);
-}
-
-/** Reads how many answers a model gives. @throws {UsageError} */
-export function parseChoices(text: string, source: string): 1 | 4 {
-  if (text === '1') return 1;
-  if (text === '4') return 4;
-  throw new UsageError(`${source} ${text}: expected 1 (one answer with four prompts) or 4 (one prompt each)`);
-}
-
-/** Reads a number of at least 0. @throws {UsageError} */
-export function parseNumber(text: string, source: string): number {
-  if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
-  throw new UsageError(`${source} ${text}: expected a number of at least 0`);
 }
 
 /** Reads what separates the cells of a .csv. @throws {UsageError} */
@@ -115,23 +129,9 @@ export async function readSmallFile(path: string, source: string): Promise<strin
   throw new UsageError(`${source} is larger than 64 KB: is it the right file?`);
 }
 
-/** Reads a port. @throws {UsageError} */
-export function parsePort(text: string, source: string): number {
-  const port = Number(text);
-  if (/^\d+$/.test(text) && port <= HIGHEST_PORT) return port;
-  throw new UsageError(`${source} ${text}: expected a port up to ${HIGHEST_PORT}, or 0 for a free one`);
-}
-
 /** Reads the port of `--dashboard`, which may be left away; then the dashboard has its own default. @throws {UsageError} */
 export function parseDashboardPort(text: string, source: string): { readonly port: number | undefined } {
   return { port: text === '' ? undefined : parsePort(text, source) };
-}
-
-/** Reads `50` or `50%`. @throws {UsageError} */
-export function parsePercent(text: string, source: string): number {
-  const percent = Number(text.replace(/%$/, ''));
-  if (/^\d+(\.\d+)?%?$/.test(text) && percent <= 100) return percent;
-  throw new UsageError(`${source} ${text}: expected a percentage from 0 to 100`);
 }
 
 /** Reads `invalid-url,rejected`. @throws {UsageError} */

@@ -16,7 +16,7 @@ import { unlessAborted } from '../shared/waiting.js';
 import { executeRequest, requestOf } from './enqueue.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
-import { printable } from './text.js';
+import { fields, printable } from './text.js';
 
 /** `bulk-describe schedule add <name> <manifest>`. @returns 0 */
 export async function add(
@@ -68,7 +68,7 @@ export function run({ queue }: OptionsOf<'schedule run'>, name: string): Promise
 export function remove({ queue }: OptionsOf<'schedule remove'>, name: string): Promise<number> {
   return onSchedules('schedule remove', queue, async (connection) => {
     await removeSchedule(connection, name);
-    print([`removed   ${printable(name)}; a run of it that is going on goes on`]);
+    print(fields(['removed', `${printable(name)}; a run of it that is going on goes on`]));
     return 0;
   });
 }
@@ -100,7 +100,7 @@ function print(lines: readonly string[]): void {
 }
 
 /** A moment by the clocks of this machine and, where those are others, by those of the schedule's zone. */
-export function momentText(atMs: number, timeZone: string): string {
+function momentText(atMs: number, timeZone: string): string {
   const here = clockText(atMs, undefined);
   const there = clockText(atMs, timeZone);
   return here === there ? `${here} (${timeZone})` : `${here} (${there} in ${timeZone})`;
@@ -111,15 +111,15 @@ function clockText(atMs: number, timeZone: string | undefined): string {
 }
 
 /** What adding a schedule did. */
-export function addedLines(name: string, added: Added, timeZone: string): string[] {
-  const next = added.nextAt === undefined ? [] : [`next      ${momentText(added.nextAt, timeZone)}`];
+function addedLines(name: string, added: Added, timeZone: string): string[] {
+  const next = fields(['next', added.nextAt !== undefined && momentText(added.nextAt, timeZone)]);
   const changes = added.kind === 'changed' ? added.changes.map((change) => `  ${printable(change)}`) : [];
   const what = { added: 'added', unchanged: 'unchanged', changed: 'changed' }[added.kind];
-  return [`${what.padEnd(9)} ${name}`, ...changes, ...next];
+  return [...fields([what, name]), ...changes, ...next];
 }
 
 /** The schedules for people. */
-export function scheduleLines(
+function scheduleLines(
   schedules: readonly ListedSchedule[],
   { isPaused, nowMs }: { isPaused: boolean; nowMs: number },
 ): string[] {
@@ -150,7 +150,7 @@ function overdueText(nextAt: number, nowMs: number): string {
 }
 
 /** A schedule for programs: an object of `schedule list --json`. Times are ISO 8601, UTC. */
-export function scheduleJson(schedule: ListedSchedule, isPaused: boolean): Record<string, unknown> {
+function scheduleJson(schedule: ListedSchedule, isPaused: boolean): Record<string, unknown> {
   const { name, cron, timeZone, request, nextAt, record } = schedule;
   return {
     // The request names the schedule as well; here it is not named twice.

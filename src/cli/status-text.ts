@@ -3,13 +3,13 @@ import { formatDuration } from '../shared/limits.js';
 import type { ServerStatus, WorkerStatus } from '../shared/published.js';
 import { localEnd } from './summary.js';
 import { rateText } from './terminal.js';
-import { count, listOf, nearPath, plural, printable } from './text.js';
+import { count, fields, listOf, nearPath, plural, printable } from './text.js';
 
 const PATH_LENGTH = 300;
 
 /** What goes on at a queue, as lines for people; what others wrote is made safe for a terminal. */
 export function statusLines(status: ServiceStatus): string[] {
-  const { runs, accounts, requests, homes } = status;
+  const { runs, accounts, requests, homes: servers } = status;
   return [
     `queue ${printable(status.queue)} at ${localTime(status.at)}`,
     ...accounts.flatMap((account) => account.pauses.map((pause) => pauseLine(account, pause, status.at))),
@@ -17,7 +17,8 @@ export function statusLines(status: ServiceStatus): string[] {
     runs.length === 0 ? 'no runs in the last day' : 'runs of the last day',
     ...runs.flatMap((run) => runLines(run, status).map((line) => `  ${line}`)),
     ...requestLines(requests, status.at),
-    ...(homes.length === 0 ? [] : ['', 'homes', ...homes.map((home) => `  ${homeLine(home, status.at)}`)]),
+    ...(servers.length === 0 ? [] : ['', 'servers']),
+    ...servers.map((server) => `  ${serverLine(server, status.at)}`),
     '',
     accounts.length === 0 ? 'no accounts: nobody has worked here' : 'accounts',
     ...accounts.flatMap((account) => accountLines(account, status.at).map((line) => `  ${line}`)),
@@ -28,40 +29,32 @@ export function statusLines(status: ServiceStatus): string[] {
 export function runPageLines(run: RunView, status: ServiceStatus): string[] {
   const account = accountOf(run, status);
   const failures = Object.entries(run.failedByCode ?? {});
+  const isGoing = run.state === 'running' || run.state === 'silent';
+  const ofAccount = account === undefined ? [] : accountLines(account, status.at);
   return [
     `run ${printable(run.run)} at ${localTime(status.at)}`,
     ...(account?.pauses ?? []).map((pause) => pauseLine(run, pause, status.at)),
-    field('state', stateText(run, status.at)),
-    field('manifest', path(run.manifest)),
-    field('output', path(run.output)),
-    ...(run.schedule === undefined ? [] : [field('schedule', printable(run.schedule))]),
-    field('home', `${printable(run.host)}, pid ${run.pid}, since ${localTime(run.startedAt, status.at)}`),
-    field('rows', rowsText(run)),
-    field(
-      'counts',
-      listOf([
-        `${count(run.described)} described`,
-        `${count(run.resumed)} resumed`,
-        `${count(run.copied)} copied`,
-        `${count(run.failed)} failed`,
-        run.ended !== undefined && `${count(run.ended.remaining)} remaining`,
-      ]),
+    ...fields(
+      ['state', stateText(run, status.at)],
+      ['manifest', path(run.manifest)],
+      ['output', path(run.output)],
+      ['schedule', run.schedule !== undefined && printable(run.schedule)],
+      ['process', `${printable(run.host)}, pid ${run.pid}, since ${localTime(run.startedAt, status.at)}`],
+      ['rows', rowsText(run)],
+      ['counts', countsText(run)],
+      [
+        'failures',
+        failures.length > 0 && listOf(failures.map(([code, n]) => `${count(n)} ${printable(code, 40)}`)),
+      ],
+      ['images', `${count(run.inFlight)} in flight, ${count(run.waiting)} waiting`],
+      ['speed', isGoing && listOf([rateText(run.perSecond) || 'nothing yet', etaText(run, status.at)])],
+      ...ofAccount.map((line, i) => [i === 0 ? 'account' : '', line] as const),
     ),
-    ...(failures.length === 0
-      ? []
-      : [field('failures', failures.map(([code, n]) => `${count(n)} ${printable(code, 40)}`).join(', '))]),
-    field('images', `${count(run.inFlight)} in flight, ${count(run.waiting)} waiting`),
-    ...(run.state === 'ended' || run.state === 'waiting'
-      ? []
-      : [field('speed', listOf([rateText(run.perSecond) || 'nothing yet', etaText(run, status.at)]))]),
-    ...(account === undefined
-      ? []
-      : accountLines(account, status.at).map((line, i) => field(i === 0 ? 'account' : '', line))),
   ];
 }
 
 /** `PAUSED: token refused since 02:00:14`. */
-export function pauseLine({ account }: Pick<AccountView, 'account'>, pause: Pause, nowMs: number): string {
+function pauseLine({ account }: Pick<AccountView, 'account'>, pause: Pause, nowMs: number): string {
   const since = pause.since === undefined ? '' : ` since ${localTime(pause.since, nowMs)}`;
   const reason = pause.reason === '' ? '' : ` (${printable(pause.reason)})`;
   return `PAUSED: ${pauseText(pause, since, nowMs)}${reason}, ${printable(account)}`;
@@ -110,19 +103,19 @@ function runLines(run: RunView, status: ServiceStatus): string[] {
 }
 
 function stateText(run: RunView, nowMs: number): string {
-  const home = `${printable(run.host, 60)}, pid ${run.pid}`;
+  const coordinator = `${printable(run.host, 60)}, pid ${run.pid}`;
   const ago = formatDuration(Math.max(0, nowMs - run.seenAt));
   switch (run.state) {
     case 'running':
       return run.stopping === undefined
-        ? `running on ${home}`
-        : `ending on ${home}: ${printable(run.stopping)}`;
+        ? `running on ${coordinator}`
+        : `ending on ${coordinator}: ${printable(run.stopping)}`;
     case 'silent':
-      return `silent for ${ago}: its home (${home}) has died or lost the queue; the same command resumes it`;
+      return `silent for ${ago}: its coordinator (${coordinator}) has died or lost the queue; the same command resumes it`;
     case 'waiting':
       return run.cancelled === true
-        ? 'cancelled; waits for a home, which brings home what is in flight'
-        : `waits for a home, which goes on with it (the last one has left it ${ago} ago)`;
+        ? 'cancelled; waits for a server, which collects what is in flight'
+        : `waits for a server, which goes on with it (the last one has left it ${ago} ago)`;
     case 'ended': {
       const { exitCode, reason } = run.ended ?? { exitCode: 1, reason: undefined };
       return `ended ${ago} ago, exit code ${exitCode}${reason === undefined ? '' : `: ${printable(reason)}`}`;
@@ -137,6 +130,11 @@ function rowsText({ rows, totalRows, described, resumed, copied, failed }: RunVi
     : `${count(settled)}/${count(totalRows)} rows`;
 }
 
+function countsText({ described, resumed, copied, failed, ended }: RunView): string {
+  const counts = Object.entries({ described, resumed, copied, failed, remaining: ended?.remaining });
+  return listOf(counts.map(([name, value]) => value !== undefined && `${count(value)} ${name}`));
+}
+
 function etaText({ state, etaMs }: RunView, nowMs: number): string {
   if (state !== 'running' || etaMs === undefined) return '';
   return `${formatDuration(etaMs)} left, until ${localEnd(etaMs, new Date(nowMs))}`;
@@ -147,7 +145,7 @@ function requestLines({ executing, waiting, next }: RequestsView, nowMs: number)
   const more = waiting - next.length;
   return [
     '',
-    `requests: ${count(executing)} executing, ${count(waiting)} waiting for a home`,
+    `requests: ${count(executing)} executing, ${count(waiting)} waiting for a server`,
     ...next.map(({ manifest, output, schedule, since }) => {
       const to = output === undefined ? '' : ` -> ${path(output)}`;
       const by = schedule === undefined ? '' : `, schedule ${printable(schedule)}`;
@@ -157,7 +155,7 @@ function requestLines({ executing, waiting, next }: RequestsView, nowMs: number)
   ];
 }
 
-function homeLine({ host, pid, root, since, runs }: ServerStatus, nowMs: number): string {
+function serverLine({ host, pid, root, since, runs }: ServerStatus, nowMs: number): string {
   return listOf([
     `${printable(host, 60)} pid ${pid}`,
     `since ${localTime(since, nowMs)}`,
@@ -206,8 +204,4 @@ export function localTime(ms: number, nowMs = ms): string {
 
 function path(text: string): string {
   return printable(nearPath(text), PATH_LENGTH);
-}
-
-function field(name: string, text: string): string {
-  return `${name.padEnd(10)}${text}`;
 }

@@ -1,7 +1,7 @@
 import type { Preview, RunResult } from '../run/run-options.js';
-import { type Rate, formatDuration, formatRate } from '../shared/limits.js';
+import { formatDuration, formatRate } from '../shared/limits.js';
 import { type ErrorCode, isPermanent } from '../shared/jobs.js';
-import { count, listOf, nearPath, plural, printable } from './text.js';
+import { count, fields, listOf, nearPath, plural, printable } from './text.js';
 
 /** When something that starts now and takes `ms` is over, in local time: `14:10`, `Tue 14:10`, `Tue 3 Mar 14:10`. */
 export function localEnd(ms: number, now: Date): string {
@@ -31,19 +31,15 @@ export function previewLines(preview: Preview, now: Date): string[] {
   ]);
   const rate = `at most ${formatRate(preview.limits.rate)}`;
   const end = `about ${formatDuration(preview.submitMs)}, until ${localEnd(preview.submitMs, now)}`;
-  return [
-    `manifest  ${preview.manifest}: ${found}`,
-    ...(preview.unreadable === undefined
-      ? []
-      : [`          ${printable(preview.unreadable)}: the rows before are run`]),
-    `images    column "${printable(preview.urlColumn)}", first ${printable(preview.firstUrl, 120)}`,
-    `output    ${nearPath(preview.output)}`,
-    preview.sampled
-      ? `to do     ${rate}, ${preview.limits.maxInFlight} in flight`
-      : toSubmit === 0
-        ? 'to do     nothing to submit'
-        : `to do     ${plural(toSubmit, 'image')} to submit, ${rate}: ${end}`,
-  ];
+  const doing = `${plural(toSubmit, 'image')} to submit, ${rate}: ${end}`;
+  return fields(
+    ['manifest', `${preview.manifest}: ${found}`],
+    ['', preview.unreadable !== undefined && `${printable(preview.unreadable)}: the rows before are run`],
+    ['images', `column "${printable(preview.urlColumn)}", first ${printable(preview.firstUrl, 120)}`],
+    ['output', nearPath(preview.output)],
+    ['to do', preview.sampled && `${rate}, ${preview.limits.maxInFlight} in flight`],
+    ['to do', !preview.sampled && (toSubmit === 0 ? 'nothing to submit' : doing)],
+  );
 }
 
 /** What a receipt says that does not agree with the files. */
@@ -56,7 +52,7 @@ export function unbalancedLine({ differences }: Pick<RunResult, 'differences'>):
  * @param resume the command that goes on with this run
  */
 export function receiptLines(result: RunResult, resume: string): string[] {
-  const { receipt, stop, failedByCode, learnedShare = 1 } = result;
+  const { preview, receipt, stop, failedByCode, learnedShare = 1 } = result;
   if (receipt === undefined) return [];
   const counts = listOf([
     `${count(receipt.described)} described`,
@@ -74,24 +70,20 @@ export function receiptLines(result: RunResult, resume: string): string[] {
     receipt.rescued > 0 && `${count(receipt.rescued)} rescued by webhooks`,
     formatDuration(receipt.seconds * 1000),
   ]);
-  const lines = [
+  const isUnfinished = receipt.remaining > 0 || helps(failedByCode) || stop !== undefined;
+  const slowed = `slowed by the API to ${Math.round(learnedShare * 100)} % of ${formatRate(preview.limits.rate)}`;
+  return [
     `${plural(receipt.rows, 'row')}${receipt.complete ? '' : ' read'}: ${counts}`,
-    `calls     ${calls}`,
-    `output    ${nearPath(receipt.output)}`,
+    ...fields(
+      ['calls', calls],
+      ['output', nearPath(receipt.output)],
+      ['failures', receipt.failed > 0 && `${nearPath(receipt.failures)} (${codes})`],
+      ['extra', receipt.extra > 0 && `${plural(receipt.extra, 'row')} of the output are not in the manifest`],
+      ['rate', learnedShare < 1 && `${slowed} when the run ended`],
+    ),
+    ...(receipt.balanced ? [] : [unbalancedLine(result)]),
+    ...fields(['stopped', stop && printable(stop.reason)], ['resume', isUnfinished && resume]),
   ];
-  if (receipt.failed > 0) lines.push(`failures  ${nearPath(receipt.failures)} (${codes})`);
-  if (receipt.extra > 0)
-    lines.push(`extra     ${plural(receipt.extra, 'row')} of the output are not in the manifest`);
-  if (learnedShare < 1) lines.push(`rate      ${slowedText(learnedShare, result.preview.limits.rate)}`);
-  if (!receipt.balanced) lines.push(unbalancedLine(result));
-  if (stop !== undefined) lines.push(`stopped   ${printable(stop.reason)}`);
-  if (receipt.remaining > 0 || helps(failedByCode) || stop !== undefined) lines.push(`resume    ${resume}`);
-  return lines;
-}
-
-function slowedText(share: number, rate: Rate): string {
-  const percent = Math.round(share * 100);
-  return `slowed by the API to ${percent} % of ${formatRate(rate)} when the run ended`;
 }
 
 /** Whether the same command tries some of the failed rows again. */

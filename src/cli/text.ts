@@ -10,6 +10,15 @@ export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
+/** A line each for a name and its value, in two columns; what has no value is left out. */
+export function fields(
+  ...entries: readonly (readonly [name: string, value: string | false | undefined])[]
+): string[] {
+  return entries.flatMap(([name, value]) =>
+    value === undefined || value === false ? [] : [`${name.padEnd(9)} ${value}`],
+  );
+}
+
 /** The parts that are not empty, as a list. */
 export function listOf(parts: readonly (string | false)[]): string {
   return parts.filter((part): part is string => part !== false && part !== '').join(', ');

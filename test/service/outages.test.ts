@@ -103,10 +103,10 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     const connection = await openQueue(parseQueueUrl(redis.url, {}));
     const enqueue = service.start('enqueue', ['m.csv', '-o', 'out.csv']);
     const mute = { host: 'h', pid: 1, root: workspace.path, since: Date.now(), runsAtOnce: 1, runs: [] };
-    // A home that is there for as long as the command takes to start, and never takes anything.
-    await waitUntil('it waits for the home', async () => {
+    // A server that is there for as long as the command takes to start, and never takes anything.
+    await waitUntil('it waits for the server', async () => {
       await registry.publish(connection.store, SERVERS, 'mute', mute);
-      return /waiting for one of 1 home/.test(enqueue.stderr());
+      return /waiting for one of 1 server/.test(enqueue.stderr());
     });
     await connection.close();
     await redis.kill9();

@@ -83,7 +83,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     ]);
     const home = await serve('--work');
     expect((await command('status')).stdout).toMatch(
-      /^homes\n .* pid \d+, since .*, files below .*data, idle$/m,
+      /^servers\n .* pid \d+, since .*, files below .*data, idle$/m,
     );
     fixture.simulator.setOptions({ latencyMs: 1500 });
     await command('enqueue', 'm.csv', '-o', 'out.csv');
