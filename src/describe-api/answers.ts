@@ -9,7 +9,7 @@ import { isRefusal, reasonIn } from './shapes.js';
 const REJECTING: ReadonlySet<number> = new Set([400, 404, 413, 415, 422]);
 
 /** What of a dialect is needed to tell a success from a failure. */
-export type FailureWords = Pick<Dialect, 'statusIn' | 'isQuota' | 'isNotFoundSetUp' | 'restMs'>;
+type FailureWords = Pick<Dialect, 'statusIn' | 'isQuota' | 'isNotFoundSetUp' | 'restMs'>;
 
 function parseJson(text: string): { readonly ok: boolean; readonly body: unknown } {
   try {

@@ -150,7 +150,7 @@ export function redactorOf(token: string | undefined): Redact {
  * The cause to keep of an error: itself, or a copy of its message when anything in it shows the token (a
  * parser's error holds the bytes it choked on, and a server may echo what it was sent).
  */
-export function redactCause(cause: unknown, redact: Redact): unknown {
+function redactCause(cause: unknown, redact: Redact): unknown {
   const shown = inspect(cause, { depth: Infinity, maxStringLength: null, maxArrayLength: null });
   if (redact(shown) === shown) return cause;
   return new Error(redact(messageOf(cause)));
@@ -168,7 +168,7 @@ export function excerptOf(text: string, maxLength: number, redact: Redact): stri
 }
 
 /** Any parsed body as text; unlike JSON it can show everything, however deep. */
-export function showBody(body: unknown): string {
+function showBody(body: unknown): string {
   if (typeof body === 'string') return body;
   return inspect(body, { depth: 3, breakLength: Infinity, maxStringLength: null });
 }

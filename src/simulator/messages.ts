@@ -6,7 +6,7 @@ import { pick, randomOfHash } from './random.js';
 export const DEFAULT_EXPIRE_MINS = 12;
 
 /** How a message ends: completed, expired where it would have completed, or not at all. */
-export type Fate = 'completes' | 'expires' | 'never';
+type Fate = 'completes' | 'expires' | 'never';
 
 /**
  * What a message id says. The simulator keeps no messages: everything that a poll needs is in the id, so
