@@ -34,7 +34,7 @@ export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: bo
 );
 
 /** What to do about a failed poll. Its message is paid for, so almost any failure is polled again. */
-type PollVerdict = { readonly reason: string; readonly countsAsDown: boolean } & (
+export type PollVerdict = { readonly reason: string; readonly countsAsDown: boolean } & (
   | { readonly action: 'retry'; readonly retryAfterMs?: number | undefined }
   | { readonly action: 'stop'; readonly why: 'token' }
 );
