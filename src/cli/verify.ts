@@ -1,4 +1,4 @@
-import { verifyOutput } from '../run/verify-output.js';
+import { verifyOutput } from '../run/receipt.js';
 import type { OptionsOf } from './options.js';
 import { count } from './text.js';
 

@@ -13,7 +13,7 @@ import type { Logger } from '../shared/log.js';
 import { RUNS, runState, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
-import { sleep, unlessAborted } from '../shared/waiting.js';
+import { repeat, unlessAborted } from '../shared/waiting.js';
 import { refuseWrite } from './access.js';
 import { BOARD_PATH } from './pages/html.js';
 import {
@@ -65,15 +65,15 @@ export class Board {
   }
 
   async #watch(): Promise<void> {
-    while (await sleep(EVERY_MS, this.#ended.signal)) {
-      try {
-        await this.#refresh();
-      } catch (error) {
-        if (this.#ended.signal.aborted) return;
+    await repeat(
+      EVERY_MS,
+      this.#ended.signal,
+      () => this.#refresh(),
+      (error) => {
         this.connection.noteTrouble(error);
         this.options.logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
-      }
-    }
+      },
+    );
   }
 
   async #refresh(): Promise<void> {

@@ -2,11 +2,10 @@ import { DescribeClient } from '../describe-api/client.js';
 import { dialectFor } from '../describe-api/dialects/index.js';
 import { describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
-import { messageOf } from '../shared/errors.js';
 import type { Limits } from '../shared/limits.js';
-import type { Logger } from '../shared/log.js';
+import { type Logger, debugError } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { sleep, unlessAborted } from '../shared/waiting.js';
+import { repeat } from '../shared/waiting.js';
 import { UndoStack } from '../shared/undo.js';
 import { workersOf, type WorkerStatus } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
@@ -76,7 +75,13 @@ export async function startAccountWorker(
     };
     await look();
     if (limits.lastChange !== undefined) onEvent({ type: 'limits-changed', text: limits.lastChange });
-    undo.defer(repeat(look, logger));
+    const ended = new AbortController();
+    const onError = debugError(logger, 'the queue did not answer; looking again');
+    const looking = repeat(LOOK_EVERY_MS, ended.signal, look, onError);
+    undo.defer(() => {
+      ended.abort();
+      return looking;
+    });
     return {
       get status() {
         return worker.status;
@@ -87,24 +92,6 @@ export async function startAccountWorker(
     await undo.release();
     throw error;
   }
-}
-
-/** Looks each second. @returns what ends it */
-function repeat(look: () => Promise<void>, logger: Logger): () => Promise<void> {
-  const ended = new AbortController();
-  const looking = (async () => {
-    while (await sleep(LOOK_EVERY_MS, ended.signal)) {
-      try {
-        await unlessAborted(look(), ended.signal);
-      } catch (error) {
-        logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
-      }
-    }
-  })();
-  return async () => {
-    ended.abort();
-    await looking;
-  };
 }
 
 /**

@@ -3,9 +3,13 @@ import { Producer, type QueuedJob } from '../producer/produce.js';
 import { type Row, readRows } from '../producer/row-reader.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { outstandingWindow } from '../shared/limits.js';
-import { shutdownTimeout, shutdownTimeoutMs } from '../shared/queue/outage.js';
-import { dropRunOrder } from '../shared/run-leases.js';
-import { sleep, unlessAborted } from '../shared/waiting.js';
+import { debugError } from '../shared/log.js';
+import { atShutdown, shutdownTimeoutMs, shutdownTimeout } from '../shared/queue/outage.js';
+import { readLostSubmits } from '../shared/run-counts.js';
+import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
+import { workersOf } from '../shared/published.js';
+import * as registry from '../shared/queue/registry.js';
+import { sleep } from '../shared/waiting.js';
 import type { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import { type FailureRecord, isDecidedAnew } from '../writer/failures-table.js';
@@ -13,7 +17,6 @@ import { writeRunFile } from '../writer/run-file.js';
 import { type Counted, type OpenRun, keepCounts, openRun } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
 import { closeAccounts, exitCodeOf } from './receipt.js';
-import { recover } from './recovery.js';
 import type { RowLookup } from './row-lookup.js';
 import { type JobCalls, RunJobs } from './run-jobs.js';
 import type { RunOptions, RunResult } from './run-options.js';
@@ -56,6 +59,45 @@ export async function coordinate(
 function isWhole({ control, options }: OpenRun, isRead: boolean): boolean {
   const hasLimit = options.limit !== undefined || options.collectOnly === true;
   return isRead && control.reason === undefined && !hasLimit;
+}
+
+/**
+ * Takes up what earlier starts of a run have left in the queue: results first, then jobs. Nobody has begun to work for this
+ * start yet.
+ */
+async function recover(run: OpenRun): Promise<void> {
+  const { connection, control, options, ledger, lookup, jobs, results } = run;
+  const { store } = connection;
+  // Of an earlier start.
+  await dropRunOrder(store, run.id, 'cancel');
+  const { retryAll } = await readRunOrders(store, run.id);
+  lookup.retriesAll ||= retryAll;
+  const { maybePaidTwice, rescued } = await readLostSubmits(store, run.id);
+  ledger.counts.maybePaidTwice += maybePaidTwice;
+  ledger.counts.rescued += rescued;
+  await results.takeBack(control.signal);
+  await results.drained(control.signal);
+  const living = await registry.listLiving(store, workersOf(run.queueName));
+  const count = await jobs.reclaim((worker) => living.has(worker));
+  if (count > 0) run.emit({ type: 'phase', text: `taking over ${count} image(s) of a worker that has died` });
+  const abandoned = await jobs.findAbandoned();
+  if (abandoned > 0) run.emit({ type: 'notice', text: abandonedText(abandoned) });
+  // They come again with their rows, in their order and within --limit, unless their rows are gone.
+  await jobs.removeNeedless((image) => lookup.isDescribed(image) || ledger.isAnswered(image));
+  await jobs.promoteDelayed();
+  await jobs.takeUpSetAside(() => undefined);
+  for (const [image, job] of await jobs.leftOver()) {
+    if (lookup.isDescribed(image)) continue;
+    // Whoever pays for nothing new waits for all that somebody has put into the queue.
+    if (job.state === 'waiting' && options.collectOnly === true)
+      ledger.find(image, { ...job, state: 'paid' });
+    else ledger.find(image, job);
+  }
+  ledger.begin();
+}
+
+function abandonedText(count: number): string {
+  return `${count} image(s) were submitted for runs that nobody runs any more: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`;
 }
 
 async function startWorker(run: OpenRun): Promise<DescribeWorker | undefined> {
@@ -121,7 +163,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   const { closeDeadlineMs } = run.timing;
   const deadline = shutdownTimeout(connection, closeDeadlineMs);
   setMaxListeners(0, deadline);
-  const jobs = new RunJobs(connection, prepared.account, run.id, run.policy, deadline);
+  const jobs = new RunJobs(connection, prepared.account, run.id, { signal: deadline });
   const removed = new Map<string, JobCalls>();
   const unlessAway = async (step: () => Promise<void>) => {
     try {
@@ -131,7 +173,9 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
     }
   };
   const removeUnsubmitted = () =>
-    unlessAway(() => jobs.removeUnsubmitted((image, calls) => removed.set(image, calls)));
+    unlessAway(async () => {
+      for (const [image, calls] of await jobs.removeUnsubmitted()) removed.set(image, calls);
+    });
   // Twice: workers elsewhere would go on submitting, and ours releases unsubmitted images.
   await Promise.all([worker?.stop(), removeUnsubmitted()]);
   await removeUnsubmitted();
@@ -186,7 +230,7 @@ async function endFiles(
 
 /** Makes the receipt. */
 async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
-  const { options, prepared, control, output, onFile, ledger, limits, logger } = run;
+  const { options, prepared, control, output, onFile, ledger, limits } = run;
   // The recount makes an index of its own: a coordinator with ten million rows has not the memory for two.
   output.index.clear();
   const { counts } = ledger;
@@ -205,9 +249,7 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const stop = control.reason ?? (receipt.remaining > 0 ? options.stoppedBefore : undefined);
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
   const learnedShare = limits.share();
-  await publishEnd(run, receipt, failedByCode, { stop, exitCode }).catch((error: unknown) => {
-    logger.debug({ error: messageOf(error) }, 'how the run ended could not be published');
-  });
+  await publishEnd(run, receipt, failedByCode, { stop, exitCode });
   return { preview: run.preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
 }
 
@@ -217,10 +259,7 @@ async function forget(run: OpenRun, isRead: boolean): Promise<void> {
   const { maybePaidTwice, rescued } = ledger.counts;
   if (maybePaidTwice + rescued > 0) await keepCounts(run, undefined);
   if (!lookup.retriesAll || !isWhole(run, isRead)) return;
-  try {
-    const dropped = dropRunOrder(connection.store, run.id, 'retryAll');
-    await unlessAborted(dropped, shutdownTimeout(connection, timing.closeDeadlineMs));
-  } catch (error) {
-    logger.debug({ error: messageOf(error) }, 'the next run takes permanent failures up once more');
-  }
+  const dropped = dropRunOrder(connection.store, run.id, 'retryAll');
+  const onError = debugError(logger, 'the next run takes permanent failures up once more');
+  await atShutdown(connection, timing.closeDeadlineMs, dropped, onError);
 }

@@ -139,7 +139,8 @@ export class Ledger {
   /** Whether an image that is taken on now has its result already; not one that is to be tried again. */
   isAnswered(image: string): boolean {
     const held = this.#images.get(image)?.held;
-    return held !== undefined && !isTriedAgain(held);
+    // Failures from before this run are tried again by it; what has failed in it is not.
+    return held !== undefined && !(held.isOld && held.result.outcome.status === 'failed');
   }
 
   /** How the image failed while no run of this output went on: that is newer than what the failures file says. */
@@ -206,11 +207,25 @@ export class Ledger {
   settle(result: ResultJobData, written: number): readonly Row[] {
     const entry = this.#images.get(result.image);
     if (entry?.state !== 'pending') return [];
-    const { outcome } = result;
+    const { image, outcome } = result;
     const { rows } = entry;
-    this.countCalls(result.image, result);
-    if (outcome.status === 'described') this.#describe(result.image, entry, written);
-    else this.#fail(result.image, entry, outcome, written);
+    this.countCalls(image, result);
+    if (outcome.status === 'described') {
+      this.#images.delete(image);
+      this.counts.described++;
+      this.counts.copied += written - 1;
+      for (const { code } of entry.failed) uncountFailed(this.counts, code);
+      if (!entry.reattached) this.budget.spend();
+    } else {
+      const { code } = outcome;
+      for (const row of rows.slice(0, written)) {
+        countFailed(this.counts, code);
+        entry.failed.push({ row, code });
+      }
+      entry.rows = [];
+      if (!entry.reattached) this.budget.giveBack();
+      this.#remember(image, entry);
+    }
     this.#release(rows.length);
     return rows.slice(written);
   }
@@ -319,24 +334,6 @@ export class Ledger {
     return entry;
   }
 
-  #describe(image: string, entry: ImageEntry, written: number): void {
-    this.#images.delete(image);
-    this.counts.described++;
-    this.counts.copied += written - 1;
-    for (const { code } of entry.failed) uncountFailed(this.counts, code);
-    if (!entry.reattached) this.budget.spend();
-  }
-
-  #fail(image: string, entry: ImageEntry, { code }: FailedOutcome, written: number): void {
-    for (const row of entry.rows.slice(0, written)) {
-      countFailed(this.counts, code);
-      entry.failed.push({ row, code });
-    }
-    entry.rows = [];
-    if (!entry.reattached) this.budget.giveBack();
-    this.#remember(image, entry);
-  }
-
   #remember(image: string, entry: ImageEntry): void {
     entry.state = 'settled';
     this.#settled.add(image);
@@ -354,9 +351,4 @@ export class Ledger {
     if (entry?.held === undefined && entry?.job === undefined) return;
     this.#images.set(image, { ...entry, state: entry.held ? 'answered' : 'found', failed: [] });
   }
-}
-
-/** Failures from before this run are tried again by it; what has failed in it is not. */
-function isTriedAgain({ isOld, result }: HeldResult): boolean {
-  return isOld && result.outcome.status === 'failed';
 }

@@ -4,13 +4,14 @@ import { PayBudget } from '../producer/produce.js';
 import type { UnfinishedRows } from '../producer/count-manifest.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
-import { UsageError, messageOf } from '../shared/errors.js';
-import { type Logger, silentLogger } from '../shared/log.js';
+import { UsageError } from '../shared/errors.js';
+import { type Logger, debugError, silentLogger } from '../shared/log.js';
+import type { RunStatus } from '../shared/published.js';
 import { type QueueConnection, openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { type LostSubmits, keepLostSubmits } from '../shared/run-counts.js';
-import { readRunOrders } from '../shared/run-leases.js';
+import { readRunOrders, takeRunLease } from '../shared/run-leases.js';
 import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { DescribedRows } from '../writer/output-index.js';
@@ -27,7 +28,6 @@ import { previewOfRetry, pricePreview } from './preview.js';
 import { RowLookup } from './row-lookup.js';
 import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
-import { takeRunLease } from './run-lease.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
 /** What manifest and output say there is to do. */
@@ -36,6 +36,12 @@ export interface Counted {
   /** The rows that are left to do, where they are few. */
   readonly unfinished: UnfinishedRows;
 }
+
+/** What does not change while a run goes on. */
+export type AboutRun = Pick<
+  RunStatus,
+  'run' | 'account' | 'queueName' | 'manifest' | 'output' | 'schedule' | 'host' | 'pid' | 'startedAt'
+>;
 
 /** All that a run works with. */
 export type OpenRun = ReturnType<typeof assemble>;
@@ -56,58 +62,37 @@ export async function openRun(
 async function openAll(options: RunOptions, prepared: PreparedRun, counted: Counted, undo: UndoStack) {
   const startedAt = performance.now();
   const { paths, manifest } = prepared;
-  const queueName = describeQueueName(prepared.account);
   const logger = options.logger ?? silentLogger();
   const emit = (event: RunEvent) => options.onEvent?.(event);
   const control = new RunControl(options.signal);
   const warn = (text: string) => emit({ type: 'notice', text });
   const client = options.work === false ? undefined : await openClient(options, undo, warn);
-  const { connection, queue, limits } = await openAccount(options, prepared, logger, undo);
-  const found = prepared.runFile ?? newRunFile(prepared, options);
-  const id = found.run;
+  const { connection, queue, queueName, limits } = await openAccount(options, prepared, logger, undo);
+  const runFile = runFileOf(prepared, options, queue);
+  const id = runFile.run;
   const preview = await emitPreview(options, counted.preview, { connection, limits, run: id });
-  const runFile: RunFile = {
-    ...found,
-    queue,
-    account: accountLabel(prepared.account),
-    earlierOutputs: rememberEarlier(prepared.earlier, paths.output),
-    output: paths.output,
-    open: true,
-  };
   undo.defer(await takeRunLease(connection, id, control, logger));
   options.signal?.throwIfAborted();
   const files = await openFiles(options, prepared, undo);
   await writeRunFile(paths.runFile, runFile);
   emit({ type: 'opened', run: id, manifest: manifest.path, output: paths.output });
+  const about: AboutRun = {
+    run: id,
+    account: runFile.account,
+    queueName,
+    manifest: manifest.path,
+    output: paths.output,
+    schedule: options.schedule,
+    host: hostname(),
+    pid: process.pid,
+    startedAt: Date.now(),
+  };
+  const timing = { ...RUN_TIMING, ...options.timing };
   return {
-    id,
-    /** What does not change while it goes on. */
-    about: {
-      run: id,
-      account: runFile.account,
-      queueName,
-      manifest: manifest.path,
-      output: paths.output,
-      schedule: options.schedule,
-      host: hostname(),
-      pid: process.pid,
-      startedAt: Date.now(),
-    },
+    ...{ id, about, options, timing, logger, emit, control, prepared, runFile, ...files },
+    ...{ preview, unfinished: counted.unfinished, connection, queueName, limits },
     /** By `performance.now()`. */
     startedAt,
-    options,
-    timing: { ...RUN_TIMING, ...options.timing },
-    logger,
-    emit,
-    control,
-    prepared,
-    preview,
-    unfinished: counted.unfinished,
-    runFile,
-    ...files,
-    connection,
-    queueName,
-    limits,
     /** Of the API; undefined where others work. */
     client,
   };
@@ -121,7 +106,7 @@ function assemble(opened: Awaited<ReturnType<typeof openAll>>) {
     maxAttempts: options.attempts ?? RUN_DEFAULTS.attempts,
     deadlineMs: options.deadlineMs ?? RUN_DEFAULTS.deadlineMs,
   };
-  const jobs = new RunJobs(connection, account, id, policy, control.signal);
+  const jobs = new RunJobs(connection, account, id, { policy, signal: control.signal });
   const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
   const onFile = new DescribedRows(output.index, earlier?.index);
   onFile.startPass();
@@ -143,7 +128,6 @@ function assemble(opened: Awaited<ReturnType<typeof openAll>>) {
     onFile,
     /** Rows that the output held when the run started. */
     rowsBefore: output.rows,
-    policy,
     jobs,
     results: new ResultsConsumer(connection, id, (result) => writer.settle(result), logger),
     ledger,
@@ -158,15 +142,10 @@ export async function keepCounts(
   { connection, id, timing, logger }: Awaited<ReturnType<typeof openAll>>,
   counts: LostSubmits | undefined,
 ): Promise<void> {
-  try {
-    const kept = keepLostSubmits(connection.store, id, counts);
-    await unlessAborted(kept, AbortSignal.timeout(timing.closeDeadlineMs));
-  } catch (error) {
-    logger.debug(
-      { error: messageOf(error) },
-      'it is not kept how many submits may have been paid twice, or were rescued',
-    );
-  }
+  const kept = keepLostSubmits(connection.store, id, counts);
+  await unlessAborted(kept, AbortSignal.timeout(timing.closeDeadlineMs)).catch(
+    debugError(logger, 'it is not kept how many submits may have been paid twice, or were rescued'),
+  );
 }
 
 /** Connects to the queue, starts what goes along with the run there, and reads what the account allows. */
@@ -191,7 +170,7 @@ async function openAccount(options: RunOptions, prepared: PreparedRun, logger: L
   for (const start of options.companions ?? []) undo.defer(await start(connection));
   const queueName = describeQueueName(prepared.account);
   const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
-  return { connection, queue: target.label, limits };
+  return { connection, queue: target.label, queueName, limits };
 }
 
 /** Says what there is to do, at the rate that is allowed. */
@@ -233,19 +212,25 @@ function refuseOtherQueue(prepared: PreparedRun, queue: string): void {
   );
 }
 
-function newRunFile(prepared: PreparedRun, options: RunOptions): RunFile {
-  const { manifest, plan, isSimulated } = prepared;
-  return {
+/** The run file from now on: that of the run which goes on, or a new one. */
+function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): RunFile {
+  const { manifest, plan, isSimulated, account, earlier, paths } = prepared;
+  const found = prepared.runFile ?? {
     version: 1,
     run: options.run ?? newRunId(),
-    queue: '',
-    account: '',
     simulator: isSimulated,
     urlColumn: manifest.columns[plan.urlColumn] ?? '',
     keyColumn: options.keyColumn,
     baseUrl: options.baseUrl,
-    open: true,
     createdAt: new Date().toISOString(),
+  };
+  return {
+    ...found,
+    queue,
+    account: accountLabel(account),
+    earlierOutputs: rememberEarlier(earlier, paths.output),
+    output: paths.output,
+    open: true,
   };
 }
 
@@ -257,8 +242,8 @@ export async function countAbandoned(options: RunOptions): Promise<number> {
   const target = parseQueueUrl(options.queue ?? RUN_DEFAULTS.queue, options.env ?? process.env);
   const connection = await openQueue(target);
   try {
-    const policy = { maxAttempts: 1, deadlineMs: 0 };
-    return await new RunJobs(connection, accountOf(options), '', policy, options.signal).findAbandoned();
+    const { signal } = options;
+    return await new RunJobs(connection, accountOf(options), '', { signal }).findAbandoned();
   } finally {
     await connection.close();
   }

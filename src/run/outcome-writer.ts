@@ -30,7 +30,7 @@ export interface OutcomeWriterDeps {
   /** An image's outcome is on disk. */
   onOutcome(result: ResultJobData): void;
   /** The disk does not take rows any more. */
-  onBroken(error: unknown): void;
+  readonly onBroken: (error: unknown) => void;
 }
 
 /**
@@ -74,14 +74,12 @@ export class OutcomeWriter {
   writeFailure(row: Row, outcome: FailedOutcome): void {
     const { ledger } = this.deps;
     ledger.failRow(row, outcome);
-    ledger.addUnwritten(1);
-    void this.#fail(row, outcome);
+    void this.#writeRow(row, () => outcome);
   }
 
   /** Writes a row whose image the output, or an earlier one, holds already. */
   writeCopy(row: Row, image: string): void {
-    this.deps.ledger.addUnwritten(1);
-    void this.#copy(row, image);
+    void this.#writeRow(row, async () => ({ status: 'described', ...(await this.#readPrompts(image)) }));
   }
 
   /** Waits until everything that was to go to disk is there, or has failed to be. */
@@ -96,7 +94,7 @@ export class OutcomeWriter {
   }
 
   async #writeImage(result: ResultJobData, entry: ImageEntry): Promise<Disposal> {
-    const { ledger } = this.deps;
+    const { ledger, onBroken } = this.deps;
     const { image, outcome, rescued = 0 } = result;
     // Before it can be acknowledged: a process that is killed prints no receipt.
     if (ledger.countMaybePaid(result) > 0) await this.deps.keepLostSubmits(ledger.counts);
@@ -105,7 +103,12 @@ export class OutcomeWriter {
       return 'done';
     }
     const rows = [...entry.rows];
-    if (!(await this.#bringToDisk({ rows, outcome, image }))) return 'put-back';
+    try {
+      await this.#commit.commit({ rows, outcome, image });
+    } catch (error) {
+      onBroken(error);
+      return 'put-back';
+    }
     const late = ledger.settle(result, rows.length);
     if (rescued > 0) {
       // After the row is on disk: a crash may then count a saving too little, never too much.
@@ -120,22 +123,18 @@ export class OutcomeWriter {
     return 'done';
   }
 
-  async #fail(row: Row, outcome: FailedOutcome): Promise<void> {
-    const { ledger } = this.deps;
-    if (!(await this.#bringToDisk({ rows: [row], outcome }))) return;
-    countFailed(ledger.counts, outcome.code);
-    ledger.releaseUnwritten(1);
-  }
-
-  async #copy(row: Row, image: string): Promise<void> {
-    const { ledger } = this.deps;
+  /** Writes a row that waits for the disk alone. */
+  async #writeRow(row: Row, read: () => Outcome | Promise<Outcome>): Promise<void> {
+    const { ledger, onBroken } = this.deps;
+    ledger.addUnwritten(1);
     try {
-      const outcome: DescribedOutcome = { status: 'described', ...(await this.#readPrompts(image)) };
-      if (!(await this.#bringToDisk({ rows: [row], outcome }))) return;
-      ledger.counts.copied++;
+      const outcome = await read();
+      await this.#commit.commit({ rows: [row], outcome });
+      if (outcome.status === 'failed') countFailed(ledger.counts, outcome.code);
+      else ledger.counts.copied++;
       ledger.releaseUnwritten(1);
     } catch (error) {
-      this.deps.onBroken(error);
+      onBroken(error);
     }
   }
 
@@ -146,17 +145,6 @@ export class OutcomeWriter {
     const place = earlier?.index.offsetOf(image);
     if (earlier === undefined || place === undefined) throw new Error(`no index has the image ${image}`);
     return await earlier.readPromptsAt(place);
-  }
-
-  /** @returns whether the rows are on disk */
-  async #bringToDisk(batch: Batch): Promise<boolean> {
-    try {
-      await this.#commit.commit(batch);
-      return true;
-    } catch (error) {
-      this.deps.onBroken(error);
-      return false;
-    }
   }
 
   async #flush(batches: readonly Batch[]): Promise<void> {

@@ -16,8 +16,16 @@ import { type InspectedOutput, inspectOutput } from '../writer/output-file.js';
 import { type RunPaths, assertManifestIsSafe, defaultOutputPath, runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile, refuseCopiedRunFile } from '../writer/run-file.js';
 import { accountOf, apiOf } from './api-options.js';
-import type { RunFiles } from './receipt.js';
 import type { RunOptions } from './run-options.js';
+
+/** The files of a run, which can be counted again. */
+export interface RunFiles {
+  readonly manifest: Manifest;
+  readonly plan: RowPlan;
+  readonly paths: RunPaths;
+  readonly outputOptions: OutputOptions;
+  readonly earlier: EarlierOutputs | undefined;
+}
 
 /** Everything a run needs to know before it touches anything. */
 export interface PreparedRun extends RunFiles {

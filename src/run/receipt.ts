@@ -1,42 +1,28 @@
-import type { Manifest } from '../producer/manifest.js';
-import { type RowPlan, readRows } from '../producer/row-reader.js';
-import { messageOf } from '../shared/errors.js';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { readRows } from '../producer/row-reader.js';
+import { UsageError, messageOf } from '../shared/errors.js';
 import type { ErrorCode } from '../shared/jobs.js';
 import { failedRows, type RunCounts } from '../shared/run-counts.js';
-import type { EarlierOutputs } from '../writer/earlier-outputs.js';
-import type { OutputOptions } from '../writer/csv-output.js';
+import { UndoStack } from '../shared/undo.js';
 import { inspectOutput } from '../writer/output-file.js';
-import type { RunPaths } from '../writer/output-paths.js';
+import { runPaths } from '../writer/output-paths.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
+import { readRunFile } from '../writer/run-file.js';
+import { type RunFiles, openEarlierOutputs, openRows } from './prepare.js';
+import type { RunOptions } from './run-options.js';
 
-/** The closing account of a run; the fields of `--json`. */
-export interface Receipt {
+/** The closing account of a run; the fields of `--json`. rows = described + resumed + copied + failed + remaining */
+export interface Receipt extends Readonly<Omit<RunCounts, 'failedByCode'>> {
   readonly run: string;
   readonly manifest: string;
   readonly output: string;
   readonly failures: string;
-  /** `rows = described + resumed + copied + failed + remaining`. */
-  readonly rows: number;
-  /** Described now. */
-  readonly described: number;
-  /** Already in the output, or in an earlier one, when the run started. */
-  readonly resumed: number;
-  /** Written from the outcome of another row with the same image. */
-  readonly copied: number;
   readonly failed: number;
   /** Left for the next time. */
   readonly remaining: number;
   /** Rows of the output that the manifest does not have (any more); outside the balance. */
   readonly extra: number;
-  /** HTTP calls made for this run. */
-  readonly submits: number;
-  readonly polls: number;
-  /** Images that were in flight since an earlier run, and were not paid for again. */
-  readonly reattached: number;
-  /** Submits whose answer was lost, so that the image may have been paid for once more. */
-  readonly maybePaidTwice: number;
-  /** Submits whose answer was lost, and that webhooks have saved from being paid for once more. */
-  readonly rescued: number;
   readonly seconds: number;
   /** False when the manifest was not read to its end; `rows` counts what was read then. */
   readonly complete: boolean;
@@ -75,15 +61,6 @@ export function exitCodeOf(
     if (count > 0 && !accepted.has(code)) return 2;
   }
   return 0;
-}
-
-/** The files of a run, which can be counted again. */
-export interface RunFiles {
-  readonly manifest: Manifest;
-  readonly plan: RowPlan;
-  readonly paths: RunPaths;
-  readonly outputOptions: OutputOptions;
-  readonly earlier: EarlierOutputs | undefined;
 }
 
 /** What a run says of itself at its end. */
@@ -224,5 +201,45 @@ async function* firstRows<Row>(
     yield rows.slice(0, left);
     left -= rows.length;
     if (left <= 0) return;
+  }
+}
+
+export type VerifyOptions = Pick<
+  RunOptions,
+  'manifest' | 'input' | 'format' | 'delimiter' | 'urlColumn' | 'keyColumn' | 'baseUrl' | 'earlierOutputs'
+> & { readonly output: string };
+
+/**
+ * Counts from the files alone what has become of each manifest row. What identifies rows is taken from the
+ * run file beside the output where it is not given, and the earlier outputs that count with it always. Reads only.
+ * @throws {UsageError} when there is no output, or it is not this manifest's
+ */
+export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
+  const undo = new UndoStack();
+  try {
+    const paths = runPaths(resolve(options.output));
+    if (!existsSync(paths.output)) {
+      throw new UsageError(`there is no output ${options.output}: name the file that \`run\` has written`);
+    }
+    const runFile = await readRunFile(paths.runFile);
+    const { manifest, plan, outputOptions } = await openRows(
+      {
+        ...options,
+        urlColumn: options.urlColumn ?? runFile?.urlColumn,
+        keyColumn: options.keyColumn ?? runFile?.keyColumn,
+        baseUrl: options.baseUrl ?? runFile?.baseUrl,
+      },
+      paths,
+      undo,
+    );
+    const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
+    return await recountOutput({
+      ...outputOptions,
+      rows: readRows(manifest, plan),
+      failuresPath: paths.failures,
+      earlier: earlier?.index,
+    });
+  } finally {
+    await undo.release();
   }
 }

@@ -20,6 +20,7 @@ import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
 import { promoteJob, takeBackJob } from '../shared/queue/job-machinery.js';
+import { RUN_DEFAULTS } from './run-options.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
@@ -27,12 +28,9 @@ export type JobPlace = 'unfinished' | 'completed' | 'failed';
 /** HTTP calls that were made for a job. */
 export type JobCalls = Pick<DescribeJobData, 'submits' | 'polls' | 'maybePaid'>;
 
-/** What holds for each job that is added. */
-export interface JobPolicy {
-  readonly maxAttempts: number;
-  readonly deadlineMs: number;
-}
+type DescribeJob = Job<DescribeJobData, ResultJobData>;
 
+const DEFAULT_POLICY = { maxAttempts: RUN_DEFAULTS.attempts, deadlineMs: RUN_DEFAULTS.deadlineMs };
 const AT_ONCE = 200;
 
 /** One run's jobs in its account's describe queue. */
@@ -44,9 +42,11 @@ export class RunJobs {
     private readonly connection: QueueConnection,
     account: Account,
     private readonly run: string,
-    private readonly policy: JobPolicy,
-    /** Ends the waiting for a queue that is away. */
-    private readonly signal?: AbortSignal,
+    /** `signal` ends the waiting for a queue that is away; `policy` holds for each job that is added. */
+    private readonly options: {
+      readonly signal?: AbortSignal | undefined;
+      readonly policy?: Pick<DescribeJobData, 'maxAttempts' | 'deadlineMs'>;
+    } = {},
   ) {
     this.#queue = connection.queue(describeQueueName(account));
   }
@@ -68,11 +68,22 @@ export class RunJobs {
   }
 
   #persist<T>(operation: () => Promise<T>): Promise<T> {
-    return retryUntilUp(this.connection, operation, this.signal);
+    return retryUntilUp(this.connection, operation, this.options.signal);
   }
 
   #job(image: string) {
     return this.#persist(() => this.#queue.getJob(describeJobId(this.run, image)));
+  }
+
+  /** The run's jobs in a state. */
+  async #jobsIn(state: JobType): Promise<DescribeJob[]> {
+    const jobs: DescribeJob[] = [];
+    await this.#each(await this.#ids([state]), async (id) => {
+      const image = imageOfJobId(this.run, id);
+      const job = image === undefined ? undefined : await this.#job(image);
+      if (job !== undefined) jobs.push(job);
+    });
+    return jobs;
   }
 
   #ids(types: JobType[]): Promise<string[]> {
@@ -86,12 +97,8 @@ export class RunJobs {
    * @returns how many there were
    */
   async reclaim(isAlive: (worker: string) => boolean): Promise<number> {
-    const abandoned: Job<DescribeJobData, ResultJobData>[] = [];
-    await this.#each(await this.#ids(['active']), async (id) => {
-      const image = imageOfJobId(this.run, id);
-      const job = image === undefined ? undefined : await this.#job(image);
-      if (job?.processedBy !== undefined && !isAlive(job.processedBy)) abandoned.push(job);
-    });
+    const active = await this.#jobsIn('active');
+    const abandoned = active.filter(({ processedBy }) => processedBy !== undefined && !isAlive(processedBy));
     // Each goes before those that went before it: the ones with a message come last.
     const unsubmitted = abandoned.filter((job) => job.data.messageId === undefined);
     const inFlight = abandoned.filter((job) => job.data.messageId !== undefined);
@@ -118,7 +125,7 @@ export class RunJobs {
   /** Adds images; one that is in the queue already stays as it is, unless it replaces a failed job. */
   async add(images: readonly NewImage[]): Promise<void> {
     const replaced = images.filter((image) => image.replaces?.state === 'failed');
-    await this.#each(replaced, ({ image }) => this.remove(image));
+    await this.#each(replaced, ({ image }) => this.#remove(image));
     const jobs = images.map((image) => ({
       name: DESCRIBE_JOB,
       data: this.#data(image),
@@ -146,14 +153,10 @@ export class RunJobs {
 
   /** The run's jobs that wait for their time do not wait any longer. */
   async promoteDelayed(): Promise<void> {
-    await this.#each(await this.#ids(['delayed']), async (id) => {
-      const image = imageOfJobId(this.run, id);
-      const job = image === undefined ? undefined : await this.#job(image);
-      if (job !== undefined) await this.#promote(job);
-    });
+    await this.#each(await this.#jobsIn('delayed'), (job) => this.#promote(job));
   }
 
-  async #promote(job: Job<DescribeJobData, ResultJobData>): Promise<void> {
+  async #promote(job: DescribeJob): Promise<void> {
     if (await this.#persist(() => job.isDelayed())) await this.#persist(() => promoteJob(job));
   }
 
@@ -195,7 +198,7 @@ export class RunJobs {
   }
 
   /** Removes a job that no worker holds. */
-  async remove(image: string): Promise<boolean> {
+  async #remove(image: string): Promise<boolean> {
     const removed = await this.#persist(() => this.#queue.remove(describeJobId(this.run, image)));
     return removed === 1;
   }
@@ -203,10 +206,10 @@ export class RunJobs {
   /**
    * Removes the run's jobs that nobody has submitted. Those with a message stay, and those whose history counts: a submit
    * of theirs may have been paid for.
-   * @param onRemoved gets the calls that were made for a job all the same, such as one that met a 429
+   * @returns the calls that were made for each image all the same, such as one that met a 429
    */
-  async removeUnsubmitted(onRemoved: (image: string, calls: JobCalls) => void): Promise<void> {
-    await this.#removeUnfinished((_image, job) => isUntouched(job), onRemoved);
+  removeUnsubmitted(): Promise<Map<string, JobCalls>> {
+    return this.#removeUnfinished((_image, job) => isUntouched(job));
   }
 
   /**
@@ -214,13 +217,8 @@ export class RunJobs {
    * a worker holds are in the middle of their submit, and stay.
    * @returns the calls of each image that is not in the queue any more
    */
-  async removeWaiting(): Promise<Map<string, JobCalls>> {
-    const removed = new Map<string, JobCalls>();
-    await this.#removeUnfinished(
-      (_image, { data }) => data.messageId === undefined,
-      (image, calls) => removed.set(image, calls),
-    );
-    return removed;
+  removeWaiting(): Promise<Map<string, JobCalls>> {
+    return this.#removeUnfinished((_image, { data }) => data.messageId === undefined);
   }
 
   /**
@@ -235,16 +233,17 @@ export class RunJobs {
   }
 
   async #removeUnfinished(
-    isNeedless: (image: string, job: Job<DescribeJobData, ResultJobData>) => boolean,
-    onRemoved: (image: string, calls: JobCalls) => void = () => undefined,
-  ): Promise<void> {
+    isNeedless: (image: string, job: DescribeJob) => boolean,
+  ): Promise<Map<string, JobCalls>> {
+    const removed = new Map<string, JobCalls>();
     const unfinished = [...(await this.places())].filter(([, place]) => place === 'unfinished');
     await this.#each(unfinished, async ([image]) => {
       const job = await this.#job(image);
-      if (job === undefined || !isNeedless(image, job) || !(await this.remove(image))) return;
+      if (job === undefined || !isNeedless(image, job) || !(await this.#remove(image))) return;
       const { submits, polls, maybePaid, unanswered = [] } = job.data;
-      onRemoved(image, { submits, polls, maybePaid: maybePaid + unanswered.length });
+      removed.set(image, { submits, polls, maybePaid: maybePaid + unanswered.length });
     });
+    return removed;
   }
 
   /** The result of a completed job, or the reason of a failed one. */
@@ -257,9 +256,10 @@ export class RunJobs {
   #data({ image, url, row, previous, replaces }: NewImage): DescribeJobData {
     const lastMessageId = replaces?.lastMessageId ?? previous?.outcome.messageId;
     // A row that ended as lost may have been paid for: nothing is left that says so.
+    const { policy = DEFAULT_POLICY } = this.options;
     const lost = previous?.outcome.code === 'lost' ? 1 : 0;
     const maybePaid = lost + (this.#abandoned.has(image) ? 1 : 0);
-    return freshJobData({ run: this.run, url, row, ...this.policy }, { lastMessageId, maybePaid });
+    return freshJobData({ run: this.run, url, row, ...policy }, { lastMessageId, maybePaid });
   }
 
   async #each<T>(items: readonly T[], visit: (item: T) => Promise<unknown>): Promise<void> {

@@ -1,3 +1,4 @@
+import type { ManifestCounts } from '../producer/count-manifest.js';
 import type { ManifestFormat } from '../producer/manifest.js';
 import type { Limits } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
@@ -87,21 +88,13 @@ export interface RunOptions extends ApiOptions {
 }
 
 /** What there is to do, emitted before anything is paid. */
-export interface Preview {
+export interface Preview extends Readonly<
+  Omit<ManifestCounts, 'resumed' | 'copied' | 'newImages' | 'unreadable'>
+> {
   readonly manifest: string;
   readonly output: string;
-  /** Counts of the whole manifest; of its first records when `sampled`. */
-  readonly sampled: boolean;
-  readonly rows: number;
-  readonly images: number;
   readonly described: number;
   readonly toCopy: number;
-  /** Rows that failed in an earlier run in a way that another submit would not change: they stay failed. */
-  readonly failedBefore: number;
-  readonly failedImages: number;
-  readonly badUrls: number;
-  readonly badRecords: number;
-  readonly duplicateKeys: number;
   /** Why the rest was not counted: the manifest cannot be read past some place. */
   readonly unreadable: string | undefined;
   /** Images that are to be submitted, `--limit` considered. */

@@ -1,14 +1,13 @@
 import type { NewImage } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
-import { messageOf } from '../shared/errors.js';
 import { describeJobId } from '../shared/jobs.js';
-import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
-import type { QueueConnection } from '../shared/queue/connection.js';
-import { shutdownTimeout } from '../shared/queue/outage.js';
+import { debugError } from '../shared/log.js';
+import { RUNS, workersOf } from '../shared/published.js';
+import { atShutdown } from '../shared/queue/outage.js';
 import * as registry from '../shared/queue/registry.js';
 import { type RunCounts, failedRows } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
-import { sleep, unlessAborted } from '../shared/waiting.js';
+import { repeat } from '../shared/waiting.js';
 import type { OpenRun } from './open-run.js';
 import type { Receipt, RunStop } from './receipt.js';
 import { judgeWorkers } from './run-control.js';
@@ -41,20 +40,18 @@ export class RunWatch {
     const startedAt = performance.now();
     let reconciledAt = startedAt;
     let saidNoWorker = options.work !== false;
-    while (await sleep(timing.tickMs, over)) {
-      try {
-        await unlessAborted(this.#tick(), over);
-        const now = performance.now();
-        if (!saidNoWorker && now - startedAt > timing.noWorkerNoticeMs)
-          saidNoWorker = await unlessAborted(this.#noticeNoWorker(), over);
-        if (now - reconciledAt > timing.reconcileEveryMs) {
-          await unlessAborted(this.#reconcile(), over);
-          reconciledAt = now;
-        }
-      } catch (error) {
-        logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
+    const look = async () => {
+      await this.#tick();
+      if (over.aborted) return;
+      const now = performance.now();
+      if (!saidNoWorker && now - startedAt > timing.noWorkerNoticeMs)
+        saidNoWorker = await this.#noticeNoWorker();
+      if (now - reconciledAt > timing.reconcileEveryMs) {
+        await this.#reconcile();
+        reconciledAt = now;
       }
-    }
+    };
+    await repeat(timing.tickMs, over, look, debugError(logger, 'the queue did not answer; looking again'));
   }
 
   async #tick(): Promise<void> {
@@ -196,23 +193,12 @@ export class ProgressMeter {
 /** A queue that is away keeps nobody waiting for what a run says at its end. */
 const END_DEADLINE_MS = 2000;
 
-/** What does not change while a run goes on. */
-export type AboutRun = Pick<
-  RunStatus,
-  'run' | 'account' | 'queueName' | 'manifest' | 'output' | 'schedule' | 'host' | 'pid' | 'startedAt'
->;
-
-interface Published {
-  readonly connection: Pick<QueueConnection, 'store' | 'isAway'>;
-  readonly about: AboutRun;
-}
-
 /**
  * Lets everybody at the same queue see how a run is getting on.
  * @param stopping why the run is about to end before its time
  */
-export async function publishProgress(
-  { connection, about }: Published,
+async function publishProgress(
+  { connection, about }: OpenRun,
   { rows, totalRows, described, resumed, copied, failed, perSecond, etaMs }: Progress,
   byCode: ReadonlyMap<string, number>,
   stopping?: string,
@@ -223,9 +209,8 @@ export async function publishProgress(
   await registry.publish(connection.store, RUNS, about.run, status);
 }
 
-/** @throws when the queue does not take it within two seconds */
 export async function publishEnd(
-  { connection, about }: Published,
+  { connection, about, logger }: OpenRun,
   { rows, described, resumed, copied, failed, remaining, complete, seconds }: Receipt,
   byCode: ReadonlyMap<string, number>,
   { stop, exitCode }: { readonly stop: RunStop | undefined; readonly exitCode: number },
@@ -238,5 +223,6 @@ export async function publishEnd(
     perSecond: seconds > 0 ? (described + copied + failed) / seconds : 0,
     ended: { exitCode, remaining, reason: stop?.reason },
   });
-  await unlessAborted(published, shutdownTimeout(connection, END_DEADLINE_MS));
+  const onError = debugError(logger, 'how the run ended could not be published');
+  await atShutdown(connection, END_DEADLINE_MS, published, onError);
 }

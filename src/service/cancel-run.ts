@@ -1,6 +1,6 @@
 import { RunJobs } from '../run/run-jobs.js';
+import { keepLostSubmits, readLostSubmits } from '../shared/run-counts.js';
 import { hasCoordinator, orderRun } from '../shared/run-leases.js';
-import { RUN_DEFAULTS } from '../run/run-options.js';
 import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -139,9 +139,9 @@ async function removeWaiting(connection: QueueConnection, found: FoundRun): Prom
   let maybePaid = 0;
   for (const calls of removed.values()) maybePaid += calls.maybePaid;
   if (maybePaid > 0) {
-    const kept = await connection.store.getFields(`counts:${run}`);
-    const count = Number(kept['maybePaidTwice'] ?? 0) + maybePaid;
-    await connection.store.setFields(`counts:${run}`, { maybePaidTwice: String(count) });
+    const kept = await readLostSubmits(connection.store, run);
+    const counts = { ...kept, maybePaidTwice: kept.maybePaidTwice + maybePaid };
+    await keepLostSubmits(connection.store, run, counts);
   }
   return removed.size;
 }
@@ -149,8 +149,7 @@ async function removeWaiting(connection: QueueConnection, found: FoundRun): Prom
 function jobsOf(connection: QueueConnection, { run, status, file }: FoundRun): RunJobs | undefined {
   const account = parseAccountLabel(status?.account ?? file?.account ?? '');
   if (run === undefined || account === undefined) return undefined;
-  const { attempts, deadlineMs } = RUN_DEFAULTS;
-  return new RunJobs(connection, account, run, { maxAttempts: attempts, deadlineMs });
+  return new RunJobs(connection, account, run);
 }
 
 async function lookAgain(connection: QueueConnection, found: FoundRun): Promise<FoundRun> {

@@ -2,7 +2,7 @@ import { BulkDescribeError, UsageError } from '../shared/errors.js';
 import { SERVERS, runState } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { shutdownTimeout, retryUntilUp } from '../shared/queue/outage.js';
+import { retryUntilUp, shutdownTimeout } from '../shared/queue/outage.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 import { orderRun } from '../shared/run-leases.js';
 import { newRunId } from '../writer/run-file.js';

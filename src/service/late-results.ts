@@ -1,9 +1,8 @@
 import { resultsQueueName } from '../shared/account.js';
-import { messageOf } from '../shared/errors.js';
-import type { Logger } from '../shared/log.js';
+import { type Logger, debugError } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
-import { sleep, unlessAborted } from '../shared/waiting.js';
+import { repeat } from '../shared/waiting.js';
 import { RUNS, runState } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { listSetAside } from '../shared/run-leases.js';
@@ -50,11 +49,10 @@ export class LateResults {
 
   /** The results of a run have been collected: what is there still has no row. */
   async collected(run: string): Promise<void> {
-    try {
-      this.#left.set(run, await this.#count(run));
-    } catch (error) {
-      this.options.logger.debug({ run, error: messageOf(error) }, 'its results are looked at once more');
-    }
+    await this.#count(run).then(
+      (count) => this.#left.set(run, count),
+      debugError(this.options.logger, 'its results are looked at once more', { run }),
+    );
   }
 
   #count(run: string): Promise<number> {
@@ -63,13 +61,9 @@ export class LateResults {
 
   /** Looks until the signal aborts. */
   async watch(signal: AbortSignal): Promise<void> {
-    while (await sleep(this.options.everyMs ?? EVERY_MS, signal)) {
-      try {
-        await unlessAborted(this.#look(), signal);
-      } catch (error) {
-        this.options.logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
-      }
-    }
+    const { everyMs = EVERY_MS, logger } = this.options;
+    const onError = debugError(logger, 'the queue did not answer; looking again');
+    await repeat(everyMs, signal, () => this.#look(), onError);
   }
 
   async #look(): Promise<void> {

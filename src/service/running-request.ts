@@ -1,7 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Progress, RunEvent } from '../run/run-options.js';
-import { messageOf } from '../shared/errors.js';
-import type { Logger } from '../shared/log.js';
+import { type Logger, debugError } from '../shared/log.js';
 import type { Claim } from './claim.js';
 import {
   type RequestNames,
@@ -98,9 +97,8 @@ export class RunningRequest {
   }
 
   #queue(write: () => Promise<void>): void {
-    this.#writing = this.#writing.then(write).catch((error: unknown) => {
-      this.logger.debug({ job: this.id, error: messageOf(error) }, "a run's progress could not be stored");
-    });
+    const onError = debugError(this.logger, "a run's progress could not be stored", { job: this.id });
+    this.#writing = this.#writing.then(write).catch(onError);
   }
 }
 

@@ -4,11 +4,12 @@ import { hostname } from 'node:os';
 import { UnrecoverableError, WaitingError } from 'bullmq';
 import type { RunStop } from '../run/receipt.js';
 import { messageOf } from '../shared/errors.js';
-import { shutdownTimeout, outOfPatience } from '../shared/queue/outage.js';
+import { debugError } from '../shared/log.js';
+import { atShutdown, outOfPatience } from '../shared/queue/outage.js';
 import { SERVERS } from '../shared/published.js';
 import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
-import { sleep, unlessAborted } from '../shared/waiting.js';
+import { repeat } from '../shared/waiting.js';
 import { Claim, type ClaimDeps, SHUTDOWN_TIMEOUT_MS } from './claim.js';
 import type { Execution, ExecutorDeps } from './execute-request.js';
 import { LateResults, keepRequest } from './late-results.js';
@@ -102,7 +103,9 @@ export class RunsServer {
       },
     );
     const { signal } = server.#ended;
-    server.#background = Promise.all([server.#beat(signal), server.#lateResults.watch(signal)]);
+    const onError = debugError(options.logger, 'the queue did not answer; trying again');
+    const beating = repeat(HEARTBEAT_MS, signal, () => server.#publish(), onError);
+    server.#background = Promise.all([beating, server.#lateResults.watch(signal)]);
     return server;
   }
 
@@ -211,9 +214,8 @@ export class RunsServer {
     const output = outcome.receipt?.output ?? running.output;
     if (run !== undefined && output !== undefined) {
       const ended = { run, output, endedAt: Date.now(), stop };
-      await keepRequest(this.options, request, ended).catch((error: unknown) => {
-        logger.debug({ run, error: messageOf(error) }, 'the request is not kept');
-      });
+      const kept = keepRequest(this.options, request, ended);
+      await kept.catch(debugError(logger, 'the request is not kept', { run }));
       if (request?.collectOnly === true) await this.#lateResults.collected(run);
     }
     this.options.onEvent({ type: 'over', name: running.name, outcome });
@@ -233,16 +235,6 @@ export class RunsServer {
     return outcome;
   }
 
-  async #beat(signal: AbortSignal): Promise<void> {
-    while (await sleep(HEARTBEAT_MS, signal)) {
-      try {
-        await unlessAborted(this.#publish(), signal);
-      } catch (error) {
-        this.options.logger.debug({ error: messageOf(error) }, 'the queue did not answer; trying again');
-      }
-    }
-  }
-
   async #publish(): Promise<void> {
     const { connection, root, runsAtOnce = RUNS_AT_ONCE } = this.options;
     const runs = [...this.#running.values()].map(({ request: { run, name, id } }) => ({
@@ -257,8 +249,6 @@ export class RunsServer {
   /** Waits for the queue, but not for long. @param otherwise what follows when it does not answer */
   async #inTime(work: Promise<void>, otherwise: string): Promise<void> {
     const { connection, logger } = this.options;
-    await unlessAborted(work, shutdownTimeout(connection, SHUTDOWN_TIMEOUT_MS)).catch((error: unknown) => {
-      logger.debug({ error: messageOf(error) }, otherwise);
-    });
+    await atShutdown(connection, SHUTDOWN_TIMEOUT_MS, work, debugError(logger, otherwise));
   }
 }

@@ -1,4 +1,5 @@
 import { type Logger, pino } from 'pino';
+import { messageOf } from './errors.js';
 
 export type { Logger };
 
@@ -10,6 +11,11 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** A logger that writes JSON lines to stderr. */
 export function createLogger(level: LogLevel): Logger {
   return pino({ level, base: { pid: process.pid } }, pino.destination({ dest: 2, sync: true }));
+}
+
+/** For a `catch`: what failed costs nobody anything, and is logged at debug. */
+export function debugError(logger: Logger, text: string, about: object = {}): (error: unknown) => void {
+  return (error) => logger.debug({ ...about, error: messageOf(error) }, text);
 }
 
 /** A logger for those who do not want one. */

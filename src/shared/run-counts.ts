@@ -5,14 +5,21 @@ import type { SharedStore } from './queue/store.js';
 export interface RunCounts {
   /** Manifest rows read. */
   rows: number;
+  /** Described by this run. */
   described: number;
+  /** Already in the output, or in an earlier one, when the run started. */
   resumed: number;
+  /** Written from the outcome of another row with the same image. */
   copied: number;
   readonly failedByCode: Map<ErrorCode, number>;
+  /** HTTP calls made for this run. */
   submits: number;
   polls: number;
+  /** Images that were in flight since an earlier run, and were not paid for again. */
   reattached: number;
+  /** Submits whose answer was lost, so that the image may have been paid for once more. */
   maybePaidTwice: number;
+  /** Submits whose answer was lost, and that webhooks have saved from being paid for once more. */
   rescued: number;
 }
 

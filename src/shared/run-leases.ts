@@ -1,6 +1,72 @@
+import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
+import { BusyError } from './errors.js';
+import { type Logger, debugError } from './log.js';
 import { isAlive } from './process-identity.js';
+import type { QueueConnection } from './queue/connection.js';
+import { atShutdown } from './queue/outage.js';
 import type { SharedStore } from './queue/store.js';
+import { repeat, sleep } from './waiting.js';
+
+const LEASE_TTL_MS = 15_000;
+const RENEW_EVERY_MS = 5000;
+const LOOK_EVERY_MS = 500;
+/** A queue that is away lets the lease run out instead. */
+const RELEASE_MS = 2000;
+
+/**
+ * Takes a run's lease in the queue: one coordinator at a time, on whatever machine, also where the output and its run file
+ * were copied. Waits as long as a dead one's may still run; one that a dead process of this machine has left is taken at
+ * once.
+ * @param control fails the run when another coordinator has it, which can only be after an outage
+ * @returns what releases it
+ * @throws {BusyError} when a living coordinator has it
+ */
+export async function takeRunLease(
+  connection: Pick<QueueConnection, 'store' | 'isAway'>,
+  run: string,
+  control: { readonly signal: AbortSignal; fail(error: unknown): void },
+  logger: Logger,
+): Promise<() => Promise<void>> {
+  const { store } = connection;
+  const owner = `${hostname()}/${process.pid}/${randomUUID()}`;
+  const name = runLeaseName(run);
+  await acquire(store, { run, owner }, control.signal);
+  const ended = new AbortController();
+  const renew = async () => {
+    if (await store.lease(name, owner, LEASE_TTL_MS)) return;
+    control.fail(new BusyError('another process has taken this run over'));
+    ended.abort();
+  };
+  // The queue is away, for everybody: the next renewal shows who has it then.
+  const onError = debugError(logger, 'the lease could not be renewed');
+  const renewing = repeat(RENEW_EVERY_MS, ended.signal, renew, onError);
+  return async () => {
+    ended.abort();
+    await renewing;
+    const released = store.release(name, owner);
+    await atShutdown(connection, RELEASE_MS, released, debugError(logger, 'the lease runs out by itself'));
+  };
+}
+
+async function acquire(
+  store: SharedStore,
+  { run, owner }: { readonly run: string; readonly owner: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const name = runLeaseName(run);
+  const giveUpAt = performance.now() + LEASE_TTL_MS + RENEW_EVERY_MS;
+  for (;;) {
+    if (await store.lease(name, owner, LEASE_TTL_MS)) return;
+    const holder = (await store.leaseOwner(name)) ?? '';
+    if (await isDeadHere(holder)) await store.release(name, holder);
+    else if (performance.now() > giveUpAt || !(await sleep(LOOK_EVERY_MS, signal))) {
+      signal.throwIfAborted();
+      const [host = '', pid = ''] = holder.split('/');
+      throw new BusyError(`another process has the run ${run}: pid ${pid} on ${host}`);
+    }
+  }
+}
 
 /** The store's name of the lease that a run's coordinator holds. Its owner is `host/pid/random`. */
 export function runLeaseName(run: string): string {
@@ -14,7 +80,7 @@ export async function hasCoordinator(store: SharedStore, run: string): Promise<b
 }
 
 /** Whether the owner of a lease was a process of this host that has ended. */
-export async function isDeadHere(owner: string): Promise<boolean> {
+async function isDeadHere(owner: string): Promise<boolean> {
   const [host = '', pid] = owner.split('/');
   return host === hostname() && !(await isAlive({ host, pid: Number(pid), startTime: null, boot: null }));
 }

@@ -59,6 +59,26 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | u
   }
 }
 
+/**
+ * Does a task again and again, `everyMs` after the last time, until the signal aborts; that ends the wait for one that is
+ * under way, too.
+ * @param onError gets why a task failed
+ */
+export async function repeat(
+  everyMs: number,
+  signal: AbortSignal,
+  task: () => Promise<unknown>,
+  onError: (error: unknown) => void,
+): Promise<void> {
+  while (await sleep(everyMs, signal)) {
+    try {
+      await unlessAborted(task(), signal);
+    } catch (error) {
+      if (!signal.aborted) onError(error);
+    }
+  }
+}
+
 /** Why a signal has aborted, as an error. */
 export function abortReason({ reason }: AbortSignal): Error {
   return reason instanceof Error ? reason : new Error('aborted', { cause: reason });

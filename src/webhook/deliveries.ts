@@ -1,5 +1,4 @@
-import { messageOf } from '../shared/errors.js';
-import type { Logger } from '../shared/log.js';
+import { type Logger, debugError } from '../shared/log.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import type { DeliveryClaim } from './delivery-claim.js';
 
@@ -118,14 +117,14 @@ class Mailbox {
   private constructor(
     private readonly store: SharedStore,
     private readonly name: string,
-    private readonly logger: Logger,
   ) {}
 
   static async open(store: SharedStore, name: string, logger: Logger): Promise<Mailbox> {
-    const mailbox = new Mailbox(store, name, logger);
+    const mailbox = new Mailbox(store, name);
     mailbox.#stopListening = await store.listen(name, {
       came: (delivery, messageId) => mailbox.#notify(delivery, messageId),
-      missedSome: () => void mailbox.#lookUp(),
+      missedSome: () =>
+        void mailbox.#lookUp().catch(debugError(logger, 'deliveries were not looked up: polls find them')),
     });
     return mailbox;
   }
@@ -154,12 +153,8 @@ class Mailbox {
   }
 
   async #lookUp(): Promise<void> {
-    try {
-      for (const [delivery, messageId] of await this.find([...this.#watches.keys()])) {
-        this.#notify(delivery, messageId);
-      }
-    } catch (error) {
-      this.logger.debug({ error: messageOf(error) }, 'deliveries were not looked up: polls find them');
+    for (const [delivery, messageId] of await this.find([...this.#watches.keys()])) {
+      this.#notify(delivery, messageId);
     }
   }
 }

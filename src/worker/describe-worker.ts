@@ -5,13 +5,13 @@ import type { AccountLimits } from '../shared/account-limits.js';
 import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import { processingWindow, type Rate } from '../shared/limits.js';
-import type { Logger } from '../shared/log.js';
+import { type Logger, debugError } from '../shared/log.js';
 import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
 import { shutdownTimeout, outOfPatience, retryUntilUp } from '../shared/queue/outage.js';
 import * as registry from '../shared/queue/registry.js';
-import { sleep, unlessAborted } from '../shared/waiting.js';
+import { repeat, unlessAborted } from '../shared/waiting.js';
 import { Intake } from './api-health.js';
 import { JobLogs } from './job-logs.js';
 import { JobProcessor } from './job-processor.js';
@@ -155,14 +155,9 @@ export class DescribeWorker {
   }
 
   /** Each second: what everybody may know of this worker, and the account's limits as they are now. */
-  async #tick(): Promise<void> {
-    while (await sleep(TICK_MS, this.#ended.signal)) {
-      try {
-        await unlessAborted(this.#refresh(), this.#ended.signal);
-      } catch (error) {
-        this.#logger.debug({ error: messageOf(error) }, 'the queue did not answer; trying again');
-      }
-    }
+  #tick(): Promise<void> {
+    const onError = debugError(this.#logger, 'the queue did not answer; trying again');
+    return repeat(TICK_MS, this.#ended.signal, () => this.#refresh(), onError);
   }
 
   async #refresh(): Promise<void> {

@@ -4,7 +4,7 @@ import { appendFile, copyFile, mkdir, readFile, rename, rm, truncate } from 'nod
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { receiptLines } from '../../src/cli/summary.js';
-import { verifyOutput } from '../../src/run/verify-output.js';
+import { verifyOutput } from '../../src/run/receipt.js';
 import { runCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { Preview, RunOptions } from '../../src/run/run-options.js';
-import { verifyOutput } from '../../src/run/verify-output.js';
+import { verifyOutput } from '../../src/run/receipt.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';

@@ -115,8 +115,8 @@ export class Outage {
 const AWAY_MS = 300;
 
 /**
- * How long something that ends waits for the queue to take what it writes last: `ms`, or a moment where the queue is away,
- * so that a person who ends a process does not wait for a server that is not there.
+ * How long something that shuts down waits for the queue: `ms`, or a moment where the queue is away, so that a person who
+ * ends a process does not wait for a server that is not there.
  */
 export function shutdownTimeoutMs(connection: Pick<QueueConnection, 'isAway'>, ms: number): number {
   return connection.isAway() ? Math.min(ms, AWAY_MS) : ms;
@@ -125,6 +125,16 @@ export function shutdownTimeoutMs(connection: Pick<QueueConnection, 'isAway'>, m
 /** The same as a signal that aborts then. */
 export function shutdownTimeout(connection: Pick<QueueConnection, 'isAway'>, ms: number): AbortSignal {
   return AbortSignal.timeout(shutdownTimeoutMs(connection, ms));
+}
+
+/** Waits so long for a queue operation of a shutdown. @param onError gets why it failed, or that it took too long */
+export async function atShutdown(
+  connection: Pick<QueueConnection, 'isAway'>,
+  ms: number,
+  operation: Promise<unknown>,
+  onError: (error: unknown) => void,
+): Promise<void> {
+  await unlessAborted(operation, shutdownTimeout(connection, ms)).catch(onError);
 }
 
 const FIRST_PAUSE_MS = 100;
