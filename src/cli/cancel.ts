@@ -29,7 +29,7 @@ function cancelledLine(cancelled: Cancelled): string {
         `cancelled: ${output}: nothing more is submitted; ${plural(cancelled.images, 'image')} in flight ` +
         `${cancelled.images === 1 ? 'is' : 'are'} kept by the next server, which \`bulk-describe serve\` starts`
       );
-    case 'homeless':
+    case 'abandoned':
       return (
         `cancelled: ${output}: its coordinator is gone; ${plural(cancelled.removed, 'unsubmitted image')} left the ` +
         'queue, and what is in flight is kept for the next start'

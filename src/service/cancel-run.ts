@@ -20,7 +20,7 @@ export type Cancelled =
   /** It was released by its server: what it has in flight is collected by the next one. */
   | { readonly kind: 'to-be-collected'; readonly output: string; readonly images: number }
   /** Its server is gone: what nobody had submitted is out of the queue, what is in flight waits for the next start. */
-  | { readonly kind: 'homeless'; readonly output: string; readonly removed: number };
+  | { readonly kind: 'abandoned'; readonly output: string; readonly removed: number };
 
 const CANCELLED = { kind: 'cancelled', reason: 'cancelled with `bulk-describe cancel`' } as const;
 const DEADLINE_MS = 40_000;
@@ -59,7 +59,7 @@ export async function cancelRun(
     }
     if (performance.now() > giveUpAt || !(await sleep(LOOK_EVERY_MS, signal))) {
       signal.throwIfAborted();
-      throw new FatalError(`the home of ${output} has not answered for ${DEADLINE_MS / 1000} s: try again`);
+      throw new FatalError(`the server of ${output} has not answered for ${DEADLINE_MS / 1000} s: try again`);
     }
     // The run file was found by the output's path, and is not by the id.
     found = { ...(await lookAgain(connection, found)), file: found.file };
@@ -92,16 +92,16 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
     });
     if ((await job.getState()) !== 'unknown') return undefined;
   }
-  // One that has just begun, or just died, has not told of itself yet, or will not any more: the lease knows.
+  // One that has just begun, or just died, has not published anything yet, or will not any more: the lease knows.
   if (found.run !== undefined && (await hasCoordinator(connection.store, found.run))) return undefined;
   const removed = await removeWaiting(connection, found);
   if (job !== undefined && status === undefined) return { kind: 'taken-out', output };
-  return { kind: job !== undefined && removed === 0 ? 'taken-out' : 'homeless', output, removed };
+  return { kind: job !== undefined && removed === 0 ? 'taken-out' : 'abandoned', output, removed };
 }
 
 /**
  * A run that has begun may have images in flight: then its request stays, and only collects those. Changed before it is
- * looked at: a server that takes it meanwhile has either the old request, and is told to cancel it, or this one.
+ * looked at: a server that takes it meanwhile has either the old request, and is ordered to cancel it, or this one.
  * @returns 'done' where nothing is in flight; undefined when a server may have it
  */
 async function leaveToCollect(

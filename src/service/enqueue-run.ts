@@ -47,12 +47,12 @@ export type Enqueued =
 
 export interface EnqueueOptions {
   readonly signal: AbortSignal;
-  /** Told once when no server has taken the request for a while, and how many there are. */
-  readonly onWaiting?: ((homes: number) => void) | undefined;
+  /** Called once when no server has taken the request for a while, and how many there are. */
+  readonly onWaiting?: ((servers: number) => void) | undefined;
 }
 
 const LOOK_EVERY_MS = 150;
-const HOMES_EVERY_MS = 2000;
+const SERVERS_EVERY_MS = 2000;
 const WAITING_AFTER_MS = 5000;
 const TAKE_BACK_MS = 3000;
 
@@ -73,7 +73,7 @@ export async function enqueueRun(
   let isPutIn = false;
   try {
     if ((await retryUntilUp(connection, () => registry.listProcesses(store, SERVERS), signal)).length === 0)
-      throw noHome(label);
+      throw noServer(label);
     isPutIn = true;
     // The id makes it one request however often it is put in.
     await retryUntilUp(connection, () => queue.add(RUN_JOB, request, { jobId: id }), signal);
@@ -95,7 +95,7 @@ async function untilBegun(
   const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
   const startedAt = performance.now();
   let lookedAt = startedAt;
-  let isTold = false;
+  let isReported = false;
   for (;;) {
     const job = await retryUntilUp(connection, () => queue.getJob(id), signal);
     if (job === undefined)
@@ -103,15 +103,15 @@ async function untilBegun(
     const begun = begunRun(job);
     if (begun !== undefined) return { kind: 'begun', ...begun };
     const now = performance.now();
-    if (now - lookedAt > HOMES_EVERY_MS) {
+    if (now - lookedAt > SERVERS_EVERY_MS) {
       lookedAt = now;
-      const homes = (await retryUntilUp(connection, () => registry.listProcesses(store, SERVERS), signal))
+      const servers = (await retryUntilUp(connection, () => registry.listProcesses(store, SERVERS), signal))
         .length;
-      if (homes === 0 && (await retryUntilUp(connection, () => queue.remove(id), signal)) === 1)
-        throw noHome(label);
-      if (!isTold && now - startedAt > WAITING_AFTER_MS) {
-        options.onWaiting?.(homes);
-        isTold = true;
+      if (servers === 0 && (await retryUntilUp(connection, () => queue.remove(id), signal)) === 1)
+        throw noServer(label);
+      if (!isReported && now - startedAt > WAITING_AFTER_MS) {
+        options.onWaiting?.(servers);
+        isReported = true;
       }
     }
     await sleep(LOOK_EVERY_MS, signal);
@@ -136,14 +136,14 @@ function begunRun(job: RunRequestJob): BegunRun | undefined {
   if (progress?.state === 'refused') throw new RefusedError(progress.reason, progress.exitCode);
   const outcome = runOutcomeOf(job);
   if (outcome !== undefined && outcome.outcome !== 'ended') {
-    throw new RefusedError(outcome.reason ?? 'the home refuses it', outcome.exitCode);
+    throw new RefusedError(outcome.reason ?? 'the server refuses it', outcome.exitCode);
   }
   return progress ?? outcome?.receipt;
 }
 
-function noHome(label: string): UsageError {
+function noServer(label: string): UsageError {
   return new UsageError(
-    `no home is running at ${label}, so nothing was enqueued: start one where the files are, with ` +
+    `no server is running at ${label}, so nothing was enqueued: start one where the files are, with ` +
       `\`bulk-describe serve --work --root <folder> --queue ${label}\``,
   );
 }

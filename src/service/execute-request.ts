@@ -1,17 +1,35 @@
+import { readdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { ApiOptions } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunStop } from '../run/receipt.js';
-import type { RunEvent, RunOptions } from '../run/run-options.js';
-import type { RunTiming } from '../run/run-options.js';
+import type { RunEvent, RunOptions, RunTiming } from '../run/run-options.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
+import { UNFINISHED_STATES } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
-import { defaultOutputPath } from '../writer/output-paths.js';
-import { isDated } from './schedule-dates.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { defaultOutputPath, runPaths } from '../writer/output-paths.js';
+import { readRunFile } from '../writer/run-file.js';
+import {
+  besideOutput,
+  checkTimeZone,
+  datedOutput,
+  isDated,
+  localDate,
+  otherDates,
+} from './schedule-dates.js';
 import type { RootFolder } from './root-folder.js';
-import type { RunOutcome, RunRequest } from './run-request.js';
+import {
+  type RunOutcome,
+  type RunRequest,
+  type RunRequestJob,
+  queuedRequests,
+  readRequest,
+} from './run-request.js';
 
 /** What a server executes requests with. */
 export interface ExecutorDeps {
+  readonly connection: QueueConnection;
   readonly root: RootFolder;
   /** The queue's URL: a run has a connection of its own. */
   readonly queue: string;
@@ -22,7 +40,7 @@ export interface ExecutorDeps {
   readonly timing?: Partial<RunTiming> | undefined;
 }
 
-export interface ExecutionOptions {
+interface ExecutionOptions {
   /** The id of a run that begins with this request. */
   readonly newRun: string | undefined;
   /** Files whose rows count as done. */
@@ -41,12 +59,12 @@ export type Execution =
   | { readonly kind: 'busy'; readonly reason: string; readonly exitCode: number };
 
 /** Does what a request says, with the function that `bulk-describe run` calls. Never rejects. */
-export async function executeRequest(
+async function executeRequest(
   request: RunRequest,
   deps: ExecutorDeps,
   options: ExecutionOptions,
 ): Promise<Execution> {
-  // A run listens to its signal until it is told to end; the server's would keep all runs that it has ever executed.
+  // A run listens to its signal until it ends; the server's would keep all runs that it has ever executed.
   const ending = new AbortController();
   const end = () => ending.abort(options.signal.reason);
   if (options.signal.aborted) end();
@@ -71,7 +89,7 @@ export async function executeRequest(
 }
 
 /** The outcome of a request that could not be begun, or whose run broke off without a receipt. */
-export function refusal(error: unknown, logger: Logger): RunOutcome {
+function refusal(error: unknown, logger: Logger): RunOutcome {
   const isForeseen = error instanceof Error && 'exitCode' in error && typeof error.exitCode === 'number';
   if (!isForeseen) logger.error({ err: error }, 'this is a defect, please report it');
   return { outcome: 'refused', exitCode: isForeseen ? Number(error.exitCode) : 1, reason: messageOf(error) };
@@ -97,4 +115,164 @@ async function runOptionsOf(
   const files = { manifest, output, earlierOutputs, queue };
   const around = { env, logger, timing, signal, onEvent };
   return { ...wanted, ...files, ...around, api, dialect, account, work: false, run: newRun };
+}
+
+/** What a scheduled run is to do. */
+type Plan =
+  | {
+      readonly kind: 'run';
+      /** With its output's date. */
+      readonly request: RunRequest;
+      /** Files of other dates, whose rows count as done. */
+      readonly earlierOutputs: readonly string[];
+      /** Of those, the ones that have images in flight: to be collected first, or they would be paid for again. */
+      readonly unfinished: readonly string[];
+    }
+  | { readonly kind: 'skip'; readonly reason: string };
+
+/**
+ * Begins a scheduled run, or takes one up again: with the date that it began with, which its job keeps.
+ * @param request the job's data, read
+ * @throws {UsageError} when its time zone, the output's folder, or an earlier file, cannot be used
+ */
+export async function beginScheduledRun(
+  connection: QueueConnection,
+  job: RunRequestJob,
+  request: RunRequest,
+  root: RootFolder,
+): Promise<Plan> {
+  if (request.timeZone !== undefined) checkTimeZone(request.timeZone);
+  const begun = beginRequest(request, Date.now());
+  // Before the look at others: of two that begin together at least one sees the other.
+  if (begun !== request) await job.updateData(begun);
+  const predecessor = await findPredecessor(connection, job, begun);
+  if (predecessor !== undefined) return { kind: 'skip', reason: predecessor };
+  const earlierOutputs = await findEarlier(begun, root);
+  return { kind: 'run', request: begun, earlierOutputs, unfinished: await unfinishedOf(earlierOutputs) };
+}
+
+/** Fixes the moment in which a scheduled run has begun, and its date with it; one that has begun stays as it is. */
+export function beginRequest(request: RunRequest, nowMs: number): RunRequest {
+  const { output, timeZone = 'UTC' } = request;
+  if (request.begunAt !== undefined) return request;
+  if (output === undefined || !isDated(output)) return { ...request, begunAt: nowMs };
+  const dated = datedOutput(output, localDate(nowMs, timeZone));
+  return { ...request, begunAt: nowMs, output: dated, outputPattern: output };
+}
+
+/** Says which earlier run of the schedule still goes on, or waits to be taken up again. */
+async function findPredecessor(
+  connection: QueueConnection,
+  job: RunRequestJob,
+  { schedule, begunAt = 0 }: RunRequest,
+): Promise<string | undefined> {
+  const { requests } = await queuedRequests(connection, UNFINISHED_STATES);
+  for (const { job: other, names } of requests) {
+    if (other.id === job.id || names.schedule !== schedule || names.begunAt === undefined) continue;
+    const isBefore =
+      names.begunAt < begunAt || (names.begunAt === begunAt && (other.id ?? '') < (job.id ?? ''));
+    if (!isBefore) continue;
+    const since = new Date(names.begunAt).toISOString();
+    return `the run that began at ${since} is still going on (${names.output ?? names.manifest})`;
+  }
+  return undefined;
+}
+
+async function findEarlier({ output, outputPattern }: RunRequest, root: RootFolder): Promise<string[]> {
+  if (output === undefined || outputPattern === undefined) return [];
+  const own = await root.output(output);
+  const names = otherDates(outputPattern, own, await readdir(dirname(own)));
+  return await Promise.all(
+    besideOutput(own, names).map(async (path) => {
+      // The files that belong to it are read as well.
+      return await root.output(await root.existing(path, 'the earlier output'));
+    }),
+  );
+}
+
+async function unfinishedOf(outputs: readonly string[]): Promise<string[]> {
+  const unfinished: string[] = [];
+  for (const output of outputs) {
+    const runFile = await readRunFile(runPaths(output).runFile);
+    if (runFile?.open === true) unfinished.push(output);
+  }
+  return unfinished;
+}
+
+/** The exit code of a scheduled run that was skipped: another run has the schedule. */
+const BUSY_EXIT = 5;
+
+/** Executes what a job of the runs queue asks for. Never rejects. */
+export async function executeJob(
+  job: RunRequestJob,
+  deps: ExecutorDeps,
+  { wasOpened, ...options }: Pick<ExecutionOptions, 'signal' | 'onEvent'> & { readonly wasOpened: boolean },
+): Promise<Execution> {
+  const { id = '' } = job;
+  let request: RunRequest;
+  try {
+    request = readRequest(job.data, `the request of job ${id}`);
+  } catch (error) {
+    return { kind: 'over', outcome: refusal(error, deps.logger) };
+  }
+  // A run that has begun has changed the account's limits already; somebody may have changed them since.
+  if (wasOpened) request = { ...request, limits: undefined };
+  const execution = { ...options, newRun: /^[a-z][a-z0-9]{11}$/.test(id) ? id : undefined };
+  if (request.schedule === undefined) return executeRequest(request, deps, execution);
+  return executeScheduledRun(job, request, deps, execution);
+}
+
+/**
+ * Does what a scheduled run is to do: collects what other dates' files have in flight, without paying for anything, and
+ * then executes the request, for which their rows are done. Never rejects.
+ */
+async function executeScheduledRun(
+  job: RunRequestJob,
+  request: RunRequest,
+  deps: ExecutorDeps,
+  options: ExecutionOptions,
+): Promise<Execution> {
+  let plan: Plan;
+  try {
+    plan = await beginScheduledRun(deps.connection, job, request, deps.root);
+  } catch (error) {
+    if (options.signal.aborted) return { kind: 'released' };
+    return { kind: 'over', outcome: refusal(error, deps.logger) };
+  }
+  if (plan.kind === 'skip') {
+    const { reason } = plan;
+    return { kind: 'over', outcome: { outcome: 'skipped', exitCode: BUSY_EXIT, reason } };
+  }
+  for (const output of plan.unfinished) {
+    const trouble = await finishEarlier(output, plan, deps, options);
+    if (trouble !== undefined) return trouble;
+  }
+  return await executeRequest(plan.request, deps, { ...options, earlierOutputs: plan.earlierOutputs });
+}
+
+/** @returns what keeps the scheduled run from going on: what is in flight there could be paid for again */
+async function finishEarlier(
+  output: string,
+  plan: Extract<Plan, { kind: 'run' }>,
+  deps: ExecutorDeps,
+  options: ExecutionOptions,
+): Promise<Execution | undefined> {
+  // Columns that the manifest has gained since are no reason to leave it unfinished.
+  const request = { ...plan.request, output, collectOnly: true, newColumns: true };
+  const earlierOutputs = plan.earlierOutputs.filter((path) => path !== output);
+  const finished = await executeRequest(request, deps, {
+    signal: options.signal,
+    newRun: undefined,
+    earlierOutputs,
+    onEvent: () => undefined,
+  });
+  if (finished.kind === 'released') return finished;
+  const { reason = '', exitCode } = finished.kind === 'busy' ? finished : finished.outcome;
+  const about = `${output} has images in flight: ${reason}`;
+  if (finished.kind === 'busy') return { ...finished, reason: about };
+  const { outcome } = finished.outcome;
+  // Rows that failed there are taken up again in tonight's file.
+  if (outcome === 'ended' && (exitCode === 0 || exitCode === 2)) return undefined;
+  const remedy = outcome === 'refused' ? ` (or remove ${output}.run, and pay for those images again)` : '';
+  return { kind: 'over', outcome: { ...finished.outcome, reason: `${about}${remedy}` } };
 }

@@ -50,13 +50,17 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
     run.output === path ||
     (file !== undefined && run.run === file.run) ||
     run.output === name;
-  const found = known.find(isExact) ?? findNamed(known, name);
+  // Runs of which nothing but their request is left may have lost their outputs long ago.
+  const recent = known.filter(({ status, job }) => status !== undefined || job !== undefined);
+  const found = known.find(isExact) ?? findNamed(recent, name) ?? findNamed(known, name);
   if (found !== undefined) return { ...found, file };
   if (file !== undefined) {
     return { run: file.run, output: path, status: undefined, job: undefined, kept: undefined, file };
   }
   if (others.some((job) => job.id === name)) {
-    throw new UsageError(`job ${name} of the runs queue holds no request: a home refuses it when it is due`);
+    throw new UsageError(
+      `job ${name} of the runs queue holds no request: a server refuses it when it is due`,
+    );
   }
   throw unknownRun(name, known);
 }
@@ -70,22 +74,43 @@ async function unfinishedRequests(
   return { jobs, others };
 }
 
+/** What a run is named by. */
+interface NamedRun {
+  readonly run: string | undefined;
+  readonly output: string;
+  readonly job?: RunRequestJob | undefined;
+}
+
 /**
- * The newest run of the output that a name means, as `findRun` has it. Runs of which nothing but their request is left
- * count where nobody knows of others: their outputs may be long gone.
+ * The newest run of the output that a file's name, or the end of a path, means.
+ * @param runs the newest first
  * @throws {UsageError} when several outputs are meant
  */
-function findNamed(known: readonly FoundRun[], name: string): FoundRun | undefined {
-  const named = known.filter(({ output }) => isNamed(output, name));
-  const recent = named.filter(({ status, job }) => status !== undefined || job !== undefined);
-  const newest = new Map<string, FoundRun>();
-  for (const run of recent.length > 0 ? recent : named) {
-    if (!newest.has(run.output)) newest.set(run.output, run);
+function findNamed<R extends NamedRun>(runs: readonly R[], name: string): R | undefined {
+  const end = name.replace(/^\.\//, '');
+  const newest = new Map<string, R>();
+  for (const run of runs) {
+    const isNamed = run.output === end || run.output.endsWith(`/${end}`);
+    if (isNamed && !newest.has(run.output)) newest.set(run.output, run);
   }
   if (newest.size > 1) {
     throw new UsageError(`${name} may be ${listed([...newest.values()])}: name the run by its id`);
   }
   return [...newest.values()][0];
+}
+
+/**
+ * Finds one of the published runs, by its id or its output's path or name; of several runs of one output the newest.
+ * @param runs the newest first
+ * @throws {UsageError} when there is none, or several outputs could be meant
+ */
+export function findRun<R extends NamedRun>(runs: readonly R[], name: string): R {
+  const isExact = ({ run, output }: R) => run === name || output === name || output === resolve(name);
+  const found = runs.find(isExact) ?? findNamed(runs, name);
+  if (found !== undefined) return found;
+  throw new UsageError(
+    `no run ${name} in the last day: name it by its id or its output's path, as \`bulk-describe status\` shows them`,
+  );
 }
 
 /** One entry for each run, whoever knows of it; the newest first. */
@@ -126,40 +151,10 @@ function unknownRun(name: string, known: readonly FoundRun[]): UsageError {
   return new UsageError(`no run ${name} is known at this queue: ${hint}known are ${listed(known)}`);
 }
 
-function listed(runs: readonly FoundRun[]): string {
+function listed(runs: readonly NamedRun[]): string {
   const shown = runs
     .slice(0, MOST_SHOWN)
     .map(({ run, job, output }) => `${run ?? job?.id ?? ''} (${output})`);
   const more = runs.length - shown.length;
   return `${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
-}
-
-/**
- * Finds a run by its id or its output's path: as this process would resolve it, or as its server has published it; a
- * file's name will do where one run alone has it. Of several runs of one output the newest counts.
- * @param runs the newest first
- * @throws {UsageError} when there is none, or several could be meant
- */
-export function findRun<R extends { readonly run: string; readonly output: string }>(
-  runs: readonly R[],
-  text: string,
-): R {
-  const exact = runs.find(({ run, output }) => run === text || output === text || output === resolve(text));
-  if (exact !== undefined) return exact;
-  const named = runs.filter(({ output }) => isNamed(output, text));
-  const outputs = new Set(named.map(({ output }) => output));
-  const [first] = named;
-  if (first !== undefined && outputs.size === 1) return first;
-  if (outputs.size > 1) {
-    throw new UsageError(`several runs write to a file ${text}: name one by its path or id`);
-  }
-  throw new UsageError(
-    `no run ${text} in the last day: name it by its id or its output's path, as \`bulk-describe status\` shows them`,
-  );
-}
-
-/** Whether a name, or the end of a path, means this output. */
-export function isNamed(output: string, text: string): boolean {
-  const name = text.replace(/^\.\//, '');
-  return output === name || output.endsWith(`/${name}`);
 }

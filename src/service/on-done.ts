@@ -92,7 +92,7 @@ async function endInTime(
     if (over.aborted) return undefined;
     const left = Math.max(0, Math.min(stopDeadlineMs, deadlineMs - (performance.now() - beginning)));
     if (!(await sleep(left, over))) return undefined;
-    late = `was ended, since the home ends and it went on for ${Math.round(left / 1000)} s more`;
+    late = `was ended, since the server ends and it went on for ${Math.round(left / 1000)} s more`;
   }
   endGroup(pid, 'SIGTERM');
   if (await sleep(GRACE_MS, over)) endGroup(pid, 'SIGKILL');

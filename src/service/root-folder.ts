@@ -29,10 +29,10 @@ export class RootFolder {
    * @throws {UsageError} when it is not there, is somewhere else, or no file: a pipe could be waited for without end
    */
   async existing(name: string, what: string): Promise<string> {
-    if (name === '-') throw new UsageError(`${what} is a file of the home, not stdin`);
+    if (name === '-') throw new UsageError(`${what} is a file of the server, not stdin`);
     const wanted = resolve(this.path, name);
     const real = await realpath(wanted).catch((error: unknown) => {
-      // What is not there is named as it was asked for, and nothing is told about the rest of the machine.
+      // What is not there is named as it was asked for, and nothing is said about the rest of the machine.
       this.#refuseOutside(wanted, `${what} ${name}`);
       throw new UsageError(`${wanted} cannot be opened: ${messageOf(error)}`);
     });
@@ -76,7 +76,7 @@ export class RootFolder {
   #refuseOutside(path: string, what: string): void {
     const inside = relative(this.path, path);
     if (inside !== '..' && !inside.startsWith(`..${sep}`) && !isAbsolute(inside)) return;
-    throw new UsageError(`${what} leads out of the home's folder ${this.path}: name a file in it`);
+    throw new UsageError(`${what} leads out of the server's folder ${this.path}: name a file in it`);
   }
 }
 

@@ -92,7 +92,7 @@ export function readRequest(data: unknown, what = 'the request'): RunRequest {
   const [issue] = parsed.error.issues;
   const where = issue?.path.join('.') ?? '';
   throw new UsageError(
-    `${what} cannot be read (${where === '' ? '' : `${where}: `}${issue?.message ?? 'no object'}): is this home of the same version?`,
+    `${what} cannot be read (${where === '' ? '' : `${where}: `}${issue?.message ?? 'no object'}): is this server of the same version?`,
   );
 }
 
@@ -138,7 +138,7 @@ export const runJobProgressSchema = z.discriminatedUnion('state', [
 
 export type RunJobProgress = z.infer<typeof runJobProgressSchema>;
 
-/** What a request's job tells of its run; undefined before its files are open. */
+/** What a request's job shows of its run; undefined before its files are open. */
 export function runJobProgress(job: Pick<RunRequestJob, 'progress'>): RunJobProgress | undefined {
   return runJobProgressSchema.safeParse(job.progress).data;
 }
@@ -178,7 +178,7 @@ const namesSchema = z.object({
 
 export type RequestNames = z.infer<typeof namesSchema>;
 
-/** A job of the runs queue that holds a request, as far as can be told. */
+/** A job of the runs queue that holds a request, as far as can be seen. */
 export interface QueuedRequest {
   readonly job: RunRequestJob;
   readonly names: RequestNames;
@@ -234,23 +234,24 @@ export const KEPT_REQUESTS: Kind<KeptRequest> = {
   ttlMs: 30 * 24 * 3_600_000,
 };
 
-/** What asks for one time only: whoever asks again may want something else, and limits are the account's by now. */
-const ASKED_ONCE: ReadonlySet<string> = new Set<keyof RunRequest>([
-  'retryAll',
-  'onlyFailed',
-  'collectOnly',
-  'stoppedBefore',
-  'limits',
-  'schedule',
-  'timeZone',
-  'begunAt',
-  'outputPattern',
-  'payAgain',
-  'newColumns',
-]);
+/** Without what is asked for one time only: whoever asks again may want something else, and limits are the account's by now. */
+const lastingSchema = runRequestSchema
+  .omit({
+    retryAll: true,
+    onlyFailed: true,
+    collectOnly: true,
+    stoppedBefore: true,
+    limits: true,
+    schedule: true,
+    timeZone: true,
+    begunAt: true,
+    outputPattern: true,
+    payAgain: true,
+    newColumns: true,
+  })
+  .strip();
 
 /** The request that executes a run again. */
 export function lastingRequest(request: RunRequest, output: string): RunRequest {
-  const lasting = Object.entries(request).filter(([name]) => !ASKED_ONCE.has(name));
-  return readRequest({ ...Object.fromEntries(lasting), output });
+  return lastingSchema.parse({ ...request, output });
 }

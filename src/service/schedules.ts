@@ -26,7 +26,7 @@ import {
 /** What is to be run, and when. */
 export interface Schedule {
   readonly name: string;
-  /** Five fields, or six with seconds first; `every 2 hours` of a schedule that BullMQ was told of in that way. */
+  /** Five fields, or six with seconds first; `every 2 hours` of a schedule that was made so by other means. */
   readonly cron: string;
   readonly timeZone: string;
   readonly request: RunRequest;
@@ -63,7 +63,7 @@ export async function addSchedule(connection: QueueConnection, schedule: Schedul
   checkScheduleName(name);
   checkCron(cron, timeZone);
   if (schedule.request.output !== undefined) checkDatedOutput(schedule.request.output);
-  const request = readRequest(withoutGaps({ ...schedule.request, schedule: name, timeZone }));
+  const request = readRequest(asJson({ ...schedule.request, schedule: name, timeZone }));
   const wanted = { name, cron: cron.trim().split(/\s+/).join(' '), timeZone, request };
   const existing = await findSchedule(connection, name);
   const changes = existing === undefined ? [] : changesBetween(existing, wanted);
@@ -190,8 +190,8 @@ function textOf(value: unknown): string {
 }
 
 /** As it comes back from the queue, which keeps JSON. */
-function withoutGaps(request: Readonly<Record<string, unknown>>): unknown {
-  return Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
+function asJson(request: RunRequest): unknown {
+  return JSON.parse(JSON.stringify(request));
 }
 
 function runsQueue(connection: QueueConnection): JobQueue<RunRequest, RunOutcome> {

@@ -7,20 +7,17 @@ import { messageOf } from '../shared/errors.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, outOfPatience } from '../shared/queue/outage.js';
 import { SERVERS } from '../shared/published.js';
-import type { JobWorker, QueueConnection } from '../shared/queue/connection.js';
+import type { JobWorker } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
 import { repeat } from '../shared/waiting.js';
-import { Claim, type ClaimDeps, SHUTDOWN_TIMEOUT_MS } from './claim.js';
-import type { Execution, ExecutorDeps } from './execute-request.js';
+import { type Execution, type ExecutorDeps, executeJob } from './execute-request.js';
 import { LateResults, keepRequest } from './late-results.js';
 import { callOnDone } from './on-done.js';
 import { RUNS_QUEUE, type RunOutcome, type RunRequestJob } from './run-request.js';
-import { RunningRequest } from './running-request.js';
-import { executeJob } from './scheduled-run.js';
+import { Claim, type ClaimDeps, RunningRequest, SHUTDOWN_TIMEOUT_MS } from './running-request.js';
 import { noteScheduledRun } from './schedules.js';
 
 export interface RunsServerOptions extends ExecutorDeps {
-  readonly connection: QueueConnection;
   /** Called through the shell at every end of a run. */
   readonly onDone?: string | undefined;
   /** 20. */
@@ -49,7 +46,7 @@ const STOP_DEADLINE_MS = 30_000;
 /** The same while the queue is away, which then could not take the runs back, once they have written what they have. */
 const AWAY_DEADLINE_MS = 2000;
 
-/** How a request's job is to end; an error tells BullMQ that it is in the queue again. */
+/** How a request's job is to end; by an error BullMQ knows that it is in the queue again. */
 type JobEnd = RunOutcome | Error;
 
 /**
@@ -126,10 +123,11 @@ export class RunsServer {
     }
     await this.#background;
     const withdrawn = registry.withdraw(connection.store, SERVERS, this.#id);
-    await this.#inTime(withdrawn, 'the server is taken off the list when its time is over');
+    const onError = debugError(logger, 'the server is taken off the list when its time is over');
+    await atShutdown(connection, SHUTDOWN_TIMEOUT_MS, withdrawn, onError);
   }
 
-  /** One execution ends the job of the newest activation; the others leave it alone. */
+  /** Of several processings of a job the newest one ends it; the others leave it alone. */
   async #process(job: RunRequestJob, token: string): Promise<RunOutcome> {
     const known = this.#running.get(job.id ?? '');
     known?.request.claim.rejoin(job, token);
@@ -186,7 +184,9 @@ export class RunsServer {
     await request.settled();
     // The next server looks whether this one still has it.
     this.#running.delete(request.id);
-    await this.#inTime(this.#publish(), 'the run is taken up when this server is off the list');
+    const { connection, logger } = this.options;
+    const onError = debugError(logger, 'the run is taken up when this server is off the list');
+    await atShutdown(connection, SHUTDOWN_TIMEOUT_MS, this.#publish(), onError);
     return request.claim.release();
   }
 
@@ -244,11 +244,5 @@ export class RunsServer {
     }));
     const about = { host: hostname(), pid: process.pid, root: root.path, since: this.#since };
     await registry.publish(connection.store, SERVERS, this.#id, { ...about, runsAtOnce, runs });
-  }
-
-  /** Waits for the queue, but not for long. @param otherwise what follows when it does not answer */
-  async #inTime(work: Promise<void>, otherwise: string): Promise<void> {
-    const { connection, logger } = this.options;
-    await atShutdown(connection, SHUTDOWN_TIMEOUT_MS, work, debugError(logger, otherwise));
   }
 }

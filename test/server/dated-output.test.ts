@@ -6,7 +6,7 @@ import {
   localDate,
   otherDates,
 } from '../../src/service/schedule-dates.js';
-import { beginRequest } from '../../src/service/scheduled-run.js';
+import { beginRequest } from '../../src/service/execute-request.js';
 
 describe('the date of a night', () => {
   it.each([

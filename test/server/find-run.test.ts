@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { findRun } from '../../src/service/known-run.js';
 
 const runs = [
@@ -10,7 +10,7 @@ const runs = [
   { run: 'c2', output: '/data/2/c.csv' },
 ];
 
-it.each([
+test.each([
   ['old', 'old'],
   ['/data/a.csv', 'new'],
   ['a.csv', 'new'],
@@ -20,7 +20,7 @@ it.each([
 ])('a run named %s is %s', (text, run) => {
   expect(findRun(runs, text).run).toBe(run);
 });
-it('refuses a name of several outputs, and one that nobody has', () => {
-  expect(() => findRun(runs, 'c.csv')).toThrow('several runs write to a file c.csv');
+test('refuses a name of several outputs, and one that nobody has', () => {
+  expect(() => findRun(runs, 'c.csv')).toThrow('c.csv may be c1 (/data/1/c.csv), c2 (/data/2/c.csv)');
   expect(() => findRun(runs, 'd.csv')).toThrow('no run d.csv in the last day');
 });

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { type BusyRequest, mayWait } from '../../src/service/claim.js';
+import { type BusyRequest, mayWait } from '../../src/service/running-request.js';
 
 const taken: BusyRequest = { attemptsStarted: 2, wasOpened: false, isHolderAlive: false, silentMs: 0 };
 const HOUR_MS = 3_600_000;

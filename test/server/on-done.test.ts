@@ -60,7 +60,7 @@ describe('--on-done', () => {
     stopping.abort();
     await called;
     expect(logged).toHaveLength(1);
-    expect(logged[0]).toMatch(/--on-done was ended, since the home ends/);
+    expect(logged[0]).toMatch(/--on-done was ended, since the server ends/);
     expect(await workspace.files()).toEqual(['begun', 'bye.txt']);
   });
 
@@ -70,7 +70,7 @@ describe('--on-done', () => {
     expect(await workspace.files()).toEqual(['done.txt']);
     expect(logged).toEqual([]);
     await callOnDone(end, { ...about, command: 'trap "" TERM; sleep 300', stopDeadlineMs: 200 });
-    expect(logged.join('')).toMatch(/was ended, since the home ends/);
+    expect(logged.join('')).toMatch(/was ended, since the server ends/);
   });
 
   it('need not read what it is given', async () => {

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { RootFolder } from '../../src/service/root-folder.js';
 import { Workspace } from '../helpers/workspace.js';
 
-describe("a home's folder", () => {
+describe("a server's folder", () => {
   let workspace: Workspace;
   let root: RootFolder;
 
@@ -38,7 +38,7 @@ describe("a home's folder", () => {
     await symlink(workspace.at('elsewhere'), workspace.at('root/link'));
     await symlink(workspace.at('elsewhere/m.csv'), workspace.at('root/m-link.csv'));
     await symlink('../../elsewhere', workspace.at('root/deep/up'));
-    await expect(root.existing(name, 'the manifest')).rejects.toThrow(/leads out of the home's folder/);
+    await expect(root.existing(name, 'the manifest')).rejects.toThrow(/leads out of the server's folder/);
   });
 
   it.each(['../out.csv', '/tmp/out.csv', 'link/out.csv', 'out-link.csv', '../none/out.csv'])(
@@ -46,7 +46,7 @@ describe("a home's folder", () => {
     async (name) => {
       await symlink(workspace.at('elsewhere'), workspace.at('root/link'));
       await symlink(workspace.at('elsewhere/m.csv'), workspace.at('root/out-link.csv'));
-      await expect(root.output(name)).rejects.toThrow(/leads out of the home's folder/);
+      await expect(root.output(name)).rejects.toThrow(/leads out of the server's folder/);
     },
   );
 
@@ -54,7 +54,7 @@ describe("a home's folder", () => {
     'refuses an output whose %s is a link to elsewhere',
     async (name) => {
       await symlink(workspace.at('elsewhere/m.csv'), workspace.at(`root/${name}`));
-      await expect(root.output('out.csv')).rejects.toThrow(/leads out of the home's folder/);
+      await expect(root.output('out.csv')).rejects.toThrow(/leads out of the server's folder/);
     },
   );
 

@@ -6,7 +6,7 @@ import { findKnownRun } from '../../src/service/known-run.js';
 import { readServiceStatus } from '../../src/service/views.js';
 import { retryRun } from '../../src/service/enqueue-run.js';
 import { RUNS_QUEUE, RUN_JOB, type RunOutcome } from '../../src/service/run-request.js';
-import { beginScheduledRun } from '../../src/service/scheduled-run.js';
+import { beginScheduledRun } from '../../src/service/execute-request.js';
 import { RootFolder } from '../../src/service/root-folder.js';
 import { listSchedules } from '../../src/service/schedules.js';
 import { newRunId } from '../../src/writer/run-file.js';

@@ -68,7 +68,7 @@ describeOnRedis('a home of requests', (openQueue) => {
   it.each([
     [{ manifest: 'none.csv' }, /none\.csv cannot be opened/, 1],
     [{ manifest: 'm.csv', urlColumn: 'url' }, /url/, 1],
-    [{ manifest: 'm.csv', output: '../out.csv' }, /leads out of the home's folder/, 1],
+    [{ manifest: 'm.csv', output: '../out.csv' }, /leads out of the server's folder/, 1],
     [{ manifest: 'm.csv', output: 'none/out.csv' }, /folder of the output none\/out\.csv/, 1],
   ])('refuses %j in its own words', async (request, words, exitCode) => {
     await fixture.workspace.write('m.csv', manifestOf(1));
@@ -104,7 +104,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     );
     const queue = connection.queue(RUNS_QUEUE);
     const before = await queue.count();
-    await expect(enqueue({ manifest: 'm.csv' })).rejects.toThrow(/no home is running .* serve --work/);
+    await expect(enqueue({ manifest: 'm.csv' })).rejects.toThrow(/no server is running .* serve --work/);
     expect(await queue.count()).toBe(before);
   });
 

@@ -71,7 +71,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     for (const args of [['../secret.csv'], ['link.csv'], ['m.csv', '-o', '../out.csv']]) {
       const refused = await command('enqueue', ...args);
       expect(refused.code).toBe(1);
-      expect(refused.stderr).toMatch(/^bulk-describe: .* leads out of the home's folder .*\n$/);
+      expect(refused.stderr).toMatch(/^bulk-describe: .* leads out of the server's folder .*\n$/);
     }
   });
 
@@ -79,7 +79,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     const none = await command('enqueue', 'm.csv');
     expect([none.code, none.stderr]).toEqual([
       1,
-      expect.stringMatching(/^bulk-describe: no home is running/),
+      expect.stringMatching(/^bulk-describe: no server is running/),
     ]);
     const home = await serve('--work');
     expect((await command('status')).stdout).toMatch(
