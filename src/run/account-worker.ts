@@ -21,7 +21,7 @@ import {
 import type { RunOptions } from './run-options.js';
 
 /** Whose images are worked on, and how; the API, account and limit flags one to one. */
-export type AccountWorkerOptions = ApiOptions & Pick<RunOptions, 'limits'>;
+type AccountWorkerOptions = ApiOptions & Pick<RunOptions, 'limits'>;
 
 export type WorkerEvent =
   /** The limits of the account, and over how many workers they hold; emitted first, and at each change. */

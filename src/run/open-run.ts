@@ -38,7 +38,7 @@ export interface Counted {
 }
 
 /** What does not change while a run goes on. */
-export type AboutRun = Pick<
+type AboutRun = Pick<
   RunStatus,
   'run' | 'account' | 'queueName' | 'manifest' | 'output' | 'schedule' | 'host' | 'pid' | 'startedAt'
 >;

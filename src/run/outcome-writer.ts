@@ -18,7 +18,7 @@ interface Batch {
   readonly image?: string | undefined;
 }
 
-export interface OutcomeWriterDeps {
+interface OutcomeWriterDeps {
   readonly ledger: Ledger;
   readonly onFile: DescribedRows;
   readonly output: OutputFile;

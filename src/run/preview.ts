@@ -44,13 +44,17 @@ async function countRows(
   options: RunOptions,
   unfinished: UnfinishedRows,
 ): Promise<ManifestCounts> {
-  const { manifest, plan, found, earlier } = prepared;
+  const { manifest, plan, paths, outputOptions, found, earlier } = prepared;
   const own = found?.index ?? new OutputIndex({ keyed: plan.keyColumn !== undefined });
   const onFile = new DescribedRows(own, earlier?.index);
   onFile.startPass();
   const undo = new UndoStack();
   try {
-    const failures = options.retryAll === true ? undefined : await readFailures(prepared, options, undo);
+    // Who only collects takes nothing of earlier files up again.
+    const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
+    const files = [...others, { path: paths.output }];
+    const failures =
+      options.retryAll === true ? undefined : await EarlierFailures.open(files, outputOptions, undo);
     const isFailed = ({ key, image }: { readonly key?: string; readonly image: string }) => {
       const previous = failures?.previous(own.keyed ? key : image);
       return previous?.image === image && isPermanent(previous.outcome.code);
@@ -67,18 +71,6 @@ async function countRows(
   } finally {
     await undo.release();
   }
-}
-
-/** How rows failed by the files of the output and of earlier ones, as the run will know it; nothing is changed yet. */
-async function readFailures(
-  { paths, earlier, outputOptions }: PreparedRun,
-  { collectOnly }: RunOptions,
-  undo: UndoStack,
-): Promise<EarlierFailures> {
-  // Who only collects takes nothing of earlier files up again.
-  const others = collectOnly === true ? [] : (earlier?.files ?? []);
-  const files = [...others, { path: paths.output }];
-  return await EarlierFailures.open(files, outputOptions, undo);
 }
 
 /** The same preview for a run that takes up what failed for good before too. */

@@ -64,7 +64,7 @@ export function exitCodeOf(
 }
 
 /** What a run says of itself at its end. */
-export interface RunAccount {
+interface RunAccount {
   readonly run: string;
   readonly counts: RunCounts;
   /** Rows that the output held when the run started. */
@@ -79,18 +79,16 @@ export interface RunAccount {
   readonly seconds: number;
 }
 
-/** A receipt, and where the files say something else than the run; nothing when it is balanced. */
-export interface ClosedAccounts {
-  readonly receipt: Receipt;
-  readonly differences: readonly string[];
-}
-
 /**
  * Makes the receipt: counts every row anew from the files, and compares that with what the run believes. A
  * manifest that came through a pipe cannot be read again; there the output's rows alone are counted. Files that cannot
  * be read any more are a difference too, and the receipt says then what the run believes.
+ * @returns the receipt, and where the files say something else than the run; nothing when it is balanced
  */
-export async function closeAccounts(files: RunFiles, account: RunAccount): Promise<ClosedAccounts> {
+export async function closeAccounts(
+  files: RunFiles,
+  account: RunAccount,
+): Promise<{ readonly receipt: Receipt; readonly differences: readonly string[] }> {
   try {
     const recount = files.manifest.replayable
       ? await recountRows(files, account.counts.rows)
@@ -140,7 +138,7 @@ function believedBy({ counts }: RunAccount): Remainder {
  * Where the files say something else than the run believes, each with both numbers. Rows that the output held twice
  * before are no fault of this run's: without keys they are what is left when a row leaves the manifest.
  */
-export function findDifferences(account: RunAccount, recount: Recount): string[] {
+function findDifferences(account: RunAccount, recount: Recount): string[] {
   const { counts, rowsBefore } = account;
   const { rows, described, resumed, copied } = counts;
   const failed = failedRows(counts);

@@ -8,7 +8,7 @@ import { identityOfName } from '../writer/failures-table.js';
 import type { Ledger } from './ledger.js';
 import type { RunOptions } from './run-options.js';
 
-export interface RowLookupDeps {
+interface RowLookupDeps {
   readonly ledger: Pick<Ledger, 'jobOf' | 'isPending' | 'isAnswered' | 'oldFailure'>;
   /** The rows on file, of the output and earlier ones; this run's pass over the manifest. */
   readonly onFile: DescribedRows;

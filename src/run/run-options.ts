@@ -173,7 +173,7 @@ export interface RunTiming {
   readonly noWorkerNoticeMs: number;
   /** The queue may be away when a run ends: then its jobs stay as they are. */
   readonly closeDeadlineMs: number;
-  /** How much of the rate a run may have waiting in the queue: another run that comes waits so long for its turn. */
+  /** How much of the rate a run may have waiting in the queue: another run that comes waits so long at most. */
   readonly windowMs: number;
   /** An API that has been down for so long, with no answer between, ends the run. */
   readonly downLimitMs: number;

@@ -120,7 +120,7 @@ function newImage(image: string, row: Row | undefined): NewImage | undefined {
 }
 
 /** What reconciling finds about an image whose outcome has not come. */
-export type Finding =
+type Finding =
   /** Nobody has its job, twice in a row. */
   | { readonly image: string; readonly kind: 'lost' }
   /** Its job ended, twice in a row, and its result did not come: the job says how. */

@@ -17,7 +17,7 @@ import {
 } from './run-request.js';
 
 /** A server could not begin what it was asked for: its own words and exit code. */
-export class RefusedError extends BulkDescribeError {
+class RefusedError extends BulkDescribeError {
   override name = 'RefusedError';
 
   constructor(
@@ -29,7 +29,7 @@ export class RefusedError extends BulkDescribeError {
 }
 
 /** A run that a server has begun. */
-export interface BegunRun {
+interface BegunRun {
   readonly run: string;
   readonly manifest: string;
   readonly output: string;

@@ -5,7 +5,7 @@ import type { RequestNames, RunOutcome } from './run-request.js';
 import { sleep } from '../shared/waiting.js';
 
 /** What `--on-done` is called for. */
-export interface EndOfRun {
+interface EndOfRun {
   /** Of what its job holds; nothing where that is no request. */
   readonly names: Partial<RequestNames>;
   readonly outcome: RunOutcome;
@@ -14,7 +14,7 @@ export interface EndOfRun {
   readonly output: string | undefined;
 }
 
-export interface OnDoneOptions {
+interface OnDoneOptions {
   /** For the shell; from the server's own command line, never from a queue. */
   readonly command: string;
   readonly cwd: string;

@@ -25,7 +25,7 @@ const limitsSchema = z.object({
 }) satisfies z.ZodType<Partial<Limits>>;
 const formatSchema = z.enum(['csv', 'tsv', 'jsonl', 'list']) satisfies z.ZodType<ManifestFormat>;
 
-export const runStopSchema = z.object({
+const runStopSchema = z.object({
   kind: z.enum(['interrupted', 'cancelled', 'token', 'quota', 'down', 'failing', 'fatal']),
   reason: z.string(),
 }) satisfies z.ZodType<RunStop>;
@@ -116,7 +116,7 @@ export type RunRequestJob = Job<unknown, RunOutcome>;
  * The progress of a request's job: `opened` from the moment in which the server has opened manifest and output,
  * `refused` when it could not; rewritten each second in which something has changed.
  */
-export const runJobProgressSchema = z.discriminatedUnion('state', [
+const runJobProgressSchema = z.discriminatedUnion('state', [
   z.object({
     state: z.literal('opened'),
     /** The run's id, and its files as the server sees them. */

@@ -51,7 +51,7 @@ export function nextTime(pattern: string, timeZone: string, afterMs: number): nu
 }
 
 /** What stands for the date in an output's name. */
-export const DATE = '{date}';
+const DATE = '{date}';
 
 /** Whether an output's name begins a new file each day. */
 export function isDated(output: string): boolean {

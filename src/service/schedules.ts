@@ -24,7 +24,7 @@ import {
 } from './run-request.js';
 
 /** What is to be run, and when. */
-export interface Schedule {
+interface Schedule {
   readonly name: string;
   /** Five fields, or six with seconds first; `every 2 hours` of a schedule that was made so by other means. */
   readonly cron: string;

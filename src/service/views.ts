@@ -145,7 +145,7 @@ export async function knownAccounts(
 }
 
 /** An account as it is now. */
-export async function viewAccount(
+async function viewAccount(
   connection: QueueConnection,
   { account, queueName }: { readonly account: string; readonly queueName: string },
   nowMs: number,

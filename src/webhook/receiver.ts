@@ -9,7 +9,7 @@ import { type CallbackKeys, callbackKeys } from './callback-keys.js';
 import { putDelivery } from './deliveries.js';
 import { type DeliveryClaim, readClaim } from './delivery-claim.js';
 
-export interface ReceiverOptions extends ListenAddress {
+interface ReceiverOptions extends ListenAddress {
   readonly keys: CallbackKeys;
   /** Takes a delivery in. It is answered without waiting for what becomes of it. */
   readonly onDelivery: (claim: DeliveryClaim) => void;

@@ -9,14 +9,14 @@ import { UndoStack } from '../../src/shared/undo.js';
 import { RunFixture, FAST } from './run-fixture.js';
 import type { OpenFixture } from './queues.js';
 
-/** A home in the test's own process, and what it has told. */
-export interface TestHome {
-  readonly home: RunsServer;
+/** A server in the test's own process, and what it has told. */
+export interface TestServer {
+  readonly server: RunsServer;
   readonly events: readonly ServerEvent[];
   readonly outcomes: () => RunOutcome[];
 }
 
-/** A run fixture with homes, workers and connections that end with each test, before what they stand on. */
+/** A run fixture with servers, workers and connections that end with each test, before what they stand on. */
 export class ServerFixture {
   readonly #undo = new UndoStack();
   readonly #logger = silentLogger();
@@ -25,10 +25,10 @@ export class ServerFixture {
 
   /** Makes one for the suite that is being defined. */
   static forSuite(openQueue: OpenFixture): ServerFixture {
-    const homes = new ServerFixture(RunFixture.forSuite(openQueue));
+    const servers = new ServerFixture(RunFixture.forSuite(openQueue));
     // Of two hooks the one that was registered last runs first.
-    afterEach(() => homes.#undo.release());
-    return homes;
+    afterEach(() => servers.#undo.release());
+    return servers;
   }
 
   async connect(): Promise<QueueConnection> {
@@ -37,11 +37,11 @@ export class ServerFixture {
     return connection;
   }
 
-  /** A home for the fixture's folder, queue and API. */
-  async startHome(options: Partial<RunsServerOptions> = {}): Promise<TestHome> {
+  /** A server for the fixture's folder, queue and API. */
+  async startServer(options: Partial<RunsServerOptions> = {}): Promise<TestServer> {
     const events: ServerEvent[] = [];
     const { workspace, queue, simulator } = this.fixture;
-    const home = await RunsServer.start({
+    const server = await RunsServer.start({
       connection: await this.connect(),
       root: await RootFolder.open(workspace.path),
       queue: queue.url,
@@ -53,9 +53,9 @@ export class ServerFixture {
       onEvent: (event) => events.push(event),
       ...options,
     });
-    this.#undo.defer(() => home.stop());
+    this.#undo.defer(() => server.stop());
     const outcomes = () => events.flatMap((event) => (event.type === 'over' ? [event.outcome] : []));
-    return { home, events, outcomes };
+    return { server, events, outcomes };
   }
 
   async startWorker(limits = FAST): Promise<void> {

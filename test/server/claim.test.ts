@@ -1,30 +1,30 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
 import { RUNS_QUEUE, type RunOutcome } from '../../src/service/run-request.js';
 import { SERVERS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
 import { takeBackJob } from '../../src/shared/queue/job-machinery.js';
 import { FAST } from '../helpers/run-fixture.js';
-import { ServerFixture, type TestHome } from '../helpers/server-fixture.js';
+import { ServerFixture, type TestServer } from '../helpers/server-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 
-/** Requests whose lock is over while their home goes on: it was frozen, or the queue away. */
+/** Requests whose lock is over while their server goes on: it was frozen, or the queue away. */
 describeOnRedis('a request whose lock is lost', (openQueue) => {
-  const homes = ServerFixture.forSuite(openQueue);
-  const { fixture } = homes;
+  const servers = ServerFixture.forSuite(openQueue);
+  const { fixture } = servers;
   const ROWS = 30;
 
-  /** Begins a run in a home, and gives its job to whoever takes it next. */
-  async function loseLock(first: TestHome, before: () => Promise<unknown> = () => Promise.resolve()) {
+  /** Begins a run in a server, and gives its job to whoever takes it next. */
+  async function loseLock(first: TestServer, before: () => Promise<unknown> = () => Promise.resolve()) {
     fixture.simulator.setOptions({ latencyMs: 300 });
     await fixture.workspace.write('m.csv', manifestOf(ROWS));
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const signal = AbortSignal.timeout(60_000);
     const begun = await enqueueRun(connection, { manifest: 'm.csv', output: 'out.csv' }, { signal });
     if (begun.kind !== 'begun') throw new Error(begun.kind);
-    await waitUntil('its home tells of it', async () => {
+    await waitUntil('its server has published it', async () => {
       const known = await registry.list(connection.store, SERVERS);
       return known.some(({ runs }) => runs.some(({ job }) => job === begun.run));
     });
@@ -37,7 +37,7 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
       return (now?.attemptsStarted ?? 0) > 1;
     });
     expect(first.outcomes()).toEqual([]);
-    await homes.startWorker({ ...FAST, maxInFlight: 10 });
+    await servers.startWorker({ ...FAST, maxInFlight: 10 });
     return { connection, job };
   }
 
@@ -48,8 +48,8 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
     expect(fixture.simulator.stats().paid).toBe(ROWS);
   }
 
-  it('goes on in its home, once, which tells its end once', async () => {
-    const first = await homes.startHome({ onDone: 'cat >> ended.txt' });
+  test('goes on in its server, once, which reports its end once', async () => {
+    const first = await servers.startServer({ onDone: 'cat >> ended.txt' });
     const { connection, job } = await loseLock(first);
     const known = await registry.list(connection.store, SERVERS);
     expect(known.flatMap(({ runs }) => runs)).toMatchObject([{ job: job.id }]);
@@ -58,12 +58,12 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
     expect(first.outcomes()).toMatchObject([{ exitCode: 0, receipt: { described: ROWS, resumed: 0 } }]);
   });
 
-  it('is put off by another home, and ends there as it has ended', async () => {
+  test('is put off by another server, and ends there as it has ended', async () => {
     const onDone = 'cat >> ended.txt';
-    const first = await homes.startHome({ onDone, runsAtOnce: 1 });
-    let second: TestHome | undefined;
+    const first = await servers.startServer({ onDone, runsAtOnce: 1 });
+    let second: TestServer | undefined;
     const { connection, job } = await loseLock(first, async () => {
-      second = await homes.startHome({ onDone, busyRetryMs: 100 });
+      second = await servers.startServer({ onDone, busyRetryMs: 100 });
     });
     await expectToldOnce(job);
     expect(first.outcomes()).toHaveLength(1);
@@ -72,14 +72,14 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
     expect(ended?.returnvalue).toMatchObject({ outcome: 'ended', receipt: { described: ROWS } });
   });
 
-  it('is handed back by its home, which ends, to the one that put it off', async () => {
-    const first = await homes.startHome({ runsAtOnce: 1, onDone: 'cat >> ended.txt' });
-    let second: TestHome | undefined;
+  test('is handed back by its server, which ends, to the one that put it off', async () => {
+    const first = await servers.startServer({ runsAtOnce: 1, onDone: 'cat >> ended.txt' });
+    let second: TestServer | undefined;
     const { job } = await loseLock(first, async () => {
-      second = await homes.startHome({ busyRetryMs: 100, onDone: 'cat >> ended.txt' });
+      second = await servers.startServer({ busyRetryMs: 100, onDone: 'cat >> ended.txt' });
     });
     await waitUntil('some are described', async () => (await fixture.ids('out.csv')).length > 3);
-    await first.home.stop();
+    await first.server.stop();
     await expectToldOnce(job);
     expect(second?.outcomes()).toMatchObject([{ exitCode: 0, receipt: { remaining: 0 } }]);
   });

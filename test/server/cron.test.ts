@@ -1,15 +1,15 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { checkCron, nextTime } from '../../src/service/schedule-dates.js';
 import { checkScheduleName } from '../../src/service/schedules.js';
 
-it.each(['0 2 * * *', '*/5 * * * *', '*/2 * * * * *', '0 2 * * MON-FRI', ' 0  2 1 * * '])(
+test.each(['0 2 * * *', '*/5 * * * *', '*/2 * * * * *', '0 2 * * MON-FRI', ' 0  2 1 * * '])(
   'takes "%s" for a pattern',
   (pattern) => {
     expect(() => checkCron(pattern, 'Europe/Prague')).not.toThrow();
   },
 );
 
-it.each([
+test.each([
   [
     '2 * *',
     /has 3 fields: expected minute, hour, day, month and weekday.*"0 2 \* \* \*" is every night at 2:00/,
@@ -23,19 +23,19 @@ it.each([
   expect(() => checkCron(pattern, 'UTC')).toThrow(message);
 });
 
-it.each(['Europe/Nowhere', 'Mars', '', '+02:00'])('says that %j is no time zone', (timeZone) => {
+test.each(['Europe/Nowhere', 'Mars', '', '+02:00'])('says that %j is no time zone', (timeZone) => {
   expect(() => checkCron('0 2 * * *', timeZone)).toThrow(
     /--tz .*: expected the name of a time zone, such as/,
   );
 });
 
-it('comes at its time by the clocks of the zone, in summer and in winter', () => {
+test('comes at its time by the clocks of the zone, in summer and in winter', () => {
   const next = (after: string) =>
     new Date(nextTime('0 2 * * *', 'Europe/Prague', Date.parse(after)) ?? 0).toISOString();
   expect(next('2026-07-01T12:00:00Z')).toBe('2026-07-02T00:00:00.000Z');
   expect(next('2026-12-01T12:00:00Z')).toBe('2026-12-02T01:00:00.000Z');
 });
 
-it.each(['', 'a b', '-nightly', 'a:b', 'a/b', 'ü', 'x'.repeat(65)])('refuses %j for a name', (name) => {
+test.each(['', 'a b', '-nightly', 'a:b', 'a/b', 'ü', 'x'.repeat(65)])('refuses %j for a name', (name) => {
   expect(() => checkScheduleName(name)).toThrow(/expected up to 64 letters, digits, dashes and underscores/);
 });

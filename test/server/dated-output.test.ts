@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   checkDatedOutput,
   datedOutput,
@@ -9,7 +9,7 @@ import {
 import { beginRequest } from '../../src/service/execute-request.js';
 
 describe('the date of a night', () => {
-  it.each([
+  test.each([
     ['2026-11-25T00:30:00Z', 'UTC', '2026-11-25'],
     ['2026-11-25T00:30:00Z', 'America/New_York', '2026-11-24'],
     ['2026-11-25T12:30:00Z', 'Pacific/Auckland', '2026-11-26'],
@@ -35,12 +35,12 @@ describe('the date of a night', () => {
 });
 
 describe('a dated output', () => {
-  it('gets its date in its name', () => {
+  test('gets its date in its name', () => {
     expect(datedOutput('out/prompts-{date}.csv', '2026-11-25')).toBe('out/prompts-2026-11-25.csv');
     expect([isDated('out/{date}.csv'), isDated('out.csv')]).toEqual([true, false]);
   });
 
-  it('finds the files of other dates, in their order, and nothing else', () => {
+  test('finds the files of other dates, in their order, and nothing else', () => {
     const names = [
       'prompts-2026-11-25.csv',
       'prompts-2026-11-24.csv',
@@ -67,11 +67,11 @@ describe('a dated output', () => {
     ]);
   });
 
-  it.each(['{date}/out.csv', 'a/{date}-{date}.csv', '{date}/{date}.csv'])('may not be %s', (output) => {
+  test.each(['{date}/out.csv', 'a/{date}-{date}.csv', '{date}/{date}.csv'])('may not be %s', (output) => {
     expect(() => checkDatedOutput(output)).toThrow(/can be there once, in the file's name/);
   });
 
-  it('keeps the date that its run began with', () => {
+  test('keeps the date that its run began with', () => {
     const request = {
       manifest: 'm.csv',
       output: 'out-{date}.csv',

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Logger, pino } from 'pino';
 import { callOnDone } from '../../src/service/on-done.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -24,7 +24,7 @@ describe('--on-done', () => {
     output: undefined,
   };
 
-  it('gets what a refused run has instead of a receipt, the exit code, and no token', async () => {
+  test('gets what a refused run has instead of a receipt, the exit code, and no token', async () => {
     const command = 'cat > in.json; env | grep -E "^(BULK|DESCRIBE)_" | sort > env.txt; exit 3';
     const env = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'secret' };
     await callOnDone(end, { command, cwd: workspace.path, env, logger });
@@ -43,14 +43,14 @@ describe('--on-done', () => {
     expect(logged.join('')).toMatch(/ended with exit code 3/);
   });
 
-  it('is ended when it takes too long, with what it has started', async () => {
+  test('is ended when it takes too long, with what it has started', async () => {
     const command = 'sleep 300 | cat; echo over > over.txt';
     await callOnDone(end, { command, cwd: workspace.path, env: process.env, logger, deadlineMs: 300 });
     expect(logged.join('')).toMatch(/was ended after/);
     expect(await workspace.files()).toEqual([]);
   });
 
-  it('has a bounded time from when the home is to end, and is asked to end before it is killed', async () => {
+  test('has a bounded time from when the server is to end, and is asked to end before it is killed', async () => {
     const stopping = new AbortController();
     const command =
       'trap "echo bye > bye.txt; exit 1" TERM; touch begun; sleep 300 & wait; echo over > over.txt';
@@ -64,7 +64,7 @@ describe('--on-done', () => {
     expect(await workspace.files()).toEqual(['begun', 'bye.txt']);
   });
 
-  it('is killed when it does not heed that the home ends, and left alone when it ends in time', async () => {
+  test('is killed when it does not heed that the server ends, and left alone when it ends in time', async () => {
     const about = { cwd: workspace.path, env: process.env, logger, signal: AbortSignal.abort() };
     await callOnDone(end, { ...about, command: 'sleep 0.3; echo done > done.txt' });
     expect(await workspace.files()).toEqual(['done.txt']);
@@ -73,7 +73,7 @@ describe('--on-done', () => {
     expect(logged.join('')).toMatch(/was ended, since the server ends/);
   });
 
-  it('need not read what it is given', async () => {
+  test('need not read what it is given', async () => {
     await callOnDone(end, { command: 'true', cwd: workspace.path, env: process.env, logger });
     expect(logged).toEqual([]);
   });

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type PauseFacts, pausesOf } from '../../src/service/views.js';
 import type { WorkerStatus } from '../../src/shared/published.js';
 
@@ -11,7 +11,7 @@ const facts = (some: Partial<PauseFacts>): PauseFacts => ({
 });
 
 describe('what is paused', () => {
-  it.each<[string, Partial<PauseFacts>, object[]]>([
+  test.each<[string, Partial<PauseFacts>, object[]]>([
     ['nothing, while a worker works', {}, []],
     ['nothing, while one of several works', { workers: [worker('token'), worker('working')] }, []],
     [

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { mkdir, symlink } from 'node:fs/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { RootFolder } from '../../src/service/root-folder.js';
 import { Workspace } from '../helpers/workspace.js';
 
@@ -18,7 +18,7 @@ describe("a server's folder", () => {
   });
   afterEach(() => workspace.remove());
 
-  it('holds relative and absolute paths below it', async () => {
+  test('holds relative and absolute paths below it', async () => {
     const manifest = `${root.path}/m.csv`;
     expect(await root.existing('m.csv', 'the manifest')).toBe(manifest);
     expect(await root.existing('deep/../m.csv', 'the manifest')).toBe(manifest);
@@ -27,7 +27,7 @@ describe("a server's folder", () => {
     expect(await root.output('..out.csv')).toBe(`${root.path}/..out.csv`);
   });
 
-  it.each([
+  test.each([
     '../elsewhere/m.csv',
     '/etc/hostname',
     '../nowhere.csv',
@@ -41,7 +41,7 @@ describe("a server's folder", () => {
     await expect(root.existing(name, 'the manifest')).rejects.toThrow(/leads out of the server's folder/);
   });
 
-  it.each(['../out.csv', '/tmp/out.csv', 'link/out.csv', 'out-link.csv', '../none/out.csv'])(
+  test.each(['../out.csv', '/tmp/out.csv', 'link/out.csv', 'out-link.csv', '../none/out.csv'])(
     'refuses the output %s',
     async (name) => {
       await symlink(workspace.at('elsewhere'), workspace.at('root/link'));
@@ -50,7 +50,7 @@ describe("a server's folder", () => {
     },
   );
 
-  it.each(['out.failed.csv', 'out.failed.csv.partial', 'out.csv.run', 'out.csv.lock'])(
+  test.each(['out.failed.csv', 'out.failed.csv.partial', 'out.csv.run', 'out.csv.lock'])(
     'refuses an output whose %s is a link to elsewhere',
     async (name) => {
       await symlink(workspace.at('elsewhere/m.csv'), workspace.at(`root/${name}`));
@@ -58,7 +58,7 @@ describe("a server's folder", () => {
     },
   );
 
-  it('refuses what is no file, such as a pipe that nobody would ever end', async () => {
+  test('refuses what is no file, such as a pipe that nobody would ever end', async () => {
     spawnSync('mkfifo', [workspace.at('root/pipe.csv'), workspace.at('root/out.csv.run')]);
     await symlink('pipe.csv', workspace.at('root/to-pipe.csv'));
     for (const name of ['pipe.csv', 'to-pipe.csv', 'deep']) {
@@ -69,7 +69,7 @@ describe("a server's folder", () => {
     await expect(root.output('out.csv')).rejects.toThrow(/^out\.csv\.run, .* is no regular file/);
   });
 
-  it('follows links that stay inside, and refuses those to nothing', async () => {
+  test('follows links that stay inside, and refuses those to nothing', async () => {
     await symlink('deep', workspace.at('root/inside'));
     await symlink('nothing.csv', workspace.at('root/dangling.csv'));
     expect(await root.output('inside/out.csv')).toBe(`${root.path}/deep/out.csv`);

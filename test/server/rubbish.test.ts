@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { pino } from 'pino';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { cancelRun } from '../../src/service/cancel-run.js';
 import { findKnownRun } from '../../src/service/known-run.js';
 import { readServiceStatus } from '../../src/service/views.js';
@@ -36,21 +36,21 @@ const nearlyRequest = fc.record(
 const anyData = fc.oneof(fc.jsonValue(), nearlyRequest);
 
 describeOnRedis('what is no request in the runs queue', (openQueue) => {
-  const homes = ServerFixture.forSuite(openQueue);
-  const { fixture } = homes;
+  const servers = ServerFixture.forSuite(openQueue);
+  const { fixture } = servers;
   const signal = () => AbortSignal.timeout(60_000);
 
-  const queueOf = async () => (await homes.connect()).queue<unknown, RunOutcome>(RUNS_QUEUE);
+  const queueOf = async () => (await servers.connect()).queue<unknown, RunOutcome>(RUNS_QUEUE);
 
-  it.each([[null], [{ manifest: 5 }], ['m.csv'], [[]]])(
+  test.each([[null], [{ manifest: 5 }], ['m.csv'], [[]]])(
     '%j stands in the way of no schedule, retry or cancel',
     async (data) => {
       await fixture.workspace.write('m.csv', manifestOf(2));
-      const connection = await homes.connect();
+      const connection = await servers.connect();
       const queue = await queueOf();
       const rubbish = await queue.add(RUN_JOB, data, { delay: HOUR_MS });
-      const { outcomes } = await homes.startHome();
-      await homes.startWorker();
+      const { outcomes } = await servers.startServer();
+      await servers.startWorker();
       const output = fixture.workspace.at('out.csv');
       await queue.add(RUN_JOB, { manifest: 'm.csv', output: 'out.csv', schedule: 'nightly' });
       const isIdle = async () => (await queue.getActiveCount()) === 0;
@@ -65,8 +65,8 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
     },
   );
 
-  it('is refused by its name, and tells the command', async () => {
-    const { events, outcomes } = await homes.startHome({ onDone: 'cat >> ended.txt' });
+  test('is refused by its name, and tells the command', async () => {
+    const { events, outcomes } = await servers.startServer({ onDone: 'cat >> ended.txt' });
     const job = await (await queueOf()).add(RUN_JOB, null);
     const id = job.id ?? '';
     await waitUntil('it has failed', async () => (await job.getState()) === 'failed');
@@ -76,7 +76,7 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
     expect(told).toContain(`"error":"the request of job ${id} cannot be read (`);
   });
 
-  it.each([
+  test.each([
     [{ output: 'o\0.csv' }, /^the request of job \d+ cannot be read \(output: a NUL character/],
     [{ schedule: 'n\0', output: 'out.csv' }, /\(schedule: a NUL character/],
     [
@@ -91,7 +91,7 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
     await fixture.workspace.write('m.csv', manifestOf(1));
     const logged: string[] = [];
     const logger = pino({ level: 'error' }, { write: (line: string) => logged.push(line) });
-    const { outcomes } = await homes.startHome({ logger, onDone: 'cat >> ended.txt' });
+    const { outcomes } = await servers.startServer({ logger, onDone: 'cat >> ended.txt' });
     const job = await (await queueOf()).add(RUN_JOB, { manifest: 'm.csv', ...asked });
     await waitUntil('it has failed', async () => (await job.getState()) === 'failed');
     expect(outcomes()).toMatchObject([{ outcome: 'refused', exitCode: 1, reason: words }]);
@@ -99,20 +99,20 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
     expect(logged).toEqual([]);
   });
 
-  it('lists the schedules that BullMQ was told to repeat every so often', async () => {
+  test('lists the schedules that BullMQ was told to repeat every so often', async () => {
     const queue = await queueOf();
     const template = { name: RUN_JOB, data: { manifest: 'm.csv' } };
     await queue.upsertJobScheduler('often', { every: 2 * HOUR_MS }, template);
-    const listed = await listSchedules(await homes.connect());
+    const listed = await listSchedules(await servers.connect());
     expect(listed).toMatchObject([
       { name: 'often', cron: 'every 2.0 hours', request: { manifest: 'm.csv' } },
     ]);
     await queue.obliterate({ force: true });
   });
 
-  it('no reader of the queue fails, whatever it finds', async () => {
+  test('no reader of the queue fails, whatever it finds', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const queue = await queueOf();
     const root = await RootFolder.open(fixture.workspace.path);
     const turn = { manifest: 'm.csv', output: 'out-{date}.csv', schedule: 'nightly' };
@@ -137,14 +137,14 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
     );
   });
 
-  it('a home refuses all of it in one line each, and goes on', async () => {
+  test('a server refuses all of it in one line each, and goes on', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     const queue = await queueOf();
     await queue.obliterate({ force: true });
     const logged: string[] = [];
     const logger = pino({ level: 'error' }, { write: (line: string) => logged.push(line) });
-    const { outcomes } = await homes.startHome({ logger, onDone: 'cat > last.txt' });
-    await homes.startWorker();
+    const { outcomes } = await servers.startServer({ logger, onDone: 'cat > last.txt' });
+    await servers.startWorker();
     await fc.assert(
       fc.asyncProperty(fc.array(anyData, { minLength: 5, maxLength: 10 }), async (found) => {
         const before = outcomes().length;

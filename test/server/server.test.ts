@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { imageHash } from '../../src/producer/image-url.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { cancelRun } from '../../src/service/cancel-run.js';
@@ -27,12 +27,12 @@ import { ServerFixture } from '../helpers/server-fixture.js';
 
 const url = (id: number) => `http://images.test/${id}.jpg`;
 
-describeOnRedis('a home of requests', (openQueue) => {
-  const homes = ServerFixture.forSuite(openQueue);
-  const { fixture } = homes;
+describeOnRedis('a server of requests', (openQueue) => {
+  const servers = ServerFixture.forSuite(openQueue);
+  const { fixture } = servers;
 
   async function enqueue(request: RunRequest) {
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const begun = await enqueueRun(connection, request, { signal: AbortSignal.timeout(60_000) });
     if (begun.kind !== 'begun') throw new Error(begun.kind);
     return begun;
@@ -41,11 +41,11 @@ describeOnRedis('a home of requests', (openQueue) => {
   const isOver = (events: readonly ServerEvent[], run: string, times = 1) =>
     events.filter((event) => event.type === 'over' && event.outcome.receipt?.run === run).length >= times;
 
-  it('executes what is enqueued, several runs at once, and keeps their outcomes', async () => {
+  test('executes what is enqueued, several runs at once, and keeps their outcomes', async () => {
     await fixture.workspace.write('a.csv', manifestOf(6));
     await fixture.workspace.write('b.csv', manifestOf(4, 'http://other.test'));
-    const { events } = await homes.startHome();
-    await homes.startWorker();
+    const { events } = await servers.startServer();
+    await servers.startWorker();
     const [a, b] = await Promise.all([
       enqueue({ manifest: 'a.csv' }),
       enqueue({ manifest: 'b.csv', output: 'out.csv', limit: 3 }),
@@ -54,7 +54,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     await waitUntil('both are over', () => isOver(events, a.run) && isOver(events, b.run));
     expect(await fixture.ids('a.prompts.csv')).toHaveLength(6);
     expect(await fixture.ids('out.csv')).toHaveLength(3);
-    const runs = (await homes.connect()).queue<RunRequest, never>(RUNS_QUEUE);
+    const runs = (await servers.connect()).queue<RunRequest, never>(RUNS_QUEUE);
     await waitUntil('their jobs are completed', async () => (await runs.getCompletedCount()) === 2);
     const jobs = await runs.getJobs(['completed']);
     const receipts = jobs.map((job) => runOutcomeOf(job)?.receipt);
@@ -65,41 +65,41 @@ describeOnRedis('a home of requests', (openQueue) => {
     });
   });
 
-  it.each([
+  test.each([
     [{ manifest: 'none.csv' }, /none\.csv cannot be opened/, 1],
     [{ manifest: 'm.csv', urlColumn: 'url' }, /url/, 1],
     [{ manifest: 'm.csv', output: '../out.csv' }, /leads out of the server's folder/, 1],
     [{ manifest: 'm.csv', output: 'none/out.csv' }, /folder of the output none\/out\.csv/, 1],
   ])('refuses %j in its own words', async (request, words, exitCode) => {
     await fixture.workspace.write('m.csv', manifestOf(1));
-    const { outcomes } = await homes.startHome();
+    const { outcomes } = await servers.startServer();
     await expect(enqueue(request)).rejects.toMatchObject({ message: words, exitCode });
     await waitUntil('it is over', () => outcomes().length === 1);
     expect(outcomes()).toMatchObject([{ outcome: 'refused', exitCode }]);
     expect(await fixture.workspace.files()).toEqual(['m.csv']);
   });
 
-  it('refuses a second run on one output, and skips it for a schedule', async () => {
+  test('refuses a second run on one output, and skips it for a schedule', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
-    const { events, outcomes } = await homes.startHome();
+    const { events, outcomes } = await servers.startServer();
     const first = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     await expect(enqueue({ manifest: 'm.csv', output: 'out.csv' })).rejects.toMatchObject({
       message: /already has the output/,
       exitCode: 5,
     });
-    const queue = (await homes.connect()).queue<RunRequest, never>(RUNS_QUEUE);
+    const queue = (await servers.connect()).queue<RunRequest, never>(RUNS_QUEUE);
     await queue.add(RUN_JOB, { manifest: 'm.csv', output: 'out.csv', schedule: 'nightly' });
     await waitUntil('both are over', () => outcomes().length === 2);
     expect(outcomes().map(({ outcome }) => outcome)).toEqual(['refused', 'skipped']);
-    await homes.startWorker();
+    await servers.startWorker();
     await waitUntil('the first one ends', () => isOver(events, first.run));
     expect(await fixture.ids('out.csv')).toEqual(['1', '2']);
   });
 
-  it('without a home nothing is enqueued', async () => {
-    const connection = await homes.connect();
+  test('without a server nothing is enqueued', async () => {
+    const connection = await servers.connect();
     await waitUntil(
-      'the homes before are gone',
+      'the servers before are gone',
       async () => (await registry.list(connection.store, SERVERS)).length === 0,
     );
     const queue = connection.queue(RUNS_QUEUE);
@@ -108,28 +108,28 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(await queue.count()).toBe(before);
   });
 
-  it('hands its runs back when it stops, and another home goes on with them', async () => {
+  test('hands its runs back when it stops, and another server goes on with them', async () => {
     fixture.simulator.setOptions({ latencyMs: 500 });
     await fixture.workspace.write('m.csv', manifestOf(30));
-    const first = await homes.startHome();
-    await homes.startWorker({ ...FAST, maxInFlight: 5 });
+    const first = await servers.startServer();
+    await servers.startWorker({ ...FAST, maxInFlight: 5 });
     const begun = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     await waitUntil('some are described', async () => (await fixture.ids('out.csv')).length > 3);
-    await first.home.stop();
+    await first.server.stop();
     expect(first.events.map(({ type }) => type)).toEqual(['opened', 'released']);
-    const second = await homes.startHome();
+    const second = await servers.startServer();
     await waitUntil('it ends', () => isOver(second.events, begun.run));
     expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0, receipt: { remaining: 0 } }]);
     expect(await fixture.ids('out.csv')).toHaveLength(30);
     expect(fixture.simulator.stats().paid).toBe(30);
   });
 
-  it('a small run that comes while a big one goes on is not behind the whole of it', async () => {
+  test('a small run that comes while a big one goes on is not behind the whole of it', async () => {
     await fixture.workspace.write('big.csv', manifestOf(600));
     await fixture.workspace.write('small.csv', manifestOf(10, 'http://small.test'));
     // A run may have a second of the rate waiting here, instead of a minute: at least 50 images.
-    const { events, outcomes } = await homes.startHome({ timing: { tickMs: 50, windowMs: 1000 } });
-    await homes.startWorker({
+    const { events, outcomes } = await servers.startServer({ timing: { tickMs: 50, windowMs: 1000 } });
+    await servers.startWorker({
       rate: { count: 40, perMs: 1000 },
       pollRate: { count: 500, perMs: 1000 },
       maxInFlight: 10,
@@ -139,21 +139,21 @@ describeOnRedis('a home of requests', (openQueue) => {
     const small = await enqueue({ manifest: 'small.csv' });
     await waitUntil('the small one ends', () => isOver(events, small.run));
     expect((await fixture.ids('big.prompts.csv')).length).toBeLessThan(300);
-    await cancelRun(await homes.connect(), big.run, AbortSignal.timeout(60_000));
+    await cancelRun(await servers.connect(), big.run, AbortSignal.timeout(60_000));
     await waitUntil('the big one ends', () => isOver(events, big.run));
     expect(outcomes().at(-1)).toMatchObject({ exitCode: 130, receipt: { failed: 0 } });
   });
 
-  it('brings home what is retried on the board after the end of a run, and pays for nothing else', async () => {
+  test('writes what is retried on the board after the end of a run, and pays for nothing else', async () => {
     await fixture.workspace.write('m.csv', manifestOf(4));
     fixture.simulator.setOptions({ failures: { incomplete: 1 } });
-    const { events } = await homes.startHome();
-    await homes.startWorker();
+    const { events } = await servers.startServer();
+    await servers.startWorker();
     const { run } = await enqueue({ manifest: 'm.csv', output: 'out.csv', attempts: 1, stopFailing: 100 });
     await waitUntil('it is over', () => isOver(events, run));
     fixture.simulator.setOptions({ failures: {} });
     const { paid } = fixture.simulator.stats();
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const jobs = connection.queue(describeQueueName(accountOf({ api: fixture.simulator.url })));
     await (await jobs.getJob(describeJobId(run, imageHash(url(3)))))?.retry();
     await waitUntil('its row is there', async () => (await fixture.ids('out.csv')).includes('3'));
@@ -162,32 +162,32 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(fixture.simulator.stats().paid).toBe(paid + 1);
   });
 
-  it('says of a run that was stopped why it was, also when what it had in flight has come home', async () => {
+  test('says of a run that was stopped why it was, also when what it had in flight has come in', async () => {
     fixture.simulator.setOptions({ failures: { reject: 0.8 }, latencyMs: 1500, latencySpread: 0 });
     await fixture.workspace.write('m.csv', manifestOf(200));
-    const { outcomes } = await homes.startHome();
+    const { outcomes } = await servers.startServer();
     const rate = { count: 40, perMs: 1000 };
-    await homes.startWorker({ ...FAST, rate });
+    await servers.startWorker({ ...FAST, rate });
     const { run } = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     await waitUntil('it is stopped', () => outcomes().length > 0);
-    await waitUntil('what was in flight has come home', () => outcomes().length > 1);
+    await waitUntil('what was in flight has come in', () => outcomes().length > 1);
     const [stopped, collected] = outcomes();
     expect([stopped?.exitCode, stopped?.reason]).toEqual([4, expect.stringMatching(/--stop-failing/)]);
     expect(collected).toMatchObject({ exitCode: 4, reason: stopped?.reason, receipt: { submits: 0 } });
     expect(collected?.receipt?.remaining).toBeGreaterThan(0);
-    const told = await registry.list((await homes.connect()).store, RUNS);
-    expect(told.find((status) => status.run === run)?.ended).toMatchObject({ exitCode: 4 });
+    const published = await registry.list((await servers.connect()).store, RUNS);
+    expect(published.find((status) => status.run === run)?.ended).toMatchObject({ exitCode: 4 });
   });
 
-  it('retries a run with its permanent failures, at once', async () => {
+  test('retries a run with its permanent failures, at once', async () => {
     await fixture.workspace.write('m.csv', manifestOf(3));
     fixture.simulator.setOptions({ failures: { reject: 1 } });
-    const { events } = await homes.startHome();
-    await homes.startWorker();
+    const { events } = await servers.startServer();
+    await servers.startWorker();
     const { run, output } = await enqueue({ manifest: 'm.csv', output: 'out.csv', stopFailing: 100 });
     await waitUntil('it is over', () => isOver(events, run));
     fixture.simulator.setOptions({ failures: {} });
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const signal = AbortSignal.timeout(60_000);
     const retried = await retryRun(connection, output, { signal });
     expect(retried).toMatchObject({ kind: 'begun', run });
@@ -199,11 +199,11 @@ describeOnRedis('a home of requests', (openQueue) => {
     await expect(retryRun(connection, 'out.cvs', { signal })).rejects.toThrow(/did you mean out\.csv\?/);
   });
 
-  it('retry takes up what has failed, and neither what was left by a cancel nor new rows', async () => {
+  test('retry takes up what has failed, and neither what was left by a cancel nor new rows', async () => {
     fixture.simulator.setOptions({ latencyMs: 200, failures: { reject: 1 } });
     await fixture.workspace.write('m.csv', manifestOf(2));
-    const { events, outcomes } = await homes.startHome();
-    await homes.startWorker({ ...FAST, maxInFlight: 2 });
+    const { events, outcomes } = await servers.startServer();
+    await servers.startWorker({ ...FAST, maxInFlight: 2 });
     const { run } = await enqueue({
       manifest: 'm.csv',
       output: 'out.csv',
@@ -215,7 +215,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     await fixture.workspace.write('m.csv', manifestOf(40));
     await enqueue({ manifest: 'm.csv', output: 'out.csv', keyColumn: 'id', stopFailing: 100 });
     await waitUntil('some are described', async () => (await fixture.ids('out.csv')).length > 3);
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const signal = AbortSignal.timeout(60_000);
     await cancelRun(connection, run, signal);
     await waitUntil('it is cancelled', () => isOver(events, run, 2));
@@ -241,22 +241,22 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(fixture.simulator.stats().paid).toBe(45);
   });
 
-  it('what is executed again by nobody who gives limits leaves those of the account alone', async () => {
+  test('what is executed again by nobody who gives limits leaves those of the account alone', async () => {
     await fixture.workspace.write('m.csv', manifestOf(3));
     fixture.simulator.setOptions({ failures: { incomplete: 1 } });
-    const first = await homes.startHome();
+    const first = await servers.startServer();
     const limits = { ...FAST, maxInFlight: 7 };
     const asked = { manifest: 'm.csv', output: 'out.csv', attempts: 1, stopFailing: 100, limits };
     const { run } = await enqueue(asked);
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const queueName = describeQueueName(accountOf({ api: fixture.simulator.url }));
     const inFlight = async () =>
       (await readAccountLimits(connection.store, queueName, Date.now()))?.configured.maxInFlight;
     expect(await inFlight()).toBe(7);
-    // Somebody starts a worker with other limits; then another home takes the run up.
-    await homes.startWorker({ ...FAST, maxInFlight: 3 });
-    await first.home.stop();
-    const { events } = await homes.startHome();
+    // Somebody starts a worker with other limits; then another server takes the run up.
+    await servers.startWorker({ ...FAST, maxInFlight: 3 });
+    await first.server.stop();
+    const { events } = await servers.startServer();
     await waitUntil('it is over', () => isOver(events, run));
     expect(await inFlight()).toBe(3);
 
@@ -272,15 +272,15 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(await inFlight()).toBe(3);
   });
 
-  it('a run that was handed back and is cancelled pays for nothing more; the next home keeps what is in flight', async () => {
+  test('a run that was handed back and is cancelled pays for nothing more; the next server keeps what is in flight', async () => {
     fixture.simulator.setOptions({ latencyMs: 1000 });
     await fixture.workspace.write('m.csv', manifestOf(60));
-    const first = await homes.startHome();
-    await homes.startWorker({ ...FAST, maxInFlight: 5 });
+    const first = await servers.startServer();
+    await servers.startWorker({ ...FAST, maxInFlight: 5 });
     const { run, output } = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     await waitUntil('some are described', async () => (await fixture.ids('out.csv')).length > 3);
-    await first.home.stop();
-    const connection = await homes.connect();
+    await first.server.stop();
+    const connection = await servers.connect();
     const stateOf = async () =>
       (await readServiceStatus(connection)).runs.find((known) => known.run === run) ?? { state: 'unknown' };
     expect(await stateOf()).toMatchObject({ state: 'waiting' });
@@ -289,7 +289,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     const cancelled = await cancelRun(connection, output, AbortSignal.timeout(60_000));
     expect(cancelled).toMatchObject({ kind: 'to-be-collected', output });
     expect(await stateOf()).toMatchObject({ state: 'waiting', cancelled: true });
-    const second = await homes.startHome();
+    const second = await servers.startServer();
     await waitUntil('it ends', () => isOver(second.events, run));
     const { paid } = fixture.simulator.stats();
     expect(paid).toBeLessThan(40);
@@ -300,11 +300,11 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(await stateOf()).toMatchObject({ state: 'ended', ended: { exitCode: 130 } });
   });
 
-  it('means the newest run of an output that was removed and enqueued anew', async () => {
+  test('means the newest run of an output that was removed and enqueued anew', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     fixture.simulator.setOptions({ failures: { reject: 1 } });
-    const { events } = await homes.startHome();
-    await homes.startWorker();
+    const { events } = await servers.startServer();
+    await servers.startWorker();
     const request = { manifest: 'm.csv', output: 'anew.csv', stopFailing: 100 };
     const old = await enqueue(request);
     await waitUntil('it is over', () => isOver(events, old.run));
@@ -314,7 +314,7 @@ describeOnRedis('a home of requests', (openQueue) => {
     const { run } = await enqueue(request);
     expect(run).not.toBe(old.run);
     await waitUntil('the new one is over', () => isOver(events, run));
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const signal = AbortSignal.timeout(60_000);
     // As one that has no files sees it, and one that has.
     for (const name of ['anew.csv', fixture.workspace.at('anew.csv')]) {
@@ -330,13 +330,13 @@ describeOnRedis('a home of requests', (openQueue) => {
     expect(await findKnownRun(connection, 'gone00000000')).toMatchObject({ output: '/gone/anew.csv' });
   });
 
-  it('takes a request that waits for a home out of the queue', async () => {
+  test('takes a request that waits for a server out of the queue', async () => {
     await fixture.workspace.write('m.csv', manifestOf(3));
     await fixture.workspace.write('n.csv', manifestOf(3));
-    const { events, outcomes } = await homes.startHome({ runsAtOnce: 1 });
+    const { events, outcomes } = await servers.startServer({ runsAtOnce: 1 });
     const first = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
     const waiting = enqueue({ manifest: 'n.csv', output: 'other.csv' });
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const queue = connection.queue(RUNS_QUEUE);
     await waitUntil('it waits', async () => (await queue.getWaitingCount()) === 1);
     const signal = AbortSignal.timeout(60_000);

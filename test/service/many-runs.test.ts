@@ -16,7 +16,7 @@ describeOnRedis('a home and a worker that have seen many runs', (openQueue) => {
 
   it('keep neither a connection nor a queue open for each of them', { timeout: 150_000 }, async () => {
     await homes.startWorker();
-    const { outcomes } = await homes.startHome();
+    const { outcomes } = await homes.startServer();
     const watcher = await homes.connect();
     const runs = watcher.queue<RunRequest, unknown>(RUNS_QUEUE);
     await fixture.workspace.write('m.csv', manifestOf(1));

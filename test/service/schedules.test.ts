@@ -63,7 +63,7 @@ describeOnRedis('schedules', (openQueue) => {
       'id,image,title\n3,http://images.test/3.jpg,c\n2,http://images.test/2.jpg,b\n1,http://images.test/1.jpg,a\n4,http://images.test/1.jpg,a\n',
     );
     await homes.startWorker();
-    const home = await homes.startHome();
+    const home = await homes.startServer();
     const { name, connection } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const before = localDate(Date.now(), timeZone);
     const { receipt } = await runNow(name, home);
@@ -111,7 +111,7 @@ describeOnRedis('schedules', (openQueue) => {
     const { receipt: first } = await night;
     const paid = fixture.simulator.stats().paid;
     await homes.startWorker();
-    const home = await homes.startHome();
+    const home = await homes.startServer();
     const { name } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const { receipt } = await runNow(name, home);
     expect(first.described).toBeLessThan(paid);
@@ -122,18 +122,18 @@ describeOnRedis('schedules', (openQueue) => {
 
   it('outlive a restart of the home in the middle of a run, with the date that it began with', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
-    const first = await homes.startHome();
+    const first = await homes.startServer();
     const { name, connection, look } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const queue = connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
     const job = await queue.add(RUN_JOB, (await look()).request);
     await waitUntil('it has begun', () => first.events.some(({ type }) => type === 'opened'));
-    await first.home.stop();
+    await first.server.stop();
     const kept = await queue.getJob(job.id ?? '');
     expect(kept?.data.outputPattern).toBe('night-{date}.csv');
     // As if it had begun yesterday.
     await kept?.updateData({ ...kept.data, output: 'night-2020-02-29.csv' });
     await homes.startWorker();
-    const second = await homes.startHome();
+    const second = await homes.startServer();
     await waitUntil('it is over', () => second.outcomes().length > 0);
     expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0 }]);
     expect(second.outcomes()[0]?.receipt?.output).toMatch(/night-2020-02-29\.csv$/);
@@ -141,7 +141,7 @@ describeOnRedis('schedules', (openQueue) => {
   });
 
   it('are executed now on demand, and tell in the home’s words when that cannot be', async () => {
-    const home = await homes.startHome();
+    const home = await homes.startServer();
     const { connection, look } = await add(NEW_YEAR);
     const { request } = await look();
     const runIt = () => enqueueRun(connection, request, { signal: AbortSignal.timeout(60_000) });
@@ -158,7 +158,7 @@ describeOnRedis('schedules', (openQueue) => {
   it('tell when they last succeeded, also after a failure, and nothing any more when they are removed', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     await homes.startWorker();
-    const home = await homes.startHome();
+    const home = await homes.startServer();
     const { name, connection, look } = await add(NEW_YEAR);
     const metric = async () => {
       const { text } = await renderMetrics(connection);
@@ -200,7 +200,7 @@ describeOnRedis('schedules', (openQueue) => {
   it('one that is removed during its turn and added again does not show how that turn ended', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     fixture.simulator.setOptions({ latencyMs: 1000 });
-    const home = await homes.startHome();
+    const home = await homes.startServer();
     await homes.startWorker();
     const { name, connection, look } = await add('0 2 * * *');
     const turn = runNow(name, home);
@@ -270,7 +270,7 @@ describeOnRedis('schedules', (openQueue) => {
 
   it('alone have a date in their output', async () => {
     await fixture.workspace.write('m.csv', manifestOf(1));
-    const home = await homes.startHome();
+    const home = await homes.startServer();
     const request = { manifest: 'm.csv', output: 'out-{date}.csv' };
     const options = { signal: AbortSignal.timeout(60_000) };
     await expect(enqueueRun(await homes.connect(), request, options)).rejects.toThrow(
