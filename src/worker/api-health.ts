@@ -11,7 +11,7 @@ import { sleep } from '../shared/waiting.js';
  * down -> up: one answer of the kind that failed, be it a refusal or a 429: the API is there. A submit that
  *   goes through counts for both kinds.
  * While it is down, one image at a time probes; the others wait, and no attempt is used up. Probes are paced by
- * the clock, not by their ends: one that never comes back, or that is handed back, is followed by the next.
+ * the clock, not by their ends: one that never comes back, or that is released, is followed by the next.
  */
 export class ApiHealth {
   #submits = new Streak();
