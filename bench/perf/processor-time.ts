@@ -8,7 +8,7 @@ const CLOCK_EVERY_MS = 100;
 /** Milliseconds of processor time an image, by who spent it. */
 export type ProcessorTime = Readonly<Record<string, number>>;
 
-/** What a run's images cost, looked at now and then until it ends: a home takes its own clock with it. */
+/** What a run's images cost, looked at now and then until it ends: a coordinator takes its own clock with it. */
 export async function processorTime(
   run: Command,
   images: number,
@@ -16,7 +16,7 @@ export async function processorTime(
 ): Promise<ProcessorTime> {
   const { workers, apiPid, redis } = others;
   const read = async (): Promise<Record<string, number | undefined>> => ({
-    home: cpuSecondsOf(run.pid),
+    coordinator: cpuSecondsOf(run.pid),
     workers: workers.reduce((sum, { pid }) => sum + (cpuSecondsOf(pid) ?? NaN), 0),
     'the API': cpuSecondsOf(apiPid),
     Redis: (await readRedis(redis)).cpuSeconds,

@@ -11,18 +11,18 @@ const SAMPLE_MS = 500;
 
 interface Sample {
   readonly rows: number;
-  readonly homeMb: number;
+  readonly coordinatorMb: number;
   readonly workerMb: number;
   readonly redisMb: number;
 }
 
-/** What a home, a worker and Redis hold while many rows go through. */
+/** What a coordinator, a worker and Redis hold while many rows go through. */
 export const memoryPart: Part = async (context) => {
   const rows = context.full ? 1_000_000 : 40_000;
   const each = await measure(context, 'an image for each row', rows, rows);
   const shared = await measure(context, 'one image for all rows', rows, 1);
   const series = (samples: readonly Sample[], about: string): Series[] => [
-    { name: `home${about}`, points: samples.map(({ rows: x, homeMb: y }) => ({ x, y })) },
+    { name: `coordinator${about}`, points: samples.map(({ rows: x, coordinatorMb: y }) => ({ x, y })) },
     { name: `worker${about}`, points: samples.map(({ rows: x, workerMb: y }) => ({ x, y })) },
     { name: `Redis${about}`, points: samples.map(({ rows: x, redisMb: y }) => ({ x, y })) },
   ];
@@ -40,8 +40,8 @@ export const memoryPart: Part = async (context) => {
       title: 'Memory',
       note:
         `MB at their highest over ${rows} rows (resident; Redis: used_memory). Beyond the index of done rows, at most 32 bytes each, they are to be flat from ` +
-        '10,000 rows on. Targets: home and worker 200, Redis 50.',
-      head: ['what', 'rows/s', 'home', 'home at 10,000 rows', 'worker', 'Redis'],
+        '10,000 rows on. Targets: coordinator 350, worker 200, Redis 50.',
+      head: ['what', 'rows/s', 'coordinator', 'coordinator at 10,000 rows', 'worker', 'Redis'],
       rows: [each.row, shared.row],
     },
   ];
@@ -57,27 +57,27 @@ async function measure({ folder, say }: PartContext, what: string, rows: number,
     const run = setting.run(manifest, output, ['--no-work', ...limitFlags(UNLIMITED)]);
     let isOver = false;
     const ended = run.ended.finally(() => (isOver = true));
-    const samples: { bytes: number; homeMb: number; workerMb: number; redisMb: number }[] = [];
-    let homePeak = 0;
+    const samples: { bytes: number; coordinatorMb: number; workerMb: number; redisMb: number }[] = [];
+    let coordinatorPeak = 0;
     while (!isOver) {
       await Promise.race([delay(SAMPLE_MS), ended]);
-      const home = memoryOf(run.pid);
-      if (home === undefined || home.peakMb === 0) break;
-      homePeak = Math.max(homePeak, home.peakMb);
+      const coordinator = memoryOf(run.pid);
+      if (coordinator === undefined || coordinator.peakMb === 0) break;
+      coordinatorPeak = Math.max(coordinatorPeak, coordinator.peakMb);
       const { usedMb } = await readRedis(client);
       const workerMb = memoryOf(worker?.pid ?? 0)?.nowMb ?? NaN;
-      samples.push({ bytes: sizeOf(output), homeMb: home.nowMb, workerMb, redisMb: usedMb });
+      samples.push({ bytes: sizeOf(output), coordinatorMb: coordinator.nowMb, workerMb, redisMb: usedMb });
     }
     const { seconds } = receiptOf(await ended);
     const perRow = sizeOf(output) / rows;
     const placed = samples.map(({ bytes, ...mb }) => ({ rows: Math.round(bytes / perRow), ...mb }));
-    const atTenThousand = placed.find((sample) => sample.rows >= 10_000)?.homeMb ?? NaN;
+    const atTenThousand = placed.find((sample) => sample.rows >= 10_000)?.coordinatorMb ?? NaN;
     const workerPeak = memoryOf(worker?.pid ?? 0)?.peakMb ?? NaN;
     const redisPeak = (await readRedis(client)).peakMb;
     say(
-      `${what}: home ${Math.round(homePeak)}, worker ${Math.round(workerPeak)}, Redis ${Math.round(redisPeak)} MB`,
+      `${what}: coordinator ${Math.round(coordinatorPeak)}, worker ${Math.round(workerPeak)}, Redis ${Math.round(redisPeak)} MB`,
     );
-    const cells = [rows / seconds, homePeak, atTenThousand, workerPeak, redisPeak];
+    const cells = [rows / seconds, coordinatorPeak, atTenThousand, workerPeak, redisPeak];
     return { row: [what, ...cells.map(Math.round)], samples: placed };
   } finally {
     client.disconnect();

@@ -49,7 +49,7 @@ export const overheadPart: Part = async (context) => {
     {
       title: 'Overhead',
       note:
-        `${images} images, an API that answers at once, no limits; the best of ${rounds}. One home and one worker process, API and Redis each in their own. ` +
+        `${images} images, an API that answers at once, no limits; the best of ${rounds}. One coordinator and one worker process, API and Redis each in their own. ` +
         'Target: 0.45 of bare BullMQ.',
       head: [
         'what',

@@ -70,7 +70,7 @@ async function realTable(context: PartContext): Promise<Table> {
   return {
     title: 'Polls, for real',
     note:
-      'One home and two worker processes; latencies lognormal with sigma 0.35. The second run has new workers, which begin with what the first ones have learned. ' +
+      'One coordinator and two worker processes; latencies lognormal with sigma 0.35. The second run has new workers, which begin with what the first ones have learned. ' +
       'Polls in a second by the API, looked at each second.',
     head: ['load', 'polls/image', 'late, median', 'late, p90', 'most polls/s', 'most in flight'],
     rows,

@@ -55,7 +55,7 @@ async function measureRates({ folder, say }: PartContext, cases: readonly Case[]
     {
       title: 'Rate used, and total time',
       note:
-        'Used: submits from two seconds after the first to the last, of what the rate allows in that time (at least 98 %); of the start: in those two ' +
+        'Used: submits from two seconds after the first to the last, of what the rate allows in that time (at least 97 %); of the start: in those two ' +
         'seconds. Most: submits in any sliding window of the rate’s unit (at most 105 %). Time: from the first submit to the last outcome, as a multiple of images / rate + latency ' +
         `(at most 1.03; latency ${LATENCY_MS / 1000} s). By the clock of the API, which has a processor whenever it wants one${isFirst ? '' : ' (not here: that needs root)'}; ` +
         'each worker is a process.',

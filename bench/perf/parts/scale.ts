@@ -29,8 +29,8 @@ export const scalePart: Part = async ({ folder, full, say }) => {
     {
       title: 'Scale out',
       note:
-        `${images} images, an API that answers at once, no limits; one home. Targets: four workers do at least 2.5 times as much as one on 4 or more ` +
-        'cores, and on 2 cores no less than one. What Redis does for an image, of the home and the workers together: scripts are round trips ' +
+        `${images} images, an API that answers at once, no limits; one coordinator. Targets: four workers do at least 2.5 times as much as one on 4 or more ` +
+        'cores, and on 2 cores no less than one. What Redis does for an image, of the coordinator and the workers together: scripts are round trips ' +
         '(many go out together), commands are counted within scripts too. Milliseconds are of processor time.',
       head: [
         'workers',
@@ -39,7 +39,7 @@ export const scalePart: Part = async ({ folder, full, say }) => {
         'scripts/image',
         'commands/image',
         'bytes/image',
-        ...['home', 'workers', 'API', 'Redis'].map((who) => `${who} ms/image`),
+        ...['coordinator', 'workers', 'API', 'Redis'].map((who) => `${who} ms/image`),
       ],
       rows,
     },

@@ -36,7 +36,7 @@ export const webhooksPart: Part = async ({ folder, full, say }) => {
     {
       title: 'Webhooks',
       note:
-        `${WORKERS} workers, a receiver, a home, the API and Redis, each a process; latency ${LATENCY_MS / 1000} s at the median. From the moment ` +
+        `${WORKERS} workers, a receiver, a coordinator, the API and Redis, each a process; latency ${LATENCY_MS / 1000} s at the median. From the moment ` +
         'at which the API has completed an image and sends its delivery: until the worker has its prompts, and until its row is seen in the output. ' +
         'Milliseconds. Targets: at most 1.2 polls an image, and half of the rows within 300 ms.',
       head: ['told by', 'images', 'polls/image', 'noticed p50', 'p90', 'written p50', 'p90', 'load'],
