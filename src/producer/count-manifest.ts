@@ -1,5 +1,4 @@
 import { FatalError, messageOf } from '../shared/errors.js';
-import { HashTable, hashOfImage, hashOfText } from '../shared/hash-table.js';
 import type { Manifest } from './manifest.js';
 import { type Row, type RowPlan, readRows, toRow } from './row-reader.js';
 
@@ -7,14 +6,14 @@ import { type Row, type RowPlan, readRows, toRow } from './row-reader.js';
 const MOST_BYTES = 1024 ** 3;
 
 /**
- * What is known of a row: the output holds it, or only its image; it failed for good before; or nothing. Asked once for
- * each row that has a URL, in the manifest's order, so that occurrences can be counted.
+ * What is known of a row: an earlier row has its key; the output holds it, or only its image; it failed for good before;
+ * or nothing. Asked once for each row that has a URL, in the manifest's order, so that occurrences can be counted.
  */
 export type IsKnown = (row: {
   readonly key?: string;
   readonly url: string;
   readonly image: string;
-}) => 'resumed' | 'copied' | 'failed' | 'new';
+}) => 'repeated' | 'resumed' | 'copied' | 'failed' | 'new';
 
 /** rows = resumed + copied + failedBefore + newImages + badUrls + badRecords + duplicateKeys */
 export interface ManifestCounts {
@@ -43,8 +42,8 @@ export interface ManifestCounts {
 }
 
 /**
- * Counts what there is to do, by the rules by which the rows are produced. Memory: 10 to 15 bytes for each
- * distinct image, and for each key.
+ * Counts what there is to do, by the rules by which the rows are produced. Memory: some 70 bytes for each
+ * distinct image.
  * @param options `signal` ends the counting early; `unfinished` gets the rows that the output does not hold
  */
 export async function previewManifest(
@@ -57,7 +56,7 @@ export async function previewManifest(
   },
 ): Promise<ManifestCounts> {
   const { isKnown, signal, unfinished } = options;
-  const counter = new RowCounter(isKnown, plan.keyColumn !== undefined);
+  const counter = new RowCounter(isKnown);
   const { counts } = counter;
   counts.sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
   if (counts.sampled) {
@@ -80,11 +79,6 @@ export async function previewManifest(
   return counts;
 }
 
-const NEW_IMAGE = 1;
-const FAILED_IMAGE = 2;
-/** These tables live for as long as the counting takes: time counts for more than a few bytes. */
-const GROWTH = 1.5;
-
 class RowCounter {
   readonly counts: ManifestCounts = {
     sampled: false,
@@ -99,17 +93,13 @@ class RowCounter {
     badRecords: 0,
     duplicateKeys: 0,
   };
-  readonly #keys = new HashTable([], GROWTH);
-  /** The payload says whether the image has been counted as new, or as failed. */
-  readonly #images = new HashTable([2], GROWTH);
+  /** What each image was first counted as that is to be described. */
+  readonly #images = new Map<string, 'new' | 'failed' | undefined>();
 
-  constructor(
-    private readonly isKnown: IsKnown,
-    private readonly isKeyed: boolean,
-  ) {}
+  constructor(private readonly isKnown: IsKnown) {}
 
   /** Counts a row in one place. */
-  count(row: Row): ReturnType<IsKnown> | 'bad' | 'repeated' {
+  count(row: Row): ReturnType<IsKnown> | 'bad' {
     const { counts } = this;
     counts.rows++;
     if (row.url === undefined || row.image === undefined) {
@@ -117,38 +107,31 @@ class RowCounter {
       else counts.badUrls++;
       return 'bad';
     }
-    if (this.isKeyed && !this.#isFirst(row.key ?? '')) {
-      counts.duplicateKeys++;
-      return 'repeated';
-    }
-    return this.#countImage({ key: row.key, url: row.url, image: row.image });
+    const { key, url, image } = row;
+    const known = this.isKnown({ key, url, image });
+    if (known === 'repeated') counts.duplicateKeys++;
+    else this.#countImage(url, image, known);
+    return known;
   }
 
-  #isFirst(key: string): boolean {
-    const before = this.#keys.size;
-    this.#keys.add(hashOfText(key));
-    return this.#keys.size > before;
-  }
-
-  #countImage(row: Parameters<IsKnown>[0]): ReturnType<IsKnown> {
+  #countImage(url: string, image: string, known: Exclude<ReturnType<IsKnown>, 'repeated'>): void {
     const { counts } = this;
-    counts.firstUrl ??= row.url;
-    const entry = this.#images.add(hashOfImage(row.image));
+    counts.firstUrl ??= url;
+    const before = this.#images.get(image);
+    this.#images.set(image, before);
     counts.images = this.#images.size;
-    const known = this.isKnown(row);
     if (known === 'resumed') {
       counts.resumed++;
-    } else if (known === 'copied' || this.#images.get(entry, 0) === NEW_IMAGE) {
+    } else if (known === 'copied' || before === 'new') {
       counts.copied++;
     } else if (known === 'failed') {
       counts.failedBefore++;
-      if (this.#images.get(entry, 0) !== FAILED_IMAGE) counts.failedImages++;
-      this.#images.set(entry, 0, FAILED_IMAGE);
+      if (before !== 'failed') counts.failedImages++;
+      this.#images.set(image, 'failed');
     } else {
-      this.#images.set(entry, 0, NEW_IMAGE);
       counts.newImages++;
+      this.#images.set(image, 'new');
     }
-    return known;
   }
 }
 

@@ -1,5 +1,5 @@
-import { hash } from 'node:crypto';
 import { UsageError } from '../shared/errors.js';
+import { shortHash } from '../shared/short-hash.js';
 
 /** Longer URLs are refused by most servers; they are data that went into the wrong column. */
 const MAX_URL_LENGTH = 8192;
@@ -66,11 +66,7 @@ function excerpt(text: string): string {
   return line.length > 80 ? `${line.slice(0, 79)}…` : line;
 }
 
-/**
- * What stands for an image in ids and in the output's index: the first 16 bytes of the sha256 of its absolute
- * URL, as 22 characters of base64url.
- */
+/** What stands for an image in ids and in the output's index: the short hash of its absolute URL. */
 export function imageHash(url: string): string {
-  // By way of hexadecimal digits: a million rows have one each, and to make a buffer of the whole hash takes longer.
-  return Buffer.from(hash('sha256', url, 'hex').slice(0, 32), 'hex').toString('base64url');
+  return shortHash(url);
 }

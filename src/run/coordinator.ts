@@ -12,7 +12,7 @@ import * as registry from '../shared/queue/registry.js';
 import { sleep } from '../shared/waiting.js';
 import type { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
-import { type FailureRecord, isDecidedAnew } from '../writer/failures-table.js';
+import { type FailureRecord, isDecidedAnew } from '../writer/failures.js';
 import { writeRunFile } from '../writer/run-file.js';
 import { type Counted, type OpenRun, keepCounts, openRun } from './open-run.js';
 import type { PreparedRun } from './prepare.js';

@@ -23,7 +23,7 @@ import { openClient } from './account-worker.js';
 import { accountOf } from './api-options.js';
 import { Ledger } from './ledger.js';
 import { OutcomeWriter } from './outcome-writer.js';
-import { type PreparedRun, openEarlierFailures, rememberEarlier } from './prepare.js';
+import { type PreparedRun, failuresOfEarlier, rememberEarlier } from './prepare.js';
 import { previewOfRetry, pricePreview } from './preview.js';
 import { RowLookup } from './row-lookup.js';
 import { FailingManifest, RunControl } from './run-control.js';
@@ -191,7 +191,7 @@ async function emitPreview(
 /** Opens what the run writes, and the failures of earlier outputs. */
 async function openFiles(options: RunOptions, prepared: PreparedRun, undo: UndoStack) {
   const { paths, outputOptions, found } = prepared;
-  const earlierFailures = await openEarlierFailures(prepared, options, undo);
+  const earlierFailures = await failuresOfEarlier(prepared, options);
   const output = await OutputFile.open({ ...outputOptions, create: true, inspected: found });
   undo.defer(() => output.close());
   const failures = await FailuresFile.open({ ...outputOptions, path: paths.failures });

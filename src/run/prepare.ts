@@ -8,8 +8,7 @@ import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import type { UndoStack } from '../shared/undo.js';
-import { DescribedRows } from '../writer/output-index.js';
-import { EarlierFailures } from '../writer/failures.js';
+import { type KnownFailures, readEarlierFailures } from '../writer/failures.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
 import type { OutputOptions } from '../writer/csv-output.js';
 import { type InspectedOutput, inspectOutput } from '../writer/output-file.js';
@@ -180,15 +179,13 @@ export function rememberEarlier(earlier: EarlierOutputs | undefined, output: str
 }
 
 /**
- * Opens the failures of the earlier files. Who only collects takes nothing up again, so they are none of its business.
- * @throws {UsageError} see `EarlierFailures.open`
+ * Reads the failures of the earlier files. Who only collects takes nothing up again, so they are none of its business.
+ * @throws {UsageError} see `readEarlierFailures`
  */
-export async function openEarlierFailures(
+export async function failuresOfEarlier(
   { earlier, outputOptions }: Pick<PreparedRun, 'earlier' | 'outputOptions'>,
   { collectOnly }: Pick<RunOptions, 'collectOnly'>,
-  undo: UndoStack,
-): Promise<EarlierFailures | undefined> {
+): Promise<KnownFailures | undefined> {
   if (earlier === undefined || collectOnly === true) return undefined;
-  const onFile = new DescribedRows(earlier.index, undefined);
-  return await EarlierFailures.open(earlier.files, outputOptions, undo, (row) => onFile.has(row));
+  return await readEarlierFailures(earlier.files, outputOptions, (row) => earlier.index.has(row));
 }

@@ -2,9 +2,8 @@ import { type ManifestCounts, UnfinishedRows, previewManifest } from '../produce
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
-import { UndoStack } from '../shared/undo.js';
 import { DescribedRows, OutputIndex } from '../writer/output-index.js';
-import { EarlierFailures } from '../writer/failures.js';
+import { readEarlierFailures } from '../writer/failures.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
 
@@ -48,29 +47,24 @@ async function countRows(
   const own = found?.index ?? new OutputIndex({ keyed: plan.keyColumn !== undefined });
   const onFile = new DescribedRows(own, earlier?.index);
   onFile.startPass();
-  const undo = new UndoStack();
-  try {
-    // Who only collects takes nothing of earlier files up again.
-    const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
-    const files = [...others, { path: paths.output }];
-    const failures =
-      options.retryAll === true ? undefined : await EarlierFailures.open(files, outputOptions, undo);
-    const isFailed = ({ key, image }: { readonly key?: string; readonly image: string }) => {
-      const previous = failures?.previous(own.keyed ? key : image);
-      return previous?.image === image && isPermanent(previous.outcome.code);
-    };
-    return await previewManifest(manifest, plan, {
-      isKnown: (row) => {
-        if (onFile.take(row)) return 'resumed';
-        if (onFile.hasImage(row.image)) return 'copied';
-        return isFailed(row) ? 'failed' : 'new';
-      },
-      signal: options.signal,
-      unfinished,
-    });
-  } finally {
-    await undo.release();
-  }
+  // Who only collects takes nothing of earlier files up again.
+  const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
+  const files = [...others, { path: paths.output }];
+  const failures = options.retryAll === true ? undefined : await readEarlierFailures(files, outputOptions);
+  const isFailed = ({ key, image }: { readonly key?: string; readonly image: string }) => {
+    const previous = failures?.get((own.keyed ? key : image) ?? '');
+    return previous?.image === image && isPermanent(previous.outcome.code);
+  };
+  return await previewManifest(manifest, plan, {
+    isKnown: (row) => {
+      if (!onFile.markSeen(row)) return 'repeated';
+      if (onFile.take(row)) return 'resumed';
+      if (onFile.hasImage(row.image)) return 'copied';
+      return isFailed(row) ? 'failed' : 'new';
+    },
+    signal: options.signal,
+    unfinished,
+  });
 }
 
 /** The same preview for a run that takes up what failed for good before too. */

@@ -1,10 +1,8 @@
 import type { Lookup } from '../producer/decide-row.js';
 import type { Row } from '../producer/row-reader.js';
-import { HashTable } from '../shared/hash-table.js';
 import type { FailedOutcome, PreviousFailure } from '../shared/jobs.js';
 import type { DescribedRows } from '../writer/output-index.js';
-import type { EarlierFailures, FailuresFile } from '../writer/failures.js';
-import { identityOfName } from '../writer/failures-table.js';
+import type { FailuresFile, KnownFailures } from '../writer/failures.js';
 import type { Ledger } from './ledger.js';
 import type { RunOptions } from './run-options.js';
 
@@ -14,7 +12,7 @@ interface RowLookupDeps {
   readonly onFile: DescribedRows;
   readonly failures: Pick<FailuresFile, 'failedNow' | 'previous'>;
   /** How rows of earlier files failed, where this output knows nothing of it. */
-  readonly earlierFailures: Pick<EarlierFailures, 'previous'> | undefined;
+  readonly earlierFailures: KnownFailures | undefined;
   readonly output: { readonly index: { readonly keyed: boolean } };
 }
 
@@ -23,8 +21,8 @@ export class RowLookup implements Lookup {
   /** Whether permanent failures are taken up too. */
   retriesAll: boolean;
   readonly #onlyFailed: boolean;
-  /** By `identityOfName`: as many as rows have failed before. */
-  readonly #leftFailed = new HashTable([]);
+  /** Names of rows that failed before. */
+  readonly #leftFailed = new Set<string>();
 
   constructor(
     private readonly deps: RowLookupDeps,
@@ -57,8 +55,8 @@ export class RowLookup implements Lookup {
   previousFailure(row: Row): PreviousFailure | undefined {
     const { ledger, failures, earlierFailures } = this.deps;
     const newest = row.image === undefined ? undefined : ledger.oldFailure(row.image);
-    const name = this.#nameOf(row);
-    return newest ?? failures.previous(name) ?? earlierFailures?.previous(name);
+    const name = this.#nameOf(row) ?? '';
+    return newest ?? failures.previous.get(name) ?? earlierFailures?.get(name);
   }
 
   isTakenUp(image: string): boolean {
@@ -77,13 +75,12 @@ export class RowLookup implements Lookup {
   /** A row is left for the next run; one that failed before stays failed until then. */
   leave(row: Row): void {
     const name = this.#nameOf(row);
-    if (name !== undefined && this.deps.failures.previous(name) !== undefined)
-      this.#leftFailed.add(identityOfName(name));
+    if (name !== undefined && this.deps.failures.previous.has(name)) this.#leftFailed.add(name);
   }
 
   /** Whether a row that failed before was left as it is; by its key, without keys by its image. */
   isLeftFailed(name: string | undefined): boolean {
-    return name !== undefined && this.#leftFailed.find(identityOfName(name)) !== -1;
+    return name !== undefined && this.#leftFailed.has(name);
   }
 
   #nameOf(row: Row): string | undefined {

@@ -1,20 +1,41 @@
 import { open } from 'node:fs/promises';
-import { formatCsv } from '../shared/csv.js';
-import { HashTable } from '../shared/hash-table.js';
-import type { FailedOutcome, PreviousFailure } from '../shared/jobs.js';
-import type { UndoStack } from '../shared/undo.js';
+import pLimit from 'p-limit';
+import { type CsvRecord, formatCsv } from '../shared/csv.js';
+import { UsageError } from '../shared/errors.js';
+import { ERROR_CODES, type ErrorCode, type FailedOutcome, type PreviousFailure } from '../shared/jobs.js';
+import { shortHash } from '../shared/short-hash.js';
 import { AppendFile } from './append-file.js';
-import { createFile, statIfThere, removeFile, replaceFile } from './durable-file.js';
-import {
-  type FailureOptions,
-  type FailureRecord,
-  FailuresTable,
-  failureColumns,
-  formatFailures,
-  identitiesOf,
-} from './failures-table.js';
+import { forEachRecord, isTornHeader, readHeader } from './csv-file.js';
+import type { OutputOptions } from './csv-output.js';
+import { createFile, openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
 import type { NamedRow } from './output-index.js';
 import { partialPath, runPaths } from './output-paths.js';
+
+/** What the failures file has behind the manifest's columns, in this order. */
+export const FAILURE_COLUMNS = ['error_code', 'error', 'attempts', 'message_id'] as const;
+
+/** A row that failed, and how. */
+export interface FailureRecord {
+  readonly row: NamedRow & {
+    /** The manifest's cells; a bad record may have too few or too many. */
+    readonly cells: readonly string[];
+  };
+  readonly outcome: FailedOutcome;
+}
+
+/** What failures are read and written with: as for the output, with the failures file's own path. */
+export type FailureOptions = Omit<OutputOptions, 'newColumns'>;
+
+/** By a row's key, in a manifest without keys by its image. Some 400 bytes a failure. */
+export type KnownFailures = ReadonlyMap<string, PreviousFailure>;
+
+/**
+ * Whether failures with this code are found anew by every run that reads the manifest, at no cost. Nothing
+ * is known of such a row that the manifest does not say.
+ */
+export function isDecidedAnew(code: ErrorCode): boolean {
+  return code === 'invalid-url' || code === 'bad-record' || code === 'duplicate-key';
+}
 
 /**
  * The failed rows of an output, in two files:
@@ -31,12 +52,14 @@ import { partialPath, runPaths } from './output-paths.js';
  */
 export class FailuresFile {
   #pending: { readonly failure: FailureRecord; readonly image: string | undefined }[] = [];
-  #partial: { readonly file: AppendFile; readonly table: FailuresTable | undefined } | undefined;
-  #flushing: Promise<void> = Promise.resolve();
+  #partial: AppendFile | undefined;
+  readonly #now = new Map<string, FailedOutcome>();
+  readonly #oneAtATime = pLimit(1);
 
   private constructor(
     private readonly options: FailureOptions,
-    private readonly earlier: FailuresTable | undefined,
+    /** How rows failed in earlier runs. */
+    readonly previous: KnownFailures,
   ) {}
 
   /**
@@ -49,16 +72,9 @@ export class FailuresFile {
     if ((await statIfThere(partialPath(options.path))) !== undefined) {
       await mergeFailures(options, () => true);
     }
-    const earlier = await openIndexed(options.path, options);
-    return new FailuresFile(options, earlier);
-  }
-
-  /**
-   * How a row failed in an earlier run.
-   * @param name the row's key; in a manifest without keys its image
-   */
-  previous(name: string | undefined): PreviousFailure | undefined {
-    return previousIn(this.earlier, name);
+    const previous = new Map<string, PreviousFailure>();
+    await readInto(previous, options.path, options, () => false);
+    return new FailuresFile(options, previous);
   }
 
   /**
@@ -71,11 +87,7 @@ export class FailuresFile {
 
   /** How an image failed in this run. */
   failedNow(image: string): FailedOutcome | undefined {
-    return this.#partial?.table?.find(image)?.outcome;
-  }
-
-  hasFailedNow(image: string): boolean {
-    return this.#partial?.table?.has(image) ?? false;
+    return this.#now.get(image);
   }
 
   /**
@@ -83,10 +95,7 @@ export class FailuresFile {
    * @throws {FatalError} as `AppendFile.append`
    */
   async flush(): Promise<void> {
-    const flushed = this.#flushing.then(() => this.#flushPending());
-    // Whoever called sees the error; the next one finds the file refusing by itself.
-    this.#flushing = flushed.catch(() => undefined);
-    await flushed;
+    await this.#oneAtATime(() => this.#flushPending());
   }
 
   /**
@@ -103,10 +112,8 @@ export class FailuresFile {
     keepAdded: (failure: FailureRecord) => boolean = () => true,
   ): Promise<number> {
     await this.flush();
-    const { path } = this.options;
-    const isNew = this.#partial === undefined && this.earlier === undefined;
-    if (isNew && (await statIfThere(path)) === undefined) return 0;
-    await this.#closePartial();
+    if (this.#partial === undefined && (await statIfThere(this.options.path)) === undefined) return 0;
+    await this.close();
     return await mergeFailures(this.options, (failure, isAdded) =>
       isAdded ? keepAdded(failure) : keep(failure),
     );
@@ -114,144 +121,78 @@ export class FailuresFile {
 
   /** Closes the files as they are. */
   async close(): Promise<void> {
-    await this.#flushing;
-    await this.#closePartial();
-    await this.earlier?.close();
-  }
-
-  async #closePartial(): Promise<void> {
-    const partial = this.#partial;
-    this.#partial = undefined;
-    await partial?.file.close();
-    await partial?.table?.close();
+    await this.#oneAtATime(async () => {
+      await this.#partial?.close();
+      this.#partial = undefined;
+    });
   }
 
   async #flushPending(): Promise<void> {
     if (this.#pending.length === 0) return;
     const group = this.#pending;
     this.#pending = [];
-    const { file, table } = (this.#partial ??= await this.#createPartial());
-    const lines = group.map(({ failure }) => formatFailures([failure], this.options));
-    const starts = await file.append(lines);
-    for (const [number, { image }] of group.entries()) {
-      const start = starts[number] ?? 0;
-      if (image !== undefined)
-        table?.index(image, { start, end: start + Buffer.byteLength(lines[number] ?? '') });
-    }
-  }
-
-  async #createPartial() {
-    const { path, columns, delimiter } = this.options;
-    const partial = partialPath(path);
-    const header = formatCsv([failureColumns(columns)], delimiter);
-    await createFile(partial, header);
-    const handle = await open(partial, 'r+');
-    const file = new AppendFile(partial, 'the failures file', handle, Buffer.byteLength(header));
-    return { file, table: await FailuresTable.open(partial, this.options) };
+    this.#partial ??= await createPartial(this.options);
+    const failures = group.map(({ failure }) => failure);
+    await this.#partial.append([formatFailures(failures, this.options)]);
+    for (const { failure, image } of group) if (image !== undefined) this.#now.set(image, failure.outcome);
   }
 }
 
 /**
- * How rows failed in earlier files: their last messages may have been completed since, and what is permanent stays so.
- * Read only. Of several nights the newest one that has a row counts. The files stay open: one that is replaced
- * meanwhile is read as it was.
+ * How rows failed by the files of these outputs: their last messages may have been completed since, and what is
+ * permanent stays so. Of several nights the newest one that has a row counts.
+ * @param outputs the oldest first
+ * @param isDescribed whether a row has been described since: it is left out
+ * @throws {UsageError} when one is no failures file of this manifest: it needs the URL and key columns
  */
-export class EarlierFailures {
-  private constructor(private readonly tables: readonly FailuresTable[]) {}
-
-  /**
-   * Reads the failures files that belong to earlier outputs, and keeps those open in which something is found.
-   * @param outputs the oldest first
-   * @param undo gets their closing
-   * @param isDescribed whether a row has been described since: it is left out
-   * @throws {UsageError} when one is no failures file of this manifest: it needs the URL and key columns
-   */
-  static async open(
-    outputs: readonly { readonly path: string }[],
-    options: Omit<FailureOptions, 'path'>,
-    undo: UndoStack,
-    isDescribed: (row: NamedRow) => boolean = () => false,
-  ): Promise<EarlierFailures> {
-    const tables: FailuresTable[] = [];
-    for (const { path: output } of [...outputs].reverse()) {
-      const { failures, failuresPartial } = runPaths(output);
-      // A run that was killed leaves the newer ones in the partial file.
-      for (const path of [failuresPartial, failures]) {
-        const isWanted = ({ row }: FailureRecord) => !isDescribed(row);
-        const table = await openIndexed(path, { ...options, path: failures }, isWanted);
-        if (table === undefined) continue;
-        if (table.size === 0) {
-          await table.close();
-          continue;
-        }
-        undo.defer(() => table.close());
-        tables.push(table);
-      }
+export async function readEarlierFailures(
+  outputs: readonly { readonly path: string }[],
+  options: Omit<FailureOptions, 'path'>,
+  isDescribed: (row: NamedRow) => boolean = () => false,
+): Promise<KnownFailures> {
+  const known = new Map<string, PreviousFailure>();
+  for (const { path: output } of outputs) {
+    const { failures, failuresPartial } = runPaths(output);
+    // A run that was killed leaves the newer ones in the partial file.
+    for (const path of [failures, failuresPartial]) {
+      await readInto(known, path, { ...options, path: failures }, isDescribed);
     }
-    return new EarlierFailures(tables);
   }
-
-  /**
-   * How a row failed in the newest earlier file that says so.
-   * @param name the row's key; in a manifest without keys its image
-   */
-  previous(name: string | undefined): PreviousFailure | undefined {
-    return previousIn(name === undefined ? undefined : this.tables.find((table) => table.has(name)), name);
-  }
+  return known;
 }
 
-function previousIn(table: FailuresTable | undefined, name: string | undefined): PreviousFailure | undefined {
-  const failure = name === undefined ? undefined : table?.find(name);
-  if (failure === undefined || (failure.row.key ?? failure.row.image) !== name) return undefined;
-  return { outcome: failure.outcome, image: failure.row.image };
-}
-
-async function openIndexed(
+/** Of each name the last failure counts; those that cannot be asked for are left out. */
+async function readInto(
+  known: Map<string, PreviousFailure>,
   path: string,
   options: FailureOptions,
-  isWanted?: (failure: FailureRecord) => boolean,
-): Promise<FailuresTable | undefined> {
-  const table = await FailuresTable.open(path, options);
-  try {
-    await table?.indexAll(isWanted);
-    return table;
-  } catch (error) {
-    await table?.close();
-    throw error;
-  }
+  isDescribed: (row: NamedRow) => boolean,
+): Promise<void> {
+  await forEachIn(path, options, (failures) => {
+    for (const failure of failures) {
+      const name = nameOf(failure);
+      if (name === undefined || isDescribed(failure.row)) continue;
+      known.set(name, { outcome: failure.outcome, image: failure.row.image });
+    }
+  });
 }
 
 /**
  * Calls `visit` with what the failures file and the partial one say together: of the earlier failures those that the
- * partial file does not supersede, then what that holds. Memory: 9 bytes or so for each failure of the partial file.
+ * partial file does not supersede, then what that holds.
  */
 export async function forEachFailure(
   options: FailureOptions,
   visit: (failures: readonly FailureRecord[], areAdded: boolean) => void | Promise<void>,
 ): Promise<void> {
   const { path, columns } = options;
-  const superseded = new HashTable([]);
+  const superseded = new Set<string>();
   await forEachIn(partialPath(path), options, (failures) => {
-    for (const identity of failures.flatMap((failure) => identitiesOf(failure, columns)))
-      superseded.add(identity);
+    for (const failure of failures) identitiesOf(failure, columns).forEach((id) => superseded.add(id));
   });
-  const isLeft = (failure: FailureRecord) =>
-    identitiesOf(failure, columns).every((identity) => superseded.find(identity) === -1);
+  const isLeft = (failure: FailureRecord) => !identitiesOf(failure, columns).some((id) => superseded.has(id));
   await forEachIn(path, options, (failures) => visit(failures.filter(isLeft), false));
   await forEachIn(partialPath(path), options, (failures) => visit(failures, true));
-}
-
-async function forEachIn(
-  path: string,
-  options: FailureOptions,
-  visit: (failures: readonly FailureRecord[]) => void | Promise<void>,
-): Promise<void> {
-  const table = await FailuresTable.open(path, options);
-  try {
-    await table?.forEach(visit);
-  } finally {
-    await table?.close();
-  }
 }
 
 /**
@@ -265,10 +206,10 @@ async function mergeFailures(
   options: FailureOptions,
   isKept: (failure: FailureRecord, isAdded: boolean) => boolean,
 ): Promise<number> {
-  const { path, columns, delimiter } = options;
+  const { path } = options;
   let count = 0;
   await replaceFile(path, async (temp) => {
-    await temp.writeFile(formatCsv([failureColumns(columns)], delimiter));
+    await temp.writeFile(formatHeader(options));
     await forEachFailure(options, async (failures, areAdded) => {
       const kept = failures.filter((failure) => isKept(failure, areAdded));
       count += kept.length;
@@ -278,4 +219,125 @@ async function mergeFailures(
   if (count === 0) await removeFile(path);
   await removeFile(partialPath(path));
   return count;
+}
+
+async function createPartial(options: FailureOptions): Promise<AppendFile> {
+  const path = partialPath(options.path);
+  const header = formatHeader(options);
+  await createFile(path, header);
+  return new AppendFile(path, 'the failures file', await open(path, 'r+'), Buffer.byteLength(header));
+}
+
+/** The name that a failure is asked for by. A bad record and a second row of a key have none: their key may be another row's. */
+function nameOf({ row, outcome: { code } }: FailureRecord): string | undefined {
+  return code === 'duplicate-key' || code === 'bad-record' ? undefined : (row.key ?? row.image);
+}
+
+/**
+ * What a failure is about: its name, and for failures that every run finds anew the very record. A later failure takes
+ * the place of every earlier one that it shares one of these with.
+ */
+function identitiesOf(failure: FailureRecord, columns: readonly string[]): string[] {
+  const { code } = failure.outcome;
+  const name = nameOf(failure);
+  const identities = name === undefined ? [] : [`name ${name}`];
+  if (isDecidedAnew(code)) {
+    identities.push(`record ${shortHash([code, ...manifestCells(failure, columns)].join('\0'))}`);
+  }
+  return identities;
+}
+
+/** A bad record is brought to as many cells as there are columns. */
+function manifestCells({ row }: FailureRecord, columns: readonly string[]): string[] {
+  return columns.map((_, index) => row.cells[index] ?? '');
+}
+
+function formatHeader({ columns, delimiter }: FailureOptions): string {
+  return formatCsv([[...columns, ...FAILURE_COLUMNS]], delimiter);
+}
+
+function formatFailures(failures: readonly FailureRecord[], { columns, delimiter }: FailureOptions): string {
+  const records = failures.map((failure) => {
+    const { code, reason, attempts, messageId } = failure.outcome;
+    return [...manifestCells(failure, columns), code, reason, String(attempts), messageId ?? ''];
+  });
+  return formatCsv(records, delimiter);
+}
+
+/**
+ * Calls `visit` with all failures of a file, many at a time; its columns may be in any order. What follows the last line
+ * end is a record in a failures file, which is only ever replaced as a whole, and torn in a partial one.
+ * @throws {UsageError} when it is none of ours, lacks the columns that tell rows apart, or has a record that has not as
+ *   many cells as the header, with its line
+ */
+async function forEachIn(
+  path: string,
+  options: FailureOptions,
+  visit: (failures: readonly FailureRecord[]) => void | Promise<void>,
+): Promise<void> {
+  const handle = await openPlainFile(path, 'r', 'the failures file');
+  if (handle === undefined) return;
+  try {
+    const { columns, delimiter, keyColumn, urlColumn } = options;
+    const ours = [...columns, ...FAILURE_COLUMNS];
+    if (await isTornHeader(handle, ours, delimiter)) return;
+    const header = await readHeader(handle, delimiter, (found) =>
+      FAILURE_COLUMNS.every((name) => found.includes(name)),
+    );
+    const needed = [...FAILURE_COLUMNS, columns[urlColumn] ?? '', columns[keyColumn ?? urlColumn] ?? ''];
+    const missing = needed.find((name) => header?.columns.includes(name) !== true);
+    if (header === undefined || missing !== undefined) {
+      throw new UsageError(
+        `${path} is no failures file of this manifest: it has no column ${JSON.stringify(missing)}; move it away, or name another output with -o`,
+      );
+    }
+    const wanted = header.columns.length;
+    const places = ours.map((name) => header.columns.indexOf(name));
+    const parse = ({ cells }: CsvRecord) => {
+      const ordered = places.map((place) => cells[place] ?? '');
+      return parseFailure(ordered, options);
+    };
+    const parseAndVisit = (records: readonly CsvRecord[]) => {
+      const broken = records.find(({ cells }) => cells.length !== wanted);
+      if (broken === undefined) return visit(records.map(parse));
+      throw new UsageError(
+        `the failures file ${path} has ${broken.cells.length} cells in the record at line ${broken.line}, not ${wanted}; repair it or move it away`,
+      );
+    };
+    const { size } = await handle.stat();
+    const tail = await forEachRecord(handle, header, size, parseAndVisit, options.signal);
+    if (tail === undefined || path === partialPath(options.path)) return;
+    if (tail.record === undefined) {
+      throw new UsageError(
+        `the failures file ${path} has a quote too many or too few in the record at line ${tail.line}; repair it or move it away`,
+      );
+    }
+    await parseAndVisit([tail.record]);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** @param all the cells of our columns, in our order */
+function parseFailure(
+  all: readonly string[],
+  { columns, urlColumn, keyColumn, resolveUrl }: FailureOptions,
+): FailureRecord {
+  const cells = all.slice(0, columns.length);
+  const [code, reason = '', attempts = '', messageId = ''] = all.slice(columns.length);
+  return {
+    row: {
+      cells,
+      key: keyColumn === undefined ? undefined : (cells[keyColumn] ?? ''),
+      image: resolveUrl(cells[urlColumn] ?? ''),
+    },
+    outcome: {
+      status: 'failed',
+      // A code that somebody edited is taken for one that is tried again: its message may have been paid for.
+      code: ERROR_CODES.find((known) => known === code) ?? 'lost',
+      reason,
+      attempts: /^\d{1,9}$/.test(attempts) ? Number(attempts) : 0,
+      messageId: messageId === '' ? undefined : messageId,
+    },
+  };
 }

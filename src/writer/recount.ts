@@ -1,8 +1,6 @@
-import { type Hash64, HashTable, hashOfText } from '../shared/hash-table.js';
 import type { ErrorCode } from '../shared/jobs.js';
 import type { OutputOptions } from './csv-output.js';
-import { forEachFailure } from './failures.js';
-import { identityOfName, isDecidedAnew, type FailureOptions, type FailureRecord } from './failures-table.js';
+import { type FailureOptions, type FailureRecord, forEachFailure, isDecidedAnew } from './failures.js';
 import { inspectOutput } from './output-file.js';
 import { DescribedRows, OutputIndex } from './output-index.js';
 
@@ -43,7 +41,7 @@ export interface RecountOptions extends OutputOptions {
 /**
  * Counts what has become of each manifest row, from the files alone; reads only. Rows are told apart as a run tells
  * them: by key; without keys by image and how many rows of it came before. A row with a problem has neither.
- * Memory: the output's index, and some 20 bytes a failure.
+ * Memory: the output's index, and some 100 bytes a failure.
  * @throws {UsageError} when the files do not belong to the manifest, or are broken
  */
 export async function recountOutput(options: RecountOptions): Promise<Recount> {
@@ -78,27 +76,25 @@ function fateOf(row: RecountRow, onFile: DescribedRows, keyed: boolean): 'descri
 /** Failures that the manifest alone tells are counted by their code, others by key or image. */
 type FailureName = { readonly code: ErrorCode } | { readonly name: string };
 
-function hashOfName(failure: FailureName): Hash64 {
-  return 'code' in failure ? hashOfText(`code\0${failure.code}`) : identityOfName(failure.name);
-}
-
 /** How many failures of each name there are, and which have been met. */
 class FailureTally {
-  readonly #left = new HashTable([4]);
+  readonly #left = new Map<string, number>();
 
   add({ row, outcome }: FailureRecord): void {
     const name = isDecidedAnew(outcome.code) ? undefined : (row.key ?? row.image);
-    const entry = this.#left.add(hashOfName(name === undefined ? { code: outcome.code } : { name }));
-    this.#left.set(entry, 0, this.#left.get(entry, 0) + 1);
+    this.#change(name === undefined ? { code: outcome.code } : { name }, 1);
   }
 
   /** Uses one up; false when none is left. */
   take(failure: FailureName): boolean {
-    const entry = this.#left.find(hashOfName(failure));
-    if (entry === -1) return false;
-    const left = this.#left.get(entry, 0);
-    if (left > 0) this.#left.set(entry, 0, left - 1);
-    return left > 0;
+    return this.#change(failure, -1);
+  }
+
+  #change(failure: FailureName, by: 1 | -1): boolean {
+    const name = JSON.stringify(failure);
+    const left = (this.#left.get(name) ?? 0) + by;
+    if (left >= 0) this.#left.set(name, left);
+    return left >= 0;
   }
 }
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type IsKnown, previewManifest } from '../../src/producer/count-manifest.js';
 import { type Manifest, openManifest } from '../../src/producer/manifest.js';
+import { OutputIndex } from '../../src/writer/output-index.js';
 import { openText, useManifestFolder } from './manifest-texts.js';
 
 const folder = useManifestFolder();
@@ -64,22 +65,26 @@ describe('previewManifest', () => {
     expect(counts).toMatchObject({ rows: 3, images: 1, newImages: 1, copied: 2 });
   });
 
-  test('counts rows with a key seen before as duplicates, and does not ask for them', async () => {
+  test('counts rows with a key seen before as duplicates, and not their images', async () => {
     const manifest = await openCsv('id,url\na,http://a/1\nb,\na,http://a/2\n,http://a/3\nb,http://a/4\n');
+    const index = new OutputIndex({ keyed: true });
     const asked: (string | undefined)[] = [];
     const counts = await previewManifest(
       manifest,
       { urlColumn: 1, keyColumn: 0 },
       {
-        isKnown: ({ key }) => {
-          asked.push(key);
-          return 'new';
+        isKnown: (row) => {
+          asked.push(row.key);
+          return index.markSeen(row) ? 'new' : 'repeated';
         },
       },
     );
     // The first b has no URL, so that its key is not taken.
-    expect(asked).toEqual(['a', 'b']);
-    expect(counts).toMatchObject({ rows: 5, newImages: 2, badUrls: 1, badRecords: 1, duplicateKeys: 1 });
+    expect(asked).toEqual(['a', 'a', 'b']);
+    expect(counts).toMatchObject({
+      ...{ rows: 5, images: 2, newImages: 2 },
+      ...{ badUrls: 1, badRecords: 1, duplicateKeys: 1 },
+    });
   });
 
   test('always balances: every row is counted in one place', async () => {

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { OWN_COLUMNS } from '../../src/producer/columns.js';
 import { type ManifestOptions, openManifest } from '../../src/producer/manifest.js';
 import { OUTPUT_COLUMNS } from '../../src/writer/csv-output.js';
-import { FAILURE_COLUMNS } from '../../src/writer/failures-table.js';
+import { FAILURE_COLUMNS } from '../../src/writer/failures.js';
 import { openText, streamOf, useManifestFolder } from './manifest-texts.js';
 
 const folder = useManifestFolder();

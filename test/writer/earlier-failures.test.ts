@@ -1,11 +1,9 @@
 import { readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
-import { UndoStack } from '../../src/shared/undo.js';
+import { expect, test } from 'vitest';
 import { DescribedRows } from '../../src/writer/output-index.js';
-import { EarlierFailures } from '../../src/writer/failures.js';
+import { FAILURE_COLUMNS, readEarlierFailures } from '../../src/writer/failures.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
-import { FAILURE_COLUMNS } from '../../src/writer/failures-table.js';
 import { OUTPUT_COLUMNS } from '../../src/writer/csv-output.js';
 import { COLUMNS, described, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
@@ -26,13 +24,11 @@ async function readNights(files: Readonly<Record<string, string>>, keyed = false
   const own = join(folder, 'own.csv');
   const options = { ...outputOptions(own), keyColumn: keyed ? 0 : undefined };
   const paths = nights.map((night) => join(folder, night));
-  const undo = new UndoStack();
-  onTestFinished(() => undo.release());
   const earlier = await EarlierOutputs.read(paths, own, options);
   const described = new DescribedRows(earlier.index, undefined);
-  const failures = await EarlierFailures.open(earlier.files, options, undo, (row) => described.has(row));
+  const failures = await readEarlierFailures(earlier.files, options, (row) => described.has(row));
   const lastMessage = (name: string) =>
-    failures.previous(keyed ? name : imageOf(`https://${name}`))?.outcome.messageId;
+    failures.get(keyed ? name : imageOf(`https://${name}`))?.outcome.messageId;
   return { folder, failures, lastMessage };
 }
 
@@ -43,11 +39,10 @@ test('the newest night that has a row counts, and of its file the last record', 
       HEADER + failed('1', 'a', 'a2') + failed('3', 'a', 'a3') + failed('4', 'c', 'c2', 'rejected'),
   });
   expect(['a', 'b', 'c', 'd'].map(lastMessage)).toEqual(['a3', 'b1', 'c2', undefined]);
-  expect(failures.previous(imageOf('https://c'))).toEqual({
+  expect(failures.get(imageOf('https://c'))).toEqual({
     outcome: { status: 'failed', code: 'rejected', reason: 'reason of c2', attempts: 1, messageId: 'c2' },
     image: imageOf('https://c'),
   });
-  expect(failures.previous(undefined)).toBeUndefined();
 });
 
 test('what a night that was killed has left counts before its failures file, but for a torn record', async () => {

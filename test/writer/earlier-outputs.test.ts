@@ -70,7 +70,7 @@ describe('earlier outputs', () => {
 
   test('need no URLs where rows have keys, but the keys', async () => {
     const byKey = csv(['id'], [['7', ...described('a')]]);
-    expect((await readEarlier({ 'old.csv': byKey }, { keyed: true })).index.keyInOutput('7')).toBe(true);
+    expect((await readEarlier({ 'old.csv': byKey }, { keyed: true })).index.has({ key: '7' })).toBe(true);
     await expect(readEarlier({ 'old.csv': byKey })).rejects.toThrow(
       /earlier output .*old\.csv .*no column "url"/,
     );

@@ -5,8 +5,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
 import type { ErrorCode } from '../../src/shared/jobs.js';
-import type { FailureOptions, FailureRecord } from '../../src/writer/failures-table.js';
-import { FailuresFile } from '../../src/writer/failures.js';
+import { type FailureOptions, type FailureRecord, FailuresFile } from '../../src/writer/failures.js';
 import { COLUMNS, imageOf, makeFolder, resolveUrl } from './fixtures.js';
 
 const HEADER = 'id,url,error_code,error,attempts,message_id\n';
@@ -50,13 +49,13 @@ async function files(path: string): Promise<string[]> {
 }
 
 describe('a run', () => {
-  test('is told how an image failed in it, from the disk, and only by what was the image’s outcome', async () => {
+  test('is told how an image failed in it once that is on disk, and only by what was the image’s outcome', async () => {
     const failures = await openFailures(
       await makePath(`${HEADER}0,https://0,network,reason of 0,5,m-0\n`),
       keyed,
     );
     const image = (id: string) => imageOf(`https://${id}`);
-    expect([failures.failedNow(image('é"')), failures.hasFailedNow(image('é"'))]).toEqual([undefined, false]);
+    expect(failures.failedNow(image('é"'))).toBeUndefined();
     failures.add(failureOf('1'));
     failures.add(failureOf('é"'), image('é"'));
     failures.add(failureOf('3'), image('3'));
@@ -65,7 +64,6 @@ describe('a run', () => {
     await failures.flush();
     expect(failures.failedNow(image('é"'))).toEqual(failureOf('é"').outcome);
     expect(failures.failedNow(image('3'))).toMatchObject({ code: 'deadline' });
-    expect(failures.hasFailedNow(image('3'))).toBe(true);
     expect(['0', '1'].map((id) => failures.failedNow(image(id)))).toEqual([undefined, undefined]);
   });
 
@@ -166,7 +164,7 @@ describe('a run', () => {
     first.add(failureOf('1', { image: 'other', code: 'duplicate-key' }));
     await first.replace(() => true);
     const second = await openFailures(path, keyed);
-    expect(second.previous('1')?.outcome.code).toBe('network');
+    expect(second.previous.get('1')?.outcome.code).toBe('network');
     second.add(failureOf('1', { image: 'other', code: 'duplicate-key' }));
     await second.replace(() => true);
     expect(parse(await readFile(path, 'utf8')).map((cells) => cells[2])).toEqual([
@@ -183,7 +181,7 @@ describe('earlier failures', () => {
       `${HEADER}1,https://1,network,"a ""reason"", long",5,m-1\n2,https://2,rejected,no,1,\n3,,invalid-url,no URL,0,\n`,
     );
     const failures = await openFailures(path, keyed);
-    expect(failures.previous('1')).toEqual({
+    expect(failures.previous.get('1')).toEqual({
       outcome: {
         status: 'failed',
         code: 'network',
@@ -193,15 +191,15 @@ describe('earlier failures', () => {
       },
       image: imageOf('https://1'),
     });
-    expect(failures.previous('2')?.outcome.messageId).toBeUndefined();
-    expect(failures.previous('3')?.image).toBeUndefined();
-    expect([failures.previous('4'), failures.previous(undefined)]).toEqual([undefined, undefined]);
+    expect(failures.previous.get('2')?.outcome.messageId).toBeUndefined();
+    expect(failures.previous.get('3')?.image).toBeUndefined();
+    expect(failures.previous.has('4')).toBe(false);
   });
 
   test('are found by image without keys, the last one of each', async () => {
     const path = await makePath(`${HEADER}1,https://a,network,x,4,m1\n2,https://a,deadline,y,5,m2\n`);
     const failures = await openFailures(path);
-    expect(failures.previous(imageOf('https://a'))?.outcome).toMatchObject({
+    expect(failures.previous.get(imageOf('https://a'))?.outcome).toMatchObject({
       code: 'deadline',
       messageId: 'm2',
     });
@@ -217,13 +215,17 @@ describe('earlier failures', () => {
     }
     await first.replace(() => true);
     const second = await openFailures(path, keyed);
-    for (const id of ['0', '49', '25']) expect(second.previous(id)?.outcome.reason).toBe(`${id} ${long}`);
+    for (const id of ['0', '49', '25']) expect(second.previous.get(id)?.outcome.reason).toBe(`${id} ${long}`);
   });
 
   test('with a code that somebody edited are tried again with their message', async () => {
     const path = await makePath(`${HEADER}1,https://1,typo,x,many,m-1\n`);
     const failures = await openFailures(path, keyed);
-    expect(failures.previous('1')?.outcome).toMatchObject({ code: 'lost', attempts: 0, messageId: 'm-1' });
+    expect(failures.previous.get('1')?.outcome).toMatchObject({
+      code: 'lost',
+      attempts: 0,
+      messageId: 'm-1',
+    });
   });
 
   test('are mapped by column name when the columns have changed', async () => {
@@ -231,7 +233,7 @@ describe('earlier failures', () => {
       'message_id;error;attempts;error_code;url;gone;id\r\nm-1;x;2;http;https://1;g;1',
     );
     const failures = await openFailures(path, { ...keyed, columns: ['id', 'new', 'url'], urlColumn: 2 });
-    expect(failures.previous('1')).toEqual({
+    expect(failures.previous.get('1')).toEqual({
       outcome: { status: 'failed', code: 'http', reason: 'x', attempts: 2, messageId: 'm-1' },
       image: imageOf('https://1'),
     });
@@ -262,9 +264,9 @@ describe('after a crash', () => {
       `${HEADER}1,https://1,deadline,new,5,m-new\n3,https://3,rejected,new,1,\n4,https://4,network,"to`,
     );
     const failures = await openFailures(path, keyed);
-    expect(failures.previous('1')?.outcome).toMatchObject({ code: 'deadline', messageId: 'm-new' });
-    expect(failures.previous('2')?.outcome.code).toBe('network');
-    expect(failures.previous('4')).toBeUndefined();
+    expect(failures.previous.get('1')?.outcome).toMatchObject({ code: 'deadline', messageId: 'm-new' });
+    expect(failures.previous.get('2')?.outcome.code).toBe('network');
+    expect(failures.previous.get('4')).toBeUndefined();
     expect(await ids(path)).toEqual(['2', '1', '3']);
     expect(await files(path)).toEqual(['out.failed.csv']);
   });
@@ -300,7 +302,7 @@ describe('after a crash', () => {
           await writeFile(`${path}.partial`, whole.subarray(0, cut));
           const again = await openFailures(path, keyed);
           for (const [id, reason] of reasons.entries()) {
-            const found = again.previous(String(id))?.outcome.reason;
+            const found = again.previous.get(String(id))?.outcome.reason;
             expect(found).toBe((flushedAt[id] ?? 0) <= cut ? reason : undefined);
           }
           await again.close();
@@ -329,7 +331,7 @@ test('ends the run when the failures cannot be written, and loses none that were
   await expect(failures.flush()).rejects.toThrow(FatalError);
   await expect(failures.replace(() => true)).resolves.toBe(0);
   await writeFile(`${path}.partial`, before);
-  expect((await openFailures(path, keyed)).previous('1')).toBeDefined();
+  expect((await openFailures(path, keyed)).previous.get('1')).toBeDefined();
 });
 
 test('says in one line when the folder cannot be written', async () => {

@@ -48,7 +48,7 @@ describe('opening', () => {
     const output = await openOutput(path);
     expect(output.rows).toBe(3);
     expect(output.index.offsetOf(imageOf('https://a'))).toBe(HEADER.length);
-    expect([1, 2, 3].map(() => output.index.takeOccurrence(imageOf('https://a')))).toEqual([
+    expect([1, 2, 3].map(() => output.index.take({ image: imageOf('https://a') }))).toEqual([
       true,
       true,
       false,
@@ -58,11 +58,11 @@ describe('opening', () => {
   test('takes over what was inspected before, with a new pass, and does not read the output again', async () => {
     const { path, read } = await makeOutput(textOf(rowOf('1', 'a')) + 'torn');
     const inspected = await inspectOutput(outputOptions(path));
-    inspected?.index.takeOccurrence(imageOf('https://a'));
+    inspected?.index.take({ image: imageOf('https://a') });
     const output = await openOutput(path, { inspected });
     expect(output.index).toBe(inspected?.index);
     expect([output.rows, await read()]).toEqual([1, textOf(rowOf('1', 'a'))]);
-    expect(output.index.takeOccurrence(imageOf('https://a'))).toBe(true);
+    expect(output.index.take({ image: imageOf('https://a') })).toBe(true);
   });
 
   test('reads an output anew that has changed since it was inspected', async () => {
@@ -77,7 +77,7 @@ describe('opening', () => {
   test('indexes keys', async () => {
     const { path } = await makeOutput(textOf(rowOf('1', 'a'), rowOf('1', 'b'), rowOf('2', 'b')));
     const output = await openOutput(path, { keyColumn: 0 });
-    expect(['1', '2', '3'].map((key) => output.index.keyInOutput(key))).toEqual([true, true, false]);
+    expect(['1', '2', '3'].map((key) => output.index.has({ key }))).toEqual([true, true, false]);
   });
 
   test.each([';', '\t', ','])('goes on with the delimiter %j that the file has', async (delimiter) => {
@@ -171,7 +171,7 @@ describe('the columns', () => {
       { id: '2', url: 'https://b', tags: '', message_id: 'message-b' },
       { id: '3', url: 'https://c', tags: 'tag', message_id: 'message-c' },
     ]);
-    expect(output.index.keyInOutput('1,"x"')).toBe(true);
+    expect(output.index.has({ key: '1,"x"' })).toBe(true);
     await expect(openOutput(path, { ...options, newColumns: false })).resolves.toMatchObject({ rows: 3 });
     expect(await readdir(dirname(path))).toEqual(['out.csv']);
   });
@@ -302,7 +302,7 @@ describe('appending', () => {
     const { offsets } = await output.append([rowOf(huge, 'a'), rowOf('2', 'b')]);
     await output.close();
     const again = await openOutput(path, { keyColumn: 0 });
-    expect(again.index.keyInOutput(huge)).toBe(true);
+    expect(again.index.has({ key: huge })).toBe(true);
     expect((await again.readPromptsAt(offsets[0] ?? -1)).prompts[0]).toBe('a 1');
     expect((await again.readPromptsAt(offsets[1] ?? -1)).prompts[0]).toBe('b 1');
   });

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { failureColumns } from '../../src/writer/failures-table.js';
+import { FAILURE_COLUMNS } from '../../src/writer/failures.js';
 import { outputColumns } from '../../src/writer/csv-output.js';
 import { recountOutput, type RecountRow } from '../../src/writer/recount.js';
 import { COLUMNS, described, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
@@ -26,7 +26,7 @@ function failuresCsv(failures: readonly string[]): string {
     const [key = '', image = '', code = 'network'] = text.split(' ');
     return [key, `https://${image}`, code, 'reason', '1', ''];
   });
-  return csv(failureColumns(COLUMNS), rows);
+  return csv([...COLUMNS, ...FAILURE_COLUMNS], rows);
 }
 
 function rowOf(text: string | RecountRow, keyed: boolean): RecountRow {

@@ -33,14 +33,12 @@ test.each([
   [JSON.stringify({ ...run, version: 2 }), 'its field version is wrong or missing'],
   [JSON.stringify({ ...run, run: 'x' }), 'its field run is wrong or missing'],
   [JSON.stringify({ ...run, open: undefined }), 'its field open is wrong or missing'],
-])('refuses %j and says what to do', async (content, reason) => {
+])('refuses %j and says what is wrong', async (content, reason) => {
   const path = join(await makeFolder(), 'out.csv.run');
   await writeFile(path, content);
   const refused = readRunFile(path);
   await expect(refused).rejects.toThrow(UsageError);
-  await expect(refused).rejects.toThrow(
-    `the run file ${path} cannot be used: ${reason}; restore it, or remove it`,
-  );
+  await expect(refused).rejects.toThrow(`the run file ${path} cannot be used: ${reason}`);
 });
 
 test('says in one line when it cannot be read or written', async () => {
