@@ -44,7 +44,7 @@ export interface ManifestCounts {
 /**
  * Counts what there is to do, by the rules by which the rows are produced. Memory: some 70 bytes for each
  * distinct image.
- * @param options `signal` ends the counting early; `unfinished` gets the rows that the output does not hold
+ * @param options `signal` ends the counting early
  */
 export async function previewManifest(
   manifest: Manifest,
@@ -52,10 +52,9 @@ export async function previewManifest(
   options: {
     readonly isKnown: IsKnown;
     readonly signal?: AbortSignal | undefined;
-    readonly unfinished?: UnfinishedRows | undefined;
   },
 ): Promise<ManifestCounts> {
-  const { isKnown, signal, unfinished } = options;
+  const { isKnown, signal } = options;
   const counter = new RowCounter(isKnown);
   const { counts } = counter;
   counts.sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
@@ -65,12 +64,8 @@ export async function previewManifest(
   }
   try {
     for await (const rows of readRows(manifest, plan, signal)) {
-      for (const row of rows) {
-        const kind = counter.count(row);
-        if (kind !== 'resumed') unfinished?.add(row, kind === 'repeated');
-      }
+      for (const row of rows) counter.count(row);
     }
-    if (signal?.aborted !== true) unfinished?.end(counts.rows);
   } catch (error) {
     if (!(error instanceof FatalError)) throw error;
     // The run comes to the same place, and takes on what is before it.
@@ -99,19 +94,18 @@ class RowCounter {
   constructor(private readonly isKnown: IsKnown) {}
 
   /** Counts a row in one place. */
-  count(row: Row): ReturnType<IsKnown> | 'bad' {
+  count(row: Row): void {
     const { counts } = this;
     counts.rows++;
     if (row.url === undefined || row.image === undefined) {
       if (row.problem?.code === 'bad-record') counts.badRecords++;
       else counts.badUrls++;
-      return 'bad';
+      return;
     }
     const { key, url, image } = row;
     const known = this.isKnown({ key, url, image });
     if (known === 'repeated') counts.duplicateKeys++;
     else this.#countImage(url, image, known);
-    return known;
   }
 
   #countImage(url: string, image: string, known: Exclude<ReturnType<IsKnown>, 'repeated'>): void {
@@ -132,58 +126,5 @@ class RowCounter {
       counts.newImages++;
       this.#images.set(image, 'new');
     }
-  }
-}
-
-/** A row that a pass over the manifest has met, and the output does not hold. */
-export interface UnfinishedRow {
-  readonly row: Row;
-  /** Whether an earlier row has its key. */
-  readonly isRepeated: boolean;
-}
-
-/** Beyond either of these the manifest is read again in place of keeping its rows in memory. */
-const MOST_ROWS = 10_000;
-const MOST_CHARACTERS = 4 * 1024 * 1024;
-/** What a cell takes beside its text. */
-const CELL_CHARACTERS = 16;
-
-/**
- * The rows that are left to do, kept from the pass that counts a manifest for the preview. Where they are few, as when
- * a large output is resumed or a nightly manifest has grown a little, the manifest is not read a second time.
- */
-export class UnfinishedRows {
-  #rows: UnfinishedRow[] = [];
-  #characters = 0;
-  #isTooMuch = false;
-  #total: number | undefined;
-
-  /** Rows of the whole manifest. */
-  get total(): number {
-    return this.#total ?? 0;
-  }
-
-  /** In the manifest's order. */
-  get rows(): readonly UnfinishedRow[] {
-    return this.#rows;
-  }
-
-  /** Whether these are all: the pass went to the manifest's end, and they were few enough. */
-  get isWhole(): boolean {
-    return this.#total !== undefined && !this.#isTooMuch;
-  }
-
-  add(row: Row, isRepeated: boolean): void {
-    if (this.#isTooMuch) return;
-    this.#characters += row.cells.reduce((sum, cell) => sum + CELL_CHARACTERS + cell.length, 0);
-    this.#rows.push({ row, isRepeated });
-    if (this.#rows.length <= MOST_ROWS && this.#characters <= MOST_CHARACTERS) return;
-    this.#isTooMuch = true;
-    this.#rows = [];
-  }
-
-  /** The pass has come to the manifest's end. */
-  end(total: number): void {
-    this.#total = total;
   }
 }

@@ -1,6 +1,5 @@
 import { type FailedOutcome, type PreviousFailure, isPermanent } from '../shared/jobs.js';
 import type { Row } from './row-reader.js';
-import type { UnfinishedRow } from './count-manifest.js';
 
 /** What is known of rows and images; the output's index and the failures file stand behind it. */
 export interface Lookup {
@@ -38,19 +37,11 @@ function failBeforeSubmit(code: FailedOutcome['code'], reason: string): Decision
 /** Decides what becomes of a row that is met for the first time in this pass. Uses its occurrence up. */
 export function decideRow(row: Row, lookup: Lookup): Decision {
   if (row.problem !== undefined) return failBeforeSubmit(row.problem.code, row.problem.reason);
-  if (!lookup.markSeen(row)) return failRepeated(row);
+  if (!lookup.markSeen(row)) {
+    return failBeforeSubmit('duplicate-key', `line ${row.line}: an earlier row has the key ${row.key ?? ''}`);
+  }
   if (lookup.isInOutput(row)) return { action: 'resume' };
   return decideImage(row, lookup);
-}
-
-/** Decides what becomes of a row that an earlier pass has met, and the output does not hold. */
-export function decideUnfinished({ row, isRepeated }: UnfinishedRow, lookup: Lookup): Decision {
-  if (row.problem !== undefined) return failBeforeSubmit(row.problem.code, row.problem.reason);
-  return isRepeated ? failRepeated(row) : decideImage(row, lookup);
-}
-
-function failRepeated(row: Row): Decision {
-  return failBeforeSubmit('duplicate-key', `line ${row.line}: an earlier row has the key ${row.key ?? ''}`);
 }
 
 /** Decides by the row's image alone: for rows that are not in the output. May be asked again. */

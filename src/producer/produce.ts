@@ -1,8 +1,7 @@
 import type { FailedOutcome, PreviousFailure, ResultJobData } from '../shared/jobs.js';
 import type { RunCounts } from '../shared/run-counts.js';
-import { type Decision, type Lookup, decideImage, decideRow, decideUnfinished } from './decide-row.js';
+import { type Decision, type Lookup, decideImage, decideRow } from './decide-row.js';
 import type { Row } from './row-reader.js';
-import type { UnfinishedRows } from './count-manifest.js';
 
 /** A job of this run that was in the queue when the run started. */
 export interface QueuedJob {
@@ -106,26 +105,7 @@ export class Producer {
       }
       await this.#flush();
     }
-    await this.#endPass();
-  }
-
-  /** The same without reading the manifest: all rows but the unfinished ones are in the output. */
-  async produceUnfinished(unfinished: UnfinishedRows): Promise<void> {
-    const { lookup } = this.#deps;
-    const { counts } = this.#deps.ledger;
-    for (const [before, met] of unfinished.rows.entries()) {
-      if (this.#signal.aborted) return;
-      counts.rows = met.row.number;
-      counts.resumed = met.row.number - 1 - before;
-      await this.#place(met.row, decideUnfinished(met, lookup), false);
-    }
-    counts.rows = unfinished.total;
-    counts.resumed = unfinished.total - unfinished.rows.length;
-    await this.#endPass();
-  }
-
-  /** Every row has been met: what failed before comes last. */
-  async #endPass(): Promise<void> {
+    // Every row has been met: what failed before comes last.
     for (const row of this.#keptBack) {
       if (this.#signal.aborted) return;
       await this.#place(row, decideImage(row, this.#deps.lookup), true);

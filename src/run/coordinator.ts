@@ -14,12 +14,12 @@ import type { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import { type FailureRecord, isDecidedAnew } from '../writer/failures.js';
 import { writeRunFile } from '../writer/run-file.js';
-import { type Counted, type OpenRun, keepCounts, openRun } from './open-run.js';
+import { type OpenRun, keepCounts, openRun } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
 import { closeAccounts, exitCodeOf } from './receipt.js';
 import type { RowLookup } from './row-lookup.js';
 import { type JobCalls, RunJobs } from './run-jobs.js';
-import type { RunOptions, RunResult } from './run-options.js';
+import type { Preview, RunOptions, RunResult } from './run-options.js';
 import { RunWatch, publishEnd } from './run-watch.js';
 
 /**
@@ -29,7 +29,7 @@ import { RunWatch, publishEnd } from './run-watch.js';
 export async function coordinate(
   options: RunOptions,
   prepared: PreparedRun,
-  counted: Counted,
+  counted: Preview,
   undo: UndoStack,
 ): Promise<RunResult> {
   const run = await openRun(options, prepared, counted, undo);
@@ -116,13 +116,12 @@ async function startWorker(run: OpenRun): Promise<DescribeWorker | undefined> {
 
 /** Makes jobs of the rows. @returns whether the manifest was read to its end */
 async function produce(run: OpenRun): Promise<boolean> {
-  const { prepared, unfinished, control, limits, ledger, lookup, writer, jobs } = run;
+  const { prepared, control, limits, ledger, lookup, writer, jobs } = run;
   if (control.noMore.aborted) return false;
   const windowRows = () => outstandingWindow(limits.configured, run.timing.windowMs);
   const producer = new Producer({ lookup, ledger, writer, jobs, windowRows }, control.noMore);
   try {
-    if (unfinished.isWhole) await producer.produceUnfinished(unfinished);
-    else await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
+    await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
     if (control.isWindingDown) {
       for (const image of producer.notAdded) leaveRows(lookup, ledger.giveUp(image));
     }

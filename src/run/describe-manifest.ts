@@ -16,7 +16,7 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
   const undo = new UndoStack();
   try {
     const prepared = await prepareRun(options, undo);
-    const { preview, unfinished } = await previewRun(prepared, options);
+    const preview = await previewRun(prepared, options);
     if (options.dryRun === true) {
       options.onEvent?.({ type: 'preview', preview });
       return {
@@ -32,7 +32,7 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
     refusePayingAgain(prepared, preview, options);
     // Queues and workers take half a second to load, which nobody has to wait for who is refused.
     const { coordinate } = await import('./coordinator.js');
-    return await coordinate(options, prepared, { preview, unfinished }, undo);
+    return await coordinate(options, prepared, preview, undo);
   } catch (error) {
     if (error instanceof DamagedRunFileError) throw await explainDamage(error, options);
     // A run that has begun ends with a receipt; here the manifest or the output was still being read.

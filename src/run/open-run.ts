@@ -1,7 +1,6 @@
 import { hostname } from 'node:os';
 import { dialectFor } from '../describe-api/dialects/index.js';
 import { PayBudget } from '../producer/produce.js';
-import type { UnfinishedRows } from '../producer/count-manifest.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
@@ -30,13 +29,6 @@ import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
-/** What manifest and output say there is to do. */
-export interface Counted {
-  readonly preview: Preview;
-  /** The rows that are left to do, where they are few. */
-  readonly unfinished: UnfinishedRows;
-}
-
 /** What does not change while a run goes on. */
 type AboutRun = Pick<
   RunStatus,
@@ -53,13 +45,13 @@ export type OpenRun = ReturnType<typeof assemble>;
 export async function openRun(
   options: RunOptions,
   prepared: PreparedRun,
-  counted: Counted,
+  counted: Preview,
   undo: UndoStack,
 ): Promise<OpenRun> {
   return assemble(await openAll(options, prepared, counted, undo));
 }
 
-async function openAll(options: RunOptions, prepared: PreparedRun, counted: Counted, undo: UndoStack) {
+async function openAll(options: RunOptions, prepared: PreparedRun, counted: Preview, undo: UndoStack) {
   const startedAt = performance.now();
   const { paths, manifest } = prepared;
   const logger = options.logger ?? silentLogger();
@@ -70,7 +62,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Coun
   const { connection, queue, queueName, limits } = await openAccount(options, prepared, logger, undo);
   const runFile = runFileOf(prepared, options, queue);
   const id = runFile.run;
-  const preview = await emitPreview(options, counted.preview, { connection, limits, run: id });
+  const preview = await emitPreview(options, counted, { connection, limits, run: id });
   undo.defer(await takeRunLease(connection, id, control, logger));
   options.signal?.throwIfAborted();
   const files = await openFiles(options, prepared, undo);
@@ -90,7 +82,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Coun
   const timing = { ...RUN_TIMING, ...options.timing };
   return {
     ...{ id, about, options, timing, logger, emit, control, prepared, runFile, ...files },
-    ...{ preview, unfinished: counted.unfinished, connection, queueName, limits },
+    ...{ preview, connection, queueName, limits },
     /** By `performance.now()`. */
     startedAt,
     /** Of the API; undefined where others work. */

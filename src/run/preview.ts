@@ -1,4 +1,4 @@
-import { type ManifestCounts, UnfinishedRows, previewManifest } from '../producer/count-manifest.js';
+import { type ManifestCounts, previewManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
@@ -7,23 +7,10 @@ import { readEarlierFailures } from '../writer/failures.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
 
-/**
- * Counts what there is to do; priced at the limits that are known without asking the queue.
- * @returns the rows that are left to do too, as far as there are few
- */
-export async function previewRun(
-  prepared: PreparedRun,
-  options: RunOptions,
-): Promise<{ readonly preview: Preview; readonly unfinished: UnfinishedRows }> {
+/** Counts what there is to do; priced at the limits that are known without asking the queue. */
+export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
   const { manifest, plan, paths } = prepared;
-  const unfinished = new UnfinishedRows();
-  const {
-    resumed,
-    copied,
-    newImages,
-    firstUrl = '',
-    ...counted
-  } = await countRows(prepared, options, unfinished);
+  const { resumed, copied, newImages, firstUrl = '', ...counted } = await countRows(prepared, options);
   const preview = {
     ...counted,
     manifest: manifest.path,
@@ -35,14 +22,10 @@ export async function previewRun(
     urlColumn: manifest.columns[plan.urlColumn] ?? '',
     firstUrl,
   };
-  return { preview: pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits }), unfinished };
+  return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits });
 }
 
-async function countRows(
-  prepared: PreparedRun,
-  options: RunOptions,
-  unfinished: UnfinishedRows,
-): Promise<ManifestCounts> {
+async function countRows(prepared: PreparedRun, options: RunOptions): Promise<ManifestCounts> {
   const { manifest, plan, paths, outputOptions, found, earlier } = prepared;
   const own = found?.index ?? new OutputIndex({ keyed: plan.keyColumn !== undefined });
   const onFile = new DescribedRows(own, earlier?.index);
@@ -63,7 +46,6 @@ async function countRows(
       return isFailed(row) ? 'failed' : 'new';
     },
     signal: options.signal,
-    unfinished,
   });
 }
 

@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { UnfinishedRows } from '../../src/producer/count-manifest.js';
 import {
   type NewImage,
   PayBudget,
@@ -43,10 +42,6 @@ class NotingRun {
 
   produce(...batches: Row[][]): Promise<void> {
     return new Producer(this.deps(), this.stop.signal).produce(streamOf(batches));
-  }
-
-  produceUnfinished(unfinished: UnfinishedRows): Promise<void> {
-    return new Producer(this.deps(), this.stop.signal).produceUnfinished(unfinished);
   }
 
   /** The image's outcome is on disk. */
@@ -122,27 +117,6 @@ describe('the producer', () => {
     const run = new NotingRun();
     await run.produce([row(1, 'a')], [row(2, 'b'), row(3, 'c')]);
     expect(run.calls).toEqual([['a'], ['b', 'c']]);
-  });
-
-  test('counts the rows between unfinished ones as resumed, also where it is stopped', async () => {
-    const run = new NotingRun();
-    run.window = 1;
-    const unfinished = new UnfinishedRows();
-    for (const met of [row(3, 'a'), row(5, undefined), row(9, 'b')]) unfinished.add(met, false);
-    unfinished.end(12);
-    const producing = run.produceUnfinished(unfinished);
-    await waitUntil('the second one waits for room', () => run.ledger.counts.rows === 5);
-    expect(run.ledger.counts).toMatchObject({ rows: 5, resumed: 3 });
-    run.end('a', 'described');
-    await producing;
-    expect(run.failed).toEqual([5]);
-    expect(run.added.map(({ image }) => image)).toEqual(['a', 'b']);
-    expect(run.ledger.counts).toMatchObject({ rows: 12, resumed: 9 });
-
-    const stopped = new NotingRun();
-    stopped.stop.abort();
-    await stopped.produceUnfinished(unfinished);
-    expect(stopped.ledger.counts).toMatchObject({ rows: 0, resumed: 0 });
   });
 
   test('has never more rows under way than the window', async () => {
