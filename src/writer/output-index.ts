@@ -17,19 +17,12 @@ export interface NamedRow {
   readonly image?: string | undefined;
 }
 
-/** The rows of one key, or without keys of one image. */
-interface Rows {
-  /** In the output. */
-  held: number;
-  /** Of the manifest, that this pass has met: with keys 0 or 1, without them no more than are held. */
-  met: number;
-}
-
 /** A longer key is hashed; and a piece of a long text, which it may be, holds all of that text in memory. */
 const MOST_KEY_LENGTH = 12;
 
 /**
- * What the output holds: image -> place in the file, and which manifest rows are in it. Some 150 bytes a row.
+ * What the output holds: image -> place in the file, and which manifest rows are in it. Some 100 bytes a row: numbers
+ * in arrays of their own take half of what an object for each row would.
  *
  * A manifest row is in the output when its key is; without a key column rows that share an image are told
  * apart by their order only, so the first n rows of an image are the ones the output holds n of. Questions of
@@ -37,12 +30,19 @@ const MOST_KEY_LENGTH = 12;
  */
 export class OutputIndex {
   readonly keyed: boolean;
-  readonly #offsets = new Map<string, number>();
-  readonly #rowsOf = new Map<string, Rows>();
+  readonly #images = new Map<string, number>();
+  /** By the number of an image: where a row of it starts. */
+  readonly #offsets: number[] = [];
+  /** Of keys; without keys those of images. */
+  readonly #names: Map<string, number>;
+  /** By the number of a name: rows of the output, and manifest rows that this pass has met (of a key one at most). */
+  readonly #held: number[] = [];
+  readonly #met: number[] = [];
   #rows = 0;
 
   constructor(options: { keyed: boolean }) {
     this.keyed = options.keyed;
+    this.#names = options.keyed ? new Map<string, number>() : this.#images;
   }
 
   /** Rows of the output. */
@@ -52,14 +52,14 @@ export class OutputIndex {
 
   /** Forgets everything, and gives the memory back. */
   clear(): void {
-    this.#offsets.clear();
-    this.#rowsOf.clear();
+    for (const map of [this.#images, this.#names]) map.clear();
+    for (const numbers of [this.#offsets, this.#held, this.#met]) numbers.length = 0;
     this.#rows = 0;
   }
 
   /** Takes in a row that the output held before this pass. */
   addFound(row: IndexedRow): void {
-    this.#add(row);
+    this.#add(row, 0);
   }
 
   /**
@@ -67,27 +67,28 @@ export class OutputIndex {
    * that this pass has already been through.
    */
   addAppended(row: IndexedRow): void {
-    const rows = this.#add(row);
     // A key was met when its row was.
-    if (rows !== undefined && !this.keyed) rows.met++;
+    this.#add(row, this.keyed ? 0 : 1);
   }
 
   /** Where a row of this image starts, for copying its prompts. */
   offsetOf(image: string): number | undefined {
-    return this.#offsets.get(image);
+    const number = this.#images.get(image);
+    return number === undefined ? undefined : this.#offsets[number];
   }
 
   /** Forgets what was met: the manifest is about to be read from its start. */
   startPass(): void {
-    for (const rows of this.#rowsOf.values()) rows.met = 0;
+    this.#met.fill(0);
   }
 
   /** Meets a manifest row: false when this pass has met its key already. Without keys always true. */
   markSeen(row: NamedRow): boolean {
     if (!this.keyed) return true;
-    const rows = this.#rowsNamed(row);
-    if (rows === undefined || rows.met > 0) return false;
-    rows.met = 1;
+    const number = numberIn(this.#names, this.#nameOf(row) ?? '');
+    if ((this.#met[number] ?? 0) > 0) return false;
+    this.#held[number] ??= 0;
+    this.#met[number] = 1;
     return true;
   }
 
@@ -96,17 +97,17 @@ export class OutputIndex {
    * the image's rows up.
    */
   take(row: NamedRow): boolean {
-    const rows = this.#rowsOf.get(this.#nameOf(row) ?? '');
-    if (rows === undefined || rows.held === 0) return false;
-    if (this.keyed) return true;
-    if (rows.met === rows.held) return false;
-    rows.met++;
+    const number = this.#names.get(this.#nameOf(row) ?? '');
+    if (number === undefined || this.keyed) return this.#heldOf(number) > 0;
+    const met = this.#met[number] ?? 0;
+    if (met === this.#heldOf(number)) return false;
+    this.#met[number] = met + 1;
     return true;
   }
 
   /** Whether the output holds a row of this key, without keys of this image. */
   has(row: NamedRow): boolean {
-    return (this.#rowsOf.get(this.#nameOf(row) ?? '')?.held ?? 0) > 0;
+    return this.#heldOf(this.#names.get(this.#nameOf(row) ?? '')) > 0;
   }
 
   /**
@@ -118,9 +119,10 @@ export class OutputIndex {
   surplus(earlier?: OutputIndex): { extra: number; twice: number } {
     let matched = 0;
     let twice = 0;
-    for (const [name, { held, met }] of this.#rowsOf) {
-      const other = earlier === undefined ? undefined : earlier.#rowsOf.get(name);
-      const isTaken = other !== undefined && (this.keyed ? other.held > 0 : other.met > 0);
+    for (const [name, number] of this.#names) {
+      const held = this.#heldOf(number);
+      const met = this.#met[number] ?? 0;
+      const isTaken = earlier !== undefined && earlier.#hasTaken(name);
       // A key stands for one row only, wherever that is.
       const mine = this.keyed && (isTaken || held === 0) ? 0 : met;
       matched += mine;
@@ -129,27 +131,39 @@ export class OutputIndex {
     return { extra: this.#rows - matched - twice, twice };
   }
 
-  #add({ offset, ...row }: IndexedRow): Rows | undefined {
-    this.#rows++;
-    if (row.image !== undefined && !this.#offsets.has(row.image)) this.#offsets.set(row.image, offset);
-    const rows = this.#rowsNamed(row);
-    if (rows !== undefined) rows.held++;
-    return rows;
+  /** Whether a manifest row with this key or image is one of this index's. */
+  #hasTaken(name: string): boolean {
+    const number = this.#names.get(name);
+    return this.keyed ? this.#heldOf(number) > 0 : number !== undefined && (this.#met[number] ?? 0) > 0;
   }
 
-  /** Made if there are none. */
-  #rowsNamed(row: NamedRow): Rows | undefined {
+  #heldOf(number: number | undefined): number {
+    return number === undefined ? 0 : (this.#held[number] ?? 0);
+  }
+
+  #add(row: IndexedRow, met: 0 | 1): void {
+    this.#rows++;
+    if (row.image !== undefined) this.#offsets[numberIn(this.#images, row.image)] ??= row.offset;
     const name = this.#nameOf(row);
-    if (name === undefined) return undefined;
-    let rows = this.#rowsOf.get(name);
-    if (rows === undefined) this.#rowsOf.set(name, (rows = { held: 0, met: 0 }));
-    return rows;
+    if (name === undefined) return;
+    const number = numberIn(this.#names, name);
+    this.#held[number] = (this.#held[number] ?? 0) + 1;
+    this.#met[number] = (this.#met[number] ?? 0) + met;
   }
 
   #nameOf({ key = '', image }: NamedRow): string | undefined {
     if (!this.keyed) return image;
     return key.length > MOST_KEY_LENGTH ? shortHash(key) : key;
   }
+}
+
+/** The number of a name; the next one for a name that is new. */
+function numberIn(numbers: Map<string, number>, name: string): number {
+  const known = numbers.get(name);
+  if (known !== undefined) return known;
+  const next = numbers.size;
+  numbers.set(name, next);
+  return next;
 }
 
 /**
