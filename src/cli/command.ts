@@ -1,12 +1,13 @@
+import { createReadStream } from 'node:fs';
 import { Command, type CommanderError, Option } from 'commander';
 import { nameCommand } from '../shared/command-name.js';
-import { UsageError } from '../shared/errors.js';
+import { UsageError, messageOf } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import { type CommandName, type CommandOption, type OptionsOf, optionsOf } from './options.js';
-import { readSmallFile } from './option.js';
 
 /** Of help that does not go to a terminal. */
 const HELP_COLUMNS = 110;
+const MOST_FILE_BYTES = 64 * 1024;
 
 interface CommandSpec<Name extends CommandName> {
   readonly name: Name;
@@ -129,6 +130,20 @@ async function valueOfFlag({ file, parse }: CommandOption, given: string, flag: 
   const text = file === undefined ? given : await readSmallFile(given, source);
   if (file !== undefined && text === '') throw new UsageError(`${source} is empty: put ${file} into it`);
   return parse === undefined ? text : parse(text, source);
+}
+
+/**
+ * The text of a small file that a flag names, without space around it. It may be a pipe.
+ * @param source the flag and the path
+ * @throws {UsageError} when it cannot be read, or goes on beyond 64 KB
+ */
+async function readSmallFile(path: string, source: string): Promise<string> {
+  const { text } = await import('node:stream/consumers');
+  const content = await text(createReadStream(path, { end: MOST_FILE_BYTES })).catch((error: unknown) => {
+    throw new UsageError(`${source} cannot be read: ${messageOf(error)}`);
+  });
+  if (Buffer.byteLength(content) <= MOST_FILE_BYTES) return content.trim();
+  throw new UsageError(`${source} is larger than 64 KB: is it the right file?`);
 }
 
 function longFlag(text: string): string {

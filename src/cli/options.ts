@@ -1,22 +1,6 @@
 import { parseDuration, parseRate } from '../shared/limits.js';
-import {
-  type OptionSpec,
-  integer,
-  option,
-  parseAddress,
-  parseChoices,
-  parseCodes,
-  parseDashboardPort,
-  parseDelimiter,
-  parseFormat,
-  parseLogLevel,
-  parseMethod,
-  parseNumber,
-  parsePercent,
-  parsePort,
-  parseRetryAfter,
-  parseSecret,
-} from './option.js';
+import { type OptionSpec, option } from './option.js';
+import * as parse from './parse.js';
 
 const SCHEDULES = ['schedule add', 'schedule list', 'schedule run', 'schedule remove'] as const;
 const SERVICE = ['worker', 'serve', 'enqueue', 'status', 'retry', 'cancel', 'dashboard', 'webhook'] as const;
@@ -49,7 +33,7 @@ const WEBHOOK_SECRET = {
   env: 'DESCRIBE_WEBHOOK_SECRET',
   file: 'the secret',
   default: 'a random one, kept in the queue',
-  parse: parseSecret,
+  parse: parse.secret,
 };
 
 /** Every option, by the heading that it has in the help and the commands that take it. */
@@ -80,11 +64,11 @@ const GROUPS = [
       "any other than this machine's own needs DASHBOARD_USER and DASHBOARD_PASSWORD",
       { default: '127.0.0.1' },
     ),
-    port: option('--port <n>', '0 for a free one', { default: '3100', parse: parsePort }),
+    port: option('--port <n>', '0 for a free one', { default: '3100', parse: parse.port }),
     readOnly: option('--read-only', 'nothing can be changed from here'),
   }),
   group('The simulated API:', ['simulate'], {
-    port: option('--port <n>', 'where to listen', { default: 'a free one', parse: parsePort }),
+    port: option('--port <n>', 'where to listen', { default: 'a free one', parse: parse.port }),
     dialect: option('--dialect <name>', 'whose base URL to print; all are spoken, each on its own paths', {
       default: 'thenextleg',
     }),
@@ -94,13 +78,13 @@ const GROUPS = [
     }),
     spread: option('--spread <sigma>', 'of the lognormal latency; 0 for always the same', {
       default: '0.3',
-      parse: parseNumber,
+      parse: parse.number,
     }),
     rateLimit: option('--rate-limit <n/duration>', 'more submits get 429', { parse: parseRate }),
-    maxInFlight: option('--max-in-flight <n>', 'more messages get 429', { parse: integer(1) }),
+    maxInFlight: option('--max-in-flight <n>', 'more messages get 429', { parse: parse.integer(1) }),
     retryAfter: option('--retry-after <how>', 'what a 429 says: seconds, date or none', {
       default: 'seconds',
-      parse: parseRetryAfter,
+      parse: parse.retryAfter,
     }),
     requireToken: option('--require-token <token>', 'others get 401'),
     fail: option(
@@ -117,16 +101,16 @@ const GROUPS = [
       '--shape <name>',
       'of messages: flat, nested, string, nested-string, seconds-date or mixed',
     ),
-    seed: option('--seed <n>', 'of all random decisions', { parse: integer(0) }),
+    seed: option('--seed <n>', 'of all random decisions', { parse: parse.integer(0) }),
     journal: option('--journal <path>', 'a line for each accepted submit, read again at the next start'),
   }),
   group(MANIFEST, ['run', 'verify', 'enqueue', 'schedule add'], {
     format: option('--format <name>', 'csv, tsv, jsonl or list; needed for stdin', {
       default: "by the name's ending",
-      parse: parseFormat,
+      parse: parse.format,
     }),
     delimiter: option('--delimiter <char>', 'of a .csv whose header does not show it; `tab` is one', {
-      parse: parseDelimiter,
+      parse: parse.delimiter,
     }),
     urlColumn: option('--url-column <name>', 'where the image URLs are', {
       default: 'the one column that has some',
@@ -161,7 +145,7 @@ const GROUPS = [
     ),
     submitMethod: option('--submit-method <m>', 'post or get; get puts the token into the URL', {
       default: 'post',
-      parse: parseMethod,
+      parse: parse.method,
     }),
     expireAfter: option(
       '--expire-after <duration>',
@@ -176,11 +160,14 @@ const GROUPS = [
     choices: option(
       '--choices <n>',
       'openai: 4 for four answers of one prompt each, 1 for one with all four',
-      { default: '1', parse: parseChoices },
+      { default: '1', parse: parse.choices },
     ),
   }),
   group(API, ['run', 'enqueue', 'schedule add'], {
-    attempts: option('--attempts <n>', 'submits of one image at most', { default: '5', parse: integer(1) }),
+    attempts: option('--attempts <n>', 'submits of one image at most', {
+      default: '5',
+      parse: parse.integer(1),
+    }),
     deadline: option('--deadline <duration>', 'from a submit to its completion', {
       default: '20m',
       parse: parseDuration,
@@ -200,11 +187,11 @@ const GROUPS = [
     maxInFlight: option('--max-in-flight <n>', 'submitted and not yet completed', {
       env: 'DESCRIBE_MAX_IN_FLIGHT',
       default: '10',
-      parse: integer(1),
+      parse: parse.integer(1),
     }),
   }),
   group(LIMITS, ['run', 'enqueue', 'schedule add'], {
-    limit: option('--limit <n>', 'images paid for in this run at most', { parse: integer(1) }),
+    limit: option('--limit <n>', 'images paid for in this run at most', { parse: parse.integer(1) }),
   }),
   group(WEBHOOKS, ['run', 'worker', 'serve', 'webhook'], {
     webhookUrl: option(
@@ -217,7 +204,7 @@ const GROUPS = [
       '--webhook-listen <host:port>',
       'receive in this process (else: `bulk-describe webhook`)',
       {
-        parse: parseAddress,
+        parse: parse.address,
         needs: {
           name: 'webhookUrl',
           text: '--webhook-url <url>: the public URL that leads to it, which the API is given',
@@ -232,7 +219,7 @@ const GROUPS = [
   group(WEBHOOKS, ['webhook'], {
     webhookListen: option('--webhook-listen <host:port>', 'where to listen', {
       default: '127.0.0.1:8787',
-      parse: parseAddress,
+      parse: parse.address,
     }),
     webhookSecretFile: option('--webhook-secret-file <path>', "the workers' own, if any", WEBHOOK_SECRET),
     showUrl: option('--show-url', 'print the URL with the secret path, for a test or a proxy'),
@@ -249,23 +236,23 @@ const GROUPS = [
   }),
   group('When it ends:', ['run', 'enqueue', 'schedule add'], {
     accept: option('--accept <code,...>', 'failures with these codes do not make exit code 2', {
-      parse: parseCodes,
+      parse: parse.codes,
     }),
     stopFailing: option('--stop-failing <percent>', 'stop when more of the last 50 images fail; 100: never', {
       default: '50',
-      parse: parsePercent,
+      parse: parse.percent,
     }),
     payAgain: option(
       '--pay-again <n>',
       'go on, and pay for n images, though the output hardly matches the manifest',
-      { parse: integer(0) },
+      { parse: parse.integer(0) },
     ),
   }),
   group('Health:', ['worker', 'serve'], {
     healthPort: option(
       '--health-port <n>',
       '/healthz: it is alive; /readyz: Redis answers, and it takes work',
-      { parse: parsePort },
+      { parse: parse.port },
     ),
     healthHost: option('--health-host <address>', 'where the health port listens', {
       default: '127.0.0.1',
@@ -275,7 +262,7 @@ const GROUPS = [
   group(OUTPUT, ['run', 'serve'], {
     dashboard: option('--dashboard [port]', 'Bull Board, run pages and metrics, while it runs', {
       default: '3100',
-      parse: parseDashboardPort,
+      parse: parse.dashboardPort,
     }),
   }),
   group(OUTPUT, ['run'], {
@@ -295,7 +282,7 @@ const GROUPS = [
     logLevel: option('--log-level <level>', 'fatal, error, warn, info, debug, trace or silent', {
       env: 'LOG_LEVEL',
       default: 'warn',
-      parse: parseLogLevel,
+      parse: parse.logLevel,
     }),
   }),
 ];

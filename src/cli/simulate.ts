@@ -10,7 +10,7 @@ import {
 } from '../simulator/options.js';
 import { type Simulator, startSimulator } from '../simulator/simulator.js';
 import type { OptionsOf } from './options.js';
-import { oneOf } from './option.js';
+import { oneOf } from './parse.js';
 import { listenForSignals, untilAborted } from './process.js';
 
 /** `bulk-describe simulate`: prints its base URL, and answers until it is stopped. @returns 0 */

@@ -1,5 +1,4 @@
 import { visible } from '../texts.js';
-import { SCRIPT, STYLE } from './assets.js';
 
 /** Markup that is safe to send: only `html` makes it. */
 export class Html {
@@ -83,3 +82,124 @@ export function layout(title: string, main: Html, status = 200): Page {
         </html> `.markup,
   };
 }
+
+/** The look of the pages; light or dark as the reader's system is. */
+export const STYLE = `
+:root {
+  --ground: #f6f7f9; --paper: #fff; --ink: #1b2430; --soft: #5d6b7d; --line: #dfe4ea; --accent: #1f6feb;
+  --good: #1a7f4b; --copied: #57a6d9; --bad: #c2372f; --wait: #e4e8ed; --mark: #fff4d6;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #10151c; --paper: #18202a; --ink: #e4eaf1; --soft: #93a1b2; --line: #2a3542; --accent: #6ea8fe;
+    --good: #3fb27f; --copied: #4d93c4; --bad: #f0736a; --wait: #2a3542; --mark: #3b3213;
+  }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+a { color: var(--accent); text-decoration: none; }
+a:hover { text-decoration: underline; }
+header { display: flex; gap: 1.5rem; align-items: baseline; padding: .8rem clamp(1rem, 4vw, 2.5rem); background: var(--paper);
+  border-bottom: 1px solid var(--line); position: sticky; top: 0; z-index: 1; }
+.brand { font-weight: 650; color: var(--ink); }
+nav { display: flex; gap: 1.2rem; }
+main { max-width: 76rem; margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 2.5rem) 4rem; }
+h1 { font-size: 1.45rem; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.05rem; margin: 2.2rem 0 .8rem; }
+#stale { margin: 0; padding: .5rem 1rem; text-align: center; background: var(--mark); }
+.soft { color: var(--soft); }
+.title { display: flex; flex-wrap: wrap; gap: .3rem .8rem; align-items: center; }
+.state { font-size: .78rem; font-weight: 600; padding: .1rem .6rem; border-radius: 1rem; border: 1px solid currentColor; }
+.running { color: var(--accent); } .ended { color: var(--good); } .silent, .troubled { color: var(--bad); }
+.card { display: block; background: var(--paper); border: 1px solid var(--line); border-radius: .7rem; padding: 1.1rem 1.3rem;
+  margin-bottom: 1rem; }
+.card h2 { margin: 0; font-size: 1.08rem; overflow-wrap: anywhere; }
+.facts { display: flex; flex-wrap: wrap; gap: .8rem 2.2rem; margin: 1rem 0 0; }
+.facts div { min-width: 4.5rem; }
+.facts dt { color: var(--soft); font-size: .8rem; }
+.facts dd { margin: 0; font-size: 1.12rem; font-variant-numeric: tabular-nums; font-weight: 550; }
+.facts .failed dd.some { color: var(--bad); }
+.bar { display: block; width: 100%; height: .7rem; border-radius: .35rem; margin: .9rem 0 0; background: var(--wait); }
+.bar .described { fill: var(--good); } .bar .copied { fill: var(--copied); } .bar .failed { fill: var(--bad); }
+.note { margin: .8rem 0 0; padding: .5rem .8rem; border-radius: .5rem; background: var(--mark); overflow-wrap: anywhere; }
+.where { margin: .5rem 0 0; color: var(--soft); font-size: .86rem; overflow-wrap: anywhere; }
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 33rem), 1fr)); gap: 1rem; padding: 0; margin: 0;
+  list-style: none; }
+.image { display: grid; grid-template-columns: 9.5rem minmax(0, 1fr); background: var(--paper); border: 1px solid var(--line);
+  border-radius: .7rem; overflow: hidden; }
+.thumb { display: block; position: relative; background: var(--wait); min-height: 9.5rem; }
+.thumb img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; color: transparent; font-size: 0; }
+img[data-missing] { visibility: hidden; }
+.thumb::before { content: 'no preview'; position: absolute; inset: 0; display: grid; place-items: center; color: var(--soft);
+  font-size: .8rem; }
+.told { padding: .75rem 1rem .85rem; min-width: 0; }
+.told .name { display: flex; gap: .7rem; justify-content: space-between; font-size: .84rem; margin-bottom: .35rem; }
+.told .name > :first-child { font-weight: 600; overflow-wrap: anywhere; }
+.told .name > :last-child { white-space: nowrap; }
+ol.prompts { margin: 0; padding-left: 1.15rem; font-size: .86rem; line-height: 1.42; }
+ol.prompts li { margin: .18rem 0; overflow-wrap: anywhere; white-space: pre-wrap; unicode-bidi: isolate; display: list-item; }
+ol.prompts li::marker { color: var(--soft); }
+table { width: 100%; border-collapse: separate; border-spacing: 0; background: var(--paper); border: 1px solid var(--line); border-radius: .7rem;
+  overflow: hidden; font-size: .88rem; }
+td { padding: .5rem .9rem; border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+tr:first-child td { border-top: 0; }
+td:first-child { min-width: 7.5em; }
+td:last-child { white-space: nowrap; text-align: right; }
+.empty { text-align: center; padding: 4rem 1rem; color: var(--soft); }
+code { font: .92em ui-monospace, monospace; }
+@media (max-width: 34rem) {
+  .image { grid-template-columns: 1fr; }
+  .thumb { min-height: 11rem; }
+}
+`;
+
+/**
+ * Keeps a page fresh: fetches it again every other second and puts in what has changed. An element that is the same
+ * stays the same, so that nothing flickers, no image is loaded again, and what somebody has selected stays selected.
+ */
+export const SCRIPT = `
+(() => {
+  // An image that cannot be loaded gives way to the words behind it, and stays so.
+  document.addEventListener('error', ({ target }) => target.tagName === 'IMG' && target.setAttribute('data-missing', ''), true);
+  const isKeyed = (node) => node.nodeType === 1 && node.dataset.key !== undefined;
+  function patch(old, fresh) {
+    if (old.isEqualNode(fresh)) return;
+    if (old.nodeType !== 1 || fresh.nodeType !== 1 || old.tagName !== fresh.tagName) { old.replaceWith(fresh); return; }
+    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && name !== 'data-missing') old.removeAttribute(name);
+    for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) { old.setAttribute(name, value); old.removeAttribute('data-missing'); }
+    patchChildren(old, [...fresh.childNodes]);
+  }
+  function patchChildren(parent, fresh) {
+    const known = new Map([...parent.children].filter(isKeyed).map((node) => [node.dataset.key, node]));
+    let place = parent.firstChild;
+    for (const next of fresh) {
+      const same = isKeyed(next) ? known.get(next.dataset.key) : undefined;
+      if (same) {
+        if (same === place) place = place.nextSibling; else parent.insertBefore(same, place);
+        patch(same, next);
+      } else if (place && !isKeyed(place) && !isKeyed(next)) {
+        const after = place.nextSibling;
+        patch(place, next);
+        place = after;
+      } else parent.insertBefore(next, place);
+    }
+    while (place) { const after = place.nextSibling; place.remove(); place = after; }
+  }
+  async function refresh() {
+    if (document.hidden) return;
+    const stale = document.getElementById('stale');
+    try {
+      const answer = await fetch(location.href, { cache: 'no-store', signal: AbortSignal.timeout(8000) });
+      if (answer.status >= 500) throw new Error('no answer');
+      // The style and the script are here already, and have another nonce there.
+      const text = (await answer.text()).replace(/<(style|script)\\b[^]*?<\\/\\1>/g, '');
+      const page = new DOMParser().parseFromString(text, 'text/html');
+      const main = page.querySelector('main');
+      if (main) patch(document.querySelector('main'), document.adoptNode(main));
+      document.title = page.title || document.title;
+      stale.hidden = true;
+    } catch { stale.hidden = false; }
+  }
+  (async () => { for (;;) { await new Promise((next) => setTimeout(next, 2000)); await refresh(); } })();
+})();
+`;
