@@ -1,5 +1,5 @@
 import { gzipSync } from 'node:zlib';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { type CliOptions, runCli } from '../helpers/cli.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
@@ -34,7 +34,7 @@ describe('before the first submit, run refuses', () => {
   const api = () => ['--api', simulator.url];
   const env = { DESCRIBE_API_TOKEN: 'secret-token' };
 
-  it.each<[string, string[], RegExp]>([
+  test.each<[string, string[], RegExp]>([
     [
       'an unknown flag, with the nearest known one',
       ['--rat', '5/s'],
@@ -121,7 +121,7 @@ describe('before the first submit, run refuses', () => {
     expect(line).toMatch(message);
   });
 
-  it.each<[string, string, string | Buffer, RegExp]>([
+  test.each<[string, string, string | Buffer, RegExp]>([
     ['an empty manifest', 'm.csv', '', /m\.csv.*empty/],
     ['a manifest with a header alone', 'm.csv', 'id,image\n', /m\.csv/],
     ['duplicate column names', 'm.csv', 'id,id\n1,http://h/1.jpg\n', /id/],
@@ -143,25 +143,25 @@ describe('before the first submit, run refuses', () => {
     expect(line).toMatch(message);
   });
 
-  it('a manifest that is not there', async () => {
+  test('a manifest that is not there', async () => {
     const { code, line } = await refuse(['run', 'nowhere.csv', ...api()], { env });
     expect([code, line]).toEqual([1, expect.stringContaining('nowhere.csv')]);
   });
 
-  it('to run without a token, and says how to give one', async () => {
+  test('to run without a token, and says how to give one', async () => {
     await workspace.write('m.csv', manifestOf(3));
     const { code, line } = await refuse(['run', 'm.csv', ...api()]);
     expect(code).toBe(1);
     expect(line).toMatch(/no token.*DESCRIBE_API_TOKEN.*--token-file.*--api simulator/);
   });
 
-  it('stdin without a format, or without an output', async () => {
+  test('stdin without a format, or without an output', async () => {
     const args = ['run', '-', ...api()];
     expect((await refuse([...args, '-o', 'o.csv'], { env, input: manifestOf(1) })).line).toMatch(/--format/);
     expect((await refuse([...args, '--format', 'csv'], { env, input: manifestOf(1) })).line).toMatch(/-o/);
   });
 
-  it('an output whose columns do not fit', async () => {
+  test('an output whose columns do not fit', async () => {
     await workspace.write('m.csv', manifestOf(3));
     await workspace.write('o.csv', 'id,prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at\n');
     const { code, line } = await refuse(['run', 'm.csv', '-o', 'o.csv', ...api()], { env });
@@ -169,13 +169,13 @@ describe('before the first submit, run refuses', () => {
     expect(line).toMatch(/o\.csv.*image.*--new-columns/);
   });
 
-  it('an output that is the manifest', async () => {
+  test('an output that is the manifest', async () => {
     await workspace.write('m.csv', manifestOf(3));
     const { code, line } = await refuse(['run', 'm.csv', '-o', './m.csv', ...api()], { env });
     expect([code, line]).toEqual([1, expect.stringContaining('both the manifest')]);
   });
 
-  it("an output with a simulator's prompts when the API is another", async () => {
+  test("an output with a simulator's prompts when the API is another", async () => {
     await workspace.write('m.csv', manifestOf(1));
     await workspace.write('o.csv', outputOf(['sim-1']));
     const { code, line } = await refuse(
@@ -185,7 +185,7 @@ describe('before the first submit, run refuses', () => {
     expect([code, line]).toEqual([1, expect.stringContaining('simulator')]);
   });
 
-  it('an output that hardly matches, and says what to do and what it would cost', async () => {
+  test('an output that hardly matches, and says what to do and what it would cost', async () => {
     await workspace.write('m.csv', manifestOf(5, 'http://new-host.test'));
     await workspace.write('o.csv', outputOf(['m1', 'm2', 'm3', 'm4']));
     const { code, line } = await refuse(['run', 'm.csv', '-o', 'o.csv', ...api()], { env });
@@ -193,13 +193,13 @@ describe('before the first submit, run refuses', () => {
     expect(line).toMatch(/0 of the 4 rows.*--key-column.*--pay-again 5/);
   });
 
-  it('an output in a folder that does not exist', async () => {
+  test('an output in a folder that does not exist', async () => {
     await workspace.write('m.csv', manifestOf(3));
     const { code, line } = await refuse(['run', 'm.csv', '-o', 'nowhere/o.csv', ...api()], { env });
     expect([code, line]).toEqual([1, expect.stringMatching(/folder .*nowhere does not exist: make it/)]);
   });
 
-  it('an embedded queue in a directory that cannot be made', async () => {
+  test('an embedded queue in a directory that cannot be made', async () => {
     await workspace.write('m.csv', manifestOf(3));
     await workspace.write('file', '');
     for (const directory of [workspace.at('file/queue'), '/proc/bulk-describe/queue']) {
@@ -209,7 +209,7 @@ describe('before the first submit, run refuses', () => {
     }
   });
 
-  it('a wrong value of a variable, by the name of the variable', async () => {
+  test('a wrong value of a variable, by the name of the variable', async () => {
     await workspace.write('m.csv', manifestOf(3));
     const wrong = { ...env, DESCRIBE_MAX_IN_FLIGHT: 'many' };
     expect((await refuse(['run', 'm.csv', ...api()], { env: wrong })).line).toMatch(
@@ -219,7 +219,7 @@ describe('before the first submit, run refuses', () => {
 });
 
 describe('when Redis is not there, the embedded queue is a way out for a run that needs nobody else, and for no other', () => {
-  it.each<[string, boolean]>([
+  test.each<[string, boolean]>([
     ['run m.csv', true],
     ['run m.csv --no-work', false],
     ['worker', false],
@@ -256,7 +256,7 @@ describe('when Redis is not there, the embedded queue is a way out for a run tha
   });
 });
 
-it.each([
+test.each([
   [['rn'], /unknown command rn: did you mean `run`\?/],
   [['run'], /run needs a manifest/],
   [['verify', 'only-one.csv'], /verify needs a manifest and an output/],
@@ -281,7 +281,7 @@ it.each([
   expect(line).toMatch(message);
 });
 
-it('simulate refuses a port that is taken, and a journal that cannot be written', async () => {
+test('simulate refuses a port that is taken, and a journal that cannot be written', async () => {
   const taken = await refuse(['simulate', '--port', String(simulator.port)]);
   expect([taken.code, taken.line]).toEqual([1, expect.stringMatching(/--port \d+ is in use: name another/)]);
   const journal = await refuse(['simulate', '--journal', 'nowhere/journal']);
@@ -297,7 +297,7 @@ function outputOf(messageIds: readonly string[]): string {
   );
 }
 
-it.each([
+test.each([
   [['run', '']],
   [['verify', '', 'out.csv']],
   [['enqueue', '', '-o', 'x.csv']],

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
@@ -53,7 +53,7 @@ describe('bulk-describe run', () => {
   }
   const env = { DESCRIBE_API_TOKEN: 'secret-token' };
 
-  it('prints the preview on stderr and the account on stdout', async () => {
+  test('prints the preview on stderr and the account on stdout', async () => {
     await workspace.write('m.csv', manifestOf(3));
     const end = await runCli(args(), { cwd: workspace.path, env });
     expect(end.code).toBe(0);
@@ -62,7 +62,7 @@ describe('bulk-describe run', () => {
     expect(await workspace.files()).toEqual(['m.csv', 'm.prompts.csv', 'm.prompts.csv.run']);
   });
 
-  it('prints exactly one JSON object on stdout with --json, with the fields of the contract', async () => {
+  test('prints exactly one JSON object on stdout with --json, with the fields of the contract', async () => {
     await workspace.write('m.csv', manifestOf(3));
     const end = await runCli(args('--json', '--quiet'), { cwd: workspace.path, env });
     expect(end.stderr).toBe('');
@@ -70,7 +70,7 @@ describe('bulk-describe run', () => {
     expect(receipt).toMatchObject({ rows: 3, described: 3, complete: true, balanced: true });
   });
 
-  it('--dry-run prints the preview, exits 0, creates nothing and pays nothing', async () => {
+  test('--dry-run prints the preview, exits 0, creates nothing and pays nothing', async () => {
     await workspace.write('m.csv', manifestOf(3));
     const end = await runCli(args('--dry-run'), { cwd: workspace.path });
     expect([end.code, end.stdout]).toEqual([0, '']);
@@ -79,7 +79,7 @@ describe('bulk-describe run', () => {
     expect(simulator.stats().submits).toBe(0);
   });
 
-  it('reads the manifest from stdin, and resumes it', async () => {
+  test('reads the manifest from stdin, and resumes it', async () => {
     const stdin = ['run', '-', '--format', 'csv', '-o', 'o.csv', ...args().slice(2), '--json'];
     const options = { cwd: workspace.path, env, input: manifestOf(5) };
     const first = receiptSchema.parse(JSON.parse((await runCli(stdin, options)).stdout));
@@ -88,7 +88,7 @@ describe('bulk-describe run', () => {
     expect(again).toMatchObject({ rows: 5, resumed: 5, submits: 0, balanced: true });
   });
 
-  it('a second process with the same output ends at once with exit 5 and names the first', async () => {
+  test('a second process with the same output ends at once with exit 5 and names the first', async () => {
     simulator.setOptions({ latencyMs: 3000 });
     await workspace.write('m.csv', manifestOf(2));
     const first = startCli(args(), { cwd: workspace.path, env });
@@ -100,20 +100,20 @@ describe('bulk-describe run', () => {
     expect((await first.ended).code).toBe(130);
   });
 
-  it('takes the token from a file', async () => {
+  test('takes the token from a file', async () => {
     await workspace.write('m.csv', manifestOf(1));
     await workspace.write('token.txt', 'secret-token\n');
     const end = await runCli(args('--token-file', 'token.txt'), { cwd: workspace.path });
     expect(end.code).toBe(0);
   });
 
-  it('with --accept, failures of that code do not make exit 2', async () => {
+  test('with --accept, failures of that code do not make exit 2', async () => {
     await workspace.write('m.csv', `${manifestOf(1)}2,\n`);
     expect((await runCli(args(), { cwd: workspace.path, env })).code).toBe(2);
     expect((await runCli(args('--accept', 'invalid-url'), { cwd: workspace.path, env })).code).toBe(0);
   });
 
-  it('verify recounts: 0 when all is described, 2 when something is missing or twice', async () => {
+  test('verify recounts: 0 when all is described, 2 when something is missing or twice', async () => {
     await workspace.write('m.csv', manifestOf(3));
     await runCli(args(), { cwd: workspace.path, env });
     const verify = () => runCli(['verify', 'm.csv', 'm.prompts.csv', '--json'], { cwd: workspace.path });
@@ -131,7 +131,7 @@ describe('bulk-describe run', () => {
 });
 
 describe('bulk-describe simulate', () => {
-  it('prints its base URL as the first line, answers, and exits 0 when it is told to stop', async () => {
+  test('prints its base URL as the first line, answers, and exits 0 when it is told to stop', async () => {
     const simulate = startCli(['simulate', '--latency', '10ms']);
     await waitUntil('it prints its URL', () => simulate.stdout().includes('\n'));
     const url = simulate.stdout().trim();
@@ -144,7 +144,7 @@ describe('bulk-describe simulate', () => {
 });
 
 describe('help', () => {
-  it.each([
+  test.each([
     [['--help'], /run <manifest>.*verify <manifest> <output>.*simulate/s],
     [['run', '--help'], /--max-in-flight.*Exit codes/s],
     [['verify', '-h'], /Recounts/],
@@ -154,11 +154,11 @@ describe('help', () => {
     expect([end.code, end.stderr]).toEqual([0, '']);
     expect(end.stdout).toMatch(text);
   });
-  it('names every dialect', async () => {
+  test('names every dialect', async () => {
     const { stdout } = await runCli(['run', '--help']);
     for (const name of DIALECT_NAMES) expect(stdout).toMatch(new RegExp(`--dialect <name> .*\\b${name}\\b`));
   });
-  it('prints the version', async () => {
+  test('prints the version', async () => {
     expect((await runCli(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 });

@@ -1,8 +1,8 @@
 import { PassThrough } from 'node:stream';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { Screen } from '../../src/cli/status.js';
 
-it('redraws in place in one write, breaks or cuts what does not fit, and gives the terminal back as it was', () => {
+test('redraws in place in one write, breaks or cuts what does not fit, and gives the terminal back as it was', () => {
   const written: string[] = [];
   const stream = new PassThrough();
   stream.on('data', (chunk: Buffer) => written.push(chunk.toString()));

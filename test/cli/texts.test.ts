@@ -1,5 +1,5 @@
 import { Writable } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { localEnd, previewLines, receiptLines } from '../../src/cli/summary.js';
 import { Terminal, logText, progressLine } from '../../src/cli/terminal.js';
 import { printable, shellQuote, withoutPassword, wrapped } from '../../src/cli/text.js';
@@ -64,7 +64,7 @@ const receipt: Receipt = {
 };
 
 describe('the preview', () => {
-  it('says how many rows and images there are, the column, the rate and the end', () => {
+  test('says how many rows and images there are, the column, the rate and the end', () => {
     const text = previewLines(preview, new Date(2026, 10, 17, 12, 10)).join('\n');
     expect(text).toContain(
       'm.csv: 200,100 rows, 199,000 images, 1,000 already described, 100 to copy, 1 without or with a bad URL',
@@ -74,23 +74,23 @@ describe('the preview', () => {
       /198,720 images to submit, at most 20\/min: about 6\.9 days, until Tue 24 Nov \d\d:\d\d/,
     );
   });
-  it('says which rows failed for good before', () => {
+  test('says which rows failed for good before', () => {
     const text = previewLines({ ...preview, failedBefore: 1200 }, new Date()).join('\n');
     expect(text).toContain('100 to copy, 1,200 failed for good before, 1 without or with a bad URL');
   });
-  it('says that there is nothing to do', () => {
+  test('says that there is nothing to do', () => {
     expect(previewLines({ ...preview, toSubmit: 0 }, new Date()).join('\n')).toContain('nothing to submit');
   });
-  it('says when only the first records were counted', () => {
+  test('says when only the first records were counted', () => {
     expect(previewLines({ ...preview, sampled: true }, new Date()).join('\n')).toContain(
       '(of the first records)',
     );
   });
-  it('shows no control characters of a manifest', () => {
+  test('shows no control characters of a manifest', () => {
     const lines = previewLines({ ...preview, urlColumn: 'a\u001b[2Jb\nc' }, new Date());
     expect(lines.join('|')).toContain('"a [2Jb c"');
   });
-  it.each([
+  test.each([
     [60_000, '12:01'],
     [86_400_000, 'Wed 12:00'],
     [8 * 86_400_000, 'Wed 25 Nov 12:00'],
@@ -100,23 +100,23 @@ describe('the preview', () => {
 });
 
 describe('the progress line', () => {
-  it('shows bar, counts, in flight, rate and time left', () => {
+  test('shows bar, counts, in flight, rate and time left', () => {
     expect(progressLine(progress, 200)).toBe(
       '[############............] 50/100, 35 described, 10 resumed, 5 failed, 10 in flight, 15.0/min, 3 min left',
     );
   });
-  it('shows a learned rate that is not the configured one', () => {
+  test('shows a learned rate that is not the configured one', () => {
     expect(progressLine({ ...progress, share: 0.5 }, 200)).toContain('slowed to 50 % by the API');
   });
-  it('shows no bar where the rows are not counted', () => {
+  test('shows no bar where the rows are not counted', () => {
     expect(progressLine({ ...progress, totalRows: undefined, etaMs: undefined }, 200)).toMatch(/^50 rows, /);
   });
-  it('makes its bar smaller, or leaves it away, where there is no room for all of it', () => {
+  test('makes its bar smaller, or leaves it away, where there is no room for all of it', () => {
     const figures = '50/100, 35 described, 10 resumed, 5 failed, 10 in flight, 15.0/min, 3 min left';
     expect(progressLine(progress, 89)).toBe(`[####....] ${figures}`);
     expect(progressLine(progress, 79)).toBe(figures);
   });
-  it('is never wider than the terminal', () => {
+  test('is never wider than the terminal', () => {
     expect(progressLine(progress, 40)).toHaveLength(40);
   });
 });
@@ -131,13 +131,13 @@ describe('the account at the end', () => {
     exitCode: 2,
     ...changes,
   });
-  it('counts every row, names both files and how to go on', () => {
+  test('counts every row, names both files and how to go on', () => {
     const text = receiptLines(result({}), 'bulk-describe run m.csv').join('\n');
     expect(text).toContain('10 rows: 4 described, 1 resumed, 1 copied, 2 failed, 2 remaining');
     expect(text).toContain('/data/o.failed.csv (2 http)');
     expect(text).toContain('resume    bulk-describe run m.csv');
   });
-  it('says why it stopped, and what may have been paid twice', () => {
+  test('says why it stopped, and what may have been paid twice', () => {
     const stopped = result({
       stop: { kind: 'down', reason: 'the API has not answered for 15 min' },
       receipt: { ...receipt, maybePaidTwice: 3 },
@@ -146,7 +146,7 @@ describe('the account at the end', () => {
     expect(text).toContain('stopped   the API has not answered for 15 min');
     expect(text).toContain('3 perhaps paid twice');
   });
-  it('offers nothing to resume when all is done, or when only a changed manifest can help', () => {
+  test('offers nothing to resume when all is done, or when only a changed manifest can help', () => {
     const done = result({
       receipt: { ...receipt, remaining: 0 },
       failedByCode: new Map([['invalid-url', 2]]),
@@ -167,7 +167,7 @@ describe('the terminal', () => {
     const stream = Object.assign(sink, { isTTY, columns: 200 });
     return { stream, text: () => text };
   }
-  it('redraws progress in place, and keeps lines above it', () => {
+  test('redraws progress in place, and keeps lines above it', () => {
     const { stream, text } = open(true);
     const terminal = new Terminal(stream, { quiet: false, progress: true });
     terminal.progress(progress);
@@ -177,7 +177,7 @@ describe('the terminal', () => {
     const erase = '\r\u001b[2K';
     expect(text()).toBe(`${line}${erase}a line\n${line}${erase}`);
   });
-  it('writes no control characters where it is no terminal', () => {
+  test('writes no control characters where it is no terminal', () => {
     const { stream, text } = open(false);
     const terminal = new Terminal(stream, { quiet: false, progress: true });
     terminal.phase('creating');
@@ -185,7 +185,7 @@ describe('the terminal', () => {
     terminal.end();
     expect(text()).toBe('creating\n');
   });
-  it('shows warnings alone with --quiet', () => {
+  test('shows warnings alone with --quiet', () => {
     const { stream, text } = open(false);
     const terminal = new Terminal(stream, { quiet: true, progress: true });
     terminal.say('a line');
@@ -195,7 +195,7 @@ describe('the terminal', () => {
   });
 });
 
-it.each([
+test.each([
   ['plain.csv', 'plain.csv'],
   ['my file.csv', "'my file.csv'"],
   ["it's", `'it'\\''s'`],
@@ -203,11 +203,11 @@ it.each([
   expect(shellQuote(text)).toBe(quoted);
 });
 
-it('cuts what is too long to print', () => {
+test('cuts what is too long to print', () => {
   expect(printable('x'.repeat(300), 10)).toBe('xxxxxxxxx…');
 });
 
-it.each([
+test.each([
   [
     '{"level":40,"msg":"not kept","schedule":"nightly","error":"no room"}',
     'warn: not kept (schedule nightly, error no room)',
@@ -219,7 +219,7 @@ it.each([
   expect(logText(`${record}\n`.trim())).toBe(line);
 });
 
-it.each([
+test.each([
   ['short', ['short']],
   ['    one two three four', ['    one two', '     three four']],
   ['speed     5/s, at most 9/s', ['speed     5/s,', '     at most', '     9/s']],
@@ -229,7 +229,7 @@ it.each([
   expect(wrapped(line, 15)).toEqual(lines);
 });
 
-it.each([
+test.each([
   ['redis://:p@ss/w@host:6380/2', 'redis://host:6380/2'],
   ['--queue=rediss://ada:pass@host', '--queue=rediss://ada@host'],
   ['redis://host', 'redis://host'],

@@ -1,4 +1,4 @@
-import { describe, expect, it, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { judgePollFailure, judgeSubmitFailure } from '../../src/describe-api/attempt-policy.js';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
@@ -45,7 +45,7 @@ describe.each(DIALECT_NAMES)('%s', (dialect) => {
   const clientAt = (baseUrl: string) =>
     new DescribeClient({ baseUrl, dialect, ...(dialect === 'openai' && { model: 'any' }) });
 
-  it.each<[number, unknown]>([
+  test.each<[number, unknown]>([
     [404, ''],
     [404, HTML],
     [404, { success: false, msg: 'Not found' }],

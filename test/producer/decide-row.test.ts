@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Decision, type Lookup, decideImage, decideRow } from '../../src/producer/decide-row.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/jobs.js';
@@ -26,7 +26,7 @@ const failsWith = (code: ErrorCode) => ({ action: 'fail', outcome: { code } });
 const before = (code: ErrorCode, image?: string) => ({ outcome: failed(code), image });
 
 describe('what becomes of a row', () => {
-  it.each<[string, Row, Partial<Lookup>, object]>([
+  test.each<[string, Row, Partial<Lookup>, object]>([
     ['a new one is submitted', row, {}, submit],
     [
       'one with a problem fails, and neither key nor occurrence is used up',
@@ -107,7 +107,7 @@ describe('what becomes of a row', () => {
     expect(decideRow(given, know(known))).toMatchObject(decision);
   });
 
-  it.each(ERROR_CODES)('after %s: again, unless only another manifest can help', (code) => {
+  test.each(ERROR_CODES)('after %s: again, unless only another manifest can help', (code) => {
     const decision = decideRow(row, know({ previousFailure: () => before(code, 'image') }));
     const permanent = ['invalid-url', 'rejected', 'bad-record', 'duplicate-key'].includes(code);
     expect(decision).toEqual(
@@ -117,7 +117,7 @@ describe('what becomes of a row', () => {
     );
   });
 
-  it('asked again about a row it uses nothing up', () => {
+  test('asked again about a row it uses nothing up', () => {
     const known = know({ markSeen: never, isInOutput: never });
     expect(decideImage(row, known)).toEqual(submit);
     expect(decideImage(row, known)).toEqual(submit);

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { freshJobData } from '../../src/shared/jobs.js';
 import type { ProcessingOutcome } from '../../src/worker/processing.js';
 import { Processings, type Inherited, SupersededError } from '../../src/worker/job-processor.js';
@@ -18,7 +18,7 @@ function gate<T>() {
 }
 
 describe('a job that this process is given a second time', () => {
-  it('stops the first processing, waits for what it has on the wire, and goes on from there', async () => {
+  test('stops the first processing, waits for what it has on the wire, and goes on from there', async () => {
     const processings = new Processings();
     const settled: string[] = [];
     const onTheWire = gate<ProcessingOutcome>();
@@ -50,7 +50,7 @@ describe('a job that this process is given a second time', () => {
     expect(processings.isRunning('job')).toBe(false);
   });
 
-  it('settles the outcome that the first one came to, and describes nothing again', async () => {
+  test('settles the outcome that the first one came to, and describes nothing again', async () => {
     const processings = new Processings();
     const outcome: ProcessingOutcome = {
       kind: 'fail',
@@ -80,7 +80,7 @@ describe('a job that this process is given a second time', () => {
     expect(await second).toBe(outcome);
   });
 
-  it('begins where the queue has it when the first processing failed, and leaves other jobs alone', async () => {
+  test('begins where the queue has it when the first processing failed, and leaves other jobs alone', async () => {
     const processings = new Processings();
     const failing = gate<ProcessingOutcome>();
     const first = processings.run(

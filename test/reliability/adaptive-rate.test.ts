@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { receiptLines } from '../../src/cli/summary.js';
 import type { Progress } from '../../src/run/run-options.js';
 import type { Rate } from '../../src/shared/limits.js';
@@ -34,7 +34,7 @@ function randomStorm(random: () => number): { learned: LearnedRate; lastAt: numb
 describe('the learned rate, after any storm', () => {
   const storms = Array.from({ length: 300 }, (_, storm) => randomStorm(seededRandom(seed + storm)));
 
-  it('is between a tenth and all of the configured rate, and falls at once', () => {
+  test('is between a tenth and all of the configured rate, and falls at once', () => {
     for (const { learned, lastAt } of storms) {
       expect(shareAt(learned, learned.fellAt), `seed ${seed}`).toBeLessThanOrEqual(0.5);
       for (const ms of [0, 1, 5000, 60_000, 10 ** 9]) {
@@ -44,7 +44,7 @@ describe('the learned rate, after any storm', () => {
     }
   });
 
-  it('never falls by time alone, and rises by no more than a twentieth at a time', () => {
+  test('never falls by time alone, and rises by no more than a twentieth at a time', () => {
     for (const { learned, lastAt } of storms) {
       const shares = Array.from({ length: 120 }, (_, count) => shareAt(learned, lastAt + count * 500));
       const rises = shares.map((share, index) => share - (shares[index - 1] ?? share));
@@ -53,13 +53,13 @@ describe('the learned rate, after any storm', () => {
     }
   });
 
-  it('is back at 95 % of the configured rate within 60 s', () => {
+  test('is back at 95 % of the configured rate within 60 s', () => {
     for (const { learned, lastAt } of storms) {
       expect(shareAt(learned, lastAt + 60_000), `seed ${seed}`).toBeGreaterThanOrEqual(0.95);
     }
   });
 
-  it('without Retry-After the pauses grow, also when the first submit after each of them is refused', () => {
+  test('without Retry-After the pauses grow, also when the first submit after each of them is refused', () => {
     let learned = FULL_RATE;
     let nowMs = T0;
     const pauses = Array.from({ length: 8 }, () => {
@@ -75,7 +75,7 @@ describe('the learned rate, after any storm', () => {
 const sharedQueue = SharedQueue.forFile();
 
 describe.concurrent('a storm of 429s in a run', () => {
-  it('the achieved rate falls, everything is described, and the receipt says what was learned', async (test) => {
+  test('the achieved rate falls, everything is described, and the receipt says what was learned', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate({ retryAfter: 'none' });
     const rate: Rate = { count: 8, perMs: 1000 };
@@ -114,7 +114,7 @@ describe.concurrent('a storm of 429s in a run', () => {
     );
   });
 
-  it('says nothing of the rate when it is the configured one', async (test) => {
+  test('says nothing of the rate when it is the configured one', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate();
     const manifest = await fixture.manifest(['http://h.test/1.jpg']);
@@ -123,7 +123,7 @@ describe.concurrent('a storm of 429s in a run', () => {
     expect(receiptLines(run, 'again').join('\n')).not.toMatch(/^rate/m);
   });
 
-  it('an account that allows less than was configured is gone along with, at about its rate', async (test) => {
+  test('an account that allows less than was configured is gone along with, at about its rate', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate({ rateLimit: { count: 10, perMs: 1000 } });
     const manifest = await fixture.manifest(Array.from({ length: 40 }, (_, i) => `http://h.test/${i}.jpg`));
@@ -149,7 +149,7 @@ async function paceOf(paid: () => number, ms: number): Promise<number> {
 }
 
 describeOnBothQueues('holding a queue', (openQueue, kind) => {
-  it('a running longer wait is never shortened, whoever asks, in whatever order', async () => {
+  test('a running longer wait is never shortened, whoever asks, in whatever order', async () => {
     const fixture = await openQueue();
     const own = await fixture.connect();
     // The embedded queue has one process; its workers share the connection.
@@ -172,7 +172,7 @@ describeOnBothQueues('holding a queue', (openQueue, kind) => {
     }
   });
 
-  it('a shorter wait that comes later changes nothing, a longer one counts at once', async () => {
+  test('a shorter wait that comes later changes nothing, a longer one counts at once', async () => {
     const { queue, store } = await connectionOf();
     await holdQueue(queue, store, 30_000);
     await holdQueue(queue, store, 50);
@@ -181,7 +181,7 @@ describeOnBothQueues('holding a queue', (openQueue, kind) => {
     expect(await queue.getRateLimitTtl()).toBeGreaterThan(80_000);
   });
 
-  it('a wait of nothing is no error', async () => {
+  test('a wait of nothing is no error', async () => {
     const { queue, store } = await connectionOf();
     await holdQueue(queue, store, 0);
     await waitUntil('it is over', async () => (await queue.getRateLimitTtl()) <= 0);

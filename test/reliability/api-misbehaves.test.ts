@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { startSimulator } from '../../src/simulator/simulator.js';
 import type { ErrorCode } from '../../src/shared/jobs.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -14,7 +14,7 @@ const past = 'Thu, 01 Jan 2026 00:00:00 GMT';
 const soon = () => new Date(Date.now() + 1500).toUTCString();
 
 describe.concurrent('an API that misbehaves at submits', () => {
-  it('every image is described, and each lost answer is counted as perhaps paid', async (test) => {
+  test('every image is described, and each lost answer is counted as perhaps paid', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const notPaid = {
       500: refuse(500),
@@ -59,7 +59,7 @@ describe.concurrent('an API that misbehaves at submits', () => {
     expect(run.receipt.maybePaidTwice).toBe(lost.reduce<number>((sum, times) => sum + times, 0));
   });
 
-  it('an answer that comes slowly, but in time, is taken', async (test) => {
+  test('an answer that comes slowly, but in time, is taken', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const api = await fixture.scripted({ submit: () => acts.slowly(300), poll: () => acts.slowly(300) });
     const manifest = await fixture.manifest(['a', 'b', 'c'].map(urlOf));
@@ -67,7 +67,7 @@ describe.concurrent('an API that misbehaves at submits', () => {
     expect(run.receipt).toMatchObject({ described: 3, submits: 3, maybePaidTwice: 0 });
   });
 
-  it('an image that fails each time fails alone, after its attempts, with a code that can be accepted', async (test) => {
+  test('an image that fails each time fails alone, after its attempts, with a code that can be accepted', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const bad: Readonly<Record<string, [act: Act, code: ErrorCode, attempts: number]>> = {
       500: [refuse(500), 'http', 3],
@@ -99,7 +99,7 @@ describe.concurrent('an API that misbehaves at submits', () => {
 });
 
 describe.concurrent('an API that says 429', () => {
-  it.for<[string, () => Record<string, string>, number]>([
+  test.for<[string, () => Record<string, string>, number]>([
     ['with seconds', () => ({ 'retry-after': '1' }), 900],
     ['with a date', () => ({ 'retry-after': soon() }), 400],
     ['with a date that is over', () => ({ 'retry-after': past }), 0],
@@ -126,7 +126,7 @@ describe.concurrent('an API that says 429', () => {
     expect(run.receipt.seconds).toBeLessThan(15);
   });
 
-  it('with 10^9 seconds: a quarter of an hour is waited, and a run that is ended then has lost nothing', async (test) => {
+  test('with 10^9 seconds: a quarter of an hour is waited, and a run that is ended then has lost nothing', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     let isStrict = true;
     const api = await fixture.scripted({
@@ -159,7 +159,7 @@ async function settled(read: () => number, ms: number): Promise<number> {
 }
 
 describe.concurrent('an API that misbehaves at polls', () => {
-  it('every message is waited for, and no image is paid for again', async (test) => {
+  test('every message is waited for, and no image is paid for again', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const ways = new Map(
       Object.entries({
@@ -189,7 +189,7 @@ describe.concurrent('an API that misbehaves at polls', () => {
     expect([...api.paid.values()]).toEqual(names.map(() => 1));
   });
 
-  it('a message that vanishes, and comes back, is described', async (test) => {
+  test('a message that vanishes, and comes back, is described', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const working = acts.answer(200, { progress: 10 });
     const api = await fixture.scripted({
@@ -201,7 +201,7 @@ describe.concurrent('an API that misbehaves at polls', () => {
     expectCalls(run, api);
   });
 
-  it('a message that is never completed, or never found, fails at its deadline, and is asked for first next time', async (test) => {
+  test('a message that is never completed, or never found, fails at its deadline, and is asked for first next time', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     let isSlow = true;
     const api = await fixture.scripted({
@@ -222,7 +222,7 @@ describe.concurrent('an API that misbehaves at polls', () => {
     expect([api.submits - before.submits, api.polls - before.polls]).toEqual([0, 2]);
   });
 
-  it.for<[string, number, number, number]>([
+  test.for<[string, number, number, number]>([
     ['as often as --attempts says', 3, 1, 3],
     ['and ends as soon as one is completed', 5, 0, 3],
   ])('a message that expires is submitted again, %s', async ([, attempts, failed, submits], test) => {
@@ -241,7 +241,7 @@ describe.concurrent('an API that misbehaves at polls', () => {
 describe.concurrent('an API that is down for a while', () => {
   const images = (count: number) => Array.from({ length: count }, (_, index) => urlOf(String(index)));
 
-  it('is probed, without using attempts up; when it is back everything is described', async (test) => {
+  test('is probed, without using attempts up; when it is back everything is described', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate();
     simulator.setOptions({ down: true });
@@ -260,7 +260,7 @@ describe.concurrent('an API that is down for a while', () => {
     expect(run.exitCode).toBe(0);
   });
 
-  it('goes down in the middle: messages that are paid for are waited for', async (test) => {
+  test('goes down in the middle: messages that are paid for are waited for', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate();
     simulator.setOptions({ latencyMs: 1000, latencySpread: 0 });
@@ -276,7 +276,7 @@ describe.concurrent('an API that is down for a while', () => {
     expect(simulator.stats().paid).toBe(40);
   });
 
-  it('ends the run when it lasts: everything remains, nothing is paid, and the same command resumes', async (test) => {
+  test('ends the run when it lasts: everything remains, nothing is paid, and the same command resumes', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate();
     simulator.setOptions({ down: true });
@@ -296,7 +296,7 @@ describe.concurrent('an API that is down for a while', () => {
     expect(simulator.stats().paid).toBe(60);
   });
 
-  it('a server that is not there at all: nothing counts as a call or as paid, nothing stays in the queue', async (test) => {
+  test('a server that is not there at all: nothing counts as a call or as paid, nothing stays in the queue', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate();
     await simulator.close();
@@ -314,7 +314,7 @@ describe.concurrent('an API that is down for a while', () => {
     expect(resumed.receipt).toMatchObject({ described: 30, submits: 30, reattached: 0 });
   });
 
-  it('an API that refuses everything is not down: each image is told so', async (test) => {
+  test('an API that refuses everything is not down: each image is told so', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const api = await fixture.scripted({ submit: (_url, nth) => (nth === 1 ? refuse(500) : refuse(400)) });
     const manifest = await fixture.manifest(images(12));
@@ -323,7 +323,7 @@ describe.concurrent('an API that is down for a while', () => {
     expectCalls(run, api);
   });
 
-  it('one worker that cannot reach the API does not hold the others back', async (test) => {
+  test('one worker that cannot reach the API does not hold the others back', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const theOther = urlOf('of-the-other');
     const manifestUrls = images(120);

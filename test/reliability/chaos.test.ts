@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { abandonAll } from '../../bench/chaos/abandon.js';
 import { countPayments } from '../../bench/chaos/count-payments.js';
 import { countRows } from '../../bench/chaos/count-rows.js';
@@ -35,7 +35,7 @@ describe('whatever is killed and whatever fails', () => {
     expect(Math.min(...results.map(({ rows }) => rows.described))).toBeGreaterThan(0);
   }
 
-  it.skipIf(!redisAvailable)(
+  test.skipIf(!redisAvailable)(
     'no row is lost or there twice, and what may be paid twice is counted (Redis)',
     async () => {
       await expectAsPromised('redis', { seed: 5, rounds: 3 });
@@ -43,7 +43,7 @@ describe('whatever is killed and whatever fails', () => {
     150_000,
   );
 
-  it('no row is lost or there twice, and what may be paid twice is counted (embedded)', async () => {
+  test('no row is lost or there twice, and what may be paid twice is counted (embedded)', async () => {
     const empty = await embeddedFixture();
     onTestFinished(() => empty.cleanup());
     const emptyQueue = empty.url.slice('embedded:'.length);
@@ -58,7 +58,7 @@ describe('the count of payments', () => {
     return { time: 1, url, messageId: messageId(url, fate, nonce) };
   };
 
-  it('takes a submit after an expired message for no second payment', () => {
+  test('takes a submit after an expired message for no second payment', () => {
     const journal = [submit('http://h.test/1', 'expires', 'a'), submit('http://h.test/1', 'completes', 'b')];
     expect(countPayments(journal, new Ledger())).toMatchObject({
       paid: 2,
@@ -68,7 +68,7 @@ describe('the count of payments', () => {
     });
   });
 
-  it('names an image that was paid twice more often than its own jobs count', () => {
+  test('names an image that was paid twice more often than its own jobs count', () => {
     const [one, two] = ['http://h.test/1', 'http://h.test/2'] as const;
     const journal = ['a', 'b', 'c'].map((nonce) => submit(one, 'completes', nonce));
     const ledger = new Ledger();
@@ -94,7 +94,7 @@ describe('the count of rows', () => {
     return { number: `${number}`, key: `k${number}`, title: 't', url, image: url || undefined, problem };
   };
 
-  it('names rows that are missing, failed without need, there twice, or with the prompts of another', async () => {
+  test('names rows that are missing, failed without need, there twice, or with the prompts of another', async () => {
     const describedAs = (number: number, of: number) => {
       const facts = { submittedAt: 1, latencyMs: 1, fate: 'completes', nonce: 'a', ref: '' } as const;
       const id = formatMessageId({ ...facts, urlHash: hashUrl(`http://h.test/${of}`) });

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
 import { appendFile, copyFile, mkdir, readFile, rename, rm, truncate } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { receiptLines } from '../../src/cli/summary.js';
 import { verifyOutput } from '../../src/run/receipt.js';
 import { runCli } from '../helpers/cli.js';
@@ -58,7 +58,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     ],
   ];
 
-  it.each(kind === 'redis' ? spoilers : spoilers.slice(0, 1))(
+  test.each(kind === 'redis' ? spoilers : spoilers.slice(0, 1))(
     'an output that is %s while the run goes on ends it, and nothing is lost or paid twice',
     async (how, spoil) => {
       const { workspace, simulator } = fixture;
@@ -87,7 +87,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
   // What follows is about files alone, whatever the queue is kept in.
   if (kind === 'embedded') return;
 
-  it('an output that cannot be counted any more still ends with an account of what was paid', async () => {
+  test('an output that cannot be counted any more still ends with an account of what was paid', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(30));
     const { exitCode, receipt, differences } = await fixture.runAnyhow({
@@ -133,7 +133,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     fixture.queue.url,
   ];
 
-  it('that is full ends the run with one line and exit 1; the next run writes the rows without paying again', async () => {
+  test('that is full ends the run with one line and exit 1; the next run writes the rows without paying again', async () => {
     const { workspace, simulator } = fixture;
     await workspace.write('m.csv', manifestOf(40));
     const end = await runOnFullDisk([...args(), ...FAST_FLAGS]);
@@ -152,7 +152,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     expect(simulator.stats().paid).toBe(40);
   });
 
-  it('that is full for failures ends the run likewise, and keeps what was failed before', async () => {
+  test('that is full for failures ends the run likewise, and keeps what was failed before', async () => {
     const { workspace, simulator } = fixture;
     await workspace.write('m.csv', manifestOf(3));
     simulator.setOptions({ failures: { reject: 1 } });
@@ -171,7 +171,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     );
   });
 
-  it('that takes no new files is said in one line before anything is paid', async () => {
+  test('that takes no new files is said in one line before anything is paid', async () => {
     await fixture.workspace.write('m.csv', manifestOf(1));
     const where = ['run', 'm.csv', '-o', '/proc/out.csv', '--api', fixture.simulator.url];
     const end = await runCli([...where, '--queue', fixture.queue.url], {
@@ -183,7 +183,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
     expect(fixture.simulator.stats().submits).toBe(0);
   });
 
-  it('may be left for another folder: output, failures and run file move together', async () => {
+  test('may be left for another folder: output, failures and run file move together', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(6));
     simulator.setOptions({ failures: { incomplete: 1 } });
@@ -224,13 +224,13 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
       return running;
     }
 
-    it('balances when nobody meddles', async () => {
+    test('balances when nobody meddles', async () => {
       const { receipt, differences, exitCode } = await runSpoilt(() => Promise.resolve());
       expect(receipt).toMatchObject({ described: 1, failed: 1, balanced: true });
       expect([differences, exitCode]).toEqual([[], 2]);
     });
 
-    it.each<[string, () => Promise<void>, RegExp]>([
+    test.each<[string, () => Promise<void>, RegExp]>([
       [
         'a row is there twice',
         async () => {
@@ -271,7 +271,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
       );
     });
 
-    it('takes rows that the manifest has lost for extra ones, duplicates too, and still balances', async () => {
+    test('takes rows that the manifest has lost for extra ones, duplicates too, and still balances', async () => {
       const { workspace } = fixture;
       const manifest = await workspace.write('m.csv', `${TWO}3,http://h.test/1.jpg\n4,http://h.test/4.jpg\n`);
       await fixture.run({ manifest });
@@ -286,7 +286,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
       });
     });
 
-    it('can be had from the files at any time: while a run goes on, and after it', async () => {
+    test('can be had from the files at any time: while a run goes on, and after it', async () => {
       const { workspace } = fixture;
       const manifest = await workspace.write('m.csv', manifestOf(20));
       const running = fixture.run({ manifest, limits: { ...FAST, rate: { count: 10, perMs: 1000 } } });

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -25,7 +25,7 @@ describeOnBothQueues('--expire-after', (openQueue) => {
     await workspace.remove();
   });
 
-  it('has the API give messages up, which are submitted again and counted', async () => {
+  test('has the API give messages up, which are submitted again and counted', async () => {
     await workspace.write('m.csv', manifestOf(6));
     simulator.setOptions({ failures: { never: 1 } });
     const queue = await openQueue();
@@ -41,7 +41,7 @@ describeOnBothQueues('--expire-after', (openQueue) => {
     expect(await describedIds(workspace)).toEqual(allIds(6));
   });
 
-  it('fails an image whose messages are all given up, with the number of its submits', async () => {
+  test('fails an image whose messages are all given up, with the number of its submits', async () => {
     await workspace.write('m.csv', manifestOf(2));
     simulator.setOptions({ failures: { never: 1 } });
     const queue = await openQueue();

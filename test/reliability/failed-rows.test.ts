@@ -1,5 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { startCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -13,7 +13,7 @@ const SHARED = `id,image\n1,${url(1)}\n2,${url(1)}\n3,${url(3)}\n`;
 describeOnBothQueues('failed rows', (openQueue, kind) => {
   const fixture = RunFixture.forSuite(openQueue);
 
-  it('survive kill -9: those of the run under way and those of earlier ones', async () => {
+  test('survive kill -9: those of the run under way and those of earlier ones', async () => {
     const { workspace, simulator, queue } = fixture;
     const manifest = await workspace.write('m.csv', `id,image\n1,${url(1)}\n2,${url(2)}\n`);
     simulator.setOptions({ failures: { reject: 1 } });
@@ -45,7 +45,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     ['id', 'reject'],
     [undefined, 'incomplete'],
   ] as const;
-  it.each(kind === 'redis' ? boardCases : boardCases.slice(0, 1))(
+  test.each(kind === 'redis' ? boardCases : boardCases.slice(0, 1))(
     'put back on the board wait for the next start, which pays for them (key column: %s, %s)',
     async (keyColumn, failure) => {
       const { workspace, simulator } = fixture;
@@ -70,7 +70,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     },
   );
 
-  it('that failed while no home was there are tried again at once', async () => {
+  test('that failed while no home was there are tried again at once', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', SHARED);
     simulator.setOptions({ failures: { incomplete: 1 }, latencyMs: 600, latencySpread: 0 });
@@ -97,7 +97,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
   // What follows is decided by the home alone, whatever the queue is kept in.
   if (kind === 'embedded') return;
 
-  it('prompts whose rows have left the manifest stay in the queue until the rows are back', async () => {
+  test('prompts whose rows have left the manifest stay in the queue until the rows are back', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', SHARED);
     simulator.setOptions({ latencyMs: 600, latencySpread: 0 });
@@ -119,7 +119,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     expect(simulator.stats().paid).toBe(2);
   });
 
-  it('are tried again by the same command, after the new ones and with all attempts', async () => {
+  test('are tried again by the same command, after the new ones and with all attempts', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(2));
     simulator.setOptions({ failures: { incomplete: 1 } });
@@ -138,7 +138,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     await fixture.expectRows(['1', '2', '3'], []);
   });
 
-  it('ask for their last message once before anything is paid again', async () => {
+  test('ask for their last message once before anything is paid again', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(2));
     simulator.setOptions({ latencyMs: 700, latencySpread: 0 });
@@ -153,7 +153,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     expect((await workspace.records('out.csv')).map((record) => record['message_id']).sort()).toEqual(ids);
   });
 
-  it.each([[undefined], ['id']])(
+  test.each([[undefined], ['id']])(
     'that are permanent wait for another URL (key column: %s)',
     async (keyColumn) => {
       const { workspace, simulator } = fixture;
@@ -184,7 +184,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     },
   );
 
-  it('are in a file that is whole at every moment, and replaced when the run ends', async () => {
+  test('are in a file that is whole at every moment, and replaced when the run ends', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(6));
     simulator.setOptions({ failures: { incomplete: 1 } });
@@ -206,7 +206,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     expect(await workspace.files()).toEqual(['m.csv', 'out.csv', 'out.csv.run', 'out.failed.csv']);
   });
 
-  it('leave the file when they are described or have left the manifest', async () => {
+  test('leave the file when they are described or have left the manifest', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(4));
     simulator.setOptions({ failures: { reject: 1 } });
@@ -218,7 +218,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     await fixture.expectRows(['2'], ['1']);
   });
 
-  it('stay failed when a run is limited or interrupted before it comes to them', async () => {
+  test('stay failed when a run is limited or interrupted before it comes to them', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', SHARED);
     simulator.setOptions({ failures: { incomplete: 1 } });
@@ -242,7 +242,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     expect(simulator.stats().paidByUrl.get(url(5))).toBe(1);
   });
 
-  it('taken up again while no worker is there are described by the next run', async () => {
+  test('taken up again while no worker is there are described by the next run', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', SHARED);
     simulator.setOptions({ failures: { reject: 1 } });
@@ -255,7 +255,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     await fixture.expectRows(['1', '2'], ['3']);
   });
 
-  it('images whose rows have left the manifest are not paid for after kill -9', async () => {
+  test('images whose rows have left the manifest are not paid for after kill -9', async () => {
     const { workspace, simulator, queue } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(30));
     const args = [

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import { InterruptedEarlyError } from '../../src/shared/errors.js';
 import { startCli } from '../helpers/cli.js';
@@ -13,7 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => workspace.remove());
 
-it('a run that is interrupted while its files are read ends with 130, one line, and nothing created', async () => {
+test('a run that is interrupted while its files are read ends with 130, one line, and nothing created', async () => {
   const manifest = await workspace.write('m.csv', manifestOf(3));
   const interrupted = describeManifest({
     manifest,
@@ -31,7 +31,7 @@ it('a run that is interrupted while its files are read ends with 130, one line, 
   expect(await workspace.files()).toEqual(['m.csv']);
 });
 
-it.each<[string, string[], number]>([
+test.each<[string, string[], number]>([
   ['stdin that gives nothing more: the first Ctrl-C', ['-', '--format', 'csv'], 1],
   ['a named pipe that nobody writes to: the first Ctrl-C', ['pipe.csv'], 1],
   ['a named pipe that nobody writes to: two of them', ['pipe.csv'], 2],

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -33,7 +33,7 @@ describeOnBothQueues('a run that is killed, and run again', (openQueue) => {
     expect(simulator.stats().paid - count).toBeLessThanOrEqual(maybePaidTwice);
   }
 
-  it('with images in flight: asks for each of them before it submits anything, and pays for none again', async () => {
+  test('with images in flight: asks for each of them before it submits anything, and pays for none again', async () => {
     await workspace.write('m.csv', manifestOf(12));
     simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
     const killed = start();
@@ -53,7 +53,7 @@ describeOnBothQueues('a run that is killed, and run again', (openQueue) => {
     await expectEachRowOnce(12, 0);
   });
 
-  it('with some submits on the wire: counts each of them, and asks first for what is in flight', async () => {
+  test('with some submits on the wire: counts each of them, and asks first for what is in flight', async () => {
     await workspace.write('m.csv', manifestOf(10));
     simulator.setOptions({ latencyMs: 2000, latencySpread: 0, failures: { hang: 0.5 } });
     const killed = start();
@@ -73,7 +73,7 @@ describeOnBothQueues('a run that is killed, and run again', (openQueue) => {
     await expectEachRowOnce(10, receipt.maybePaidTwice);
   });
 
-  it('with synchronous submits on the wire: counts each of them, and pays for it again', async () => {
+  test('with synchronous submits on the wire: counts each of them, and pays for it again', async () => {
     await workspace.write('m.csv', manifestOf(10));
     simulator.setOptions({ latencyMs: 60_000, latencySpread: 0 });
     const api = simulator.urlOf('openai');
@@ -89,7 +89,7 @@ describeOnBothQueues('a run that is killed, and run again', (openQueue) => {
     await expectEachRowOnce(10, receipt.maybePaidTwice);
   });
 
-  it('with results arriving, at any moment: no row is lost or written twice', async () => {
+  test('with results arriving, at any moment: no row is lost or written twice', async () => {
     const moment = Math.ceil(Math.random() * 40);
     await workspace.write('m.csv', manifestOf(50));
     const killed = start();

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { type TestContext, describe, expect, it } from 'vitest';
+import { type TestContext, describe, expect, test } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { RunOptions } from '../../src/run/run-options.js';
 import { startSimulator } from '../../src/simulator/simulator.js';
@@ -45,7 +45,7 @@ async function passes(ms: number): Promise<void> {
 }
 
 describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
-  it('dies and comes back goes on, says so once each way, and pays for nothing twice', async (test) => {
+  test('dies and comes back goes on, says so once each way, and pays for nothing twice', async (test) => {
     const { workspace, redis, simulator, start, paid } = await scene(test, 40, 300);
     const run = start({ rate: '20/s' });
     await paid(15);
@@ -60,7 +60,7 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
     expect(simulator.stats().maxInFlight).toBeLessThanOrEqual(8);
   });
 
-  it('is away for longer than locks live loses nothing, and pays for nothing twice', async (test) => {
+  test('is away for longer than locks live loses nothing, and pays for nothing twice', async (test) => {
     const { workspace, redis, simulator, start, stored } = await scene(test, 6, 3000);
     const run = start();
     await stored(6);
@@ -73,7 +73,7 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
     expect(simulator.stats().paid).toBe(6);
   });
 
-  it('is full goes on when there is room again', async (test) => {
+  test('is full goes on when there is room again', async (test) => {
     const { workspace, admin, simulator, start, paid } = await scene(test, 40, 300);
     const run = start({ rate: '20/s' });
     await paid(15);
@@ -89,7 +89,7 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
     expect(simulator.stats().paid - 40).toBeLessThanOrEqual(receipt.maybePaidTwice);
   });
 
-  it('is flushed ends: what was in flight is described, the rest is lost until the next run; limits hold', async (test) => {
+  test('is flushed ends: what was in flight is described, the rest is lost until the next run; limits hold', async (test) => {
     const { workspace, redis, admin, simulator, paid } = await scene(test, 40, 1000);
     const rate = { count: 10, perMs: 1000 };
     const logged: string[] = [];
@@ -127,7 +127,7 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
     expect(simulator.stats().maxSubmitsInASecond).toBeLessThanOrEqual(12);
   });
 
-  it('is away when a person interrupts it ends by itself', async (test) => {
+  test('is away when a person interrupts it ends by itself', async (test) => {
     const { redis, start, stored, workspace, simulator } = await scene(test, 6, 4000);
     const run = start();
     await stored(6);
@@ -145,7 +145,7 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
     expect(simulator.stats().paid).toBe(6);
   });
 
-  it('lives on while the process sleeps for longer than locks live: nothing fails or is paid for twice', async (test) => {
+  test('lives on while the process sleeps for longer than locks live: nothing fails or is paid for twice', async (test) => {
     const { workspace, simulator, start, paid } = await scene(test, 10, 14_000);
     const run = start({ maxInFlight: 5 });
     await paid(5);

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
 import { accountOf } from '../../src/run/api-options.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
@@ -65,7 +65,7 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
     return receiptSchema.parse(JSON.parse(end.stdout));
   };
 
-  it.each(['reset', 'badJson', 'html'] as const)(
+  test.each(['reset', 'badJson', 'html'] as const)(
     '(%s) is rescued by its delivery, and not paid twice',
     async (kind) => {
       await workspace.write('m.csv', manifestOf(8));
@@ -78,7 +78,7 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
     60_000,
   );
 
-  it.each([
+  test.each([
     ['before', 100],
     ['after', 2500],
   ])(
@@ -118,7 +118,7 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
     60_000,
   );
 
-  it('(kill -9 with submits on the wire) is rescued by the same command', async () => {
+  test('(kill -9 with submits on the wire) is rescued by the same command', async () => {
     await workspace.write('m.csv', manifestOf(8));
     simulator.setOptions({ latencyMs: 9000, failures: { hang: 1 } });
     const killed = await start();
@@ -132,7 +132,7 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
   }, 120_000);
 
   // Another process cannot look into an embedded queue.
-  it.skipIf(kind === 'embedded')(
+  test.skipIf(kind === 'embedded')(
     'is counted as rescued in the receipt of a later process, when its own is killed',
     async () => {
       await workspace.write('m.csv', manifestOf(8));
@@ -157,7 +157,7 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
     120_000,
   );
 
-  it.skipIf(kind === 'embedded')(
+  test.skipIf(kind === 'embedded')(
     'is rescued by its own message alone, whatever forged deliveries say',
     async () => {
       await workspace.write('m.csv', manifestOf(8));

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { runCli } from '../helpers/cli.js';
 import { everythingIn } from '../helpers/everything-in.js';
@@ -73,7 +73,7 @@ describeOnBothQueues('the token', (openQueue, kind) => {
     return runCli([...args, ...FAST_FLAGS], { cwd: workspace.path, env: { DESCRIBE_API_TOKEN: TOKEN } });
   }
 
-  it('is nowhere after a good run, nor after one whose submits are answered with resets, nonsense and 500', async () => {
+  test('is nowhere after a good run, nor after one whose submits are answered with resets, nonsense and 500', async () => {
     await workspace.write('m.csv', manifestOf(12));
     const failures = { http500: 0.1, reset: 0.1, badJson: 0.1, html: 0.1, reject: 0.1, pollError: 0.2 };
     simulator.setOptions({ failures });
@@ -83,7 +83,7 @@ describeOnBothQueues('the token', (openQueue, kind) => {
     await expectNoToken(end);
   });
 
-  it('is nowhere when submits are GETs, with the token in their URLs', async () => {
+  test('is nowhere when submits are GETs, with the token in their URLs', async () => {
     await workspace.write('m.csv', manifestOf(12));
     const failures = { http500: 0.1, reset: 0.1, badJson: 0.1, html: 0.1, reject: 0.1, pollError: 0.2 };
     simulator.setOptions({ failures });
@@ -95,7 +95,7 @@ describeOnBothQueues('the token', (openQueue, kind) => {
     await expectNoToken(end);
   });
 
-  it('is nowhere when a server sends it back in every way it can', async () => {
+  test('is nowhere when a server sends it back in every way it can', async () => {
     // Fewer images than make a run believe that the API is down.
     await workspace.write('m.csv', manifestOf(4));
     const server = await startEcho();
@@ -108,7 +108,7 @@ describeOnBothQueues('the token', (openQueue, kind) => {
   // What the API refuses has nothing to do with what the queue is kept in.
   if (kind === 'embedded') return;
 
-  it('is nowhere when it is refused, and comes from a file', async () => {
+  test('is nowhere when it is refused, and comes from a file', async () => {
     await workspace.write('m.csv', manifestOf(3));
     await workspace.write('token.txt', `wrong-${TOKEN}\n`);
     const args = ['run', 'm.csv', '-o', 'out.csv', '--queue', queue.url, '--log-level', 'trace'];
@@ -121,7 +121,7 @@ describeOnBothQueues('the token', (openQueue, kind) => {
     await expectNoToken(end);
   });
 
-  it('is nowhere in an error: neither in its message nor in its stack, its causes and its fields', async () => {
+  test('is nowhere in an error: neither in its message nor in its stack, its causes and its fields', async () => {
     const server = await startEcho();
     const client = new DescribeClient({ baseUrl: `http://127.0.0.1:${portOf(server)}/v2`, token: TOKEN });
     const errors: unknown[] = [];

@@ -1,7 +1,7 @@
 import { appendFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { imageHash } from '../../src/producer/image-url.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
@@ -63,7 +63,7 @@ describe.skipIf(!redisAvailable)('whatever earlier runs have left behind', () =>
     await workspace.remove();
   });
 
-  it('the next run ends with every row once, and pays for nothing that is there already', async () => {
+  test('the next run ends with every row once, and pays for nothing that is there already', async () => {
     await fc.assert(
       fc.asyncProperty(leftBehind, ({ images, keyed, tornBytes }) => check(images, keyed, tornBytes)),
       { numRuns: 30 },

@@ -1,4 +1,4 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { accountOf } from '../../src/run/api-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
@@ -16,7 +16,7 @@ const sharedQueue = SharedQueue.forFile();
 const images = (count: number) => Array.from({ length: count }, (_, i) => `http://images.test/${i}.jpg`);
 
 describe.concurrent('a run that cannot go on', () => {
-  it('a refused token: exit 3 at once, a handful of calls, nothing lost; with the right token it goes on', async (test) => {
+  test('a refused token: exit 3 at once, a handful of calls, nothing lost; with the right token it goes on', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate({ token: 'right' });
     await fixture.workspace.write('m.csv', manifestOf(100));
@@ -42,7 +42,7 @@ describe.concurrent('a run that cannot go on', () => {
     expect(resumed.receipt).toMatchObject({ described: 100, submits: 100 });
   });
 
-  it('a token that is revoked in the middle: what is in flight is kept, and not paid for again', async (test) => {
+  test('a token that is revoked in the middle: what is in flight is kept, and not paid for again', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate({ token: 'old', latencyMs: 400 });
     const manifest = await fixture.manifest(images(60));
@@ -58,7 +58,7 @@ describe.concurrent('a run that cannot go on', () => {
     expect(simulator.stats().paid).toBe(60);
   });
 
-  it('a spent quota: exit 3, a handful of calls, nothing lost; with new credits it goes on', async (test) => {
+  test('a spent quota: exit 3, a handful of calls, nothing lost; with new credits it goes on', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate();
     const manifest = await fixture.manifest(images(60));
@@ -80,7 +80,7 @@ describe.concurrent('a run that cannot go on', () => {
     expect(simulator.stats().paid).toBe(60);
   });
 
-  it('a manifest that fails: exit 4 after its 50 outcomes; once it is repaired the same command goes on', async (test) => {
+  test('a manifest that fails: exit 4 after its 50 outcomes; once it is repaired the same command goes on', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     const simulator = await fixture.simulate({ failures: { reject: 1 } });
     const manifest = await fixture.manifest(images(300));
@@ -100,7 +100,7 @@ describe.concurrent('a run that cannot go on', () => {
     expect(resumed.receipt).toMatchObject({ described: 300, failed: 0, remaining: 0 });
   });
 
-  it('stopped while a submit gets no answer: it waits for its timeout, and counts it as perhaps paid', async (test) => {
+  test('stopped while a submit gets no answer: it waits for its timeout, and counts it as perhaps paid', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     let isMute = true;
     const api = await fixture.scripted({ submit: () => (isMute ? acts.never : undefined) });
@@ -190,7 +190,7 @@ async function interrupt(fixture: ApiFixture, signal: NodeJS.Signals): Promise<v
 }
 
 describeOnBothQueues('a run that is interrupted', (openFixture) => {
-  it(`Ctrl-C: ${RULE}`, async () => {
+  test(`Ctrl-C: ${RULE}`, async () => {
     const { url } = await openFixture();
     const { workspace } = await sharedQueue.fixture({ onTestFinished });
     await interrupt(new ApiFixture(workspace, url, { onTestFinished }), 'SIGINT');
@@ -198,11 +198,11 @@ describeOnBothQueues('a run that is interrupted', (openFixture) => {
 });
 
 describe.concurrent('a process that is told to end', () => {
-  it.for(['SIGTERM', 'SIGHUP'] as const)(`%s: ${RULE}`, async (signal, test) => {
+  test.for(['SIGTERM', 'SIGHUP'] as const)(`%s: ${RULE}`, async (signal, test) => {
     await interrupt(await sharedQueue.fixture(test), signal);
   });
 
-  it('the second signal ends it at once; what was on the wire is counted by the next run', async (test) => {
+  test('the second signal ends it at once; what was on the wire is counted by the next run', async (test) => {
     const fixture = await sharedQueue.fixture(test);
     let isMute = true;
     const api = await fixture.scripted({ submit: () => (isMute ? acts.never : undefined) });

@@ -1,5 +1,5 @@
 import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import { describeQueueName, resultsQueueName } from '../../src/shared/account.js';
 import {
@@ -92,7 +92,7 @@ describe.skipIf(!redisAvailable)('while a run goes on', () => {
     }
   };
 
-  it('waiting jobs that are removed by hand end as lost, and the next run describes them', async () => {
+  test('waiting jobs that are removed by hand end as lost, and the next run describes them', async () => {
     const { receipt, failed, exitCode } = await runMeddledWith(remove('waiting'));
     expect(failed).toEqual([['lost', ROWS - IN_FLIGHT]]);
     expect([receipt?.described, exitCode]).toEqual([IN_FLIGHT, 2]);
@@ -104,18 +104,18 @@ describe.skipIf(!redisAvailable)('while a run goes on', () => {
     expect(simulator.stats().paid).toBe(ROWS);
   });
 
-  it('jobs in flight that are removed by hand are described all the same', async () => {
+  test('jobs in flight that are removed by hand are described all the same', async () => {
     const { receipt } = await runMeddledWith(remove('active'));
     expect(receipt).toMatchObject({ described: ROWS, failed: 0, submits: ROWS });
     expect(simulator.stats().paid).toBe(ROWS);
   });
 
-  it('jobs that are cleaned away end as lost', async () => {
+  test('jobs that are cleaned away end as lost', async () => {
     const { failed } = await runMeddledWith(() => jobs.clean(0, 100, 'wait'));
     expect(failed).toEqual([['lost', ROWS - IN_FLIGHT]]);
   });
 
-  it('a job that the queue fails by itself ends as lost, with its reason', async () => {
+  test('a job that the queue fails by itself ends as lost, with its reason', async () => {
     const { receipt } = await runMeddledWith(async () => {
       const [job] = await jobs.getWaiting();
       // What BullMQ does to a job that has stalled too often.
@@ -131,14 +131,14 @@ describe.skipIf(!redisAvailable)('while a run goes on', () => {
     expect(again.receipt).toMatchObject({ described: 1, resumed: ROWS - 1, failed: 0 });
   });
 
-  it('a job in flight that somebody else fails is described all the same', async () => {
+  test('a job in flight that somebody else fails is described all the same', async () => {
     const { receipt } = await runMeddledWith(async () => {
       for (const job of await jobs.getActive()) await job.moveToFailed(new Error('by hand'), '0');
     });
     expect(receipt).toMatchObject({ described: ROWS, failed: 0, submits: ROWS });
   });
 
-  it('results that are removed by hand are made again from their jobs', async () => {
+  test('results that are removed by hand are made again from their jobs', async () => {
     const { receipt } = await runMeddledWith(async () => {
       const runFile = await readRunFile(workspace.at('out.csv.run'));
       const results = other.queue<HandedOver, null>(resultsQueueName(runFile?.run ?? ''));
@@ -154,7 +154,7 @@ describe.skipIf(!redisAvailable)('while a run goes on', () => {
     expect(await describedIds(workspace)).toEqual(allIds(ROWS));
   });
 
-  it('a failed job that is retried by hand neither holds the run up nor is written twice', async () => {
+  test('a failed job that is retried by hand neither holds the run up nor is written twice', async () => {
     simulator.setOptions({ failures: { reject: 1 } });
     const ended = run();
     let retried = 0;

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
@@ -47,7 +47,7 @@ describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as process
     await workspace.remove();
   });
 
-  it('do a run that is handed to the home, are healthy, and show it on the dashboard', async () => {
+  test('do a run that is handed to the home, are healthy, and show it on the dashboard', async () => {
     const text = await readFile(new URL('../../docker-compose.yml', import.meta.url), 'utf8');
     const { services } = composeSchema.parse(parse(text, { merge: true }));
     const outside = {

@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { RUNS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
@@ -58,7 +58,7 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
     return started.stdout().trim();
   }
 
-  it(
+  test(
     'lets nobody in without the password, and with it shows a failed image, takes it up again and brings its row',
     { timeout: 150_000 },
     async () => {
@@ -114,7 +114,7 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
     },
   );
 
-  it(
+  test(
     'shows scripts, quotes and control characters as text, on every page',
     { timeout: 150_000 },
     async () => {

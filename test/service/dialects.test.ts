@@ -1,6 +1,6 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { apiWarnings, dialectSettingsOf } from '../../src/run/api-options.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
@@ -45,7 +45,7 @@ describeOnBothQueues('a run', (openQueue, kind) => {
     return { ...result, receipt: result.receipt };
   }
 
-  it.each(DIALECT_NAMES)('describes, pays once and resumes through %s', async (dialect) => {
+  test.each(DIALECT_NAMES)('describes, pays once and resumes through %s', async (dialect) => {
     await workspace.write('m.csv', manifestOf(10));
     const first = await run(dialect);
     expect(first.exitCode).toBe(0);
@@ -65,7 +65,7 @@ describeOnBothQueues('a run', (openQueue, kind) => {
   // What an API says has nothing to do with what the queue is kept in.
   if (kind === 'redis') return;
 
-  it.each(['thenextleg', 'legnext'])(
+  test.each(['thenextleg', 'legnext'])(
     'submits an image of %s again whose message failed, up to its attempts, and keeps the reason',
     async (dialect) => {
       simulator.setOptions({ failures: { incomplete: 1 } });
@@ -80,7 +80,7 @@ describeOnBothQueues('a run', (openQueue, kind) => {
     },
   );
 
-  it('counts an answer of a synchronous API that was paid for and cannot be used', async () => {
+  test('counts an answer of a synchronous API that was paid for and cannot be used', async () => {
     simulator.setOptions({ failures: { incomplete: 1 } });
     await workspace.write('m.csv', manifestOf(2));
     const { receipt, failedByCode } = await run('openai', { attempts: 2 });
@@ -88,7 +88,7 @@ describeOnBothQueues('a run', (openQueue, kind) => {
     expect([...failedByCode]).toEqual([['bad-response', 2]]);
   });
 
-  it.each(['imaginepro', 'openai'])(
+  test.each(['imaginepro', 'openai'])(
     'ends with exit code 3 when the quota of %s is spent',
     async (dialect) => {
       simulator.setOptions({ failures: { quota: 1 } });
@@ -100,7 +100,7 @@ describeOnBothQueues('a run', (openQueue, kind) => {
     },
   );
 
-  it('waits for a limit that an answer says is used up, rather than meeting a 429', async () => {
+  test('waits for a limit that an answer says is used up, rather than meeting a 429', async () => {
     simulator.setOptions({ rateLimit: { count: 2, perMs: 1000 } });
     await workspace.write('m.csv', manifestOf(5));
     const { receipt } = await run('openai', {
@@ -114,7 +114,7 @@ describeOnBothQueues('a run', (openQueue, kind) => {
     expect(simulator.stats()).toMatchObject({ paid: 5, answered429: 0 });
   });
 
-  it('takes no image for rejected when the API does not know the model', async () => {
+  test('takes no image for rejected when the API does not know the model', async () => {
     const server = createServer((request, response) => {
       request.resume();
       response.writeHead(404, { 'content-type': 'application/json' });
@@ -132,7 +132,7 @@ describeOnBothQueues('a run', (openQueue, kind) => {
     expect(receipt).toMatchObject({ failed: 0, remaining: 5 });
   });
 
-  it.each([
+  test.each([
     ['another dialect', 'legnext', () => simulator.url],
     ['a base URL without its path', 'thenextleg', () => new URL(simulator.url).origin],
   ] as const)(
@@ -151,7 +151,7 @@ describeOnBothQueues('a run', (openQueue, kind) => {
     },
   );
 
-  it('submits with GET when it is told to, and warns once', async () => {
+  test('submits with GET when it is told to, and warns once', async () => {
     await workspace.write('m.csv', manifestOf(4));
     const notices: string[] = [];
     const { receipt } = await run('thenextleg', {
@@ -167,11 +167,11 @@ describeOnBothQueues('a run', (openQueue, kind) => {
 });
 
 describe('options of the API', () => {
-  it('an expiry is asked for in minutes', () => {
+  test('an expiry is asked for in minutes', () => {
     expect(dialectSettingsOf({ expireAfterMs: 12 * 60_000 }).expireMins).toBe(12);
   });
 
-  it('post is nothing to warn of', () => {
+  test('post is nothing to warn of', () => {
     expect(apiWarnings({ submitMethod: 'post' })).toEqual([]);
   });
 });

@@ -1,6 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises';
 import fc from 'fast-check';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { Preview, RunOptions } from '../../src/run/run-options.js';
 import { verifyOutput } from '../../src/run/receipt.js';
@@ -73,7 +73,7 @@ describeOnBothQueues('rows of earlier files', (openQueue, kind) => {
     return [...simulator.stats().paidByUrl].filter(([url]) => url.startsWith(host)).map(([, times]) => times);
   }
 
-  it('count as done: neither paid for nor written again, and copied from for new rows', async () => {
+  test('count as done: neither paid for nor written again, and copied from for new rows', async () => {
     const host = 'http://nights.test';
     const manifest = await workspace.write('m.csv', `id,image\n1,${host}/1.jpg\n2,${host}/2.jpg\n`);
     const first = workspace.at('first.csv');
@@ -117,7 +117,7 @@ describeOnBothQueues('rows of earlier files', (openQueue, kind) => {
     expect(paidOf(host)).toEqual([1, 1, 1]);
   });
 
-  it('that failed there are failed before: for good, or with a message that is asked for first', async () => {
+  test('that failed there are failed before: for good, or with a message that is asked for first', async () => {
     const host = 'http://failed.test';
     const manifest = await workspace.write('failed.csv', `id,image\n1,${host}/1.jpg\n2,${host}/2.jpg\n`);
     const [first, second] = [workspace.at('failed-1.csv'), workspace.at('failed-2.csv')];
@@ -151,7 +151,7 @@ describeOnBothQueues('rows of earlier files', (openQueue, kind) => {
     expect(paidOf(host)).toEqual([1, 1, 1]);
   });
 
-  it('that failed there with another URL are submitted, and none is taken up where nothing is paid', async () => {
+  test('that failed there with another URL are submitted, and none is taken up where nothing is paid', async () => {
     const host = 'http://moved.test';
     const manifest = await workspace.write('moved.csv', `id,image\n1,${host}/1.jpg\n2,${host}/2.jpg\n`);
     const first = workspace.at('moved-1.csv');
@@ -165,7 +165,7 @@ describeOnBothQueues('rows of earlier files', (openQueue, kind) => {
     expect(paidOf(host)).toEqual([1]);
   });
 
-  it('are refused where none of them is in the manifest, unless one pays again', async () => {
+  test('are refused where none of them is in the manifest, unless one pays again', async () => {
     const manifest = await workspace.write('signed.csv', 'image\nhttp://signed.test/1.jpg?s=1\n');
     const first = workspace.at('signed-1.csv');
     await run({ manifest, output: first });
@@ -175,7 +175,7 @@ describeOnBothQueues('rows of earlier files', (openQueue, kind) => {
     expect((await run({ ...next, payAgain: 1 })).receipt.submits).toBe(1);
   });
 
-  it('of the simulator do not count for an API', async () => {
+  test('of the simulator do not count for an API', async () => {
     const manifest = await workspace.write('real.csv', 'image\nhttp://real.test/1.jpg\n');
     const first = workspace.at('real-1.csv');
     await run({ manifest, output: first });
@@ -185,7 +185,7 @@ describeOnBothQueues('rows of earlier files', (openQueue, kind) => {
     );
   });
 
-  it('however the manifest changes from night to night: each row in one file, each image paid for once', async () => {
+  test('however the manifest changes from night to night: each row in one file, each image paid for once', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(night, { minLength: 2, maxLength: 3 }), fc.boolean(), checkNights),
       { numRuns: kind === 'redis' ? 5 : 1, interruptAfterTimeLimit: 25_000 },

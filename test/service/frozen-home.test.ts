@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -10,7 +10,7 @@ import { untilSaid } from './service.js';
 describeOnRedis('a home that is frozen', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 1500 });
 
-  it('keeps its run, which another home waits for, and takes up when it dies', async () => {
+  test('keeps its run, which another home waits for, and takes up when it dies', async () => {
     await mkdir(fixture.workspace.at('data'));
     await fixture.workspace.write('data/m.csv', manifestOf(100));
     const args = ['--root', 'data', '--on-done', 'echo $BULK_DESCRIBE_OUTCOME >> ended.txt'];

@@ -1,6 +1,6 @@
 import { queryObjects } from 'node:v8';
 import { Queue } from 'bullmq';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { RunControl } from '../../src/run/run-control.js';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-request.js';
 import { describeOnRedis } from '../helpers/queues.js';
@@ -14,7 +14,7 @@ describeOnRedis('a home and a worker that have seen many runs', (openQueue) => {
   const homes = ServerFixture.forSuite(openQueue);
   const { fixture } = homes;
 
-  it('keep neither a connection nor a queue open for each of them', { timeout: 150_000 }, async () => {
+  test('keep neither a connection nor a queue open for each of them', { timeout: 150_000 }, async () => {
     await homes.startWorker();
     const { outcomes } = await homes.startServer();
     const watcher = await homes.connect();

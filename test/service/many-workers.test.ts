@@ -1,5 +1,5 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { type Simulator, readJournal, startSimulator } from '../../src/simulator/simulator.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
@@ -31,7 +31,7 @@ describe.skipIf(!redisAvailable)('one home and four workers on one Redis', () =>
     await workspace.remove();
   });
 
-  it('each row once, at the rate and not above it, though one worker is killed and one is stopped', async () => {
+  test('each row once, at the rate and not above it, though one worker is killed and one is stopped', async () => {
     await workspace.write('m.csv', manifestOf(ROWS));
     const lateness = monitorEventLoopDelay({ resolution: 5 });
     lateness.enable();

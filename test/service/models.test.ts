@@ -1,6 +1,6 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { RunOptions } from '../../src/run/run-options.js';
 import { accountOf } from '../../src/run/api-options.js';
@@ -45,7 +45,7 @@ describeOnRedis('two models at one API', (open) => {
   });
   afterEach(() => undo.release());
 
-  it('describe the images of their own runs alone, at the same time and in one queue server', async () => {
+  test('describe the images of their own runs alone, at the same time and in one queue server', async () => {
     const queue = await open();
     undo.defer(() => queue.cleanup());
     const api = await serveEcho(undo);
@@ -77,7 +77,7 @@ describeOnRedis('two models at one API', (open) => {
   });
 });
 
-it('the account of a model is told by model, prompt and choices, and has a name that a queue can have', () => {
+test('the account of a model is told by model, prompt and choices, and has a name that a queue can have', () => {
   const name = (about: Partial<RunOptions>) =>
     accountOf({ api: 'http://127.0.0.1:1', dialect: 'openai', ...about }).name;
   expect(name({ model: 'qwen/qwen2-vl:7b@q4', account: 'night' })).toMatch(

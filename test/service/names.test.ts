@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { describeOnRedis } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { LIMITS, ProcessFixture } from './process-fixture.js';
@@ -11,7 +11,7 @@ const OUTPUT = 'a\u001b[31mb\u009b.csv';
 describeOnRedis('control characters in names', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue);
 
-  it('do not reach the terminal from whatever shows the names', async () => {
+  test('do not reach the terminal from whatever shows the names', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     const home = await fixture.serve('--work');
     const enqueued = await fixture.command('enqueue', 'm.csv', '-o', OUTPUT);

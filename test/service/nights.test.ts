@@ -1,5 +1,5 @@
 import { rename } from 'node:fs/promises';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { RUNS_QUEUE, type RunOutcome, type RunRequest } from '../../src/service/run-request.js';
 import { accountOf } from '../../src/run/api-options.js';
@@ -63,7 +63,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
     (await fixture.workspace.files()).filter((name) => /^night-[\d-]+\.csv$/.test(name));
   const timesPaid = () => [...fixture.simulator.stats().paidByUrl.values()];
 
-  it(
+  test(
     'pay only for what the manifest has gained, in a file of their date, and end with their schedule',
     { timeout: 150_000 },
     async () => {
@@ -102,7 +102,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
     },
   );
 
-  it('are skipped when they come while the one before still goes on, and that is said everywhere', async () => {
+  test('are skipped when they come while the one before still goes on, and that is said everywhere', async () => {
     await replaceManifest(manifestOf(2));
     // Nobody works yet.
     const home = await fixture.serve(...KEEP_ENDS);
@@ -126,7 +126,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
     await waitUntil('its success is kept', async () => (await listed()).lastSuccess !== null);
   });
 
-  it('run once when the home is back, if several were missed meanwhile', async () => {
+  test('run once when the home is back, if several were missed meanwhile', async () => {
     await replaceManifest(manifestOf(2));
     const first = await fixture.serve('--work', ...KEEP_ENDS);
     await addNightly('*/2 * * * * *');
@@ -152,7 +152,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
     expect(timesPaid()).toEqual([1, 1, 1, 1]);
   });
 
-  it(
+  test(
     'go on after a kill in the middle of one, in the file that it began, and nothing is paid twice',
     { timeout: 150_000 },
     async () => {

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { RUNS_QUEUE, RUN_JOB, type RunRequest } from '../../src/service/run-request.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -26,7 +26,7 @@ describeOnRedis('serve --on-done', (openQueue) => {
     await connection.queue<RunRequest, never>(RUNS_QUEUE).add(RUN_JOB, request);
   }
 
-  it('gets the receipt and the exit code of a run that has ended, with rows that failed', async () => {
+  test('gets the receipt and the exit code of a run that has ended, with rows that failed', async () => {
     await fixture.workspace.write('m.csv', `${manifestOf(3)}4,nowhere\n`);
     await fixture.serve('--work', '--on-done', KEEP_END);
     const end = await fixture.command('enqueue', 'm.csv', '-o', 'out.csv');
@@ -43,7 +43,7 @@ describeOnRedis('serve --on-done', (openQueue) => {
     ]);
   });
 
-  it('gets why a run was refused, with exit code 1, and none of its files is made', async () => {
+  test('gets why a run was refused, with exit code 1, and none of its files is made', async () => {
     await fixture.serve('--on-done', KEEP_END);
     const refused = await fixture.command('enqueue', 'none.csv', '-o', 'out.csv');
     expect(refused.code).toBe(1);
@@ -61,7 +61,7 @@ describeOnRedis('serve --on-done', (openQueue) => {
     expect((await fixture.workspace.files()).filter((name) => name.startsWith('out'))).toEqual([]);
   });
 
-  it('gets exit code 5 for a second run on one output: refused, or skipped for a schedule', async () => {
+  test('gets exit code 5 for a second run on one output: refused, or skipped for a schedule', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     // Nobody works: the first one goes on.
     await fixture.serve('--on-done', KEEP_END);

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { imageHash } from '../../src/producer/image-url.js';
 import { accountOf } from '../../src/run/api-options.js';
 import type { RunEvent } from '../../src/run/run-options.js';
@@ -30,7 +30,7 @@ function noteRun(): { onEvent: (event: RunEvent) => void; id: () => string } {
 describeOnRedis('what others want of a run', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
-  it('a cancelled run submits nothing more, finishes what is in flight, exit 130', async () => {
+  test('a cancelled run submits nothing more, finishes what is in flight, exit 130', async () => {
     const { workspace, simulator } = fixture;
     simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
     const manifest = await workspace.write('m.csv', manifestOf(60));
@@ -63,7 +63,7 @@ describeOnRedis('what others want of a run', (openQueue) => {
     expect(simulator.stats().paid).toBe(60);
   });
 
-  it('a cancelled run whose rows failed before leaves them failed', async () => {
+  test('a cancelled run whose rows failed before leaves them failed', async () => {
     const { workspace, simulator } = fixture;
     simulator.setOptions({ failures: { incomplete: 1 } });
     const manifest = await workspace.write('m.csv', manifestOf(8));
@@ -80,7 +80,7 @@ describeOnRedis('what others want of a run', (openQueue) => {
     expect(receipt).toMatchObject({ failed: 8 - receipt.described, remaining: 0 });
   });
 
-  it('a mark makes the next start take permanent failures up again, once', async () => {
+  test('a mark makes the next start take permanent failures up again, once', async () => {
     const { workspace, simulator } = fixture;
     simulator.setOptions({ failures: { reject: 1 } });
     const manifest = await workspace.write('m.csv', manifestOf(3));
@@ -96,7 +96,7 @@ describeOnRedis('what others want of a run', (openQueue) => {
     await fixture.expectRows(['1', '2', '3'], []);
   });
 
-  it('a failed job that is put back while its run goes on is written at once, with its copies', async () => {
+  test('a failed job that is put back while its run goes on is written at once, with its copies', async () => {
     const { workspace, simulator } = fixture;
     const rows = [1, 2, 1].map((image, index) => `${index + 1},${url(image)}\n`);
     const manifest = await workspace.write('m.csv', `id,image\n${rows.join('')}`);
@@ -123,7 +123,7 @@ describeOnRedis('what others want of a run', (openQueue) => {
     await fixture.expectRows(['1', '3', '4'], ['2']);
   });
 
-  it.each([[undefined], ['id']])(
+  test.each([[undefined], ['id']])(
     'one that failed in this very run is written too, after it has failed again (key column: %s)',
     async (keyColumn) => {
       const { workspace } = fixture;
@@ -169,7 +169,7 @@ describeOnRedis('what others want of a run', (openQueue) => {
     },
   );
 
-  it('a run that only collects pays for what somebody has put back, and for nothing else', async () => {
+  test('a run that only collects pays for what somebody has put back, and for nothing else', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(4));
     simulator.setOptions({ failures: { incomplete: 1 } });

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { SERVERS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
@@ -54,7 +54,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     return ended;
   }
 
-  it('a run with a dashboard ends with its receipt when it is told to, with requests that wait', async () => {
+  test('a run with a dashboard ends with its receipt when it is told to, with requests that wait', async () => {
     const run = service.start('run', ['m.csv', '-o', 'out.csv', '--dashboard=0', '--json', ...LIMITS]);
     const url = await dashboardOf(run);
     await waitUntil('it has submitted', () => simulator.stats().paid >= 5);
@@ -67,7 +67,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     await Promise.all(asked);
   });
 
-  it.each([
+  test.each([
     ['serve', ['--work', ...LIMITS, '--dashboard=0']],
     ['dashboard', ['--port', '0']],
   ])('%s ends when it is told to, with a dashboard and requests that wait', async (command, args) => {
@@ -84,7 +84,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     await Promise.all(asked);
   });
 
-  it('every page of the dashboard says within seconds that the queue does not answer', async () => {
+  test('every page of the dashboard says within seconds that the queue does not answer', async () => {
     const started = service.start('dashboard', ['--port', '0']);
     const url = await dashboardOf(started);
     for (const path of PATHS) expect((await fetch(url + path)).status).toBeLessThan(500);
@@ -99,7 +99,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     await waitUntil('the pages are back', async () => (await fetch(`${url}/runs`)).status === 200);
   });
 
-  it('enqueue says that it waits for the queue, and ends with the first Ctrl-C', async () => {
+  test('enqueue says that it waits for the queue, and ends with the first Ctrl-C', async () => {
     const connection = await openQueue(parseQueueUrl(redis.url, {}));
     const enqueue = service.start('enqueue', ['m.csv', '-o', 'out.csv']);
     const mute = { host: 'h', pid: 1, root: workspace.path, since: Date.now(), runsAtOnce: 1, runs: [] };

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -8,7 +8,7 @@ import { untilSaid } from './service.js';
 describeOnRedis('a reader that has had enough', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue);
 
-  it.each([[], ['--json']])('ends status --watch, quietly', async (...flags) => {
+  test.each([[], ['--json']])('ends status --watch, quietly', async (...flags) => {
     const watch = fixture.service.start('status', ['--watch', ...flags]);
     await waitUntil('it has written', () => watch.stdout() !== '');
     watch.child.stdout?.destroy();
@@ -16,7 +16,7 @@ describeOnRedis('a reader that has had enough', (openQueue) => {
     expect([watch.child.exitCode, watch.stderr()]).toEqual([0, '']);
   });
 
-  it('of what a run says is no failure of the run', async () => {
+  test('of what a run says is no failure of the run', async () => {
     await fixture.workspace.write('m.csv', manifestOf(20));
     const run = fixture.service.start('run', ['m.csv', '-o', 'out.csv', '--log-level', 'trace', ...LIMITS]);
     run.child.stderr?.destroy();
@@ -24,7 +24,7 @@ describeOnRedis('a reader that has had enough', (openQueue) => {
     expect(await fixture.ids('out.csv')).toHaveLength(20);
   });
 
-  it('of what a home says is no failure of its runs', async () => {
+  test('of what a home says is no failure of its runs', async () => {
     await fixture.workspace.write('m.csv', manifestOf(5));
     const home = await fixture.serve('--work', '--log-level', 'trace');
     await untilSaid(home, /takes runs from/);

@@ -1,4 +1,4 @@
-import { afterEach, expect, it, vi } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics.js';
 import { localDate } from '../../src/service/schedule-dates.js';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
@@ -51,7 +51,7 @@ describeOnRedis('schedules', (openQueue) => {
     return last;
   }
 
-  it('begin a new file each date, for which the rows of other dates are done', async () => {
+  test('begin a new file each date, for which the rows of other dates are done', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     await fixture.run({
       manifest: fixture.workspace.at('m.csv'),
@@ -91,7 +91,7 @@ describeOnRedis('schedules', (openQueue) => {
     });
   });
 
-  it('first bring home what another date has in flight, and do not pay for it again', async () => {
+  test('first bring home what another date has in flight, and do not pay for it again', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(4));
     const interrupt = new AbortController();
     const night = fixture.runAnyhow({
@@ -120,7 +120,7 @@ describeOnRedis('schedules', (openQueue) => {
     expect([...fixture.simulator.stats().paidByUrl.values()]).toEqual([1, 1, 1, 1]);
   });
 
-  it('outlive a restart of the home in the middle of a run, with the date that it began with', async () => {
+  test('outlive a restart of the home in the middle of a run, with the date that it began with', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     const first = await homes.startServer();
     const { name, connection, look } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
@@ -140,7 +140,7 @@ describeOnRedis('schedules', (openQueue) => {
     expect((await listSchedules(connection)).map((schedule) => schedule.name)).toEqual([name]);
   });
 
-  it('are executed now on demand, and tell in the home’s words when that cannot be', async () => {
+  test('are executed now on demand, and tell in the home’s words when that cannot be', async () => {
     const home = await homes.startServer();
     const { connection, look } = await add(NEW_YEAR);
     const { request } = await look();
@@ -155,7 +155,7 @@ describeOnRedis('schedules', (openQueue) => {
     await waitUntil('it ends', () => home.outcomes().some(({ outcome }) => outcome === 'ended'));
   });
 
-  it('tell when they last succeeded, also after a failure, and nothing any more when they are removed', async () => {
+  test('tell when they last succeeded, also after a failure, and nothing any more when they are removed', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     await homes.startWorker();
     const home = await homes.startServer();
@@ -197,7 +197,7 @@ describeOnRedis('schedules', (openQueue) => {
     expect(await metric()).toBeUndefined();
   });
 
-  it('one that is removed during its turn and added again does not show how that turn ended', async () => {
+  test('one that is removed during its turn and added again does not show how that turn ended', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     fixture.simulator.setOptions({ latencyMs: 1000 });
     const home = await homes.startServer();
@@ -217,7 +217,7 @@ describeOnRedis('schedules', (openQueue) => {
     await waitUntil('it is kept', async () => (await look()).record.lastExit === 0);
   });
 
-  it('are changed by adding them again, left alone when nothing changes, and gone when removed', async () => {
+  test('are changed by adding them again, left alone when nothing changes, and gone when removed', async () => {
     const { name, connection, added, look } = await add('0 2 * * *', { limit: 5 });
     expect(added).toMatchObject({ kind: 'added' });
     const same = {
@@ -251,7 +251,7 @@ describeOnRedis('schedules', (openQueue) => {
     await expect(look()).rejects.toThrow(/there is no schedule/);
   });
 
-  it.each([
+  test.each([
     [{ name: 'a b' }, /expected up to 64 letters/],
     [{ cron: '61 * * * *' }, /--cron "61 \* \* \* \*"/],
     [{ timeZone: 'Europe/Nowhere' }, /--tz Europe\/Nowhere: expected the name of a time zone/],
@@ -268,7 +268,7 @@ describeOnRedis('schedules', (openQueue) => {
     expect(await listSchedules(connection)).toEqual([]);
   });
 
-  it('alone have a date in their output', async () => {
+  test('alone have a date in their output', async () => {
     await fixture.workspace.write('m.csv', manifestOf(1));
     const home = await homes.startServer();
     const request = { manifest: 'm.csv', output: 'out-{date}.csv' };

@@ -3,7 +3,7 @@ import { cp, mkdir } from 'node:fs/promises';
 import { type AddressInfo, type Server } from 'node:net';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { startDashboard } from '../../src/dashboard/dashboard.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
@@ -16,7 +16,7 @@ import { Workspace } from '../helpers/workspace.js';
 const FOLDER = process.env['BULK_DESCRIBE_SCREENSHOTS'] ?? '';
 const IMAGES_HOST = 'www.tate.org.uk';
 
-it.skipIf(FOLDER === '' || !redisAvailable || !chromiumAvailable)(
+test.skipIf(FOLDER === '' || !redisAvailable || !chromiumAvailable)(
   'takes the pictures of the documents from a run of the examples',
   { timeout: 180_000 },
   async () => {

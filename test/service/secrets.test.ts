@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { everythingIn } from '../helpers/everything-in.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
@@ -36,7 +36,7 @@ describe.skipIf(!redisAvailable)("a home's secrets", () => {
     await workspace.remove();
   });
 
-  it('are in no file, no error, no key of the queue, and nothing that it says while it refuses a second run', async () => {
+  test('are in no file, no error, no key of the queue, and nothing that it says while it refuses a second run', async () => {
     await workspace.write('m.csv', manifestOf(3));
     await workspace.write('webhook-secret.txt', `${WEBHOOK}\n`);
     const onDone = `: ${COMMAND}; cat >> told.json`;

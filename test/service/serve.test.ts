@@ -1,5 +1,5 @@
 import { mkdir, symlink } from 'node:fs/promises';
-import { beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { allIds } from '../reliability/run-process.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -18,7 +18,7 @@ describeOnRedis('a home as a process', (openQueue) => {
   const command = (...args: string[]) => fixture.command(...args);
   const ids = (name = 'data/out.csv') => fixture.ids(name);
 
-  it('describes what is enqueued, and exits 0 when it is told to stop', async () => {
+  test('describes what is enqueued, and exits 0 when it is told to stop', async () => {
     const home = await serve('--work');
     const end = await command('enqueue', 'm.csv', '-o', 'out.csv');
     expect([end.code, end.stderr]).toEqual([0, '']);
@@ -32,7 +32,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     expect(home.stderr()).not.toMatch(/defect|unhandled/i);
   });
 
-  it.each(['SIGTERM', 'SIGKILL'] as const)(
+  test.each(['SIGTERM', 'SIGKILL'] as const)(
     'a run goes on after %s and a restart, and is paid for once',
     async (signal) => {
       await fixture.work();
@@ -49,7 +49,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     },
   );
 
-  it('refuses a second run on one output, and whatever leads out of its folder', async () => {
+  test('refuses a second run on one output, and whatever leads out of its folder', async () => {
     await serve();
     await fixture.workspace.write('secret.csv', manifestOf(1));
     await symlink('../secret.csv', fixture.workspace.at('data/link.csv'));
@@ -75,7 +75,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     }
   });
 
-  it('cancels and retries runs, by path and id, with one line for what cannot be', async () => {
+  test('cancels and retries runs, by path and id, with one line for what cannot be', async () => {
     const none = await command('enqueue', 'm.csv');
     expect([none.code, none.stderr]).toEqual([
       1,
@@ -112,7 +112,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     expect(fixture.simulator.stats().paid).toBe(40);
   });
 
-  it('cancels a plain run, and marks it for its next start', async () => {
+  test('cancels a plain run, and marks it for its next start', async () => {
     fixture.simulator.setOptions({ latencyMs: 1500 });
     const run = fixture.service.start('run', ['data/m.csv', '-o', 'data/out.csv', ...LIMITS]);
     await waitUntil('some are in flight', () => fixture.simulator.stats().paid > 2);
@@ -125,7 +125,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     ]);
   });
 
-  it('cancel clears up after a home that has died, where no other is left', async () => {
+  test('cancel clears up after a home that has died, where no other is left', async () => {
     const home = await serve();
     expect((await command('enqueue', 'm.csv', '-o', 'other.csv')).code).toBe(0);
     home.child.kill('SIGKILL');

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
@@ -71,7 +71,7 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
   }
   const statusJson = async () => statusSchema.parse(JSON.parse(await status('--json')));
 
-  it('shows a plain run while it goes on and after it has ended, also by its path and id', async () => {
+  test('shows a plain run while it goes on and after it has ended, also by its path and id', async () => {
     expect(await status()).toContain('no runs in the last day');
     simulator.setOptions({ latencyMs: 400 });
     await workspace.write('m.csv', `${manifestOf(60)}61,\n`);
@@ -108,7 +108,7 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     expect(unknown.stderr).toMatch(/^bulk-describe: no run nobody\.csv in the last day.*\n$/);
   });
 
-  it('says what is paused, since when and why', async () => {
+  test('says what is paused, since when and why', async () => {
     await workspace.write('m.csv', manifestOf(4));
     const home = service.start('run', ['m.csv', '--no-work']);
     await waitUntil('a worker is missed', async () => (await status()).includes('PAUSED: no worker'));
@@ -131,7 +131,7 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     await limited.ended;
   });
 
-  it('shows hostile names as text', async () => {
+  test('shows hostile names as text', async () => {
     const connection = await openQueue(parseQueueUrl(queue, {}));
     const run: RunStatus = {
       ...{ run: 'r\u001b[2J', account: 'a\u0007', queueName: 'describe@x', manifest: '<b>\u001b]0;t\u0007' },
@@ -149,7 +149,7 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     expect(JSON.parse(await status('--json'))).toMatchObject({ runs: [run] });
   });
 
-  it('--watch writes a block into a pipe and exits 0 with Ctrl-C, also while Redis is away', async () => {
+  test('--watch writes a block into a pipe and exits 0 with Ctrl-C, also while Redis is away', async () => {
     const own = await startRedis();
     const watching = service.start('status', ['--watch', '--queue', own.url]);
     try {
@@ -163,7 +163,7 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     }
   });
 
-  it('refuses the embedded queue in one line', async () => {
+  test('refuses the embedded queue in one line', async () => {
     const refused = service.start('status', [], { QUEUE_URL: '' });
     expect((await refused.ended).code).toBe(1);
     await untilSaid(refused, /^bulk-describe: status needs a queue that several processes share.*\n$/);

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { type IncomingMessage, createServer } from 'node:http';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { wantsTraces } from '../../src/shared/telemetry.js';
 import { startSimulator } from '../../src/simulator/simulator.js';
@@ -39,7 +39,7 @@ async function startCollector() {
 }
 
 describe('OpenTelemetry', () => {
-  it.each<[NodeJS.ProcessEnv, boolean]>([
+  test.each<[NodeJS.ProcessEnv, boolean]>([
     [{}, false],
     [{ OTEL_SERVICE_NAME: 'x' }, false],
     [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318' }, true],
@@ -51,7 +51,7 @@ describe('OpenTelemetry', () => {
     expect(wantsTraces(env)).toBe(expected);
   });
 
-  it('sends the spans of a run, with the name of the service, without prompts and without the token', async () => {
+  test('sends the spans of a run, with the name of the service, without prompts and without the token', async () => {
     const collector = await startCollector();
     const workspace = await Workspace.create();
     const queue = await embeddedFixture();
@@ -93,7 +93,7 @@ describe('OpenTelemetry', () => {
 describeOnRedis('OpenTelemetry of several processes', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue);
 
-  it('shows in one trace what a run asks for and what a worker elsewhere does, without the token', async () => {
+  test('shows in one trace what a run asks for and what a worker elsewhere does, without the token', async () => {
     const collector = await startCollector();
     const telemetry = (name: string) => ({
       OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,

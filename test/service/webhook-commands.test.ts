@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { describeOnRedis } from '../helpers/queues.js';
 import { freePort } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -10,7 +10,7 @@ import { LIMITS, expectRows, receive, work } from './webhook-processes.js';
 describeOnRedis('deliveries', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 400 });
 
-  it('wake a home that works and receives, for a run that is handed to it, and survive its restart', async () => {
+  test('wake a home that works and receives, for a run that is handed to it, and survive its restart', async () => {
     await fixture.workspace.write('m.csv', manifestOf(20));
     const port = await freePort();
     const webhooks = ['--webhook-url', `http://127.0.0.1:${port}`, '--webhook-listen', `127.0.0.1:${port}`];
@@ -31,7 +31,7 @@ describeOnRedis('deliveries', (openQueue) => {
     expect((await home.ended).code).toBe(0);
   }, 120_000);
 
-  it('wake a worker that receives by itself', async () => {
+  test('wake a worker that receives by itself', async () => {
     await fixture.workspace.write('m.csv', manifestOf(40));
     const port = await freePort();
     const listen = ['--webhook-listen', `127.0.0.1:${port}`];
@@ -45,7 +45,7 @@ describeOnRedis('deliveries', (openQueue) => {
     expect((await worker.ended).code).toBe(0);
   }, 120_000);
 
-  it('wake a run whose receiver is another process, which has the same secret from a file', async () => {
+  test('wake a run whose receiver is another process, which has the same secret from a file', async () => {
     await fixture.workspace.write('m.csv', manifestOf(40));
     await fixture.workspace.write('secret', 'a secret of more than sixteen\n');
     const secret = ['--webhook-secret-file', 'secret'];
@@ -65,7 +65,7 @@ describeOnRedis('deliveries', (openQueue) => {
     await expectRows(fixture, 40);
   }, 120_000);
 
-  it('that go to a receiver with another secret are told of once, and cost no row', async () => {
+  test('that go to a receiver with another secret are told of once, and cost no row', async () => {
     await fixture.workspace.write('m.csv', manifestOf(30));
     await fixture.workspace.write('secret', 'a secret of more than sixteen\n');
     const url = await receive(fixture, '--webhook-secret-file', 'secret');
@@ -78,7 +78,7 @@ describeOnRedis('deliveries', (openQueue) => {
     expect(worker.stderr().match(/not delivered/g)).toHaveLength(1);
   }, 120_000);
 
-  it('are received at a free address only', async () => {
+  test('are received at a free address only', async () => {
     await fixture.workspace.write('m.csv', manifestOf(3));
     const taken = `127.0.0.1:${fixture.simulator.port}`;
     const flags = ['--webhook-url', 'http://hooks.test', '--webhook-listen', taken];

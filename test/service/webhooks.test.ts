@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import type { WebhookFaults } from '../../src/simulator/simulator.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -35,26 +35,26 @@ describeOnRedis('deliveries', (openQueue) => {
     return { ...stats, pollsEach: stats.polls / count };
   };
 
-  it('that a process receives wake the workers in two others: one poll for an image', async () => {
+  test('that a process receives wake the workers in two others: one poll for an image', async () => {
     const { pollsEach, webhooksSent } = await describeAll(500, {});
     expect(webhooksSent).toBe(500);
     expect(pollsEach).toBeGreaterThanOrEqual(1);
     expect(pollsEach).toBeLessThanOrEqual(1.2);
   }, 120_000);
 
-  it('that are all lost cost time, and no row', async () => {
+  test('that are all lost cost time, and no row', async () => {
     const { webhooksSent } = await describeAll(500, { lost: 1 });
     expect(webhooksSent).toBe(0);
   }, 120_000);
 
-  it('that are forged, 200 a second, cost a few polls, and each row has the prompts of its own image', async () => {
+  test('that are forged, 200 a second, cost a few polls, and each row has the prompts of its own image', async () => {
     const { pollsEach, webhookFaults } = await describeAll(500, { forged: { count: 200, perMs: 1000 } });
     expect(webhookFaults.forged).toBeGreaterThan(300);
     // Three deliveries of one message lead to a poll each; by the clock it is polled rarely.
     expect(pollsEach).toBeLessThan(5);
   }, 120_000);
 
-  it('that are late, early and doubled do no harm', async () => {
+  test('that are late, early and doubled do no harm', async () => {
     const { webhookFaults } = await describeAll(150, { late: 0.3, early: 0.3, doubled: 0.3 });
     expect(Object.keys(webhookFaults).sort()).toEqual(['doubled', 'early', 'late']);
   }, 120_000);

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { startRedis } from '../helpers/redis.js';
 import { runCli } from '../helpers/cli.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -16,7 +16,7 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
     return { status: answer.status, body: await answer.text() };
   };
 
-  it('says first which limits hold over how many workers, and again when either changes', async () => {
+  test('says first which limits hold over how many workers, and again when either changes', async () => {
     const first = fixture.service.start('worker', ['--rate', '7/s', '--max-in-flight', '3']);
     await untilSaid(first, /over 1 worker;/);
     expect(first.stderr().split('\n')[0]).toBe(
@@ -34,7 +34,7 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
     await untilSaid(first, /9\/s, 3 in flight, over 2 workers;.*$(?![\s\S]*over 3)/m);
   });
 
-  it('works for a run that another process feeds, and hands its images to the others when it is told to stop', async () => {
+  test('works for a run that another process feeds, and hands its images to the others when it is told to stop', async () => {
     fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
     await fixture.workspace.write('m.csv', manifestOf(12));
     const limits = ['--rate', '200/s', '--poll-rate', '200/s', '--max-in-flight', '6'];
@@ -55,7 +55,7 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
     expect((await second.ended).code).toBe(0);
   });
 
-  it('is ready while it takes images, not when the API refuses the token: it says so, and stays up', async () => {
+  test('is ready while it takes images, not when the API refuses the token: it says so, and stays up', async () => {
     const worker = fixture.service.start('worker', ['--health-port', '0'], {
       DESCRIBE_API_TOKEN: 'secret-token',
     });
@@ -77,7 +77,7 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
     expect(worker.stderr()).not.toContain('secret-token');
   });
 
-  it('is not ready while Redis is away, says that it waits, and is ready when Redis is back', async () => {
+  test('is not ready while Redis is away, says that it waits, and is ready when Redis is back', async () => {
     const own = await startRedis();
     const worker = fixture.service.start('worker', ['--health-port', '0', '--queue', own.url]);
     try {
@@ -95,7 +95,7 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
     }
   });
 
-  it('refuses on one line what cannot work', async () => {
+  test('refuses on one line what cannot work', async () => {
     const refusal = async (args: string[], env: NodeJS.ProcessEnv) => {
       const end = await runCli(['worker', ...args], { cwd: fixture.workspace.path, env });
       expect([end.code, end.stdout, end.stderr.split('\n').length]).toEqual([1, '', 2]);

@@ -1,4 +1,4 @@
-import { beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { AccountLimits } from '../../src/shared/account-limits.js';
 import { DEFAULT_LIMITS, type Limits } from '../../src/shared/limits.js';
@@ -25,12 +25,12 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
     return { open, fields: `account:${name}` };
   }
 
-  it('are the defaults where nothing is given and nothing known', async () => {
+  test('are the defaults where nothing is given and nothing known', async () => {
     const { open } = account();
     expect((await open()).configured).toEqual(DEFAULT_LIMITS);
   });
 
-  it('what is given explicitly is kept for the others; what is not given is adopted', async () => {
+  test('what is given explicitly is kept for the others; what is not given is adopted', async () => {
     const { open } = account();
     await open({ rate: FAST });
     const second = await open({ maxInFlight: 3 });
@@ -38,7 +38,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
     expect((await open()).configured).toEqual(second.configured);
   });
 
-  it('a change reaches those who are at work', async () => {
+  test('a change reaches those who are at work', async () => {
     const { open } = account();
     const worker = await open();
     expect(await worker.refresh()).toBe(false);
@@ -48,7 +48,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
     expect(await worker.refresh()).toBe(false);
   });
 
-  it('survive a queue that was emptied: the next refresh writes them back, and lifts none', async () => {
+  test('survive a queue that was emptied: the next refresh writes them back, and lifts none', async () => {
     const { open, fields } = account();
     const worker = await open({ rate: FAST, maxInFlight: 2 });
     await worker.rateLimited(undefined);
@@ -59,7 +59,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
     expect(other.share()).toBe(0.5);
   });
 
-  it('values that cannot be read count as not set', async () => {
+  test('values that cannot be read count as not set', async () => {
     const { open, fields } = account();
     await open({ rate: FAST });
     await store.setFields(fields, {
@@ -72,7 +72,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
     expect(limits.share()).toBe(1);
   });
 
-  it('a 429 that one worker meets slows all of them down, with its next refresh', async () => {
+  test('a 429 that one worker meets slows all of them down, with its next refresh', async () => {
     const { open } = account();
     const [first, second] = [await open(), await open()];
     expect(await first.rateLimited(3000)).toBe(3000);
@@ -80,7 +80,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
     expect([first.share(), second.share(), (await open()).share()]).toEqual([0.5, 0.5, 0.5]);
   });
 
-  it('two workers that meet the same storm halve the rate once', async () => {
+  test('two workers that meet the same storm halve the rate once', async () => {
     const { open } = account();
     const [first, second] = [await open(), await open()];
     await first.rateLimited(2000);
@@ -91,7 +91,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
     expect([first.share(), second.share()]).toEqual([0.5, 0.5]);
   });
 
-  it('a worker that has not looked for a while writes over no newer fall', async () => {
+  test('a worker that has not looked for a while writes over no newer fall', async () => {
     const { open } = account();
     const [first, second] = [await open(), await open()];
     await second.rateLimited(undefined);
@@ -106,7 +106,7 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
     expect([back(first), back(second)], 'the long wait is not forgotten').toEqual([0.5, 0.5]);
   });
 
-  it('pauses grow until a submit goes through, for whichever worker', async () => {
+  test('pauses grow until a submit goes through, for whichever worker', async () => {
     const { open, fields } = account();
     const [first, second] = [await open(), await open()];
     const pauses = [await first.rateLimited(undefined), await nextStorm(second), await nextStorm(first)];

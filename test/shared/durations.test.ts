@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   formatDuration,
   formatRate,
@@ -10,7 +10,7 @@ import {
 } from '../../src/shared/limits.js';
 
 describe('durations and rates', () => {
-  it.each([
+  test.each([
     ['500ms', 500],
     ['30s', 30_000],
     ['1.5h', 5_400_000],
@@ -19,10 +19,10 @@ describe('durations and rates', () => {
   ])('reads the duration %s', (text, ms) => {
     expect(parseDuration(text, '--deadline')).toBe(ms);
   });
-  it.each(['', '5', '0s', '-1s', 's', '1w', '1 2s', 'constructor'])('refuses the duration %j', (text) => {
+  test.each(['', '5', '0s', '-1s', 's', '1w', '1 2s', 'constructor'])('refuses the duration %j', (text) => {
     expect(() => parseDuration(text, '--deadline')).toThrow(/^--deadline .*expected a duration/);
   });
-  it.each([
+  test.each([
     ['20/min', 20, 60_000],
     ['1/3s', 1, 3000],
     ['500/h', 500, 3_600_000],
@@ -30,13 +30,13 @@ describe('durations and rates', () => {
   ])('reads the rate %s', (text, count, perMs) => {
     expect(parseRate(text, '--rate')).toEqual({ count, perMs });
   });
-  it.each(['', '20', '/min', '0/s', '5/', '-5/s', '5/0s'])('refuses the rate %j', (text) => {
+  test.each(['', '20', '/min', '0/s', '5/', '-5/s', '5/0s'])('refuses the rate %j', (text) => {
     expect(() => parseRate(text, '--rate')).toThrow(/^--rate .*expected a rate/);
   });
-  it.each(['20/min', '1/3s', '10/s', '500/h'])('writes the rate %s as it was given', (text) => {
+  test.each(['20/min', '1/3s', '10/s', '500/h'])('writes the rate %s as it was given', (text) => {
     expect(formatRate(parseRate(text, '--rate'))).toBe(text);
   });
-  it.each([
+  test.each([
     [45_000, '45 s'],
     [720_000, '12 min'],
     [12_240_000, '3.4 hours'],
@@ -47,7 +47,7 @@ describe('durations and rates', () => {
 });
 
 describe("the window of BullMQ's rate limit", () => {
-  it.each(['1/3s', '20/min', '3/s', '10/s', '33/s', '50/s', '200/s', '1000/s', '7/h'])(
+  test.each(['1/3s', '20/min', '3/s', '10/s', '33/s', '50/s', '200/s', '1000/s', '7/h'])(
     'allows more than %s, less while many wait, in whole numbers',
     (text) => {
       const rate = parseRate(text, '--rate');
@@ -60,14 +60,14 @@ describe("the window of BullMQ's rate limit", () => {
       expect(shareFor(101)).toBeCloseTo(0.8, 1);
     },
   );
-  it('holds one job below ten a second', () => {
+  test('holds one job below ten a second', () => {
     expect(processingWindow({ count: 20, perMs: 60_000 }, 0)).toEqual({ max: 1, duration: 2400 });
   });
 });
 
 describe('the window of outstanding rows', () => {
   const pollRate = { count: 10, perMs: 1000 };
-  it.each([
+  test.each([
     [20 / 60, 10, 50],
     [10, 10, 610],
     [200, 100, 5000],

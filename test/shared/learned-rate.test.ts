@@ -1,23 +1,23 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FULL_RATE, afterRateLimit, afterSubmit, shareAt } from '../../src/shared/account-limits.js';
 
 const T0 = 1_000_000;
 
 describe('learned rate', () => {
-  it('halves at a 429', () => {
+  test('halves at a 429', () => {
     expect(shareAt(afterRateLimit(FULL_RATE, T0, 1000).learned, T0)).toBe(0.5);
   });
-  it('falls once for refusals of the same storm', () => {
+  test('falls once for refusals of the same storm', () => {
     const once = afterRateLimit(FULL_RATE, T0, 2000).learned;
     expect(afterRateLimit(once, T0 + 50, 2000).learned.share).toBe(once.share);
   });
-  it('never falls below a tenth', () => {
+  test('never falls below a tenth', () => {
     let learned = FULL_RATE;
     for (let storm = 0; storm < 20; storm++)
       learned = afterRateLimit(learned, T0 + storm * 10_000, 0).learned;
     expect(learned.share).toBeGreaterThanOrEqual(0.1);
   });
-  it('is back at 95 % within 60 s of the end of the pause, from wherever it fell to', () => {
+  test('is back at 95 % within 60 s of the end of the pause, from wherever it fell to', () => {
     let learned = FULL_RATE;
     for (let storm = 0; storm < 20; storm++) learned = afterRateLimit(learned, T0 + storm * 2500, 0).learned;
     expect(shareAt(learned, learned.heldUntil)).toBeLessThan(0.2);
@@ -25,25 +25,25 @@ describe('learned rate', () => {
       0.95,
     );
   });
-  it('recovers in steps', () => {
+  test('recovers in steps', () => {
     const { learned } = afterRateLimit(FULL_RATE, T0, 0);
     expect(shareAt(learned, T0 + 1999)).toBe(0.5);
     expect(shareAt(learned, T0 + 2000)).toBeCloseTo(0.55);
   });
-  it('waits as long as Retry-After says', () => {
+  test('waits as long as Retry-After says', () => {
     expect(afterRateLimit(FULL_RATE, T0, 7000).pauseMs).toBe(7000);
   });
-  it('waits longer each time when the API does not say how long', () => {
+  test('waits longer each time when the API does not say how long', () => {
     const first = afterRateLimit(FULL_RATE, T0, undefined);
     const second = afterRateLimit(first.learned, T0 + 10_000, undefined);
     const third = afterRateLimit(second.learned, T0 + 20_000, undefined);
     expect([first.pauseMs, second.pauseMs, third.pauseMs]).toEqual([1000, 2000, 4000]);
   });
-  it('starts over with short waits after a success', () => {
+  test('starts over with short waits after a success', () => {
     const { learned } = afterRateLimit(FULL_RATE, T0, undefined);
     expect(afterRateLimit(afterSubmit(learned), T0 + 10_000, undefined).pauseMs).toBe(1000);
   });
-  it('does not shorten a wait that is under way', () => {
+  test('does not shorten a wait that is under way', () => {
     const long = afterRateLimit(FULL_RATE, T0, 60_000).learned;
     expect(afterRateLimit(long, T0 + 100, 1000).learned.heldUntil).toBe(long.heldUntil);
   });

@@ -1,8 +1,8 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { nearest } from '../../src/shared/nearest.js';
 
 describe('nearest', () => {
-  it.each([
+  test.each([
     ['outptu', 'output'],
     ['OUTPUT', 'output'],
     ['max-in-fligth', 'max-in-flight'],
@@ -18,7 +18,7 @@ describe('nearest', () => {
     );
   });
 
-  it('takes the nearest of several', () => {
+  test('takes the nearest of several', () => {
     expect(nearest('rates', ['dates', 'rate', 'rates2'])).toBe('dates');
     expect(nearest('url_column', ['url-columns', 'url-column'])).toBe('url-column');
   });

@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { ApiHealth } from '../../src/worker/api-health.js';
 
 type Call = 'submit' | 'poll';
@@ -20,7 +20,7 @@ const pollsFail: Step[] = ['a', 'b', 'c', 'd', 'e'].map((image): Step => `poll f
 const tenOf = (call: Call) => Array.from({ length: 10 }, (_, count): Step => `${call} fails ${count % 2}`);
 
 describe('when the API counts as down', () => {
-  it.each<[string, Step[], 'up' | 'down']>([
+  test.each<[string, Step[], 'up' | 'down']>([
     ['nothing has happened', [], 'up'],
     ['five submits of different images fail in a row', submitsFail, 'down'],
     ['five polls of different images fail in a row', pollsFail, 'down'],
@@ -64,7 +64,7 @@ describe('when the API counts as down', () => {
     expect(health.submitDelayMs('image') === 0).toBe(state === 'up');
   });
 
-  it('keeps the time when it went down, whatever fails later', () => {
+  test('keeps the time when it went down, whatever fails later', () => {
     let now = 100;
     const health = new ApiHealth(() => now);
     take(health, submitsFail);
@@ -73,7 +73,7 @@ describe('when the API counts as down', () => {
     expect(health.downSince).toBe(100);
   });
 
-  it('tells once when the API is back', () => {
+  test('tells once when the API is back', () => {
     const onUp = vi.fn();
     const health = new ApiHealth(() => 0, onUp);
     take(health, ['submit succeeds', 'poll succeeds', ...submitsFail]);
@@ -105,12 +105,12 @@ describe('probing an API that is down', () => {
     return times;
   }
 
-  it('probes after 1, 2, 4, 8 and then each 15 s while probes fail', () => {
+  test('probes after 1, 2, 4, 8 and then each 15 s while probes fail', () => {
     const failing = probes(75_000, (health, image) => health.failed('submit', image));
     expect(failing).toEqual([1000, 3000, 7000, 15_000, 30_000, 45_000, 60_000]);
   });
 
-  it('lets one image through at a time', () => {
+  test('lets one image through at a time', () => {
     const { health, clock } = down();
     expect(health.submitDelayMs('one')).toBe(1000);
     clock.now = 1000;
@@ -119,11 +119,11 @@ describe('probing an API that is down', () => {
     expect(health.submitDelayMs('three')).toBe(600);
   });
 
-  it('goes on with another image when a probe never comes back', () => {
+  test('goes on with another image when a probe never comes back', () => {
     expect(probes(5000, () => undefined)).toEqual([1000, 2000, 3000, 4000]);
   });
 
-  it('a probe that comes back failing after the next one was sent slows nothing down', () => {
+  test('a probe that comes back failing after the next one was sent slows nothing down', () => {
     const { health, clock } = down();
     health.submitDelayMs('first');
     clock.now = 1000;
@@ -136,7 +136,7 @@ describe('probing an API that is down', () => {
     expect(health.submitDelayMs('third')).toBe(2000);
   });
 
-  it('lets everybody through as soon as a probe is answered', () => {
+  test('lets everybody through as soon as a probe is answered', () => {
     const { health, clock } = down();
     health.submitDelayMs('probe');
     clock.now = 1000;
@@ -145,7 +145,7 @@ describe('probing an API that is down', () => {
     expect(['x', 'y', 'z'].map((image) => health.submitDelayMs(image))).toEqual([0, 0, 0]);
   });
 
-  it('begins with short pauses when it goes down anew', () => {
+  test('begins with short pauses when it goes down anew', () => {
     const { health, clock } = down();
     for (const now of [0, 1000, 3000, 7000]) {
       clock.now = now;
@@ -158,20 +158,20 @@ describe('probing an API that is down', () => {
 });
 
 describe('a quota that may be spent', () => {
-  it('is spent when three different images are refused with no success between', () => {
+  test('is spent when three different images are refused with no success between', () => {
     const health = new ApiHealth();
     expect(['a', 'a', 'b', 'b'].map((image) => health.quotaRefused(image, false))).not.toContain(true);
     expect(health.quotaRefused('c', false)).toBe(true);
   });
 
-  it('is spent when fewer images have met three refusals that say so', () => {
+  test('is spent when fewer images have met three refusals that say so', () => {
     const health = new ApiHealth();
     expect([1, 2, 3].map(() => health.quotaRefused('only', true))).toEqual([false, false, true]);
     health.succeeded('submit');
     expect(health.quotaRefused('only', true)).toBe(false);
   });
 
-  it.each<[string, Step, boolean]>([
+  test.each<[string, Step, boolean]>([
     ['a submit that goes through starts the count anew', 'submit succeeds', false],
     ['a poll that succeeds proves nothing', 'poll succeeds', true],
     ['a refusal proves nothing', 'submit answered', true],

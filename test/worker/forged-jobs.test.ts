@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { describeQueueName } from '../../src/shared/account.js';
 import { DESCRIBE_JOB, describeJobId, freshJobData } from '../../src/shared/jobs.js';
 import { runLeaseName } from '../../src/shared/run-leases.js';
@@ -13,7 +13,7 @@ describeOnRedis('what is no describe job in a queue of images', (openQueue) => {
   const homes = ServerFixture.forSuite(openQueue);
   const { fixture } = homes;
 
-  it('fails, and neither is submitted nor makes a queue of results', async () => {
+  test('fails, and neither is submitted nor makes a queue of results', async () => {
     const connection = await homes.connect();
     const queue = connection.queue<unknown, unknown>(
       describeQueueName(accountOf({ api: fixture.simulator.url })),

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { readMetrics } from '../../src/shared/published.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -7,7 +7,7 @@ import { RunFixture } from '../helpers/run-fixture.js';
 describeOnBothQueues('what a worker leaves behind for people', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
-  it('counts calls, outcomes, latency and poll lag as the API saw them', async () => {
+  test('counts calls, outcomes, latency and poll lag as the API saw them', async () => {
     fixture.simulator.setOptions({ failures: { reject: 0.2 }, latencyMs: 300, latencySpread: 0.5 });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(30));
     const { receipt } = await fixture.run({ manifest, stopFailing: 100 });
@@ -32,7 +32,7 @@ describeOnBothQueues('what a worker leaves behind for people', (openQueue) => {
     expect(counts.get('latency:sum')).toBeLessThan(30 * 5);
   });
 
-  it("tells an image's story in its job's log, in four or five lines", async () => {
+  test("tells an image's story in its job's log, in four or five lines", async () => {
     fixture.simulator.setOptions({ failures: {} });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(2));
     const { receipt } = await fixture.run({ manifest });

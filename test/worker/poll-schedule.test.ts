@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { percentile } from '../../bench/perf/table.js';
 import { playSchedule } from '../../bench/perf/virtual-polls.js';
 import { type PollSchedule, createPollSchedule } from '../../src/worker/poll-schedule.js';
@@ -18,7 +18,7 @@ function pollUntil(schedule: PollSchedule, latencyMs: number): { polls: number; 
 }
 
 describe('the poll schedule', () => {
-  it.each([
+  test.each([
     [1, 1000],
     [2, 2000],
     [3, 4000],
@@ -33,7 +33,7 @@ describe('the poll schedule', () => {
     expect([fresh.nextDelayMs(60_000, failures), taught.nextDelayMs(0, failures)]).toEqual([ms, ms]);
   });
 
-  it('begins with what an earlier one has learned, once that is enough to tell', () => {
+  test('begins with what an earlier one has learned, once that is enough to tell', () => {
     const taught = createPollSchedule();
     for (let sample = 0; sample < 15; sample++) taught.completed(1000 + sample, 100);
     expect(taught.learned()).toEqual([]);
@@ -45,7 +45,7 @@ describe('the poll schedule', () => {
     expect(next.learned()).toEqual(taught.learned());
   });
 
-  it.each([100, 1000, 10_000, 60_000, 600_000, 10 ** 8])(
+  test.each([100, 1000, 10_000, 60_000, 600_000, 10 ** 8])(
     'never waits less than 100 ms or more than 30 s between two polls (%d ms waited)',
     (waited) => {
       for (const schedule of [createPollSchedule(), taughtWith(1), taughtWith(50)]) {
@@ -56,7 +56,7 @@ describe('the poll schedule', () => {
     },
   );
 
-  it('needs few polls for a latency that it does not know, and is not late by more than a third', () => {
+  test('needs few polls for a latency that it does not know, and is not late by more than a third', () => {
     for (const latency of [300, 3000, 30_000, 120_000]) {
       const { polls, lateMs } = pollUntil(createPollSchedule(), latency);
       expect(polls).toBeLessThanOrEqual(30);
@@ -64,7 +64,7 @@ describe('the poll schedule', () => {
     }
   });
 
-  it.each([0.2, 0.35])(
+  test.each([0.2, 0.35])(
     'learns: three polls an image, and half of them are noticed within a tenth of their latency (sigma %d)',
     (spread) => {
       const load = { images: 2000, learning: 600, inFlight: 400, rate: 10, pollRate: 200, seed: 7 };
@@ -74,7 +74,7 @@ describe('the poll schedule', () => {
     },
   );
 
-  it('lets nobody starve with 2,000 in flight, and a poll rate that is too low for all of them', () => {
+  test('lets nobody starve with 2,000 in flight, and a poll rate that is too low for all of them', () => {
     const load = { images: 4000, inFlight: 2000, rate: 80, pollRate: 50, medianMs: 25_000, seed: 7 };
     const played = playSchedule(createPollSchedule(), { ...load, spread: 0.35 });
     expect(played.mostPollsInASecond).toBeLessThanOrEqual(51);
@@ -82,13 +82,13 @@ describe('the poll schedule', () => {
     expect(played.longestWaitMs).toBeLessThanOrEqual((2000 / 50) * 1000 + 1000);
   });
 
-  it('does not keep others waiting for one that is never completed', () => {
+  test('does not keep others waiting for one that is never completed', () => {
     const schedule = createPollSchedule();
     for (let waited = 0; waited < 600_000;) waited += schedule.nextDelayMs(waited, 0);
     expect(schedule.nextDelayMs(0, 0)).toBeLessThanOrEqual(15_000);
   });
 
-  it('follows an API that becomes faster or slower', () => {
+  test('follows an API that becomes faster or slower', () => {
     const schedule = createPollSchedule();
     for (let message = 0; message < 200; message++) pollUntil(schedule, 40_000);
     expect(schedule.nextDelayMs(0, 0)).toBeGreaterThan(20_000);
