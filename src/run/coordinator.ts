@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { Producer, type QueuedJob } from '../producer/produce.js';
 import { type Row, readRows } from '../producer/row-reader.js';
 import { FatalError, messageOf } from '../shared/errors.js';
-import { outstandingWindow } from '../shared/limits.js';
+import { pendingWindow } from '../shared/limits.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, shutdownTimeoutMs, shutdownTimeout } from '../shared/queue/outage.js';
 import { readLostSubmits } from '../shared/run-counts.js';
@@ -75,7 +75,7 @@ async function recover(run: OpenRun): Promise<void> {
   const { maybePaidTwice, rescued } = await readLostSubmits(store, run.id);
   ledger.counts.maybePaidTwice += maybePaidTwice;
   ledger.counts.rescued += rescued;
-  await results.takeBack(control.signal);
+  await results.reclaim(control.signal);
   await results.drained(control.signal);
   const living = await registry.listLiving(store, workersOf(run.queueName));
   const count = await jobs.reclaim((worker) => living.has(worker));
@@ -118,7 +118,7 @@ async function startWorker(run: OpenRun): Promise<DescribeWorker | undefined> {
 async function produce(run: OpenRun): Promise<boolean> {
   const { prepared, control, limits, ledger, lookup, writer, jobs } = run;
   if (control.noMore.aborted) return false;
-  const windowRows = () => outstandingWindow(limits.configured, run.timing.windowMs);
+  const windowRows = () => pendingWindow(limits.configured, run.timing.windowMs);
   const producer = new Producer({ lookup, ledger, writer, jobs, windowRows }, control.noMore);
   try {
     await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));

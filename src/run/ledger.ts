@@ -3,7 +3,7 @@ import type { Row } from '../producer/row-reader.js';
 import { Notifier } from '../shared/waiting.js';
 import type { ErrorCode, FailedOutcome, PreviousFailure, ResultJobData } from '../shared/jobs.js';
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
-import type { Disposal } from '../writer/results-consumer.js';
+import type { ResultFate } from '../writer/results-consumer.js';
 
 export type ImageState = 'found' | 'answered' | 'pending' | 'settled';
 
@@ -15,7 +15,7 @@ interface HeldResult {
   readonly result: ResultJobData;
   /** It was there before this run began. */
   readonly isOld: boolean;
-  readonly acknowledge: (disposal: Disposal) => void;
+  readonly acknowledge: (fate: ResultFate) => void;
 }
 
 /** What a run knows of an image. */
@@ -33,7 +33,7 @@ export interface ImageEntry {
   job?: QueuedJob | undefined;
   held?: HeldResult | undefined;
   /** Its outcome is on the way to the disk. */
-  writing?: Promise<Disposal> | undefined;
+  writing?: Promise<ResultFate> | undefined;
 }
 
 /** How much is remembered of images that have failed. */
@@ -126,7 +126,7 @@ export class Ledger {
    * Keeps a result whose row has not been read yet. Of two results of one image prompts count, whichever came first.
    * @returns what is to become of the result, once that is known
    */
-  hold(result: ResultJobData): Promise<Disposal> {
+  hold(result: ResultJobData): Promise<ResultFate> {
     const entry = this.#entry(result.image, 'answered');
     if (entry.held?.result.outcome.status === 'described') return Promise.resolve('done');
     entry.held?.acknowledge('done');
@@ -175,7 +175,7 @@ export class Ledger {
     });
     this.#rows++;
     if (isReattached) this.counts.reattached++;
-    return result && { result, acknowledge: (disposal) => isAnswered && held?.acknowledge(disposal) };
+    return result && { result, acknowledge: (fate) => isAnswered && held?.acknowledge(fate) };
   }
 
   /** Lets a row wait for an image that is pending already; false when it is not. */

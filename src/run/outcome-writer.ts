@@ -7,7 +7,7 @@ import type { FailuresFile } from '../writer/failures.js';
 import { GroupCommit } from '../shared/group-commit.js';
 import type { StoredPrompts } from '../writer/csv-output.js';
 import type { OutputFile } from '../writer/output-file.js';
-import type { Disposal } from '../writer/results-consumer.js';
+import type { ResultFate } from '../writer/results-consumer.js';
 import type { ImageEntry, Ledger } from './ledger.js';
 
 /** Rows of one outcome, which go to disk together. */
@@ -48,7 +48,7 @@ export class OutcomeWriter {
    * Brings a result's rows to disk. Never rejects: a disk that fails is reported to `onBroken`.
    * @returns what is to become of the result
    */
-  settle(result: ResultJobData): Promise<Disposal> {
+  settle(result: ResultJobData): Promise<ResultFate> {
     const { ledger, onFile } = this.deps;
     const { image, outcome } = result;
     const entry = ledger.get(image);
@@ -87,13 +87,13 @@ export class OutcomeWriter {
     await this.#commit.settled();
   }
 
-  #write(result: ResultJobData, entry: ImageEntry): Promise<Disposal> {
+  #write(result: ResultJobData, entry: ImageEntry): Promise<ResultFate> {
     const writing = this.#writeImage(result, entry).finally(() => (entry.writing = undefined));
     entry.writing = writing;
     return writing;
   }
 
-  async #writeImage(result: ResultJobData, entry: ImageEntry): Promise<Disposal> {
+  async #writeImage(result: ResultJobData, entry: ImageEntry): Promise<ResultFate> {
     const { ledger, onBroken } = this.deps;
     const { image, outcome, rescued = 0 } = result;
     // Before it can be acknowledged: a process that is killed prints no receipt.

@@ -4,7 +4,7 @@ import { type Account, describeQueueName, resultsQueueName } from '../shared/acc
 import {
   DESCRIBE_JOB,
   type DescribeJobData,
-  type HandedOver,
+  type PublishedResults,
   type ResultJobData,
   UNFINISHED_STATES,
   describeJobId,
@@ -19,7 +19,7 @@ import {
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
-import { promoteJob, takeBackJob } from '../shared/queue/job-machinery.js';
+import { promoteJob, reclaimJob } from '../shared/queue/job-machinery.js';
 import { RUN_DEFAULTS } from './run-options.js';
 
 /** Where a job of the run is, as far as the queue knows. */
@@ -102,7 +102,7 @@ export class RunJobs {
     // Each goes before those that went before it: the ones with a message come last.
     const unsubmitted = abandoned.filter((job) => job.data.messageId === undefined);
     const inFlight = abandoned.filter((job) => job.data.messageId !== undefined);
-    for (const job of [...unsubmitted, ...inFlight]) await this.#persist(() => takeBackJob(job));
+    for (const job of [...unsubmitted, ...inFlight]) await this.#persist(() => reclaimJob(job));
     return abandoned.length;
   }
 
@@ -189,7 +189,7 @@ export class RunJobs {
 
   /** Adds the images of a run whose prompts wait in its results queue. */
   async #addUnwritten(run: string, images: Set<string>): Promise<void> {
-    const results = this.connection.passingQueue<HandedOver, null>(resultsQueueName(run));
+    const results = this.connection.passingQueue<PublishedResults, null>(resultsQueueName(run));
     for (const job of await this.#persist(() => results.getJobs([...UNFINISHED_STATES]))) {
       for (const { image, outcome } of outcomesIn(job.data)) {
         if (outcome.status === 'described') images.add(image);

@@ -7,7 +7,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { RUNS, runState, SERVERS } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
-import { takeBackJob } from '../shared/queue/job-machinery.js';
+import { reclaimJob } from '../shared/queue/job-machinery.js';
 import { sleep } from '../shared/waiting.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
 import { type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
@@ -82,7 +82,7 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
       const living = await registry.listLiving(connection.store, SERVERS);
       if (job.processedBy === undefined || living.has(job.processedBy)) return undefined;
       // Where no server is left, nobody looks for stalled jobs.
-      await takeBackJob(job);
+      await reclaimJob(job);
     }
     const waiting = await leaveToCollect(connection, found, job);
     if (waiting !== 'done') return waiting;

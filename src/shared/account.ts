@@ -39,7 +39,7 @@ export function describeQueueName(account: Account): string {
   return `describe@${accountLabel(account).replaceAll(':', '_')}`;
 }
 
-/** The queue through which one run's outcomes come home. */
+/** The queue of one run's results. */
 export function resultsQueueName(run: string): string {
   return `results@${run}`;
 }

@@ -32,20 +32,20 @@ export interface DescribeJobData {
    * Whoever takes the job up hands it over.
    */
   readonly answered?: Prompts | undefined;
-  /** Milliseconds that a worker has waited for it, up to the last orderly end of an activation. */
+  /** Milliseconds that a worker has waited for it, up to the last orderly end of a processing. */
   readonly waitedMs?: number | undefined;
   /** The message of an earlier failure, to be asked for once before anything is paid again. */
   readonly lastMessageId?: string | undefined;
   /**
-   * BullMQ's `attemptsStarted` when an activation last ended in order. When a job without a messageId
-   * starts with a count that is more than one higher, the activations between ended by a crash, and a
+   * BullMQ's `attemptsStarted` when a processing last ended in order. When a job without a messageId
+   * starts with a count that is more than one higher, those between ended by a crash, and a
    * submit may have been lost with each.
    */
   readonly orderlyStarts: number;
 
-  /** With webhooks: the activation that made the submit, since its ref is made of that. */
+  /** With webhooks: the processing that made the submit, since its ref is made of that. */
   readonly submittedIn?: number | undefined;
-  /** With webhooks: activations whose submits may have been paid for, and whose deliveries are still waited for. */
+  /** With webhooks: processings whose submits are unconfirmed, and whose deliveries are still waited for. */
   readonly unanswered?: readonly number[] | undefined;
   /** Submits whose answer was lost, and that need not be made again, since their delivery came. */
   readonly rescued?: number | undefined;
@@ -79,7 +79,7 @@ export function notDescribable(data: unknown): string | undefined {
   return `this is no describe job, and nothing was submitted for it: ${where === '' ? '' : `${where}: `}${issue?.message ?? ''}`;
 }
 
-/** What a worker hands over to the run's home; also the describe job's return value. */
+/** What a worker publishes to the run's coordinator; also the describe job's return value. */
 export interface ResultJobData {
   /** The image's hash, see `imageHash`. */
   readonly image: string;
@@ -91,19 +91,19 @@ export interface ResultJobData {
   readonly rescued?: number | undefined;
 }
 
-/** A job of a results queue: an outcome, and those that were handed over together with it. */
-export interface HandedOver extends ResultJobData {
+/** A job of a results queue: a result, and those that were published together with it. */
+export interface PublishedResults extends ResultJobData {
   readonly more?: readonly ResultJobData[] | undefined;
 }
 
 /** Makes one job of at least one outcome. */
-export function handOverTogether([first, ...more]: readonly ResultJobData[]): HandedOver {
-  if (first === undefined) throw new RangeError('there is no outcome to hand over');
+export function resultsTogether([first, ...more]: readonly ResultJobData[]): PublishedResults {
+  if (first === undefined) throw new RangeError('there is no result to publish');
   return more.length === 0 ? first : { ...first, more };
 }
 
 /** All outcomes of a job. */
-export function outcomesIn({ more = [], ...first }: HandedOver): readonly ResultJobData[] {
+export function outcomesIn({ more = [], ...first }: PublishedResults): readonly ResultJobData[] {
   return [first, ...more];
 }
 
@@ -111,7 +111,7 @@ export function outcomesIn({ more = [], ...first }: HandedOver): readonly Result
 export const DESCRIBE_JOB = 'describe';
 export const RESULT_JOB = 'outcome';
 
-/** The queue of runs that homes execute, one job being "do this run"; and the name of its jobs. */
+/** The queue of runs that servers execute, one job being "do this run"; and the name of its jobs. */
 export const RUNS_QUEUE = 'runs';
 export const RUN_JOB = 'run';
 

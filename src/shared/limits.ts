@@ -55,11 +55,11 @@ const SMALLEST_WINDOW = 50;
 const LARGEST_WINDOW = 5000;
 
 /**
- * How many rows a home may have outstanding: what may be in flight plus a minute of the rate. So the queue
- * does not grow with the manifest, and a second run waits a minute for its turn, not for the whole of the first.
+ * How many rows of a run may be pending: what may be in flight plus a minute of the rate. So the queue
+ * does not grow with the manifest, and a second run waits a minute, not for the whole of the first.
  * @param windowMs instead of the minute
  */
-export function outstandingWindow(limits: Limits, windowMs = 60_000): number {
+export function pendingWindow(limits: Limits, windowMs = 60_000): number {
   const wanted = Math.ceil(limits.maxInFlight + (perSecond(limits.rate) * windowMs) / 1000);
   return Math.min(LARGEST_WINDOW, Math.max(SMALLEST_WINDOW, wanted));
 }

@@ -3,12 +3,12 @@ import { GroupCommit } from '../shared/group-commit.js';
 import {
   type DescribeJobData,
   type ErrorCode,
-  type HandedOver,
+  type PublishedResults,
   type Outcome,
   type Prompts,
   RESULT_JOB,
   type ResultJobData,
-  handOverTogether,
+  resultsTogether,
 } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
@@ -96,8 +96,8 @@ export class ResultPublisher {
     const add = (results: readonly ResultJobData[]) =>
       retryUntilUp(connection, () =>
         connection
-          .passingQueue<HandedOver, null>(resultsQueueName(run))
-          .add(RESULT_JOB, handOverTogether(results)),
+          .passingQueue<PublishedResults, null>(resultsQueueName(run))
+          .add(RESULT_JOB, resultsTogether(results)),
       );
     const commit = new GroupCommit<ResultJobData>(add, {
       maxEntries: MOST_TOGETHER,

@@ -2,20 +2,20 @@ import { randomUUID } from 'node:crypto';
 import { type Job, WaitingError } from 'bullmq';
 import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
-import { type HandedOver, type ResultJobData, handOverTogether, outcomesIn } from '../shared/jobs.js';
+import { type PublishedResults, type ResultJobData, resultsTogether, outcomesIn } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
-import { takeBackJob } from '../shared/queue/job-machinery.js';
+import { reclaimJob } from '../shared/queue/job-machinery.js';
 import { sleep } from '../shared/waiting.js';
 
 /**
  * What becomes of a result: it is on disk (or not needed) and can be acknowledged, or it goes back to
  * waiting, for the next start of this run.
  */
-export type Disposal = 'done' | 'put-back';
+export type ResultFate = 'done' | 'put-back';
 
-/** Results that may be held at once: no run has more images outstanding. */
+/** Results that may be held at once: no run has more images pending. */
 const MOST_AT_WORK = 5000;
 /**
  * How many results may be fetched before the first of them is looked at. Hazard: BullMQ's worker fetches up to its
@@ -25,23 +25,23 @@ const MOST_AT_WORK = 5000;
 const FETCHED_AHEAD = 8;
 const AT_ONCE = 200;
 
-/** The home's end of a run's results queue. */
+/** The coordinator's end of a run's results queue. */
 export class ResultsConsumer {
   readonly #id = randomUUID();
-  readonly #queue: JobQueue<HandedOver, null>;
-  readonly #worker: JobWorker<HandedOver, null>;
+  readonly #queue: JobQueue<PublishedResults, null>;
+  readonly #worker: JobWorker<PublishedResults, null>;
   #atWork = 0;
 
   /** @param settle resolves when the result's rows are on disk; never rejects */
   constructor(
     private readonly connection: QueueConnection,
     run: string,
-    private readonly settle: (result: ResultJobData) => Promise<Disposal>,
+    private readonly settle: (result: ResultJobData) => Promise<ResultFate>,
     private readonly logger: Logger,
   ) {
     const name = resultsQueueName(run);
     this.#queue = connection.queue(name);
-    this.#worker = connection.worker<HandedOver, null>(
+    this.#worker = connection.worker<PublishedResults, null>(
       name,
       (job, token) => this.#process(job, token ?? ''),
       {
@@ -52,13 +52,13 @@ export class ResultsConsumer {
     );
   }
 
-  /** Takes back what a dead home has not acknowledged: whoever has the run's lease is its only home. */
-  async takeBack(signal: AbortSignal): Promise<void> {
+  /** Reclaims what a dead coordinator has not acknowledged: whoever has the run's lease is its only one. */
+  async reclaim(signal: AbortSignal): Promise<void> {
     const taken = await retryUntilUp(this.connection, () => this.#queue.getJobs(['active']), signal);
     const abandoned = taken.filter((job) => job.processedBy !== undefined && job.processedBy !== this.#id);
     for (let start = 0; start < abandoned.length; start += AT_ONCE) {
       const jobs = abandoned.slice(start, start + AT_ONCE);
-      await Promise.all(jobs.map((job) => retryUntilUp(this.connection, () => takeBackJob(job), signal)));
+      await Promise.all(jobs.map((job) => retryUntilUp(this.connection, () => reclaimJob(job), signal)));
     }
   }
 
@@ -93,26 +93,26 @@ export class ResultsConsumer {
     this.#worker.concurrency = Math.min(MOST_AT_WORK, this.#atWork) + FETCHED_AHEAD;
   }
 
-  async #process(job: Job<HandedOver, null>, token: string): Promise<null> {
+  async #process(job: Job<PublishedResults, null>, token: string): Promise<null> {
     this.#countAtWork(1);
     try {
-      return await this.#dispose(job, token);
+      return await this.#settle(job, token);
     } finally {
       this.#countAtWork(-1);
     }
   }
 
-  async #dispose(job: Job<HandedOver, null>, token: string): Promise<null> {
+  async #settle(job: Job<PublishedResults, null>, token: string): Promise<null> {
     const outcomes = outcomesIn(job.data);
-    const disposals = await Promise.all(outcomes.map((outcome) => this.settle(outcome)));
-    const left = outcomes.filter((_, number) => disposals[number] === 'put-back');
+    const fates = await Promise.all(outcomes.map((outcome) => this.settle(outcome)));
+    const left = outcomes.filter((_, number) => fates[number] === 'put-back');
     if (left.length === 0) return null;
     // It is for the next start: taken again now, it would go round and round.
     await this.#worker.pause(true);
     try {
       // What is on disk does not come again; if it does, it is dropped.
       if (left.length < outcomes.length)
-        await retryUntilUp(this.connection, () => job.updateData(handOverTogether(left)));
+        await retryUntilUp(this.connection, () => job.updateData(resultsTogether(left)));
       await retryUntilUp(this.connection, () => job.moveToWait(token));
     } catch (error) {
       // Its lock is gone, so it is on its way back to waiting without us.

@@ -4,7 +4,7 @@ import { describeManifest } from '../../src/run/describe-manifest.js';
 import { describeQueueName, resultsQueueName } from '../../src/shared/account.js';
 import {
   type DescribeJobData,
-  type HandedOver,
+  type PublishedResults,
   type ResultJobData,
   outcomesIn,
 } from '../../src/shared/jobs.js';
@@ -141,7 +141,7 @@ describe.skipIf(!redisAvailable)('while a run goes on', () => {
   test('results that are removed by hand are made again from their jobs', async () => {
     const { receipt } = await runMeddledWith(async () => {
       const runFile = await readRunFile(workspace.at('out.csv.run'));
-      const results = other.queue<HandedOver, null>(resultsQueueName(runFile?.run ?? ''));
+      const results = other.queue<PublishedResults, null>(resultsQueueName(runFile?.run ?? ''));
       await results.pause();
       await waitUntil('results have come', async () => {
         const waiting = await results.getWaiting();

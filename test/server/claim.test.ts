@@ -3,7 +3,7 @@ import { enqueueRun } from '../../src/service/enqueue-run.js';
 import { RUNS_QUEUE, type RunOutcome } from '../../src/service/run-request.js';
 import { SERVERS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
-import { takeBackJob } from '../../src/shared/queue/job-machinery.js';
+import { reclaimJob } from '../../src/shared/queue/job-machinery.js';
 import { FAST } from '../helpers/run-fixture.js';
 import { ServerFixture, type TestServer } from '../helpers/server-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
@@ -31,7 +31,7 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
     await before();
     const job = await connection.queue<unknown, RunOutcome>(RUNS_QUEUE).getJob(begun.run);
     if (job === undefined) throw new Error('there is no job');
-    await takeBackJob(job);
+    await reclaimJob(job);
     await waitUntil('it is taken once more', async () => {
       const now = await connection.queue(RUNS_QUEUE).getJob(begun.run);
       return (now?.attemptsStarted ?? 0) > 1;

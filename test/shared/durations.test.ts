@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import {
   formatDuration,
   formatRate,
-  outstandingWindow,
+  pendingWindow,
   parseDuration,
   parseRate,
   perSecond,
@@ -72,6 +72,6 @@ describe('the window of outstanding rows', () => {
     [10, 10, 610],
     [200, 100, 5000],
   ])('at %d/s and %d in flight is %d', (rate, maxInFlight, rows) => {
-    expect(outstandingWindow({ rate: { count: rate, perMs: 1000 }, pollRate, maxInFlight })).toBe(rows);
+    expect(pendingWindow({ rate: { count: rate, perMs: 1000 }, pollRate, maxInFlight })).toBe(rows);
   });
 });

@@ -1,6 +1,6 @@
 import { beforeAll, expect, test } from 'vitest';
 import { resultsQueueName } from '../../src/shared/account.js';
-import { type HandedOver, type ResultJobData, outcomesIn } from '../../src/shared/jobs.js';
+import { type PublishedResults, type ResultJobData, outcomesIn } from '../../src/shared/jobs.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { ResultPublisher } from '../../src/worker/publish-result.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
@@ -22,7 +22,7 @@ describeOnBothQueues('publishing results', (openQueue) => {
     const others = ['a', 'b'].map((image) => publisher.publish('second', resultOf(image)));
     await Promise.all([...images.map((image) => publisher.publish('first', resultOf(image))), ...others]);
     const groups = async (run: string) => {
-      const jobs = await connection.queue<HandedOver, null>(resultsQueueName(run)).getWaiting();
+      const jobs = await connection.queue<PublishedResults, null>(resultsQueueName(run)).getWaiting();
       return jobs.map(({ data }) => outcomesIn(data).map(({ image }) => image));
     };
     expect((await groups('first')).map(({ length }) => length).sort()).toEqual([20, 50, 50]);

@@ -225,7 +225,7 @@ const ANY_TOKEN = '0';
  * lock that the dead one has left. May be called twice. A job that has gone elsewhere meanwhile stays there.
  * Hazard: of a worker that lives it would make a second one.
  */
-export async function takeBackJob<D, R>(job: Job<D, R>): Promise<void> {
+export async function reclaimJob<D, R>(job: Job<D, R>): Promise<void> {
   await unlessMoved(job.moveToWait(ANY_TOKEN));
 }
 
