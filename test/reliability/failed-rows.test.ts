@@ -70,7 +70,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     },
   );
 
-  test('that failed while no home was there are tried again at once', async () => {
+  test('that failed while no coordinator was there are tried again at once', async () => {
     const { workspace, simulator } = fixture;
     const manifest = await workspace.write('m.csv', SHARED);
     simulator.setOptions({ failures: { incomplete: 1 }, latencyMs: 600, latencySpread: 0 });
@@ -94,7 +94,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     });
   });
 
-  // What follows is decided by the home alone, whatever the queue is kept in.
+  // What follows is decided by the coordinator alone, whatever the queue is kept in.
   if (kind === 'embedded') return;
 
   test('prompts whose rows have left the manifest stay in the queue until the rows are back', async () => {

@@ -40,7 +40,7 @@ export interface ImageState {
   readonly inOutput: number;
   readonly job: (typeof JOBS)[number];
   readonly result: (typeof RESULTS)[number];
-  /** Whether a home that is dead now had taken the result. */
+  /** Whether a coordinator that is dead now had taken the result. */
   readonly resultIsTaken: boolean;
   /** Whether the locks of dead workers are over. */
   readonly locksAreOver: boolean;

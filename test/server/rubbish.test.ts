@@ -54,7 +54,7 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
       const output = fixture.workspace.at('out.csv');
       await queue.add(RUN_JOB, { manifest: 'm.csv', output: 'out.csv', schedule: 'nightly' });
       const isIdle = async () => (await queue.getActiveCount()) === 0;
-      await waitUntil('the turn is over', async () => outcomes().length === 1 && (await isIdle()));
+      await waitUntil('the scheduled run is over', async () => outcomes().length === 1 && (await isIdle()));
       expect(outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0 }]);
       expect(await retryRun(connection, output, { signal: signal() })).toMatchObject({ kind: 'begun' });
       await waitUntil('it is over again', async () => outcomes().length === 2 && (await isIdle()));

@@ -47,7 +47,7 @@ describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as process
     await workspace.remove();
   });
 
-  test('do a run that is handed to the home, are healthy, and show it on the dashboard', async () => {
+  test('do a run that is enqueued at the server, are healthy, and show it on the dashboard', async () => {
     const text = await readFile(new URL('../../docker-compose.yml', import.meta.url), 'utf8');
     const { services } = composeSchema.parse(parse(text, { merge: true }));
     const outside = {
@@ -74,10 +74,10 @@ describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as process
       );
       return { process: service.start(name, args, { DESCRIBE_API_TOKEN: '', ...env }), port };
     };
-    const home = await start(services.home);
+    const server = await start(services.home);
     const workers = [await start(services.worker), await start(services.worker)];
     const dashboard = await start(services.dashboard);
-    for (const { port } of [home, ...workers, dashboard]) {
+    for (const { port } of [server, ...workers, dashboard]) {
       await waitUntil('it is healthy', () =>
         fetch(`http://127.0.0.1:${port}/healthz`).then(
           ({ ok }) => ok,
@@ -100,7 +100,7 @@ describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as process
       const runs = await fetch(`http://127.0.0.1:${dashboard.port}/runs`, { headers: { authorization } });
       return (await runs.text()).includes('out.csv');
     });
-    for (const { process } of [dashboard, ...workers, home]) {
+    for (const { process } of [dashboard, ...workers, server]) {
       process.child.kill('SIGTERM');
       expect((await process.ended).code).toBe(0);
     }

@@ -65,8 +65,8 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
       simulator.setOptions({ failures: { reject: 0.3 } });
       await workspace.write('m.csv', manifestOf(24));
       const limits = ['--rate', '3/s', '--api', simulator.url];
-      const home = service.start('serve', ['--work', ...limits]);
-      await untilSaid(home, /takes runs from/);
+      const server = service.start('serve', ['--work', ...limits]);
+      await untilSaid(server, /takes runs from/);
       const enqueue = ['m.csv', '-o', 'out.csv', '--stop-failing', '100'];
       expect((await service.start('enqueue', enqueue).ended).code).toBe(0);
       const url = await startDashboard(PASSWORD);
@@ -84,7 +84,7 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
       await failure.waitFor({ timeout: 60_000 });
       await page.locator('.image').first().waitFor({ timeout: 60_000 });
       await page.getByText('done, some failed').waitFor({ timeout: 60_000 });
-      await untilSaid(home, /has ended with exit code 2/);
+      await untilSaid(server, /has ended with exit code 2/);
       const image = (await failure.getByRole('link').first().textContent()) ?? '';
       expect(await failure.textContent()).toContain('rejected');
       const id = image.replace('.jpg', '');
@@ -100,10 +100,10 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
       await page.getByRole('button', { name: /confirm/i }).click();
       // A refusal is not tried again by itself: it is the board that has put the image back.
       await page.getByRole('button', { name: /confirm/i }).waitFor({ state: 'hidden' });
-      // The home that executed the run brings the row, though the run is long over; nobody starts anything.
+      // The server that executed the run brings the row, though the run is long over; nobody starts anything.
       await waitUntil(`the row of ${image}`, async () => (await described()).includes(id));
       await untilSaid(
-        home,
+        server,
         /has ended with exit code [02]: [\s\S]*has ended with exit code [02]: 1 described/,
       );
       expect(simulator.stats().paidByUrl.get(`http://images.test/${image}`)).toBe(1);

@@ -10,14 +10,14 @@ import { ServerFixture } from '../helpers/server-fixture.js';
 
 const RUNS = 60;
 
-describeOnRedis('a home and a worker that have seen many runs', (openQueue) => {
-  const homes = ServerFixture.forSuite(openQueue);
-  const { fixture } = homes;
+describeOnRedis('a server and a worker that have seen many runs', (openQueue) => {
+  const servers = ServerFixture.forSuite(openQueue);
+  const { fixture } = servers;
 
   test('keep neither a connection nor a queue open for each of them', { timeout: 150_000 }, async () => {
-    await homes.startWorker();
-    const { outcomes } = await homes.startServer();
-    const watcher = await homes.connect();
+    await servers.startWorker();
+    const { outcomes } = await servers.startServer();
+    const watcher = await servers.connect();
     const runs = watcher.queue<RunRequest, unknown>(RUNS_QUEUE);
     await fixture.workspace.write('m.csv', manifestOf(1));
     const run = async (from: number, to: number) => {

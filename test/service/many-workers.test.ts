@@ -12,7 +12,7 @@ const ROWS = 500;
 const RATE = 20;
 const LIMITS = ['--rate', `${RATE}/s`, '--poll-rate', '200/s', '--max-in-flight', '60'];
 
-describe.skipIf(!redisAvailable)('one home and four workers on one Redis', () => {
+describe.skipIf(!redisAvailable)('one coordinator and four workers on one Redis', () => {
   let redis: TestRedis;
   let workspace: Workspace;
   let simulator: Simulator;
@@ -37,7 +37,14 @@ describe.skipIf(!redisAvailable)('one home and four workers on one Redis', () =>
     lateness.enable();
     const workers = Array.from({ length: 4 }, () => service.start('worker', LIMITS));
     for (const worker of workers) await untilSaid(worker, /over 4 workers;/);
-    const home = service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json', '--no-progress']);
+    const coordinator = service.start('run', [
+      'm.csv',
+      '-o',
+      'out.csv',
+      '--no-work',
+      '--json',
+      '--no-progress',
+    ]);
     const [killed, stopped, ...others] = workers;
 
     await waitUntil('a third is paid for', () => simulator.stats().paid >= ROWS / 3, 120_000);
@@ -46,7 +53,7 @@ describe.skipIf(!redisAvailable)('one home and four workers on one Redis', () =>
     stopped?.child.kill('SIGTERM');
     expect((await stopped?.ended)?.code).toBe(0);
 
-    const end = await home.ended;
+    const end = await coordinator.ended;
     expect([end.code, end.signal], end.stderr).toEqual([0, null]);
     const receipt = z.looseObject({ maybePaidTwice: z.number() }).parse(JSON.parse(end.stdout));
     expect(receipt).toMatchObject({ rows: ROWS, described: ROWS, failed: 0, remaining: 0, balanced: true });

@@ -13,11 +13,11 @@ describeOnRedis('control characters in names', (openQueue) => {
 
   test('do not reach the terminal from whatever shows the names', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
-    const home = await fixture.serve('--work');
+    const server = await fixture.serve('--work');
     const enqueued = await fixture.command('enqueue', 'm.csv', '-o', OUTPUT);
     expect(enqueued.code, enqueued.stderr).toBe(0);
-    await untilSaid(home, /has ended with exit code 0/);
-    expect(home.stderr()).toContain('a [31mb .csv');
+    await untilSaid(server, /has ended with exit code 0/);
+    expect(server.stderr()).toContain('a [31mb .csv');
     const ends = [
       enqueued,
       await fixture.command('enqueue', `none${OUTPUT}`, '-o', OUTPUT),
@@ -30,7 +30,7 @@ describeOnRedis('control characters in names', (openQueue) => {
     expect(ends.map(({ stdout, stderr }) => (stdout + stderr).includes('[31mb'))).toEqual(
       ends.map(() => true),
     );
-    for (const said of [home.stderr(), ...ends.map(({ stdout, stderr }) => stdout + stderr)]) {
+    for (const said of [server.stderr(), ...ends.map(({ stdout, stderr }) => stdout + stderr)]) {
       expect(said).not.toMatch(CONTROL);
     }
   });

@@ -29,7 +29,7 @@ const listedSchema = z.tuple([
   }),
 ]);
 
-describeOnRedis('nights of a home as a process', (openQueue) => {
+describeOnRedis('nights of a server as a process', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue);
 
   async function schedule(...args: string[]): Promise<string> {
@@ -105,7 +105,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
   test('are skipped when they come while the one before still goes on, and that is said everywhere', async () => {
     await replaceManifest(manifestOf(2));
     // Nobody works yet.
-    const home = await fixture.serve(...KEEP_ENDS);
+    const server = await fixture.serve(...KEEP_ENDS);
     await addNightly('* * * * * *');
     await waitUntil('turns are skipped', async () => (await ends(5)).length >= 2);
     for (const end of await ends(5)) {
@@ -114,7 +114,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
       );
     }
     await untilSaid(
-      home,
+      server,
       /^skipped: night-\S+\.csv \(exit code 5\): the run that began at .* is still going on/m,
     );
     const { last, lastSuccess } = await listed();
@@ -126,7 +126,7 @@ describeOnRedis('nights of a home as a process', (openQueue) => {
     await waitUntil('its success is kept', async () => (await listed()).lastSuccess !== null);
   });
 
-  test('run once when the home is back, if several were missed meanwhile', async () => {
+  test('run once when the server is back, if several were missed meanwhile', async () => {
     await replaceManifest(manifestOf(2));
     const first = await fixture.serve('--work', ...KEEP_ENDS);
     await addNightly('*/2 * * * * *');

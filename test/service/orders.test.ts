@@ -40,7 +40,7 @@ describeOnRedis('what others want of a run', (openQueue) => {
     await waitUntil('some are in flight', () => simulator.stats().paid >= 4);
     const connection = await fixture.queue.connect();
     await orderRun(connection.store, note.id(), 'cancel');
-    await waitUntil('the home tells that it stops', async () =>
+    await waitUntil('the server tells that it stops', async () =>
       (await registry.list(connection.store, RUNS)).some(
         (run) => run.run === note.id() && run.stopping !== undefined,
       ),

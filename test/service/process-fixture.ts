@@ -34,11 +34,11 @@ export class ProcessFixture {
     return fixture;
   }
 
-  /** Starts a home that is ready when this resolves. */
+  /** Starts a server that is ready when this resolves. */
   async serve(...args: string[]): Promise<CliProcess> {
-    const home = this.service.start('serve', [...LIMITS, ...args]);
-    await untilSaid(home, /takes runs from/);
-    return home;
+    const server = this.service.start('serve', [...LIMITS, ...args]);
+    await untilSaid(server, /takes runs from/);
+    return server;
   }
 
   /** Starts a worker that takes images when this resolves. */

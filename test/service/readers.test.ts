@@ -24,14 +24,14 @@ describeOnRedis('a reader that has had enough', (openQueue) => {
     expect(await fixture.ids('out.csv')).toHaveLength(20);
   });
 
-  test('of what a home says is no failure of its runs', async () => {
+  test('of what a server says is no failure of its runs', async () => {
     await fixture.workspace.write('m.csv', manifestOf(5));
-    const home = await fixture.serve('--work', '--log-level', 'trace');
-    await untilSaid(home, /takes runs from/);
-    home.child.stderr?.destroy();
+    const server = await fixture.serve('--work', '--log-level', 'trace');
+    await untilSaid(server, /takes runs from/);
+    server.child.stderr?.destroy();
     expect((await fixture.command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
     await waitUntil('all are described', async () => (await fixture.ids('out.csv')).length === 5);
-    home.child.kill('SIGTERM');
-    expect(await home.ended).toMatchObject({ code: 0, signal: null });
+    server.child.kill('SIGTERM');
+    expect(await server.ended).toMatchObject({ code: 0, signal: null });
   });
 });

@@ -16,23 +16,23 @@ const NEW_YEAR = '0 0 1 1 *';
 const timeZone = 'Europe/Prague';
 
 describeOnRedis('schedules', (openQueue) => {
-  // Runs last, when the homes are gone.
+  // Runs last, when the servers are gone.
   afterEach(async () => {
     const connection = await fixture.queue.connect();
     await connection.queue(RUNS_QUEUE).obliterate({ force: true });
     await connection.close();
   });
-  const homes = ServerFixture.forSuite(openQueue);
-  const { fixture } = homes;
+  const servers = ServerFixture.forSuite(openQueue);
+  const { fixture } = servers;
   let schedules = 0;
   afterEach(async () => {
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     for (const { name } of await listSchedules(connection)) await removeSchedule(connection, name);
   });
 
   /** Adds a schedule of its own name. */
   async function add(cron: string, request: Partial<RunRequest> = {}) {
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const name = `nightly-${++schedules}`;
     const wanted = { manifest: 'm.csv', output: 'out.csv', ...request };
     const added = await addSchedule(connection, { name, cron, timeZone, request: wanted });
@@ -40,13 +40,13 @@ describeOnRedis('schedules', (openQueue) => {
   }
 
   /** Has a schedule's turn now, and waits until it is over. */
-  async function runNow(name: string, home: { outcomes: () => RunOutcome[] }): Promise<RunOutcome> {
-    const connection = await homes.connect();
-    const before = home.outcomes().length;
+  async function runNow(name: string, server: { outcomes: () => RunOutcome[] }): Promise<RunOutcome> {
+    const connection = await servers.connect();
+    const before = server.outcomes().length;
     const { request } = await getSchedule(connection, name);
     await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).add(RUN_JOB, request);
-    await waitUntil('the turn is over', () => home.outcomes().length > before);
-    const last = home.outcomes().at(-1);
+    await waitUntil('the scheduled run is over', () => server.outcomes().length > before);
+    const last = server.outcomes().at(-1);
     if (last === undefined) throw new Error('no outcome');
     return last;
   }
@@ -62,11 +62,11 @@ describeOnRedis('schedules', (openQueue) => {
       'm.csv',
       'id,image,title\n3,http://images.test/3.jpg,c\n2,http://images.test/2.jpg,b\n1,http://images.test/1.jpg,a\n4,http://images.test/1.jpg,a\n',
     );
-    await homes.startWorker();
-    const home = await homes.startServer();
+    await servers.startWorker();
+    const server = await servers.startServer();
     const { name, connection } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const before = localDate(Date.now(), timeZone);
-    const { receipt } = await runNow(name, home);
+    const { receipt } = await runNow(name, server);
     expect(receipt).toMatchObject({
       rows: 4,
       described: 1,
@@ -78,20 +78,20 @@ describeOnRedis('schedules', (openQueue) => {
     const file = receipt?.output.split('/').at(-1) ?? '';
     expect([`night-${before}.csv`, `night-${localDate(Date.now(), timeZone)}.csv`]).toContain(file);
     expect((await fixture.ids(file)).sort()).toEqual(['3', '4']);
-    // A home tells how a run has ended a little before its job is completed.
+    // A server tells how a run has ended a little before its job is completed.
     await vi.waitFor(async () => {
       const [job] = await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).getJobs(['completed']);
       expect(job?.data).toMatchObject({ output: file, outputPattern: 'night-{date}.csv' });
     }, soon);
     // The same night again.
-    expect((await runNow(name, home)).receipt).toMatchObject({
+    expect((await runNow(name, server)).receipt).toMatchObject({
       resumed: 4,
       submits: 0,
       output: receipt?.output,
     });
   });
 
-  test('first bring home what another date has in flight, and do not pay for it again', async () => {
+  test('first bring in what another date has in flight, and do not pay for it again', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(4));
     const interrupt = new AbortController();
     const night = fixture.runAnyhow({
@@ -110,19 +110,19 @@ describeOnRedis('schedules', (openQueue) => {
     });
     const { receipt: first } = await night;
     const paid = fixture.simulator.stats().paid;
-    await homes.startWorker();
-    const home = await homes.startServer();
+    await servers.startWorker();
+    const server = await servers.startServer();
     const { name } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
-    const { receipt } = await runNow(name, home);
+    const { receipt } = await runNow(name, server);
     expect(first.described).toBeLessThan(paid);
     expect(receipt).toMatchObject({ resumed: paid, described: 4 - paid, submits: 4 - paid });
     expect(await fixture.ids('night-2020-02-29.csv')).toHaveLength(paid);
     expect([...fixture.simulator.stats().paidByUrl.values()]).toEqual([1, 1, 1, 1]);
   });
 
-  test('outlive a restart of the home in the middle of a run, with the date that it began with', async () => {
+  test('outlive a restart of the server in the middle of a run, with the date that it began with', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
-    const first = await homes.startServer();
+    const first = await servers.startServer();
     const { name, connection, look } = await add(NEW_YEAR, { output: 'night-{date}.csv' });
     const queue = connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
     const job = await queue.add(RUN_JOB, (await look()).request);
@@ -132,16 +132,16 @@ describeOnRedis('schedules', (openQueue) => {
     expect(kept?.data.outputPattern).toBe('night-{date}.csv');
     // As if it had begun yesterday.
     await kept?.updateData({ ...kept.data, output: 'night-2020-02-29.csv' });
-    await homes.startWorker();
-    const second = await homes.startServer();
+    await servers.startWorker();
+    const second = await servers.startServer();
     await waitUntil('it is over', () => second.outcomes().length > 0);
     expect(second.outcomes()).toMatchObject([{ outcome: 'ended', exitCode: 0 }]);
     expect(second.outcomes()[0]?.receipt?.output).toMatch(/night-2020-02-29\.csv$/);
     expect((await listSchedules(connection)).map((schedule) => schedule.name)).toEqual([name]);
   });
 
-  test('are executed now on demand, and tell in the home’s words when that cannot be', async () => {
-    const home = await homes.startServer();
+  test('are executed now on demand, and tell in the server’s words when that cannot be', async () => {
+    const server = await servers.startServer();
     const { connection, look } = await add(NEW_YEAR);
     const { request } = await look();
     const runIt = () => enqueueRun(connection, request, { signal: AbortSignal.timeout(60_000) });
@@ -151,14 +151,14 @@ describeOnRedis('schedules', (openQueue) => {
     await fixture.workspace.write('m.csv', manifestOf(1));
     expect((await runIt()).kind).toBe('begun');
     await expect(runIt()).rejects.toThrow(/is still going on/);
-    await homes.startWorker();
-    await waitUntil('it ends', () => home.outcomes().some(({ outcome }) => outcome === 'ended'));
+    await servers.startWorker();
+    await waitUntil('it ends', () => server.outcomes().some(({ outcome }) => outcome === 'ended'));
   });
 
   test('tell when they last succeeded, also after a failure, and nothing any more when they are removed', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
-    await homes.startWorker();
-    const home = await homes.startServer();
+    await servers.startWorker();
+    const server = await servers.startServer();
     const { name, connection, look } = await add(NEW_YEAR);
     const metric = async () => {
       const { text } = await renderMetrics(connection);
@@ -170,7 +170,7 @@ describeOnRedis('schedules', (openQueue) => {
     };
     expect(await metric()).toBeUndefined();
     const startedAt = Date.now();
-    expect((await runNow(name, home)).exitCode).toBe(0);
+    expect((await runNow(name, server)).exitCode).toBe(0);
     await waitUntil('it is kept', async () => (await look()).record.lastExit === 0);
     const { lastSuccessAt = 0, lastAt } = (await look()).record;
     expect(lastSuccessAt).toBe(lastAt);
@@ -179,7 +179,7 @@ describeOnRedis('schedules', (openQueue) => {
 
     fixture.simulator.setOptions({ failures: { reject: 1 } });
     await fixture.workspace.write('m.csv', manifestOf(3));
-    expect((await runNow(name, home)).exitCode).toBe(2);
+    expect((await runNow(name, server)).exitCode).toBe(2);
     await waitUntil('it is kept', async () => (await look()).record.lastExit === 2);
     expect((await look()).record.lastSuccessAt).toBe(lastSuccessAt);
     expect(Number(await metric())).toBe(lastSuccessAt / 1000);
@@ -187,7 +187,7 @@ describeOnRedis('schedules', (openQueue) => {
     // Its last turn ends after its removal.
     fixture.simulator.setOptions({ failures: {}, latencyMs: 1000 });
     await fixture.workspace.write('m.csv', manifestOf(4));
-    const last = runNow(name, home);
+    const last = runNow(name, server);
     await waitUntil('it goes on', () => fixture.simulator.stats().inFlight > 0);
     await removeSchedule(connection, name);
     expect((await last).exitCode).toBe(2);
@@ -197,13 +197,13 @@ describeOnRedis('schedules', (openQueue) => {
     expect(await metric()).toBeUndefined();
   });
 
-  test('one that is removed during its turn and added again does not show how that turn ended', async () => {
+  test('one that is removed during its scheduled run and added again does not show how that run ended', async () => {
     await fixture.workspace.write('m.csv', manifestOf(2));
     fixture.simulator.setOptions({ latencyMs: 1000 });
-    const home = await homes.startServer();
-    await homes.startWorker();
+    const server = await servers.startServer();
+    await servers.startWorker();
     const { name, connection, look } = await add('0 2 * * *');
-    const turn = runNow(name, home);
+    const turn = runNow(name, server);
     await waitUntil('it goes on', () => fixture.simulator.stats().inFlight > 0);
     await removeSchedule(connection, name);
     const request = { manifest: 'm.csv', output: 'out.csv' };
@@ -213,7 +213,7 @@ describeOnRedis('schedules', (openQueue) => {
     await waitUntil('all of it is over', async () => (await runs.getActiveCount()) === 0);
     expect((await look()).record).toEqual({});
     // Its own turns are shown.
-    expect((await runNow(name, home)).exitCode).toBe(0);
+    expect((await runNow(name, server)).exitCode).toBe(0);
     await waitUntil('it is kept', async () => (await look()).record.lastExit === 0);
   });
 
@@ -257,7 +257,7 @@ describeOnRedis('schedules', (openQueue) => {
     [{ timeZone: 'Europe/Nowhere' }, /--tz Europe\/Nowhere: expected the name of a time zone/],
     [{ request: { manifest: 'm.csv', output: '{date}/out.csv' } }, /can be there once, in the file's name/],
   ])('are refused with %j, and nothing is kept', async (wrong, message) => {
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const right = {
       name: 'right',
       cron: '0 2 * * *',
@@ -270,12 +270,12 @@ describeOnRedis('schedules', (openQueue) => {
 
   test('alone have a date in their output', async () => {
     await fixture.workspace.write('m.csv', manifestOf(1));
-    const home = await homes.startServer();
+    const server = await servers.startServer();
     const request = { manifest: 'm.csv', output: 'out-{date}.csv' };
     const options = { signal: AbortSignal.timeout(60_000) };
-    await expect(enqueueRun(await homes.connect(), request, options)).rejects.toThrow(
+    await expect(enqueueRun(await servers.connect(), request, options)).rejects.toThrow(
       /only a schedule's output has a date/,
     );
-    await waitUntil('it is over', () => home.outcomes().length > 0);
+    await waitUntil('it is over', () => server.outcomes().length > 0);
   });
 });

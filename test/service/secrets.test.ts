@@ -13,7 +13,7 @@ const TOKEN = 'hush-of-the-api';
 const COMMAND = 'hush-of-the-command';
 const WEBHOOK = 'hush-of-the-webhooks';
 
-describe.skipIf(!redisAvailable)("a home's secrets", () => {
+describe.skipIf(!redisAvailable)("a server's secrets", () => {
   let redis: TestRedis;
   let queue: string;
   let workspace: Workspace;
@@ -42,8 +42,8 @@ describe.skipIf(!redisAvailable)("a home's secrets", () => {
     const onDone = `: ${COMMAND}; cat >> told.json`;
     const webhooks = ['--webhook-url', 'http://127.0.0.1:9/', '--webhook-secret-file', 'webhook-secret.txt'];
     const flags = ['--queue', queue, '--on-done', onDone, '--log-level', 'trace', ...webhooks];
-    const home = service.start('serve', ['--work', ...LIMITS, ...flags]);
-    await untilSaid(home, /takes runs from/);
+    const server = service.start('serve', ['--work', ...LIMITS, ...flags]);
+    await untilSaid(server, /takes runs from/);
     const enqueue = ['m.csv', '-o', 'out.csv', '--queue', queue];
     const first = await service.start('enqueue', enqueue).ended;
     expect(first.code, first.stderr).toBe(0);
@@ -55,7 +55,7 @@ describe.skipIf(!redisAvailable)("a home's secrets", () => {
     );
     const third = await service.start('run', [...enqueue, '--api', simulator.url, '--no-progress']).ended;
     expect(third.code).toBe(5);
-    expect(third.stderr).toContain(`pid ${home.child.pid} on`);
+    expect(third.stderr).toContain(`pid ${server.child.pid} on`);
     expect((await stat(workspace.at('out.csv.lock'))).mode & 0o777).toBe(0o600);
     await waitUntil('the command is told', async () => (await workspace.files()).includes('told.json'));
     await waitUntil('the refusal is kept', async () => (await everythingIn(queue)).includes('already has'));
@@ -64,7 +64,7 @@ describe.skipIf(!redisAvailable)("a home's secrets", () => {
     for (const name of await workspace.files()) {
       if (name !== 'webhook-secret.txt') left.set(name, await workspace.read(name));
     }
-    left.set('what the home says', home.stdout() + home.stderr());
+    left.set('what the server says', server.stdout() + server.stderr());
     for (const [name, end] of Object.entries({ first, second, third }))
       left.set(name, end.stdout + end.stderr);
     expect([...left.keys()]).toEqual(expect.arrayContaining(['out.csv.lock', 'out.csv.run', 'told.json']));

@@ -7,7 +7,7 @@ import { manifestOf } from '../helpers/workspace.js';
 import { LIMITS, ProcessFixture } from './process-fixture.js';
 import { untilSaid } from './service.js';
 
-describeOnRedis('a home as a process', (openQueue) => {
+describeOnRedis('a server as a process', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 300 });
   beforeEach(async () => {
     await mkdir(fixture.workspace.at('data'));
@@ -19,28 +19,28 @@ describeOnRedis('a home as a process', (openQueue) => {
   const ids = (name = 'data/out.csv') => fixture.ids(name);
 
   test('describes what is enqueued, and exits 0 when it is told to stop', async () => {
-    const home = await serve('--work');
+    const server = await serve('--work');
     const end = await command('enqueue', 'm.csv', '-o', 'out.csv');
     expect([end.code, end.stderr]).toEqual([0, '']);
     expect(end.stdout).toMatch(
       /^run {7}[a-z][a-z0-9]{11}\nmanifest .*\/data\/m\.csv\noutput .*\/data\/out\.csv\n/,
     );
-    await untilSaid(home, /has ended with exit code 0: 40 described/);
+    await untilSaid(server, /has ended with exit code 0: 40 described/);
     expect(await ids()).toEqual(allIds(40));
-    home.child.kill('SIGTERM');
-    expect(await home.ended).toMatchObject({ code: 0, signal: null });
-    expect(home.stderr()).not.toMatch(/defect|unhandled/i);
+    server.child.kill('SIGTERM');
+    expect(await server.ended).toMatchObject({ code: 0, signal: null });
+    expect(server.stderr()).not.toMatch(/defect|unhandled/i);
   });
 
   test.each(['SIGTERM', 'SIGKILL'] as const)(
     'a run goes on after %s and a restart, and is paid for once',
     async (signal) => {
       await fixture.work();
-      const home = await serve();
+      const server = await serve();
       expect((await command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
       await waitUntil('some are described', async () => (await ids()).length > 4);
-      home.child.kill(signal);
-      expect(await home.ended).toMatchObject(signal === 'SIGTERM' ? { code: 0 } : { signal });
+      server.child.kill(signal);
+      expect(await server.ended).toMatchObject(signal === 'SIGTERM' ? { code: 0 } : { signal });
       expect((await ids()).length).toBeLessThan(40);
       const next = await serve();
       await untilSaid(next, /has ended with exit code 0/);
@@ -81,7 +81,7 @@ describeOnRedis('a home as a process', (openQueue) => {
       1,
       expect.stringMatching(/^bulk-describe: no server is running/),
     ]);
-    const home = await serve('--work');
+    const server = await serve('--work');
     expect((await command('status')).stdout).toMatch(
       /^servers\n .* pid \d+, since .*, files below .*data, idle$/m,
     );
@@ -90,7 +90,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     await waitUntil('some are in flight', () => fixture.simulator.stats().paid > 2);
     const cancelled = await command('cancel', 'data/out.csv');
     expect([cancelled.code, cancelled.stderr]).toEqual([0, '']);
-    await untilSaid(home, /has ended with exit code 130/);
+    await untilSaid(server, /has ended with exit code 130/);
     expect((await ids()).length).toBe(fixture.simulator.stats().paid);
     const again = await command('cancel', 'out.csv');
     expect([again.code, again.stderr]).toEqual([
@@ -103,7 +103,7 @@ describeOnRedis('a home as a process', (openQueue) => {
     fixture.simulator.setOptions({ latencyMs: 30 });
     const retried = await command('retry', 'out.csv');
     expect([retried.code, retried.stderr]).toEqual([0, '']);
-    await untilSaid(home, /has ended with exit code 0/);
+    await untilSaid(server, /has ended with exit code 0/);
     // Nothing has failed; the command itself goes on with what was left.
     expect((await ids()).length).toBe(fixture.simulator.stats().paid);
     expect((await command('enqueue', 'm.csv', '-o', 'out.csv')).code).toBe(0);
@@ -125,11 +125,11 @@ describeOnRedis('a home as a process', (openQueue) => {
     ]);
   });
 
-  test('cancel clears up after a home that has died, where no other is left', async () => {
-    const home = await serve();
+  test('cancel clears up after a server that has died, where no other is left', async () => {
+    const server = await serve();
     expect((await command('enqueue', 'm.csv', '-o', 'other.csv')).code).toBe(0);
-    home.child.kill('SIGKILL');
-    await home.ended;
+    server.child.kill('SIGKILL');
+    await server.ended;
     const cancelled = await command('cancel', 'data/other.csv');
     expect([cancelled.code, cancelled.stderr]).toEqual([0, '']);
     expect(cancelled.stdout).toMatch(/left the queue|is out of the queue/);

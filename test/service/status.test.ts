@@ -110,11 +110,11 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
 
   test('says what is paused, since when and why', async () => {
     await workspace.write('m.csv', manifestOf(4));
-    const home = service.start('run', ['m.csv', '--no-work']);
+    const coordinator = service.start('run', ['m.csv', '--no-work']);
     await waitUntil('a worker is missed', async () => (await status()).includes('PAUSED: no worker'));
     simulator.setOptions({ token: 'another' });
     const worker = service.start('worker');
-    expect((await home.ended).code).toBe(3);
+    expect((await coordinator.ended).code).toBe(3);
     expect(await status()).toMatch(
       /^PAUSED: token refused since \d\d:\d\d:\d\d \(401 .*\), 127\.0\.0\.1:\d+@/m,
     );

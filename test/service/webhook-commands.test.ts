@@ -10,7 +10,7 @@ import { LIMITS, expectRows, receive, work } from './webhook-processes.js';
 describeOnRedis('deliveries', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 400 });
 
-  test('wake a home that works and receives, for a run that is handed to it, and survive its restart', async () => {
+  test('wake a server that works and receives, for a run that is handed to it, and survive its restart', async () => {
     await fixture.workspace.write('m.csv', manifestOf(20));
     const port = await freePort();
     const webhooks = ['--webhook-url', `http://127.0.0.1:${port}`, '--webhook-listen', `127.0.0.1:${port}`];
@@ -22,13 +22,13 @@ describeOnRedis('deliveries', (openQueue) => {
     first.child.kill('SIGTERM');
     expect((await first.ended).code).toBe(0);
     fixture.simulator.setOptions({ latencyMs: 400 });
-    const home = await fixture.serve('--work', ...webhooks);
-    await untilSaid(home, /out\.csv/);
+    const server = await fixture.serve('--work', ...webhooks);
+    await untilSaid(server, /out\.csv/);
     await waitUntil('all are described', async () => (await fixture.ids('out.csv')).length === 20);
     await expectRows(fixture, 20);
     expect(fixture.simulator.stats().paid).toBe(20);
-    home.child.kill('SIGTERM');
-    expect((await home.ended).code).toBe(0);
+    server.child.kill('SIGTERM');
+    expect((await server.ended).code).toBe(0);
   }, 120_000);
 
   test('wake a worker that receives by itself', async () => {

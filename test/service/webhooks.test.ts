@@ -8,14 +8,21 @@ import { LIMITS, expectRows, receive, work } from './webhook-processes.js';
 describeOnRedis('deliveries', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 400 });
 
-  /** Two workers, a receiver and a home, each a process, and deliveries that go wrong like this. */
+  /** Two workers, a receiver and a coordinator, each a process, and deliveries that go wrong like this. */
   const describeAll = async (count: number, webhooks: WebhookFaults) => {
     fixture.simulator.setOptions({ webhooks });
     await fixture.workspace.write('m.csv', manifestOf(count));
     const url = await receive(fixture);
     const workers = await Promise.all([1, 2].map(() => work(fixture, '--webhook-url', `${url}/hooks`)));
-    const home = fixture.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json', ...LIMITS]);
-    const end = await home.ended;
+    const coordinator = fixture.service.start('run', [
+      'm.csv',
+      '-o',
+      'out.csv',
+      '--no-work',
+      '--json',
+      ...LIMITS,
+    ]);
+    const end = await coordinator.ended;
     expect([end.code, end.signal], end.stderr).toEqual([0, null]);
     expect(JSON.parse(end.stdout)).toMatchObject({
       described: count,

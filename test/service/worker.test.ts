@@ -38,16 +38,23 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
     fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
     await fixture.workspace.write('m.csv', manifestOf(12));
     const limits = ['--rate', '200/s', '--poll-rate', '200/s', '--max-in-flight', '6'];
-    const home = fixture.service.start('run', ['m.csv', '-o', 'out.csv', '--no-work', '--json', ...limits]);
+    const coordinator = fixture.service.start('run', [
+      'm.csv',
+      '-o',
+      'out.csv',
+      '--no-work',
+      '--json',
+      ...limits,
+    ]);
     // A worker that is there before the limits goes on with its own for a second.
-    await untilSaid(home, /^to do /m);
+    await untilSaid(coordinator, /^to do /m);
     const first = fixture.service.start('worker');
     await waitUntil('six are in flight', () => fixture.simulator.stats().paid === 6);
     const second = fixture.service.start('worker');
     await untilSaid(second, /over 2 workers;/);
     first.child.kill('SIGTERM');
     expect((await first.ended).code).toBe(0);
-    const end = await home.ended;
+    const end = await coordinator.ended;
     expect([end.code, end.stderr]).toEqual([0, expect.not.stringContaining('defect')]);
     expect(JSON.parse(end.stdout)).toMatchObject({ described: 12, submits: 12, maybePaidTwice: 0 });
     expect(fixture.simulator.stats().paid).toBe(12);
@@ -64,8 +71,8 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
     expect(await readiness(worker, 'readyz')).toEqual({ status: 200, body: '{"ready":true}\n' });
     fixture.simulator.setOptions({ token: 'another' });
     await fixture.workspace.write('m.csv', manifestOf(3));
-    const home = fixture.service.start('run', ['m.csv', '--no-work']);
-    expect((await home.ended).code).toBe(3);
+    const coordinator = fixture.service.start('run', ['m.csv', '--no-work']);
+    expect((await coordinator.ended).code).toBe(3);
     await untilSaid(worker, /the API refuses the token/);
     const ready = await readiness(worker, 'readyz');
     expect(ready.status).toBe(503);

@@ -10,11 +10,11 @@ import { everythingIn } from '../helpers/everything-in.js';
 import { waitUntil } from '../helpers/wait-until.js';
 
 describeOnRedis('what is no describe job in a queue of images', (openQueue) => {
-  const homes = ServerFixture.forSuite(openQueue);
-  const { fixture } = homes;
+  const servers = ServerFixture.forSuite(openQueue);
+  const { fixture } = servers;
 
   test('fails, and neither is submitted nor makes a queue of results', async () => {
-    const connection = await homes.connect();
+    const connection = await servers.connect();
     const queue = connection.queue<unknown, unknown>(
       describeQueueName(accountOf({ api: fixture.simulator.url })),
     );
@@ -26,7 +26,7 @@ describeOnRedis('what is no describe job in a queue of images', (openQueue) => {
       jobId: describeJobId(run, 'i'),
     });
     await connection.store.lease(runLeaseName(run), 'another-host/1/coordinator', 60_000);
-    await homes.startWorker();
+    await servers.startWorker();
     await waitUntil('the good one is described', async () => (await good.getState()) === 'completed');
     await waitUntil('the others have failed', async () => (await queue.getFailedCount()) === forged.length);
     const reasons = (await queue.getFailed()).map(({ failedReason }) => failedReason);

@@ -7,10 +7,10 @@ import { allIds } from '../reliability/run-process.js';
 import { ProcessFixture } from './process-fixture.js';
 import { untilSaid } from './service.js';
 
-describeOnRedis('a home that is frozen', (openQueue) => {
+describeOnRedis('a server that is frozen', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 1500 });
 
-  test('keeps its run, which another home waits for, and takes up when it dies', async () => {
+  test('keeps its run, which another server waits for, and takes up when it dies', async () => {
     await mkdir(fixture.workspace.at('data'));
     await fixture.workspace.write('data/m.csv', manifestOf(100));
     const args = ['--root', 'data', '--on-done', 'echo $BULK_DESCRIBE_OUTCOME >> ended.txt'];
