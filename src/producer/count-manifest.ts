@@ -43,7 +43,7 @@ export interface ManifestCounts {
 
 /**
  * Counts what there is to do, by the rules by which the rows are produced. Memory: some 70 bytes for each
- * distinct image.
+ * distinct image that is not described.
  * @param options `signal` ends the counting early
  */
 export async function previewManifest(
@@ -51,11 +51,16 @@ export async function previewManifest(
   plan: RowPlan,
   options: {
     readonly isKnown: IsKnown;
+    /**
+     * Meets an image that is described: whether for the first time. Undefined for others, whose hashes are kept here: those
+     * of a large output are not kept twice.
+     */
+    readonly meetDescribed?: ((image: string) => boolean | undefined) | undefined;
     readonly signal?: AbortSignal | undefined;
   },
 ): Promise<ManifestCounts> {
-  const { isKnown, signal } = options;
-  const counter = new RowCounter(isKnown);
+  const { isKnown, meetDescribed, signal } = options;
+  const counter = new RowCounter(isKnown, meetDescribed);
   const { counts } = counter;
   counts.sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
   if (counts.sampled) {
@@ -91,7 +96,10 @@ class RowCounter {
   /** What each image was first counted as that is to be described. */
   readonly #images = new Map<string, 'new' | 'failed' | undefined>();
 
-  constructor(private readonly isKnown: IsKnown) {}
+  constructor(
+    private readonly isKnown: IsKnown,
+    private readonly meetDescribed: (image: string) => boolean | undefined = () => undefined,
+  ) {}
 
   /** Counts a row in one place. */
   count(row: Row): void {
@@ -111,9 +119,10 @@ class RowCounter {
   #countImage(url: string, image: string, known: Exclude<ReturnType<IsKnown>, 'repeated'>): void {
     const { counts } = this;
     counts.firstUrl ??= url;
+    const isFirst = this.meetDescribed(image);
+    if (isFirst ?? !this.#images.has(image)) counts.images++;
     const before = this.#images.get(image);
-    this.#images.set(image, before);
-    counts.images = this.#images.size;
+    if (isFirst === undefined) this.#images.set(image, before);
     if (known === 'resumed') {
       counts.resumed++;
     } else if (known === 'copied' || before === 'new') {

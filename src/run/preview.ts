@@ -45,6 +45,7 @@ async function countRows(prepared: PreparedRun, options: RunOptions): Promise<Ma
       if (onFile.hasImage(row.image)) return 'copied';
       return isFailed(row) ? 'failed' : 'new';
     },
+    meetDescribed: (image) => onFile.meetImage(image),
     signal: options.signal,
   });
 }

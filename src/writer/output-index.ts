@@ -38,6 +38,8 @@ export class OutputIndex {
   /** By the number of a name: rows of the output, and manifest rows that this pass has met (of a key one at most). */
   readonly #held: number[] = [];
   readonly #met: number[] = [];
+  /** By the number of an image that was there when this pass began: 1 when the pass has met it. */
+  #isMet = new Uint8Array(0);
   #rows = 0;
 
   constructor(options: { keyed: boolean }) {
@@ -53,7 +55,8 @@ export class OutputIndex {
   /** Forgets everything, and gives the memory back. */
   clear(): void {
     for (const map of [this.#images, this.#names]) map.clear();
-    for (const numbers of [this.#offsets, this.#held, this.#met]) numbers.length = 0;
+    for (const list of [this.#offsets, this.#held, this.#met]) list.length = 0;
+    this.#isMet = new Uint8Array(0);
     this.#rows = 0;
   }
 
@@ -80,6 +83,19 @@ export class OutputIndex {
   /** Forgets what was met: the manifest is about to be read from its start. */
   startPass(): void {
     this.#met.fill(0);
+    this.#isMet = new Uint8Array(this.#images.size);
+  }
+
+  /**
+   * Meets an image: whether this pass does so for the first time; undefined when the output does not hold it. For the
+   * images that it held when the pass began.
+   */
+  meetImage(image: string): boolean | undefined {
+    const number = this.#images.get(image);
+    if (number === undefined || this.#offsets[number] === undefined) return undefined;
+    const isFirst = this.#isMet[number] !== 1;
+    this.#isMet[number] = 1;
+    return isFirst;
   }
 
   /** Meets a manifest row: false when this pass has met its key already. Without keys always true. */
@@ -206,6 +222,11 @@ export class DescribedRows {
   /** Whether a row of this key is described; in a manifest without keys, whether one of this image is. */
   has(row: NamedRow): boolean {
     return this.own.has(row) || this.earlier?.has(row) === true;
+  }
+
+  /** See `OutputIndex.meetImage`. */
+  meetImage(image: string): boolean | undefined {
+    return this.own.meetImage(image) ?? this.earlier?.meetImage(image);
   }
 
   /** Whether any row of this image is described, so that its prompts can be copied. */

@@ -27,6 +27,15 @@ describe('an index without keys', () => {
     }
   });
 
+  test('says of each image that it holds whether a pass meets it for the first time', () => {
+    const index = new OutputIndex({ keyed: false });
+    index.addFound({ image: A, offset: 0 });
+    for (let pass = 0; pass < 2; pass++) {
+      index.startPass();
+      expect([A, A, B].map((image) => index.meetImage(image))).toEqual([true, false, undefined]);
+    }
+  });
+
   test('does not take a row that this pass appended for another one of the manifest', () => {
     const index = new OutputIndex({ keyed: false });
     index.addFound({ image: A, offset: 0 });
