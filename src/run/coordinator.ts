@@ -68,7 +68,7 @@ function isWhole({ control, options }: OpenRun, isRead: boolean): boolean {
 async function recover(run: OpenRun): Promise<void> {
   const { connection, control, options, ledger, lookup, jobs, results } = run;
   const { store } = connection;
-  // Of an earlier start.
+  // An earlier start may have left it.
   await dropRunOrder(store, run.id, 'cancel');
   const { retryAll } = await readRunOrders(store, run.id);
   lookup.retriesAll ||= retryAll;
@@ -88,7 +88,7 @@ async function recover(run: OpenRun): Promise<void> {
   await jobs.takeUpSetAside(() => undefined);
   for (const [image, job] of await jobs.leftOver()) {
     if (lookup.isDescribed(image)) continue;
-    // Whoever pays for nothing new waits for all that somebody has put into the queue.
+    // A run that only collects waits for everything that is in the queue.
     if (job.state === 'waiting' && options.collectOnly === true)
       ledger.find(image, { ...job, state: 'paid' });
     else ledger.find(image, job);
@@ -97,7 +97,7 @@ async function recover(run: OpenRun): Promise<void> {
 }
 
 function abandonedText(count: number): string {
-  return `${count} image(s) were submitted for runs that nobody runs any more: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`;
+  return `${count} image(s) were submitted for runs that no longer have a coordinator: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`;
 }
 
 async function startWorker(run: OpenRun): Promise<DescribeWorker | undefined> {

@@ -43,7 +43,7 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
   }
 }
 
-/** Says what a new run would cost: what is in flight at the queue for runs that nobody runs. */
+/** Says what a new run would cost: what is in flight at the queue for runs without a coordinator. */
 async function explainDamage(error: DamagedRunFileError, options: RunOptions): Promise<UsageError> {
   const { countAbandoned } = await import('./open-run.js');
   // The message is about the run file; a queue that cannot be asked is another matter.

@@ -192,9 +192,12 @@ export class Ledger {
     const entry = this.#images.get(image);
     if (entry?.state !== 'settled') return;
     this.#settled.delete(image);
-    this.budget.take();
+    // The result that it failed with may still be held: its rows are on disk.
+    entry.held?.acknowledge('done');
+    entry.held = undefined;
     entry.state = 'pending';
-    entry.reattached = false;
+    // Beyond the budget it is paid for all the same, by whoever has put it back.
+    entry.reattached = !this.budget.take();
     entry.rows = entry.failed.map(({ row }) => row);
     this.#rows += entry.rows.length;
   }

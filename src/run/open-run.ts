@@ -227,7 +227,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
 }
 
 /**
- * How many images are in flight at an account for runs that nobody runs. Opens the queue only to look.
+ * How many images are in flight at an account for runs without a coordinator. Opens the queue only to look.
  * @throws when the queue is not there, or another process has it
  */
 export async function countAbandoned(options: RunOptions): Promise<number> {

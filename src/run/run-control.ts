@@ -60,6 +60,8 @@ export class RunControl {
 
   /** Something failed that the run cannot do without. */
   fail(error: unknown): void {
+    // A full disk is not hidden by the Ctrl-C before it.
+    if (this.#stop?.kind !== 'fatal') this.#stop = undefined;
     this.stop({ kind: 'fatal', reason: messageOf(error) });
   }
 

@@ -48,7 +48,7 @@ export class LivingRuns {
   }
 
   /**
-   * Removes the untried jobs of runs that nobody runs, every few seconds: a worker that took them would spend permits
+   * Removes the untried jobs of runs without a coordinator, every few seconds: a worker that took them would spend permits
    * of the living runs to find that out. Each is noted first, so that a coordinator that was only frozen adds it again.
    * To be called each second or so.
    */

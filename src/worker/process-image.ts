@@ -86,14 +86,14 @@ export async function processImage(
 /** The run's coordinator promotes the job when it comes back; looked at again each time, it would spend permits. */
 const SET_ASIDE_MS = 15 * 60_000;
 
-/** Puts an image off whose run nobody runs: it is paid for when the run goes on. */
+/** Puts off an image whose run has no coordinator: it is paid for when the run goes on. */
 async function setAside(
   job: ActiveJob,
   data: DescribeJobData,
   { connection }: ProcessingDeps,
 ): Promise<ProcessingOutcome> {
   await retryUntilUp(connection, () => noteSetAside(connection.store, data.run, job.image));
-  job.log('nobody runs its run: it waits until a server or the next start of the run takes it up');
+  job.log('its run has no coordinator: it waits until a server or the next start of the run takes it up');
   return { kind: 'delay', data, ms: SET_ASIDE_MS };
 }
 
@@ -111,7 +111,13 @@ async function checkLastMessage(
   stopping: AbortSignal,
 ): Promise<DescribeJobData | ProcessingOutcome> {
   let { polls } = data;
-  const startOver = () => ({ ...data, polls, lastMessageId: undefined, attempts: 0 });
+  const startOver = (maybePaid = data.maybePaid) => ({
+    ...data,
+    polls,
+    maybePaid,
+    lastMessageId: undefined,
+    attempts: 0,
+  });
   for (let tries = 1; tries <= LAST_MESSAGE_TRIES; tries++) {
     if (!(await deps.pollLimiter.take(stopping))) return releaseStopped({ ...data, polls });
     const poll = await pollOnce(messageId, job.image, deps, stopping, () => data.deadlineMs);
@@ -127,7 +133,8 @@ async function checkLastMessage(
     await sleep(backoffMs(tries, Math.random()), stopping);
   }
   // An API that is down says nothing about the message: it is asked again before anything is paid.
-  if (deps.health.downSince === undefined) return startOver();
+  // Where it is up for the others, the message cannot be had: it may be paid for without anything to show for it.
+  if (deps.health.downSince === undefined) return startOver(data.maybePaid + 1);
   return { kind: 'delay', data: { ...data, polls }, ms: backoffMs(LAST_MESSAGE_TRIES, Math.random()) };
 }
 
@@ -196,7 +203,7 @@ async function endSubmitFailure(
   else if (isAnswer(error)) deps.health.answered('submit');
   switch (verdict.action) {
     case 'retry-free': {
-      // Nothing was sent, so it was no call.
+      // Nothing was sent, so it does not count as a call.
       const ms = backoffMs(data.attempts + 1, Math.random());
       return { kind: 'delay', data: { ...data, submits: data.submits - 1 }, ms };
     }

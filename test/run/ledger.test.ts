@@ -149,6 +149,29 @@ describe('a ledger', () => {
     expect([budget.hasRoom, budget.isSpent]).toEqual([false, true]);
   });
 
+  test('acknowledges the old failure that was held for an image, when prompts follow it', async () => {
+    const { ledger } = open();
+    const fate = ledger.hold(failed());
+    ledger.begin();
+    ledger.failRow(row(1), failure);
+    ledger.reopen('a');
+    expect(await fate).toBe('done');
+  });
+
+  test('takes no place for an image that is put back beyond the limit', () => {
+    const { ledger, budget } = open(1);
+    budget.take();
+    ledger.takeOn('a', row(1), false);
+    ledger.settle(failed(), 1);
+    budget.take();
+    ledger.takeOn('b', row(2, 'b'), false);
+    ledger.reopen('a');
+    ledger.settle(described(), 1);
+    expect(budget.isSpent).toBe(false);
+    ledger.settle(result(prompts, undefined, 'b'), 1);
+    expect(budget.isSpent).toBe(true);
+  });
+
   test('counts rows of an image that is described after it failed as described and copied, not as failed', () => {
     const { ledger } = open();
     ledger.takeOn('a', row(1), false);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type RunStop, exitCodeOf } from '../../src/run/receipt.js';
-import { FailingManifest, judgeWorkers } from '../../src/run/run-control.js';
+import { FailingManifest, RunControl, judgeWorkers } from '../../src/run/run-control.js';
 import { Reconciler } from '../../src/run/run-watch.js';
 import type { ErrorCode, Outcome } from '../../src/shared/jobs.js';
 import type { WorkerStatus } from '../../src/shared/published.js';
@@ -32,6 +32,19 @@ describe('exit code', () => {
     ['an interrupt', true, stop('interrupted'), [['http', 1]], [], 130],
   ])('%s', (_name, balanced, why, failed, accepted, code) => {
     expect(exitCodeOf({ balanced }, why, new Map(failed), new Set(accepted))).toBe(code);
+  });
+});
+
+describe('why a run stops', () => {
+  test('is the first reason, but a failure that follows it is not hidden by it', () => {
+    const interrupt = new AbortController();
+    const control = new RunControl(interrupt.signal);
+    interrupt.abort();
+    control.stop({ kind: 'cancelled', reason: 'cancelled' });
+    expect(control.reason).toMatchObject({ kind: 'interrupted' });
+    control.fail(new Error('the disk is full'));
+    control.fail(new Error('the run file could not be written'));
+    expect(control.reason).toEqual({ kind: 'fatal', reason: 'the disk is full' });
   });
 });
 

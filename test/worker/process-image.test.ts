@@ -139,13 +139,13 @@ describeOnRedis('what becomes of an image', (openQueue) => {
     test.each([
       ['at once', [false]],
       ['also when its coordinator dies while it waits for its permit', [true, false]],
-    ])('sets an image aside whose run nobody runs, %s', async (_when, lives) => {
+    ])('sets an image aside whose run has no coordinator, %s', async (_when, lives) => {
       const { ending, calls, setAside } = await play({ lives, data: { lastMessageId: undefined } });
       expect([calls, setAside]).toEqual([[], ['image']]);
       expect(ending).toMatchObject({ kind: 'delay', data: { submits: 0, attempts: 0 } });
     });
 
-    test('asks for nothing, not even for an earlier message, while nobody runs its run', async () => {
+    test('asks for nothing, not even for an earlier message, while its run has no coordinator', async () => {
       const { calls, setAside } = await play({ lives: [false], data: { lastMessageId: 'old' } });
       expect([calls, setAside]).toEqual([[], ['image']]);
     });
@@ -213,6 +213,15 @@ describeOnRedis('what becomes of an image', (openQueue) => {
         polls: [poll, completed('new')],
       });
       expect(calls).toEqual(['poll old', 'submit', 'save', 'poll new']);
+    });
+
+    test('counts as perhaps paid twice what it submits anew because that message cannot be had', async () => {
+      const { ending } = await play({
+        data: { lastMessageId: 'old' },
+        submits: [{ messageId: 'new' }],
+        polls: [...Array.from({ length: 5 }, () => status(503)), completed('new')],
+      });
+      expect(ending).toMatchObject({ kind: 'complete', result: { submits: 1, maybePaid: 1 } });
     });
 
     test('stores what a synchronous API has answered before it publishes it, and polls nothing', async () => {

@@ -13,7 +13,7 @@ import type { SharedStore } from './store.js';
 export interface PermitRequest {
   readonly intervalMs: number;
   readonly catchUpMs: number;
-  /** So many permits at most. */
+  /** How many permits are wanted. */
   readonly count: number;
 }
 
@@ -32,7 +32,10 @@ const CATCH_UP_MS = 40;
 const MARGIN = 1.015;
 const MOST_AT_ONCE = 1000;
 
-/** What a limiter is asked for at a rate. Where calls are few, one more in a window counts for more: less is caught up. */
+/**
+ * What a limiter is asked for at a rate. Where calls are few, one more in a window counts for more, so less is caught up: at
+ * most half of what the margin leaves free in a second.
+ */
 export function permitsAt(rate: Rate, count: number): PermitRequest {
   const distanceMs = intervalMs(rate) * MARGIN;
   return { intervalMs: distanceMs, catchUpMs: Math.min(CATCH_UP_MS, 500 / distanceMs), count };
@@ -44,7 +47,7 @@ export class LocalLimiter {
   #heldUntil = -Infinity;
 
   take({ intervalMs, catchUpMs, count }: PermitRequest, now: number): Permits {
-    // Further ahead than it can be: the rate was lower.
+    // Too far ahead to be true: the rate was lower before.
     if (this.#tat > now + AHEAD_MS + 2 * intervalMs) this.#tat = now;
     let tat = Math.max(this.#tat, now - catchUpMs);
     if (this.#heldUntil > now) tat = Math.max(tat, this.#heldUntil);
@@ -165,7 +168,7 @@ export class RateLimiter {
  * under way is never shortened, whoever asks.
  *
  * BullMQ's own wait is the last one that was asked for, also when it is shorter. So the hold is put into the store first,
- * where it only grows, and looked up again after BullMQ was told: whoever is the last has seen the longest.
+ * where it only grows, and looked up again after BullMQ has it: the last caller has seen the longest.
  */
 export async function holdQueue(
   queue: { readonly name: string; rateLimit(ms: number): Promise<void> },
