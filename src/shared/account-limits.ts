@@ -193,7 +193,7 @@ export class AccountLimits {
 export interface LearnedRate {
   /** Share of the configured rate right after the last fall, in (0, 1]. */
   readonly share: number;
-  /** When that was, and until when the queue was told to wait (epoch milliseconds). */
+  /** When that was, and until when the queue waits (epoch milliseconds). */
   readonly fellAt: number;
   readonly heldUntil: number;
   /** 429s since the last success that came without a `Retry-After`: the growing pause. */

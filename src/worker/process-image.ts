@@ -67,7 +67,7 @@ export async function processImage(
       if ('kind' in submitted) return submitted;
       data = submitted;
     } else {
-      const what = data.answered === undefined ? 'waiting for' : 'handing over';
+      const what = data.answered === undefined ? 'waiting for' : 'publishing';
       job.log(`taken up again: ${what} message ${data.messageId}`);
     }
 
@@ -297,13 +297,13 @@ async function pollUntilCompleted(
   let failures = 0;
   let lastPollAt = before;
   let isOverdue = firstPollMade !== undefined;
-  const turns = new MessagePolls(deps, callback, messageId);
+  const messagePolls = new MessagePolls(deps, callback, messageId);
   try {
     for (;;) {
       const leftMs = Math.max(0, deadlineMs - waited());
-      const dueMs = isOverdue ? 0 : turns.dueMs(waited(), failures);
+      const dueMs = isOverdue ? 0 : messagePolls.dueMs(waited(), failures);
       isOverdue = false;
-      const isDue = await turns.come(Math.min(dueMs, leftMs), stopping);
+      const isDue = await messagePolls.come(Math.min(dueMs, leftMs), stopping);
       if (!isDue || !(await deps.pollLimiter.take(stopping))) return releaseStopped(current());
       const gapMs = waited() - lastPollAt;
       lastPollAt = waited();
@@ -322,7 +322,7 @@ async function pollUntilCompleted(
         if (message.status === 'incomplete') return await endIncomplete(job, current(), message.reason, deps);
         if (message.status === 'completed') {
           // After a crash the time between the processings is not known.
-          turns.completed(waited(), gapMs, firstPollMade === undefined);
+          messagePolls.completed(waited(), gapMs, firstPollMade === undefined);
           return { data: current(), prompts: message.prompts };
         }
         job.report(message.progress);
@@ -334,7 +334,7 @@ async function pollUntilCompleted(
       }
     }
   } finally {
-    turns.end();
+    messagePolls.end();
   }
 }
 

@@ -64,7 +64,7 @@ async function publish(
 ): Promise<ResultJobData> {
   const { submits, polls, maybePaid, rescued } = data;
   const result = { image: job.image, outcome, submits, polls, maybePaid, rescued };
-  job.log(`handed over to run ${data.run}`);
+  job.log(`published to run ${data.run}`);
   await publisher.publish(data.run, result);
   return result;
 }

@@ -1,6 +1,6 @@
 import { shortHash } from '../shared/short-hash.js';
 
-/** What the index is told of one row of the output. */
+/** What the index knows of one row of the output. */
 export interface IndexedRow {
   /** The image's hash; undefined when the row's URL cannot be read any more. */
   readonly image: string | undefined;

@@ -71,7 +71,7 @@ async function takePictures(url: string, options: BrowserOptions): Promise<void>
     const queue = job.slice(0, job.lastIndexOf('/'));
     await page.setViewportSize({ width: 1280, height: 900 });
     await page.goto(`${url}${queue}?status=failed`);
-    await page.getByText('handed over to run').nth(1).waitFor({ timeout: 15_000 });
+    await page.getByText('published to run').nth(1).waitFor({ timeout: 15_000 });
     await page.waitForLoadState('networkidle');
     await page.screenshot({ path: join(FOLDER, 'board.png') });
   } finally {

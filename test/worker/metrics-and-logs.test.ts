@@ -45,7 +45,7 @@ describeOnBothQueues('what a worker leaves behind for people', (openQueue) => {
           expect.stringMatching(/^taken by a worker on /),
           'submitted (attempt … of …): message …',
           'completed after … poll(s)',
-          'handed over to …',
+          'published to …',
         ]);
       }
     });

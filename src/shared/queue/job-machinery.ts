@@ -50,7 +50,7 @@ export interface MachineryOptions {
   readonly telemetry?: Telemetry | undefined;
   /** So many queues are kept open for uses that pass. To close one may not disturb a call that is under way on it. */
   readonly mostPassing: number;
-  /** Takes note of an error: true when it is told elsewhere. */
+  /** Takes note of an error: true when it is reported elsewhere. */
   noteTrouble(error: unknown): boolean;
   /** Tells people of something that went wrong. */
   notice(text: string): void;
@@ -201,18 +201,18 @@ export class VanishedJobs {
   readonly #lastAt = new Map<string, number>();
 
   constructor(
-    private readonly tell: (text: string) => void,
+    private readonly report: (text: string) => void,
     private readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** Takes note of an error: true when it is about such a job, and told or not worth telling again. */
+  /** Takes note of an error: true when it is about such a job, and was reported or need not be reported again. */
   note(error: unknown): boolean {
     const kind = KINDS.find(({ pattern }) => pattern.test(messageOf(error)));
     if (kind === undefined) return false;
     const now = this.now();
     const lastAt = this.#lastAt.get(kind.text) ?? -Infinity;
     this.#lastAt.set(kind.text, now);
-    if (now - lastAt > QUIET_MS) this.tell(kind.text);
+    if (now - lastAt > QUIET_MS) this.report(kind.text);
     return true;
   }
 }
