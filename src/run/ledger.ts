@@ -39,15 +39,14 @@ export interface ImageEntry {
 /** How much is remembered of images that have failed. */
 const MOST_REMEMBERED = { images: 1000, rowsOfOne: 1000 };
 const NO_CALLS = { submits: 0, polls: 0, maybePaid: 0 };
-const LOOK_EVERY_MS = 1000;
 
 /**
- * All that a run knows of its images and of the rows under way. Completion is counted here and nowhere else.
+ * All that a run knows of its images and of the rows under way: the run is over when none is pending.
  *
- *   found     an earlier run has left its job in the queue; no row of it has been read
+ *   found     an earlier start has left its job in the queue; no row of it has been read
  *   answered  its result is there, unacknowledged; no row of it has been read
  *   pending   rows wait for its outcome, or for the disk
- *   settled   it has failed in this run; its rows are remembered for a while
+ *   settled   it has failed, now or in an earlier start; its rows are remembered for a while
  *
  *   unknown               find ----> found
  *   unknown, found        hold ----> answered
@@ -58,9 +57,8 @@ const LOOK_EVERY_MS = 1000;
  *   pending               settle --> settled   failed
  *   pending               giveUp --> unknown   its rows remain for the next run
  *
- * Memory is bounded: what is pending by the producer's window, what was found by the window of an earlier run, and what is
- * settled by `MOST_REMEMBERED`. An image that failed longer ago, or has too many rows, is forgotten; prompts that come for
- * it are held, and wait for the next run.
+ * What is pending is bounded by the producer's window, and what is settled by `MOST_REMEMBERED`: an image that failed longer
+ * ago, or has too many rows, is forgotten. Prompts that come for it are held, and wait for the next run.
  */
 export class Ledger {
   readonly counts = createRunCounts();
@@ -311,16 +309,9 @@ export class Ledger {
     this.#changed.notify();
   }
 
-  /**
-   * Waits until `ready()` is true; it is asked after every change, and each second.
-   * @returns false when the signal aborted first
-   */
-  async waitUntil(ready: () => boolean, signal: AbortSignal): Promise<boolean> {
-    while (!signal.aborted) {
-      if (ready()) return true;
-      await this.#changed.waitFor(LOOK_EVERY_MS, signal);
-    }
-    return false;
+  /** See `Notifier.waitUntil`. */
+  waitUntil(ready: () => boolean, signal: AbortSignal): Promise<boolean> {
+    return this.#changed.waitUntil(ready, signal);
   }
 
   #release(rows: number): void {

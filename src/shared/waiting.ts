@@ -84,6 +84,8 @@ export function abortReason({ reason }: AbortSignal): Error {
   return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
 }
 
+const LOOK_EVERY_MS = 1000;
+
 /** Wakes all who wait for a change. It may be notified for every row: when nobody waits, that costs nothing. */
 export class Notifier {
   readonly #waiting = new Set<() => void>();
@@ -106,5 +108,17 @@ export class Notifier {
       signal.addEventListener('abort', wake, { once: true });
       this.#waiting.add(wake);
     });
+  }
+
+  /**
+   * Waits until `ready()` is true; it is asked after every change, and each second.
+   * @returns false when the signal aborted first
+   */
+  async waitUntil(ready: () => boolean, signal: AbortSignal): Promise<boolean> {
+    while (!signal.aborted) {
+      if (ready()) return true;
+      await this.waitFor(LOOK_EVERY_MS, signal);
+    }
+    return false;
   }
 }

@@ -116,8 +116,6 @@ export class MessagePolls {
   }
 }
 
-const LOOK_EVERY_MS = 1000;
-
 /**
  * Holds fresh submits back until every image that was taken up again with its message has been asked for once:
  * one that is completed by now makes room, and nothing is paid for before what is paid for already was looked at.
@@ -139,10 +137,7 @@ export class FirstPolls {
   }
 
   /** Waits until none is pending; false when the signal aborted first. */
-  async made(signal: AbortSignal): Promise<boolean> {
-    while (this.#pending > 0 && !signal.aborted) {
-      await this.#changed.waitFor(LOOK_EVERY_MS, signal);
-    }
-    return !signal.aborted;
+  made(signal: AbortSignal): Promise<boolean> {
+    return this.#changed.waitUntil(() => this.#pending === 0, signal);
   }
 }

@@ -111,13 +111,8 @@ async function checkLastMessage(
   stopping: AbortSignal,
 ): Promise<DescribeJobData | ProcessingOutcome> {
   let { polls } = data;
-  const startOver = (maybePaid = data.maybePaid) => ({
-    ...data,
-    polls,
-    maybePaid,
-    lastMessageId: undefined,
-    attempts: 0,
-  });
+  const fresh = { lastMessageId: undefined, attempts: 0 };
+  const startOver = (lost = 0) => ({ ...data, ...fresh, polls, maybePaid: data.maybePaid + lost });
   for (let tries = 1; tries <= LAST_MESSAGE_TRIES; tries++) {
     if (!(await deps.pollLimiter.take(stopping))) return releaseStopped({ ...data, polls });
     const poll = await pollOnce(messageId, job.image, deps, stopping, () => data.deadlineMs);
@@ -134,7 +129,7 @@ async function checkLastMessage(
   }
   // An API that is down says nothing about the message: it is asked again before anything is paid.
   // Where it is up for the others, the message cannot be had: it may be paid for without anything to show for it.
-  if (deps.health.downSince === undefined) return startOver(data.maybePaid + 1);
+  if (deps.health.downSince === undefined) return startOver(1);
   return { kind: 'delay', data: { ...data, polls }, ms: backoffMs(LAST_MESSAGE_TRIES, Math.random()) };
 }
 
