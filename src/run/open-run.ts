@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { dialectFor } from '../describe-api/dialects/index.js';
 import { PayBudget } from '../producer/produce.js';
@@ -235,6 +236,8 @@ export async function countAbandoned(options: RunOptions): Promise<number> {
   const connection = await openQueue(target);
   try {
     const { signal } = options;
+    // Each job that is looked at listens.
+    if (signal !== undefined) setMaxListeners(0, signal);
     return await new RunJobs(connection, accountOf(options), '', { signal }).findAbandoned();
   } finally {
     await connection.close();

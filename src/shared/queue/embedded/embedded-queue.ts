@@ -167,9 +167,10 @@ export async function prepareDatabase(directory: string, onCreate: () => void): 
     await rename(unfinished, data);
   } catch (error) {
     await rm(unfinished, { recursive: true, force: true });
-    throw new FatalError(`the embedded queue cannot be created in ${directory}: ${messageOf(error)}`, {
-      cause: error,
-    });
+    // The database in it throws objects of its own, which have a number and no words.
+    const why =
+      error instanceof Error ? messageOf(error) : 'the database cannot write its files (is the disk full?)';
+    throw new FatalError(`the embedded queue cannot be created in ${directory}: ${why}`, { cause: error });
   }
   return data;
 }
