@@ -1,5 +1,12 @@
 import { Readable } from 'node:stream';
-import { type CsvDialect, type CsvFlaw, type CsvRecord, CsvSyntaxError, readCsv } from '../shared/csv.js';
+import {
+  type CsvDialect,
+  type CsvFlaw,
+  type CsvRecord,
+  CsvSyntaxError,
+  USUAL_DELIMITERS,
+  readCsv,
+} from '../shared/csv.js';
 import { FatalError, UsageError } from '../shared/errors.js';
 import { checkColumnNames, listNames } from './columns.js';
 import {
@@ -12,9 +19,6 @@ import {
   inBatches,
   readAhead,
 } from './manifest-format.js';
-
-/** What delimits the cells when nobody says; the first of equals is taken. */
-const DELIMITERS = [',', ';', '\t'];
 
 /** A header does not take more. */
 const MAX_HEADER_BYTES = 1024 * 1024;
@@ -42,7 +46,8 @@ async function open(
   { name, delimiter, columns: known }: FormatOptions,
   relaxQuotes: boolean,
 ): Promise<OpenedFormat> {
-  const candidates = delimiter === undefined ? DELIMITERS : [delimiter];
+  // The first of equals is taken.
+  const candidates = delimiter === undefined ? USUAL_DELIMITERS : [delimiter];
   const { all, header, lineEnd } = await takeHeader(bytes, candidates, name);
   const dialects = candidates.map((candidate) => ({
     delimiter: candidate,
