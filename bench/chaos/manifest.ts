@@ -12,3 +12,17 @@ export function writeManifest(folder: string, plan: RoundPlan): string {
   writeFileSync(path, plan.gzip ? gzipSync(text) : text);
   return path;
 }
+
+/** Writes the manifest of the run that is abandoned: images of its own host. @returns its path */
+export function writeAbandonedManifest(folder: string, rows: number): string {
+  const records = Array.from({ length: rows }, (_, index) => [
+    `${index + 1}`,
+    `${ABANDONED}${index + 1}.jpg`,
+  ]);
+  const path = join(folder, 'abandoned.csv');
+  writeFileSync(path, stringify([['number', 'image'], ...records]));
+  return path;
+}
+
+/** What its images' URLs begin with. */
+export const ABANDONED = 'http://abandoned.test/';

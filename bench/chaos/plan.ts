@@ -33,6 +33,19 @@ export interface Phase {
   readonly at: Moment;
 }
 
+/** A run of another manifest on the same account, killed at this moment and never resumed. */
+export interface AbandonedRun {
+  readonly rows: number;
+  readonly at: Moment;
+}
+
+/** The machine's clock jumps while the process of this phase runs, and stays there. */
+export interface ClockJump {
+  readonly phase: number;
+  readonly at: Moment;
+  readonly seconds: number;
+}
+
 export interface RoundPlan {
   readonly seed: number;
   readonly queue: QueueKind;
@@ -45,6 +58,10 @@ export interface RoundPlan {
   /** Images that the API refuses, always the same ones. */
   readonly rejectShare: number;
   readonly phases: readonly Phase[];
+  readonly abandoned: AbandonedRun;
+  /** The run file is removed before the process of this phase; the one after the last is the first without faults. */
+  readonly runFileLostBefore: number;
+  readonly clockJump: ClockJump;
 }
 
 /** Draws a round. Only what the machine's own timing does to it is not in the seed. */
@@ -64,6 +81,24 @@ export function planRound(seed: number, queue: QueueKind): RoundPlan {
     attempts: draw.oneOf(2, 3, 5, 5, 5),
     rejectShare,
     phases: Array.from({ length: processes }, () => planPhase(draw, queue, rejectShare, rows.length)),
+    abandoned: {
+      rows: draw.between(10, 60),
+      at: { paid: draw.between(1, 10), thenMs: draw.between(0, 300) },
+    },
+    runFileLostBefore: draw.between(1, processes),
+    clockJump: {
+      phase: draw.between(0, processes - 1),
+      at: planMoment(draw, rows.length),
+      seconds: draw.oneOf(-86_400, -600, -30, 30, 600, 86_400),
+    },
+  };
+}
+
+/** At most a quarter of the rows later, so that something is left for the next process. */
+function planMoment(draw: Draw, rows: number): Moment {
+  return {
+    paid: draw.happens(0.2) ? 0 : draw.between(1, Math.ceil(rows / 4)),
+    thenMs: draw.happens(0.2) ? draw.between(0, 1500) : draw.between(0, 150),
   };
 }
 
@@ -80,11 +115,7 @@ function planPhase(draw: Draw, queue: QueueKind, rejectShare: number, rows: numb
       'by itself',
     ] as const),
   );
-  // At most a quarter of the rows each, so that something is left for the next process.
-  const moment = (): Moment => ({
-    paid: draw.happens(0.2) ? 0 : draw.between(1, Math.ceil(rows / 4)),
-    thenMs: draw.happens(0.2) ? draw.between(0, 1500) : draw.between(0, 150),
-  });
+  const moment = () => planMoment(draw, rows);
   return {
     failures: { ...planFailures(draw, end), reject: rejectShare },
     latencyMs: draw.oneOf(20, 50, 100, 100, 700),

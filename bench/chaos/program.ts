@@ -30,13 +30,17 @@ export class Program {
   }
 
   /** @param cli path of the built command line */
-  static start(cli: string, args: readonly string[], options: { folder: string; name: string }): Program {
-    const { folder, name } = options;
+  static start(
+    cli: string,
+    args: readonly string[],
+    options: { folder: string; name: string; env?: NodeJS.ProcessEnv | undefined },
+  ): Program {
+    const { folder, name, env } = options;
     const stdoutPath = join(folder, `${name}.stdout`);
     const files = [openSync(stdoutPath, 'w'), openSync(join(folder, `${name}.stderr`), 'w')] as const;
     const child = spawn(process.execPath, [cli, ...args], {
       cwd: folder,
-      env: { PATH: process.env['PATH'], HOME: folder, TZ: 'UTC', DESCRIBE_API_TOKEN: 'any' },
+      env: { PATH: process.env['PATH'], HOME: folder, TZ: 'UTC', DESCRIBE_API_TOKEN: 'any', ...env },
       stdio: ['ignore', ...files],
     });
     for (const file of files) closeSync(file);

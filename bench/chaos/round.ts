@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UndoStack } from '../../src/shared/undo.js';
 import { onAbandon } from './abandon.js';
+import { Clock } from './clock.js';
 import { countPayments, type PaymentCounts } from './count-payments.js';
 import { countRows, type RowCounts } from './count-rows.js';
 import type { EmptyQueue } from './empty-queue.js';
 import { Ledger } from './ledger.js';
-import { writeManifest } from './manifest.js';
+import { ABANDONED, writeAbandonedManifest, writeManifest } from './manifest.js';
 import type { Moment, Phase, RoundPlan } from './plan.js';
 import { Program, type ProgramEnd } from './program.js';
 import { type RoundQueue, createRoundQueue } from './queue.js';
@@ -36,6 +37,7 @@ const TRY_DEADLINE_MS = 180_000;
 /** A process that nobody ends is killed after so long, as one that is to end by itself. */
 const PHASE_DEADLINE_MS = 45_000;
 const MOMENT_DEADLINE_MS = 5000;
+const WIRE_MS = 200;
 
 export interface RoundTools {
   /** Path of the built command line. */
@@ -84,6 +86,8 @@ class Round {
   readonly #ledger = new Ledger();
   readonly #broken: string[] = [];
   readonly #args: readonly string[];
+  readonly #clock: Clock;
+  #abandonedPaid = 0;
   #kills = 0;
   #runs = 0;
 
@@ -91,6 +95,7 @@ class Round {
     private readonly plan: RoundPlan,
     private readonly parts: RoundParts,
   ) {
+    this.#clock = new Clock(parts.folder);
     const manifest = writeManifest(parts.folder, plan);
     const limits = ['--rate', '40/s', '--poll-rate', '200/s', '--max-in-flight', '8'];
     const policy = ['--attempts', String(plan.attempts), '--stop-failing', '100'];
@@ -111,7 +116,12 @@ class Round {
 
   /** The phases in which things go wrong. */
   async disturb(): Promise<void> {
-    for (const phase of this.plan.phases) await this.#disturbOnce(phase);
+    await this.#abandonRun();
+    for (const [index, phase] of this.plan.phases.entries()) {
+      this.#loseRunFile(index);
+      await this.#disturbOnce(phase, index);
+    }
+    this.#loseRunFile(this.plan.phases.length);
   }
 
   /** Everything works again: the same command until nothing is left to do. */
@@ -130,7 +140,8 @@ class Round {
 
   count(): Pick<RoundResult, 'rows' | 'payments' | 'receipts' | 'kills' | 'broken'> {
     const rows = this.#countRows();
-    const payments = countPayments(this.parts.simulator.paid(), this.#ledger);
+    const own = this.parts.simulator.paid().filter(({ url }) => !url.startsWith(ABANDONED));
+    const payments = countPayments(own, this.#ledger);
     const receipts = this.#receipts;
     const broken = [...this.#broken];
     const note = (what: string, names: readonly string[]) => {
@@ -141,6 +152,10 @@ class Round {
     note('rows with what is not theirs', rows.wrong);
     note('paid twice and not counted', payments.uncounted);
     note('unbalanced receipts', receipts.unbalanced);
+    const abandonedPaid = this.#countAbandoned();
+    if (abandonedPaid > this.#abandonedPaid) {
+      broken.push(`${abandonedPaid - this.#abandonedPaid} image(s) were paid for a run that nobody resumed`);
+    }
     if (receipts.missing === 0 && receipts.maybePaidTwice < payments.counted) {
       broken.push(
         `the receipts count ${receipts.maybePaidTwice} as paid twice, the jobs ${payments.counted}`,
@@ -149,11 +164,55 @@ class Round {
     return { rows, payments, receipts, kills: this.#kills, broken };
   }
 
-  async #disturbOnce(phase: Phase): Promise<void> {
+  /** Kills a run of another manifest on the same account, which nobody resumes. */
+  async #abandonRun(): Promise<void> {
+    const { cli, folder, simulator } = this.parts;
+    const { rows, at } = this.plan.abandoned;
+    const manifest = writeAbandonedManifest(folder, rows);
+    const args = this.#args.map((arg) => (arg === 'out.csv' ? 'abandoned.out.csv' : arg));
+    args[1] = manifest;
+    const keyed = args.indexOf('--key-column');
+    if (keyed !== -1) args.splice(keyed, 2);
+    await simulator.set(SETTINGS_WITHOUT_FAULTS);
+    const name = 'abandoned';
+    const program = Program.start(cli, args, { folder, name, env: this.#clock.env });
+    await this.#until(at, program);
+    this.#end(program, 'SIGKILL');
+    await program.ended;
+    this.#abandonedPaid = await this.#countWhenStill();
+  }
+
+  /** What a process that was killed had on the wire is accepted a little later. */
+  async #countWhenStill(): Promise<number> {
+    let before = -1;
+    let count = this.#countAbandoned();
+    while (count !== before) {
+      await delay(WIRE_MS);
+      before = count;
+      count = this.#countAbandoned();
+    }
+    return count;
+  }
+
+  #countAbandoned(): number {
+    return this.parts.simulator.paid().filter(({ url }) => url.startsWith(ABANDONED)).length;
+  }
+
+  #loseRunFile(phase: number): void {
+    if (this.plan.runFileLostBefore === phase)
+      rmSync(join(this.parts.folder, 'out.csv.run'), { force: true });
+  }
+
+  async #disturbOnce(phase: Phase, index: number): Promise<void> {
     const { simulator } = this.parts;
+    const { clockJump } = this.plan;
     const { failures, latencyMs, rateLimit, outage, end, at } = phase;
     await simulator.set({ failures, latencyMs, latencySpread: 0.5, rateLimit });
     const { name, program } = this.#start();
+    if (clockJump.phase === index) {
+      await this.#until(clockJump.at, program);
+      this.#clock.jump(clockJump.seconds);
+    }
     if (outage !== undefined) {
       await this.#until(outage.at, program);
       if (!program.isOver) await this.#bringDown(outage, () => this.#end(program, end));
@@ -190,7 +249,7 @@ class Round {
   #start(): { name: string; program: Program } {
     const { cli, folder } = this.parts;
     const name = `run-${++this.#runs}`;
-    return { name, program: Program.start(cli, this.#args, { folder, name }) };
+    return { name, program: Program.start(cli, this.#args, { folder, name, env: this.#clock.env }) };
   }
 
   /** Waits until it ends; kills it after the deadline. @returns undefined when it had to be killed */
