@@ -7,7 +7,7 @@ import type { Row } from './row-reader.js';
 export interface QueuedJob {
   /**
    * paid: it has been submitted, perhaps completed: it is taken over, not paid for again.
-   * waiting: nobody has submitted it yet. failed: it is replaced by a new one.
+   * waiting: it has no message, and is held until its row is read. failed: it is replaced by a new one.
    */
   readonly state: 'paid' | 'waiting' | 'failed';
   readonly submits: number;
@@ -23,8 +23,8 @@ export interface NewImage {
   readonly url: string;
   readonly row: number;
   readonly previous?: PreviousFailure | undefined;
-  /** The failed job that it takes the place of. */
-  readonly replaces?: QueuedJob | undefined;
+  /** Its job that is there: a failed one is replaced, one that waits goes on. */
+  readonly queued?: QueuedJob | undefined;
 }
 
 /** The account of the rows under way. */
@@ -153,8 +153,8 @@ export class Producer {
       writer.takeOn(image, row, true);
       return;
     }
-    const isNew = queued?.state !== 'waiting';
-    if (previous !== undefined && isNew && !isLast && this.#keptBack.length < MOST_KEPT_BACK) {
+    const isWaiting = queued?.state === 'waiting';
+    if (previous !== undefined && !isWaiting && !isLast && this.#keptBack.length < MOST_KEPT_BACK) {
       this.#keptBack.push(row);
       return;
     }
@@ -163,8 +163,7 @@ export class Producer {
       return;
     }
     writer.takeOn(image, row, false);
-    if (!isNew) return;
-    this.#adding.push({ image, url: row.url ?? '', row: row.number, previous, replaces: queued });
+    this.#adding.push({ image, url: row.url ?? '', row: row.number, previous, queued });
     if (this.#adding.length >= ADD_AT_ONCE) await this.#flush();
   }
 

@@ -84,7 +84,7 @@ async function recover(run: OpenRun): Promise<void> {
   if (abandoned > 0) run.emit({ type: 'notice', text: abandonedText(abandoned) });
   // They come again with their rows, in their order and within --limit, unless their rows are gone.
   await jobs.removeNeedless((image) => lookup.isDescribed(image) || ledger.isAnswered(image));
-  await jobs.promoteDelayed();
+  await jobs.holdUnpaid(options.collectOnly === true);
   await jobs.takeUpSetAside(() => undefined);
   for (const [image, job] of await jobs.leftOver()) {
     if (lookup.isDescribed(image)) continue;

@@ -4,6 +4,7 @@ import { type Account, describeQueueName, resultsQueueName } from '../shared/acc
 import {
   DESCRIBE_JOB,
   type DescribeJobData,
+  HELD,
   type PublishedResults,
   type ResultJobData,
   UNFINISHED_STATES,
@@ -19,7 +20,7 @@ import {
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
-import { promoteJob, reclaimJob } from '../shared/queue/job-machinery.js';
+import { promoteJob, reclaimJob, setProgress } from '../shared/queue/job-machinery.js';
 import { RUN_DEFAULTS } from './run-options.js';
 
 /** Where a job of the run is, as far as the queue knows. */
@@ -122,21 +123,42 @@ export class RunJobs {
     return left;
   }
 
-  /** Adds images; one that is in the queue already stays as it is, unless it replaces a failed job. */
+  /** Adds images. One that is in the queue already is let go, if it was held; a failed job is replaced. */
   async add(images: readonly NewImage[]): Promise<void> {
-    const replaced = images.filter((image) => image.replaces?.state === 'failed');
-    await this.#each(replaced, ({ image }) => this.#remove(image));
+    const inState = (state: QueuedJob['state']) => images.filter(({ queued }) => queued?.state === state);
+    await this.#each(inState('failed'), ({ image }) => this.#remove(image));
     const jobs = images.map((image) => ({
       name: DESCRIBE_JOB,
       data: this.#data(image),
       opts: { jobId: describeJobId(this.run, image.image) },
     }));
     await this.#persist(() => this.#queue.addBulk(jobs));
+    await this.#each(inState('waiting'), async ({ image }) => {
+      const job = await this.#job(image);
+      if (job !== undefined) await this.#letGo(job);
+    });
+  }
+
+  /**
+   * At the start of a run: what has a message does not wait any longer. All else that earlier starts have left is held
+   * until its row is read, so that it counts for `--limit` and is not paid for without a row.
+   * @param isCollecting whether all of it goes on
+   */
+  async holdUnpaid(isCollecting: boolean): Promise<void> {
+    await this.#eachUnfinished(async (_image, job) => {
+      if (isCollecting || job.data.messageId !== undefined) await this.#letGo(job);
+      else await this.#persist(() => setProgress(job, HELD));
+    });
+  }
+
+  async #letGo(job: DescribeJob): Promise<void> {
+    if (job.progress === HELD) await this.#persist(() => setProgress(job, 0));
+    if (await this.#persist(() => job.isDelayed())) await this.#persist(() => promoteJob(job));
   }
 
   /**
    * Takes up what workers have set aside while this coordinator was not there: a job that was put off goes on at once,
-   * one that was removed is added again.
+   * one that was removed is added again. One that is held, or is being put off in this moment, is looked at again.
    * @param pending what the run waits for: the job to be added for an image, if it is one of them
    */
   async takeUpSetAside(pending: (image: string) => NewImage | undefined): Promise<void> {
@@ -146,18 +168,12 @@ export class RunJobs {
       const job = await this.#job(image);
       const missing = job === undefined ? pending(image) : undefined;
       if (missing !== undefined) await this.add([missing]);
-      if (job !== undefined) await this.#promote(job);
+      if (job !== undefined) {
+        if (job.progress === HELD || (await this.#persist(() => job.isActive()))) return;
+        await this.#letGo(job);
+      }
       await this.#persist(() => dropSetAside(store, this.run, image));
     });
-  }
-
-  /** The run's jobs that wait for their time do not wait any longer. */
-  async promoteDelayed(): Promise<void> {
-    await this.#each(await this.#jobsIn('delayed'), (job) => this.#promote(job));
-  }
-
-  async #promote(job: DescribeJob): Promise<void> {
-    if (await this.#persist(() => job.isDelayed())) await this.#persist(() => promoteJob(job));
   }
 
   /**
@@ -214,11 +230,13 @@ export class RunJobs {
 
   /**
    * Removes all of the run's jobs that have no message, whatever their history: nothing more is to be paid. Those that
-   * a worker holds are in the middle of their submit, and stay.
+   * a worker works on are in the middle of their submit, and stay; so do those that are held.
    * @returns the calls of each image that is not in the queue any more
    */
   removeWaiting(): Promise<Map<string, JobCalls>> {
-    return this.#removeUnfinished((_image, { data }) => data.messageId === undefined);
+    return this.#removeUnfinished(
+      (_image, { data, progress }) => data.messageId === undefined && progress !== HELD,
+    );
   }
 
   /**
@@ -236,14 +254,20 @@ export class RunJobs {
     isNeedless: (image: string, job: DescribeJob) => boolean,
   ): Promise<Map<string, JobCalls>> {
     const removed = new Map<string, JobCalls>();
-    const unfinished = [...(await this.places())].filter(([, place]) => place === 'unfinished');
-    await this.#each(unfinished, async ([image]) => {
-      const job = await this.#job(image);
-      if (job === undefined || !isNeedless(image, job) || !(await this.#remove(image))) return;
+    await this.#eachUnfinished(async (image, job) => {
+      if (!isNeedless(image, job) || !(await this.#remove(image))) return;
       const { submits, polls, maybePaid, unanswered = [] } = job.data;
       removed.set(image, { submits, polls, maybePaid: maybePaid + unanswered.length });
     });
     return removed;
+  }
+
+  async #eachUnfinished(visit: (image: string, job: DescribeJob) => Promise<void>): Promise<void> {
+    const unfinished = [...(await this.places())].filter(([, place]) => place === 'unfinished');
+    await this.#each(unfinished, async ([image]) => {
+      const job = await this.#job(image);
+      if (job !== undefined) await visit(image, job);
+    });
   }
 
   /** The result of a completed job, or the reason of a failed one. */
@@ -253,8 +277,8 @@ export class RunJobs {
     return job.failedReason ? { failedReason: job.failedReason } : { result: job.returnvalue };
   }
 
-  #data({ image, url, row, previous, replaces }: NewImage): DescribeJobData {
-    const lastMessageId = replaces?.lastMessageId ?? previous?.outcome.messageId;
+  #data({ image, url, row, previous, queued }: NewImage): DescribeJobData {
+    const lastMessageId = queued?.lastMessageId ?? previous?.outcome.messageId;
     // A row that ended as lost may have been paid for: nothing is left that says so.
     const { policy = DEFAULT_POLICY } = this.options;
     const lost = previous?.outcome.code === 'lost' ? 1 : 0;

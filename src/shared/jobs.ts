@@ -51,6 +51,12 @@ export interface DescribeJobData {
   readonly rescued?: number | undefined;
 }
 
+/**
+ * The progress of a job that an earlier start of its run has left without a message: nothing is paid for it before its row
+ * has its place in the run. It is no field of the data, which a worker that has just taken the job writes as a whole.
+ */
+export const HELD = 'waits for its row';
+
 const count = z.number().int().nonnegative();
 
 /** What a describe job has to hold before anything is done with it: anybody who reaches the queue can put anything in. */

@@ -1,7 +1,13 @@
 import { hostname } from 'node:os';
 import { DelayedError, type Job, RateLimitError, UnrecoverableError, WaitingError } from 'bullmq';
 import { messageOf } from '../shared/errors.js';
-import { type DescribeJobData, type ResultJobData, imageOfJobId, notDescribable } from '../shared/jobs.js';
+import {
+  type DescribeJobData,
+  HELD,
+  type ResultJobData,
+  imageOfJobId,
+  notDescribable,
+} from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import type { JobLogs } from './job-logs.js';
@@ -126,6 +132,7 @@ export class JobProcessor {
       identity: `${job.id ?? ''}@${job.timestamp}`,
       data: job.data,
       attemptsStarted: job.attemptsStarted,
+      isHeld: job.progress === HELD,
       save: (data) => this.#save(job, data),
       log: (line) => this.#log(job, line),
       report: (progress) => {

@@ -49,7 +49,7 @@ export async function processImage(
   try {
     let data = await countCrashes(job, deps.webhooks !== undefined);
     const isPaid = isReattached || data.unanswered !== undefined;
-    if (!isPaid && !(await deps.living.has(data.run))) return await setAside(job, data, deps);
+    if (!isPaid && !(await mayPay(job, deps))) return await setAside(job, data, deps);
 
     if (data.messageId === undefined) {
       if (data.lastMessageId !== undefined) {
@@ -62,7 +62,7 @@ export async function processImage(
       const mayBegin = await deps.firstPolls.made(stopping);
       if (!mayBegin || !(await deps.submitLimiter.take(stopping))) return releaseStopped(data);
       // The coordinator may have died while the image waited for its permit.
-      if (!(await deps.living.has(data.run))) return await setAside(job, data, deps);
+      if (!(await mayPay(job, deps))) return await setAside(job, data, deps);
       const submitted = await submit(job, data, deps, stopping, callback);
       if ('kind' in submitted) return submitted;
       data = submitted;
@@ -86,14 +86,23 @@ export async function processImage(
 /** The run's coordinator promotes the job when it comes back; looked at again each time, it would spend permits. */
 const SET_ASIDE_MS = 15 * 60_000;
 
-/** Puts off an image whose run has no coordinator: it is paid for when the run goes on. */
+/** Whether the run has a coordinator, which has asked for the image. */
+async function mayPay({ isHeld, data }: ActiveJob, { living }: ProcessingDeps): Promise<boolean> {
+  return !isHeld && (await living.has(data.run));
+}
+
+/** Puts off an image that nobody has asked for: it is paid for when its run goes on, and has come to its row. */
 async function setAside(
   job: ActiveJob,
   data: DescribeJobData,
   { connection }: ProcessingDeps,
 ): Promise<ProcessingOutcome> {
   await retryUntilUp(connection, () => noteSetAside(connection.store, data.run, job.image));
-  job.log('its run has no coordinator: it waits until a server or the next start of the run takes it up');
+  job.log(
+    job.isHeld
+      ? 'its row has not been read yet: it waits for that'
+      : 'its run has no coordinator: it waits until a server or the next start of the run takes it up',
+  );
   return { kind: 'delay', data, ms: SET_ASIDE_MS };
 }
 

@@ -19,6 +19,8 @@ export interface ActiveJob {
   readonly data: DescribeJobData;
   /** BullMQ's count of the job's processings, this one included. */
   readonly attemptsStarted: number;
+  /** Nothing is to be paid for it yet, see `HELD`. */
+  readonly isHeld: boolean;
   /** Stores the data and does not give up while the queue is away. */
   save(data: DescribeJobData): Promise<void>;
   /** For people: the API's progress, and a line for the job's log. Never fails, never waits. */

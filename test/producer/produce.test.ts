@@ -179,14 +179,17 @@ describe('the producer', () => {
     expect(run.left).toEqual([3]);
   });
 
-  test('waits for a job that is in the queue, without adding it, and replaces one that failed', async () => {
+  test('lets a job go that waits in the queue, before failed rows come, and replaces one that failed', async () => {
     const run = new NotingRun();
     const failed: QueuedJob = { state: 'failed', submits: 5, polls: 9, lastMessageId: 'last' };
     run.ledger.find('waiting', { state: 'waiting', submits: 1, polls: 0 });
     run.ledger.find('failed', failed);
     run.failedBefore.add('waiting');
     await run.produce([row(1, 'waiting'), row(2, 'failed')]);
-    expect(run.added).toMatchObject([{ image: 'failed', replaces: failed }]);
+    expect(run.added).toMatchObject([
+      { image: 'waiting', queued: { state: 'waiting' } },
+      { image: 'failed', queued: failed },
+    ]);
     expect(run.ledger.get('waiting')).toMatchObject({ counted: { submits: 1 }, reattached: false });
     // The new job counts its calls from nothing.
     expect(run.ledger.get('failed')).toMatchObject({ counted: { submits: 0, polls: 0 } });

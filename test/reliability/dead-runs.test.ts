@@ -93,6 +93,33 @@ describeOnBothQueues('what a killed run has left in the queue', (openQueue) => {
     expect(Number(found)).toBeGreaterThanOrEqual(receipt.maybePaidTwice);
   });
 
+  test.each([
+    ['beyond --limit', ROWS, ['--limit', '3'], 3],
+    ['when the rows have left the manifest', 2, [], 2],
+  ])('and met a 429 is not paid for %s', async (_what, rows, flags, most) => {
+    const { simulator, workspace } = scene;
+    await workspace.write('m.csv', manifestOf(ROWS));
+    simulator.setOptions({ rateLimit: { count: 10, perMs: 2000 } });
+    const killed = scene.start();
+    await waitUntil('some are refused', () => simulator.stats().answered429 >= 5);
+    await waitUntil('the others are written', async () => (await describedIds(workspace)).length >= 10);
+    await kill9(killed);
+    const { paid } = simulator.stats();
+    simulator.setOptions({ rateLimit: null });
+    const others = manifestOf(rows, rows < ROWS ? 'http://other.test' : undefined);
+    await workspace.write('m.csv', others);
+    const { receipt } = await endOf(scene.start([...flags, '--pay-again', String(ROWS)]));
+    expect(receipt).toMatchObject({ described: most, submits: most });
+    expect(simulator.stats().paid - paid).toBe(most);
+    await workspace.write('m.csv', manifestOf(ROWS));
+    const { receipt: last } = await endOf(scene.start(['--pay-again', String(ROWS)]));
+    expect(last).toMatchObject({ rows: ROWS, remaining: 0, failed: 0 });
+    expect(simulator.stats().paidByUrl.size).toBe(ROWS + (rows < ROWS ? rows : 0));
+    expect(simulator.stats().paid).toBeLessThanOrEqual(
+      simulator.stats().paidByUrl.size + last.maybePaidTwice,
+    );
+  });
+
   test('is counted in the message about a run file that was emptied', async () => {
     await scene.killed();
     await writeFile(scene.workspace.at('out.csv.run'), '');

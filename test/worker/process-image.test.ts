@@ -47,6 +47,7 @@ async function play(scene: Scene) {
     identity: 'job@0',
     data: { ...fresh, ...scene.data },
     attemptsStarted: scene.attemptsStarted ?? 1,
+    isHeld: false,
     save: (data) => {
       calls.push('save');
       saved.push(data);

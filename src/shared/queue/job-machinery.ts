@@ -234,6 +234,11 @@ export async function promoteJob<D, R>(job: Job<D, R>): Promise<void> {
   await unlessMoved(job.promote());
 }
 
+/** Sets the progress that a job shows. One that is gone meanwhile stays so. */
+export async function setProgress<D, R>(job: Job<D, R>, progress: JobProgress): Promise<void> {
+  await unlessMoved(job.updateProgress(progress));
+}
+
 async function unlessMoved(moving: Promise<unknown>): Promise<void> {
   try {
     await moving;
