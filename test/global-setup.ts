@@ -5,9 +5,13 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const BUILT = join(ROOT, 'dist', 'cli', 'main.js');
+const EMPTY_DATABASE = join(ROOT, 'dist', 'empty-database.tar.gz');
 
 /** Builds the command line if its sources are newer, so that tests start the code that is there. */
 export default function setup(): void {
+  if (!existsSync(EMPTY_DATABASE)) {
+    execFileSync(process.execPath, ['tools/empty-database.mjs'], { cwd: ROOT, stdio: 'inherit' });
+  }
   const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' });
   const newest = Math.max(...sources.map((name) => statSync(join(ROOT, 'src', name)).mtimeMs));
   if (existsSync(BUILT) && statSync(BUILT).mtimeMs > newest) return;

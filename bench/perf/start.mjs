@@ -17,4 +17,6 @@ const project = join(import.meta.dirname, 'tsconfig.json');
 execFileSync(process.execPath, [tsc, '-p', project, '--outDir', compiled], { stdio: 'inherit' });
 // Says that these are ES modules, and the version.
 copyFileSync(join(root, 'package.json'), join(compiled, 'package.json'));
+mkdirSync(join(compiled, 'dist'));
+copyFileSync(join(root, 'dist', 'empty-database.tar.gz'), join(compiled, 'dist', 'empty-database.tar.gz'));
 await import(join(compiled, 'bench', 'perf', 'main.js'));

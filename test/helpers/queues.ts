@@ -92,7 +92,7 @@ function fixture(url: string, remove: () => Promise<void>): QueueFixture {
 
 let template: Promise<string> | undefined;
 
-/** An empty embedded queue to copy, since making one takes seconds. Kept between runs, per version. */
+/** An empty embedded queue to copy. Kept between runs, per version. */
 function embeddedTemplate(): Promise<string> {
   template ??= makeTemplate();
   return template;

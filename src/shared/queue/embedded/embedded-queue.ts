@@ -30,7 +30,7 @@ export async function openEmbeddedQueue(
     const lock = await lockDirectory(target.directory);
     opened.defer(() => lock.release());
     const data = await prepareDatabase(target.directory, () =>
-      options.onSlow?.(`creating the embedded queue in ${target.directory}, once: about 5 s`),
+      options.onSlow?.(`creating the embedded queue in ${target.directory}, once`),
     );
     const session = await openOrExplain(data);
     opened.defer(() => closeSession(session));
