@@ -31,12 +31,7 @@ export {
 } from './describe-api/dialects/status-message.js';
 export * from './describe-api/errors.js';
 
-export {
-  type Simulator,
-  type SimulatorOptions,
-  type WebhookFaults,
-  startSimulator,
-} from './simulator/simulator.js';
+export { type Simulator, type SimulatorOptions, startSimulator } from './simulator/simulator.js';
 
 export { type Dashboard, startDashboard } from './dashboard/dashboard.js';
 export type { DashboardOptions } from './dashboard/access.js';

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type JournalEntry, readJournal } from '../../src/simulator/stats.js';
-import type { SimulatorSettings, Some } from '../../src/simulator/options.js';
+import type { SimulatorSettings } from '../../src/simulator/options.js';
 import { waitUntil } from '../../test/helpers/wait-until.js';
 import { Program } from './program.js';
 
@@ -13,7 +13,7 @@ export class SimulatorProcess {
   readonly journalPath: string;
   #program: Program | undefined;
   #starts = 0;
-  #settings: Some<SimulatorSettings> = {};
+  #settings: Partial<SimulatorSettings> = {};
   #url = '';
 
   constructor(
@@ -46,7 +46,7 @@ export class SimulatorProcess {
     await this.set(this.#settings);
   }
 
-  async set(settings: Some<SimulatorSettings>): Promise<void> {
+  async set(settings: Partial<SimulatorSettings>): Promise<void> {
     this.#settings = { ...this.#settings, ...settings };
     const response = await fetch(new URL('/options', this.#url), {
       method: 'POST',

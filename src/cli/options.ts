@@ -92,17 +92,8 @@ const GROUPS = [
       'fail so often: http500, quota, resetBefore, reject, reject400, reset, badJson, html, hang, incomplete, ' +
         'never, pollError, pollMissing',
     ),
-    webhooks: option(
-      '--webhooks <kind=share,...>',
-      'what goes wrong with deliveries, and how often: late, doubled, lost, early; forged=<n/duration> sends ' +
-        'made-up ones to the webhooks that submits have named',
-    ),
-    shape: option(
-      '--shape <name>',
-      'of messages: flat, nested, string, nested-string, seconds-date or mixed',
-    ),
     seed: option('--seed <n>', 'of all random decisions', { parse: parse.integer(0) }),
-    journal: option('--journal <path>', 'a line for each accepted submit, read again at the next start'),
+    journal: option('--journal <path>', 'a line for each accepted submit'),
   }),
   group(MANIFEST, ['run', 'verify', 'enqueue', 'schedule add'], {
     format: option('--format <name>', 'csv, tsv, jsonl or list; needed for stdin', {

@@ -51,7 +51,6 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
       'message ids start with sim-; the same URL gets the same prompts each time.',
     examples: `
   bulk-describe simulate --port 8080 --latency 20s --fail http500=0.05
-  bulk-describe simulate --webhooks lost=0.1,doubled=0.2,forged=50/s
   bulk-describe run paintings.csv --api http://127.0.0.1:8080/v2 --rate 10/s
   bulk-describe run paintings.csv --api http://127.0.0.1:8080 --dialect openai --model any -o openai.csv`,
     execute: async (options) => (await import('./simulate.js')).simulate(options),

@@ -1,16 +1,8 @@
 import { dialectFor } from '../describe-api/dialects/index.js';
-import { parseRate } from '../shared/limits.js';
 import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
-import {
-  DELIVERY_FAULTS,
-  FAILURE_KINDS,
-  type FailureShares,
-  SHAPES,
-  type WebhookFaults,
-} from '../simulator/options.js';
+import { FAILURE_KINDS, type FailureShares } from '../simulator/options.js';
 import { type Simulator, startSimulator } from '../simulator/simulator.js';
 import type { OptionsOf } from './options.js';
-import { oneOf } from './parse.js';
 import { listenForSignals, untilAborted } from './process.js';
 
 /** `bulk-describe simulate`: prints its base URL, and answers until it is stopped. @returns 0 */
@@ -31,14 +23,12 @@ export async function simulate(options: OptionsOf<'simulate'>): Promise<number> 
 /** Starts the simulator; a port or journal that cannot be had is the user's to mend. */
 async function start(options: OptionsOf<'simulate'>): Promise<Simulator> {
   const { port, latency, spread, rateLimit, maxInFlight, retryAfter, requireToken } = options;
-  const { fail, webhooks, shape, seed, journal } = options;
+  const { fail, seed, journal } = options;
   try {
     return await startSimulator({
       ...{ port, latencyMs: latency, latencySpread: spread, rateLimit, maxInFlight, retryAfter },
       ...{ token: requireToken, seed, journal },
       failures: fail === undefined ? undefined : parseFailures(fail),
-      webhooks: webhooks === undefined ? undefined : parseWebhookFaults(webhooks),
-      shape: shape === undefined ? undefined : oneOf(SHAPES)(shape, '--shape'),
     });
   } catch (error) {
     if (!isSystemError(error)) throw error;
@@ -51,35 +41,14 @@ async function start(options: OptionsOf<'simulate'>): Promise<Simulator> {
 
 /** Reads `reject=0.1,http500=0.05`: how often to fail in which way. @throws {UsageError} */
 function parseFailures(text: string): FailureShares {
-  return Object.fromEntries(text.split(',').map((part) => readShare(part, '--fail', FAILURE_KINDS, '')));
-}
-
-/** Reads `late=0.1,lost=0.2,forged=200/s`: what goes wrong with deliveries, and how often. @throws {UsageError} */
-function parseWebhookFaults(text: string): WebhookFaults {
-  const isForged = (part: string) => part.split('=')[0]?.trim() === 'forged';
-  const parts = text.split(',');
-  const rates = parts.filter(isForged).map((part) => part.split('=')[1] ?? '');
-  const shares = parts
-    .filter((part) => !isForged(part))
-    .map((part) => readShare(part, '--webhooks', DELIVERY_FAULTS, ', or forged=<n/duration>'));
-  // One delivery goes wrong in one way.
-  if (shares.reduce((sum, [, share]) => sum + share, 0) > 1 + Number.EPSILON)
-    throw new UsageError(`--webhooks ${text}: the shares add up to more than 1: make them smaller`);
-  const forged = rates.map((rate) => parseRate(rate, '--webhooks forged')).at(-1);
-  return { ...Object.fromEntries(shares), forged };
-}
-
-function readShare<Kind extends string>(
-  part: string,
-  flag: string,
-  kinds: readonly Kind[],
-  orElse: string,
-): readonly [Kind, number] {
-  const [name = '', value = ''] = part.split('=');
-  const kind = kinds.find((known) => known === name.trim());
-  const share = Number(value);
-  if (kind !== undefined && value !== '' && share >= 0 && share <= 1) return [kind, share];
-  throw new UsageError(
-    `${flag} ${part}: expected <kind>=<0 to 1>, with a kind of ${kinds.join(', ')}${orElse}`,
+  return Object.fromEntries(
+    text.split(',').map((part) => {
+      const [name = '', value = ''] = part.split('=');
+      const kind = FAILURE_KINDS.find((known) => known === name.trim());
+      const share = Number(value);
+      if (kind !== undefined && value !== '' && share >= 0 && share <= 1) return [kind, share];
+      const kinds = FAILURE_KINDS.join(', ');
+      throw new UsageError(`--fail ${part}: expected <kind>=<0 to 1>, with a kind of ${kinds}`);
+    }),
   );
 }

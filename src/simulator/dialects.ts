@@ -1,22 +1,16 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { LimitView } from './limits.js';
-import {
-  formatMessageId,
-  makePrompts,
-  type MessageFacts,
-  type MessageView,
-  progressOf,
-  shapeOf,
-  stateOf,
-} from './messages.js';
+import type { SimulatedMessage } from './messages.js';
+import type { FailureKind } from './options.js';
 
-/**
- * Why a call is not answered with what it asks for. `reject` and `reject400` are the API's two ways to refuse an
- * image; `missing` is a message that it does not know, `broken` a 500.
- */
+/** Why a call is not answered with what it asks for; `missing` is a message that the API does not know. */
 export type Refusal =
-  'invalid' | 'token' | 'rateLimited' | 'quota' | 'reject' | 'reject400' | 'missing' | 'broken';
+  | 'invalid'
+  | 'token'
+  | 'rateLimited'
+  | 'missing'
+  | Extract<FailureKind, 'http500' | 'quota' | 'reject' | 'reject400'>;
 
 /** A submit's fields, whatever the dialect calls them. */
 export interface SubmitFields {
@@ -36,13 +30,13 @@ export interface SimulatedDialect {
   readonly messages?: {
     /** With `:id`. */
     readonly paths: readonly string[];
-    polled(facts: MessageFacts, view: MessageView): object;
+    polled(message: SimulatedMessage): object;
     /** What a webhook is sent. */
-    delivered(facts: MessageFacts, view: MessageView): object;
+    delivered(message: SimulatedMessage): object;
   };
   tokenOf(request: FastifyRequest): string | undefined;
   readSubmit(body: unknown): SubmitFields;
-  accepted(facts: MessageFacts, view: MessageView, submit: SubmitFields): object;
+  accepted(message: SimulatedMessage, submit: SubmitFields): object;
   refusal(why: Refusal, text: string): { readonly status: number; readonly body: object | string };
   limitHeaders?(limit: LimitView): Record<string, string>;
 }
@@ -56,7 +50,7 @@ const STATUSES: Readonly<Record<Refusal, number>> = {
   reject: 200,
   reject400: 400,
   missing: 404,
-  broken: 500,
+  http500: 500,
 };
 const FAILED = 'Simulated: the job has failed';
 
@@ -76,10 +70,6 @@ function bearerOf(request: FastifyRequest): string | undefined {
   return /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1];
 }
 
-function isoOf(ms: number): string {
-  return new Date(ms).toISOString();
-}
-
 /** The submit of the dialects that have refs. */
 function refedSubmit(body: unknown): SubmitFields {
   return {
@@ -89,31 +79,17 @@ function refedSubmit(body: unknown): SubmitFields {
   };
 }
 
-/** The prompts as a dialect's messages have them: a list, or one text. */
-function contentOf(facts: MessageFacts, { shape }: MessageView): string | string[] {
-  const prompts = makePrompts(facts.urlHash);
-  return /string$/.test(shapeOf(facts, shape)) ? prompts.join('\n') : prompts;
-}
-
 const thenextleg: SimulatedDialect = {
   submitPaths: ['/v2/describe'],
   getPaths: ['/v2/describe'],
   messages: {
     paths: ['/v2/message/:id'],
-    polled: (facts, view) => {
-      const progress = progressOf(facts, view.nowMs);
-      const image = `https://simulator.invalid/progress/${facts.urlHash}-${progress}.webp`;
-      switch (stateOf(facts, view)) {
-        case 'working':
-          return { progress, progressImageUrl: progress === 0 ? null : image };
-        case 'failed':
-          return { progress: 'incomplete' };
-        case 'completed': {
-          const described = describedMessage(facts, view);
-          const isNested = /^nested/.test(shapeOf(facts, view.shape));
-          return { progress: 100, ...(isNested ? { response: described } : described) };
-        }
-      }
+    polled: (message) => {
+      const { id, state, progress } = message;
+      if (state === 'failed') return { progress: 'incomplete' };
+      if (state === 'completed') return { progress: 100, ...describedMessage(message) };
+      const image = `https://simulator.invalid/progress/${id}-${progress}.webp`;
+      return { progress, progressImageUrl: progress === 0 ? null : image };
     },
     delivered: describedMessage,
   },
@@ -122,46 +98,37 @@ const thenextleg: SimulatedDialect = {
     textOf(fieldOf(request.query, 'authToken')) ??
     textOf(fieldOf(request.body, 'authToken')),
   readSubmit: refedSubmit,
-  accepted: (facts) => ({
-    success: true,
-    messageId: formatMessageId(facts),
-    createdAt: isoOf(facts.submittedAt),
-  }),
+  accepted: ({ id, submittedAt }) => ({ success: true, messageId: id, createdAt: submittedAt }),
   refusal: (why, msg) => {
-    if (why === 'broken') return { status: 500, body: 'Internal Server Error' };
+    if (why === 'http500') return { status: 500, body: 'Internal Server Error' };
     return { status: STATUSES[why], body: { success: false, msg } };
   },
 };
 
 /** A completed message of `thenextleg` without its `progress`. */
-function describedMessage(facts: MessageFacts, view: MessageView): object {
-  const isOldDate = shapeOf(facts, view.shape) === 'seconds-date';
-  const instant = (ms: number) =>
-    isOldDate ? { _seconds: Math.floor(ms / 1000), _nanoseconds: (ms % 1000) * 1e6 } : isoOf(ms);
+function describedMessage({ id, ref, prompts, submittedAt, completedAt }: SimulatedMessage): object {
   return {
-    createdAt: instant(facts.submittedAt),
-    originatingMessageId: formatMessageId(facts),
-    content: contentOf(facts, view),
-    ref: facts.ref,
+    createdAt: submittedAt,
+    originatingMessageId: id,
+    content: prompts,
+    ref,
     type: 'describe',
-    responseAt: instant(facts.submittedAt + facts.latencyMs),
+    responseAt: completedAt,
   };
 }
 
-function imagineproMessage(facts: MessageFacts, view: MessageView): object {
-  const messageId = formatMessageId(facts);
-  const created = { messageId, createdAt: isoOf(facts.submittedAt), ref: facts.ref };
-  const updatedAt = isoOf(facts.submittedAt + facts.latencyMs);
-  switch (stateOf(facts, view)) {
-    case 'working': {
-      const progress = progressOf(facts, view.nowMs);
-      const status = progress === 0 ? 'QUEUED' : 'PROCESSING';
-      return { ...created, status, progress, updatedAt: isoOf(view.nowMs) };
-    }
+function imagineproMessage(message: SimulatedMessage): object {
+  const { id, ref, state, progress, submittedAt, completedAt } = message;
+  const created = { messageId: id, createdAt: submittedAt, ref };
+  switch (state) {
+    case 'working':
+      return { ...created, status: progress === 0 ? 'QUEUED' : 'PROCESSING', progress };
     case 'failed':
-      return { ...created, status: 'FAIL', error: FAILED, updatedAt };
-    case 'completed':
-      return { ...created, status: 'DONE', progress: 100, content: contentOf(facts, view), updatedAt };
+      return { ...created, status: 'FAIL', error: FAILED, updatedAt: completedAt };
+    case 'completed': {
+      const content = message.prompts;
+      return { ...created, status: 'DONE', progress: 100, content, updatedAt: completedAt };
+    }
   }
 }
 
@@ -174,41 +141,30 @@ const imaginepro: SimulatedDialect = {
   },
   tokenOf: bearerOf,
   readSubmit: refedSubmit,
-  accepted: (facts) => ({
-    success: 'PROCESSING',
-    messageId: formatMessageId(facts),
-    createdAt: isoOf(facts.submittedAt),
-  }),
+  accepted: ({ id, submittedAt }) => ({ success: 'PROCESSING', messageId: id, createdAt: submittedAt }),
   refusal: (why, error) => ({
     status: why === 'quota' ? 403 : STATUSES[why],
     body: { success: false, error },
   }),
 };
 
-function legnextJob(facts: MessageFacts, view: MessageView): object {
-  const state = stateOf(facts, view);
+function legnextJob(message: SimulatedMessage): object {
+  const { id, state, progress, submittedAt, completedAt } = message;
   const isDone = state === 'completed';
-  const progress = progressOf(facts, view.nowMs);
   const workingStatus = progress < 10 ? 'pending' : progress < 20 ? 'staged' : 'processing';
-  const prompts = isDone ? makePrompts(facts.urlHash) : [];
+  const prompts = isDone ? message.prompts : [];
   const promptEn = prompts.join('\n\n');
-  // Some of its answers have the one text alone.
-  const isText = shapeOf(facts, view.shape) === 'string';
-  const message = state === 'failed' ? FAILED : '';
+  const failure = state === 'failed' ? FAILED : '';
   return {
-    job_id: formatMessageId(facts),
+    job_id: id,
     model: 'midjourney',
     task_type: 'describe',
     status: state === 'working' ? workingStatus : state,
-    output: { promptEn, description: promptEn, finalPrompt: promptEn, prompts: isText ? [] : prompts },
-    meta: {
-      created_at: isoOf(facts.submittedAt),
-      started_at: '',
-      ended_at: isDone ? isoOf(facts.submittedAt + facts.latencyMs) : '',
-    },
+    output: { promptEn, description: promptEn, finalPrompt: promptEn, prompts },
+    meta: { created_at: submittedAt, started_at: '', ended_at: isDone ? completedAt : '' },
     detail: null,
     logs: [],
-    error: { code: message === '' ? 0 : 10_000, raw_message: message, message, detail: null },
+    error: { code: failure === '' ? 0 : 10_000, raw_message: failure, message: failure, detail: null },
   };
 }
 
@@ -235,7 +191,7 @@ const OPENAI_REFUSALS: Readonly<
   reject: [400, 'invalid_request_error', 'content_policy_violation'],
   reject400: [400, 'invalid_request_error', 'invalid_image_url'],
   missing: [404, 'invalid_request_error', null],
-  broken: [500, 'server_error', null],
+  http500: [500, 'server_error', null],
 };
 
 const completionRequestSchema = z.object({
@@ -254,37 +210,20 @@ function imageIn(body: unknown): string | undefined {
     .find((url) => url !== undefined);
 }
 
-/** The four prompts in one answer, in one of the ways in which models write lists. */
-function modelAnswer(prompts: readonly string[], shape: ReturnType<typeof shapeOf>): string {
-  const list = JSON.stringify(prompts, null, 2);
-  switch (shape) {
-    case 'flat':
-      return list;
-    case 'nested':
-      return JSON.stringify({ prompts });
-    case 'string':
-      return `\`\`\`json\n${list}\n\`\`\``;
-    case 'nested-string':
-      return `Here are four prompts:\n\n\`\`\`\n${list}\n\`\`\`\nTell me if you want others.`;
-    case 'seconds-date':
-      return `Of course! ${list}`;
-  }
-}
-
 /** Synchronous: no messages, no webhooks. */
 const openai: SimulatedDialect = {
   submitPaths: ['/v1/chat/completions'],
   tokenOf: bearerOf,
   readSubmit: (body) => ({ url: imageIn(body), choices: fieldOf(body, 'n') }),
-  accepted: (facts, { shape }, { choices }) => {
-    const isCut = facts.fate === 'expires';
+  accepted: ({ id, state, submittedAt, prompts: numbered }, { choices }) => {
+    const isCut = state === 'failed';
     // Without their keycaps: a model does not number like this.
-    const prompts = makePrompts(facts.urlHash).map((prompt) => prompt.replace(/^\d\uFE0F\u20E3 /u, ''));
-    const texts = choices === 4 ? prompts : [modelAnswer(prompts, shapeOf(facts, shape))];
+    const prompts = numbered.map((prompt) => prompt.replace(/^\d\uFE0F\u20E3 /u, ''));
+    const texts = choices === 4 ? prompts : [`\`\`\`json\n${JSON.stringify(prompts, null, 2)}\n\`\`\``];
     return {
-      id: formatMessageId(facts),
+      id,
       object: 'chat.completion',
-      created: Math.floor(facts.submittedAt / 1000),
+      created: Math.floor(Date.parse(submittedAt) / 1000),
       model: 'simulator',
       choices: texts.map((text, index) => ({
         index,

@@ -1,5 +1,3 @@
-import type { Shape } from './options.js';
-import { SHAPES } from './options.js';
 import { pick, randomOfHash } from './random.js';
 
 /** The documented time after which an uncompleted message counts as incomplete. */
@@ -23,11 +21,18 @@ export interface MessageFacts {
   readonly ref: string;
 }
 
-/** How a message is looked at: the form of its answer, and when. */
-export interface MessageView {
-  readonly shape: Shape;
-  readonly expireMins: number;
-  readonly nowMs: number;
+/** A message at some moment, as the dialects show it. */
+export interface SimulatedMessage {
+  readonly id: string;
+  readonly ref: string;
+  readonly state: 'working' | 'completed' | 'failed';
+  /** 0..99, by the share of its latency that has passed. */
+  readonly progress: number;
+  /** ISO 8601. */
+  readonly submittedAt: string;
+  readonly completedAt: string;
+  /** Each behind its keycap. */
+  readonly prompts: readonly string[];
 }
 
 const FATES = { c: 'completes', x: 'expires', n: 'never' } as const satisfies Record<string, Fate>;
@@ -56,27 +61,35 @@ export function parseMessageId(id: string): MessageFacts | undefined {
 }
 
 /** When a message stops being worked on; a message that never completes is given up after `expireMins`. */
-export function endsAt({ submittedAt, latencyMs, fate }: MessageFacts, expireMins: number): number {
+export function endsAt(
+  { submittedAt, latencyMs, fate }: MessageFacts,
+  expireMins = DEFAULT_EXPIRE_MINS,
+): number {
   return submittedAt + Math.min(fate === 'never' ? Infinity : latencyMs, expireMins * 60_000);
 }
 
-export function stateOf(facts: MessageFacts, view: MessageView): 'working' | 'completed' | 'failed' {
-  if (view.nowMs < endsAt(facts, view.expireMins)) return 'working';
-  const isInTime = view.nowMs >= facts.submittedAt + facts.latencyMs;
-  return facts.fate === 'completes' && isInTime ? 'completed' : 'failed';
-}
-
-/** 0..99, by the share of its latency that has passed. */
-export function progressOf(facts: MessageFacts, nowMs: number): number {
-  const share = Math.max(0, nowMs - facts.submittedAt) / Math.max(1, facts.latencyMs);
-  return Math.min(99, Math.floor(share * 100));
-}
-
-/** The one shape of a message that is asked for, or that `mixed` gives it. */
-export function shapeOf(facts: MessageFacts, shape: Shape): Exclude<Shape, 'mixed'> {
-  if (shape !== 'mixed') return shape;
-  const shapes = SHAPES.filter((one) => one !== 'mixed');
-  return shapes[parseInt(facts.urlHash.slice(-4), 16) % shapes.length] ?? 'flat';
+/** What has become of a message by now. */
+export function messageAt(
+  facts: MessageFacts,
+  nowMs: number,
+  expireMins = DEFAULT_EXPIRE_MINS,
+): SimulatedMessage {
+  const { submittedAt, latencyMs, fate } = facts;
+  const isOver = nowMs >= endsAt(facts, expireMins);
+  const isInTime = nowMs >= submittedAt + latencyMs;
+  const share = Math.max(0, nowMs - submittedAt) / Math.max(1, latencyMs);
+  return {
+    id: formatMessageId(facts),
+    ref: facts.ref,
+    state: !isOver ? 'working' : fate === 'completes' && isInTime ? 'completed' : 'failed',
+    progress: Math.min(99, Math.floor(share * 100)),
+    submittedAt: new Date(submittedAt).toISOString(),
+    completedAt: new Date(submittedAt + latencyMs).toISOString(),
+    // Most looks find it working, and need none.
+    get prompts() {
+      return makePrompts(facts.urlHash);
+    },
+  };
 }
 
 // Commas, quotes, letters beyond ASCII and line breaks are here on purpose: the real prompts have them.

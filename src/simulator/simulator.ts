@@ -4,17 +4,11 @@ import { messageOf } from '../shared/errors.js';
 import { createHttpServer } from '../shared/http-server.js';
 import { type Reply, SimulatedApi } from './api.js';
 import { SIMULATED_DIALECTS } from './dialects.js';
-import {
-  change,
-  completeOptions,
-  parseSettings,
-  type SimulatorOptions,
-  type SimulatorSettings,
-  type Some,
-} from './options.js';
+import { changeSettings, completeOptions, type SimulatorOptions, type SimulatorSettings } from './options.js';
 import type { SimulatorStats } from './stats.js';
+import type { OnDelivery } from './webhooks.js';
 
-export type { SimulatorOptions, SimulatorSettings, WebhookFaults } from './options.js';
+export type { SimulatorOptions, SimulatorSettings } from './options.js';
 export { readJournal } from './stats.js';
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
@@ -28,8 +22,10 @@ export interface Simulator {
   urlOf(dialect: string): string;
   readonly port: number;
   stats(): SimulatorStats;
-  /** Changes settings from now on; `failures` and `webhooks` are replaced as a whole. */
-  setOptions(changes: Some<SimulatorSettings>): void;
+  /** Changes settings from now on; `failures` is replaced as a whole. @throws {UsageError} for values that cannot be */
+  setOptions(changes: Partial<SimulatorSettings>): void;
+  /** Has the deliveries to webhooks decided about from now on; otherwise each is sent once, when it is due. */
+  onDelivery(hook: OnDelivery): void;
   /** Ends all connections (answers that hang included) and forgets webhooks that are not due. */
   close(): Promise<void>;
 }
@@ -37,45 +33,28 @@ export interface Simulator {
 /**
  * Starts a describe API on localhost. Messages are in their ids, so that another simulator answers for them.
  * Beside the API, `GET /stats` gives the stats as JSON and `POST /options` takes partial settings.
- * @param options see `DEFAULTS`
  * @throws {UsageError} for options that cannot be
- * @throws when the port is taken or the journal cannot be read or written
+ * @throws when the port is taken or the journal cannot be written
  */
-export async function startSimulator(options: Some<SimulatorOptions> = {}): Promise<Simulator> {
-  const complete = completeOptions(options);
-  const { host, port: wanted } = complete;
-  const api = new SimulatedApi(complete);
+export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
+  const { start, settings } = completeOptions(options);
+  const api = new SimulatedApi(start, settings);
   const app = createApp(api);
-  const close = async (): Promise<void> => {
-    await app.close();
-    await api.close();
-  };
-  try {
-    await app.listen({ port: wanted, host });
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  const address = app.server.address();
-  const port = typeof address === 'object' && address ? address.port : wanted;
-  const origin = originOf(host, port);
-  let closing: Promise<void> | undefined;
+  app.addHook('onClose', () => api.close());
+  const origin = await app.listen({ port: start.port, host: '127.0.0.1' });
   return {
     url: `${origin}/v2`,
     urlOf: (dialect) => (dialect === 'thenextleg' ? `${origin}/v2` : origin),
-    port,
-    stats: () => api.stats.read(api.inFlight),
+    port: Number(new URL(origin).port),
+    stats: () => api.stats,
     setOptions: (changes) => {
-      api.settings = change(api.settings, changes);
+      api.settings = changeSettings(api.settings, changes);
     },
-    close: () => (closing ??= close()),
+    onDelivery: (hook) => {
+      api.onDelivery = hook;
+    },
+    close: () => app.close(),
   };
-}
-
-/** The origin by which the machine itself reaches the server. */
-function originOf(host: string, port: number): string {
-  const name = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-  return `http://${name.includes(':') ? `[${name}]` : name}:${port}`;
 }
 
 /** The HTTP server, not listening yet: the API in all dialects, and `/stats` and `/options` for other processes. */
@@ -97,14 +76,13 @@ function createApp(api: SimulatedApi): FastifyInstance {
       );
     }
   }
-  app.get('/stats', () => {
-    const stats = api.stats.read(api.inFlight);
-    return { ...stats, paidByUrl: Object.fromEntries(stats.paidByUrl) };
-  });
+  app.get('/stats', () => ({ ...api.stats, paidByUrl: Object.fromEntries(api.stats.paidByUrl) }));
   app.post('/options', (request, reply) => {
-    const changes = parseSettings(request.body);
-    if (typeof changes === 'string') return send(reply, failure(400, changes));
-    api.settings = change(api.settings, changes);
+    try {
+      api.settings = changeSettings(api.settings, z.looseObject({}).parse(request.body));
+    } catch (error) {
+      return send(reply, failure(400, messageOf(error)));
+    }
     return send(reply, { status: 200, body: { success: true } });
   });
   app.setNotFoundHandler((_request, reply) => send(reply, failure(404, 'Not found')));

@@ -262,19 +262,12 @@ test.each([
   [['verify', 'only-one.csv'], /verify needs a manifest and an output/],
   [['simulate', '--latency', 'long'], /--latency long: expected a duration/],
   [['simulate', '--fail', 'often=1'], /--fail often=1: expected/],
-  [
-    ['simulate', '--webhooks', 'late=2'],
-    /--webhooks late=2: expected <kind>=<0 to 1>, with a kind of lost, /,
-  ],
   [['webhook', '--webhook-listen', '8787'], /--webhook-listen 8787: expected <host>:<port>/],
   [['webhook', '--dialect', 'openai'], /^bulk-describe: webhook: the dialect openai has no webhooks/],
   [['webhook', '--show-url', '--webhook-url', 'x'], /--webhook-url: expected an http\(s\) URL without/],
   [['serve', '--webhook-url', 'http://h.example/x'], /--webhook-url is for workers: give serve --work/],
   [['serve', '--webhook-listen', '127.0.0.1:0'], /--webhook-listen needs --webhook-url <url>/],
   [['serve', '--webhook-secret-file', 'x'], /--webhook-secret-file x cannot be read/],
-  [['simulate', '--webhooks', 'lost=0.7,late=0.4'], /--webhooks lost=0\.7,late=0\.4: the shares add up to/],
-  [['simulate', '--webhooks', 'lost'], /--webhooks lost: expected/],
-  [['simulate', '--webhooks', 'forged=0.5'], /--webhooks forged 0\.5: expected a rate such as/],
 ])('%j is refused with one line', async (args, message) => {
   const { code, line } = await refuse(args);
   expect(code).toBe(1);

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { accountOf } from '../../src/run/api-options.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
@@ -12,6 +12,7 @@ import { startAccountReceiver } from '../../src/webhook/receiver.js';
 import { type CliProcess, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { freePort } from '../helpers/redis.js';
+import { Forger } from '../helpers/spoilt-deliveries.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 import { allIds, describedIds, kill9 } from './run-process.js';
@@ -165,12 +166,14 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
       const { store } = await queue.connect();
       const queueName = describeQueueName(accountOf({ api: simulator.url }));
       await store.setFields(`webhook:${queueName}`, { slowMs: '300' });
-      simulator.setOptions({ failures: { reset: 1 }, webhooks: { forged: { count: 200, perMs: 1000 } } });
+      simulator.setOptions({ failures: { reset: 1 } });
+      const forger = new Forger(simulator, 200);
+      onTestFinished(() => forger.stop());
       const run = await start();
       await waitUntil('all are paid for', () => simulator.stats().paid >= 8);
       simulator.setOptions({ failures: {} });
       const receipt = await endOf(run);
-      expect(simulator.stats().webhookFaults.forged).toBeGreaterThan(20);
+      expect(forger.sent).toBeGreaterThan(20);
       const paidAgain = simulator.stats().paid - 8;
       expect(receipt).toMatchObject({ described: 8, maybePaidTwice: paidAgain, rescued: 8 - paidAgain });
       for (const record of await workspace.records('out.csv')) {

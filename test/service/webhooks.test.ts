@@ -1,6 +1,6 @@
-import { expect, test } from 'vitest';
-import type { WebhookFaults } from '../../src/simulator/simulator.js';
+import { expect, onTestFinished, test } from 'vitest';
 import { describeOnRedis } from '../helpers/queues.js';
+import { Forger, spoilDeliveries } from '../helpers/spoilt-deliveries.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { ProcessFixture } from './process-fixture.js';
 import { LIMITS, expectRows, receive, work } from './webhook-processes.js';
@@ -8,9 +8,8 @@ import { LIMITS, expectRows, receive, work } from './webhook-processes.js';
 describeOnRedis('deliveries', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue, { latencyMs: 400 });
 
-  /** Two workers, a receiver and a coordinator, each a process, and deliveries that go wrong like this. */
-  const describeAll = async (count: number, webhooks: WebhookFaults) => {
-    fixture.simulator.setOptions({ webhooks });
+  /** Two workers, a receiver and a coordinator, each a process. */
+  const describeAll = async (count: number) => {
     await fixture.workspace.write('m.csv', manifestOf(count));
     const url = await receive(fixture);
     const workers = await Promise.all([1, 2].map(() => work(fixture, '--webhook-url', `${url}/hooks`)));
@@ -43,26 +42,30 @@ describeOnRedis('deliveries', (openQueue) => {
   };
 
   test('that a process receives wake the workers in two others: one poll for an image', async () => {
-    const { pollsEach, webhooksSent } = await describeAll(500, {});
+    const { pollsEach, webhooksSent } = await describeAll(500);
     expect(webhooksSent).toBe(500);
     expect(pollsEach).toBeGreaterThanOrEqual(1);
     expect(pollsEach).toBeLessThanOrEqual(1.2);
   }, 120_000);
 
   test('that are all lost cost time, and no row', async () => {
-    const { webhooksSent } = await describeAll(500, { lost: 1 });
+    spoilDeliveries(fixture.simulator, { lost: 1 });
+    const { webhooksSent } = await describeAll(500);
     expect(webhooksSent).toBe(0);
   }, 120_000);
 
   test('that are forged, 200 a second, cost a few polls, and each row has the prompts of its own image', async () => {
-    const { pollsEach, webhookFaults } = await describeAll(500, { forged: { count: 200, perMs: 1000 } });
-    expect(webhookFaults.forged).toBeGreaterThan(300);
+    const forger = new Forger(fixture.simulator, 200);
+    onTestFinished(() => forger.stop());
+    const { pollsEach } = await describeAll(500);
+    expect(forger.sent).toBeGreaterThan(300);
     // Three deliveries of one message lead to a poll each; by the clock it is polled rarely.
     expect(pollsEach).toBeLessThan(5);
   }, 120_000);
 
   test('that are late, early and doubled do no harm', async () => {
-    const { webhookFaults } = await describeAll(150, { late: 0.3, early: 0.3, doubled: 0.3 });
-    expect(Object.keys(webhookFaults).sort()).toEqual(['doubled', 'early', 'late']);
+    const spoilt = spoilDeliveries(fixture.simulator, { late: 0.3, early: 0.3, doubled: 0.3 });
+    await describeAll(150);
+    expect([...spoilt.keys()].sort()).toEqual(['doubled', 'early', 'late']);
   }, 120_000);
 });

@@ -3,7 +3,6 @@ import { DescribeClient } from '../../src/describe-api/client.js';
 import { readPrompts } from '../../src/describe-api/shapes.js';
 import { hashUrl } from '../../src/simulator/random.js';
 import { makePrompts } from '../../src/simulator/messages.js';
-import type { Shape } from '../../src/simulator/options.js';
 import { aNumber, aText, call, post, simulate, submit } from './api.js';
 
 const IMAGE = 'https://images.example/1.jpg';
@@ -112,24 +111,18 @@ describe('a message', () => {
     expect(await promptsOf(`${IMAGE}?2`)).not.toEqual(first);
   });
 
-  test.each<[Shape]>([['flat'], ['nested'], ['string'], ['nested-string'], ['seconds-date'], ['mixed']])(
-    'in the shape %s is what the client reads',
-    async (shape) => {
-      const simulator = await simulate({ shape });
-      for (const submitMethod of ['post', 'get'] as const) {
-        const client = clientFor(simulator.url, submitMethod);
-        for (let i = 0; i < 10; i++) {
-          const { messageId } = await client.submit({ url: `${IMAGE}?${i}`, ref: `réf ${i}` });
-          expect(await client.message(messageId)).toMatchObject({
-            status: 'completed',
-            prompts: readPrompts(makePrompts(hashUrl(`${IMAGE}?${i}`))),
-            ref: `réf ${i}`,
-            createdAt: aText(/Z$/),
-          });
-        }
-      }
-    },
-  );
+  test.each(['post', 'get'] as const)('submitted by %s is what the client reads', async (submitMethod) => {
+    const client = clientFor((await simulate()).url, submitMethod);
+    for (let i = 0; i < 10; i++) {
+      const { messageId } = await client.submit({ url: `${IMAGE}?${i}`, ref: `réf ${i}` });
+      expect(await client.message(messageId)).toMatchObject({
+        status: 'completed',
+        prompts: readPrompts(makePrompts(hashUrl(`${IMAGE}?${i}`))),
+        ref: `réf ${i}`,
+        createdAt: aText(/Z$/),
+      });
+    }
+  });
 
   test('is answered by another simulator with other options, as after a restart', async () => {
     const first = await simulate({ latencyMs: 60_000 });
