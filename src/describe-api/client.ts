@@ -49,25 +49,28 @@ export interface DescribeClientOptions extends DialectSettings {
 const MOST_CONNECTIONS = 65_536;
 const DEFAULTS = { timeoutMs: 30_000, synchronousTimeoutMs: 10 * 60_000, maxConcurrent: 64 } as const;
 
+/** Of the polls that `describe` makes. */
+const DEADLINE_MS = 20 * 60_000;
+const SHORTEST_DELAY_MS = 500;
+const LONGEST_DELAY_MS = 10_000;
+const DELAY_GROWTH = 0.15;
+
 export interface WaitProgress {
   readonly messageId: string;
   /** 0..100. */
   readonly progress: number;
 }
 
-export interface WaitOptions {
+/** What `DescribeClient.describe` takes beside the image. */
+export interface DescribeOptions {
+  /** Told back with the message, where the dialect has it. */
+  readonly ref?: string | undefined;
   /** Ends the waiting, which then rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds from the submit to its completion; 20 minutes. */
   readonly deadlineMs?: number | undefined;
   /** Called with the message as soon as it is submitted, and at each change of its progress. What it throws ends the wait. */
   readonly onProgress?: ((progress: WaitProgress) => void) | undefined;
-}
-
-/** What `DescribeClient.describe` takes beside the image. */
-export interface DescribeOptions extends WaitOptions {
-  /** Told back with the message, where the dialect has it. */
-  readonly ref?: string | undefined;
 }
 
 function parseBaseUrl(text: string): string {
@@ -185,8 +188,49 @@ export class DescribeClient {
     const submitted = await this.submit({ url, ...(ref !== undefined && { ref }) }, waiting);
     waiting.onProgress?.({ messageId: submitted.messageId, progress: submitted.completed ? 100 : 0 });
     if (submitted.completed !== undefined) return submitted.completed;
-    const call = this.call('GET', this.dialect.messageUrl?.(this.base, submitted.messageId) ?? this.base);
-    return waitForMessage(this, submitted.messageId, call, startedAt, waiting);
+    return this.waitForMessage(submitted.messageId, startedAt, waiting);
+  }
+
+  /** @param startedAt when it was submitted, by `performance.now()` */
+  private async waitForMessage(
+    messageId: string,
+    startedAt: number,
+    { signal, deadlineMs = DEADLINE_MS, onProgress }: DescribeOptions,
+  ): Promise<CompletedMessage> {
+    const call = this.call('GET', this.dialect.messageUrl?.(this.base, messageId) ?? this.base);
+    let reported = 0;
+    let failures = 0;
+    let failure: DescribeApiError | undefined;
+    let delayMs = SHORTEST_DELAY_MS;
+    for (;;) {
+      const leftMs = startedAt + deadlineMs - performance.now();
+      await sleep(Math.min(delayMs, Math.max(0, leftMs)), signal);
+      signal?.throwIfAborted();
+      let message: Message | undefined;
+      try {
+        message = await this.message(messageId, { signal });
+        [failure, failures] = [undefined, 0];
+        // A part of the time waited so far.
+        const waitedMs = performance.now() - startedAt;
+        delayMs = Math.min(LONGEST_DELAY_MS, Math.max(SHORTEST_DELAY_MS, waitedMs * DELAY_GROWTH));
+      } catch (error) {
+        signal?.throwIfAborted();
+        const verdict = judgePollFailure(error);
+        // What no waiting mends: a refused token, and what is not of a call, as a dialect's own error.
+        if (verdict.action === 'stop' || !(error instanceof DescribeApiError)) throw error;
+        failure = error;
+        delayMs = Math.max(verdict.retryAfterMs ?? 0, backoffMs(++failures, Math.random()));
+      }
+      if (message?.status === 'incomplete') {
+        const reason = message.reason ?? 'the message expired before it was completed';
+        throw new MessageFailedError(call, messageId, reason);
+      }
+      const progress = message?.status === 'completed' ? 100 : (message?.progress ?? 0);
+      if (progress > reported) onProgress?.({ messageId, progress: (reported = progress) });
+      if (message?.status === 'completed') return message;
+      if (leftMs <= 0)
+        throw new DeadlineError(call, messageId, `not completed within ${deadlineMs / 1000} s`, failure);
+    }
   }
 
   /** Waits for the calls under way (their own timeouts bound that), then closes the connections. */
@@ -237,76 +281,4 @@ function checkWait(name: string, ms: number | undefined): void {
 function checkCount(name: string, count: number | undefined): void {
   if (count === undefined || count === Infinity || (Number.isInteger(count) && count >= 1)) return;
   throw new UsageError(`${name} ${count}: expected a whole number of at least 1`);
-}
-
-const DEADLINE_MS = 20 * 60_000;
-const SHORTEST_DELAY_MS = 500;
-const LONGEST_DELAY_MS = 10_000;
-const DELAY_GROWTH = 0.15;
-
-/** How long to wait for the next poll: a part of the time waited so far. */
-function pollDelayMs(waitedMs: number): number {
-  return Math.min(LONGEST_DELAY_MS, Math.max(SHORTEST_DELAY_MS, waitedMs * DELAY_GROWTH));
-}
-
-/**
- * Polls one message until it is completed.
- * @param call how errors name what is waited for
- * @param startedAt when it was submitted, by `performance.now()`
- * @throws see `DescribeClient.describe`
- */
-async function waitForMessage(
-  client: DescribeClient,
-  messageId: string,
-  call: ApiCall,
-  startedAt: number,
-  { signal, deadlineMs = DEADLINE_MS, onProgress }: WaitOptions,
-): Promise<CompletedMessage> {
-  let reported = 0;
-  let failures = 0;
-  let failure: DescribeApiError | undefined;
-  let delayMs = SHORTEST_DELAY_MS;
-  for (;;) {
-    const leftMs = startedAt + deadlineMs - performance.now();
-    await sleep(Math.min(delayMs, Math.max(0, leftMs)), signal);
-    signal?.throwIfAborted();
-    const poll = await pollOnce(() => client.message(messageId, { signal }), signal);
-    failure = poll.failure;
-    if (poll.failure === undefined) {
-      const { message } = poll;
-      failures = 0;
-      if (message.status === 'completed') {
-        onProgress?.({ messageId, progress: 100 });
-        return message;
-      }
-      if (message.status === 'incomplete') {
-        const reason = message.reason ?? 'the message expired before it was completed';
-        throw new MessageFailedError(call, messageId, reason);
-      }
-      if (message.progress > reported) onProgress?.({ messageId, progress: (reported = message.progress) });
-      delayMs = pollDelayMs(performance.now() - startedAt);
-    } else {
-      delayMs = Math.max(poll.retryAfterMs, backoffMs(++failures, Math.random()));
-    }
-    if (leftMs <= 0) {
-      throw new DeadlineError(call, messageId, `not completed within ${deadlineMs / 1000} s`, failure);
-    }
-  }
-}
-
-type Poll =
-  | { readonly failure: undefined; readonly message: Message }
-  | { readonly failure: DescribeApiError; readonly retryAfterMs: number };
-
-/** @throws what no waiting mends: a refused token, and any error that is not of a call, as a dialect's own */
-async function pollOnce(ask: () => Promise<Message>, signal: AbortSignal | undefined): Promise<Poll> {
-  try {
-    return { failure: undefined, message: await ask() };
-  } catch (error) {
-    signal?.throwIfAborted();
-    if (!(error instanceof DescribeApiError)) throw error;
-    const verdict = judgePollFailure(error);
-    if (verdict.action === 'stop') throw error;
-    return { failure: error, retryAfterMs: verdict.retryAfterMs ?? 0 };
-  }
 }

@@ -1,4 +1,4 @@
-import { Agent, type Dispatcher } from 'undici';
+import { Agent } from 'undici';
 import { isSystemError, messageOf } from '../shared/errors.js';
 import { abortReason, startTimer } from '../shared/waiting.js';
 import { type ApiCall, ConnectionError, DescribeApiError, InterruptedError, TimeoutError } from './errors.js';
@@ -18,10 +18,15 @@ export interface HttpRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What undici and Node.js say, with the code where the message lacks it (or is empty, as with several addresses). */
-function describeFailure(error: unknown): string {
-  const text = messageOf(error);
-  return isSystemError(error) && !text.includes(error.code) ? `${text} (${error.code})` : text;
+const MAX_BODY_BYTES = 1024 * 1024;
+
+export interface HttpAnswer {
+  readonly status: number;
+  /** By their names in lower case; the first value of one that comes several times. */
+  readonly headers: AnswerHeaders;
+  readonly text: string;
+  /** The body went on after what is in `text`. */
+  readonly tooLong: boolean;
 }
 
 /**
@@ -48,24 +53,20 @@ export class HttpTransport {
    * @throws {InterruptedError} or {TimeoutError}: it was, or may have been
    */
   async send(request: HttpRequest): Promise<HttpAnswer> {
-    const { signal } = request;
+    const { call, timeoutMs, signal } = request;
     signal?.throwIfAborted();
-    const exchange = new Exchange();
-    let timedOut = false;
-    const stopTimer = startTimer(request.timeoutMs, () => {
-      timedOut = true;
-      exchange.end(new Error('timed out'));
-    });
-    const abort = (): void => {
-      if (signal !== undefined) exchange.end(abortReason(signal));
-    };
+    const state: ExchangeState = { ending: new AbortController(), isSent: false };
+    const late = new Error('timed out');
+    const stopTimer = startTimer(timeoutMs, () => state.ending.abort(late));
+    const abort = () => state.ending.abort(signal?.reason);
     signal?.addEventListener('abort', abort, { once: true });
     try {
-      this.dispatch(request, exchange);
-      return await exchange.answer;
+      return await this.exchange(request, state);
     } catch (error) {
       signal?.throwIfAborted();
-      throw this.toTypedError(request, error, { sent: exchange.isSent, timedOut });
+      if (error !== late) throw toTypedError(call, error, state.isSent);
+      if (!state.isSent) throw new ConnectionError(call, `no connection within ${timeoutMs} ms`, error);
+      throw new TimeoutError(call, `no complete answer within ${timeoutMs} ms`, error);
     } finally {
       stopTimer();
       signal?.removeEventListener('abort', abort);
@@ -78,129 +79,72 @@ export class HttpTransport {
     await this.closing;
   }
 
-  private dispatch({ call, target, headers, body }: HttpRequest, exchange: Exchange): void {
+  /** Two of these are made for each image, so the body is collected as it comes, without a stream around it. */
+  private exchange({ call, target, headers, body }: HttpRequest, state: ExchangeState): Promise<HttpAnswer> {
+    const { signal } = state.ending;
     const { origin, pathname, search } = target;
-    // Whether it must wait for a connection is undici's affair: everything else it reports to the exchange.
-    this.agent.dispatch(
-      { origin, path: pathname + search, method: call.method, headers, body: body ?? null },
-      exchange,
-    );
-  }
-
-  private toTypedError(
-    { call, timeoutMs }: HttpRequest,
-    error: unknown,
-    { sent, timedOut }: { sent: boolean; timedOut: boolean },
-  ): DescribeApiError {
-    if (timedOut && sent) return new TimeoutError(call, `no complete answer within ${timeoutMs} ms`, error);
-    if (timedOut) return new ConnectionError(call, `no connection within ${timeoutMs} ms`, error);
-    const text = describeFailure(error);
-    // A request that undici refuses to build would be refused forever: no connection problem.
-    if (isSystemError(error) && error.code === 'UND_ERR_INVALID_ARG')
-      return new DescribeApiError(call, text, error);
-    return sent ? new InterruptedError(call, text, error) : new ConnectionError(call, text, error);
-  }
-}
-
-const MAX_BODY_BYTES = 1024 * 1024;
-
-export interface HttpAnswer {
-  readonly status: number;
-  /** By their names in lower case; the first value of one that comes several times. */
-  readonly headers: AnswerHeaders;
-  readonly text: string;
-  /** The body went on after what is in `text`. */
-  readonly tooLong: boolean;
-}
-
-type Headers = Readonly<Record<string, string | string[] | undefined>>;
-
-/**
- * One call over HTTP, as undici reports it. Two of these are made for each image, so the body is collected as it
- * comes, without a stream around it.
- */
-class Exchange implements Dispatcher.DispatchHandler {
-  /** Rejects with undici's error, or with the reason of `end`. */
-  readonly answer: Promise<HttpAnswer>;
-  #resolve: (answer: HttpAnswer) => void = () => undefined;
-  #reject: (error: unknown) => void = () => undefined;
-  #controller: Dispatcher.DispatchController | undefined;
-  #isSent = false;
-  #endReason: Error | undefined;
-  #status = 0;
-  #headers: Headers = {};
-  #chunks: Buffer[] = [];
-  #bytes = 0;
-
-  constructor() {
-    this.answer = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
+    const options = { origin, path: pathname + search, method: call.method, headers, body: body ?? null };
+    return new Promise((resolve, reject) => {
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      let status = 0;
+      let answered: AnswerHeaders = {};
+      const settle = () => {
+        const text = Buffer.concat(chunks).toString('utf8', 0, MAX_BODY_BYTES);
+        resolve({ status, headers: answered, text, tooLong: bytes > MAX_BODY_BYTES });
+      };
+      // One that still waits for a connection has no controller yet: its caller is not kept waiting.
+      signal.addEventListener('abort', () => reject(abortReason(signal)), { once: true });
+      this.agent.dispatch(options, {
+        onRequestStart: (controller) => {
+          // The first byte is about to be written: from then on a submit may be paid.
+          state.isSent = !signal.aborted;
+          if (signal.aborted) controller.abort(abortReason(signal));
+          else signal.addEventListener('abort', () => controller.abort(abortReason(signal)), { once: true });
+        },
+        onResponseStart: (_controller, code, fields) => {
+          // Before 200 it is a word on the way, and the answer is still to come.
+          if (code < 200) return;
+          status = code;
+          answered = firstValues(fields);
+        },
+        onResponseData: (controller, chunk) => {
+          chunks.push(chunk);
+          bytes += chunk.length;
+          if (bytes <= MAX_BODY_BYTES) return;
+          settle();
+          controller.abort(new Error('the body is too long'));
+        },
+        onResponseEnd: settle,
+        onResponseError: (_controller, error) => {
+          // A failing status is an answer by itself, whatever became of the body behind it.
+          if (status >= 400) settle();
+          else reject(error);
+        },
+      });
     });
   }
-
-  /** Whether the request's first byte was about to be written: from then on a submit may be paid. */
-  get isSent(): boolean {
-    return this.#isSent;
-  }
-
-  /** Gives the call up, wherever it is. Nothing is sent any more if it was still waiting for a connection. */
-  end(reason: Error): void {
-    this.#endReason = reason;
-    this.#reject(reason);
-    this.#controller?.abort(reason);
-  }
-
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    if (this.#endReason !== undefined) controller.abort(this.#endReason);
-    else this.#isSent = true;
-  }
-
-  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
-    // Before 200 it is a word on the way, and the answer is still to come.
-    if (status < 200) return;
-    this.#status = status;
-    this.#headers = headers;
-  }
-
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#chunks.push(chunk);
-    this.#bytes += chunk.length;
-    if (this.#bytes <= MAX_BODY_BYTES) return;
-    this.#settle();
-    controller.abort(new Error('the body is too long'));
-  }
-
-  onResponseEnd(): void {
-    this.#settle();
-  }
-
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    // A failing status is an answer by itself, whatever became of the body behind it.
-    if (this.#status < 400 || this.#endReason !== undefined) this.#reject(error);
-    else
-      this.#resolve({ status: this.#status, headers: firstValues(this.#headers), text: '', tooLong: false });
-  }
-
-  #settle(): void {
-    const text = this.#text();
-    const tooLong = this.#bytes > MAX_BODY_BYTES;
-    this.#resolve({ status: this.#status, headers: firstValues(this.#headers), text, tooLong });
-  }
-
-  #text(): string {
-    const [first] = this.#chunks;
-    const body = this.#chunks.length === 1 && first !== undefined ? first : Buffer.concat(this.#chunks);
-    return body.toString('utf8', 0, MAX_BODY_BYTES);
-  }
 }
 
-function firstValues(headers: Headers): AnswerHeaders {
-  const first: Record<string, string | undefined> = {};
-  for (const name in headers) {
-    const value = headers[name];
-    first[name.toLowerCase()] = Array.isArray(value) ? value[0] : value;
-  }
-  return first;
+interface ExchangeState {
+  /** Gives the call up, wherever it is. */
+  readonly ending: AbortController;
+  isSent: boolean;
+}
+
+function toTypedError(call: ApiCall, error: unknown, isSent: boolean): DescribeApiError {
+  const message = messageOf(error);
+  // The code where the message lacks it (or is empty, as with several addresses).
+  const isCoded = isSystemError(error) && !message.includes(error.code);
+  const text = isCoded ? `${message} (${error.code})` : message;
+  // A request that undici refuses to build would be refused forever: no connection problem.
+  if (isSystemError(error) && error.code === 'UND_ERR_INVALID_ARG')
+    return new DescribeApiError(call, text, error);
+  return isSent ? new InterruptedError(call, text, error) : new ConnectionError(call, text, error);
+}
+
+function firstValues(headers: Readonly<Record<string, string | string[] | undefined>>): AnswerHeaders {
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value[0] : value]),
+  );
 }

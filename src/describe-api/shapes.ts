@@ -33,7 +33,7 @@ export type Message =
   | { readonly status: 'incomplete'; readonly reason?: string | undefined }
   | CompletedMessage;
 
-function toIso(
+export function toIso(
   instant: string | { _seconds: number; _nanoseconds?: number | undefined },
 ): string | undefined {
   const isText = typeof instant === 'string';

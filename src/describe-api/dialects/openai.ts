@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
 import { exhaustedForMs } from '../retry-after.js';
-import { idSchema, type Submitted } from '../shapes.js';
+import { idSchema, reasonIn, type Submitted, toIso } from '../shapes.js';
 import { answeredPrompts } from './answered-prompts.js';
 import { type Dialect, bearer } from './dialect.js';
 
@@ -15,7 +15,11 @@ Answer with a JSON list of exactly four strings and nothing else.`;
 
 const completionSchema = z.object({
   id: idSchema.optional().catch(undefined),
-  created: z.number().optional().catch(undefined),
+  created: z
+    .number()
+    .transform((seconds) => toIso({ _seconds: seconds }))
+    .optional()
+    .catch(undefined),
   choices: z
     .array(
       z.object({
@@ -54,10 +58,11 @@ function readCompletion(body: unknown, call: ApiCall): Submitted {
   const error = errorSchema.safeParse(body);
   const completion = completionSchema.safeParse(body);
   if (!completion.success) {
-    if (error.success) throw new RejectedError(call, { status: 200, reason: reasonOf(body) });
+    if (error.success)
+      throw new RejectedError(call, { status: 200, reason: reasonIn(body) ?? 'refused without a reason' });
     throw new ResponseShapeError(call, 'a chat completion', body);
   }
-  const { choices, id, created } = completion.data;
+  const { choices, id, created: createdAt } = completion.data;
   const refusal = choices.map(({ message }) => message.refusal).find((text) => text);
   if (refusal) throw new RejectedError(call, { status: 200, reason: `the model refuses: ${refusal}` });
   if (choices.every(({ finish_reason: reason }) => reason === 'content_filter'))
@@ -70,18 +75,7 @@ function readCompletion(body: unknown, call: ApiCall): Submitted {
     throw new ResponseShapeError(call, `an answer that holds four prompts${cut}`, texts.join('\n'));
   }
   const messageId = id ?? `completion-${randomUUID()}`;
-  const createdAt = created === undefined ? undefined : isoOfSeconds(created);
   return { messageId, createdAt, completed: { status: 'completed', messageId, prompts, createdAt } };
-}
-
-function reasonOf(body: unknown): string {
-  const text = z.object({ error: z.object({ message: z.string().min(1) }) }).safeParse(body);
-  return text.data?.error.message ?? 'refused without a reason';
-}
-
-function isoOfSeconds(seconds: number): string | undefined {
-  const date = new Date(seconds * 1000);
-  return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
 }
 
 /**
