@@ -24,11 +24,7 @@ export {
   type DialectName,
   type DialectSettings,
 } from './describe-api/dialects/index.js';
-export {
-  type StatusWords,
-  readStatusMessage,
-  readStatusSubmitted,
-} from './describe-api/dialects/status-message.js';
+export { type StatusWords, readStatusMessage, readStatusSubmitted } from './describe-api/dialects/polled.js';
 export * from './describe-api/errors.js';
 
 export { type Simulator, type SimulatorOptions, startSimulator } from './simulator/simulator.js';

@@ -8,9 +8,6 @@ import { isRefusal, reasonIn } from './shapes.js';
 /** Statuses that refuse this very request: the same request would be refused again. */
 const REJECTING: ReadonlySet<number> = new Set([400, 404, 413, 415, 422]);
 
-/** What of a dialect is needed to tell a success from a failure. */
-type FailureWords = Pick<Dialect, 'statusIn' | 'isQuota' | 'isNotFoundSetUp' | 'restMs'>;
-
 function parseJson(text: string): { readonly ok: boolean; readonly body: unknown } {
   try {
     // Some servers begin with a byte order mark, which is no JSON.
@@ -36,12 +33,12 @@ export function readAnswer(
   answer: HttpAnswer,
   call: ApiCall,
   nowMs: number,
-  words: FailureWords = {},
+  dialect: Dialect,
   { isSubmit = false }: { readonly isSubmit?: boolean } = {},
 ): unknown {
   const json = parseJson(answer.text);
   const isSuccess = answer.status >= 200 && answer.status < 300;
-  const status = isSuccess && json.ok ? (words.statusIn?.(json.body) ?? answer.status) : answer.status;
+  const status = isSuccess && json.ok ? (dialect.statusIn?.(json.body) ?? answer.status) : answer.status;
   const refused = json.ok && isRefusal(json.body);
   const reasonSaid = () => (json.ok ? reasonIn(json.body) : undefined);
   if (status >= 200 && status < 300) {
@@ -52,7 +49,7 @@ export function readAnswer(
     return json.body;
   }
   const said = reasonSaid();
-  const setUp = isSubmit ? setUpTrouble(status, said, words) : undefined;
+  const setUp = isSubmit ? setUpTrouble(status, said, dialect.isNotFoundSetUp) : undefined;
   const rejected = REJECTING.has(status) && setUp === undefined;
   if (rejected) throw new RejectedError(call, { status, reason: said ?? statusText(status) });
   const answered = said === undefined ? statusText(status) : `${statusText(status)}: ${said}`;
@@ -61,8 +58,8 @@ export function readAnswer(
     status,
     reason,
     refused,
-    concernsAccount: setUp !== undefined || (json.ok && words.isQuota?.(json.body) === true),
-    retryAfterMs: retryAfterIn(answer.headers, nowMs) ?? words.restMs?.(answer.headers, nowMs),
+    concernsAccount: setUp !== undefined || (json.ok && dialect.isQuota?.(json.body) === true),
+    retryAfterMs: retryAfterIn(answer.headers, nowMs) ?? dialect.restMs?.(answer.headers, nowMs),
   });
 }
 
@@ -89,7 +86,7 @@ const NOT_TAKEN = 'nothing is taken there (are --api, --dialect and the proxy ri
 export function setUpTrouble(
   status: number,
   said: string | undefined,
-  { isNotFoundSetUp = false }: { readonly isNotFoundSetUp?: boolean | undefined },
+  isNotFoundSetUp = false,
 ): string | undefined {
   if (NEVER_ABOUT_AN_IMAGE.has(status)) return NOT_TAKEN;
   if (status !== 404) return undefined;

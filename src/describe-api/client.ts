@@ -33,15 +33,9 @@ export interface DescribeClientOptions extends DialectSettings {
   readonly token?: string | undefined;
   /** Name of a dialect, or one of your own; that of the API's host unless it is given, else `thenextleg`. */
   readonly dialect?: DialectName | Dialect | undefined;
-  /**
-   * Over a whole submit (30 s; with a synchronous dialect the submit's deadline), and a whole poll unless
-   * `pollTimeoutMs` says otherwise. Above 0; `Infinity` is no limit, here and below.
-   */
+  /** Over a whole call (30 s; over a submit of a synchronous dialect its deadline). Above 0; `Infinity` is no limit. */
   readonly timeoutMs?: number | undefined;
-  readonly pollTimeoutMs?: number | undefined;
-  /** Open connections at most; never more than calls at a time. */
-  readonly maxConnections?: number | undefined;
-  /** HTTP calls at a time; others queue without their clock running. */
+  /** HTTP calls, and connections, at a time; other calls queue without their clock running. `Infinity` is no limit. */
   readonly maxConcurrent?: number | undefined;
 }
 
@@ -108,12 +102,11 @@ export class DescribeClient {
     this.dialect = typeof dialect === 'object' ? dialect : dialectFor({ dialect, api: baseUrl });
     checkSettings(this.dialect, options);
     checkWait('timeoutMs', options.timeoutMs);
-    checkWait('pollTimeoutMs', options.pollTimeoutMs);
-    checkCount('maxConcurrent', options.maxConcurrent);
-    checkCount('maxConnections', options.maxConnections);
+    const { maxConcurrent = DEFAULTS.maxConcurrent } = options;
+    if (!(maxConcurrent >= 1) || (maxConcurrent !== Infinity && !Number.isInteger(maxConcurrent)))
+      throw new UsageError(`maxConcurrent ${maxConcurrent}: expected a whole number of at least 1`);
     this.redact = redactorOf(options.token);
-    const calls = options.maxConcurrent ?? DEFAULTS.maxConcurrent;
-    const connections = Math.min(calls, options.maxConnections ?? calls, MOST_CONNECTIONS);
+    const connections = Math.min(maxConcurrent, MOST_CONNECTIONS);
     this.limit = pLimit(connections);
     this.transport = new HttpTransport(connections, options.timeoutMs ?? DEFAULTS.timeoutMs);
   }
@@ -161,11 +154,11 @@ export class DescribeClient {
     }
     const call = this.call('GET', messageUrl(this.base, messageId));
     const target = new URL(call.url);
-    const { expireMins, pollTimeoutMs, timeoutMs = DEFAULTS.timeoutMs } = this.options;
+    const { expireMins, timeoutMs = DEFAULTS.timeoutMs } = this.options;
     if (expireMins !== undefined && expireParameter !== undefined)
       target.searchParams.set(expireParameter, String(expireMins));
     const { body } = await unlessAborted(
-      this.send({ call, target, headers: this.headers(), timeoutMs: pollTimeoutMs ?? timeoutMs, signal }),
+      this.send({ call, target, headers: this.headers(), timeoutMs, signal }),
       signal,
     );
     return readMessage(body, messageId, call);
@@ -275,10 +268,4 @@ export class DescribeClient {
 function checkWait(name: string, ms: number | undefined): void {
   if (ms === undefined || ms > 0) return;
   throw new UsageError(`${name} ${ms}: expected milliseconds above 0`);
-}
-
-/** @throws {UsageError} unless so many can be: whole, at least 1; `Infinity` is no limit */
-function checkCount(name: string, count: number | undefined): void {
-  if (count === undefined || count === Infinity || (Number.isInteger(count) && count >= 1)) return;
-  throw new UsageError(`${name} ${count}: expected a whole number of at least 1`);
 }

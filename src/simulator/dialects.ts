@@ -181,19 +181,6 @@ const legnext: SimulatedDialect = {
   },
 };
 
-const OPENAI_REFUSALS: Readonly<
-  Record<Refusal, readonly [status: number, type: string, code: string | null]>
-> = {
-  invalid: [400, 'invalid_request_error', null],
-  token: [401, 'invalid_request_error', 'invalid_api_key'],
-  rateLimited: [429, 'requests', 'rate_limit_exceeded'],
-  quota: [429, 'insufficient_quota', 'insufficient_quota'],
-  reject: [400, 'invalid_request_error', 'content_policy_violation'],
-  reject400: [400, 'invalid_request_error', 'invalid_image_url'],
-  missing: [404, 'invalid_request_error', null],
-  http500: [500, 'server_error', null],
-};
-
 const completionRequestSchema = z.object({
   // Without a model there is no completion, whatever the image.
   model: z.string(),
@@ -235,8 +222,9 @@ const openai: SimulatedDialect = {
     };
   },
   refusal: (why, message) => {
-    const [status, type, code] = OPENAI_REFUSALS[why];
-    return { status, body: { error: { message, type, param: null, code } } };
+    const status = why === 'quota' ? 429 : why === 'reject' ? 400 : STATUSES[why];
+    const code = why === 'quota' ? 'insufficient_quota' : why;
+    return { status, body: { error: { message, type: 'invalid_request_error', param: null, code } } };
   },
   limitHeaders: ({ remaining, waitMs }) => ({
     'x-ratelimit-remaining-requests': String(remaining),

@@ -236,9 +236,9 @@ describe('a poll', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  test('has its own timeout', async () => {
+  test('has a timeout', async () => {
     const server = await serve(() => undefined);
-    const error = await failureOf(clientFor(server.url, { pollTimeoutMs: 100 }).message('m1'));
+    const error = await failureOf(clientFor(server.url, { timeoutMs: 100 }).message('m1'));
     expect(error).toBeInstanceOf(TimeoutError);
   });
 
@@ -293,7 +293,7 @@ test('refuses a token that no header can carry, without showing it', () => {
 });
 
 test.each(
-  (['timeoutMs', 'pollTimeoutMs', 'maxConcurrent', 'maxConnections'] as const).flatMap((name) =>
+  (['timeoutMs', 'maxConcurrent'] as const).flatMap((name) =>
     [NaN, 0, -1].map((value) => ({ [name]: value })),
   ),
 )('refuses %o', (options) => {

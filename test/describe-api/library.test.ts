@@ -125,7 +125,6 @@ describe('describe', () => {
       new DescribeClient({
         baseUrl: simulator.url,
         timeoutMs: ms,
-        pollTimeoutMs: ms,
         maxConcurrent: Infinity,
       }),
     ];

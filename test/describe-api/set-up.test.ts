@@ -32,13 +32,13 @@ test.each<[number, string | undefined, boolean]>([
   [451, undefined, false],
   [500, 'Not Found', false],
 ])('%i with the reason %j is about the set-up: %j', (status, said, isSetUp) => {
-  const trouble = setUpTrouble(status, said, {});
+  const trouble = setUpTrouble(status, said);
   expect(trouble !== undefined).toBe(isSetUp);
   expect(trouble === undefined || isSetUpTrouble(`${trouble}: ${said}`)).toBe(true);
 });
 
 test('a dialect that never says so of an image has every 404 for the set-up', () => {
-  expect(setUpTrouble(404, 'model "llava" not found', { isNotFoundSetUp: true })).toContain('--model');
+  expect(setUpTrouble(404, 'model "llava" not found', true)).toContain('--model');
 });
 
 describe.each(DIALECT_NAMES)('%s', (dialect) => {

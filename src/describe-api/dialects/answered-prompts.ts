@@ -3,8 +3,8 @@ import type { Prompts } from '../../shared/jobs.js';
 import { parseJson } from '../../shared/parse-json.js';
 import { readPrompts } from '../shapes.js';
 
-const THINKING = /<think(?:ing)?>/i;
-const THOUGHT = /<\/think(?:ing)?>/i;
+const THOUGHT = /<think(?:ing)?>.*?(?:<\/think(?:ing)?>|$)/gis;
+const THOUGHT_ENDS = /<\/think(?:ing)?>/i;
 
 const itemSchema = z.union([
   z.object({ prompt: z.string() }).transform(({ prompt }) => prompt),
@@ -30,12 +30,7 @@ export function answeredPrompts(texts: readonly string[]): Prompts | undefined {
 
 /** Takes `<think>...</think>` out; some models begin without the first tag, and one that never ends has no answer. */
 function withoutThinking(text: string): string {
-  const [before = '', ...thoughts] = text.split(THINKING);
-  const answers = thoughts.map((thought) => {
-    const parts = thought.split(THOUGHT);
-    return parts.length > 1 ? parts.at(-1) : '';
-  });
-  return [before.split(THOUGHT).at(-1), ...answers].join('');
+  return text.replace(THOUGHT, '').split(THOUGHT_ENDS).at(-1) ?? '';
 }
 
 function firstFour(list: readonly string[] | undefined): Prompts | undefined {
