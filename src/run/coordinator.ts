@@ -248,7 +248,7 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const stop = control.reason ?? (receipt.remaining > 0 ? options.stoppedBefore : undefined);
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
   const learnedShare = limits.share();
-  await publishEnd(run, receipt, failedByCode, { stop, exitCode });
+  await publishEnd(run, receipt, { stop, exitCode });
   return { preview: run.preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
 }
 

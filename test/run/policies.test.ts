@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type RunStop, exitCodeOf } from '../../src/run/receipt.js';
 import { FailingManifest, RunControl, judgeWorkers } from '../../src/run/run-control.js';
-import { Reconciler } from '../../src/run/run-watch.js';
 import type { ErrorCode, Outcome } from '../../src/shared/jobs.js';
 import type { WorkerStatus } from '../../src/shared/published.js';
 
@@ -129,33 +128,5 @@ describe('the state of the workers', () => {
     const workers = [worker('down', 0)];
     expect(judgeWorkers(workers, 24 * minutes, timing)).toBeUndefined();
     expect(judgeWorkers(workers, 25 * minutes, timing)?.kind).toBe('down');
-  });
-});
-
-describe('reconciling', () => {
-  test('finds an image lost when its job is missing twice in a row', () => {
-    const reconciler = new Reconciler();
-    expect(reconciler.look(['a'], new Map(), true)).toEqual([]);
-    expect(reconciler.look(['a'], new Map(), true)).toEqual([{ image: 'a', kind: 'lost' }]);
-  });
-  test('finds nothing when the job was there in between', () => {
-    const reconciler = new Reconciler();
-    reconciler.look(['a'], new Map(), true);
-    reconciler.look(['a'], new Map([['a', 'unfinished']]), true);
-    expect(reconciler.look(['a'], new Map(), true)).toEqual([]);
-  });
-  test('concludes nothing while results are on their way', () => {
-    const reconciler = new Reconciler();
-    reconciler.look(['a'], new Map(), true);
-    expect(reconciler.look(['a'], new Map(), false)).toEqual([]);
-  });
-  test('settles a job that ended without its result, by what the job says', () => {
-    const reconciler = new Reconciler();
-    const places = new Map([
-      ['a', 'completed'],
-      ['b', 'failed'],
-    ] as const);
-    reconciler.look(['a', 'b'], places, true);
-    expect(reconciler.look(['a', 'b'], places, true).map(({ kind }) => kind)).toEqual(['ended', 'ended']);
   });
 });
