@@ -2,9 +2,17 @@
  * bulk-describe as a library: everything the command line does, as functions with typed options and events.
  */
 export { describeManifest } from './run/describe-manifest.js';
-export type { Preview, Progress, RunEvent, RunOptions, RunResult } from './run/run-options.js';
+export type {
+  Preview,
+  Progress,
+  Receipt,
+  RunEvent,
+  RunOptions,
+  RunResult,
+  RunStop,
+} from './run/run-options.js';
 export { RUN_DEFAULTS } from './run/run-options.js';
-export { type Receipt, type RunStop, type VerifyOptions, exitCodeOf, verifyOutput } from './run/receipt.js';
+export { type VerifyOptions, exitCodeOf, verifyOutput } from './run/receipt.js';
 export type { Recount } from './writer/recount.js';
 export type { ManifestFormat } from './producer/manifest.js';
 

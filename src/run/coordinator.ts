@@ -229,27 +229,17 @@ async function endFiles(
 
 /** Makes the receipt. */
 async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
-  const { options, prepared, control, output, onFile, ledger, limits } = run;
+  const { options, control, limits, preview } = run;
   // The recount makes an index of its own: a coordinator with ten million rows has not the memory for two.
-  output.index.clear();
-  const { counts } = ledger;
-  const { receipt, differences } = await closeAccounts(prepared, {
-    run: run.id,
-    counts,
-    resumedEarlier: onFile.fromEarlier,
-    rowsBefore: run.rowsBefore,
-    complete: isRead,
-    isStopped: control.reason !== undefined,
-    mayLeave: options.limit !== undefined || options.collectOnly === true || options.onlyFailed === true,
-    seconds: (performance.now() - run.startedAt) / 1000,
-  });
+  run.output.index.clear();
+  const { receipt, differences } = await closeAccounts(run, isRead);
   await forget(run, isRead);
-  const { failedByCode } = counts;
+  const { failedByCode } = run.ledger.counts;
   const stop = control.reason ?? (receipt.remaining > 0 ? options.stoppedBefore : undefined);
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
   const learnedShare = limits.share();
   await publishEnd(run, receipt, { stop, exitCode });
-  return { preview: run.preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
+  return { preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
 }
 
 /** The receipt is about to be printed: the next run counts from nothing, and takes up what it always does. */

@@ -6,8 +6,7 @@ import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
 import { type Logger, debugError, silentLogger } from '../shared/log.js';
-import type { RunStatus } from '../shared/published.js';
-import { type QueueConnection, openQueue } from '../shared/queue/connection.js';
+import { openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { type LostSubmits, keepLostSubmits } from '../shared/run-counts.js';
@@ -30,26 +29,43 @@ import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
-/** What does not change while a run goes on. */
-type AboutRun = Pick<
-  RunStatus,
-  'run' | 'account' | 'queueName' | 'manifest' | 'output' | 'schedule' | 'host' | 'pid' | 'startedAt'
->;
-
 /** All that a run works with. */
-export type OpenRun = ReturnType<typeof assemble>;
+export type OpenRun = Awaited<ReturnType<typeof openRun>>;
 
 /**
- * Opens the queue, takes the run's lease, and opens its files.
+ * Opens the queue, takes the run's lease, and opens its files. Then its results are fetched.
  * @param undo gets the closing of all that
  */
-export async function openRun(
-  options: RunOptions,
-  prepared: PreparedRun,
-  counted: Preview,
-  undo: UndoStack,
-): Promise<OpenRun> {
-  return assemble(await openAll(options, prepared, counted, undo));
+export async function openRun(options: RunOptions, prepared: PreparedRun, counted: Preview, undo: UndoStack) {
+  const opened = await openAll(options, prepared, counted, undo);
+  const { id, connection, output, failures, control, logger } = opened;
+  const { account, earlier } = prepared;
+  const policy = {
+    maxAttempts: options.attempts ?? RUN_DEFAULTS.attempts,
+    deadlineMs: options.deadlineMs ?? RUN_DEFAULTS.deadlineMs,
+  };
+  const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
+  const onFile = new DescribedRows(output.index, earlier?.index);
+  onFile.startPass();
+  const limit = options.collectOnly === true ? 0 : (options.limit ?? Infinity);
+  const ledger = new Ledger(new PayBudget(limit));
+  const writer = new OutcomeWriter({
+    ...{ ledger, onFile, output, earlier, failures, control, failing },
+    keepLostSubmits: (counts) => keepCounts(opened, counts),
+  });
+  return {
+    ...opened,
+    /** The rows on file, of the output and earlier ones; this run's pass over the manifest. */
+    onFile,
+    /** Rows that the output held when the run started. */
+    rowsBefore: output.rows,
+    jobs: new RunJobs(connection, account, id, { policy, signal: control.signal }),
+    results: new ResultsConsumer(connection, id, (result) => writer.settle(result), logger),
+    ledger,
+    lookup: new RowLookup({ ...opened, ledger, onFile }, options),
+    writer,
+    failing,
+  };
 }
 
 async function openAll(options: RunOptions, prepared: PreparedRun, counted: Preview, undo: UndoStack) {
@@ -60,73 +76,47 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   const control = new RunControl(options.signal);
   const warn = (text: string) => emit({ type: 'notice', text });
   const client = options.work === false ? undefined : await openClient(options, undo, warn);
-  const { connection, queue, queueName, limits } = await openAccount(options, prepared, logger, undo);
+  const { connection, queue } = await openConnection(options, prepared, logger, undo);
+  const queueName = describeQueueName(prepared.account);
+  const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
   const runFile = runFileOf(prepared, options, queue);
   const id = runFile.run;
-  const preview = await emitPreview(options, counted, { connection, limits, run: id });
+  const { retryAll } = await readRunOrders(connection.store, id);
+  const whole = retryAll ? previewOfRetry(counted, options.limit) : counted;
+  const preview = pricePreview(whole, limits.configured);
+  if (limits.lastChange !== undefined) warn(limits.lastChange);
+  emit({ type: 'preview', preview });
   undo.defer(await takeRunLease(connection, id, control, logger));
   options.signal?.throwIfAborted();
-  const files = await openFiles(options, prepared, undo);
+  const earlierFailures = await failuresOfEarlier(prepared, options);
+  const output = await OutputFile.open({
+    ...prepared.outputOptions,
+    create: true,
+    inspected: prepared.found,
+  });
+  undo.defer(() => output.close());
+  const failures = await FailuresFile.open({ ...prepared.outputOptions, path: paths.failures });
+  undo.defer(() => failures.close());
   await writeRunFile(paths.runFile, runFile);
   emit({ type: 'opened', run: id, manifest: manifest.path, output: paths.output });
-  const about: AboutRun = {
-    run: id,
-    account: runFile.account,
-    queueName,
-    manifest: manifest.path,
-    output: paths.output,
-    schedule: options.schedule,
-    host: hostname(),
-    pid: process.pid,
-    startedAt: Date.now(),
-  };
-  const timing = { ...RUN_TIMING, ...options.timing };
   return {
-    ...{ id, about, options, timing, logger, emit, control, prepared, runFile, ...files },
-    ...{ preview, connection, queueName, limits },
-    /** By `performance.now()`. */
-    startedAt,
+    ...{ id, options, logger, emit, control, prepared, runFile, output, failures, earlierFailures },
+    ...{ preview, connection, queueName, limits, startedAt },
     /** Of the API; undefined where others work. */
     client,
-  };
-}
-
-/** Brings the parts of an open run together. From here on its results are fetched. */
-function assemble(opened: Awaited<ReturnType<typeof openAll>>) {
-  const { id, options, prepared, connection, output, failures, control, logger } = opened;
-  const { account, earlier } = prepared;
-  const policy = {
-    maxAttempts: options.attempts ?? RUN_DEFAULTS.attempts,
-    deadlineMs: options.deadlineMs ?? RUN_DEFAULTS.deadlineMs,
-  };
-  const jobs = new RunJobs(connection, account, id, { policy, signal: control.signal });
-  const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
-  const onFile = new DescribedRows(output.index, earlier?.index);
-  onFile.startPass();
-  const limit = options.collectOnly === true ? 0 : (options.limit ?? Infinity);
-  const ledger = new Ledger(new PayBudget(limit));
-  const writer = new OutcomeWriter({
-    ledger,
-    onFile,
-    output,
-    earlier,
-    failures,
-    onBroken: (error) => control.fail(error),
-    keepLostSubmits: (counts) => keepCounts(opened, counts),
-    onOutcome: ({ outcome }) => failing.add(outcome),
-  });
-  return {
-    ...opened,
-    /** The rows on file, of the output and earlier ones; this run's pass over the manifest. */
-    onFile,
-    /** Rows that the output held when the run started. */
-    rowsBefore: output.rows,
-    jobs,
-    results: new ResultsConsumer(connection, id, (result) => writer.settle(result), logger),
-    ledger,
-    lookup: new RowLookup({ ...opened, ledger, onFile }, options),
-    writer,
-    failing,
+    timing: { ...RUN_TIMING, ...options.timing },
+    /** What is published of the run and does not change while it goes on. */
+    about: {
+      run: id,
+      account: runFile.account,
+      queueName,
+      manifest: manifest.path,
+      output: paths.output,
+      schedule: options.schedule,
+      host: hostname(),
+      pid: process.pid,
+      startedAt: Date.now(),
+    },
   };
 }
 
@@ -141,9 +131,9 @@ export async function keepCounts(
   );
 }
 
-/** Connects to the queue, starts what goes along with the run there, and reads what the account allows. */
-async function openAccount(options: RunOptions, prepared: PreparedRun, logger: Logger, undo: UndoStack) {
-  const target = parseQueueUrl(options.queue ?? RUN_DEFAULTS.queue, options.env ?? process.env);
+/** Connects to the queue, and starts what goes along with the run there. */
+async function openConnection(options: RunOptions, prepared: PreparedRun, logger: Logger, undo: UndoStack) {
+  const target = targetOf(options);
   refuseOtherQueue(prepared, target.label);
   // Interrupted already: then neither queue nor output is to be made.
   options.signal?.throwIfAborted();
@@ -153,43 +143,16 @@ async function openAccount(options: RunOptions, prepared: PreparedRun, logger: L
     onSlow: (text) => options.onEvent?.({ type: 'phase', text }),
   });
   undo.defer(() => connection.close());
-  connection.onTrouble((...trouble) =>
-    options.onEvent?.({
-      type: 'notice',
-      text: troubleText(...trouble),
-      isOutage: trouble[0] !== 'notice',
-    }),
-  );
+  connection.onTrouble((...trouble) => {
+    const isOutage = trouble[0] !== 'notice';
+    options.onEvent?.({ type: 'notice', text: troubleText(...trouble), isOutage });
+  });
   for (const start of options.companions ?? []) undo.defer(await start(connection));
-  const queueName = describeQueueName(prepared.account);
-  const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
-  return { connection, queue: target.label, queueName, limits };
+  return { connection, queue: target.label };
 }
 
-/** Says what there is to do, at the rate that is allowed. */
-async function emitPreview(
-  options: RunOptions,
-  counted: Preview,
-  at: { readonly connection: QueueConnection; readonly limits: AccountLimits; readonly run: string },
-): Promise<Preview> {
-  const { retryAll } = await readRunOrders(at.connection.store, at.run);
-  const whole = retryAll ? previewOfRetry(counted, options.limit) : counted;
-  const preview = pricePreview(whole, at.limits.configured);
-  const { lastChange } = at.limits;
-  if (lastChange !== undefined) options.onEvent?.({ type: 'notice', text: lastChange });
-  options.onEvent?.({ type: 'preview', preview });
-  return preview;
-}
-
-/** Opens what the run writes, and the failures of earlier outputs. */
-async function openFiles(options: RunOptions, prepared: PreparedRun, undo: UndoStack) {
-  const { paths, outputOptions, found } = prepared;
-  const earlierFailures = await failuresOfEarlier(prepared, options);
-  const output = await OutputFile.open({ ...outputOptions, create: true, inspected: found });
-  undo.defer(() => output.close());
-  const failures = await FailuresFile.open({ ...outputOptions, path: paths.failures });
-  undo.defer(() => failures.close());
-  return { output, failures, earlierFailures };
+function targetOf({ queue = RUN_DEFAULTS.queue, env = process.env }: RunOptions) {
+  return parseQueueUrl(queue, env);
 }
 
 /** What is in flight in one queue cannot be taken over through another. */
@@ -232,8 +195,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
  * @throws when the queue is not there, or another process has it
  */
 export async function countAbandoned(options: RunOptions): Promise<number> {
-  const target = parseQueueUrl(options.queue ?? RUN_DEFAULTS.queue, options.env ?? process.env);
-  const connection = await openQueue(target);
+  const connection = await openQueue(targetOf(options));
   try {
     const { signal } = options;
     // Each job that is looked at listens.

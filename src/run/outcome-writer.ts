@@ -9,6 +9,7 @@ import type { StoredPrompts } from '../writer/csv-output.js';
 import type { OutputFile } from '../writer/output-file.js';
 import type { ResultFate } from '../writer/results-consumer.js';
 import type { ImageEntry, Ledger } from './ledger.js';
+import type { FailingManifest, RunControl } from './run-control.js';
 
 /** Rows of one outcome, which go to disk together. */
 interface Batch {
@@ -27,10 +28,9 @@ interface OutcomeWriterDeps {
   readonly failures: FailuresFile;
   /** Keeps what became of submits whose answer was lost, for a receipt that this process may not live to print. */
   keepLostSubmits(counts: LostSubmits): Promise<void>;
-  /** An image's outcome is on disk. */
-  onOutcome(result: ResultJobData): void;
-  /** The disk does not take rows any more. */
-  readonly onBroken: (error: unknown) => void;
+  /** Fails when the disk does not take rows any more. */
+  readonly control: RunControl;
+  readonly failing: FailingManifest;
 }
 
 /**
@@ -45,7 +45,7 @@ export class OutcomeWriter {
   constructor(private readonly deps: OutcomeWriterDeps) {}
 
   /**
-   * Brings a result's rows to disk. Never rejects: a disk that fails is reported to `onBroken`.
+   * Brings a result's rows to disk. Never rejects: a disk that fails ends the run.
    * @returns what is to become of the result
    */
   settle(result: ResultJobData): Promise<ResultFate> {
@@ -94,7 +94,7 @@ export class OutcomeWriter {
   }
 
   async #writeImage(result: ResultJobData, entry: ImageEntry): Promise<ResultFate> {
-    const { ledger, onBroken } = this.deps;
+    const { ledger, control, failing } = this.deps;
     const { image, outcome, rescued = 0 } = result;
     // Before it can be acknowledged: a process that is killed prints no receipt.
     if (ledger.countMaybePaid(result) > 0) await this.deps.keepLostSubmits(ledger.counts);
@@ -106,7 +106,7 @@ export class OutcomeWriter {
     try {
       await this.#commit.commit({ rows, outcome, image });
     } catch (error) {
-      onBroken(error);
+      control.fail(error);
       return 'put-back';
     }
     const late = ledger.settle(result, rows.length);
@@ -119,13 +119,13 @@ export class OutcomeWriter {
       if (outcome.status === 'failed') this.writeFailure(row, outcome);
       else this.writeCopy(row, image);
     }
-    this.deps.onOutcome(result);
+    failing.add(outcome);
     return 'done';
   }
 
   /** Writes a row that waits for the disk alone. */
   async #writeRow(row: Row, read: () => Outcome | Promise<Outcome>): Promise<void> {
-    const { ledger, onBroken } = this.deps;
+    const { ledger, control } = this.deps;
     ledger.addUnwritten(1);
     try {
       const outcome = await read();
@@ -134,7 +134,7 @@ export class OutcomeWriter {
       else ledger.counts.copied++;
       ledger.releaseUnwritten(1);
     } catch (error) {
-      onBroken(error);
+      control.fail(error);
     }
   }
 

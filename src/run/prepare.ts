@@ -17,17 +17,13 @@ import { type RunFile, readRunFile, refuseCopiedRunFile } from '../writer/run-fi
 import { accountOf, apiOf } from './api-options.js';
 import type { RunOptions } from './run-options.js';
 
-/** The files of a run, which can be counted again. */
-export interface RunFiles {
+/** Everything a run needs to know before it touches anything. */
+export interface PreparedRun {
   readonly manifest: Manifest;
   readonly plan: RowPlan;
   readonly paths: RunPaths;
   readonly outputOptions: OutputOptions;
   readonly earlier: EarlierOutputs | undefined;
-}
-
-/** Everything a run needs to know before it touches anything. */
-export interface PreparedRun extends RunFiles {
   readonly found: InspectedOutput | undefined;
   readonly runFile: RunFile | undefined;
   readonly account: Account;

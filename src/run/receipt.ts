@@ -3,39 +3,15 @@ import { resolve } from 'node:path';
 import { readRows } from '../producer/row-reader.js';
 import { UsageError, messageOf } from '../shared/errors.js';
 import type { ErrorCode } from '../shared/jobs.js';
-import { failedRows, type RunCounts } from '../shared/run-counts.js';
+import { failedRows } from '../shared/run-counts.js';
 import { UndoStack } from '../shared/undo.js';
 import { inspectOutput } from '../writer/output-file.js';
 import { runPaths } from '../writer/output-paths.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
 import { readRunFile } from '../writer/run-file.js';
-import { type RunFiles, openEarlierOutputs, openRows } from './prepare.js';
-import type { RunOptions } from './run-options.js';
-
-/** The closing account of a run; the fields of `--json`. rows = described + resumed + copied + failed + remaining */
-export interface Receipt extends Readonly<Omit<RunCounts, 'failedByCode'>> {
-  readonly run: string;
-  readonly manifest: string;
-  readonly output: string;
-  readonly failures: string;
-  readonly failed: number;
-  /** Left for the next time. */
-  readonly remaining: number;
-  /** Rows of the output that the manifest does not have (any more); outside the balance. */
-  readonly extra: number;
-  readonly seconds: number;
-  /** False when the manifest was not read to its end; `rows` counts what was read then. */
-  readonly complete: boolean;
-  /** Whether the counts agree with one another and with a recount of the files. */
-  readonly balanced: boolean;
-}
-
-/** Why a run ended before its manifest did. */
-export interface RunStop {
-  readonly kind: 'interrupted' | 'cancelled' | 'token' | 'quota' | 'down' | 'failing' | 'fatal';
-  /** One line for people. */
-  readonly reason: string;
-}
+import type { OpenRun } from './open-run.js';
+import { openEarlierOutputs, openRows } from './prepare.js';
+import type { Receipt, RunOptions, RunStop } from './run-options.js';
 
 const STOP_EXIT_CODES: Readonly<Record<RunStop['kind'], number>> = {
   interrupted: 130,
@@ -63,89 +39,65 @@ export function exitCodeOf(
   return 0;
 }
 
-/** What a run says of itself at its end. */
-interface RunAccount {
-  readonly run: string;
-  readonly counts: RunCounts;
-  /** Rows that the output held when the run started. */
-  readonly rowsBefore: number;
-  /** Of the rows resumed, those that earlier outputs hold. */
-  readonly resumedEarlier: number;
-  readonly complete: boolean;
-  /** Whether it ended before its time, so that rows may be left. */
-  readonly isStopped: boolean;
-  /** Whether it leaves rows by what it was asked for: `--limit`, or failed rows alone. */
-  readonly mayLeave: boolean;
-  readonly seconds: number;
-}
-
 /**
  * Makes the receipt: counts every row anew from the files, and compares that with what the run believes. A
  * manifest that came through a pipe cannot be read again; there the output's rows alone are counted. Files that cannot
  * be read any more are a difference too, and the receipt says then what the run believes.
+ * @param complete whether the manifest was read to its end
  * @returns the receipt, and where the files say something else than the run; nothing when it is balanced
  */
 export async function closeAccounts(
-  files: RunFiles,
-  account: RunAccount,
+  run: OpenRun,
+  complete: boolean,
 ): Promise<{ readonly receipt: Receipt; readonly differences: readonly string[] }> {
+  const { prepared, ledger } = run;
+  const seconds = Math.round(performance.now() - run.startedAt) / 1000;
+  const { failedByCode, rows, described, resumed, copied, ...calls } = ledger.counts;
+  const failed = failedRows({ failedByCode });
+  const missing = rows - described - resumed - copied - failed;
+  let recount: Recount = { rows, described, failed, missing, extra: 0, twice: 0 };
+  let differences: string[];
   try {
-    const recount = files.manifest.replayable
-      ? await recountRows(files, account.counts.rows)
-      : await recountPiped(files, account);
-    const differences = findDifferences(account, recount);
-    return { receipt: receiptOf(files, account, recount, differences.length === 0), differences };
+    recount = prepared.manifest.replayable ? await recountRows(run) : await recountPiped(run);
+    differences = findDifferences(run, recount);
   } catch (error) {
-    const differences = [`the files cannot be counted: ${messageOf(error)}`];
-    return { receipt: receiptOf(files, account, believedBy(account), false), differences };
+    differences = [`the files cannot be counted: ${messageOf(error)}`];
   }
-}
-
-type Remainder = Pick<Recount, 'failed' | 'missing' | 'extra' | 'twice'>;
-
-function receiptOf(files: RunFiles, account: RunAccount, recount: Remainder, balanced: boolean): Receipt {
-  const { counts, complete } = account;
-  return {
-    run: account.run,
-    manifest: files.manifest.path,
-    output: files.paths.output,
-    failures: files.paths.failures,
-    rows: counts.rows,
-    described: counts.described,
-    resumed: counts.resumed,
-    copied: counts.copied,
+  const receipt = {
+    run: run.id,
+    manifest: prepared.manifest.path,
+    output: prepared.paths.output,
+    failures: prepared.paths.failures,
+    rows,
+    described,
+    resumed,
+    copied,
     failed: recount.failed,
     remaining: recount.missing,
     extra: complete ? recount.extra + recount.twice : 0,
-    submits: counts.submits,
-    polls: counts.polls,
-    reattached: counts.reattached,
-    maybePaidTwice: counts.maybePaidTwice,
-    rescued: counts.rescued,
-    seconds: Math.round(account.seconds * 1000) / 1000,
+    ...calls,
+    seconds,
     complete,
-    balanced,
+    balanced: differences.length === 0,
   };
-}
-
-function believedBy({ counts }: RunAccount): Remainder {
-  const failed = failedRows(counts);
-  const missing = counts.rows - counts.described - counts.resumed - counts.copied - failed;
-  return { failed, missing, extra: 0, twice: 0 };
+  return { receipt, differences };
 }
 
 /**
  * Where the files say something else than the run believes, each with both numbers. Rows that the output held twice
  * before are no fault of this run's: without keys they are what is left when a row leaves the manifest.
  */
-function findDifferences(account: RunAccount, recount: Recount): string[] {
-  const { counts, rowsBefore } = account;
-  const { rows, described, resumed, copied } = counts;
-  const failed = failedRows(counts);
+function findDifferences({ ledger, rowsBefore, options, control }: OpenRun, recount: Recount): string[] {
+  const { rows, described, resumed, copied } = ledger.counts;
+  const failed = failedRows(ledger.counts);
   const wanted = described + resumed + copied;
   const inOutput = recount.described - (recount.earlier ?? 0) + recount.extra + recount.twice;
   const expected = rowsBefore + described + copied;
-  const mayLeave = account.isStopped || account.mayLeave;
+  const mayLeave =
+    control.reason !== undefined ||
+    options.limit !== undefined ||
+    options.collectOnly === true ||
+    options.onlyFailed === true;
   const differences: string[] = [];
   if (recount.rows !== rows) differences.push(`${rows} rows were read, the manifest has ${recount.rows} now`);
   if (inOutput !== expected) {
@@ -167,25 +119,24 @@ function findDifferences(account: RunAccount, recount: Recount): string[] {
   return differences;
 }
 
-async function recountRows(files: RunFiles, rowsRead: number): Promise<Recount> {
+async function recountRows({ prepared, ledger }: OpenRun): Promise<Recount> {
   return recountOutput({
-    ...files.outputOptions,
+    ...prepared.outputOptions,
     signal: undefined,
-    rows: firstRows(readRows(files.manifest, files.plan), rowsRead),
-    failuresPath: files.paths.failures,
-    earlier: files.earlier?.index,
+    rows: firstRows(readRows(prepared.manifest, prepared.plan), ledger.counts.rows),
+    failuresPath: prepared.paths.failures,
+    earlier: prepared.earlier?.index,
   });
 }
 
-async function recountPiped(files: RunFiles, account: RunAccount): Promise<Recount> {
-  const { counts, rowsBefore, resumedEarlier } = account;
-  const found = await inspectOutput({ ...files.outputOptions, signal: undefined });
-  const written = (found?.index.rows ?? 0) - rowsBefore;
-  const described = counts.resumed + written;
-  const failed = failedRows(counts);
-  const missing = counts.rows - described - failed;
-  const extra = rowsBefore - (counts.resumed - resumedEarlier);
-  return { rows: counts.rows, described, failed, missing, extra, twice: 0, earlier: resumedEarlier };
+async function recountPiped({ prepared, ledger, rowsBefore, onFile }: OpenRun): Promise<Recount> {
+  const { rows, resumed } = ledger.counts;
+  const found = await inspectOutput({ ...prepared.outputOptions, signal: undefined });
+  const described = resumed + (found?.index.rows ?? 0) - rowsBefore;
+  const failed = failedRows(ledger.counts);
+  const earlier = onFile.fromEarlier;
+  const extra = rowsBefore - (resumed - earlier);
+  return { rows, described, failed, missing: rows - described - failed, extra, twice: 0, earlier };
 }
 
 /** The manifest may have more rows than this run has read. */

@@ -4,7 +4,7 @@ import { formatDuration } from '../shared/limits.js';
 import { messageOf } from '../shared/errors.js';
 import type { Outcome } from '../shared/jobs.js';
 import type { WorkerStatus } from '../shared/published.js';
-import type { RunStop } from './receipt.js';
+import type { RunStop } from './run-options.js';
 
 /**
  * Ends a run before its time; the first reason counts.

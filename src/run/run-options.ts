@@ -5,7 +5,7 @@ import type { Logger } from '../shared/log.js';
 import type { ErrorCode } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { ApiOptions } from './api-options.js';
-import type { Receipt, RunStop } from './receipt.js';
+import type { RunCounts } from '../shared/run-counts.js';
 
 /** Starts something on an open queue. @returns what ends it */
 export type Companion = (connection: QueueConnection) => Promise<() => Promise<void>>;
@@ -137,6 +137,31 @@ export type RunEvent =
   /** What is being done before rows move: 'creating the embedded queue ...'. */
   | { readonly type: 'phase'; readonly text: string }
   | { readonly type: 'progress'; readonly progress: Progress };
+
+/** The closing account of a run; the fields of `--json`. rows = described + resumed + copied + failed + remaining */
+export interface Receipt extends Readonly<Omit<RunCounts, 'failedByCode'>> {
+  readonly run: string;
+  readonly manifest: string;
+  readonly output: string;
+  readonly failures: string;
+  readonly failed: number;
+  /** Left for the next time. */
+  readonly remaining: number;
+  /** Rows of the output that the manifest does not have (any more); outside the balance. */
+  readonly extra: number;
+  readonly seconds: number;
+  /** False when the manifest was not read to its end; `rows` counts what was read then. */
+  readonly complete: boolean;
+  /** Whether the counts agree with one another and with a recount of the files. */
+  readonly balanced: boolean;
+}
+
+/** Why a run ended before its manifest did. */
+export interface RunStop {
+  readonly kind: 'interrupted' | 'cancelled' | 'token' | 'quota' | 'down' | 'failing' | 'fatal';
+  /** One line for people. */
+  readonly reason: string;
+}
 
 /** How a run ended. */
 export interface RunResult {

@@ -8,10 +8,9 @@ import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
 import { repeat } from '../shared/waiting.js';
 import type { DescribeWorker } from '../worker/describe-worker.js';
 import type { OpenRun } from './open-run.js';
-import type { Receipt, RunStop } from './receipt.js';
 import { judgeWorkers } from './run-control.js';
 import type { JobPlace } from './run-jobs.js';
-import type { Progress } from './run-options.js';
+import type { Progress, Receipt, RunStop } from './run-options.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
 export class RunWatch {

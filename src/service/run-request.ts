@@ -1,7 +1,7 @@
 import type { Job, JobType } from 'bullmq';
 import { z } from 'zod';
 import type { ManifestFormat } from '../producer/manifest.js';
-import type { Receipt, RunStop } from '../run/receipt.js';
+import type { Receipt, RunStop } from '../run/run-options.js';
 import { type Limits, isDuration, isRate } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { ERROR_CODES, RUNS_QUEUE } from '../shared/jobs.js';

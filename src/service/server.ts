@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { UnrecoverableError, WaitingError } from 'bullmq';
-import type { RunStop } from '../run/receipt.js';
+import type { RunStop } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, outOfPatience } from '../shared/queue/outage.js';

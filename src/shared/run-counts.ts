@@ -54,8 +54,8 @@ export function uncountFailed(counts: RunCounts, code: ErrorCode): void {
 }
 
 /** Failed rows, whatever their code. */
-export function failedRows(counts: RunCounts): number {
-  return [...counts.failedByCode.values()].reduce((sum, count) => sum + count, 0);
+export function failedRows({ failedByCode }: Pick<RunCounts, 'failedByCode'>): number {
+  return [...failedByCode.values()].reduce((sum, count) => sum + count, 0);
 }
 
 function recordOf(run: string): string {

@@ -3,8 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { localEnd, previewLines, receiptLines } from '../../src/cli/summary.js';
 import { Terminal, logText, progressLine } from '../../src/cli/terminal.js';
 import { printable, shellQuote, withoutPassword, wrapped } from '../../src/cli/text.js';
-import type { Receipt } from '../../src/run/receipt.js';
-import type { Preview, Progress, RunResult } from '../../src/run/run-options.js';
+import type { Preview, Progress, Receipt, RunResult } from '../../src/run/run-options.js';
 
 const preview: Preview = {
   manifest: 'm.csv',

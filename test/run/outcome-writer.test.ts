@@ -5,6 +5,7 @@ import { PayBudget } from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { Ledger } from '../../src/run/ledger.js';
 import { OutcomeWriter } from '../../src/run/outcome-writer.js';
+import { FailingManifest, RunControl } from '../../src/run/run-control.js';
 import { RowLookup } from '../../src/run/row-lookup.js';
 import type { ErrorCode, ResultJobData } from '../../src/shared/jobs.js';
 import { DescribedRows } from '../../src/writer/output-index.js';
@@ -44,8 +45,7 @@ describe('outcomes on their way to the disk', () => {
   let ledger: Ledger;
   let onFile: DescribedRows;
   let writer: OutcomeWriter;
-  let broken: unknown[];
-  let outcomes: ResultJobData[];
+  let control: RunControl;
 
   beforeEach(async () => {
     workspace = await Workspace.create();
@@ -61,7 +61,7 @@ describe('outcomes on their way to the disk', () => {
     const options = { columns: ['id', 'image'], delimiter: ',', urlColumn: 1, resolveUrl: imageHash };
     output = await OutputFile.open({ ...options, path: workspace.at('out.csv'), create: true });
     failures = await FailuresFile.open({ ...options, path: workspace.at('out.failed.csv') });
-    [broken, outcomes] = [[], []];
+    control = new RunControl(undefined);
     ledger = new Ledger(new PayBudget(Infinity));
     onFile = new DescribedRows(output.index, undefined);
     onFile.startPass();
@@ -71,9 +71,9 @@ describe('outcomes on their way to the disk', () => {
       output,
       earlier: undefined,
       failures,
+      control,
+      failing: new FailingManifest(50),
       keepLostSubmits: () => Promise.resolve(),
-      onOutcome: (result) => outcomes.push(result),
-      onBroken: (error) => broken.push(error),
     });
   }
 
@@ -94,7 +94,7 @@ describe('outcomes on their way to the disk', () => {
     expect(await writer.settle(described('a'))).toBe('done');
     expect(await ids()).toEqual(['1', '2']);
     expect(ledger.counts).toMatchObject({ described: 1, copied: 1, submits: 1, polls: 2 });
-    expect([ledger.rows > 0, outcomes.length]).toEqual([false, 1]);
+    expect(ledger.rows).toBe(0);
   });
 
   test('copies for rows that come while their image goes to disk; nobody submits it again', async () => {
@@ -263,8 +263,8 @@ describe('outcomes on their way to the disk', () => {
     await output.close();
     expect(await writer.settle(described('a'))).toBe('put-back');
     expect(await writer.settle(failed('b'))).toBe('put-back');
-    expect(broken).toHaveLength(2);
+    expect(control.reason).toMatchObject({ kind: 'fatal' });
     expect(ledger.rows > 0).toBe(true);
-    expect([outcomes.length, ledger.counts.described, ledger.counts.failedByCode.size]).toEqual([0, 0, 0]);
+    expect([ledger.counts.described, ledger.counts.failedByCode.size]).toEqual([0, 0]);
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { type RunStop, exitCodeOf } from '../../src/run/receipt.js';
+import { exitCodeOf } from '../../src/run/receipt.js';
 import { FailingManifest, RunControl, judgeWorkers } from '../../src/run/run-control.js';
+import type { RunStop } from '../../src/run/run-options.js';
 import type { ErrorCode, Outcome } from '../../src/shared/jobs.js';
 import type { WorkerStatus } from '../../src/shared/published.js';
 
