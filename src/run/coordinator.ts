@@ -3,6 +3,7 @@ import { Producer, type QueuedJob } from '../producer/produce.js';
 import { type Row, readRows } from '../producer/row-reader.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { pendingWindow } from '../shared/limits.js';
+import { HELD, isUntouched, isUntried } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, shutdownTimeoutMs, shutdownTimeout } from '../shared/queue/outage.js';
 import { readLostSubmits } from '../shared/run-counts.js';
@@ -12,7 +13,7 @@ import * as registry from '../shared/queue/registry.js';
 import { sleep } from '../shared/waiting.js';
 import type { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
-import { type FailureRecord, isDecidedAnew } from '../writer/failures.js';
+import { type FailureRecord, isDecidedAnew, isOfRecord } from '../writer/failures.js';
 import { writeRunFile } from '../writer/run-file.js';
 import { type OpenRun, keepCounts, openRun } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
@@ -83,7 +84,8 @@ async function recover(run: OpenRun): Promise<void> {
   const abandoned = await jobs.findAbandoned();
   if (abandoned > 0) run.emit({ type: 'notice', text: abandonedText(abandoned) });
   // They come again with their rows, in their order and within --limit, unless their rows are gone.
-  await jobs.removeNeedless((image) => lookup.isDescribed(image) || ledger.isAnswered(image));
+  const isKnown = (image: string) => lookup.isDescribed(image) || ledger.isAnswered(image);
+  await jobs.remove((job, image) => isUntried(job) || (job.data.messageId === undefined && isKnown(image)));
   await jobs.holdUnpaid(options.collectOnly === true);
   await jobs.takeUpSetAside(() => undefined);
   for (const [image, job] of await jobs.leftOver()) {
@@ -143,7 +145,10 @@ async function collect({ control, ledger, lookup, jobs, timing }: OpenRun): Prom
   const isIdle = () => ledger.rows === 0;
   await ledger.waitUntil(() => isIdle() || control.isWindingDown, control.signal);
   while (control.isWindingDown && !isIdle()) {
-    for (const [image, calls] of await jobs.removeWaiting()) leaveRows(lookup, ledger.giveUp(image, calls));
+    const removed = await jobs.remove(
+      ({ data, progress }) => data.messageId === undefined && progress !== HELD,
+    );
+    for (const [image, calls] of removed) leaveRows(lookup, ledger.giveUp(image, calls));
     const againAt = performance.now() + timing.tickMs;
     await ledger.waitUntil(() => isIdle() || performance.now() >= againAt, control.signal);
   }
@@ -162,7 +167,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   const { closeDeadlineMs } = run.timing;
   const deadline = shutdownTimeout(connection, closeDeadlineMs);
   setMaxListeners(0, deadline);
-  const jobs = new RunJobs(connection, prepared.account, run.id, { signal: deadline });
+  const jobs = new RunJobs(connection, prepared.account, run.id, deadline);
   const removed = new Map<string, JobCalls>();
   const unlessAway = async (step: () => Promise<void>) => {
     try {
@@ -173,7 +178,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   };
   const removeUnsubmitted = () =>
     unlessAway(async () => {
-      for (const [image, calls] of await jobs.removeUnsubmitted()) removed.set(image, calls);
+      for (const [image, calls] of await jobs.remove(isUntouched)) removed.set(image, calls);
     });
   // Twice: workers elsewhere would go on submitting, and ours releases unsubmitted images.
   await Promise.all([worker?.stop(), removeUnsubmitted()]);
@@ -208,14 +213,12 @@ async function endFiles(
   { isRead, inFlight }: { readonly isRead: boolean; readonly inFlight: number },
 ): Promise<void> {
   const wasMet = isRead && control.reason === undefined;
-  const isDescribed = ({ row }: FailureRecord) => onFile.has(row);
-  // What fails by its record may have the key or the image of a row that is described.
-  const isOfRecord = ({ outcome }: FailureRecord) => isDecidedAnew(outcome.code);
   const isStill = ({ row }: FailureRecord) => !wasMet || lookup.isLeftFailed(row.key ?? row.image);
+  // What fails by its record may have the key or the image of a row that is described.
   try {
     await failures.replace(
-      (failure) => !isDescribed(failure) && isStill(failure),
-      (failure) => isOfRecord(failure) || !isDescribed(failure),
+      (failure) => (isOfRecord(failure.outcome) || !onFile.has(failure.row)) && isStill(failure),
+      ({ row, outcome }) => isDecidedAnew(outcome.code) || !onFile.has(row),
     );
   } catch (error) {
     control.fail(error);

@@ -3,6 +3,7 @@ import type { Row } from '../producer/row-reader.js';
 import { Notifier } from '../shared/waiting.js';
 import type { ErrorCode, FailedOutcome, PreviousFailure, ResultJobData } from '../shared/jobs.js';
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
+import { isOfRecord } from '../writer/failures.js';
 import type { ResultFate } from '../writer/results-consumer.js';
 
 export type ImageState = 'found' | 'answered' | 'pending' | 'settled';
@@ -232,16 +233,15 @@ export class Ledger {
   }
 
   /** A row is about to fail with its image, which has failed in this run, or in an earlier one and is not tried again. */
-  failRow(row: Row, { code }: FailedOutcome): void {
+  failRow(row: Row, outcome: FailedOutcome): void {
     const { image } = row;
-    // These are about the record and not about its image.
-    if (image === undefined || code === 'duplicate-key' || code === 'bad-record') return;
+    if (image === undefined || isOfRecord(outcome)) return;
     const known = this.#images.get(image);
     if (known?.state === 'pending' || (known?.state !== 'settled' && this.#hasForgotten)) return;
     const entry = this.#entry(image, 'settled');
     const { submits, polls } = entry.job ?? NO_CALLS;
     if (known?.state !== 'settled') entry.counted = { submits, polls, maybePaid: 0 };
-    entry.failed.push({ row, code });
+    entry.failed.push({ row, code: outcome.code });
     this.#remember(image, entry);
   }
 

@@ -40,10 +40,6 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
   const opened = await openAll(options, prepared, counted, undo);
   const { id, connection, output, failures, control, logger } = opened;
   const { account, earlier } = prepared;
-  const policy = {
-    maxAttempts: options.attempts ?? RUN_DEFAULTS.attempts,
-    deadlineMs: options.deadlineMs ?? RUN_DEFAULTS.deadlineMs,
-  };
   const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
   const onFile = new DescribedRows(output.index, earlier?.index);
   onFile.startPass();
@@ -59,7 +55,7 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
     onFile,
     /** Rows that the output held when the run started. */
     rowsBefore: output.rows,
-    jobs: new RunJobs(connection, account, id, { policy, signal: control.signal }),
+    jobs: new RunJobs(connection, account, id, control.signal, options),
     results: new ResultsConsumer(connection, id, (result) => writer.settle(result), logger),
     ledger,
     lookup: new RowLookup({ ...opened, ledger, onFile }, options),
@@ -200,7 +196,7 @@ export async function countAbandoned(options: RunOptions): Promise<number> {
     const { signal } = options;
     // Each job that is looked at listens.
     if (signal !== undefined) setMaxListeners(0, signal);
-    return await new RunJobs(connection, accountOf(options), '', { signal }).findAbandoned();
+    return await new RunJobs(connection, accountOf(options), '', signal).findAbandoned();
   } finally {
     await connection.close();
   }

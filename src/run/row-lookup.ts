@@ -3,33 +3,31 @@ import type { Row } from '../producer/row-reader.js';
 import type { FailedOutcome, PreviousFailure } from '../shared/jobs.js';
 import type { DescribedRows } from '../writer/output-index.js';
 import type { FailuresFile, KnownFailures } from '../writer/failures.js';
+import type { OutputFile } from '../writer/output-file.js';
 import type { Ledger } from './ledger.js';
 import type { RunOptions } from './run-options.js';
 
 interface RowLookupDeps {
-  readonly ledger: Pick<Ledger, 'jobOf' | 'isPending' | 'isAnswered' | 'oldFailure'>;
-  /** The rows on file, of the output and earlier ones; this run's pass over the manifest. */
+  readonly ledger: Ledger;
   readonly onFile: DescribedRows;
-  readonly failures: Pick<FailuresFile, 'failedNow' | 'previous'>;
+  readonly failures: FailuresFile;
   /** How rows of earlier files failed, where this output knows nothing of it. */
   readonly earlierFailures: KnownFailures | undefined;
-  readonly output: { readonly index: { readonly keyed: boolean } };
+  readonly output: OutputFile;
 }
 
 /** What a run knows of a row when the producer decides on it. */
 export class RowLookup implements Lookup {
   /** Whether permanent failures are taken up too. */
   retriesAll: boolean;
-  readonly #onlyFailed: boolean;
   /** Names of rows that failed before. */
   readonly #leftFailed = new Set<string>();
 
   constructor(
     private readonly deps: RowLookupDeps,
-    { retryAll = false, onlyFailed = false }: Pick<RunOptions, 'retryAll' | 'onlyFailed'>,
+    private readonly options: Pick<RunOptions, 'retryAll' | 'onlyFailed'>,
   ) {
-    this.retriesAll = retryAll;
-    this.#onlyFailed = onlyFailed;
+    this.retriesAll = options.retryAll === true;
   }
 
   markSeen(row: Row): boolean {
@@ -69,7 +67,7 @@ export class RowLookup implements Lookup {
   isLeftUnlessFailed(image: string): boolean {
     const { ledger } = this.deps;
     // What is in the queue is in flight, has its result, or has failed there.
-    return this.#onlyFailed && ledger.jobOf(image) === undefined && !ledger.isAnswered(image);
+    return this.options.onlyFailed === true && ledger.jobOf(image) === undefined && !ledger.isAnswered(image);
   }
 
   /** A row is left for the next run; one that failed before stays failed until then. */
@@ -79,8 +77,8 @@ export class RowLookup implements Lookup {
   }
 
   /** Whether a row that failed before was left as it is; by its key, without keys by its image. */
-  isLeftFailed(name: string | undefined): boolean {
-    return name !== undefined && this.#leftFailed.has(name);
+  isLeftFailed(name = ''): boolean {
+    return this.#leftFailed.has(name);
   }
 
   #nameOf(row: Row): string | undefined {

@@ -12,16 +12,15 @@ import {
   freshJobData,
   imageOfJobId,
   isUntouched,
-  isUntried,
   notDescribable,
   outcomesIn,
   partsOfJobId,
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
+import { RUN_DEFAULTS, type RunOptions } from './run-options.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
 import { promoteJob, reclaimJob, setProgress } from '../shared/queue/job-machinery.js';
-import { RUN_DEFAULTS } from './run-options.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
@@ -31,7 +30,6 @@ export type JobCalls = Pick<DescribeJobData, 'submits' | 'polls' | 'maybePaid'>;
 
 type DescribeJob = Job<DescribeJobData, ResultJobData>;
 
-const DEFAULT_POLICY = { maxAttempts: RUN_DEFAULTS.attempts, deadlineMs: RUN_DEFAULTS.deadlineMs };
 const AT_ONCE = 200;
 
 /** One run's jobs in its account's describe queue. */
@@ -39,15 +37,13 @@ export class RunJobs {
   readonly #queue: JobQueue<DescribeJobData, ResultJobData>;
   #abandoned: ReadonlySet<string> = new Set();
 
+  /** @param signal ends the waiting for a queue that is away */
   constructor(
     private readonly connection: QueueConnection,
     account: Account,
     private readonly run: string,
-    /** `signal` ends the waiting for a queue that is away; `policy` holds for each job that is added. */
-    private readonly options: {
-      readonly signal?: AbortSignal | undefined;
-      readonly policy?: Pick<DescribeJobData, 'maxAttempts' | 'deadlineMs'>;
-    } = {},
+    private readonly signal?: AbortSignal,
+    private readonly options: Pick<RunOptions, 'attempts' | 'deadlineMs'> = {},
   ) {
     this.#queue = connection.queue(describeQueueName(account));
   }
@@ -69,22 +65,11 @@ export class RunJobs {
   }
 
   #persist<T>(operation: () => Promise<T>): Promise<T> {
-    return retryUntilUp(this.connection, operation, this.options.signal);
+    return retryUntilUp(this.connection, operation, this.signal);
   }
 
   #job(image: string) {
     return this.#persist(() => this.#queue.getJob(describeJobId(this.run, image)));
-  }
-
-  /** The run's jobs in a state. */
-  async #jobsIn(state: JobType): Promise<DescribeJob[]> {
-    const jobs: DescribeJob[] = [];
-    await this.#each(await this.#ids([state]), async (id) => {
-      const image = imageOfJobId(this.run, id);
-      const job = image === undefined ? undefined : await this.#job(image);
-      if (job !== undefined) jobs.push(job);
-    });
-    return jobs;
   }
 
   #ids(types: JobType[]): Promise<string[]> {
@@ -98,8 +83,12 @@ export class RunJobs {
    * @returns how many there were
    */
   async reclaim(isAlive: (worker: string) => boolean): Promise<number> {
-    const active = await this.#jobsIn('active');
-    const abandoned = active.filter(({ processedBy }) => processedBy !== undefined && !isAlive(processedBy));
+    const abandoned: DescribeJob[] = [];
+    await this.#each(await this.#ids(['active']), async (id) => {
+      const image = imageOfJobId(this.run, id);
+      const job = image === undefined ? undefined : await this.#job(image);
+      if (job?.processedBy !== undefined && !isAlive(job.processedBy)) abandoned.push(job);
+    });
     // Each goes before those that went before it: the ones with a message come last.
     const unsubmitted = abandoned.filter((job) => job.data.messageId === undefined);
     const inFlight = abandoned.filter((job) => job.data.messageId !== undefined);
@@ -220,42 +209,13 @@ export class RunJobs {
   }
 
   /**
-   * Removes the run's jobs that nobody has submitted. Those with a message stay, and those whose history counts: a submit
-   * of theirs may have been paid for.
+   * Removes those of the run's jobs that have not ended and that nobody needs; not what a worker works on.
    * @returns the calls that were made for each image all the same, such as one that met a 429
    */
-  removeUnsubmitted(): Promise<Map<string, JobCalls>> {
-    return this.#removeUnfinished((_image, job) => isUntouched(job));
-  }
-
-  /**
-   * Removes all of the run's jobs that have no message, whatever their history: nothing more is to be paid. Those that
-   * a worker works on are in the middle of their submit, and stay; so do those that are held.
-   * @returns the calls of each image that is not in the queue any more
-   */
-  removeWaiting(): Promise<Map<string, JobCalls>> {
-    return this.#removeUnfinished(
-      (_image, { data, progress }) => data.messageId === undefined && progress !== HELD,
-    );
-  }
-
-  /**
-   * Removes what is needless at the start of a run: jobs that nobody has tried, since their rows come again, and whatever
-   * would pay for an image that is described already. Those stay that the API has refused before: somebody may have taken
-   * them up again.
-   */
-  async removeNeedless(isDescribed: (image: string) => boolean): Promise<void> {
-    await this.#removeUnfinished(
-      (image, job) => isUntried(job) || (job.data.messageId === undefined && isDescribed(image)),
-    );
-  }
-
-  async #removeUnfinished(
-    isNeedless: (image: string, job: DescribeJob) => boolean,
-  ): Promise<Map<string, JobCalls>> {
+  async remove(isNeedless: (job: DescribeJob, image: string) => boolean): Promise<Map<string, JobCalls>> {
     const removed = new Map<string, JobCalls>();
     await this.#eachUnfinished(async (image, job) => {
-      if (!isNeedless(image, job) || !(await this.#remove(image))) return;
+      if (!isNeedless(job, image) || !(await this.#remove(image))) return;
       const { submits, polls, maybePaid, unanswered = [] } = job.data;
       removed.set(image, { submits, polls, maybePaid: maybePaid + unanswered.length });
     });
@@ -279,11 +239,12 @@ export class RunJobs {
 
   #data({ image, url, row, previous, queued }: NewImage): DescribeJobData {
     const lastMessageId = queued?.lastMessageId ?? previous?.outcome.messageId;
+    const { attempts = RUN_DEFAULTS.attempts, deadlineMs = RUN_DEFAULTS.deadlineMs } = this.options;
     // A row that ended as lost may have been paid for: nothing is left that says so.
-    const { policy = DEFAULT_POLICY } = this.options;
     const lost = previous?.outcome.code === 'lost' ? 1 : 0;
     const maybePaid = lost + (this.#abandoned.has(image) ? 1 : 0);
-    return freshJobData({ run: this.run, url, row, ...policy }, { lastMessageId, maybePaid });
+    const about = { run: this.run, url, row, maxAttempts: attempts, deadlineMs };
+    return freshJobData(about, { lastMessageId, maybePaid });
   }
 
   async #each<T>(items: readonly T[], visit: (item: T) => Promise<unknown>): Promise<void> {

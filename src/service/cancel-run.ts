@@ -135,7 +135,7 @@ async function removeWaiting(connection: QueueConnection, found: FoundRun): Prom
   const { run } = found;
   const jobs = jobsOf(connection, found);
   if (run === undefined || jobs === undefined) return 0;
-  const removed = await jobs.removeWaiting();
+  const removed = await jobs.remove(({ data }) => data.messageId === undefined);
   let maybePaid = 0;
   for (const calls of removed.values()) maybePaid += calls.maybePaid;
   if (maybePaid > 0) {

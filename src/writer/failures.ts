@@ -37,6 +37,11 @@ export function isDecidedAnew(code: ErrorCode): boolean {
   return code === 'invalid-url' || code === 'bad-record' || code === 'duplicate-key';
 }
 
+/** Whether a failure is about the record alone: its key and its image may be those of another row. */
+export function isOfRecord({ code }: FailedOutcome): boolean {
+  return code === 'duplicate-key' || code === 'bad-record';
+}
+
 /**
  * The failed rows of an output, in two files:
  *
@@ -228,9 +233,9 @@ async function createPartial(options: FailureOptions): Promise<AppendFile> {
   return new AppendFile(path, 'the failures file', await open(path, 'r+'), Buffer.byteLength(header));
 }
 
-/** The name that a failure is asked for by. A bad record and a second row of a key have none: their key may be another row's. */
-function nameOf({ row, outcome: { code } }: FailureRecord): string | undefined {
-  return code === 'duplicate-key' || code === 'bad-record' ? undefined : (row.key ?? row.image);
+/** The name that a failure is asked for by. */
+function nameOf({ row, outcome }: FailureRecord): string | undefined {
+  return isOfRecord(outcome) ? undefined : (row.key ?? row.image);
 }
 
 /**

@@ -116,6 +116,24 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(fixture.simulator.stats().paid).toBe(30);
   });
 
+  test('interrupted before it comes to them, it keeps what failed by its record', async () => {
+    const failing = '901,http://h.test/1.jpg\n901,http://h.test/2.jpg\n902\n';
+    const manifest = await fixture.workspace.write('m.csv', `id,image\n${failing}`);
+    await fixture.run({ manifest, keyColumn: 'id' });
+    const codes = async () =>
+      (await fixture.workspace.records('out.failed.csv')).map((record) => record['error_code']).sort();
+    expect(await codes()).toEqual(['bad-record', 'duplicate-key']);
+    fixture.simulator.setOptions({ latencyMs: 5000, latencySpread: 0 });
+    await fixture.workspace.write('m.csv', `${manifestOf(200)}${failing}`);
+    const interrupt = new AbortController();
+    const limits = { rate: { count: 1, perMs: 1000 }, maxInFlight: 1 };
+    const running = fixture.run({ manifest, keyColumn: 'id', limits, signal: interrupt.signal });
+    await waitUntil('one is in flight', () => fixture.simulator.stats().paid > 1);
+    interrupt.abort();
+    expect((await running).receipt).toMatchObject({ complete: false });
+    expect(await codes()).toEqual(['bad-record', 'duplicate-key']);
+  });
+
   test('goes on in another folder when output, failures and run file are moved together', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(6));
     await fixture.run({ manifest, limit: 3 });
