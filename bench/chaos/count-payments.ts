@@ -1,4 +1,4 @@
-import type { JournalEntry } from '../../src/simulator/stats.js';
+import type { JournalEntry } from '../../test/helpers/journal.js';
 import { parseMessageId } from '../../src/simulator/messages.js';
 import type { Ledger } from './ledger.js';
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type JournalEntry, readJournal } from '../../src/simulator/stats.js';
+import { type JournalEntry, readJournal } from '../../test/helpers/journal.js';
 import type { SimulatorSettings } from '../../src/simulator/options.js';
 import { waitUntil } from '../../test/helpers/wait-until.js';
 import { Program } from './program.js';

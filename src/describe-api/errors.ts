@@ -88,23 +88,8 @@ export class RejectedError extends DescribeApiError {
   }
 }
 
-/** A message has come to its end without prompts: it has expired, or the service says why it failed. */
-export class MessageFailedError extends DescribeApiError {
-  override name = 'MessageFailedError';
-
-  constructor(
-    call: ApiCall,
-    readonly messageId: string,
-    reason: string,
-  ) {
-    super(call, reason);
-  }
-}
-
-/** A message was not completed in the time that the caller has for it; it may be later. */
-export class DeadlineError extends DescribeApiError {
-  override name = 'DeadlineError';
-
+/** There are no prompts of a message. */
+class MessageError extends DescribeApiError {
   constructor(
     call: ApiCall,
     readonly messageId: string,
@@ -113,6 +98,16 @@ export class DeadlineError extends DescribeApiError {
   ) {
     super(call, reason, cause);
   }
+}
+
+/** A message has come to its end without prompts: it has expired, or the service says why it failed. */
+export class MessageFailedError extends MessageError {
+  override name = 'MessageFailedError';
+}
+
+/** A message was not completed in the time that the caller has for it; it may be later. */
+export class DeadlineError extends MessageError {
+  override name = 'DeadlineError';
 }
 
 /** A success whose body is no JSON or not the promised shape: a submit may have been paid. */

@@ -5,8 +5,6 @@ import { type ApiCall, ResponseShapeError } from './errors.js';
 /** A submit that was accepted. */
 export interface Submitted {
   readonly messageId: string;
-  /** ISO 8601, UTC, by the service's clock. */
-  readonly createdAt?: string | undefined;
   /** The outcome itself, where the service answers with it: there is nothing to be polled. */
   readonly completed?: CompletedMessage | undefined;
   /** For how many milliseconds the service says that it will take no other submit. */
@@ -19,9 +17,6 @@ export interface CompletedMessage {
   readonly messageId: string;
   readonly prompts: Prompts;
   readonly ref?: string | undefined;
-  /** ISO 8601, UTC. `responseAt` can be earlier than `createdAt`: derive no duration from them. */
-  readonly createdAt?: string | undefined;
-  readonly responseAt?: string | undefined;
 }
 
 /**
@@ -33,24 +28,10 @@ export type Message =
   | { readonly status: 'incomplete'; readonly reason?: string | undefined }
   | CompletedMessage;
 
-export function toIso(
-  instant: string | { _seconds: number; _nanoseconds?: number | undefined },
-): string | undefined {
-  const isText = typeof instant === 'string';
-  const date = new Date(isText ? instant : instant._seconds * 1000 + (instant._nanoseconds ?? 0) / 1e6);
-  return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
-}
-
 export const idSchema = z.union([z.string(), z.number()]).transform(String).pipe(z.string().trim().min(1));
 
-// Facts beside the prompts are optional, and dropped when they are odd: prompts that are paid for are not
-// thrown away over a date.
-export const instantSchema = z
-  .union([z.string(), z.object({ _seconds: z.number(), _nanoseconds: z.number().optional() })])
-  .transform(toIso)
-  .optional()
-  .catch(undefined);
-const optionalIdSchema = idSchema.optional().catch(undefined);
+// Dropped when it is odd: prompts that are paid for are not thrown away over it. The service's dates are not read at all.
+export const refSchema = idSchema.optional().catch(undefined);
 
 /** A keycap digit: the digit, U+FE0F (which some senders leave out), U+20E3. It is numbering, not prompt. */
 const LEADING_KEYCAP = /^[1-4]\uFE0F?\u20E3/u;
@@ -105,14 +86,9 @@ const promptsSchema = z.union([z.string(), z.array(z.string())]).transform((cont
   return z.NEVER;
 });
 
-const submittedSchema = z.object({ messageId: idSchema, createdAt: instantSchema });
+const submittedSchema = z.object({ messageId: idSchema });
 
-const describedSchema = z.object({
-  content: promptsSchema,
-  ref: optionalIdSchema,
-  createdAt: instantSchema,
-  responseAt: instantSchema,
-});
+const describedSchema = z.object({ content: promptsSchema, ref: refSchema });
 const nestedSchema = z.object({ response: describedSchema }).transform(({ response }) => response);
 const completedSchema = z.union([describedSchema, nestedSchema]);
 
@@ -183,6 +159,6 @@ export function parseMessage(body: unknown, messageId: string, call: ApiCall): M
       body,
     );
   }
-  const { content, ref, createdAt, responseAt } = completed.data;
-  return { status: 'completed', messageId, prompts: content, ref, createdAt, responseAt };
+  const { content, ref } = completed.data;
+  return { status: 'completed', messageId, prompts: content, ref };
 }

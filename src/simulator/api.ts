@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { appendFileSync } from 'node:fs';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Refusal, SimulatedDialect } from './dialects.js';
@@ -13,7 +14,7 @@ import {
 } from './messages.js';
 import type { FailureKind, SimulatorSettings, StartOptions } from './options.js';
 import { drawKind, drawLatencyMs, hashUrl, type Random, randomOfHash, seededRandom } from './random.js';
-import { appendToJournal, nothingYet, type SimulatorStats } from './stats.js';
+import { nothingYet, type SimulatorStats } from './stats.js';
 import { type OnDelivery, WebhookSender } from './webhooks.js';
 
 /** What is done with a call: an answer (after a while), or one of the ways to leave it without. */
@@ -68,7 +69,8 @@ export class SimulatedApi {
     public settings: SimulatorSettings,
   ) {
     this.#random = seededRandom(options.seed);
-    if (options.journal !== null) appendToJournal(options.journal);
+    // One that cannot be written is an error before anything is accepted.
+    if (options.journal !== null) appendFileSync(options.journal, '');
   }
 
   set onDelivery(hook: OnDelivery) {
@@ -176,7 +178,9 @@ export class SimulatedApi {
       ref,
     };
     const { journal, trackUrls } = this.options;
-    if (journal !== null) appendToJournal(journal, { time: nowMs, url, messageId: formatMessageId(facts) });
+    // Without a buffer: it is there when the process is killed right after.
+    if (journal !== null)
+      appendFileSync(journal, `${JSON.stringify({ time: nowMs, url, messageId: formatMessageId(facts) })}\n`);
     this.#limits.occupy(endsAt(facts));
     const stats = this.#stats;
     stats.paid++;

@@ -34,7 +34,7 @@ export interface SimulatedDialect {
     /** What a webhook is sent. */
     delivered(message: SimulatedMessage): object;
   };
-  tokenOf(request: FastifyRequest): string | undefined;
+  tokenOf(request: FastifyRequest): unknown;
   readSubmit(body: unknown): SubmitFields;
   accepted(message: SimulatedMessage, submit: SubmitFields): object;
   refusal(why: Refusal, text: string): { readonly status: number; readonly body: object | string };
@@ -59,10 +59,6 @@ const objectSchema = z.looseObject({});
 /** A field of a body or a query; undefined when there is none. */
 function fieldOf(body: unknown, name: string): unknown {
   return objectSchema.safeParse(body).data?.[name];
-}
-
-function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined;
 }
 
 /** The token of an `Authorization: Bearer` header. */
@@ -93,10 +89,7 @@ const thenextleg: SimulatedDialect = {
     },
     delivered: describedMessage,
   },
-  tokenOf: (request) =>
-    bearerOf(request) ??
-    textOf(fieldOf(request.query, 'authToken')) ??
-    textOf(fieldOf(request.body, 'authToken')),
+  tokenOf: (request) => bearerOf(request) ?? fieldOf(request.query, 'authToken'),
   readSubmit: refedSubmit,
   accepted: ({ id, submittedAt }) => ({ success: true, messageId: id, createdAt: submittedAt }),
   refusal: (why, msg) => {
@@ -171,7 +164,7 @@ function legnextJob(message: SimulatedMessage): object {
 const legnext: SimulatedDialect = {
   submitPaths: ['/api/v1/describe'],
   messages: { paths: ['/api/v1/job/:id'], polled: legnextJob, delivered: legnextJob },
-  tokenOf: ({ headers }) => textOf(headers['x-api-key']),
+  tokenOf: ({ headers }) => headers['x-api-key'],
   readSubmit: (body) => ({ url: fieldOf(body, 'imgUrl'), webhook: fieldOf(body, 'callback') }),
   accepted: legnextJob,
   refusal: (why, message) => {

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
@@ -9,7 +10,6 @@ import type { SimulatorStats } from './stats.js';
 import type { OnDelivery } from './webhooks.js';
 
 export type { SimulatorOptions, SimulatorSettings } from './options.js';
-export { readJournal } from './stats.js';
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
 const paramsSchema = z.object({ id: z.string() });
@@ -106,21 +106,8 @@ async function send(reply: FastifyReply, answer: Reply): Promise<void> {
     return;
   }
   const { status, body, headers = {}, delayMs = 0 } = answer;
-  if (delayMs > 0 && !(await stays(reply, delayMs))) {
-    reply.hijack();
-    return;
-  }
+  // When the caller, or the server, is gone before, this sends nothing.
+  if (delayMs > 0) await delay(delayMs, undefined, { ref: false });
   if (typeof body === 'string') reply.type('text/html');
   await reply.code(status).headers(headers).send(body);
-}
-
-/** Waits; false when the caller, or the server, is gone before. */
-async function stays(reply: FastifyReply, delayMs: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(true), delayMs);
-    reply.raw.once('close', () => {
-      clearTimeout(timer);
-      resolve(false);
-    });
-  });
 }

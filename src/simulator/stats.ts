@@ -1,5 +1,3 @@
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
-import { z } from 'zod';
 import type { FailureKind } from './options.js';
 
 /** What happened since the start. */
@@ -32,27 +30,4 @@ export function nothingYet(): SimulatorStats {
     ...{ answered401: 0, answered429: 0, answered503: 0, failures: {}, maxSubmitsInASecond: 0 },
     ...{ inFlight: 0, maxInFlight: 0, webhooksSent: 0, webhooksFailed: 0 },
   };
-}
-
-const entrySchema = z.object({ time: z.number(), url: z.string(), messageId: z.string() });
-
-/** One accepted submit; `time` in epoch milliseconds. */
-export type JournalEntry = z.infer<typeof entrySchema>;
-
-/**
- * All accepted submits of a journal file, of all processes that wrote to it; none when there is no file.
- * @throws when a line is no entry
- */
-export function readJournal(path: string): JournalEntry[] {
-  if (!existsSync(path)) return [];
-  const lines = readFileSync(path, 'utf8').split('\n');
-  return lines.filter((line) => line !== '').map((line) => entrySchema.parse(JSON.parse(line)));
-}
-
-/**
- * Adds accepted submits to a journal, before they are answered and without a buffer: they are there when the process
- * is killed right after.
- */
-export function appendToJournal(path: string, ...entries: readonly JournalEntry[]): void {
-  appendFileSync(path, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
 }

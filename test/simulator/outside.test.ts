@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
-import { type SimulatorOptions, readJournal, startSimulator } from '../../src/simulator/simulator.js';
+import { type SimulatorOptions, startSimulator } from '../../src/simulator/simulator.js';
 import { readClaim } from '../../src/webhook/delivery-claim.js';
 import { serve } from '../describe-api/http-server.js';
+import { readJournal } from '../helpers/journal.js';
 import { type DeliveryFaults, spoilDeliveries } from '../helpers/spoilt-deliveries.js';
 import { aNumber, aText, call, post, simulate, submit } from './api.js';
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
 import { exhaustedForMs } from '../retry-after.js';
-import { idSchema, reasonIn, type Submitted, toIso } from '../shapes.js';
+import { reasonIn, refSchema, type Submitted } from '../shapes.js';
 import { answeredPrompts } from './answered-prompts.js';
 import { type Dialect, bearer } from './dialect.js';
 
@@ -14,12 +14,7 @@ End each prompt with --ar W:H, the picture's aspect ratio in small whole numbers
 Answer with a JSON list of exactly four strings and nothing else.`;
 
 const completionSchema = z.object({
-  id: idSchema.optional().catch(undefined),
-  created: z
-    .number()
-    .transform((seconds) => toIso({ _seconds: seconds }))
-    .optional()
-    .catch(undefined),
+  id: refSchema,
   choices: z
     .array(
       z.object({
@@ -62,7 +57,7 @@ function readCompletion(body: unknown, call: ApiCall): Submitted {
       throw new RejectedError(call, { status: 200, reason: reasonIn(body) ?? 'refused without a reason' });
     throw new ResponseShapeError(call, 'a chat completion', body);
   }
-  const { choices, id, created: createdAt } = completion.data;
+  const { choices, id } = completion.data;
   const refusal = choices.map(({ message }) => message.refusal).find((text) => text);
   if (refusal) throw new RejectedError(call, { status: 200, reason: `the model refuses: ${refusal}` });
   if (choices.every(({ finish_reason: reason }) => reason === 'content_filter'))
@@ -75,7 +70,7 @@ function readCompletion(body: unknown, call: ApiCall): Submitted {
     throw new ResponseShapeError(call, `an answer that holds four prompts${cut}`, texts.join('\n'));
   }
   const messageId = id ?? `completion-${randomUUID()}`;
-  return { messageId, createdAt, completed: { status: 'completed', messageId, prompts, createdAt } };
+  return { messageId, completed: { status: 'completed', messageId, prompts } };
 }
 
 /**

@@ -3,12 +3,12 @@ import type { Prompts } from '../../shared/jobs.js';
 import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
 import {
   idSchema,
-  instantSchema,
   type Message,
   parseMessage,
   parseSubmitted,
   readPrompts,
   reasonIn,
+  refSchema,
   type Submitted,
 } from '../shapes.js';
 import { type Dialect, type SubmitRequest, bearer } from './dialect.js';
@@ -28,17 +28,6 @@ const objectSchema = z.looseObject({});
 const contentSchema = z.union([z.string(), z.array(z.string())]);
 const statusSchema = z.object({ status: z.string() }).transform(({ status }) => status.trim().toLowerCase());
 const progressSchema = z.object({ progress: z.coerce.number() }).transform(({ progress }) => progress);
-const factsSchema = z.object({
-  ref: idSchema.optional().catch(undefined),
-  createdAt: instantSchema,
-  updatedAt: instantSchema,
-  meta: z
-    .object({ created_at: instantSchema, ended_at: instantSchema })
-    .partial()
-    .optional()
-    .catch(undefined),
-});
-
 function fieldOf(body: unknown, path: string): unknown {
   return path.split('.').reduce<unknown>((value, key) => {
     const object = objectSchema.safeParse(value);
@@ -85,15 +74,7 @@ export function readStatusMessage(
       const prompts = promptsIn(body, words.promptFields);
       if (prompts === undefined)
         throw new ResponseShapeError(call, 'a completed message with four prompts', body);
-      const facts = factsSchema.safeParse(body).data;
-      return {
-        status: 'completed',
-        messageId,
-        prompts,
-        ref: facts?.ref,
-        createdAt: facts?.createdAt ?? facts?.meta?.created_at,
-        responseAt: facts?.updatedAt ?? facts?.meta?.ended_at,
-      };
+      return { status: 'completed', messageId, prompts, ref: refSchema.parse(fieldOf(body, 'ref')) };
     }
   }
 }
@@ -111,11 +92,9 @@ export function readStatusSubmitted(body: unknown, call: ApiCall, words: StatusW
       throw new RejectedError(call, { status: 200, reason: reasonIn(body) ?? 'it failed' });
     throw new ResponseShapeError(call, `an answer to a submit, with a ${words.idFields.join(' or ')}`, body);
   }
-  const createdAt = factsSchema.safeParse(body).data?.createdAt;
-  if (state !== 'completed' || promptsIn(body, words.promptFields) === undefined)
-    return { messageId, createdAt };
+  if (state !== 'completed' || promptsIn(body, words.promptFields) === undefined) return { messageId };
   const message = readStatusMessage(body, messageId, call, words);
-  return { messageId, createdAt, ...(message.status === 'completed' && { completed: message }) };
+  return { messageId, ...(message.status === 'completed' && { completed: message }) };
 }
 
 /** A submit of the dialects that have refs. */
