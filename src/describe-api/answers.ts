@@ -1,4 +1,5 @@
 import { STATUS_CODES } from 'node:http';
+import { parseJson } from '../shared/parse-json.js';
 import type { Dialect } from './dialects/dialect.js';
 import { type ApiCall, RejectedError, ResponseShapeError, StatusError } from './errors.js';
 import type { HttpAnswer } from './http.js';
@@ -7,16 +8,6 @@ import { isRefusal, reasonIn } from './shapes.js';
 
 /** Statuses that refuse this very request: the same request would be refused again. */
 const REJECTING: ReadonlySet<number> = new Set([400, 404, 413, 415, 422]);
-
-function parseJson(text: string): { readonly ok: boolean; readonly body: unknown } {
-  try {
-    // Some servers begin with a byte order mark, which is no JSON.
-    return { ok: true, body: JSON.parse(text.startsWith('\uFEFF') ? text.slice(1) : text) };
-  } catch {
-    // Any text that is no JSON comes here; the caller names the text itself in its error.
-    return { ok: false, body: text };
-  }
-}
 
 function statusText(status: number): string {
   return `${status} ${STATUS_CODES[status] ?? ''}`.trim();
@@ -36,19 +27,19 @@ export function readAnswer(
   dialect: Dialect,
   { isSubmit = false }: { readonly isSubmit?: boolean } = {},
 ): unknown {
-  const json = parseJson(answer.text);
-  const isSuccess = answer.status >= 200 && answer.status < 300;
-  const status = isSuccess && json.ok ? (dialect.statusIn?.(json.body) ?? answer.status) : answer.status;
-  const refused = json.ok && isRefusal(json.body);
-  const reasonSaid = () => (json.ok ? reasonIn(json.body) : undefined);
-  if (status >= 200 && status < 300) {
+  // Some servers begin with a byte order mark, which is no JSON.
+  const body = parseJson(answer.text.replace(/^\uFEFF/, ''));
+  const isSuccess = (code: number) => code >= 200 && code < 300;
+  const status = (isSuccess(answer.status) ? dialect.statusIn?.(body) : undefined) ?? answer.status;
+  const refused = isRefusal(body);
+  if (isSuccess(status)) {
     if (refused)
-      throw new RejectedError(call, { status, reason: reasonSaid() ?? 'refused without a reason' });
+      throw new RejectedError(call, { status, reason: reasonIn(body) ?? 'refused without a reason' });
     if (answer.tooLong) throw new ResponseShapeError(call, 'an answer of at most 1 MB', answer.text);
-    if (!json.ok) throw new ResponseShapeError(call, 'JSON', answer.text || 'an empty body');
-    return json.body;
+    if (body === undefined) throw new ResponseShapeError(call, 'JSON', answer.text || 'an empty body');
+    return body;
   }
-  const said = reasonSaid();
+  const said = reasonIn(body);
   const setUp = isSubmit ? setUpTrouble(status, said, dialect.isNotFoundSetUp) : undefined;
   const rejected = REJECTING.has(status) && setUp === undefined;
   if (rejected) throw new RejectedError(call, { status, reason: said ?? statusText(status) });
@@ -58,7 +49,7 @@ export function readAnswer(
     status,
     reason,
     refused,
-    concernsAccount: setUp !== undefined || (json.ok && dialect.isQuota?.(json.body) === true),
+    concernsAccount: setUp !== undefined || dialect.isQuota?.(body) === true,
     retryAfterMs: retryAfterIn(answer.headers, nowMs) ?? dialect.restMs?.(answer.headers, nowMs),
   });
 }

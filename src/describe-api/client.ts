@@ -1,3 +1,4 @@
+import type { Agent } from 'undici';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { UsageError } from '../shared/errors.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
@@ -20,7 +21,7 @@ import {
   redactorOf,
   RejectedError,
 } from './errors.js';
-import { type HttpAnswer, type HttpRequest, HttpTransport } from './http.js';
+import { type HttpAnswer, type HttpRequest, createAgent, sendHttp } from './http.js';
 import type { CompletedMessage, Message, Submitted } from './shapes.js';
 
 export type { SubmitRequest } from './dialects/dialect.js';
@@ -48,6 +49,9 @@ const DEADLINE_MS = 20 * 60_000;
 const SHORTEST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 10_000;
 const DELAY_GROWTH = 0.15;
+
+const ACCEPT = { accept: 'application/json' } as const;
+const CONTENT = { 'content-type': 'application/json' } as const;
 
 export interface WaitProgress {
   readonly messageId: string;
@@ -92,7 +96,8 @@ export class DescribeClient {
   private readonly base: string;
   private readonly redact: Redact;
   private readonly limit: LimitFunction;
-  private readonly transport: HttpTransport;
+  private readonly agent: Agent;
+  private closing: Promise<void> | undefined;
 
   /** @throws {UsageError} for a base URL, a token, a dialect or a limit that cannot work */
   constructor(private readonly options: DescribeClientOptions) {
@@ -108,7 +113,7 @@ export class DescribeClient {
     this.redact = redactorOf(options.token);
     const connections = Math.min(maxConcurrent, MOST_CONNECTIONS);
     this.limit = pLimit(connections);
-    this.transport = new HttpTransport(connections, options.timeoutMs ?? DEFAULTS.timeoutMs);
+    this.agent = createAgent(connections, options.timeoutMs ?? DEFAULTS.timeoutMs);
   }
 
   /**
@@ -129,12 +134,11 @@ export class DescribeClient {
     const call = this.call(isGet ? 'GET' : 'POST', dialect.submitUrl(this.base));
     const target = new URL(call.url);
     const timeoutMs = this.submitTimeoutMs(deadlineMs);
-    const json = { ...this.headers(), 'content-type': 'application/json' };
     if (isGet) target.search = this.queryOf(body);
+    // By GET the token is in the query, and in no header.
+    const headers: Record<string, string> = isGet ? { ...ACCEPT } : { ...this.headers(), ...CONTENT };
     const { body: answered, answer } = await this.send(
-      isGet
-        ? { call, target, headers: { accept: 'application/json' }, timeoutMs }
-        : { call, target, headers: json, body: JSON.stringify(body), timeoutMs },
+      { call, target, headers, body: isGet ? undefined : JSON.stringify(body), timeoutMs },
       { isSubmit: true },
     );
     const restMs = dialect.restMs?.(answer.headers, Date.now());
@@ -228,7 +232,7 @@ export class DescribeClient {
 
   /** Waits for the calls under way (their own timeouts bound that), then closes the connections. */
   async close(): Promise<void> {
-    await this.transport.close();
+    await (this.closing ??= this.agent.close());
   }
 
   private call(method: ApiCall['method'], url: string): ApiCall {
@@ -237,7 +241,7 @@ export class DescribeClient {
 
   private headers(): Record<string, string> {
     const { token } = this.options;
-    return { accept: 'application/json', ...(token && this.dialect.credentials(token)) };
+    return { ...ACCEPT, ...(token && this.dialect.credentials(token)) };
   }
 
   private queryOf(fields: Record<string, unknown>): string {
@@ -259,7 +263,7 @@ export class DescribeClient {
     request: HttpRequest,
     about: { readonly isSubmit?: boolean } = {},
   ): Promise<{ readonly body: unknown; readonly answer: HttpAnswer }> {
-    const answer = await this.limit(() => this.transport.send(request));
+    const answer = await this.limit(() => sendHttp(this.agent, request));
     return { body: readAnswer(answer, request.call, Date.now(), this.dialect, about), answer };
   }
 }

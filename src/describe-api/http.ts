@@ -30,100 +30,94 @@ export interface HttpAnswer {
 }
 
 /**
- * HTTP to one origin over kept-alive connections. Redirects are not followed: the token goes nowhere else.
- * Failures say whether the request can have reached the service, see errors.ts.
+ * Kept-alive connections to one origin.
+ * @param connections must not be below the calls made at a time: a call's clock runs while it queues
  */
-export class HttpTransport {
-  private readonly agent: Agent;
-  private closing: Promise<void> | undefined;
+export function createAgent(connections: number, timeoutMs: number): Agent {
+  return new Agent({
+    connections,
+    connect: { timeout: Math.min(CONNECT_TIMEOUT_MS, timeoutMs) },
+    // Each call has its own clock over all of its phases.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  });
+}
 
-  /** @param maxConnections must not be below the calls made at a time: a call's clock runs while it queues */
-  constructor(maxConnections: number, timeoutMs: number) {
-    this.agent = new Agent({
-      connections: maxConnections,
-      connect: { timeout: Math.min(CONNECT_TIMEOUT_MS, timeoutMs) },
-      // Each call has its own clock over all of its phases.
-      headersTimeout: 0,
-      bodyTimeout: 0,
-    });
-  }
-
-  /**
-   * @throws {ConnectionError} nothing was sent
-   * @throws {InterruptedError} or {TimeoutError}: it was, or may have been
-   */
-  async send(request: HttpRequest): Promise<HttpAnswer> {
-    const { call, timeoutMs, signal } = request;
+/**
+ * One call. Redirects are not followed: the token goes nowhere else. Failures say whether the request can have reached
+ * the service, see errors.ts.
+ * @throws {ConnectionError} nothing was sent
+ * @throws {InterruptedError} or {TimeoutError}: it was, or may have been
+ */
+export async function sendHttp(agent: Agent, request: HttpRequest): Promise<HttpAnswer> {
+  const { call, timeoutMs, signal } = request;
+  signal?.throwIfAborted();
+  const state: ExchangeState = { ending: new AbortController(), isSent: false };
+  const late = new Error('timed out');
+  const stopTimer = startTimer(timeoutMs, () => state.ending.abort(late));
+  const abort = () => state.ending.abort(signal?.reason);
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    return await exchange(agent, request, state);
+  } catch (error) {
     signal?.throwIfAborted();
-    const state: ExchangeState = { ending: new AbortController(), isSent: false };
-    const late = new Error('timed out');
-    const stopTimer = startTimer(timeoutMs, () => state.ending.abort(late));
-    const abort = () => state.ending.abort(signal?.reason);
-    signal?.addEventListener('abort', abort, { once: true });
-    try {
-      return await this.exchange(request, state);
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (error !== late) throw toTypedError(call, error, state.isSent);
-      if (!state.isSent) throw new ConnectionError(call, `no connection within ${timeoutMs} ms`, error);
-      throw new TimeoutError(call, `no complete answer within ${timeoutMs} ms`, error);
-    } finally {
-      stopTimer();
-      signal?.removeEventListener('abort', abort);
-    }
+    if (error !== late) throw toTypedError(call, error, state.isSent);
+    if (!state.isSent) throw new ConnectionError(call, `no connection within ${timeoutMs} ms`, error);
+    throw new TimeoutError(call, `no complete answer within ${timeoutMs} ms`, error);
+  } finally {
+    stopTimer();
+    signal?.removeEventListener('abort', abort);
   }
+}
 
-  /** Waits for the calls under way, then closes the connections. */
-  async close(): Promise<void> {
-    this.closing ??= this.agent.close();
-    await this.closing;
-  }
-
-  /** Two of these are made for each image, so the body is collected as it comes, without a stream around it. */
-  private exchange({ call, target, headers, body }: HttpRequest, state: ExchangeState): Promise<HttpAnswer> {
-    const { signal } = state.ending;
-    const { origin, pathname, search } = target;
-    const options = { origin, path: pathname + search, method: call.method, headers, body: body ?? null };
-    return new Promise((resolve, reject) => {
-      const chunks: Buffer[] = [];
-      let bytes = 0;
-      let status = 0;
-      let answered: AnswerHeaders = {};
-      const settle = () => {
-        const text = Buffer.concat(chunks).toString('utf8', 0, MAX_BODY_BYTES);
-        resolve({ status, headers: answered, text, tooLong: bytes > MAX_BODY_BYTES });
-      };
-      // One that still waits for a connection has no controller yet: its caller is not kept waiting.
-      signal.addEventListener('abort', () => reject(abortReason(signal)), { once: true });
-      this.agent.dispatch(options, {
-        onRequestStart: (controller) => {
-          // The first byte is about to be written: from then on a submit may be paid.
-          state.isSent = !signal.aborted;
-          if (signal.aborted) controller.abort(abortReason(signal));
-          else signal.addEventListener('abort', () => controller.abort(abortReason(signal)), { once: true });
-        },
-        onResponseStart: (_controller, code, fields) => {
-          // Before 200 it is a word on the way, and the answer is still to come.
-          if (code < 200) return;
-          status = code;
-          answered = firstValues(fields);
-        },
-        onResponseData: (controller, chunk) => {
-          chunks.push(chunk);
-          bytes += chunk.length;
-          if (bytes <= MAX_BODY_BYTES) return;
-          settle();
-          controller.abort(new Error('the body is too long'));
-        },
-        onResponseEnd: settle,
-        onResponseError: (_controller, error) => {
-          // A failing status is an answer by itself, whatever became of the body behind it.
-          if (status >= 400) settle();
-          else reject(error);
-        },
-      });
+/** Two of these are made for each image, so the body is collected as it comes, without a stream around it. */
+function exchange(
+  agent: Agent,
+  { call, target, headers, body }: HttpRequest,
+  state: ExchangeState,
+): Promise<HttpAnswer> {
+  const { signal } = state.ending;
+  const { origin, pathname, search } = target;
+  const options = { origin, path: pathname + search, method: call.method, headers, body: body ?? null };
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    let status = 0;
+    let answered: AnswerHeaders = {};
+    const settle = () => {
+      const text = Buffer.concat(chunks).toString('utf8', 0, MAX_BODY_BYTES);
+      resolve({ status, headers: answered, text, tooLong: bytes > MAX_BODY_BYTES });
+    };
+    // One that still waits for a connection has no controller yet: its caller is not kept waiting.
+    signal.addEventListener('abort', () => reject(abortReason(signal)), { once: true });
+    agent.dispatch(options, {
+      onRequestStart: (controller) => {
+        // The first byte is about to be written: from then on a submit may be paid.
+        state.isSent = !signal.aborted;
+        if (signal.aborted) controller.abort(abortReason(signal));
+        else signal.addEventListener('abort', () => controller.abort(abortReason(signal)), { once: true });
+      },
+      onResponseStart: (_controller, code, fields) => {
+        // Before 200 it is a word on the way, and the answer is still to come.
+        if (code < 200) return;
+        status = code;
+        answered = firstValues(fields);
+      },
+      onResponseData: (controller, chunk) => {
+        chunks.push(chunk);
+        bytes += chunk.length;
+        if (bytes <= MAX_BODY_BYTES) return;
+        settle();
+        controller.abort(new Error('the body is too long'));
+      },
+      onResponseEnd: settle,
+      onResponseError: (_controller, error) => {
+        // A failing status is an answer by itself, whatever became of the body behind it.
+        if (status >= 400) settle();
+        else reject(error);
+      },
     });
-  }
+  });
 }
 
 interface ExchangeState {

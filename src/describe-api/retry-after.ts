@@ -34,23 +34,18 @@ const ISO_DATE = /^\d{4}-\d\d-\d\dT\d\d:\d\d/;
 /**
  * `6m0s`, `1h2m3.5s`, `20ms`, seconds without a unit, or a point in time (ISO 8601, seconds or milliseconds since
  * 1970), in milliseconds from now.
- * @returns 0 for a time that is over; undefined when it is none of these
+ * @returns below 0 for a time that is over; NaN when it is none of these
  */
-function resetToMs(text: string, nowMs: number): number | undefined {
-  const trimmed = text.trim();
-  if (NUMBER.test(trimmed)) return numberToMs(Number(trimmed), nowMs);
-  if (ISO_DATE.test(trimmed)) {
-    const atMs = Date.parse(trimmed);
-    return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - nowMs);
+function resetToMs(text: string, nowMs: number): number {
+  if (NUMBER.test(text)) {
+    const value = Number(text);
+    if (value < EPOCH_SECONDS) return value * 1000;
+    return (value < EPOCH_MS ? value * 1000 : value) - nowMs;
   }
-  if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(trimmed)) return undefined;
-  const parts = [...trimmed.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)];
+  if (ISO_DATE.test(text)) return Date.parse(text) - nowMs;
+  if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(text)) return NaN;
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)];
   return parts.reduce((sum, [, value, unit]) => sum + Number(value) * (UNIT_MS[unit ?? ''] ?? 0), 0);
-}
-
-function numberToMs(value: number, nowMs: number): number {
-  if (value < EPOCH_SECONDS) return value * 1000;
-  return Math.max(0, (value < EPOCH_MS ? value * 1000 : value) - nowMs);
 }
 
 /**
@@ -60,10 +55,10 @@ function numberToMs(value: number, nowMs: number): number {
 export function exhaustedForMs(headers: AnswerHeaders, nowMs: number): number | undefined {
   const waits = KINDS.flatMap((kind) => {
     const remaining = headers[`x-ratelimit-remaining${kind}`]?.trim();
-    const reset = headers[`x-ratelimit-reset${kind}`];
+    const reset = headers[`x-ratelimit-reset${kind}`]?.trim() ?? '';
     if (remaining === undefined || !/^-?\d+$/.test(remaining) || Number(remaining) > 0) return [];
-    const ms = reset === undefined ? undefined : resetToMs(reset, nowMs);
-    return ms === undefined ? [] : [Math.min(LONGEST_MS, Math.ceil(ms))];
+    const ms = resetToMs(reset, nowMs);
+    return Number.isNaN(ms) ? [] : [Math.min(LONGEST_MS, Math.max(0, Math.ceil(ms)))];
   });
   return waits.length === 0 ? undefined : Math.max(...waits);
 }

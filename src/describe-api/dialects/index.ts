@@ -36,17 +36,12 @@ export function dialectFor({
   return ofHost ?? thenextleg;
 }
 
-/** A caller from JavaScript has no types to check this. */
-const SUBMIT_METHODS: readonly string[] = ['post', 'get'];
-
 /** @throws {UsageError} when the settings ask for something that the dialect does not have, or leave out what it needs */
 export function checkSettings(dialect: Dialect, settings: DialectSettings): void {
   const refuse = (flag: string, what: string): never => {
     throw new UsageError(`${flag}: the ${dialect.name} dialect has no ${what}: leave it away`);
   };
   const { submitMethod, expireMins, model, prompt, choices } = settings;
-  if (submitMethod !== undefined && !SUBMIT_METHODS.includes(submitMethod))
-    throw new UsageError(`--submit-method ${submitMethod}: expected post or get`);
   if (submitMethod === 'get' && dialect.getTokenParameter === undefined)
     refuse('--submit-method get', 'GET form');
   if (expireMins !== undefined && dialect.expireParameter === undefined)

@@ -26,8 +26,6 @@ export interface StatusWords {
 
 const objectSchema = z.looseObject({});
 const contentSchema = z.union([z.string(), z.array(z.string())]);
-const statusSchema = z.object({ status: z.string() }).transform(({ status }) => status.trim().toLowerCase());
-const progressSchema = z.object({ progress: z.coerce.number() }).transform(({ progress }) => progress);
 function fieldOf(body: unknown, path: string): unknown {
   return path.split('.').reduce<unknown>((value, key) => {
     const object = objectSchema.safeParse(value);
@@ -45,7 +43,7 @@ function promptsIn(body: unknown, fields: readonly string[]): Prompts | undefine
 }
 
 function stateOf(body: unknown, words: StatusWords): 'working' | 'completed' | 'failed' | undefined {
-  const status = statusSchema.safeParse(body).data;
+  const status = z.string().safeParse(fieldOf(body, 'status')).data?.trim().toLowerCase();
   const states = ['working', 'completed', 'failed'] as const;
   return states.find((state) => words[state].some((word) => word.toLowerCase() === status));
 }
@@ -67,7 +65,7 @@ export function readStatusMessage(
     case 'failed':
       return { status: 'incomplete', reason: reasonIn(body) ?? 'the API says that it failed' };
     case 'working': {
-      const progress = progressSchema.safeParse(body).data ?? 0;
+      const progress = z.coerce.number().safeParse(fieldOf(body, 'progress')).data ?? 0;
       return { status: 'working', progress: Math.min(99, Math.max(0, progress)) };
     }
     case 'completed': {
