@@ -92,17 +92,15 @@ const describedSchema = z.object({ content: promptsSchema, ref: refSchema });
 const nestedSchema = z.object({ response: describedSchema }).transform(({ response }) => response);
 const completedSchema = z.union([describedSchema, nestedSchema]);
 
-const workingSchema = z.object({
-  progress: z
-    .union([
-      z.number(),
-      z
-        .string()
-        .regex(/^\d+(\.\d+)?%?$/)
-        .transform(parseFloat),
-    ])
-    .pipe(z.number().lt(100))
-    .transform((progress) => Math.max(0, progress)),
+const progressSchema = z.object({
+  progress: z.union([
+    z.number(),
+    z.literal('incomplete'),
+    z
+      .string()
+      .regex(/^\d+(\.\d+)?%?$/)
+      .transform(parseFloat),
+  ]),
 });
 
 const reasonSchema = z.union([
@@ -134,23 +132,14 @@ export function parseSubmitted(body: unknown, call: ApiCall): Submitted {
   throw new ResponseShapeError(call, 'an answer to a submit, with a messageId', body);
 }
 
-/** A message that is worked on, or that has expired; undefined for any other body. */
-function parseUnfinished(body: unknown): Message | undefined {
-  // Looked at first, since every image ends with a body that is neither, and a schema that fails takes its time.
-  if (typeof body !== 'object' || body === null || !('progress' in body) || body.progress === 100)
-    return undefined;
-  if (body.progress === 'incomplete') return { status: 'incomplete' };
-  const working = workingSchema.safeParse(body);
-  return working.success ? { status: 'working', progress: working.data.progress } : undefined;
-}
-
 /**
  * Reads the answer of `GET /message/<id>`, in any of its shapes.
  * @throws {ResponseShapeError} when it is none of them
  */
 export function parseMessage(body: unknown, messageId: string, call: ApiCall): Message {
-  const unfinished = parseUnfinished(body);
-  if (unfinished !== undefined) return unfinished;
+  const progress = progressSchema.safeParse(body).data?.progress ?? 100;
+  if (progress === 'incomplete') return { status: 'incomplete' };
+  if (progress < 100) return { status: 'working', progress: Math.max(0, progress) };
   const completed = completedSchema.safeParse(body);
   if (!completed.success) {
     throw new ResponseShapeError(

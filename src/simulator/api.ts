@@ -199,7 +199,7 @@ export class SimulatedApi {
     if (isSynchronous && facts.fate === 'never') return 'hang';
     // Where there are no messages, the answer takes as long as the image does.
     const delayMs = isSynchronous ? facts.latencyMs : 0;
-    const body = dialect.accepted(messageAt(facts, facts.submittedAt + delayMs), submit);
+    const body = dialect.accepted(messageAt(facts, facts.submittedAt + delayMs), submit.choices);
     const lost = this.#drawFailure(['reset', 'badJson', 'html', 'hang']);
     switch (lost) {
       case 'reset':

@@ -12,15 +12,6 @@ export type Refusal =
   | 'missing'
   | Extract<FailureKind, 'http500' | 'quota' | 'reject' | 'reject400'>;
 
-/** A submit's fields, whatever the dialect calls them. */
-export interface SubmitFields {
-  readonly url: unknown;
-  readonly ref?: unknown;
-  readonly webhook?: unknown;
-  /** Answers asked for, where a dialect has that. */
-  readonly choices?: unknown;
-}
-
 /** One dialect as the simulator speaks it: paths, credentials and the words of each answer. */
 export interface SimulatedDialect {
   /** Paths that take a submit by POST; `getPaths`, those that take one by GET as well. */
@@ -35,8 +26,9 @@ export interface SimulatedDialect {
     delivered(message: SimulatedMessage): object;
   };
   tokenOf(request: FastifyRequest): unknown;
-  readSubmit(body: unknown): SubmitFields;
-  accepted(message: SimulatedMessage, submit: SubmitFields): object;
+  /** A submit's `url`, `ref`, `webhook` and `choices` (the answers asked for), whatever the dialect calls them. */
+  readSubmit(body: unknown): object;
+  accepted(message: SimulatedMessage, choices: unknown): object;
   refusal(why: Refusal, text: string): { readonly status: number; readonly body: object | string };
   limitHeaders?(limit: LimitView): Record<string, string>;
 }
@@ -67,7 +59,7 @@ function bearerOf(request: FastifyRequest): string | undefined {
 }
 
 /** The submit of the dialects that have refs. */
-function refedSubmit(body: unknown): SubmitFields {
+function refedSubmit(body: unknown): object {
   return {
     url: fieldOf(body, 'url'),
     ref: fieldOf(body, 'ref'),
@@ -195,7 +187,7 @@ const openai: SimulatedDialect = {
   submitPaths: ['/v1/chat/completions'],
   tokenOf: bearerOf,
   readSubmit: (body) => ({ url: imageIn(body), choices: fieldOf(body, 'n') }),
-  accepted: ({ id, state, submittedAt, prompts: numbered }, { choices }) => {
+  accepted: ({ id, state, submittedAt, prompts: numbered }, choices) => {
     const isCut = state === 'failed';
     // Without their keycaps: a model does not number like this.
     const prompts = numbered.map((prompt) => prompt.replace(/^\d\uFE0F\u20E3 /u, ''));
