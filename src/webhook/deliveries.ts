@@ -71,90 +71,69 @@ export class DeliveryWatch {
   }
 }
 
+interface Mailbox {
+  readonly name: string;
+  readonly watches: Map<string, DeliveryWatch>;
+}
+
 /** The deliveries that one process waits for, by whichever receiver they come. */
 export class DeliveryInbox {
+  readonly #refs: Mailbox;
+  readonly #messages: Mailbox;
+  readonly #endListening: (() => Promise<void>)[] = [];
+
   private constructor(
-    private readonly refs: Mailbox,
-    private readonly messages: Mailbox,
-  ) {}
+    private readonly store: SharedStore,
+    queueName: string,
+  ) {
+    this.#refs = { name: refMailbox(queueName), watches: new Map() };
+    this.#messages = { name: messageMailbox(queueName), watches: new Map() };
+  }
 
   /** Opens the inbox, which is notified of what comes from now on. */
   static async open(store: SharedStore, queueName: string, logger: Logger): Promise<DeliveryInbox> {
-    const refs = await Mailbox.open(store, refMailbox(queueName), logger);
-    return new DeliveryInbox(refs, await Mailbox.open(store, messageMailbox(queueName), logger));
+    const inbox = new DeliveryInbox(store, queueName);
+    const onError = debugError(logger, 'deliveries were not looked up: polls find them');
+    for (const mailbox of [inbox.#refs, inbox.#messages]) {
+      const end = await store.listen(mailbox.name, {
+        came: (name, messageId) => mailbox.watches.get(name)?.notify(messageId),
+        missedSome: () => void inbox.#lookUp(mailbox).catch(onError),
+      });
+      inbox.#endListening.push(end);
+    }
+    return inbox;
   }
 
   /** Watches for deliveries with this ref that come from now on. */
   watch(ref: string): DeliveryWatch {
-    const watch: DeliveryWatch = new DeliveryWatch(() => this.refs.remove(ref, watch));
-    this.refs.add(ref, watch);
+    const watch: DeliveryWatch = new DeliveryWatch(() => remove(this.#refs, ref, watch));
+    this.#refs.watches.set(ref, watch);
     return watch;
   }
 
   /** The watch is for deliveries of this message as well, which came without a ref. @returns the end of that */
   alsoFor(watch: DeliveryWatch, messageId: string): () => void {
     const name = messageName(messageId);
-    this.messages.add(name, watch);
-    return () => this.messages.remove(name, watch);
+    this.#messages.watches.set(name, watch);
+    return () => remove(this.#messages, name, watch);
   }
 
   /** Which messages were delivered by now with these refs; empty texts for deliveries that named none. */
   find(refs: readonly string[]): Promise<Map<string, string>> {
-    return this.refs.find(refs);
+    return this.store.messages(this.#refs.name, refs);
   }
 
   async close(): Promise<void> {
-    await this.refs.close();
-    await this.messages.close();
+    for (const end of this.#endListening) await end();
+  }
+
+  async #lookUp({ name, watches }: Mailbox): Promise<void> {
+    const found = await this.store.messages(name, [...watches.keys()]);
+    for (const [delivery, messageId] of found) watches.get(delivery)?.notify(messageId);
   }
 }
 
-/** One mailbox of the store, and who waits for which name in it. */
-class Mailbox {
-  readonly #watches = new Map<string, Set<DeliveryWatch>>();
-  #stopListening: () => Promise<void> = () => Promise.resolve();
-
-  private constructor(
-    private readonly store: SharedStore,
-    private readonly name: string,
-  ) {}
-
-  static async open(store: SharedStore, name: string, logger: Logger): Promise<Mailbox> {
-    const mailbox = new Mailbox(store, name);
-    mailbox.#stopListening = await store.listen(name, {
-      came: (delivery, messageId) => mailbox.#notify(delivery, messageId),
-      missedSome: () =>
-        void mailbox.#lookUp().catch(debugError(logger, 'deliveries were not looked up: polls find them')),
-    });
-    return mailbox;
-  }
-
-  add(delivery: string, watch: DeliveryWatch): void {
-    const watches = this.#watches.get(delivery) ?? new Set<DeliveryWatch>();
-    this.#watches.set(delivery, watches.add(watch));
-  }
-
-  remove(delivery: string, watch: DeliveryWatch): void {
-    const watches = this.#watches.get(delivery);
-    watches?.delete(watch);
-    if (watches?.size === 0) this.#watches.delete(delivery);
-  }
-
-  find(deliveries: readonly string[]): Promise<Map<string, string>> {
-    return this.store.messages(this.name, deliveries);
-  }
-
-  close(): Promise<void> {
-    return this.#stopListening();
-  }
-
-  #notify(delivery: string, messageId: string): void {
-    for (const watch of this.#watches.get(delivery) ?? []) watch.notify(messageId);
-  }
-
-  async #lookUp(): Promise<void> {
-    for (const [delivery, messageId] of await this.find([...this.#watches.keys()])) {
-      this.#notify(delivery, messageId);
-    }
-  }
+/** Unless a newer processing of the same submit watches by now. */
+function remove({ watches }: Mailbox, name: string, watch: DeliveryWatch): void {
+  if (watches.get(name) === watch) watches.delete(name);
 }

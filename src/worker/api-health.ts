@@ -11,7 +11,7 @@ import { sleep } from '../shared/waiting.js';
  * down -> up: one answer of the kind that failed, be it a refusal or a 429: the API is there. A submit that
  *   goes through counts for both kinds.
  * While it is down, one image at a time probes; the others wait, and no attempt is used up. Probes are paced by
- * the clock, not by their ends: one that never comes back, or that is released, is followed by the next.
+ * the clock, each twice as long after the one before: one that never comes back is followed by the next.
  */
 export class ApiHealth {
   #submits = new Streak();
@@ -19,7 +19,7 @@ export class ApiHealth {
   #quota = new Set<string>();
   #quotaWords = 0;
   #downSince: number | undefined;
-  #probe: { image: string; next: number; interval: number } | undefined;
+  #nextProbe: { at: number; intervalMs: number } | undefined;
 
   /** @param onUp the API answers again: nobody needs to wait for the next probe any more */
   constructor(
@@ -37,7 +37,6 @@ export class ApiHealth {
     const streak = call === 'submit' ? this.#submits : this.#polls;
     streak.add(image);
     if (streak.isLong) this.#downSince ??= this.now();
-    if (call === 'submit' && this.#probe?.image === image) this.#scheduleProbe();
   }
 
   /** The API answered, with something else than a 5xx and than what was asked for. */
@@ -57,15 +56,17 @@ export class ApiHealth {
   }
 
   /**
-   * Whether a submit of this image may go out now.
+   * Whether a submit may go out now.
    * @returns 0, or how many milliseconds the queue should wait
    */
-  submitDelayMs(image: string): number {
+  submitDelayMs(): number {
     if (this.#downSince === undefined) return 0;
-    this.#probe ??= { image: '', next: this.now() + FIRST_PROBE_MS, interval: FIRST_PROBE_MS };
-    const waitMs = this.#probe.next - this.now();
-    if (waitMs > 0) return waitMs;
-    this.#probe = { ...this.#probe, image, next: this.now() + this.#probe.interval };
+    const now = this.now();
+    this.#nextProbe ??= { at: now + FIRST_PROBE_MS, intervalMs: FIRST_PROBE_MS };
+    const { at } = this.#nextProbe;
+    if (at > now) return at - now;
+    const intervalMs = Math.min(LONGEST_PROBE_MS, this.#nextProbe.intervalMs * 2);
+    this.#nextProbe = { at: now + intervalMs, intervalMs };
     return 0;
   }
 
@@ -84,13 +85,8 @@ export class ApiHealth {
   #comeUp(): void {
     if (this.#downSince === undefined || this.#submits.isLong || this.#polls.isLong) return;
     this.#downSince = undefined;
-    this.#probe = undefined;
+    this.#nextProbe = undefined;
     this.onUp();
-  }
-
-  #scheduleProbe(): void {
-    const interval = Math.min(LONGEST_PROBE_MS, (this.#probe?.interval ?? FIRST_PROBE_MS) * 2);
-    this.#probe = { image: '', next: this.now() + interval, interval };
   }
 }
 

@@ -2,24 +2,23 @@ import { randomUUID } from 'node:crypto';
 import type { DescribeClient } from '../describe-api/client.js';
 import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
-import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import { processingWindow, type Rate } from '../shared/limits.js';
 import { type Logger, debugError } from '../shared/log.js';
 import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
-import { shutdownTimeout, outOfPatience, retryUntilUp } from '../shared/queue/outage.js';
+import { atShutdown, outOfPatience, retryUntilUp } from '../shared/queue/outage.js';
 import * as registry from '../shared/queue/registry.js';
-import { repeat, unlessAborted } from '../shared/waiting.js';
+import { repeat } from '../shared/waiting.js';
 import { Intake } from './api-health.js';
 import { JobLogs } from './job-logs.js';
 import { JobProcessor } from './job-processor.js';
 import { LivingRuns } from './living-runs.js';
 import { FirstPolls } from './message-polls.js';
-import { RememberedSchedule } from './poll-schedule.js';
+import { PollSchedule } from './poll-schedule.js';
 import type { ProcessingDeps } from './processing.js';
-import { ResultPublisher } from './publish-result.js';
+import { createResultPublisher } from './publish-result.js';
 import { type WebhookOptions, WorkerWebhooks } from './webhooks.js';
 import { WorkerMetrics } from './worker-metrics.js';
 
@@ -36,7 +35,6 @@ export interface WorkerOptions {
 const TICK_MS = 1000;
 /** Completed jobs that stay in the account's queue, and as many failed ones. */
 const KEPT_JOBS = 1000;
-const ACCOUNT_EVERY_MS = 60_000;
 const SHUTDOWN_TIMEOUT_MS = 2000;
 
 /**
@@ -54,23 +52,20 @@ export class DescribeWorker {
   readonly #logger: Logger;
   readonly #living: LivingRuns;
   readonly #submitLimiter: RateLimiter;
-  readonly #metrics: WorkerMetrics;
+  readonly #metrics = new WorkerMetrics();
   readonly #jobLogs: JobLogs;
   readonly #processor: JobProcessor;
   readonly #intake: Intake;
-  readonly #endListening: () => void;
   /** Aborts when images are to be released; `#ended`, when nothing of this worker is to go on. */
   readonly #release = new AbortController();
   readonly #ended = new AbortController();
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
-  #isQueueAway = false;
-  #accountPublishedAt = -Infinity;
   #ticking: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
 
   private constructor(
     private readonly options: WorkerOptions,
-    private readonly remembered: RememberedSchedule,
+    private readonly schedule: PollSchedule,
     private readonly webhooks: WorkerWebhooks | undefined,
   ) {
     const { connection, limits } = options;
@@ -78,10 +73,9 @@ export class DescribeWorker {
     this.#queue = connection.queue(this.#queueName);
     const logger = options.logger.child({ worker: this.id });
     this.#logger = logger;
-    this.#living = new LivingRuns(connection.store, logger);
+    this.#living = new LivingRuns(connection, logger);
     this.#submitLimiter = this.#createLimiter('submit', () => limits.currentRate());
-    this.#metrics = new WorkerMetrics(connection.store, this.#queueName, logger);
-    this.#jobLogs = new JobLogs(connection, this.#queue, logger);
+    this.#jobLogs = new JobLogs(this.#queue, logger);
     this.#intake = new Intake(limits, this.#ended.signal, async () => {
       await retryUntilUp(connection, () => this.#publishStatus());
       this.#release.abort();
@@ -89,34 +83,31 @@ export class DescribeWorker {
     const processing: ProcessingDeps = {
       connection,
       queue: this.#queue,
-      client: this.#metrics.counted(options.client),
+      client: options.client,
       submitLimiter: this.#submitLimiter,
       pollLimiter: this.#createLimiter('poll', () => limits.configured.pollRate),
       limits,
       health: this.#intake.health,
       living: this.#living,
-      schedule: this.#metrics.observed(remembered.schedule),
+      schedule,
+      metrics: this.#metrics,
       firstPolls: new FirstPolls(),
       webhooks,
-      publisher: new ResultPublisher(connection),
+      publisher: createResultPublisher(connection),
       intake: this.#intake,
       now: () => performance.now(),
     };
-    const processorDeps = { processing, metrics: this.#metrics, jobLogs: this.#jobLogs, logger };
-    this.#processor = new JobProcessor(processorDeps, this.#release.signal);
-    this.#endListening = connection.onTrouble((state) => {
-      if (state !== 'notice') this.#isQueueAway = state === 'down';
-    });
+    this.#processor = new JobProcessor(processing, this.#jobLogs, logger, this.#release.signal);
   }
 
   /** Starts a worker in this process. */
   static async start(options: WorkerOptions): Promise<DescribeWorker> {
     const { connection, account, logger } = options;
     const queueName = describeQueueName(account);
-    const remembered = await RememberedSchedule.open(connection.store, queueName);
+    const schedule = await PollSchedule.open(connection.store, queueName);
     const webhooks =
-      options.webhooks && (await WorkerWebhooks.open(options.webhooks, { connection, queueName, logger }));
-    const worker = new DescribeWorker(options, remembered, webhooks);
+      options.webhooks && (await WorkerWebhooks.open(options.webhooks, connection, queueName, logger));
+    const worker = new DescribeWorker(options, schedule, webhooks);
     await worker.#start();
     return worker;
   }
@@ -145,8 +136,6 @@ export class DescribeWorker {
       this.#logger.debug({ jobs }, 'locks could not be renewed: other workers may take these images up');
     });
     this.#ticking = this.#tick();
-    this.#metrics.start();
-    this.#jobLogs.start();
   }
 
   /** Whether this worker is at work on the job, even if the queue does not know of that any more. */
@@ -164,8 +153,9 @@ export class DescribeWorker {
     await this.options.limits.refresh();
     await this.#applyLimits();
     await this.#publishStatus();
-    await this.webhooks?.remember();
-    await this.remembered.remember();
+    await this.schedule.save(this.options.connection.store, this.#queueName);
+    await this.#metrics.publish(this.options.connection.store, this.#queueName);
+    await this.#jobLogs.send();
     await this.#living.sweep(this.#queue);
   }
 
@@ -191,10 +181,8 @@ export class DescribeWorker {
     const { store } = this.options.connection;
     const queueName = this.#queueName;
     await registry.publish(store, workersOf(queueName), this.id, this.status);
-    if (performance.now() - this.#accountPublishedAt < ACCOUNT_EVERY_MS) return;
     const label = accountLabel(this.options.account);
     await registry.publish(store, ACCOUNTS, queueName, { label, queueName });
-    this.#accountPublishedAt = performance.now();
   }
 
   #createLimiter(call: 'submit' | 'poll', rate: () => Rate): RateLimiter {
@@ -225,34 +213,26 @@ export class DescribeWorker {
     const outOfTime = outOfPatience(isClosed.signal, (waitedMs) => this.#isHopeful(waitedMs));
     const inTime = await Promise.race([closing, outOfTime.then(() => false)]);
     isClosed.abort();
-    this.#endListening();
     if (!inTime)
       this.#logger.error('not all images could be released in time: they are taken up when their locks end');
-    const withdrawn = this.#ticking.then(() =>
-      registry.withdraw(this.options.connection.store, workersOf(this.#queueName), this.id),
+    // It helps others and is no condition for an end: a queue that is away is not waited for.
+    const { connection } = this.options;
+    const last = [
+      this.#ticking.then(() => registry.withdraw(connection.store, workersOf(this.#queueName), this.id)),
+      this.schedule.save(connection.store, this.#queueName),
+      this.#metrics.publish(connection.store, this.#queueName),
+      this.#jobLogs.send(),
+      this.webhooks?.close(),
+    ];
+    const onError = debugError(this.#logger, 'the queue did not take in time what a worker leaves behind');
+    await Promise.all(
+      last.map((work) => atShutdown(connection, SHUTDOWN_TIMEOUT_MS, Promise.resolve(work), onError)),
     );
-    await Promise.all([
-      this.#unlessAway(withdrawn, 'the worker is taken off the list when its time is over'),
-      this.#unlessAway(this.remembered.save(), 'how long describes take is learned anew the next time'),
-      this.#unlessAway(this.#metrics.stop(), 'the last counts may be missing'),
-      this.#unlessAway(this.#jobLogs.stop(), 'the last lines of job logs may be missing'),
-      this.#unlessAway(this.webhooks?.close(), 'the deliveries are listened to until the end'),
-    ]);
-  }
-
-  /** Waits a little for what helps others and is no condition for an end, unless the queue is away. */
-  async #unlessAway(work: Promise<void> | undefined, otherwise: string): Promise<void> {
-    try {
-      if (work !== undefined)
-        await unlessAborted(work, shutdownTimeout(this.options.connection, SHUTDOWN_TIMEOUT_MS));
-    } catch (error) {
-      this.#logger.debug({ error: messageOf(error) }, otherwise);
-    }
   }
 
   #isHopeful(waitedMs: number): boolean {
     // A submit is paid for, and has a deadline of its own: minutes, where the API is synchronous.
     if (this.#metrics.submitsOnTheWire > 0) return true;
-    return waitedMs < STOP_DEADLINE_MS && (!this.#isQueueAway || waitedMs < AWAY_DEADLINE_MS);
+    return waitedMs < STOP_DEADLINE_MS && (!this.options.connection.isAway() || waitedMs < AWAY_DEADLINE_MS);
   }
 }

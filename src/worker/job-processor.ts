@@ -13,16 +13,8 @@ import { retryUntilUp } from '../shared/queue/outage.js';
 import type { JobLogs } from './job-logs.js';
 import { processImage } from './process-image.js';
 import type { ActiveJob, ProcessingDeps, ProcessingOutcome } from './processing.js';
-import type { WorkerMetrics } from './worker-metrics.js';
 
 type DescribeJob = Job<DescribeJobData, ResultJobData>;
-
-export interface JobProcessorDeps {
-  readonly processing: ProcessingDeps;
-  readonly metrics: WorkerMetrics;
-  readonly jobLogs: JobLogs;
-  readonly logger: Logger;
-}
 
 const PROGRESS_EVERY_MS = 2000;
 
@@ -32,7 +24,9 @@ export class JobProcessor {
 
   /** @param stopping aborts when all jobs are to be released */
   constructor(
-    private readonly deps: JobProcessorDeps,
+    private readonly deps: ProcessingDeps,
+    private readonly jobLogs: JobLogs,
+    private readonly logger: Logger,
     stopping: AbortSignal,
   ) {
     this.#processings = new Processings(stopping);
@@ -73,18 +67,18 @@ export class JobProcessor {
 
   async #process(job: DescribeJob, stopping: AbortSignal): Promise<ProcessingOutcome> {
     this.#log(job, `taken by a worker on ${hostname()}, process ${process.pid}`);
-    const ended = await processImage(this.#activeJob(job), this.deps.processing, stopping);
+    const ended = await processImage(this.#activeJob(job), this.deps, stopping);
     if (ended.kind !== 'complete' && ended.kind !== 'fail') return ended;
     const { outcome, submits, polls } = ended.result;
     this.deps.metrics.ended(outcome);
     const how = outcome.status === 'described' ? 'described' : `failed (${outcome.code}): ${outcome.reason}`;
-    this.deps.logger.info({ ...aboutJob(job), messageId: outcome.messageId, submits, polls }, how);
+    this.logger.info({ ...aboutJob(job), messageId: outcome.messageId, submits, polls }, how);
     return ended;
   }
 
   async #finish(job: DescribeJob, token: string, outcome: ProcessingOutcome): Promise<ResultJobData> {
     if (outcome.kind === 'complete') return outcome.result;
-    const { connection } = this.deps.processing;
+    const { connection } = this.deps;
     await this.#save(job, outcome.data);
     switch (outcome.kind) {
       case 'fail':
@@ -109,20 +103,20 @@ export class JobProcessor {
   /** A job that was removed by hand meanwhile is still finished: its row waits for the result. */
   async #save(job: DescribeJob, data: DescribeJobData): Promise<void> {
     try {
-      await retryUntilUp(this.deps.processing.connection, () => job.updateData(data));
+      await retryUntilUp(this.deps.connection, () => job.updateData(data));
     } catch (error) {
       // BullMQ's word for a job that was removed: by a person, or with the whole of Redis.
       if (!/^Missing key for job/.test(messageOf(error))) throw error;
       // BullMQ says so too when the job ends, and that is logged.
       const { messageId } = data;
-      this.deps.logger.debug({ job: job.id, messageId }, 'the job was removed while it was worked on');
+      this.logger.debug({ job: job.id, messageId }, 'the job was removed while it was worked on');
     }
   }
 
   /** For whoever looks at the job, and for the process's log. */
   #log(job: DescribeJob, line: string): void {
-    this.deps.logger.debug({ ...aboutJob(job), messageId: job.data.messageId }, line);
-    this.deps.jobLogs.add(job.id ?? '', line);
+    this.logger.debug({ ...aboutJob(job), messageId: job.data.messageId }, line);
+    this.jobLogs.add(job.id ?? '', line);
   }
 
   #activeJob(job: DescribeJob): ActiveJob {
@@ -140,7 +134,7 @@ export class JobProcessor {
         reportedAt = performance.now();
         job.updateProgress(progress).catch((error: unknown) => {
           const about = { ...aboutJob(job), error: messageOf(error) };
-          this.deps.logger.debug(about, 'progress could not be stored');
+          this.logger.debug(about, 'progress could not be stored');
         });
       },
     };

@@ -1,4 +1,3 @@
-import { messageOf } from '../shared/errors.js';
 import {
   type DescribeJobData,
   type ResultJobData,
@@ -8,16 +7,12 @@ import {
   partsOfJobId,
 } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
-import type { JobQueue } from '../shared/queue/connection.js';
-import type { SharedStore } from '../shared/queue/store.js';
+import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
+import { retryUntilUp } from '../shared/queue/outage.js';
 import { hasCoordinator, noteSetAside } from '../shared/run-leases.js';
-import { unlessAborted } from '../shared/waiting.js';
 
 /** A coordinator that was seen so lately need not be looked for before each submit. */
 const FRESH_MS = 1000;
-/** While the queue is away the last answer holds for so long: as long as a lease. */
-const HELD_MS = 15_000;
-const LOOK_DEADLINE_MS = 2000;
 const AT_ONCE = 200;
 const SWEEP_EVERY_MS = 5000;
 
@@ -32,7 +27,7 @@ export class LivingRuns {
   #sweptAt = -Infinity;
 
   constructor(
-    private readonly store: SharedStore,
+    private readonly connection: QueueConnection,
     private readonly logger: Logger,
   ) {}
 
@@ -41,7 +36,7 @@ export class LivingRuns {
    * resumed in this moment.
    */
   async has(run: string): Promise<boolean> {
-    if (this.#age(run) < FRESH_MS) return true;
+    if (performance.now() - (this.#seenAt.get(run) ?? -Infinity) < FRESH_MS) return true;
     const looking = this.#looking.get(run) ?? this.#look(run).finally(() => this.#looking.delete(run));
     this.#looking.set(run, looking);
     return looking;
@@ -73,27 +68,16 @@ export class LivingRuns {
     const id = describeJobId(run, image);
     const job = await queue.getJob(id);
     if (job === undefined || notDescribable(job.data) !== undefined || !isUntried(job)) return false;
-    await noteSetAside(this.store, run, image);
+    await noteSetAside(this.connection.store, run, image);
     return (await queue.remove(id)) === 1;
   }
 
   async #look(run: string): Promise<boolean> {
-    try {
-      const lives = await unlessAborted(
-        hasCoordinator(this.store, run),
-        AbortSignal.timeout(LOOK_DEADLINE_MS),
-      );
-      if (lives) this.#seenAt.set(run, performance.now());
-      else this.#seenAt.delete(run);
-      return lives;
-    } catch (error) {
-      this.logger.debug({ run, error: messageOf(error) }, 'the queue does not say whether the run goes on');
-      return this.#age(run) < HELD_MS;
-    }
-  }
-
-  #age(run: string): number {
-    return performance.now() - (this.#seenAt.get(run) ?? -Infinity);
+    const { connection } = this;
+    const lives = await retryUntilUp(connection, () => hasCoordinator(connection.store, run));
+    if (lives) this.#seenAt.set(run, performance.now());
+    else this.#seenAt.delete(run);
+    return lives;
   }
 }
 

@@ -4,43 +4,48 @@ import { ConnectionError, isAnswer } from '../describe-api/errors.js';
 import { limiterName } from '../shared/queue/limiter.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { Notifier, sleep } from '../shared/waiting.js';
-import type { ProcessingDeps } from './processing.js';
-import { type Callback, rarePollDelayMs } from './webhooks.js';
+import type { DeliveryWatch } from '../webhook/deliveries.js';
+import type { ActiveJob, Processing, ProcessingDeps } from './processing.js';
+import { rarePollDelayMs } from './webhooks.js';
+
+type RetryVerdict = Extract<PollVerdict, { action: 'retry' }>;
 
 /** How asking for a message once has ended; `polls` counts the call, where it reached the API. */
 export type Poll = { readonly polls: number } & (
   | { readonly kind: 'message'; readonly message: Message }
-  | { readonly kind: 'failure'; readonly error: unknown; readonly verdict: PollVerdict }
-  | { readonly kind: 'stopping' }
+  | { readonly kind: 'failure'; readonly error: unknown; readonly verdict: RetryVerdict }
+  /** The processing is to stop here; because the token was refused, where there is a reason. */
+  | { readonly kind: 'end'; readonly refusal?: string }
 );
 
 /**
- * Asks for a message once, with a permit that the caller has taken. Where the API says how long to wait (429), all polls
- * of the account wait.
+ * Asks for a message once, when there is a permit. Where the API says how long to wait (429), all polls of the account
+ * wait.
  * @param longestHoldMs they wait no longer than that
  */
 export async function pollOnce(
+  { job, deps, stopping }: Processing,
   messageId: string,
-  image: string,
-  deps: Pick<ProcessingDeps, 'client' | 'health' | 'connection' | 'queue'>,
-  stopping: AbortSignal,
   longestHoldMs: () => number,
 ): Promise<Poll> {
-  const { client, health, connection, queue } = deps;
+  const { client, metrics, health, connection, queue } = deps;
+  if (!(await deps.pollLimiter.take(stopping))) return { kind: 'end', polls: 0 };
   try {
-    const message = await client.message(messageId, { signal: stopping });
+    const message = await metrics.poll(client.message(messageId, { signal: stopping }));
     health.succeeded('poll');
     return { kind: 'message', message, polls: 1 };
   } catch (error) {
-    if (stopping.aborted) return { kind: 'stopping', polls: 1 };
+    if (stopping.aborted) return { kind: 'end', polls: 1 };
+    const polls = error instanceof ConnectionError ? 0 : 1;
     const verdict = judgePollFailure(error);
-    if (verdict.countsAsDown) health.failed('poll', image);
+    if (verdict.countsAsDown) health.failed('poll', job.image);
     else if (isAnswer(error)) health.answered('poll');
-    if (verdict.action === 'retry' && verdict.retryAfterMs !== undefined) {
+    if (verdict.action === 'stop') return { kind: 'end', refusal: verdict.reason, polls };
+    if (verdict.retryAfterMs !== undefined) {
       const ms = Math.max(0, Math.min(verdict.retryAfterMs, longestHoldMs()));
       await retryUntilUp(connection, () => connection.store.holdPermits(limiterName('poll', queue.name), ms));
     }
-    return { kind: 'failure', error, verdict, polls: error instanceof ConnectionError ? 0 : 1 };
+    return { kind: 'failure', error, verdict, polls };
   }
 }
 
@@ -57,7 +62,6 @@ const DEAF_GROWTH = 4;
  * nothing the next is heard a second later, then four, and after the third no more: the clock is left.
  */
 export class MessagePolls {
-  readonly #callback: Callback | undefined;
   readonly #endOfId: (() => void) | undefined;
   #wakes = 0;
   #deafUntil = -Infinity;
@@ -65,26 +69,25 @@ export class MessagePolls {
   #isRare = false;
 
   constructor(
-    private readonly deps: Pick<ProcessingDeps, 'schedule' | 'webhooks' | 'now'>,
-    callback: Callback | undefined,
+    private readonly deps: Pick<ProcessingDeps, 'schedule' | 'metrics' | 'webhooks' | 'now'>,
+    private readonly watch: DeliveryWatch | undefined,
     messageId: string,
   ) {
-    this.#callback = callback;
-    if (callback !== undefined) this.#endOfId = deps.webhooks?.alsoFor(callback.watch, messageId);
+    if (watch !== undefined) this.#endOfId = deps.webhooks?.alsoFor(watch, messageId);
   }
 
   /** @returns milliseconds until the next poll by the clock */
   dueMs(waitedMs: number, failures: number): number {
     const { schedule, webhooks } = this.deps;
-    this.#isRare = webhooks?.timing.areComing === true && failures === 0;
+    this.#isRare = webhooks?.areComing === true && failures === 0;
     if (!this.#isRare) return schedule.nextDelayMs(waitedMs, failures);
-    return rarePollDelayMs(waitedMs, webhooks?.timing.slowMs);
+    return rarePollDelayMs(waitedMs, schedule.slowMs);
   }
 
   /** Waits until it is due, or a delivery has come; false when the signal aborted first. */
   async come(dueMs: number, stopping: AbortSignal): Promise<boolean> {
     this.#isWoken = false;
-    const watch = this.#callback?.watch;
+    const { watch } = this;
     if (watch === undefined || this.#wakes >= MOST_WAKES) return sleep(dueMs, stopping);
     const dueAt = this.deps.now() + dueMs;
     const deafMs = Math.min(dueMs, this.#deafUntil - this.deps.now());
@@ -104,11 +107,14 @@ export class MessagePolls {
    * @param sinceSubmit false when nobody knows how long the submit is ago
    */
   completed(waitedMs: number, gapMs: number, sinceSubmit: boolean): void {
-    const { schedule, webhooks } = this.deps;
-    if (this.#isWoken) webhooks?.timing.came(sinceSubmit ? waitedMs : undefined);
-    else if (sinceSubmit) webhooks?.timing.missed();
-    if (sinceSubmit && (this.#isWoken || !this.#isRare))
-      schedule.completed(waitedMs, this.#isWoken ? 0 : gapMs);
+    const { schedule, metrics, webhooks } = this.deps;
+    if (this.#isWoken) webhooks?.came();
+    else if (sinceSubmit) webhooks?.missed();
+    // What a rare poll finds is late by half the time waited: learned from, it would make the next poll later still.
+    if (!sinceSubmit || (this.#isRare && !this.#isWoken)) return;
+    const lateMs = this.#isWoken ? 0 : gapMs;
+    schedule.completed(waitedMs, lateMs);
+    metrics.completed(waitedMs, lateMs);
   }
 
   end(): void {
@@ -121,23 +127,21 @@ export class MessagePolls {
  * one that is completed by now makes room, and nothing is paid for before what is paid for already was looked at.
  */
 export class FirstPolls {
-  #pending = 0;
+  readonly #pending = new Set<ActiveJob>();
   readonly #changed = new Notifier();
 
-  /** Announces a first poll. @returns its end, to be called once it was made or will not be */
-  expect(): () => void {
-    let isOver = false;
-    this.#pending++;
-    return () => {
-      if (isOver) return;
-      isOver = true;
-      this.#pending--;
-      this.#changed.notify();
-    };
+  /** Announces the first poll of a job. */
+  expect(job: ActiveJob): void {
+    this.#pending.add(job);
+  }
+
+  /** It was made, or will not be. */
+  end(job: ActiveJob): void {
+    if (this.#pending.delete(job)) this.#changed.notify();
   }
 
   /** Waits until none is pending; false when the signal aborted first. */
   made(signal: AbortSignal): Promise<boolean> {
-    return this.#changed.waitUntil(() => this.#pending === 0, signal);
+    return this.#changed.waitUntil(() => this.#pending.size === 0, signal);
   }
 }

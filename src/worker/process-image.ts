@@ -2,7 +2,7 @@ import { backoffMs, judgeSubmitFailure, type SubmitVerdict } from '../describe-a
 import type { Submitted } from '../describe-api/client.js';
 import { isAnswer, RejectedError, StatusError } from '../describe-api/errors.js';
 import { messageOf } from '../shared/errors.js';
-import type { DescribeJobData, Prompts } from '../shared/jobs.js';
+import type { DescribeJobData } from '../shared/jobs.js';
 import { processingWindow } from '../shared/limits.js';
 import { holdQueue } from '../shared/queue/limiter.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
@@ -11,14 +11,14 @@ import { sleep } from '../shared/waiting.js';
 import { MessagePolls, pollOnce } from './message-polls.js';
 import {
   type ActiveJob,
+  type Processing,
   type ProcessingDeps,
   type ProcessingOutcome,
+  release,
   releaseAndTakeNoMore,
-  releaseStopped,
 } from './processing.js';
 import { publishDescribed, publishFailed } from './publish-result.js';
 import { awaitRecovery, countCrashes, recoverUnconfirmed, seedOf } from './recovery.js';
-import type { Callback } from './webhooks.js';
 
 /**
  * Processes a describe job once: from where its data says it is to what becomes of it.
@@ -42,28 +42,28 @@ export async function processImage(
 ): Promise<ProcessingOutcome> {
   const isReattached = job.data.messageId !== undefined;
   // Before anything is awaited: an image that is taken up after this one has to see it.
-  const firstPollMade = isReattached ? deps.firstPolls.expect() : undefined;
+  if (isReattached) deps.firstPolls.expect(job);
   // Before anything is submitted, since a delivery can be faster than the submit's answer.
   const submittedIn = isReattached ? job.data.submittedIn : undefined;
   const callback = deps.webhooks?.callback(seedOf(job, submittedIn ?? job.attemptsStarted));
+  const processing = { job, deps, stopping, callback };
   try {
     let data = await countCrashes(job, deps.webhooks !== undefined);
     const isPaid = isReattached || data.unanswered !== undefined;
-    if (!isPaid && !(await mayPay(job, deps))) return await setAside(job, data, deps);
+    if (!isPaid && !(await mayPay(processing))) return await setAside(processing, data);
 
     if (data.messageId === undefined) {
       if (data.lastMessageId !== undefined) {
-        const checked = await checkLastMessage(job, data, data.lastMessageId, deps, stopping);
+        const checked = await checkLastMessage(processing, data, data.lastMessageId);
         if ('kind' in checked) return checked;
         data = checked;
       }
-      if (data.unanswered !== undefined)
-        return await recoverUnconfirmed(job, data, data.unanswered, deps, stopping);
+      if (data.unanswered !== undefined) return await recoverUnconfirmed(processing, data, data.unanswered);
       const mayBegin = await deps.firstPolls.made(stopping);
-      if (!mayBegin || !(await deps.submitLimiter.take(stopping))) return releaseStopped(data);
+      if (!mayBegin || !(await deps.submitLimiter.take(stopping))) return await release(processing, data);
       // The coordinator may have died while the image waited for its permit.
-      if (!(await mayPay(job, deps))) return await setAside(job, data, deps);
-      const submitted = await submit(job, data, deps, stopping, callback);
+      if (!(await mayPay(processing))) return await setAside(processing, data);
+      const submitted = await submit(processing, data);
       if ('kind' in submitted) return submitted;
       data = submitted;
     } else {
@@ -71,14 +71,10 @@ export async function processImage(
       job.log(`taken up again: ${what} message ${data.messageId}`);
     }
 
-    const completed =
-      data.answered === undefined
-        ? await pollUntilCompleted(job, data, { deps, stopping, callback, firstPollMade })
-        : { data, prompts: data.answered };
-    if ('kind' in completed) return completed;
-    return await publishDescribed(job, completed.data, completed.prompts, deps);
+    if (data.answered !== undefined) return await publishDescribed(processing, data, data.answered);
+    return await pollUntilCompleted(processing, data, isReattached);
   } finally {
-    firstPollMade?.();
+    deps.firstPolls.end(job);
     callback?.watch.end();
   }
 }
@@ -87,16 +83,13 @@ export async function processImage(
 const SET_ASIDE_MS = 15 * 60_000;
 
 /** Whether the run has a coordinator, which has asked for the image. */
-async function mayPay({ isHeld, data }: ActiveJob, { living }: ProcessingDeps): Promise<boolean> {
-  return !isHeld && (await living.has(data.run));
+async function mayPay({ job, deps }: Processing): Promise<boolean> {
+  return !job.isHeld && (await deps.living.has(job.data.run));
 }
 
 /** Puts off an image that nobody has asked for: it is paid for when its run goes on, and has come to its row. */
-async function setAside(
-  job: ActiveJob,
-  data: DescribeJobData,
-  { connection }: ProcessingDeps,
-): Promise<ProcessingOutcome> {
+async function setAside({ job, deps }: Processing, data: DescribeJobData): Promise<ProcessingOutcome> {
+  const { connection } = deps;
   await retryUntilUp(connection, () => noteSetAside(connection.store, data.run, job.image));
   job.log(
     job.isHeld
@@ -113,32 +106,27 @@ const LAST_MESSAGE_TRIES = 5;
  * @returns what becomes of the job, or the data with which it is submitted
  */
 async function checkLastMessage(
-  job: ActiveJob,
+  processing: Processing,
   data: DescribeJobData,
   messageId: string,
-  deps: ProcessingDeps,
-  stopping: AbortSignal,
 ): Promise<DescribeJobData | ProcessingOutcome> {
   let { polls } = data;
   const fresh = { lastMessageId: undefined, attempts: 0 };
   const startOver = (lost = 0) => ({ ...data, ...fresh, polls, maybePaid: data.maybePaid + lost });
   for (let tries = 1; tries <= LAST_MESSAGE_TRIES; tries++) {
-    if (!(await deps.pollLimiter.take(stopping))) return releaseStopped({ ...data, polls });
-    const poll = await pollOnce(messageId, job.image, deps, stopping, () => data.deadlineMs);
+    const poll = await pollOnce(processing, messageId, () => data.deadlineMs);
     polls += poll.polls;
-    if (poll.kind === 'stopping') return releaseStopped({ ...data, polls });
+    if (poll.kind === 'end') return release(processing, { ...data, polls }, poll.refusal);
     if (poll.kind === 'message') {
       if (poll.message.status !== 'completed') return startOver();
-      return publishDescribed(job, { ...data, polls, messageId }, poll.message.prompts, deps);
+      return publishDescribed(processing, { ...data, polls, messageId }, poll.message.prompts);
     }
     if (isGone(poll.error)) return startOver();
-    if (poll.verdict.action === 'stop')
-      return releaseAndTakeNoMore({ ...data, polls }, deps, 'token', poll.verdict.reason);
-    await sleep(backoffMs(tries, Math.random()), stopping);
+    await sleep(backoffMs(tries, Math.random()), processing.stopping);
   }
   // An API that is down says nothing about the message: it is asked again before anything is paid.
   // Where it is up for the others, the message cannot be had: it may be paid for without anything to show for it.
-  if (deps.health.downSince === undefined) return startOver(1);
+  if (processing.deps.health.downSince === undefined) return startOver(1);
   return { kind: 'delay', data: { ...data, polls }, ms: backoffMs(LAST_MESSAGE_TRIES, Math.random()) };
 }
 
@@ -151,13 +139,11 @@ function isGone(error: unknown): boolean {
  * @returns what becomes of the job, or the data with the message
  */
 async function submit(
-  job: ActiveJob,
+  processing: Processing,
   data: DescribeJobData,
-  deps: ProcessingDeps,
-  stopping: AbortSignal,
-  callback: Callback | undefined,
 ): Promise<DescribeJobData | ProcessingOutcome> {
-  const downMs = deps.health.submitDelayMs(job.image);
+  const { job, deps, callback } = processing;
+  const downMs = deps.health.submitDelayMs();
   if (downMs > 0) {
     await deps.intake.rest(downMs);
     const why = `the API is down: this worker rests ${(downMs / 1000).toFixed(1)} s`;
@@ -168,9 +154,10 @@ async function submit(
   let submitted: Submitted;
   try {
     const callsBack = callback && { ref: callback.ref, webhookOverride: callback.url };
-    submitted = await deps.client.submit({ url: data.url, ...callsBack }, { deadlineMs: data.deadlineMs });
+    const { url, deadlineMs } = data;
+    submitted = await deps.metrics.submit(deps.client.submit({ url, ...callsBack }, { deadlineMs }));
   } catch (error) {
-    return endSubmitFailure(job, counted, error, { deps, stopping, callback });
+    return endSubmitFailure(processing, counted, error);
   }
   const { messageId, completed, restMs } = submitted;
   const attempts = data.attempts + 1;
@@ -180,26 +167,23 @@ async function submit(
   await job.save(stored);
   deps.health.succeeded('submit');
   await retryUntilUp(deps.connection, () => deps.limits.submitted());
-  if (completed !== undefined) deps.schedule.completed(deps.now() - startedAt, 0);
+  if (completed !== undefined) {
+    deps.schedule.completed(deps.now() - startedAt, 0);
+    deps.metrics.completed(deps.now() - startedAt, 0);
+  }
   if (restMs !== undefined) await holdSubmits(restMs, deps);
   job.log(`submitted (attempt ${attempts} of ${paid.maxAttempts}): message ${messageId}`);
   return stored;
 }
 
-interface SubmitContext {
-  readonly deps: ProcessingDeps;
-  readonly stopping: AbortSignal;
-  readonly callback: Callback | undefined;
-}
-
 type VerdictOf<Action extends SubmitVerdict['action']> = Extract<SubmitVerdict, { action: Action }>;
 
 async function endSubmitFailure(
-  job: ActiveJob,
+  processing: Processing,
   data: DescribeJobData,
   error: unknown,
-  { deps, stopping, callback }: SubmitContext,
 ): Promise<ProcessingOutcome> {
+  const { job, deps } = processing;
   const wasDown = deps.health.downSince !== undefined;
   const verdict = judgeSubmitFailure(error);
   job.log(`submit failed: ${messageOf(error)}`);
@@ -218,13 +202,13 @@ async function endSubmitFailure(
       return { kind: 'rateLimited', data, ms };
     }
     case 'fail':
-      return publishFailed(job, { ...data, attempts: data.attempts + 1 }, verdict, deps);
+      return publishFailed(processing, { ...data, attempts: data.attempts + 1 }, verdict);
     case 'stop':
-      return releaseAndTakeNoMore(data, deps, verdict.why, verdict.reason);
+      return release(processing, data, verdict.reason);
     case 'suspect':
-      return suspectQuota(job, data, verdict, deps);
+      return suspectQuota(processing, data, verdict);
     case 'retry':
-      return retryLater(job, data, error, verdict, { deps, stopping, callback, wasDown });
+      return retryLater(processing, data, error, verdict, wasDown);
   }
 }
 
@@ -240,26 +224,27 @@ const QUOTA_TRIES = 3;
 
 /** A refusal that may be about the account, or about this image alone, which then must not be asked for without end. */
 async function suspectQuota(
-  job: ActiveJob,
+  processing: Processing,
   data: DescribeJobData,
-  verdict: VerdictOf<'suspect'>,
-  deps: ProcessingDeps,
+  { reason, saysQuota, why }: VerdictOf<'suspect'>,
 ): Promise<ProcessingOutcome> {
-  const { reason, saysQuota, why } = verdict;
-  if (deps.health.quotaRefused(job.image, saysQuota)) return releaseAndTakeNoMore(data, deps, why, reason);
+  const { job, deps } = processing;
+  if (deps.health.quotaRefused(job.image, saysQuota)) return releaseAndTakeNoMore(deps, data, why, reason);
   const tried = { ...data, attempts: data.attempts + 1 };
   if (tried.attempts < Math.max(QUOTA_TRIES, data.maxAttempts))
     return { kind: 'delay', data: tried, ms: QUOTA_DELAY_MS };
-  return publishFailed(job, tried, { code: 'rejected', reason }, deps);
+  return publishFailed(processing, tried, { code: 'rejected', reason });
 }
 
+/** @param wasDown whether the API was down when it was submitted: then it was a probe */
 async function retryLater(
-  job: ActiveJob,
+  processing: Processing,
   data: DescribeJobData,
   error: unknown,
   verdict: VerdictOf<'retry'>,
-  { deps, stopping, callback, wasDown }: SubmitContext & { wasDown: boolean },
+  wasDown: boolean,
 ): Promise<ProcessingOutcome> {
+  const { job, callback } = processing;
   // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
   const attempts = wasDown && verdict.countsAsDown ? data.attempts : data.attempts + 1;
   let tried: DescribeJobData = { ...data, attempts };
@@ -267,31 +252,26 @@ async function retryLater(
     // An API that is down has hardly taken what it answers with a 5xx: probes are not to wait for that.
     const canWait = callback !== undefined && !(wasDown && error instanceof StatusError);
     const unconfirmed = { ...tried, unanswered: [job.attemptsStarted] };
-    const ended = canWait
-      ? await awaitRecovery(job, unconfirmed, [callback], deps, stopping)
-      : { ...tried, maybePaid: tried.maybePaid + 1 };
+    const ended = await awaitRecovery(processing, unconfirmed, canWait ? [callback] : []);
     if ('kind' in ended) return ended;
     tried = ended;
   }
-  if (attempts >= data.maxAttempts) return publishFailed(job, tried, verdict, deps);
+  if (attempts >= data.maxAttempts) return publishFailed(processing, tried, verdict);
   const ms = Math.max(verdict.retryAfterMs ?? 0, backoffMs(attempts, Math.random()));
   return { kind: 'delay', data: tried, ms };
 }
 
-interface PollContext extends SubmitContext {
-  /**
-   * Of a message that an earlier processing submitted: to be called after the first poll, which is made at once,
-   * since nobody knows how long ago that was.
-   */
-  readonly firstPollMade: (() => void) | undefined;
-}
-
-/** Polls until the message is completed, has expired, or the deadline is over. */
+/**
+ * Polls until the message is completed, has expired, or the deadline is over.
+ * @param isReattached an earlier processing submitted it: the first poll is made at once, since nobody knows how long ago
+ *   that was
+ */
 async function pollUntilCompleted(
-  job: ActiveJob,
+  processing: Processing,
   start: DescribeJobData,
-  { deps, stopping, callback, firstPollMade }: PollContext,
-): Promise<{ readonly data: DescribeJobData; readonly prompts: Prompts } | ProcessingOutcome> {
+  isReattached: boolean,
+): Promise<ProcessingOutcome> {
+  const { job, deps, stopping, callback } = processing;
   const { messageId = '', deadlineMs } = start;
   const startedAt = deps.now();
   const before = start.waitedMs ?? 0;
@@ -300,41 +280,39 @@ async function pollUntilCompleted(
   const current = (): DescribeJobData => ({ ...start, polls, waitedMs: Math.round(waited()) });
   let failures = 0;
   let lastPollAt = before;
-  let isOverdue = firstPollMade !== undefined;
-  const messagePolls = new MessagePolls(deps, callback, messageId);
+  let isOverdue = isReattached;
+  const messagePolls = new MessagePolls(deps, callback?.watch, messageId);
   try {
     for (;;) {
       const leftMs = Math.max(0, deadlineMs - waited());
       const dueMs = isOverdue ? 0 : messagePolls.dueMs(waited(), failures);
       isOverdue = false;
-      const isDue = await messagePolls.come(Math.min(dueMs, leftMs), stopping);
-      if (!isDue || !(await deps.pollLimiter.take(stopping))) return releaseStopped(current());
-      const gapMs = waited() - lastPollAt;
-      lastPollAt = waited();
+      if (!(await messagePolls.come(Math.min(dueMs, leftMs), stopping)))
+        return await release(processing, current());
       // Not past the deadline, at which the message is to be asked for once more.
-      const poll = await pollOnce(messageId, job.image, deps, stopping, () => deadlineMs - waited());
+      const poll = await pollOnce(processing, messageId, () => deadlineMs - waited());
       polls += poll.polls;
-      if (poll.kind === 'stopping') return releaseStopped(current());
+      if (poll.kind === 'end') return await release(processing, current(), poll.refusal);
       if (poll.kind === 'failure') {
-        if (poll.verdict.action === 'stop')
-          return await releaseAndTakeNoMore(current(), deps, 'token', poll.verdict.reason);
         failures++;
         job.log(`poll failed: ${messageOf(poll.error)}`);
       } else {
         const { message } = poll;
         failures = 0;
-        if (message.status === 'incomplete') return await endIncomplete(job, current(), message.reason, deps);
+        if (message.status === 'incomplete')
+          return await endIncomplete(processing, current(), message.reason);
         if (message.status === 'completed') {
           // After a crash the time between the processings is not known.
-          messagePolls.completed(waited(), gapMs, firstPollMade === undefined);
-          return { data: current(), prompts: message.prompts };
+          messagePolls.completed(waited(), waited() - lastPollAt, !isReattached);
+          return await publishDescribed(processing, current(), message.prompts);
         }
         job.report(message.progress);
       }
-      firstPollMade?.();
+      lastPollAt = waited();
+      deps.firstPolls.end(job);
       if (leftMs === 0) {
         const reason = `message ${messageId} was not completed within ${Math.round(deadlineMs / 1000)} s`;
-        return await publishFailed(job, current(), { code: 'deadline', reason }, deps);
+        return await publishFailed(processing, current(), { code: 'deadline', reason });
       }
     }
   } finally {
@@ -344,15 +322,14 @@ async function pollUntilCompleted(
 
 /** Expired or failed, the submit is used up: no service says which of its failures a new one would not meet. */
 async function endIncomplete(
-  job: ActiveJob,
+  processing: Processing,
   data: DescribeJobData,
   why: string | undefined,
-  deps: ProcessingDeps,
 ): Promise<ProcessingOutcome> {
   const how = why === undefined ? 'expired before it was completed' : `failed: ${why}`;
   const reason = `message ${data.messageId ?? ''} ${how}`;
   if (data.attempts >= data.maxAttempts)
-    return publishFailed(job, data, { code: 'incomplete', reason }, deps);
-  job.log(`${reason}: submitting again`);
+    return publishFailed(processing, data, { code: 'incomplete', reason });
+  processing.job.log(`${reason}: submitting again`);
   return { kind: 'delay', data: { ...data, messageId: undefined, waitedMs: undefined }, ms: 0 };
 }

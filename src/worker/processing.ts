@@ -1,5 +1,4 @@
 import type { DescribeClient } from '../describe-api/client.js';
-import type { Dialect } from '../describe-api/dialects/index.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
@@ -9,7 +8,8 @@ import type { LivingRuns } from './living-runs.js';
 import type { FirstPolls } from './message-polls.js';
 import type { PollSchedule } from './poll-schedule.js';
 import type { ResultPublisher } from './publish-result.js';
-import type { Webhooks } from './webhooks.js';
+import type { Callback, WorkerWebhooks } from './webhooks.js';
+import type { WorkerMetrics } from './worker-metrics.js';
 
 /** The job as its processing sees it. */
 export interface ActiveJob {
@@ -30,12 +30,10 @@ export interface ActiveJob {
 
 /** What a processing works with; all of it is shared by the worker's images. */
 export interface ProcessingDeps {
-  readonly connection: Pick<QueueConnection, 'store' | 'noteTrouble'>;
+  readonly connection: QueueConnection;
   /** The account's queue of images. */
-  readonly queue: Pick<JobQueue<DescribeJobData, ResultJobData>, 'name' | 'rateLimit'>;
-  readonly client: Pick<DescribeClient, 'submit' | 'message'> & {
-    readonly dialect: Pick<Dialect, 'givesRefs'>;
-  };
+  readonly queue: JobQueue<DescribeJobData, ResultJobData>;
+  readonly client: Pick<DescribeClient, 'submit' | 'message' | 'dialect'>;
   readonly submitLimiter: RateLimiter;
   readonly pollLimiter: RateLimiter;
   readonly limits: AccountLimits;
@@ -43,13 +41,24 @@ export interface ProcessingDeps {
   /** Only for runs whose coordinator lives anything is paid. */
   readonly living: Pick<LivingRuns, 'has'>;
   readonly schedule: PollSchedule;
+  readonly metrics: WorkerMetrics;
   readonly firstPolls: FirstPolls;
   /** Undefined where the API is to call nobody. */
-  readonly webhooks?: Webhooks | undefined;
+  readonly webhooks?: WorkerWebhooks | undefined;
   readonly publisher: ResultPublisher;
   readonly intake: Pick<Intake, 'rest' | 'takeNoMore'>;
   /** Monotonic milliseconds: a machine's sleep does not count. */
   now(): number;
+}
+
+/** One processing of a job. */
+export interface Processing {
+  readonly job: ActiveJob;
+  readonly deps: ProcessingDeps;
+  /** Aborts when the worker is to release its images; a submit on the wire is still awaited. */
+  readonly stopping: AbortSignal;
+  /** Of the submit whose message it waits for; undefined without webhooks. */
+  readonly callback: Callback | undefined;
 }
 
 /** The outcome of the processing: what becomes of the job. Results are published before. */
@@ -64,15 +73,19 @@ export type ProcessingOutcome =
   /** A submit met a 429: the job goes back, and the whole queue waits. */
   | { readonly kind: 'rateLimited'; readonly data: DescribeJobData; readonly ms: number };
 
-/** Releases an image because the processing is told to stop. */
-export function releaseStopped(data: DescribeJobData): ProcessingOutcome {
-  return { kind: 'release', data, why: 'the worker stops' };
+/** Releases an image of a worker that stops, or that takes no more images, since its token is refused. */
+export async function release(
+  { deps }: Processing,
+  data: DescribeJobData,
+  refusal?: string,
+): Promise<ProcessingOutcome> {
+  if (refusal === undefined) return { kind: 'release', data, why: 'the worker stops' };
+  return releaseAndTakeNoMore(deps, data, 'token', refusal);
 }
 
-/** Releases an image of a worker that takes no more. */
 export async function releaseAndTakeNoMore(
-  data: DescribeJobData,
   { intake }: Pick<ProcessingDeps, 'intake'>,
+  data: DescribeJobData,
   why: StopReason,
   reason: string,
 ): Promise<ProcessingOutcome> {

@@ -1,17 +1,12 @@
 import { backoffMs } from '../describe-api/attempt-policy.js';
 import type { CompletedMessage } from '../describe-api/client.js';
+import type { Dialect } from '../describe-api/dialects/index.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import { sleep } from '../shared/waiting.js';
-import { pollOnce } from './message-polls.js';
-import {
-  type ActiveJob,
-  type ProcessingDeps,
-  type ProcessingOutcome,
-  releaseAndTakeNoMore,
-  releaseStopped,
-} from './processing.js';
+import { type Poll, pollOnce } from './message-polls.js';
+import { type ActiveJob, type Processing, type ProcessingOutcome, release } from './processing.js';
 import { publishDescribed, publishFailed } from './publish-result.js';
-import { type Callback, recoveryPatienceMs, type Webhooks } from './webhooks.js';
+import { type Callback, recoveryPatienceMs } from './webhooks.js';
 
 /*
  * Unconfirmed submits: their answers were lost, so they may have been paid for. Without webhooks they are counted; with
@@ -20,7 +15,6 @@ import { type Callback, recoveryPatienceMs, type Webhooks } from './webhooks.js'
 
 /** Unconfirmed submits of one image whose deliveries are waited for, the last ones. */
 const MOST_UNCONFIRMED = 5;
-const UNASKED_TRIES = 5;
 
 /** A processing makes one submit at most, so that its number tells which. */
 export function seedOf(job: ActiveJob, processing: number): string {
@@ -55,89 +49,29 @@ export async function countCrashes(job: ActiveJob, canWait: boolean): Promise<De
 
 /** Waits for the deliveries of submits that a crash or a stop has cut off from their answers. */
 export async function recoverUnconfirmed(
-  job: ActiveJob,
+  processing: Processing,
   data: DescribeJobData,
   unconfirmed: readonly number[],
-  deps: ProcessingDeps,
-  stopping: AbortSignal,
 ): Promise<ProcessingOutcome> {
+  const { job, deps } = processing;
   // A crash while it is waited is no crash with a submit on the wire: this processing submits nothing.
   await job.save(data);
-  const callbacks = unconfirmed.flatMap((processing) => {
-    const callback = deps.webhooks?.callback(seedOf(job, processing));
-    return callback === undefined ? [] : [callback];
-  });
+  const callbacks = unconfirmed.flatMap((number) => deps.webhooks?.callback(seedOf(job, number)) ?? []);
   try {
-    const ended = await awaitRecovery(job, data, callbacks, deps, stopping);
+    const ended = await awaitRecovery(processing, data, callbacks);
     if ('kind' in ended) return ended;
     if (ended.attempts < ended.maxAttempts)
       return { kind: 'release', data: ended, why: 'it is to be submitted again' };
-    return await publishFailed(
-      job,
-      ended,
-      { code: 'network', reason: 'the answers to its submits were lost' },
-      deps,
-    );
+    const reason = 'the answers to its submits were lost';
+    return await publishFailed(processing, ended, { code: 'network', reason });
   } finally {
     for (const { watch } of callbacks) watch.end();
   }
 }
 
-/**
- * @param data with the unconfirmed submits as `unanswered`
- * @returns what becomes of the job; or, when no delivery came, the data with those counted as perhaps paid
- */
-export async function awaitRecovery(
-  job: ActiveJob,
-  data: DescribeJobData,
-  callbacks: readonly Callback[],
-  deps: ProcessingDeps,
-  stopping: AbortSignal,
-): Promise<ProcessingOutcome | DescribeJobData> {
-  const unconfirmed = data.unanswered?.length ?? 0;
-  const counted = { ...data, unanswered: undefined, maybePaid: data.maybePaid + unconfirmed };
-  if (deps.webhooks === undefined) return counted;
-  const recovery = await recoverSubmit(job, callbacks, deps.webhooks, deps, stopping);
-  const polls = data.polls + recovery.polls;
-  switch (recovery.kind) {
-    case 'nothing':
-      job.log('no delivery came: it is to be submitted again');
-      return { ...counted, polls };
-    case 'unasked':
-      return { kind: 'delay', data: { ...data, polls }, ms: backoffMs(UNASKED_TRIES, Math.random()) };
-    case 'stopping':
-      return releaseStopped({ ...data, polls });
-    case 'token':
-      return releaseAndTakeNoMore({ ...data, polls }, deps, 'token', recovery.reason);
-    case 'recovered': {
-      const { messageId, prompts } = recovery.message;
-      job.log(`its delivery came: message ${messageId} was paid for, and is not submitted again`);
-      const rescued = (data.rescued ?? 0) + 1;
-      const confirmed = { ...counted, polls, messageId, rescued, maybePaid: counted.maybePaid - 1 };
-      return publishDescribed(job, confirmed, prompts, deps);
-    }
-  }
-}
-
-/** How the waiting for the delivery of an unconfirmed submit has ended; `polls` is how many it took. */
-export type Recovery = { readonly polls: number } & (
-  | { readonly kind: 'recovered'; readonly message: CompletedMessage }
-  /** None came in time: the submit is to be made again. */
-  | { readonly kind: 'nothing' }
-  /** One came, and the API cannot be asked: the waiting is to begin anew. */
-  | { readonly kind: 'unasked' }
-  | { readonly kind: 'stopping' }
-  | { readonly kind: 'token'; readonly reason: string }
-);
-
 /** Messages that are asked for at most, of all that deliveries name, and how often each. */
 const MOST_MESSAGES = 3;
 const TRIES = 6;
-
-type RecoveryDeps = Pick<
-  ProcessingDeps,
-  'client' | 'pollLimiter' | 'health' | 'connection' | 'queue' | 'now'
->;
 
 /** A message that a delivery named, and what asking for it has come to. */
 interface Named {
@@ -154,40 +88,67 @@ interface Named {
  * not trusted: its message is asked for at the API, and has to bear the submit's ref, where the API gives refs back.
  *
  * Messages that are not there yet are asked for in turn, so that a forged delivery holds up none that is true.
- * @param callbacks of the submits that may have been paid for, already watched
+ * @param data with the unconfirmed submits as `unanswered`
+ * @param callbacks of the submits that may have been paid for, already watched; none where they cannot be waited for
+ * @returns what becomes of the job; or, when no delivery came, the data with those counted as perhaps paid
  */
-export async function recoverSubmit(
-  job: Pick<ActiveJob, 'image' | 'log'>,
+export async function awaitRecovery(
+  processing: Processing,
+  data: DescribeJobData,
   callbacks: readonly Callback[],
-  webhooks: Webhooks,
-  deps: RecoveryDeps,
-  stopping: AbortSignal,
-): Promise<Recovery> {
-  const patienceMs = recoveryPatienceMs(webhooks.timing.slowMs);
+): Promise<ProcessingOutcome | DescribeJobData> {
+  const { job, deps, stopping } = processing;
+  const maybePaid = data.maybePaid + (data.unanswered?.length ?? 0);
+  const counted = { ...data, unanswered: undefined, maybePaid };
+  if (callbacks.length === 0) return counted;
+  const patienceMs = recoveryPatienceMs(deps.schedule.slowMs);
   const giveUpAt = deps.now() + patienceMs;
   const known = new Set<string>();
   let open: readonly Named[] = [];
-  let polls = 0;
-  job.log(
-    `the answer to a submit was lost: waiting up to ${Math.ceil(patienceMs / 1000)} s for its delivery`,
-  );
-  await webhooks.notifyEarlier(callbacks);
+  let { polls } = data;
+  const seconds = Math.ceil(patienceMs / 1000);
+  job.log(`the answer to a submit was lost: waiting up to ${seconds} s for its delivery`);
+  await deps.webhooks?.notifyEarlier(callbacks);
   for (;;) {
     open = [...open, ...namedSince(callbacks, known, deps.now())];
     const [next] = [...open].sort((a, b) => a.nextAt - b.nextAt);
     const now = deps.now();
-    if (next !== undefined && next.nextAt <= now) {
-      const answer = await ask(next, job.image, deps, stopping);
-      polls += answer.polls;
-      if (answer.kind === 'nothing') open = open.filter((named) => named !== next);
-      else if (answer.kind !== 'later') return { ...answer, polls };
+    if (next === undefined || next.nextAt > now) {
+      if (stopping.aborted) return release(processing, { ...data, polls });
+      const until = next?.nextAt ?? giveUpAt;
+      if (until <= now) {
+        job.log('no delivery came: it is to be submitted again');
+        return { ...counted, polls };
+      }
+      await sleep(until - now, AbortSignal.any([stopping, ...callbacks.map(({ watch }) => watch.came)]));
       continue;
     }
-    if (stopping.aborted) return { kind: 'stopping', polls };
-    const until = next?.nextAt ?? giveUpAt;
-    if (until <= now) return { kind: 'nothing', polls };
-    await sleep(until - now, AbortSignal.any([stopping, ...callbacks.map(({ watch }) => watch.came)]));
+    const poll = await pollOnce(processing, next.messageId, () => Infinity);
+    polls += poll.polls;
+    if (poll.kind === 'end') return release(processing, { ...data, polls }, poll.refusal);
+    const message = poll.kind === 'message' ? poll.message : undefined;
+    if (message?.status === 'completed' && isOfSubmit(message, next.ref, deps.client.dialect)) {
+      const { messageId, prompts } = message;
+      job.log(`its delivery came: message ${messageId} was paid for, and is not submitted again`);
+      const rescued = (data.rescued ?? 0) + 1;
+      const confirmed = { ...counted, polls, messageId, rescued, maybePaid: maybePaid - 1 };
+      return publishDescribed(processing, confirmed, prompts);
+    }
+    next.tries++;
+    next.nextAt = deps.now() + backoffMs(next.tries, Math.random());
+    next.isAnswered ||= saysSomething(poll);
+    const isOther = message !== undefined && message.status !== 'working';
+    if (!isOther && next.tries < TRIES) continue;
+    open = open.filter((named) => named !== next);
+    // It may be the submit's: the waiting is to begin anew.
+    if (!next.isAnswered) return { kind: 'delay', data: { ...data, polls }, ms: next.nextAt - deps.now() };
   }
+}
+
+/** A 404 says that there is no such message (yet); what says nothing about it is asked again later. */
+function saysSomething(poll: Exclude<Poll, { kind: 'end' }>): boolean {
+  if (poll.kind === 'message') return true;
+  return !poll.verdict.countsAsDown && poll.verdict.retryAfterMs === undefined;
 }
 
 /** Takes what has come, and adds it to what is known. @returns the messages that were not named before */
@@ -201,40 +162,7 @@ function namedSince(callbacks: readonly Callback[], known: Set<string>, now: num
   });
 }
 
-/** Asks for a message once. `nothing`: it is not this submit's, or was asked for often enough. */
-async function ask(
-  named: Named,
-  image: string,
-  deps: RecoveryDeps,
-  stopping: AbortSignal,
-): Promise<Recovery | { readonly kind: 'later'; readonly polls: number }> {
-  if (!(await deps.pollLimiter.take(stopping))) return { kind: 'stopping', polls: 0 };
-  const poll = await pollOnce(named.messageId, image, deps, stopping, () => Infinity);
-  const { polls } = poll;
-  if (poll.kind === 'stopping') return { kind: 'stopping', polls };
-  if (poll.kind === 'failure') {
-    const { verdict } = poll;
-    if (verdict.action === 'stop') return { kind: 'token', reason: verdict.reason, polls };
-    // A 404 says that there is no such message (yet); what says nothing about it is asked again later.
-    if (!verdict.countsAsDown && verdict.retryAfterMs === undefined) named.isAnswered = true;
-  } else {
-    const { message } = poll;
-    if (message.status === 'completed' && isOfSubmit(message, named.ref, deps.client.dialect))
-      return { kind: 'recovered', message, polls };
-    if (message.status !== 'working') return { kind: 'nothing', polls };
-    named.isAnswered = true;
-  }
-  named.tries++;
-  named.nextAt = deps.now() + backoffMs(named.tries, Math.random());
-  if (named.tries < TRIES) return { kind: 'later', polls };
-  return { kind: named.isAnswered ? 'nothing' : 'unasked', polls };
-}
-
 /** An API that gives refs back gives each message the very ref of its submit, or it is another one's. */
-function isOfSubmit(
-  message: CompletedMessage,
-  ref: string,
-  { givesRefs = false }: RecoveryDeps['client']['dialect'],
-): boolean {
+function isOfSubmit(message: CompletedMessage, ref: string, { givesRefs = false }: Dialect): boolean {
   return message.ref === ref || (message.ref === undefined && !givesRefs);
 }

@@ -1,9 +1,8 @@
-import { z } from 'zod';
-import { callbackKeys, type CallbackKeys } from '../webhook/callback-keys.js';
-import { DeliveryInbox, type DeliveryWatch } from '../webhook/deliveries.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
+import { callbackKeys, type CallbackKeys } from '../webhook/callback-keys.js';
+import { DeliveryInbox, type DeliveryWatch } from '../webhook/deliveries.js';
 
 /** The flags one to one. */
 export interface WebhookOptions {
@@ -20,42 +19,36 @@ export interface Callback {
   readonly watch: DeliveryWatch;
 }
 
-interface WebhookDeps {
-  readonly connection: Pick<QueueConnection, 'store' | 'noteTrouble'>;
-  readonly queueName: string;
-  readonly logger: Logger;
-}
+const MISSED_IN_A_ROW = 3;
 
-/** What a processing needs of webhooks. */
-export type Webhooks = Pick<WorkerWebhooks, 'timing' | 'callback' | 'alsoFor' | 'notifyEarlier'>;
-
-const REMEMBER_EVERY_MS = 10_000;
-const rememberedSchema = z.coerce.number().positive().optional().catch(undefined);
-
-/** A worker's webhooks: its inbox, and what it knows of how long describes take. */
+/** A worker's webhooks: its inbox, and whether deliveries come at all. */
 export class WorkerWebhooks {
-  #rememberedAt = performance.now();
-  #rememberedMs: number | undefined;
+  #missed = 0;
   #hasWarned = false;
 
   private constructor(
-    private readonly deps: WebhookDeps,
+    private readonly connection: QueueConnection,
+    private readonly logger: Logger,
     private readonly baseUrl: string,
     private readonly keys: CallbackKeys,
     private readonly inbox: DeliveryInbox,
-    readonly timing: DeliveryTiming,
-  ) {
-    this.#rememberedMs = timing.slowMs;
-  }
+  ) {}
 
-  static async open(options: WebhookOptions, deps: WebhookDeps): Promise<WorkerWebhooks> {
-    const { queueName, logger } = deps;
-    const { store } = deps.connection;
-    const keys = await callbackKeys(store, queueName, options.secret);
-    const inbox = await DeliveryInbox.open(store, queueName, logger);
-    const { slowMs } = await store.getFields(recordOf(queueName));
-    const timing = new DeliveryTiming(rememberedSchema.parse(slowMs));
-    return new WorkerWebhooks(deps, options.url, keys, inbox, timing);
+  static async open(
+    { url, secret }: WebhookOptions,
+    connection: QueueConnection,
+    queueName: string,
+    logger: Logger,
+  ): Promise<WorkerWebhooks> {
+    const { store } = connection;
+    const keys = await callbackKeys(store, queueName, secret);
+    return new WorkerWebhooks(
+      connection,
+      logger,
+      url,
+      keys,
+      await DeliveryInbox.open(store, queueName, logger),
+    );
   }
 
   /**
@@ -75,78 +68,27 @@ export class WorkerWebhooks {
   /** Notifies the watches of those whose delivery has come before. */
   async notifyEarlier(callbacks: readonly Callback[]): Promise<void> {
     const refs = callbacks.map(({ ref }) => ref);
-    const found = await retryUntilUp(this.deps.connection, () => this.inbox.find(refs));
+    const found = await retryUntilUp(this.connection, () => this.inbox.find(refs));
     for (const { ref, watch } of callbacks) {
       const messageId = found.get(ref);
       if (messageId !== undefined) watch.notify(messageId);
     }
   }
 
-  /**
-   * Keeps what was learned for a process that starts after a crash, and says once when deliveries do not come; to be
-   * called each second or so.
-   */
-  async remember(): Promise<void> {
-    this.#warnOfSilence();
-    const { slowMs } = this.timing;
-    if (slowMs === undefined || performance.now() - this.#rememberedAt < REMEMBER_EVERY_MS) return;
-    this.#rememberedAt = performance.now();
-    const known = this.#rememberedMs ?? 0;
-    if (Math.abs(slowMs - known) < known / 10) return;
-    const { connection, queueName } = this.deps;
-    const text = String(Math.max(1, Math.round(slowMs)));
-    await connection.store.setFields(recordOf(queueName), { slowMs: text });
-    this.#rememberedMs = slowMs;
-  }
-
-  #warnOfSilence(): void {
-    if (this.timing.areComing || this.#hasWarned) return;
-    this.#hasWarned = true;
-    this.deps.logger.warn(
-      'messages were completed and not delivered: they are polled for as without webhooks until deliveries come ' +
-        '(does --webhook-url lead the API to a receiver that has the same account, queue and secret?)',
-    );
-  }
-
-  close(): Promise<void> {
-    return this.inbox.close();
-  }
-}
-
-/** Beside the secret. */
-function recordOf(queueName: string): string {
-  return `webhook:${queueName}`;
-}
-
-const SAMPLES = 64;
-const SLOW_SHARE = 0.9;
-const MISSED_IN_A_ROW = 3;
-
-/**
- * What a worker has learned of deliveries: how long it takes until one comes, and whether they come at all.
- *
- * Only completions that a delivery announced count, since their moment is known. What a rare poll finds is late by
- * half the time waited: learned from, it would make the next poll later still.
- */
-export class DeliveryTiming {
-  readonly #samples: number[] = [];
-  #next = 0;
-  #missed = 0;
-
-  /** @param rememberedMs what `slowMs` was in an earlier process */
-  constructor(private readonly rememberedMs?: number) {}
-
-  /** A delivery came, and its message was completed. @param tookMs since the submit, where that is known */
-  came(tookMs: number | undefined): void {
+  /** A delivery came, and its message was completed. */
+  came(): void {
     this.#missed = 0;
-    if (tookMs === undefined) return;
-    this.#samples[this.#next] = tookMs;
-    this.#next = (this.#next + 1) % SAMPLES;
   }
 
   /** A poll found the message completed, and no delivery had announced it. */
   missed(): void {
     this.#missed++;
+    if (this.areComing || this.#hasWarned) return;
+    this.#hasWarned = true;
+    this.logger.warn(
+      'messages were completed and not delivered: they are polled for as without webhooks until deliveries come ' +
+        '(does --webhook-url lead the API to a receiver that has the same account, queue and secret?)',
+    );
   }
 
   /** False when the last ones did not come: then messages are asked for as without webhooks. */
@@ -154,11 +96,8 @@ export class DeliveryTiming {
     return this.#missed < MISSED_IN_A_ROW;
   }
 
-  /** Milliseconds within which nine in ten describes have been completed; undefined when none was seen. */
-  get slowMs(): number | undefined {
-    if (this.#samples.length === 0) return this.rememberedMs;
-    const sorted = [...this.#samples].sort((a, b) => a - b);
-    return sorted[Math.floor((sorted.length - 1) * SLOW_SHARE)];
+  close(): Promise<void> {
+    return this.inbox.close();
   }
 }
 

@@ -165,7 +165,7 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
       // As if describes had been seen before: the deliveries that are spoilt are not waited for for long.
       const { store } = await queue.connect();
       const queueName = describeQueueName(accountOf({ api: simulator.url }));
-      await store.setFields(`webhook:${queueName}`, { slowMs: '300' });
+      await store.setFields(`latencies:${queueName}`, { ms: '[300]' });
       simulator.setOptions({ failures: { reset: 1 } });
       const forger = new Forger(simulator, 200);
       onTestFinished(() => forger.stop());

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Message, Submitted } from '../../src/describe-api/client.js';
+import { dialectFor } from '../../src/describe-api/dialects/index.js';
 import { describeQueueName, resultsQueueName } from '../../src/shared/account.js';
 import { AccountLimits } from '../../src/shared/account-limits.js';
 import { type DescribeJobData, type ResultJobData, freshJobData } from '../../src/shared/jobs.js';
@@ -11,7 +12,9 @@ import { ApiHealth } from '../../src/worker/api-health.js';
 import { FirstPolls } from '../../src/worker/message-polls.js';
 import { processImage } from '../../src/worker/process-image.js';
 import type { ActiveJob, ProcessingDeps, ProcessingOutcome } from '../../src/worker/processing.js';
-import { ResultPublisher } from '../../src/worker/publish-result.js';
+import { createResultPublisher } from '../../src/worker/publish-result.js';
+import { PollSchedule } from '../../src/worker/poll-schedule.js';
+import { WorkerMetrics } from '../../src/worker/worker-metrics.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { completed, interrupted, refused, status, unreachable } from './failures.js';
 
@@ -25,6 +28,12 @@ interface Scene {
   readonly onSubmit?: () => void;
   /** Whether the run's coordinator lives, each time it is looked for. */
   readonly lives?: boolean[];
+}
+
+class ImpatientSchedule extends PollSchedule {
+  override nextDelayMs(): number {
+    return 0;
+  }
 }
 
 let connection: QueueConnection;
@@ -73,7 +82,7 @@ async function play(scene: Scene) {
     connection,
     queue,
     client: {
-      dialect: {},
+      dialect: dialectFor({ dialect: 'thenextleg', api: 'http://api.test' }),
       submit: () => {
         scene.onSubmit?.();
         return answer(submits, 'submit');
@@ -85,9 +94,10 @@ async function play(scene: Scene) {
     limits: await AccountLimits.open(connection.store, queue.name, {}, silentLogger()),
     health: scene.health ?? new ApiHealth(() => 0),
     living: { has: () => Promise.resolve(scene.lives?.shift() ?? true) },
-    schedule: { nextDelayMs: () => 0, completed: () => undefined, learned: () => [] },
+    schedule: new ImpatientSchedule(),
+    metrics: new WorkerMetrics(),
     firstPolls: new FirstPolls(),
-    publisher: new ResultPublisher(connection),
+    publisher: createResultPublisher(connection),
     intake: {
       rest: () => Promise.resolve(void calls.push('rest')),
       takeNoMore: (why) => Promise.resolve(void calls.push(`no more: ${why}`)),

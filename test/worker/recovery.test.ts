@@ -1,12 +1,21 @@
 import { beforeAll, expect, test } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import type { DialectName } from '../../src/describe-api/dialects/index.js';
+import { describeQueueName } from '../../src/shared/account.js';
+import { AccountLimits } from '../../src/shared/account-limits.js';
+import { freshJobData } from '../../src/shared/jobs.js';
+import { silentLogger } from '../../src/shared/log.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { RateLimiter } from '../../src/shared/queue/limiter.js';
 import { DeliveryWatch } from '../../src/webhook/deliveries.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
-import { DeliveryTiming } from '../../src/worker/webhooks.js';
-import { type Recovery, recoverSubmit } from '../../src/worker/recovery.js';
+import { FirstPolls } from '../../src/worker/message-polls.js';
+import { PollSchedule } from '../../src/worker/poll-schedule.js';
+import type { Processing } from '../../src/worker/processing.js';
+import { createResultPublisher } from '../../src/worker/publish-result.js';
+import { awaitRecovery } from '../../src/worker/recovery.js';
+import { WorkerWebhooks } from '../../src/worker/webhooks.js';
+import { WorkerMetrics } from '../../src/worker/worker-metrics.js';
 import { type TestServer, serve } from '../describe-api/http-server.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -27,47 +36,78 @@ async function serveMessages(messages: Record<string, object>): Promise<TestServ
 }
 
 interface Waiting {
-  readonly watch: DeliveryWatch;
-  readonly recovery: Promise<Recovery>;
+  /** Brings a delivery that names a message. */
+  readonly deliver: (messageId: string) => void;
+  readonly recovery: ReturnType<typeof awaitRecovery>;
   /** Passes the time in which the delivery is waited for. */
   readonly giveUp: () => void;
 }
 
-function recoverAt(server: TestServer, dialect: DialectName): Waiting {
-  const watch = new DeliveryWatch(() => undefined);
+async function recoverAt(server: TestServer, dialect: DialectName): Promise<Waiting> {
   let skippedMs = 0;
+  const queueName = describeQueueName({ host: 'api.test', dialect, name: 'recovery' });
   const client = new DescribeClient({ baseUrl: server.url, dialect });
-  const recovery = recoverSubmit(
-    { image: 'image', log: () => undefined },
-    [{ ref: OWN_REF, url: 'http://hook.test/secret', watch }],
-    {
-      timing: new DeliveryTiming(100),
-      callback: () => {
-        throw new Error('nothing is submitted');
-      },
-      alsoFor: () => () => undefined,
-      notifyEarlier: () => Promise.resolve(),
+  const limiter = new RateLimiter({
+    rate: () => ({ count: 1, perMs: 1 }),
+    take: () => Promise.resolve({ dueInMs: [0], nextInMs: 0 }),
+  });
+  const webhooks = await WorkerWebhooks.open(
+    { url: 'http://hook.test' },
+    connection,
+    queueName,
+    silentLogger(),
+  );
+  const watch = new DeliveryWatch(() => undefined);
+  const data = freshJobData({
+    run: 'run',
+    url: 'http://h/i.jpg',
+    row: 1,
+    maxAttempts: 3,
+    deadlineMs: 60_000,
+  });
+  const processing: Processing = {
+    job: {
+      image: 'image',
+      identity: 'job@0',
+      data,
+      attemptsStarted: 1,
+      isHeld: false,
+      save: () => Promise.resolve(),
+      report: () => undefined,
+      log: () => undefined,
     },
-    {
-      client,
-      health: new ApiHealth(),
+    deps: {
       connection,
-      queue: connection.queue('describe@api.test@thenextleg@recovery'),
-      pollLimiter: new RateLimiter({
-        rate: () => ({ count: 1, perMs: 1 }),
-        take: () => Promise.resolve({ dueInMs: [0], nextInMs: 0 }),
-      }),
+      queue: connection.queue(queueName),
+      client,
+      submitLimiter: limiter,
+      pollLimiter: limiter,
+      limits: await AccountLimits.open(connection.store, queueName, {}, silentLogger()),
+      health: new ApiHealth(),
+      living: { has: () => Promise.resolve(true) },
+      schedule: new PollSchedule([100]),
+      metrics: new WorkerMetrics(),
+      firstPolls: new FirstPolls(),
+      webhooks,
+      publisher: createResultPublisher(connection),
+      intake: { rest: () => Promise.resolve(), takeNoMore: () => Promise.resolve() },
       now: () => performance.now() + skippedMs,
     },
-    new AbortController().signal,
-  ).finally(() => client.close());
+    stopping: new AbortController().signal,
+    callback: undefined,
+  };
+  const callback = { ref: OWN_REF, url: 'http://hook.test/secret', watch };
+  const recovery = awaitRecovery(processing, { ...data, unanswered: [1] }, [callback]).finally(() =>
+    client.close(),
+  );
   const giveUp = () => {
     skippedMs = 3_600_000;
     watch.notify('');
   };
-  return { watch, recovery, giveUp };
+  return { deliver: (messageId) => watch.notify(messageId), recovery, giveUp };
 }
 
+const described = { kind: 'complete', result: { rescued: 1, maybePaid: 0, outcome: { prompts: PROMPTS } } };
 const completed = (ref: unknown) => ({ progress: 100, content: PROMPTS, ref });
 const done = (ref: unknown) => ({ messageId: 'm1', status: 'DONE', content: PROMPTS, ref });
 
@@ -85,11 +125,11 @@ describeOnRedis('the recovery of an unconfirmed submit', (openQueue) => {
     ['imaginepro', 'no ref', done(undefined)],
   ])('takes no message of %s with %s', async (dialect, _what, body) => {
     const server = await serveMessages({ OLD: body });
-    const { watch, recovery, giveUp } = recoverAt(server, dialect);
-    watch.notify('OLD');
+    const { deliver, recovery, giveUp } = await recoverAt(server, dialect);
+    deliver('OLD');
     await waitUntil('it is asked for', () => server.requests.length > 0);
     giveUp();
-    expect(await recovery).toEqual({ kind: 'nothing', polls: 1 });
+    expect(await recovery).toMatchObject({ polls: 1, maybePaid: 1, unanswered: undefined });
   });
 
   test.each<[DialectName, object]>([
@@ -98,33 +138,33 @@ describeOnRedis('the recovery of an unconfirmed submit', (openQueue) => {
     ['legnext', { job_id: 'OWN', status: 'completed', output: { prompts: PROMPTS } }],
   ])('takes the message of %s that is its own', async (dialect, body) => {
     const server = await serveMessages({ OWN: body });
-    const { watch, recovery } = recoverAt(server, dialect);
-    watch.notify('OWN');
-    expect(await recovery).toMatchObject({ kind: 'recovered', message: { prompts: PROMPTS } });
+    const { deliver, recovery } = await recoverAt(server, dialect);
+    deliver('OWN');
+    expect(await recovery).toMatchObject(described);
   });
 
   test('asks for the message of a later delivery while that of an earlier one is not there', async () => {
     const server = await serveMessages({ OWN: completed(OWN_REF) });
-    const { watch, recovery } = recoverAt(server, 'thenextleg');
-    watch.notify('FORGED');
+    const { deliver, recovery } = await recoverAt(server, 'thenextleg');
+    deliver('FORGED');
     await waitUntil('the forged one is asked for', () => server.requests.length > 0);
-    watch.notify('OWN');
-    expect(await recovery).toMatchObject({ kind: 'recovered', polls: 2 });
+    deliver('OWN');
+    expect(await recovery).toMatchObject({ ...described, result: { polls: 2 } });
   });
 
   test('still takes its own message, which was not there at first, when forged deliveries follow', async () => {
     const messages: Record<string, object> = {};
     const server = await serveMessages(messages);
-    const { watch, recovery } = recoverAt(server, 'thenextleg');
-    watch.notify('OWN');
+    const { deliver, recovery } = await recoverAt(server, 'thenextleg');
+    deliver('OWN');
     await waitUntil('it is asked for', () => server.requests.length > 0);
     for (const forged of ['F1', 'F2', 'F3']) {
       const before = server.requests.length;
-      watch.notify(forged);
+      deliver(forged);
       if (forged !== 'F3') await waitUntil('it is asked for', () => server.requests.length > before);
     }
     messages['OWN'] = completed(OWN_REF);
-    expect(await recovery).toMatchObject({ kind: 'recovered', message: { prompts: PROMPTS } });
+    expect(await recovery).toMatchObject(described);
     expect(server.requests.some((request) => request.endsWith('/F3'))).toBe(false);
   });
 });

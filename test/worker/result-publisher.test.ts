@@ -2,7 +2,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { resultsQueueName } from '../../src/shared/account.js';
 import { type PublishedResults, type ResultJobData, outcomesIn } from '../../src/shared/jobs.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
-import { ResultPublisher } from '../../src/worker/publish-result.js';
+import { createResultPublisher } from '../../src/worker/publish-result.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 
 function resultOf(image: string): ResultJobData {
@@ -17,30 +17,33 @@ describeOnBothQueues('publishing results', (openQueue) => {
   });
 
   test('those that come together share a job of 50 at most, and each run has its own', async () => {
-    const publisher = new ResultPublisher(connection);
+    const publisher = createResultPublisher(connection);
     const images = Array.from({ length: 120 }, (_, image) => String(image));
-    const others = ['a', 'b'].map((image) => publisher.publish('second', resultOf(image)));
-    await Promise.all([...images.map((image) => publisher.publish('first', resultOf(image))), ...others]);
+    const others = ['a', 'b'].map((image) => publisher.commit({ run: 'second', result: resultOf(image) }));
+    await Promise.all([
+      ...images.map((image) => publisher.commit({ run: 'first', result: resultOf(image) })),
+      ...others,
+    ]);
     const groups = async (run: string) => {
       const jobs = await connection.queue<PublishedResults, null>(resultsQueueName(run)).getWaiting();
       return jobs.map(({ data }) => outcomesIn(data).map(({ image }) => image));
     };
-    expect((await groups('first')).map(({ length }) => length).sort()).toEqual([20, 50, 50]);
+    expect((await groups('first')).map(({ length }) => length).sort()).toEqual([22, 48, 50]);
     expect((await groups('first')).flat().sort()).toEqual([...images].sort());
     expect(await groups('second')).toEqual([['a', 'b']]);
   });
 
   test('those whose job could not be stored are rejected, and the next ones are stored all the same', async () => {
     let isBroken = true;
-    const publisher = new ResultPublisher({
+    const publisher = createResultPublisher({
       passingQueue: (name) => {
         if (isBroken) throw new Error('no');
         return connection.passingQueue(name);
       },
       noteTrouble: () => false,
     });
-    await expect(publisher.publish('broken', resultOf('a'))).rejects.toThrow('no');
+    await expect(publisher.commit({ run: 'broken', result: resultOf('a') })).rejects.toThrow('no');
     isBroken = false;
-    await publisher.publish('broken', resultOf('b'));
+    await publisher.commit({ run: 'broken', result: resultOf('b') });
   });
 });

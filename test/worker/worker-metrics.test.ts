@@ -1,4 +1,3 @@
-import { pino } from 'pino';
 import { beforeAll, expect, test } from 'vitest';
 import { readMetrics } from '../../src/shared/published.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
@@ -35,14 +34,14 @@ describeOnBothQueues("a worker's counts", (open) => {
       get: (target, name): unknown =>
         name === 'addToFields' ? addToFields : Reflect.get(target, name, target),
     });
-    const metrics = new WorkerMetrics(store, queueName, pino({ level: 'silent' }));
+    const metrics = new WorkerMetrics();
     metrics.ended(outcome);
-    metrics.start();
+    const first = metrics.publish(store, queueName);
     await taken;
     metrics.ended(outcome);
-    const stopped = metrics.stop();
+    const stopped = metrics.publish(store, queueName);
     answer();
-    await stopped;
+    await Promise.all([first, stopped]);
     expect(Object.fromEntries(await readMetrics(connection.store, queueName))).toEqual({
       'outcomes:described': 2,
     });

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
-import { createPollSchedule } from '../../../src/worker/poll-schedule.js';
+import { PollSchedule } from '../../../src/worker/poll-schedule.js';
 import { writeManifest } from '../manifest.js';
 import { readJourneys } from '../outputs.js';
 import type { Part, PartContext } from '../part.js';
@@ -21,7 +21,7 @@ function virtualTable(): Table {
       { rate: 80, inFlight: 2000, pollRate: 50 },
     ].map((load) => {
       const images = load.inFlight === 20 ? 500 : 6000;
-      const played = playSchedule(createPollSchedule(), {
+      const played = playSchedule(new PollSchedule(), {
         ...load,
         images,
         learning: images / 10,
