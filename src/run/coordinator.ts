@@ -18,8 +18,9 @@ import { writeRunFile } from '../writer/run-file.js';
 import { type OpenRun, keepCounts, openRun } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
 import { closeAccounts, exitCodeOf } from './receipt.js';
+import type { Calls } from './ledger.js';
 import type { RowLookup } from './row-lookup.js';
-import { type JobCalls, RunJobs } from './run-jobs.js';
+import { RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
 import { RunWatch, publishEnd } from './run-watch.js';
 
@@ -168,7 +169,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   const deadline = shutdownTimeout(connection, closeDeadlineMs);
   setMaxListeners(0, deadline);
   const jobs = new RunJobs(connection, prepared.account, run.id, deadline);
-  const removed = new Map<string, JobCalls>();
+  const removed = new Map<string, Calls>();
   const unlessAway = async (step: () => Promise<void>) => {
     try {
       await step();

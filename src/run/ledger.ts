@@ -8,8 +8,8 @@ import type { ResultFate } from '../writer/results-consumer.js';
 
 export type ImageState = 'found' | 'answered' | 'pending' | 'settled';
 
-/** HTTP calls made for an image, over its whole life. */
-type Calls = Pick<ResultJobData, 'submits' | 'polls'>;
+/** HTTP calls made for an image over its whole life, and those of its submits that may have been paid for twice. */
+export type Calls = Pick<ResultJobData, 'submits' | 'polls'> & { readonly maybePaid?: number };
 
 /** A result that has not been acknowledged yet. */
 interface HeldResult {
@@ -27,7 +27,7 @@ export interface ImageEntry {
   /** Rows that have failed with the image in this run. */
   failed: { readonly row: Row; readonly code: ErrorCode }[];
   /** Calls that are counted already, or were made before this run. */
-  counted: Calls & { readonly maybePaid: number };
+  counted: Calls;
   /** It was in flight before this run, and takes no place of `--limit`. */
   reattached: boolean;
   /** What an earlier run has left in the queue, until the image is taken on. */
@@ -39,7 +39,7 @@ export interface ImageEntry {
 
 /** How much is remembered of images that have failed. */
 const MOST_REMEMBERED = { images: 1000, rowsOfOne: 1000 };
-const NO_CALLS = { submits: 0, polls: 0, maybePaid: 0 };
+const NO_CALLS: Calls = { submits: 0, polls: 0 };
 
 /**
  * All that a run knows of its images and of the rows under way: the run is over when none is pending.
@@ -67,31 +67,19 @@ export class Ledger {
   /** Those that are settled, the oldest first. */
   readonly #settled = new Set<string>();
   readonly #changed = new Notifier();
-  #rows = 0;
-  #unwritten = 0;
+  /** Rows under way: they wait for an outcome or for the disk. */
+  rows = 0;
+  /** Those of them that wait for the disk alone. */
+  unwritten = 0;
+  /** Results are taken no more. */
+  isOver = false;
   #hasBegun = false;
-  #isOver = false;
   #hasForgotten = false;
 
   constructor(
     readonly budget: PayBudget,
     private readonly most = MOST_REMEMBERED,
   ) {}
-
-  /** Rows under way: they wait for an outcome or for the disk. */
-  get rows(): number {
-    return this.#rows;
-  }
-
-  /** Those of them that wait for the disk alone. */
-  get unwritten(): number {
-    return this.#unwritten;
-  }
-
-  /** Whether results are taken no more. */
-  get isOver(): boolean {
-    return this.#isOver;
-  }
 
   get(image: string): ImageEntry | undefined {
     return this.#images.get(image);
@@ -169,10 +157,10 @@ export class Ledger {
       state: 'pending',
       rows: [row],
       failed: [],
-      counted: { submits, polls, maybePaid: 0 },
+      counted: { submits, polls },
       reattached: isReattached,
     });
-    this.#rows++;
+    this.rows++;
     if (isReattached) this.counts.reattached++;
     return result && { result, acknowledge: (fate) => isAnswered && held?.acknowledge(fate) };
   }
@@ -182,7 +170,7 @@ export class Ledger {
     const entry = this.#images.get(image);
     if (entry?.state !== 'pending') return false;
     entry.rows.push(row);
-    this.#rows++;
+    this.rows++;
     return true;
   }
 
@@ -198,7 +186,7 @@ export class Ledger {
     // Beyond the budget it is paid for all the same, by whoever has put it back.
     entry.reattached = !this.budget.take();
     entry.rows = entry.failed.map(({ row }) => row);
-    this.#rows += entry.rows.length;
+    this.rows += entry.rows.length;
   }
 
   /**
@@ -211,7 +199,6 @@ export class Ledger {
     if (entry?.state !== 'pending') return [];
     const { image, outcome } = result;
     const { rows } = entry;
-    this.countCalls(image, result);
     if (outcome.status === 'described') {
       this.#images.delete(image);
       this.counts.described++;
@@ -240,27 +227,24 @@ export class Ledger {
     if (known?.state === 'pending' || (known?.state !== 'settled' && this.#hasForgotten)) return;
     const entry = this.#entry(image, 'settled');
     const { submits, polls } = entry.job ?? NO_CALLS;
-    if (known?.state !== 'settled') entry.counted = { submits, polls, maybePaid: 0 };
+    if (known?.state !== 'settled') entry.counted = { submits, polls };
     entry.failed.push({ row, code: outcome.code });
     this.#remember(image, entry);
   }
 
-  /** Counts what was called for an image since it was counted last. */
-  countCalls(image: string, { submits, polls }: Calls): void {
-    const entry = this.#images.get(image);
-    if (entry === undefined) return;
-    this.counts.submits += Math.max(0, submits - entry.counted.submits);
-    this.counts.polls += Math.max(0, polls - entry.counted.polls);
-    entry.counted = { ...entry.counted, submits, polls };
-  }
-
-  /** Counts submits of an image that may have been paid for. @returns how many there are more */
-  countMaybePaid({ image, maybePaid }: Pick<ResultJobData, 'image' | 'maybePaid'>): number {
+  /**
+   * Counts what was called for an image since it was counted last.
+   * @returns how many more submits may have been paid for twice
+   */
+  countCalls(image: string, { submits, polls, maybePaid = 0 }: Calls): number {
     const entry = this.#images.get(image);
     if (entry === undefined) return 0;
-    const more = Math.max(0, maybePaid - entry.counted.maybePaid);
-    entry.counted = { ...entry.counted, maybePaid };
+    const { counted } = entry;
+    const more = Math.max(0, maybePaid - (counted.maybePaid ?? 0));
+    this.counts.submits += Math.max(0, submits - counted.submits);
+    this.counts.polls += Math.max(0, polls - counted.polls);
     this.counts.maybePaidTwice += more;
+    entry.counted = { submits, polls, maybePaid };
     return more;
   }
 
@@ -269,11 +253,10 @@ export class Ledger {
    * @param calls that were made for it all the same
    * @returns its rows, which remain; none when its outcome is on the way to the disk
    */
-  giveUp(image: string, calls: Calls & { readonly maybePaid: number } = NO_CALLS): readonly Row[] {
+  giveUp(image: string, calls: Calls = NO_CALLS): readonly Row[] {
     const entry = this.#images.get(image);
     if (entry?.state !== 'pending' || entry.writing !== undefined) return [];
     this.countCalls(image, calls);
-    this.countMaybePaid({ image, ...calls });
     this.#images.delete(image);
     this.#release(entry.rows.length);
     return entry.rows;
@@ -285,7 +268,7 @@ export class Ledger {
    * @param isWhole whether every row was read and taken on: then nobody will ask for the failures
    */
   end(isWhole: boolean, isDescribed: (image: string) => boolean): void {
-    this.#isOver = true;
+    this.isOver = true;
     for (const [image, { held }] of this.#images) {
       const isUseless = isWhole && held?.result.outcome.status === 'failed';
       held?.acknowledge(isUseless || isDescribed(image) ? 'done' : 'put-back');
@@ -294,19 +277,14 @@ export class Ledger {
 
   /** Rows wait for the disk alone from now on. */
   addUnwritten(rows: number): void {
-    this.#rows += rows;
-    this.#unwritten += rows;
+    this.rows += rows;
+    this.unwritten += rows;
   }
 
   /** Such rows are on disk. */
   releaseUnwritten(rows: number): void {
-    this.#unwritten -= rows;
+    this.unwritten -= rows;
     this.#release(rows);
-  }
-
-  /** Makes whoever waits look again. */
-  notify(): void {
-    this.#changed.notify();
   }
 
   /** See `Notifier.waitUntil`. */
@@ -315,8 +293,8 @@ export class Ledger {
   }
 
   #release(rows: number): void {
-    this.#rows -= rows;
-    this.notify();
+    this.rows -= rows;
+    this.#changed.notify();
   }
 
   /** @param state of a new one */

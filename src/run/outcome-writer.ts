@@ -97,11 +97,8 @@ export class OutcomeWriter {
     const { ledger, control, failing } = this.deps;
     const { image, outcome, rescued = 0 } = result;
     // Before it can be acknowledged: a process that is killed prints no receipt.
-    if (ledger.countMaybePaid(result) > 0) await this.deps.keepLostSubmits(ledger.counts);
-    if (entry.state === 'settled') {
-      ledger.countCalls(image, result);
-      return 'done';
-    }
+    if (ledger.countCalls(image, result) > 0) await this.deps.keepLostSubmits(ledger.counts);
+    if (entry.state === 'settled') return 'done';
     const rows = [...entry.rows];
     try {
       await this.#commit.commit({ rows, outcome, image });

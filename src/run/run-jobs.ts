@@ -18,15 +18,13 @@ import {
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
+import type { Calls } from './ledger.js';
 import { RUN_DEFAULTS, type RunOptions } from './run-options.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
 import { promoteJob, reclaimJob, setProgress } from '../shared/queue/job-machinery.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
-
-/** HTTP calls that were made for a job. */
-export type JobCalls = Pick<DescribeJobData, 'submits' | 'polls' | 'maybePaid'>;
 
 type DescribeJob = Job<DescribeJobData, ResultJobData>;
 
@@ -212,8 +210,8 @@ export class RunJobs {
    * Removes those of the run's jobs that have not ended and that nobody needs; not what a worker works on.
    * @returns the calls that were made for each image all the same, such as one that met a 429
    */
-  async remove(isNeedless: (job: DescribeJob, image: string) => boolean): Promise<Map<string, JobCalls>> {
-    const removed = new Map<string, JobCalls>();
+  async remove(isNeedless: (job: DescribeJob, image: string) => boolean): Promise<Map<string, Calls>> {
+    const removed = new Map<string, Calls>();
     await this.#eachUnfinished(async (image, job) => {
       if (!isNeedless(job, image) || !(await this.#remove(image))) return;
       const { submits, polls, maybePaid, unanswered = [] } = job.data;

@@ -70,12 +70,11 @@ export class RunWatch {
 
   /** @param isWorked whether what is in flight can end by itself */
   async #obey(isWorked: boolean): Promise<void> {
-    const { connection, control, id, ledger } = this.run;
+    const { connection, control, id } = this.run;
     const { cancel } = await readRunOrders(connection.store, id);
     if (cancel) {
       control.windDown({ kind: 'cancelled', reason: 'cancelled with `bulk-describe cancel`' });
       await dropRunOrder(connection.store, id, 'cancel');
-      ledger.notify();
     }
     if (control.isWindingDown && !isWorked) control.stop({ kind: 'cancelled', reason: 'cancelled' });
   }

@@ -137,7 +137,7 @@ async function removeWaiting(connection: QueueConnection, found: FoundRun): Prom
   if (run === undefined || jobs === undefined) return 0;
   const removed = await jobs.remove(({ data }) => data.messageId === undefined);
   let maybePaid = 0;
-  for (const calls of removed.values()) maybePaid += calls.maybePaid;
+  for (const calls of removed.values()) maybePaid += calls.maybePaid ?? 0;
   if (maybePaid > 0) {
     const kept = await readLostSubmits(connection.store, run);
     const counts = { ...kept, maybePaidTwice: kept.maybePaidTwice + maybePaid };
