@@ -1,4 +1,4 @@
-import type { AccountWorker } from '../run/account-worker.js';
+import type { DescribeWorker } from '../worker/describe-worker.js';
 import { accountOf, checkApi } from '../run/api-options.js';
 import { RootFolder } from '../service/root-folder.js';
 import { RunsServer, type ServerEvent } from '../service/server.js';
@@ -27,7 +27,7 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
   return runUntilStopped({ command: 'serve', goodbye }, options.queue, talk, async (service) => {
     const { connection, undo } = service;
     for (const start of companions) if (start !== undefined) undo.defer(await start(connection));
-    let worker: AccountWorker | undefined;
+    let worker: DescribeWorker | undefined;
     if (options.work === true) {
       worker = await startWorker(service, api, talk);
     } else if (Object.keys(api.limits ?? {}).length > 0) {

@@ -1,8 +1,9 @@
-import { type AccountWorker, type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
+import { type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
 import { type ApiOptions, checkApi } from '../run/api-options.js';
 import { type Limits, formatRate } from '../shared/limits.js';
 import { queueTrouble, startHealthServer } from '../shared/http-server.js';
 import type { WorkerStatus } from '../shared/published.js';
+import type { DescribeWorker } from '../worker/describe-worker.js';
 import type { OptionsOf } from './options.js';
 import { type AccountOptions, accountOptionsOf, limitsWarning } from './settings.js';
 import { type Service, runUntilStopped } from './process.js';
@@ -51,11 +52,9 @@ export async function startWorker(
   { connection, undo }: Service,
   api: AccountOptions,
   { terminal, logger }: Talk,
-): Promise<AccountWorker> {
+): Promise<DescribeWorker> {
   const onEvent = (event: WorkerEvent) => showEvent(event, terminal, api);
-  const started = await startAccountWorker(connection, api, { logger, onEvent });
-  undo.defer(() => started.stop());
-  return started;
+  return await startAccountWorker(connection, api, undo, { logger, onEvent });
 }
 
 function showEvent(event: WorkerEvent, terminal: Terminal, api: ApiOptions): void {

@@ -6,7 +6,7 @@ import type { Limits } from '../shared/limits.js';
 import { type Logger, debugError } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { repeat } from '../shared/waiting.js';
-import { UndoStack } from '../shared/undo.js';
+import type { UndoStack } from '../shared/undo.js';
 import { workersOf, type WorkerStatus } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
@@ -20,9 +20,6 @@ import {
 } from './api-options.js';
 import type { RunOptions } from './run-options.js';
 
-/** Whose images are worked on, and how; the API, account and limit flags one to one. */
-type AccountWorkerOptions = ApiOptions & Pick<RunOptions, 'limits'>;
-
 export type WorkerEvent =
   /** The limits of the account, and over how many workers they hold; emitted first, and at each change. */
   | { readonly type: 'limits'; readonly limits: Limits; readonly workers: number }
@@ -33,65 +30,49 @@ export type WorkerEvent =
   /** The API refuses, is down, or is back: it is emitted first when it is no longer `working`. */
   | { readonly type: 'state'; readonly status: WorkerStatus };
 
-/** A worker of an account, for whoever's runs, on an open queue. */
-export interface AccountWorker {
-  readonly status: WorkerStatus;
-  /** Takes no more images, awaits submits on the wire, releases the others to other workers at once. */
-  stop(): Promise<void>;
-}
-
 const LOOK_EVERY_MS = 1000;
 
 /**
- * Starts a worker for an account: its limits (those given explicitly become the account's, the others are
- * adopted from it), the API's client, and the taking of images.
+ * Starts a worker for an account, for whoever's runs: its limits (those given explicitly become the account's, the others
+ * are adopted from it), the API's client, and the taking of images.
+ * @param undo gets its end: it takes no more images, awaits submits on the wire, and releases the others to other workers
  * @throws {UsageError} when there is no token, or an option cannot work
  */
 export async function startAccountWorker(
   connection: QueueConnection,
-  options: AccountWorkerOptions,
+  options: ApiOptions & Pick<RunOptions, 'limits'>,
+  undo: UndoStack,
   { logger, onEvent }: { readonly logger: Logger; readonly onEvent: (event: WorkerEvent) => void },
-): Promise<AccountWorker> {
+): Promise<DescribeWorker> {
   const { webhooks } = options;
   const account = accountOf(options);
   const queueName = describeQueueName(account);
-  const undo = new UndoStack();
-  try {
-    const client = await openClient(options, undo, (text) => onEvent({ type: 'notice', text }));
-    const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
-    const worker = await DescribeWorker.start({ connection, account, client, limits, logger, webhooks });
-    undo.defer(() => worker.stop());
-    let state: WorkerStatus['state'] = 'working';
-    let reported = '';
-    const look = async () => {
-      const { status } = worker;
-      if (status.state !== state) onEvent({ type: 'state', status });
-      state = status.state;
-      const workers = (await registry.listProcesses(connection.store, workersOf(queueName))).length;
-      const { configured } = limits;
-      const now = JSON.stringify([configured, workers]);
-      if (now !== reported) onEvent({ type: 'limits', limits: configured, workers });
-      reported = now;
-    };
-    await look();
-    if (limits.lastChange !== undefined) onEvent({ type: 'limits-changed', text: limits.lastChange });
-    const ended = new AbortController();
-    const onError = debugError(logger, 'the queue did not answer; looking again');
-    const looking = repeat(LOOK_EVERY_MS, ended.signal, look, onError);
-    undo.defer(() => {
-      ended.abort();
-      return looking;
-    });
-    return {
-      get status() {
-        return worker.status;
-      },
-      stop: () => undo.release(),
-    };
-  } catch (error) {
-    await undo.release();
-    throw error;
-  }
+  const client = await openClient(options, undo, (text) => onEvent({ type: 'notice', text }));
+  const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
+  const worker = await DescribeWorker.start({ connection, account, client, limits, logger, webhooks });
+  undo.defer(() => worker.stop());
+  let state: WorkerStatus['state'] = 'working';
+  let reported = '';
+  const look = async () => {
+    const { status } = worker;
+    if (status.state !== state) onEvent({ type: 'state', status });
+    state = status.state;
+    const workers = (await registry.listProcesses(connection.store, workersOf(queueName))).length;
+    const { configured } = limits;
+    const now = JSON.stringify([configured, workers]);
+    if (now !== reported) onEvent({ type: 'limits', limits: configured, workers });
+    reported = now;
+  };
+  await look();
+  if (limits.lastChange !== undefined) onEvent({ type: 'limits-changed', text: limits.lastChange });
+  const ended = new AbortController();
+  const onError = debugError(logger, 'the queue did not answer; looking again');
+  const looking = repeat(LOOK_EVERY_MS, ended.signal, look, onError);
+  undo.defer(() => {
+    ended.abort();
+    return looking;
+  });
+  return worker;
 }
 
 /**

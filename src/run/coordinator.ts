@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { Producer, type QueuedJob } from '../producer/produce.js';
-import { type Row, readRows } from '../producer/row-reader.js';
+import { readRows } from '../producer/row-reader.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { pendingWindow } from '../shared/limits.js';
 import { HELD, isUntouched, isUntried } from '../shared/jobs.js';
@@ -19,10 +19,9 @@ import { type OpenRun, keepCounts, openRun } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
 import { closeAccounts, exitCodeOf } from './receipt.js';
 import type { Calls } from './ledger.js';
-import type { RowLookup } from './row-lookup.js';
 import { RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
-import { RunWatch, publishEnd } from './run-watch.js';
+import { RunWatch, publishStatus } from './run-watch.js';
 
 /**
  * Runs what has been prepared and counted until every row has its outcome on disk, or the run is stopped.
@@ -35,14 +34,17 @@ export async function coordinate(
   undo: UndoStack,
 ): Promise<RunResult> {
   const run = await openRun(options, prepared, counted, undo);
-  const { control } = run;
+  const { control, connection, client, limits, logger } = run;
+  const { account } = prepared;
   const over = new AbortController();
   let watching = Promise.resolve();
   let worker: DescribeWorker | undefined;
   let isRead = false;
   try {
     await recover(run);
-    worker = await startWorker(run);
+    const { webhooks } = options;
+    if (client !== undefined)
+      worker = await DescribeWorker.start({ connection, account, client, limits, logger, webhooks });
     watching = new RunWatch(run, worker).watch(over.signal);
     isRead = await produce(run);
     await collect(run);
@@ -83,7 +85,12 @@ async function recover(run: OpenRun): Promise<void> {
   const count = await jobs.reclaim((worker) => living.has(worker));
   if (count > 0) run.emit({ type: 'phase', text: `taking over ${count} image(s) of a worker that has died` });
   const abandoned = await jobs.findAbandoned();
-  if (abandoned > 0) run.emit({ type: 'notice', text: abandonedText(abandoned) });
+  if (abandoned > 0) {
+    run.emit({
+      type: 'notice',
+      text: `${abandoned} image(s) were submitted for runs that no longer have a coordinator: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`,
+    });
+  }
   // They come again with their rows, in their order and within --limit, unless their rows are gone.
   const isKnown = (image: string) => lookup.isDescribed(image) || ledger.isAnswered(image);
   await jobs.remove((job, image) => isUntried(job) || (job.data.messageId === undefined && isKnown(image)));
@@ -99,34 +106,16 @@ async function recover(run: OpenRun): Promise<void> {
   ledger.begin();
 }
 
-function abandonedText(count: number): string {
-  return `${count} image(s) were submitted for runs that no longer have a coordinator: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`;
-}
-
-async function startWorker(run: OpenRun): Promise<DescribeWorker | undefined> {
-  const { connection, client, limits, logger, prepared, options } = run;
-  if (client === undefined) return undefined;
-  const { account } = prepared;
-  return await DescribeWorker.start({
-    connection,
-    account,
-    client,
-    limits,
-    logger,
-    webhooks: options.webhooks,
-  });
-}
-
 /** Makes jobs of the rows. @returns whether the manifest was read to its end */
 async function produce(run: OpenRun): Promise<boolean> {
-  const { prepared, control, limits, ledger, lookup, writer, jobs } = run;
+  const { prepared, control, limits } = run;
   if (control.noMore.aborted) return false;
   const windowRows = () => pendingWindow(limits.configured, run.timing.windowMs);
-  const producer = new Producer({ lookup, ledger, writer, jobs, windowRows }, control.noMore);
+  const producer = new Producer({ ...run, windowRows }, control.noMore);
   try {
     await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
     if (control.isWindingDown) {
-      for (const image of producer.notAdded) leaveRows(lookup, ledger.giveUp(image));
+      for (const image of producer.notAdded) giveUp(run, image);
     }
     return !control.noMore.aborted;
   } catch (error) {
@@ -142,21 +131,22 @@ async function produce(run: OpenRun): Promise<boolean> {
  * Waits for what is pending. Once nothing more is to be submitted, what nobody has submitted yet leaves the queue, until
  * the rest has its outcomes.
  */
-async function collect({ control, ledger, lookup, jobs, timing }: OpenRun): Promise<void> {
+async function collect(run: OpenRun): Promise<void> {
+  const { control, ledger, jobs, timing } = run;
   const isIdle = () => ledger.rows === 0;
   await ledger.waitUntil(() => isIdle() || control.isWindingDown, control.signal);
   while (control.isWindingDown && !isIdle()) {
     const removed = await jobs.remove(
       ({ data, progress }) => data.messageId === undefined && progress !== HELD,
     );
-    for (const [image, calls] of removed) leaveRows(lookup, ledger.giveUp(image, calls));
+    for (const [image, calls] of removed) giveUp(run, image, calls);
     const againAt = performance.now() + timing.tickMs;
     await ledger.waitUntil(() => isIdle() || performance.now() >= againAt, control.signal);
   }
 }
 
-function leaveRows(lookup: RowLookup, rows: readonly Row[]): void {
-  for (const row of rows) lookup.leave(row);
+function giveUp({ ledger, lookup }: OpenRun, image: string, calls?: Calls): void {
+  for (const row of ledger.giveUp(image, calls)) lookup.leave(row);
 }
 
 /**
@@ -231,6 +221,9 @@ async function endFiles(
   }
 }
 
+/** A queue that is away keeps nobody waiting for what a run says at its end. */
+const END_DEADLINE_MS = 2000;
+
 /** Makes the receipt. */
 async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const { options, control, limits, preview } = run;
@@ -242,7 +235,15 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const stop = control.reason ?? (receipt.remaining > 0 ? options.stoppedBefore : undefined);
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
   const learnedShare = limits.share();
-  await publishEnd(run, receipt, { stop, exitCode });
+  const { rows, described, copied, failed, remaining, complete, seconds } = receipt;
+  const published = publishStatus(run, {
+    ...receipt,
+    totalRows: complete ? rows : undefined,
+    perSecond: seconds > 0 ? (described + copied + failed) / seconds : 0,
+    ended: { exitCode, remaining, reason: stop?.reason },
+  });
+  const onError = debugError(run.logger, 'how the run ended could not be published');
+  await atShutdown(run.connection, END_DEADLINE_MS, published, onError);
   return { preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
 }
 

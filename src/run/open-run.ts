@@ -14,7 +14,7 @@ import { readRunOrders, takeRunLease } from '../shared/run-leases.js';
 import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { DescribedRows } from '../writer/output-index.js';
-import { FailuresFile } from '../writer/failures.js';
+import { FailuresFile, readEarlierFailures } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { ResultsConsumer } from '../writer/results-consumer.js';
 import { type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
@@ -22,7 +22,7 @@ import { openClient } from './account-worker.js';
 import { accountOf } from './api-options.js';
 import { Ledger } from './ledger.js';
 import { OutcomeWriter } from './outcome-writer.js';
-import { type PreparedRun, failuresOfEarlier, rememberEarlier } from './prepare.js';
+import { type PreparedRun, rememberEarlier } from './prepare.js';
 import { previewOfRetry, pricePreview } from './preview.js';
 import { RowLookup } from './row-lookup.js';
 import { FailingManifest, RunControl } from './run-control.js';
@@ -84,14 +84,19 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   emit({ type: 'preview', preview });
   undo.defer(await takeRunLease(connection, id, control, logger));
   options.signal?.throwIfAborted();
-  const earlierFailures = await failuresOfEarlier(prepared, options);
+  const { earlier, outputOptions } = prepared;
+  // Who only collects takes nothing up again.
+  const isLooking = earlier !== undefined && options.collectOnly !== true;
+  const earlierFailures = isLooking
+    ? await readEarlierFailures(earlier.files, outputOptions, (row) => earlier.index.has(row))
+    : undefined;
   const output = await OutputFile.open({
-    ...prepared.outputOptions,
+    ...outputOptions,
     create: true,
     inspected: prepared.found,
   });
   undo.defer(() => output.close());
-  const failures = await FailuresFile.open({ ...prepared.outputOptions, path: paths.failures });
+  const failures = await FailuresFile.open({ ...outputOptions, path: paths.failures });
   undo.defer(() => failures.close());
   await writeRunFile(paths.runFile, runFile);
   emit({ type: 'opened', run: id, manifest: manifest.path, output: paths.output });

@@ -8,7 +8,6 @@ import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import type { UndoStack } from '../shared/undo.js';
-import { type KnownFailures, readEarlierFailures } from '../writer/failures.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
 import type { OutputOptions } from '../writer/csv-output.js';
 import { type InspectedOutput, inspectOutput } from '../writer/output-file.js';
@@ -69,11 +68,7 @@ async function refuseMissingFolder(output: string): Promise<void> {
 }
 
 /** Opens a manifest, and finds what identifies its rows and where their images are. */
-export async function openRows(
-  options: Omit<RunOptions, 'api'>,
-  paths: RunPaths,
-  undo: UndoStack,
-): Promise<Pick<PreparedRun, 'manifest' | 'plan' | 'outputOptions'>> {
+export async function openRows(options: Omit<RunOptions, 'api'>, paths: RunPaths, undo: UndoStack) {
   const manifest = await openManifest({
     path: options.manifest,
     format: options.format,
@@ -172,16 +167,4 @@ export async function openEarlierOutputs(
 /** The earlier files as the run file remembers them: those beside the output by name, so that they can move together. */
 export function rememberEarlier(earlier: EarlierOutputs | undefined, output: string): string[] | undefined {
   return earlier?.files.map(({ path }) => (dirname(path) === dirname(output) ? basename(path) : path));
-}
-
-/**
- * Reads the failures of the earlier files. Who only collects takes nothing up again, so they are none of its business.
- * @throws {UsageError} see `readEarlierFailures`
- */
-export async function failuresOfEarlier(
-  { earlier, outputOptions }: Pick<PreparedRun, 'earlier' | 'outputOptions'>,
-  { collectOnly }: Pick<RunOptions, 'collectOnly'>,
-): Promise<KnownFailures | undefined> {
-  if (earlier === undefined || collectOnly === true) return undefined;
-  return await readEarlierFailures(earlier.files, outputOptions, (row) => earlier.index.has(row));
 }

@@ -189,26 +189,19 @@ export const RUN_DEFAULTS = {
 } as const;
 
 /** How often and how long a run looks, waits and gives up; tests look more often. All in milliseconds. */
-export interface RunTiming {
+export const RUN_TIMING = {
   /** Progress, the workers' state. */
-  readonly tickMs: number;
-  /** Whether pending images still have their jobs; two looks in a row have to agree. */
-  readonly reconcileEveryMs: number;
-  /** After so long without any worker there is a notice. */
-  readonly noWorkerNoticeMs: number;
-  /** The queue may be away when a run ends: then its jobs stay as they are. */
-  readonly closeDeadlineMs: number;
-  /** How much of the rate a run may have waiting in the queue: another run that comes waits so long at most. */
-  readonly windowMs: number;
-  /** An API that has been down for so long, with no answer between, ends the run. */
-  readonly downLimitMs: number;
-}
-
-export const RUN_TIMING: RunTiming = {
   tickMs: 1000,
+  /** Whether pending images still have their jobs; two looks in a row have to agree. */
   reconcileEveryMs: 30_000,
+  /** After so long without any worker there is a notice. */
   noWorkerNoticeMs: 10_000,
+  /** The queue may be away when a run ends: then its jobs stay as they are. */
   closeDeadlineMs: 10_000,
+  /** How much of the rate a run may have waiting in the queue: another run that comes waits so long at most. */
   windowMs: 60_000,
+  /** An API that has been down for so long, with no answer between, ends the run. */
   downLimitMs: 15 * 60_000,
 };
+
+export type RunTiming = Readonly<typeof RUN_TIMING>;

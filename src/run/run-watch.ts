@@ -1,7 +1,6 @@
 import { describeJobId } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
-import { atShutdown } from '../shared/queue/outage.js';
 import * as registry from '../shared/queue/registry.js';
 import { type RunCounts, failedRows } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
@@ -10,7 +9,7 @@ import type { DescribeWorker } from '../worker/describe-worker.js';
 import type { OpenRun } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
 import type { JobPlace } from './run-jobs.js';
-import type { Progress, Receipt, RunStop } from './run-options.js';
+import type { Progress } from './run-options.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
 export class RunWatch {
@@ -148,8 +147,8 @@ export class ProgressMeter {
   }
 }
 
-/** Lets everybody at the same queue see how a run is getting on. */
-async function publishStatus(
+/** Lets everybody at the same queue see how a run is getting on, or has ended. */
+export async function publishStatus(
   { connection, about, ledger }: OpenRun,
   status: Omit<RunStatus, keyof OpenRun['about'] | 'seenAt' | 'failedByCode'>,
 ): Promise<void> {
@@ -160,23 +159,4 @@ async function publishStatus(
     failedByCode,
     seenAt: Date.now(),
   });
-}
-
-/** A queue that is away keeps nobody waiting for what a run says at its end. */
-const END_DEADLINE_MS = 2000;
-
-export async function publishEnd(
-  run: OpenRun,
-  receipt: Receipt,
-  { stop, exitCode }: { readonly stop: RunStop | undefined; readonly exitCode: number },
-): Promise<void> {
-  const { rows, described, copied, failed, remaining, complete, seconds } = receipt;
-  const published = publishStatus(run, {
-    ...receipt,
-    totalRows: complete ? rows : undefined,
-    perSecond: seconds > 0 ? (described + copied + failed) / seconds : 0,
-    ended: { exitCode, remaining, reason: stop?.reason },
-  });
-  const onError = debugError(run.logger, 'how the run ended could not be published');
-  await atShutdown(run.connection, END_DEADLINE_MS, published, onError);
 }

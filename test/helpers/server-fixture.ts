@@ -61,7 +61,6 @@ export class ServerFixture {
   async startWorker(limits = FAST): Promise<void> {
     const options = { api: this.fixture.simulator.url, token: 'any', limits };
     const about = { logger: this.#logger, onEvent: () => undefined };
-    const worker = await startAccountWorker(await this.connect(), options, about);
-    this.#undo.defer(() => worker.stop());
+    await startAccountWorker(await this.connect(), options, this.#undo, about);
   }
 }
