@@ -7,7 +7,7 @@ import { HELD, isUntouched, isUntried } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, shutdownTimeoutMs, shutdownTimeout } from '../shared/queue/outage.js';
 import { readLostSubmits } from '../shared/run-counts.js';
-import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
+import { dropRunOrder } from '../shared/run-leases.js';
 import { workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { sleep } from '../shared/waiting.js';
@@ -74,8 +74,6 @@ async function recover(run: OpenRun): Promise<void> {
   const { store } = connection;
   // An earlier start may have left it.
   await dropRunOrder(store, run.id, 'cancel');
-  const { retryAll } = await readRunOrders(store, run.id);
-  lookup.retriesAll ||= retryAll;
   const { maybePaidTwice, rescued } = await readLostSubmits(store, run.id);
   ledger.counts.maybePaidTwice += maybePaidTwice;
   ledger.counts.rescued += rescued;
@@ -91,17 +89,14 @@ async function recover(run: OpenRun): Promise<void> {
       text: `${abandoned} image(s) were submitted for runs that no longer have a coordinator: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`,
     });
   }
-  // They come again with their rows, in their order and within --limit, unless their rows are gone.
+  // Untried ones come again with their rows, in their order and within --limit, unless their rows are gone.
   const isKnown = (image: string) => lookup.isDescribed(image) || ledger.isAnswered(image);
   await jobs.remove((job, image) => isUntried(job) || (job.data.messageId === undefined && isKnown(image)));
+  // A run that only collects waits for everything that is in the queue.
   await jobs.holdUnpaid(options.collectOnly === true);
   await jobs.takeUpSetAside(() => undefined);
   for (const [image, job] of await jobs.leftOver()) {
-    if (lookup.isDescribed(image)) continue;
-    // A run that only collects waits for everything that is in the queue.
-    if (job.state === 'waiting' && options.collectOnly === true)
-      ledger.find(image, { ...job, state: 'paid' });
-    else ledger.find(image, job);
+    if (!lookup.isDescribed(image)) ledger.find(image, job);
   }
   ledger.begin();
 }
@@ -249,10 +244,10 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
 
 /** The receipt is about to be printed: the next run counts from nothing, and takes up what it always does. */
 async function forget(run: OpenRun, isRead: boolean): Promise<void> {
-  const { connection, ledger, lookup, timing, logger } = run;
+  const { connection, ledger, timing, logger } = run;
   const { maybePaidTwice, rescued } = ledger.counts;
   if (maybePaidTwice + rescued > 0) await keepCounts(run, undefined);
-  if (!lookup.retriesAll || !isWhole(run, isRead)) return;
+  if (!run.retriesAll || !isWhole(run, isRead)) return;
   const dropped = dropRunOrder(connection.store, run.id, 'retryAll');
   const onError = debugError(logger, 'the next run takes permanent failures up once more');
   await atShutdown(connection, timing.closeDeadlineMs, dropped, onError);

@@ -58,7 +58,7 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
     jobs: new RunJobs(connection, account, id, control.signal, options),
     results: new ResultsConsumer(connection, id, (result) => writer.settle(result), logger),
     ledger,
-    lookup: new RowLookup({ ...opened, ledger, onFile }, options),
+    lookup: new RowLookup({ ...opened, ledger, onFile }, options.onlyFailed),
     writer,
     failing,
   };
@@ -103,6 +103,8 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   return {
     ...{ id, options, logger, emit, control, prepared, runFile, output, failures, earlierFailures },
     ...{ preview, connection, queueName, limits, startedAt },
+    /** Whether permanent failures are taken up too. */
+    retriesAll: retryAll || options.retryAll === true,
     /** Of the API; undefined where others work. */
     client,
     timing: { ...RUN_TIMING, ...options.timing },

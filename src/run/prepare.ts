@@ -45,7 +45,13 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   const paths = await findPaths(options, isSimulated);
   const rows = await openRows(options, paths, undo);
   if (options.dryRun !== true) {
-    await refuseMissingFolder(paths.output);
+    const folder = dirname(paths.output);
+    const isFolder = (await stat(folder).catch(() => undefined))?.isDirectory() === true;
+    if (!isFolder) {
+      throw new UsageError(
+        `the output's folder ${folder} does not exist: make it, or name another output with -o`,
+      );
+    }
     const lock = await acquireFileLock(paths.lock, { what: `the output ${paths.output}` });
     undo.defer(() => lock.release());
   }
@@ -58,15 +64,6 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   return prepared;
 }
 
-async function refuseMissingFolder(output: string): Promise<void> {
-  const folder = dirname(output);
-  const found = await stat(folder).catch(() => undefined);
-  if (found?.isDirectory() === true) return;
-  throw new UsageError(
-    `the output's folder ${folder} does not exist: make it, or name another output with -o`,
-  );
-}
-
 /** Opens a manifest, and finds what identifies its rows and where their images are. */
 export async function openRows(options: Omit<RunOptions, 'api'>, paths: RunPaths, undo: UndoStack) {
   const manifest = await openManifest({
@@ -77,8 +74,28 @@ export async function openRows(options: Omit<RunOptions, 'api'>, paths: RunPaths
     signal: options.signal,
   });
   undo.defer(() => manifest.close());
-  const plan = planRows(manifest, options);
-  return { manifest, plan, outputOptions: outputOptionsOf(manifest, plan, paths, options) };
+  const { columns, sample } = manifest;
+  const { urlColumn, keyColumn } = options;
+  const baseUrl = options.baseUrl === undefined ? undefined : parseBaseUrl(options.baseUrl);
+  const plan: RowPlan = {
+    urlColumn: findUrlColumn(columns, sample, { urlColumn, baseUrl }),
+    baseUrl,
+    keyColumn: keyColumn === undefined ? undefined : findKeyColumn(columns, keyColumn),
+  };
+  const outputOptions: OutputOptions = {
+    path: paths.output,
+    columns,
+    delimiter: manifest.format === 'csv' ? manifest.delimiter : paths.output.endsWith('.tsv') ? '\t' : ',',
+    urlColumn: plan.urlColumn,
+    keyColumn: plan.keyColumn,
+    resolveUrl: (raw) => {
+      const resolved = resolveImageUrl(raw, baseUrl);
+      return 'url' in resolved ? imageHash(resolved.url) : undefined;
+    },
+    newColumns: options.newColumns,
+    signal: options.signal,
+  };
+  return { manifest, plan, outputOptions };
 }
 
 async function findPaths(options: RunOptions, simulator: boolean): Promise<RunPaths> {
@@ -87,37 +104,6 @@ async function findPaths(options: RunOptions, simulator: boolean): Promise<RunPa
   const paths = runPaths(await realpath(output).catch(() => resolve(output)));
   if (options.manifest !== '-') await assertManifestIsSafe(resolve(options.manifest), paths);
   return paths;
-}
-
-function planRows(manifest: Manifest, options: RunOptions): RowPlan {
-  const { urlColumn, keyColumn } = options;
-  const baseUrl = options.baseUrl === undefined ? undefined : parseBaseUrl(options.baseUrl);
-  return {
-    urlColumn: findUrlColumn(manifest.columns, manifest.sample, { urlColumn, baseUrl }),
-    baseUrl,
-    keyColumn: keyColumn === undefined ? undefined : findKeyColumn(manifest.columns, keyColumn),
-  };
-}
-
-function outputOptionsOf(
-  manifest: Manifest,
-  plan: RowPlan,
-  paths: RunPaths,
-  options: RunOptions,
-): OutputOptions {
-  return {
-    path: paths.output,
-    columns: manifest.columns,
-    delimiter: manifest.format === 'csv' ? manifest.delimiter : paths.output.endsWith('.tsv') ? '\t' : ',',
-    urlColumn: plan.urlColumn,
-    keyColumn: plan.keyColumn,
-    resolveUrl: (raw) => {
-      const resolved = resolveImageUrl(raw, plan.baseUrl);
-      return 'url' in resolved ? imageHash(resolved.url) : undefined;
-    },
-    newColumns: options.newColumns,
-    signal: options.signal,
-  };
 }
 
 /**

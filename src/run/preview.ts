@@ -1,4 +1,4 @@
-import { type ManifestCounts, previewManifest } from '../producer/count-manifest.js';
+import { previewManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
@@ -9,23 +9,6 @@ import type { Preview, RunOptions } from './run-options.js';
 
 /** Counts what there is to do; priced at the limits that are known without asking the queue. */
 export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
-  const { manifest, plan, paths } = prepared;
-  const { resumed, copied, newImages, firstUrl = '', ...counted } = await countRows(prepared, options);
-  const preview = {
-    ...counted,
-    manifest: manifest.path,
-    output: paths.output,
-    described: resumed,
-    toCopy: copied,
-    unreadable: counted.unreadable,
-    toSubmit: Math.min(newImages, options.limit ?? Infinity),
-    urlColumn: manifest.columns[plan.urlColumn] ?? '',
-    firstUrl,
-  };
-  return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits });
-}
-
-async function countRows(prepared: PreparedRun, options: RunOptions): Promise<ManifestCounts> {
   const { manifest, plan, paths, outputOptions, found, earlier } = prepared;
   const own = found?.index ?? new OutputIndex({ keyed: plan.keyColumn !== undefined });
   const onFile = new DescribedRows(own, earlier?.index);
@@ -34,20 +17,29 @@ async function countRows(prepared: PreparedRun, options: RunOptions): Promise<Ma
   const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
   const files = [...others, { path: paths.output }];
   const failures = options.retryAll === true ? undefined : await readEarlierFailures(files, outputOptions);
-  const isFailed = ({ key, image }: { readonly key?: string; readonly image: string }) => {
-    const previous = failures?.get((own.keyed ? key : image) ?? '');
-    return previous?.image === image && isPermanent(previous.outcome.code);
-  };
-  return await previewManifest(manifest, plan, {
+  const { resumed, copied, newImages, ...counted } = await previewManifest(manifest, plan, {
     isKnown: (row) => {
       if (!onFile.markSeen(row)) return 'repeated';
       if (onFile.take(row)) return 'resumed';
       if (onFile.hasImage(row.image)) return 'copied';
-      return isFailed(row) ? 'failed' : 'new';
+      const previous = failures?.get((own.keyed ? row.key : row.image) ?? '');
+      return previous?.image === row.image && isPermanent(previous.outcome.code) ? 'failed' : 'new';
     },
     meetDescribed: (image) => onFile.meetImage(image),
     signal: options.signal,
   });
+  const preview = {
+    firstUrl: '',
+    unreadable: undefined,
+    ...counted,
+    manifest: manifest.path,
+    output: paths.output,
+    described: resumed,
+    toCopy: copied,
+    toSubmit: Math.min(newImages, options.limit ?? Infinity),
+    urlColumn: manifest.columns[plan.urlColumn] ?? '',
+  };
+  return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits });
 }
 
 /** The same preview for a run that takes up what failed for good before too. */

@@ -15,7 +15,12 @@ import type { RunStop } from './run-options.js';
 export class RunControl {
   readonly #controller = new AbortController();
   readonly #windDown = new AbortController();
-  #stop: RunStop | undefined;
+  /** Aborts when the run is to end. */
+  readonly signal = this.#controller.signal;
+  /** Aborts when nothing more is to be taken on. */
+  readonly noMore = this.#windDown.signal;
+  /** Why the run ends before its time; undefined while it does not. */
+  reason: RunStop | undefined;
 
   /** @param interrupt aborts when a person or the system wants the run to end */
   constructor(interrupt: AbortSignal | undefined) {
@@ -27,47 +32,31 @@ export class RunControl {
     this.signal.addEventListener('abort', () => interrupt?.removeEventListener('abort', onInterrupt));
   }
 
-  /** Aborts when the run is to end. */
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  /** Aborts when nothing more is to be taken on. */
-  get noMore(): AbortSignal {
-    return this.#windDown.signal;
-  }
-
   get isWindingDown(): boolean {
     return this.noMore.aborted && !this.signal.aborted;
   }
 
-  /** Why the run ends before its time; undefined while it does not. */
-  get reason(): RunStop | undefined {
-    return this.#stop;
-  }
-
   stop(stop: RunStop): void {
-    this.#stop ??= stop;
-    this.#windDown.abort();
+    this.windDown(stop);
     this.#controller.abort();
   }
 
   /** Nothing more is submitted; the run ends when what is in flight has ended. */
   windDown(stop: RunStop): void {
-    this.#stop ??= stop;
+    this.reason ??= stop;
     this.#windDown.abort();
   }
 
   /** Something failed that the run cannot do without. */
   fail(error: unknown): void {
     // A full disk is not hidden by the Ctrl-C before it.
-    if (this.#stop?.kind !== 'fatal') this.#stop = undefined;
+    if (this.reason?.kind !== 'fatal') this.reason = undefined;
     this.stop({ kind: 'fatal', reason: messageOf(error) });
   }
 
   /** The manifest cannot be read on: what is in flight is still finished. */
   failAfterwards(error: unknown): void {
-    this.#stop ??= { kind: 'fatal', reason: messageOf(error) };
+    this.reason ??= { kind: 'fatal', reason: messageOf(error) };
   }
 }
 
@@ -81,24 +70,19 @@ export function judgeWorkers(
   nowMs: number,
   { downLimitMs, startedAt }: { readonly downLimitMs: number; readonly startedAt: number },
 ): RunStop | undefined {
-  const [first] = workers;
-  if (first === undefined) return undefined;
   const refused = workers.filter(({ state }) => state === 'token' || state === 'quota');
-  const [refusal] = refused;
-  if (refusal !== undefined && refused.length === workers.length) {
-    const kind = refused.some(({ state }) => state === 'quota') ? 'quota' : 'token';
-    return { kind, reason: `${refusalText(kind, refusal.reason)}: ${refusal.reason}` };
-  }
   const down = workers.filter(({ state }) => state === 'down');
-  if (down.length + refused.length < workers.length) return undefined;
+  if (workers.length === 0 || refused.length + down.length < workers.length) return undefined;
+  const [refusal] = refused;
+  if (refusal !== undefined && down.length === 0) {
+    const kind = refused.some(({ state }) => state === 'quota') ? 'quota' : 'token';
+    const refusals = { token: 'the API refuses the token', quota: 'the API says that the quota is spent' };
+    const what = isSetUpTrouble(refusal.reason) ? 'the API describes nothing' : refusals[kind];
+    return { kind, reason: `${what}: ${refusal.reason}` };
+  }
   const since = Math.max(startedAt, ...down.map((worker) => worker.since));
   if (nowMs - since < downLimitMs) return undefined;
   return { kind: 'down', reason: `the API has not answered for ${formatDuration(nowMs - since)}` };
-}
-
-function refusalText(kind: 'token' | 'quota', reason: string): string {
-  if (isSetUpTrouble(reason)) return 'the API describes nothing';
-  return kind === 'token' ? 'the API refuses the token' : 'the API says that the quota is spent';
 }
 
 const LAST_OUTCOMES = 50;

@@ -18,10 +18,10 @@ import {
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
+import { promoteJob, reclaimJob, setProgress } from '../shared/queue/job-machinery.js';
+import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
 import type { Calls } from './ledger.js';
 import { RUN_DEFAULTS, type RunOptions } from './run-options.js';
-import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
-import { promoteJob, reclaimJob, setProgress } from '../shared/queue/job-machinery.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
@@ -66,7 +66,8 @@ export class RunJobs {
     return retryUntilUp(this.connection, operation, this.signal);
   }
 
-  #job(image: string) {
+  /** The image's job. */
+  get(image: string) {
     return this.#persist(() => this.#queue.getJob(describeJobId(this.run, image)));
   }
 
@@ -84,13 +85,13 @@ export class RunJobs {
     const abandoned: DescribeJob[] = [];
     await this.#each(await this.#ids(['active']), async (id) => {
       const image = imageOfJobId(this.run, id);
-      const job = image === undefined ? undefined : await this.#job(image);
+      const job = image === undefined ? undefined : await this.get(image);
       if (job?.processedBy !== undefined && !isAlive(job.processedBy)) abandoned.push(job);
     });
     // Each goes before those that went before it: the ones with a message come last.
-    const unsubmitted = abandoned.filter((job) => job.data.messageId === undefined);
-    const inFlight = abandoned.filter((job) => job.data.messageId !== undefined);
-    for (const job of [...unsubmitted, ...inFlight]) await this.#persist(() => reclaimJob(job));
+    const isInFlight = ({ data }: DescribeJob) => Number(data.messageId !== undefined);
+    abandoned.sort((a, b) => isInFlight(a) - isInFlight(b));
+    for (const job of abandoned) await this.#persist(() => reclaimJob(job));
     return abandoned.length;
   }
 
@@ -98,10 +99,10 @@ export class RunJobs {
   async leftOver(): Promise<Map<string, QueuedJob>> {
     const left = new Map<string, QueuedJob>();
     await this.#each([...(await this.places())], async ([image, place]) => {
-      const job = await this.#job(image);
+      const job = await this.get(image);
       if (job === undefined) return;
       const { messageId, lastMessageId } = job.data;
-      const paid = place === 'completed' || messageId !== undefined;
+      const paid = place === 'completed' || messageId !== undefined || job.progress !== HELD;
       const state = place === 'failed' ? 'failed' : paid ? 'paid' : 'waiting';
       const result = place === 'completed' ? job.returnvalue : undefined;
       const { submits, polls } = result ?? job.data;
@@ -121,7 +122,7 @@ export class RunJobs {
     }));
     await this.#persist(() => this.#queue.addBulk(jobs));
     await this.#each(inState('waiting'), async ({ image }) => {
-      const job = await this.#job(image);
+      const job = await this.get(image);
       if (job !== undefined) await this.#letGo(job);
     });
   }
@@ -152,7 +153,7 @@ export class RunJobs {
     const { store } = this.connection;
     const images = await this.#persist(() => listSetAside(store, this.run));
     await this.#each(images, async (image) => {
-      const job = await this.#job(image);
+      const job = await this.get(image);
       const missing = job === undefined ? pending(image) : undefined;
       if (missing !== undefined) await this.add([missing]);
       if (job !== undefined) {
@@ -184,20 +185,15 @@ export class RunJobs {
       if (!isUntouched(job)) abandoned.add(parts.image);
     });
     for (const [run, isAlive] of living) {
-      if (!(await isAlive)) await this.#addUnwritten(run, abandoned);
+      if (await isAlive) continue;
+      const queue = this.connection.passingQueue<PublishedResults, null>(resultsQueueName(run));
+      const unwritten = await this.#persist(() => queue.getJobs([...UNFINISHED_STATES]));
+      for (const { image, outcome } of unwritten.flatMap((job) => outcomesIn(job.data))) {
+        if (outcome.status === 'described') abandoned.add(image);
+      }
     }
     this.#abandoned = abandoned;
     return abandoned.size;
-  }
-
-  /** Adds the images of a run whose prompts wait in its results queue. */
-  async #addUnwritten(run: string, images: Set<string>): Promise<void> {
-    const results = this.connection.passingQueue<PublishedResults, null>(resultsQueueName(run));
-    for (const job of await this.#persist(() => results.getJobs([...UNFINISHED_STATES]))) {
-      for (const { image, outcome } of outcomesIn(job.data)) {
-        if (outcome.status === 'described') images.add(image);
-      }
-    }
   }
 
   /** Removes a job that no worker holds. */
@@ -223,16 +219,9 @@ export class RunJobs {
   async #eachUnfinished(visit: (image: string, job: DescribeJob) => Promise<void>): Promise<void> {
     const unfinished = [...(await this.places())].filter(([, place]) => place === 'unfinished');
     await this.#each(unfinished, async ([image]) => {
-      const job = await this.#job(image);
+      const job = await this.get(image);
       if (job !== undefined) await visit(image, job);
     });
-  }
-
-  /** The result of a completed job, or the reason of a failed one. */
-  async ended(image: string): Promise<{ result?: ResultJobData; failedReason?: string } | undefined> {
-    const job = await this.#job(image);
-    if (job === undefined) return undefined;
-    return job.failedReason ? { failedReason: job.failedReason } : { result: job.returnvalue };
   }
 
   #data({ image, url, row, previous, queued }: NewImage): DescribeJobData {

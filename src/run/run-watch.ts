@@ -101,12 +101,12 @@ export class RunWatch {
       if (!before.has(image) || before.get(image) !== place) continue;
       // Removed from the queue, and still in flight here: its outcome comes all the same.
       if (this.worker?.isHolding(describeJobId(id, image)) === true) continue;
-      const ended = place === undefined ? undefined : await jobs.ended(image);
+      const ended = place === undefined ? undefined : await jobs.get(image);
       const reason =
         ended?.failedReason ??
         'its job was removed from the queue; it may have been paid for, and is described by the next run';
       const lost = { status: 'failed', code: 'lost', reason, attempts: 0 } as const;
-      await writer.settle(ended?.result ?? { image, outcome: lost, submits: 0, polls: 0, maybePaid: 0 });
+      await writer.settle(ended?.returnvalue ?? { image, outcome: lost, submits: 0, polls: 0, maybePaid: 0 });
     }
   }
 }

@@ -86,7 +86,8 @@ describe('outcomes on their way to the disk', () => {
   const failedIds = async () =>
     (await workspace.records('out.failed.csv.partial')).map((record) => record['id']);
   const idle = () => ledger.waitUntil(() => ledger.rows === 0, AbortSignal.timeout(5000));
-  const known = () => new RowLookup({ ledger, onFile, failures, earlierFailures: undefined, output }, {});
+  const known = () =>
+    new RowLookup({ ledger, onFile, failures, earlierFailures: undefined, output, retriesAll: false });
 
   test('acknowledges a result when all rows of its image are on disk, and counts them', async () => {
     take(row(1, 'a'));
