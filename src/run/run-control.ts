@@ -16,9 +16,9 @@ export class RunControl {
   readonly #controller = new AbortController();
   readonly #windDown = new AbortController();
   /** Aborts when the run is to end. */
-  readonly signal = this.#controller.signal;
+  readonly signal: AbortSignal = this.#controller.signal;
   /** Aborts when nothing more is to be taken on. */
-  readonly noMore = this.#windDown.signal;
+  readonly noMore: AbortSignal = this.#windDown.signal;
   /** Why the run ends before its time; undefined while it does not. */
   reason: RunStop | undefined;
 
