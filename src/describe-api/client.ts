@@ -182,7 +182,7 @@ export class DescribeClient {
   async describe(url: string, { ref, ...waiting }: DescribeOptions = {}): Promise<CompletedMessage> {
     waiting.signal?.throwIfAborted();
     const startedAt = performance.now();
-    const submitted = await this.submit({ url, ...(ref !== undefined && { ref }) }, waiting);
+    const submitted = await this.submit({ url, ref }, waiting);
     waiting.onProgress?.({ messageId: submitted.messageId, progress: submitted.completed ? 100 : 0 });
     if (submitted.completed !== undefined) return submitted.completed;
     return this.waitForMessage(submitted.messageId, startedAt, waiting);
@@ -248,7 +248,8 @@ export class DescribeClient {
     const { token } = this.options;
     const parameter = this.dialect.getTokenParameter;
     const query = new URLSearchParams(token && parameter !== undefined ? { [parameter]: token } : {});
-    for (const [name, value] of Object.entries(fields)) query.set(name, String(value));
+    const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+    for (const [name, value] of given) query.set(name, String(value));
     return query.toString();
   }
 

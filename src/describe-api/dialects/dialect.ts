@@ -5,8 +5,8 @@ import type { Message, Submitted } from '../shapes.js';
 /** What is submitted. */
 export interface SubmitRequest {
   readonly url: string;
-  readonly ref?: string;
-  readonly webhookOverride?: string;
+  readonly ref?: string | undefined;
+  readonly webhookOverride?: string | undefined;
 }
 
 /** What only some dialects have, and what the client's options say about it. */
@@ -51,7 +51,7 @@ export interface Dialect {
   readonly expireParameter?: string;
   /** Whether `model`, `prompt` and `choices` mean something; a model is required then. */
   readonly takesModel?: boolean;
-  /** Body of a submit by POST, and the query of one by GET. */
+  /** Body of a submit by POST, and the query of one by GET; fields that are undefined are left out. */
   submitBody(request: SubmitRequest, settings: DialectSettings): Record<string, unknown>;
   /** @throws {ResponseShapeError} when it is no answer to a submit; {RejectedError} for a refusal */
   readSubmitted(body: unknown, call: ApiCall): Submitted;

@@ -11,7 +11,7 @@ import {
   refSchema,
   type Submitted,
 } from '../shapes.js';
-import { type Dialect, type SubmitRequest, bearer } from './dialect.js';
+import { type Dialect, bearer } from './dialect.js';
 
 /** The words of a dialect whose messages have a `status`; case does not count. */
 export interface StatusWords {
@@ -26,6 +26,7 @@ export interface StatusWords {
 
 const objectSchema = z.looseObject({});
 const contentSchema = z.union([z.string(), z.array(z.string())]);
+
 function fieldOf(body: unknown, path: string): unknown {
   return path.split('.').reduce<unknown>((value, key) => {
     const object = objectSchema.safeParse(value);
@@ -95,15 +96,6 @@ export function readStatusSubmitted(body: unknown, call: ApiCall, words: StatusW
   return { messageId, ...(message.status === 'completed' && { completed: message }) };
 }
 
-/** A submit of the dialects that have refs. */
-function refedBody({ url, ref, webhookOverride }: SubmitRequest): Record<string, unknown> {
-  return {
-    url,
-    ...(ref !== undefined && { ref }),
-    ...(webhookOverride !== undefined && { webhookOverride }),
-  };
-}
-
 /** The protocol of docs/describe-api.md, and that several services speak. */
 export const thenextleg = {
   name: 'thenextleg',
@@ -115,7 +107,7 @@ export const thenextleg = {
   getTokenParameter: 'authToken',
   expireParameter: 'expireMins',
   givesRefs: true,
-  submitBody: refedBody,
+  submitBody: ({ url, ref, webhookOverride }) => ({ url, ref, webhookOverride }),
   readSubmitted: parseSubmitted,
   readMessage: parseMessage,
 } as const satisfies Dialect;
@@ -149,7 +141,7 @@ export const imaginepro = {
   },
   credentials: bearer,
   givesRefs: true,
-  submitBody: refedBody,
+  submitBody: ({ url, ref, webhookOverride }) => ({ url, ref, webhookOverride }),
   readSubmitted: (body, call) => readStatusSubmitted(body, call, IMAGINEPRO_WORDS),
   readMessage: (body, messageId, call) => readStatusMessage(body, messageId, call, IMAGINEPRO_WORDS),
 } as const satisfies Dialect;
@@ -191,10 +183,7 @@ export const legnext = {
   messageUrl: (base, messageId) => `${rootOf(base)}/job/${encodeURIComponent(messageId)}`,
   credentials: (token) => ({ 'x-api-key': token }),
   givesRefs: false,
-  submitBody: ({ url, webhookOverride }) => ({
-    imgUrl: url,
-    ...(webhookOverride !== undefined && { callback: webhookOverride }),
-  }),
+  submitBody: ({ url, webhookOverride }) => ({ imgUrl: url, callback: webhookOverride }),
   readSubmitted: (body, call) => readStatusSubmitted(unwrapped(body), call, LEGNEXT_WORDS),
   readMessage: (body, messageId, call) => readStatusMessage(unwrapped(body), messageId, call, LEGNEXT_WORDS),
   statusIn: (body) =>
