@@ -8,10 +8,10 @@ import type { DeliveryClaim } from './delivery-claim.js';
  */
 
 /** How many deliveries are kept, and for how long. */
-export const DELIVERY_BOUNDS = { ttlMs: 60 * 60_000, max: 10_000 } as const;
+const DELIVERY_BOUNDS = { ttlMs: 60 * 60_000, max: 10_000 } as const;
 
 /** The mailbox of deliveries that name a ref of ours. */
-export function refMailbox(queueName: string): string {
+function refMailbox(queueName: string): string {
   return `deliveries:${queueName}`;
 }
 
@@ -42,24 +42,28 @@ export async function putDelivery(
 /** Whether a delivery has come for one submit. */
 export class DeliveryWatch {
   #came = new AbortController();
-  #messageId: string | undefined;
+  /** The message that the newest delivery named, if any. */
+  messageId: string | undefined;
+  readonly #undos: (() => void)[] = [];
 
-  /** @param end stops the watching */
-  constructor(readonly end: () => void) {}
+  /** Registers what ends with it. */
+  onEnd(undo: () => void): void {
+    this.#undos.push(undo);
+  }
+
+  /** Stops the watching. */
+  end(): void {
+    for (const undo of this.#undos) undo();
+  }
 
   /** Aborts when a delivery comes; has aborted while one that came is not taken. */
   get came(): AbortSignal {
     return this.#came.signal;
   }
 
-  /** The message that the newest delivery named, if any. */
-  get messageId(): string | undefined {
-    return this.#messageId;
-  }
-
   /** A delivery has come. @param messageId empty where it named none */
   notify(messageId: string): void {
-    if (messageId !== '') this.#messageId = messageId;
+    if (messageId !== '') this.messageId = messageId;
     this.#came.abort();
   }
 
@@ -97,7 +101,7 @@ export class DeliveryInbox {
     for (const mailbox of [inbox.#refs, inbox.#messages]) {
       const end = await store.listen(mailbox.name, {
         came: (name, messageId) => mailbox.watches.get(name)?.notify(messageId),
-        missedSome: () => void inbox.#lookUp(mailbox).catch(onError),
+        missedSome: () => void inbox.#lookUp(mailbox, [...mailbox.watches.keys()]).catch(onError),
       });
       inbox.#endListening.push(end);
     }
@@ -106,34 +110,35 @@ export class DeliveryInbox {
 
   /** Watches for deliveries with this ref that come from now on. */
   watch(ref: string): DeliveryWatch {
-    const watch: DeliveryWatch = new DeliveryWatch(() => remove(this.#refs, ref, watch));
-    this.#refs.watches.set(ref, watch);
+    const watch = new DeliveryWatch();
+    add(this.#refs, ref, watch);
     return watch;
   }
 
-  /** The watch is for deliveries of this message as well, which came without a ref. @returns the end of that */
-  alsoFor(watch: DeliveryWatch, messageId: string): () => void {
-    const name = messageName(messageId);
-    this.#messages.watches.set(name, watch);
-    return () => remove(this.#messages, name, watch);
+  /** The watch is for deliveries of this message as well, which came without a ref. */
+  alsoFor(watch: DeliveryWatch, messageId: string): void {
+    add(this.#messages, messageName(messageId), watch);
   }
 
-  /** Which messages were delivered by now with these refs; empty texts for deliveries that named none. */
-  find(refs: readonly string[]): Promise<Map<string, string>> {
-    return this.store.messages(this.#refs.name, refs);
+  /** Notifies the watches of those refs whose deliveries came before. */
+  lookUp(refs: readonly string[]): Promise<void> {
+    return this.#lookUp(this.#refs, refs);
   }
 
   async close(): Promise<void> {
     for (const end of this.#endListening) await end();
   }
 
-  async #lookUp({ name, watches }: Mailbox): Promise<void> {
-    const found = await this.store.messages(name, [...watches.keys()]);
+  async #lookUp({ name, watches }: Mailbox, deliveries: readonly string[]): Promise<void> {
+    const found = await this.store.messages(name, deliveries);
     for (const [delivery, messageId] of found) watches.get(delivery)?.notify(messageId);
   }
 }
 
-/** Unless a newer processing of the same submit watches by now. */
-function remove({ watches }: Mailbox, name: string, watch: DeliveryWatch): void {
-  if (watches.get(name) === watch) watches.delete(name);
+function add({ watches }: Mailbox, name: string, watch: DeliveryWatch): void {
+  watches.set(name, watch);
+  watch.onEnd(() => {
+    // Unless a newer processing of the same submit watches by now.
+    if (watches.get(name) === watch) watches.delete(name);
+  });
 }

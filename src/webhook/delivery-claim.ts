@@ -8,19 +8,12 @@ export interface DeliveryClaim {
   readonly messageId: string | undefined;
 }
 
-/** No service has these in an id, and not every store can hold them: control characters and lone surrogates. */
-const UNFIT = /[\p{Cc}\p{Cs}]/u;
+/** No service has others in an id, and not every store can hold control characters and lone surrogates. */
+const ID = /^[^\p{Cc}\p{Cs}]{1,512}$/u;
 
 const idSchema = z
   .union([z.string(), z.int().nonnegative().transform(String)])
-  .pipe(
-    z
-      .string()
-      .trim()
-      .min(1)
-      .max(512)
-      .refine((id) => !UNFIT.test(id)),
-  )
+  .pipe(z.string().trim().regex(ID))
   .optional()
   .catch(undefined);
 

@@ -1,4 +1,3 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { type HttpServer, type ListenAddress, createHttpServer, listen } from '../shared/http-server.js';
@@ -83,11 +82,9 @@ export async function startAccountReceiver(options: {
  */
 export async function startReceiver({ keys, onDelivery, ...address }: ReceiverOptions): Promise<HttpServer> {
   const app = createApp();
-  app.addHook('onRequest', async ({ originalUrl, method, headers }, reply) => {
+  app.addHook('onRequest', async ({ originalUrl, method }, reply) => {
     if (ownPath(originalUrl, keys) === undefined) return refuse(reply, 404);
     if (method !== 'POST') return refuse(reply.header('allow', 'POST'), 405);
-    const isAwaited = headers.expect?.toLowerCase() === '100-continue';
-    if (isAwaited && Number(headers['content-length'] ?? 0) <= BODY_LIMIT_BYTES) reply.raw.writeContinue();
     return undefined;
   });
   app.post('/', ({ originalUrl, body }, reply) => {
@@ -120,10 +117,6 @@ function createApp(): FastifyInstance {
     rewriteUrl: () => '/',
   });
   app.server.maxConnections = MOST_CONNECTIONS;
-  // Node.js would say 100 or 417 to strangers: nothing of that is said before they have named the path.
-  const route = (request: IncomingMessage, response: ServerResponse) => app.routing(request, response);
-  app.server.on('checkContinue', route);
-  app.server.on('checkExpectation', route);
   // Whatever the body is said to be, only its text counts.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import type { AccountLimits } from '../shared/account-limits.js';
 import type { WorkerStatus } from '../shared/published.js';
-import { sleep } from '../shared/waiting.js';
+import { Notifier } from '../shared/waiting.js';
 
 /**
  * What a worker makes of the API's failures, over all its images.
@@ -129,8 +129,7 @@ interface Pausable {
 export class Intake {
   readonly health = new ApiHealth(Date.now, () => this.#comeUp());
   #worker: Pausable | undefined;
-  /** Aborts when the API answers again after it was down. */
-  #up = new AbortController();
+  readonly #up = new Notifier();
   #workingSince = Date.now();
   #refusal: { state: StopReason; reason: string; since: number } | undefined;
 
@@ -160,9 +159,9 @@ export class Intake {
   /** Takes no images for a while, or until the API answers; those in flight go on. Other workers may reach it. */
   async rest(ms: number): Promise<void> {
     if (this.#worker === undefined || this.#worker.isPaused()) return;
-    this.#up = new AbortController();
+    const rested = this.#up.waitFor(ms, this.ended);
     await this.#worker.pause(true);
-    void this.#resumeAfter(ms, AbortSignal.any([this.#up.signal, this.ended]));
+    void rested.then(() => this.#resume());
   }
 
   /** Takes no more images. */
@@ -173,13 +172,12 @@ export class Intake {
     await this.onNoMore();
   }
 
-  async #resumeAfter(ms: number, early: AbortSignal): Promise<void> {
-    await sleep(ms, early);
+  async #resume(): Promise<void> {
     if (this.#refusal === undefined && !this.ended.aborted) await this.#worker?.resume();
   }
 
   #comeUp(): void {
     this.#workingSince = Date.now();
-    this.#up.abort();
+    this.#up.notify();
   }
 }

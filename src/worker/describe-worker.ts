@@ -106,7 +106,7 @@ export class DescribeWorker {
     const queueName = describeQueueName(account);
     const schedule = await PollSchedule.open(connection.store, queueName);
     const webhooks =
-      options.webhooks && (await WorkerWebhooks.open(options.webhooks, connection, queueName, logger));
+      options.webhooks && (await WorkerWebhooks.open(options.webhooks, connection.store, queueName, logger));
     const worker = new DescribeWorker(options, schedule, webhooks);
     await worker.#start();
     return worker;
@@ -135,7 +135,8 @@ export class DescribeWorker {
     this.#worker.on('lockRenewalFailed', (jobs) => {
       this.#logger.debug({ jobs }, 'locks could not be renewed: other workers may take these images up');
     });
-    this.#ticking = this.#tick();
+    const onError = debugError(this.#logger, 'the queue did not answer; trying again');
+    this.#ticking = repeat(TICK_MS, this.#ended.signal, () => this.#tick(), onError);
   }
 
   /** Whether this worker is at work on the job, even if the queue does not know of that any more. */
@@ -144,17 +145,13 @@ export class DescribeWorker {
   }
 
   /** Each second: what everybody may know of this worker, and the account's limits as they are now. */
-  #tick(): Promise<void> {
-    const onError = debugError(this.#logger, 'the queue did not answer; trying again');
-    return repeat(TICK_MS, this.#ended.signal, () => this.#refresh(), onError);
-  }
-
-  async #refresh(): Promise<void> {
-    await this.options.limits.refresh();
+  async #tick(): Promise<void> {
+    const { connection, limits } = this.options;
+    await limits.refresh();
     await this.#applyLimits();
     await this.#publishStatus();
-    await this.schedule.save(this.options.connection.store, this.#queueName);
-    await this.#metrics.publish(this.options.connection.store, this.#queueName);
+    await this.schedule.save(connection.store, this.#queueName);
+    await this.#metrics.publish(connection.store, this.#queueName);
     await this.#jobLogs.send();
     await this.#living.sweep(this.#queue);
   }

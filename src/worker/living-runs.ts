@@ -1,7 +1,6 @@
 import {
   type DescribeJobData,
   type ResultJobData,
-  describeJobId,
   isUntried,
   notDescribable,
   partsOfJobId,
@@ -21,9 +20,7 @@ const SWEEP_EVERY_MS = 5000;
  * unsubmitted images in the account's queue, and nobody has asked whoever works there next to pay for them.
  */
 export class LivingRuns {
-  /** When each was last seen to live. */
-  readonly #seenAt = new Map<string, number>();
-  readonly #looking = new Map<string, Promise<boolean>>();
+  readonly #looks = new Map<string, { readonly at: number; readonly lives: Promise<boolean> }>();
   #sweptAt = -Infinity;
 
   constructor(
@@ -35,11 +32,12 @@ export class LivingRuns {
    * Whether the run's coordinator lives. A yes holds for a second. A no is always looked up anew: the run may have been
    * resumed in this moment.
    */
-  async has(run: string): Promise<boolean> {
-    if (performance.now() - (this.#seenAt.get(run) ?? -Infinity) < FRESH_MS) return true;
-    const looking = this.#looking.get(run) ?? this.#look(run).finally(() => this.#looking.delete(run));
-    this.#looking.set(run, looking);
-    return looking;
+  has(run: string): Promise<boolean> {
+    const last = this.#looks.get(run);
+    if (last !== undefined && performance.now() - last.at < FRESH_MS) return last.lives;
+    const lives = this.#look(run);
+    this.#looks.set(run, { at: performance.now(), lives });
+    return lives;
   }
 
   /**
@@ -49,49 +47,33 @@ export class LivingRuns {
    */
   async sweep(queue: JobQueue<DescribeJobData, ResultJobData>): Promise<void> {
     if (performance.now() - this.#sweptAt < SWEEP_EVERY_MS) return;
+    const ids = await queue.getRanges(['waiting', 'prioritized', 'delayed'], 0, -1);
     let removed = 0;
-    for (const [run, images] of await waitingImages(queue)) {
-      for (let start = 0; start < images.length && !(await this.has(run)); start += AT_ONCE) {
-        const swept = images.slice(start, start + AT_ONCE).map((image) => this.#setAside(queue, run, image));
-        removed += (await Promise.all(swept)).filter(Boolean).length;
-      }
+    for (let start = 0; start < ids.length; start += AT_ONCE) {
+      const swept = ids.slice(start, start + AT_ONCE).map((id) => this.#setAside(queue, id));
+      removed += (await Promise.all(swept)).filter(Boolean).length;
     }
     if (removed > 0) this.logger.info({ images: removed }, 'unsubmitted images of dead runs are set aside');
     this.#sweptAt = performance.now();
   }
 
-  async #setAside(
-    queue: JobQueue<DescribeJobData, ResultJobData>,
-    run: string,
-    image: string,
-  ): Promise<boolean> {
-    const id = describeJobId(run, image);
+  async #setAside(queue: JobQueue<DescribeJobData, ResultJobData>, id: string): Promise<boolean> {
+    const parts = partsOfJobId(id);
+    if (parts === undefined || (await this.has(parts.run))) return false;
     const job = await queue.getJob(id);
     if (job === undefined || notDescribable(job.data) !== undefined || !isUntried(job)) return false;
-    await noteSetAside(this.connection.store, run, image);
+    await noteSetAside(this.connection.store, parts.run, parts.image);
     return (await queue.remove(id)) === 1;
   }
 
   async #look(run: string): Promise<boolean> {
     const { connection } = this;
-    const lives = await retryUntilUp(connection, () => hasCoordinator(connection.store, run));
-    if (lives) this.#seenAt.set(run, performance.now());
-    else this.#seenAt.delete(run);
-    return lives;
+    let lives = false;
+    try {
+      lives = await retryUntilUp(connection, () => hasCoordinator(connection.store, run));
+      return lives;
+    } finally {
+      if (!lives) this.#looks.delete(run);
+    }
   }
-}
-
-/** The images that wait in the queue, by their runs. */
-async function waitingImages(
-  queue: JobQueue<DescribeJobData, ResultJobData>,
-): Promise<Map<string, string[]>> {
-  const imagesByRun = new Map<string, string[]>();
-  for (const id of await queue.getRanges(['waiting', 'prioritized', 'delayed'], 0, -1)) {
-    const parts = partsOfJobId(id);
-    if (parts === undefined) continue;
-    const images = imagesByRun.get(parts.run) ?? [];
-    imagesByRun.set(parts.run, images);
-    images.push(parts.image);
-  }
-  return imagesByRun;
 }

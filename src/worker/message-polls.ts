@@ -14,8 +14,8 @@ type RetryVerdict = Extract<PollVerdict, { action: 'retry' }>;
 export type Poll = { readonly polls: number } & (
   | { readonly kind: 'message'; readonly message: Message }
   | { readonly kind: 'failure'; readonly error: unknown; readonly verdict: RetryVerdict }
-  /** The processing is to stop here; because the token was refused, where there is a reason. */
-  | { readonly kind: 'end'; readonly refusal?: string }
+  /** The image is to be released; because the token was refused, where there is a refusal. */
+  | { readonly kind: 'end'; readonly refusal?: Extract<PollVerdict, { action: 'stop' }> }
 );
 
 /**
@@ -40,7 +40,7 @@ export async function pollOnce(
     const verdict = judgePollFailure(error);
     if (verdict.countsAsDown) health.failed('poll', job.image);
     else if (isAnswer(error)) health.answered('poll');
-    if (verdict.action === 'stop') return { kind: 'end', refusal: verdict.reason, polls };
+    if (verdict.action === 'stop') return { kind: 'end', refusal: verdict, polls };
     if (verdict.retryAfterMs !== undefined) {
       const ms = Math.max(0, Math.min(verdict.retryAfterMs, longestHoldMs()));
       await retryUntilUp(connection, () => connection.store.holdPermits(limiterName('poll', queue.name), ms));
@@ -62,7 +62,6 @@ const DEAF_GROWTH = 4;
  * nothing the next is heard a second later, then four, and after the third no more: the clock is left.
  */
 export class MessagePolls {
-  readonly #endOfId: (() => void) | undefined;
   #wakes = 0;
   #deafUntil = -Infinity;
   #isWoken = false;
@@ -73,7 +72,7 @@ export class MessagePolls {
     private readonly watch: DeliveryWatch | undefined,
     messageId: string,
   ) {
-    if (watch !== undefined) this.#endOfId = deps.webhooks?.alsoFor(watch, messageId);
+    if (watch !== undefined) deps.webhooks?.inbox.alsoFor(watch, messageId);
   }
 
   /** @returns milliseconds until the next poll by the clock */
@@ -115,10 +114,6 @@ export class MessagePolls {
     const lateMs = this.#isWoken ? 0 : gapMs;
     schedule.completed(waitedMs, lateMs);
     metrics.completed(waitedMs, lateMs);
-  }
-
-  end(): void {
-    this.#endOfId?.();
   }
 }
 

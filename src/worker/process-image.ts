@@ -15,7 +15,6 @@ import {
   type ProcessingDeps,
   type ProcessingOutcome,
   release,
-  releaseAndTakeNoMore,
 } from './processing.js';
 import { publishDescribed, publishFailed } from './publish-result.js';
 import { awaitRecovery, countCrashes, recoverUnconfirmed, seedOf } from './recovery.js';
@@ -204,7 +203,7 @@ async function endSubmitFailure(
     case 'fail':
       return publishFailed(processing, { ...data, attempts: data.attempts + 1 }, verdict);
     case 'stop':
-      return release(processing, data, verdict.reason);
+      return release(processing, data, verdict);
     case 'suspect':
       return suspectQuota(processing, data, verdict);
     case 'retry':
@@ -226,14 +225,14 @@ const QUOTA_TRIES = 3;
 async function suspectQuota(
   processing: Processing,
   data: DescribeJobData,
-  { reason, saysQuota, why }: VerdictOf<'suspect'>,
+  verdict: VerdictOf<'suspect'>,
 ): Promise<ProcessingOutcome> {
   const { job, deps } = processing;
-  if (deps.health.quotaRefused(job.image, saysQuota)) return releaseAndTakeNoMore(deps, data, why, reason);
+  if (deps.health.quotaRefused(job.image, verdict.saysQuota)) return release(processing, data, verdict);
   const tried = { ...data, attempts: data.attempts + 1 };
   if (tried.attempts < Math.max(QUOTA_TRIES, data.maxAttempts))
     return { kind: 'delay', data: tried, ms: QUOTA_DELAY_MS };
-  return publishFailed(processing, tried, { code: 'rejected', reason });
+  return publishFailed(processing, tried, { code: 'rejected', reason: verdict.reason });
 }
 
 /** @param wasDown whether the API was down when it was submitted: then it was a probe */
@@ -282,41 +281,35 @@ async function pollUntilCompleted(
   let lastPollAt = before;
   let isOverdue = isReattached;
   const messagePolls = new MessagePolls(deps, callback?.watch, messageId);
-  try {
-    for (;;) {
-      const leftMs = Math.max(0, deadlineMs - waited());
-      const dueMs = isOverdue ? 0 : messagePolls.dueMs(waited(), failures);
-      isOverdue = false;
-      if (!(await messagePolls.come(Math.min(dueMs, leftMs), stopping)))
-        return await release(processing, current());
-      // Not past the deadline, at which the message is to be asked for once more.
-      const poll = await pollOnce(processing, messageId, () => deadlineMs - waited());
-      polls += poll.polls;
-      if (poll.kind === 'end') return await release(processing, current(), poll.refusal);
-      if (poll.kind === 'failure') {
-        failures++;
-        job.log(`poll failed: ${messageOf(poll.error)}`);
-      } else {
-        const { message } = poll;
-        failures = 0;
-        if (message.status === 'incomplete')
-          return await endIncomplete(processing, current(), message.reason);
-        if (message.status === 'completed') {
-          // After a crash the time between the processings is not known.
-          messagePolls.completed(waited(), waited() - lastPollAt, !isReattached);
-          return await publishDescribed(processing, current(), message.prompts);
-        }
-        job.report(message.progress);
+  for (;;) {
+    const leftMs = Math.max(0, deadlineMs - waited());
+    const dueMs = isOverdue ? 0 : messagePolls.dueMs(waited(), failures);
+    isOverdue = false;
+    if (!(await messagePolls.come(Math.min(dueMs, leftMs), stopping))) return release(processing, current());
+    // Not past the deadline, at which the message is to be asked for once more.
+    const poll = await pollOnce(processing, messageId, () => deadlineMs - waited());
+    polls += poll.polls;
+    if (poll.kind === 'end') return release(processing, current(), poll.refusal);
+    if (poll.kind === 'failure') {
+      failures++;
+      job.log(`poll failed: ${messageOf(poll.error)}`);
+    } else {
+      const { message } = poll;
+      failures = 0;
+      if (message.status === 'incomplete') return endIncomplete(processing, current(), message.reason);
+      if (message.status === 'completed') {
+        // After a crash the time between the processings is not known.
+        messagePolls.completed(waited(), waited() - lastPollAt, !isReattached);
+        return publishDescribed(processing, current(), message.prompts);
       }
-      lastPollAt = waited();
-      deps.firstPolls.end(job);
-      if (leftMs === 0) {
-        const reason = `message ${messageId} was not completed within ${Math.round(deadlineMs / 1000)} s`;
-        return await publishFailed(processing, current(), { code: 'deadline', reason });
-      }
+      job.report(message.progress);
     }
-  } finally {
-    messagePolls.end();
+    lastPollAt = waited();
+    deps.firstPolls.end(job);
+    if (leftMs === 0) {
+      const reason = `message ${messageId} was not completed within ${Math.round(deadlineMs / 1000)} s`;
+      return publishFailed(processing, current(), { code: 'deadline', reason });
+    }
   }
 }
 

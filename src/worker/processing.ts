@@ -73,22 +73,13 @@ export type ProcessingOutcome =
   /** A submit met a 429: the job goes back, and the whole queue waits. */
   | { readonly kind: 'rateLimited'; readonly data: DescribeJobData; readonly ms: number };
 
-/** Releases an image of a worker that stops, or that takes no more images, since its token is refused. */
+/** Releases an image of a worker that stops, or that takes no more images because of a refusal. */
 export async function release(
   { deps }: Processing,
   data: DescribeJobData,
-  refusal?: string,
+  refusal?: { readonly why: StopReason; readonly reason: string },
 ): Promise<ProcessingOutcome> {
   if (refusal === undefined) return { kind: 'release', data, why: 'the worker stops' };
-  return releaseAndTakeNoMore(deps, data, 'token', refusal);
-}
-
-export async function releaseAndTakeNoMore(
-  { intake }: Pick<ProcessingDeps, 'intake'>,
-  data: DescribeJobData,
-  why: StopReason,
-  reason: string,
-): Promise<ProcessingOutcome> {
-  await intake.takeNoMore(why, reason);
-  return { kind: 'release', data, why: `this worker takes no more images: ${reason}` };
+  await deps.intake.takeNoMore(refusal.why, refusal.reason);
+  return { kind: 'release', data, why: `this worker takes no more images: ${refusal.reason}` };
 }

@@ -2,6 +2,7 @@ import { backoffMs } from '../describe-api/attempt-policy.js';
 import type { CompletedMessage } from '../describe-api/client.js';
 import type { Dialect } from '../describe-api/dialects/index.js';
 import type { DescribeJobData } from '../shared/jobs.js';
+import { retryUntilUp } from '../shared/queue/outage.js';
 import { sleep } from '../shared/waiting.js';
 import { type Poll, pollOnce } from './message-polls.js';
 import { type ActiveJob, type Processing, type ProcessingOutcome, release } from './processing.js';
@@ -12,9 +13,6 @@ import { type Callback, recoveryPatienceMs } from './webhooks.js';
  * Unconfirmed submits: their answers were lost, so they may have been paid for. Without webhooks they are counted; with
  * webhooks their deliveries are waited for first, which may still confirm them.
  */
-
-/** Unconfirmed submits of one image whose deliveries are waited for, the last ones. */
-const MOST_UNCONFIRMED = 5;
 
 /** A processing makes one submit at most, so that its number tells which. */
 export function seedOf(job: ActiveJob, processing: number): string {
@@ -39,12 +37,8 @@ export async function countCrashes(job: ActiveJob, canWait: boolean): Promise<De
     messageId === undefined ? Array.from({ length: count }, (_, i) => orderlyStarts + 1 + i) : [];
   if (crashed.length > 0) job.log(`${count} earlier processing(s) crashed: a submit may have been lost`);
   const unconfirmed = [...unanswered, ...crashed];
-  const waitedFor = canWait ? unconfirmed.slice(-MOST_UNCONFIRMED) : [];
-  return {
-    ...orderly,
-    maybePaid: job.data.maybePaid + unconfirmed.length - waitedFor.length,
-    unanswered: waitedFor.length > 0 ? waitedFor : undefined,
-  };
+  if (canWait && unconfirmed.length > 0) return { ...orderly, unanswered: unconfirmed };
+  return { ...orderly, maybePaid: job.data.maybePaid + unconfirmed.length, unanswered: undefined };
 }
 
 /** Waits for the deliveries of submits that a crash or a stop has cut off from their answers. */
@@ -98,9 +92,10 @@ export async function awaitRecovery(
   callbacks: readonly Callback[],
 ): Promise<ProcessingOutcome | DescribeJobData> {
   const { job, deps, stopping } = processing;
+  const { webhooks } = deps;
   const maybePaid = data.maybePaid + (data.unanswered?.length ?? 0);
   const counted = { ...data, unanswered: undefined, maybePaid };
-  if (callbacks.length === 0) return counted;
+  if (webhooks === undefined || callbacks.length === 0) return counted;
   const patienceMs = recoveryPatienceMs(deps.schedule.slowMs);
   const giveUpAt = deps.now() + patienceMs;
   const known = new Set<string>();
@@ -108,7 +103,8 @@ export async function awaitRecovery(
   let { polls } = data;
   const seconds = Math.ceil(patienceMs / 1000);
   job.log(`the answer to a submit was lost: waiting up to ${seconds} s for its delivery`);
-  await deps.webhooks?.notifyEarlier(callbacks);
+  const refs = callbacks.map(({ ref }) => ref);
+  await retryUntilUp(deps.connection, () => webhooks.inbox.lookUp(refs));
   for (;;) {
     open = [...open, ...namedSince(callbacks, known, deps.now())];
     const [next] = [...open].sort((a, b) => a.nextAt - b.nextAt);

@@ -1,6 +1,5 @@
 import type { Logger } from '../shared/log.js';
-import type { QueueConnection } from '../shared/queue/connection.js';
-import { retryUntilUp } from '../shared/queue/outage.js';
+import type { SharedStore } from '../shared/queue/store.js';
 import { callbackKeys, type CallbackKeys } from '../webhook/callback-keys.js';
 import { DeliveryInbox, type DeliveryWatch } from '../webhook/deliveries.js';
 
@@ -27,28 +26,21 @@ export class WorkerWebhooks {
   #hasWarned = false;
 
   private constructor(
-    private readonly connection: QueueConnection,
-    private readonly logger: Logger,
     private readonly baseUrl: string,
     private readonly keys: CallbackKeys,
-    private readonly inbox: DeliveryInbox,
+    readonly inbox: DeliveryInbox,
+    private readonly logger: Logger,
   ) {}
 
   static async open(
     { url, secret }: WebhookOptions,
-    connection: QueueConnection,
+    store: SharedStore,
     queueName: string,
     logger: Logger,
   ): Promise<WorkerWebhooks> {
-    const { store } = connection;
     const keys = await callbackKeys(store, queueName, secret);
-    return new WorkerWebhooks(
-      connection,
-      logger,
-      url,
-      keys,
-      await DeliveryInbox.open(store, queueName, logger),
-    );
+    const inbox = await DeliveryInbox.open(store, queueName, logger);
+    return new WorkerWebhooks(url, keys, inbox, logger);
   }
 
   /**
@@ -58,21 +50,6 @@ export class WorkerWebhooks {
   callback(seed: string): Callback {
     const ref = this.keys.refOf(seed);
     return { ref, url: this.keys.callbackUrl(this.baseUrl, ref), watch: this.inbox.watch(ref) };
-  }
-
-  /** The watch is for deliveries of this message as well, which came without a ref. @returns the end of that */
-  alsoFor(watch: DeliveryWatch, messageId: string): () => void {
-    return this.inbox.alsoFor(watch, messageId);
-  }
-
-  /** Notifies the watches of those whose delivery has come before. */
-  async notifyEarlier(callbacks: readonly Callback[]): Promise<void> {
-    const refs = callbacks.map(({ ref }) => ref);
-    const found = await retryUntilUp(this.connection, () => this.inbox.find(refs));
-    for (const { ref, watch } of callbacks) {
-      const messageId = found.get(ref);
-      if (messageId !== undefined) watch.notify(messageId);
-    }
   }
 
   /** A delivery came, and its message was completed. */

@@ -12,17 +12,14 @@ import type { SharedStore } from '../shared/queue/store.js';
 /** What a worker counts, in its memory until it is published: one round trip, however many images there were. */
 export class WorkerMetrics {
   #deltas = new Map<MetricField, number>();
-  #submitsOnTheWire = 0;
   #publishing: Promise<void> = Promise.resolve();
 
   /** Submits whose answers are still to come: they are paid for. */
-  get submitsOnTheWire(): number {
-    return this.#submitsOnTheWire;
-  }
+  submitsOnTheWire = 0;
 
   submit<T>(call: Promise<T>): Promise<T> {
-    this.#submitsOnTheWire++;
-    return this.#call('submit', call).finally(() => this.#submitsOnTheWire--);
+    this.submitsOnTheWire++;
+    return this.#call('submit', call).finally(() => this.submitsOnTheWire--);
   }
 
   poll<T>(call: Promise<T>): Promise<T> {

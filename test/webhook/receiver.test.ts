@@ -119,24 +119,6 @@ test('without a content-length reads what comes, up to 256 KB', async () => {
   expect(claims).toHaveLength(1);
 });
 
-test('says to go on with a body only to those who have named the path', async () => {
-  const { claims, receiver, own } = await receive();
-  const expecting = ['Content-Length: 17', 'Connection: close', 'Expect: 100-continue'];
-  const answered = await raw(own, head(own, ...expecting), '{"messageId":"m"}');
-  expect(answered).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 /);
-  expect(claims).toEqual([{ ref, messageId: 'm' }]);
-  expect(await raw(own, head(own, 'Content-Length: 300000', 'Expect: 100-continue'))).toMatch(
-    /^HTTP\/1\.1 413 /,
-  );
-  for (const expects of ['100-continue', 'anything']) {
-    const stranger = await raw(receiver.url, head(receiver.url, 'Content-Length: 2', `Expect: ${expects}`));
-    expect(stranger).toMatch(/^HTTP\/1\.1 404 /);
-  }
-  expect(
-    await raw(own, head(own, 'Content-Length: 2', 'Expect: anything', 'Connection: close'), '[]'),
-  ).toMatch(/^HTTP\/1\.1 400 /);
-});
-
 test.each(['\\u0000', '\\ud800', 'a\\nb', ' ', 'x'.repeat(513)])(
   'takes %j for no message id and no ref',
   async (text) => {

@@ -13,7 +13,7 @@ async function pollsWithWebhooks() {
   const schedule = new PollSchedule();
   const webhooks = await WorkerWebhooks.open(
     { url: 'http://hook.test' },
-    connection,
+    connection.store,
     'message-polls',
     silentLogger(),
   );

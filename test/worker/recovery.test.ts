@@ -53,11 +53,11 @@ async function recoverAt(server: TestServer, dialect: DialectName): Promise<Wait
   });
   const webhooks = await WorkerWebhooks.open(
     { url: 'http://hook.test' },
-    connection,
+    connection.store,
     queueName,
     silentLogger(),
   );
-  const watch = new DeliveryWatch(() => undefined);
+  const watch = new DeliveryWatch();
   const data = freshJobData({
     run: 'run',
     url: 'http://h/i.jpg',
