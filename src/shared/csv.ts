@@ -1,6 +1,5 @@
 import { isUtf8 } from 'node:buffer';
 import { CsvError, Parser } from 'csv-parse';
-import { parse } from 'csv-parse/sync';
 import { stringify } from 'csv-stringify/sync';
 
 /** What delimits the cells of a file when nobody says; the first of equals is taken. */
@@ -86,17 +85,6 @@ export async function* readCsv(
   const error = await reader.end();
   yield reader.take();
   if (error !== undefined) throw error;
-}
-
-/** Splits the bytes of some records at once. Errors are those of csv-parse. */
-export function parseCsv(bytes: Buffer, dialect: Pick<CsvDialect, 'delimiter' | 'relaxQuotes'>): string[][] {
-  return parse(bytes, {
-    delimiter: dialect.delimiter,
-    record_delimiter: ['\r\n', '\n'],
-    relax_quotes: dialect.relaxQuotes === true,
-    relax_column_count: true,
-    skip_empty_lines: true,
-  });
 }
 
 /** Records as RFC 4180 text, each with its `\n`, and quotes only where they are needed. */

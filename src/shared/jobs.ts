@@ -3,78 +3,66 @@ import { z } from 'zod';
 /** The states of a job that has not ended, as BullMQ calls them. */
 export const UNFINISHED_STATES = ['waiting', 'active', 'delayed', 'prioritized'] as const;
 
-/**
- * A job of the describe queue: one image of one run. It is active from its submit until its message is
- * completed. What has been paid for is in here before anything is done with it.
- */
-export interface DescribeJobData {
-  readonly run: string;
+const count = z.number().int().nonnegative();
+const prompts = z.tuple([z.string(), z.string(), z.string(), z.string()]).readonly();
+
+/** What a describe job has to hold before anything is done with it: anybody who reaches the queue can put anything in. */
+const describeJobSchema = z.object({
+  /** A queue is named after it. */
+  run: z.string().regex(/^[a-z][a-z0-9]{11}$/),
   /** The absolute image URL. */
-  readonly url: string;
+  url: z.string().min(1),
   /** Number of the first manifest record that shows this image, for people who watch. */
-  readonly row: number;
+  row: z.number(),
   /** Submits of this image at most, and how long one may take to complete. */
-  readonly maxAttempts: number;
-  readonly deadlineMs: number;
+  maxAttempts: z.number().int().positive(),
+  deadlineMs: z.number().positive(),
 
   /** HTTP calls made for this image so far. */
-  readonly submits: number;
-  readonly polls: number;
+  submits: count,
+  polls: count,
   /** Submits whose answer was lost: each may have been paid for without anything to show for it. */
-  readonly maybePaid: number;
+  maybePaid: count,
   /** Submits that count against `maxAttempts`. */
-  readonly attempts: number;
+  attempts: count,
 
   /** The message that is being waited for: whoever takes the job up polls it and does not submit. */
-  readonly messageId?: string | undefined;
+  messageId: z.string().optional(),
   /**
    * What a synchronous API has answered to the submit: the message is completed with it, and nothing is polled.
-   * Whoever takes the job up hands it over.
+   * Whoever takes the job up publishes it.
    */
-  readonly answered?: Prompts | undefined;
+  answered: prompts.optional(),
   /** Milliseconds that a worker has waited for it, up to the last orderly end of a processing. */
-  readonly waitedMs?: number | undefined;
+  waitedMs: z.number().optional(),
   /** The message of an earlier failure, to be asked for once before anything is paid again. */
-  readonly lastMessageId?: string | undefined;
+  lastMessageId: z.string().optional(),
   /**
    * BullMQ's `attemptsStarted` when a processing last ended in order. When a job without a messageId
    * starts with a count that is more than one higher, those between ended by a crash, and a
    * submit may have been lost with each.
    */
-  readonly orderlyStarts: number;
+  orderlyStarts: count,
 
   /** With webhooks: the processing that made the submit, since its ref is made of that. */
-  readonly submittedIn?: number | undefined;
+  submittedIn: z.number().optional(),
   /** With webhooks: processings whose submits are unconfirmed, and whose deliveries are still waited for. */
-  readonly unanswered?: readonly number[] | undefined;
+  unanswered: z.array(z.number()).readonly().optional(),
   /** Submits whose answer was lost, and that need not be made again, since their delivery came. */
-  readonly rescued?: number | undefined;
-}
+  rescued: z.number().optional(),
+});
+
+/**
+ * A job of the describe queue: one image of one run. It is active from its submit until its message is
+ * completed. What has been paid for is in here before anything is done with it.
+ */
+export type DescribeJobData = Readonly<z.infer<typeof describeJobSchema>>;
 
 /**
  * The progress of a job that an earlier start of its run has left without a message: nothing is paid for it before its row
  * has its place in the run. It is no field of the data, which a worker that has just taken the job writes as a whole.
  */
 export const HELD = 'waits for its row';
-
-const count = z.number().int().nonnegative();
-
-/** What a describe job has to hold before anything is done with it: anybody who reaches the queue can put anything in. */
-const describeJobSchema = z.looseObject({
-  // A run's id: a queue is named after it.
-  run: z.string().regex(/^[a-z][a-z0-9]{11}$/),
-  url: z.string().min(1),
-  row: z.number(),
-  maxAttempts: z.number().int().positive(),
-  deadlineMs: z.number().positive(),
-  submits: count,
-  polls: count,
-  maybePaid: count,
-  attempts: count,
-  orderlyStarts: count,
-  messageId: z.string().optional(),
-  lastMessageId: z.string().optional(),
-});
 
 /** Why a job's data is none of a describe job; undefined when it is. */
 export function notDescribable(data: unknown): string | undefined {
@@ -183,7 +171,7 @@ export const ERROR_CODES = [
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** The four prompts of one image, keycaps stripped. */
-export type Prompts = readonly [string, string, string, string];
+export type Prompts = z.infer<typeof prompts>;
 
 /** An image that the API described. */
 export interface DescribedOutcome {

@@ -17,12 +17,6 @@ export const DEFAULT_LIMITS: Limits = {
   maxInFlight: 10,
 };
 
-/** BullMQ's rate limit, a fixed window: `max` jobs in each `duration` milliseconds, whole numbers. */
-export interface RateLimitWindow {
-  readonly max: number;
-  readonly duration: number;
-}
-
 const WINDOW_MS = 100;
 const EAGER = 1.25;
 const CALM = 0.8;
@@ -31,10 +25,10 @@ const CALM = 0.8;
  * BullMQ's rate limit for a rate: how many images are taken up, each of which then waits for a permit to be submitted.
  * Its windows begin when somebody looks, so that the rate alone would not be used: more is allowed, but less while many
  * wait, since those fill `--max-in-flight`, and count as perhaps paid when their worker is killed. Windows are short, and
- * one image long below ten a second.
+ * one image long below ten a second: `max` images in each `duration` milliseconds, both whole numbers.
  * @param waiting how many images wait for permits
  */
-export function processingWindow(rate: Rate, waiting: number): RateLimitWindow {
+export function processingWindow(rate: Rate, waiting: number): { max: number; duration: number } {
   const perMs = rate.count / rate.perMs;
   const max = Math.max(1, Math.floor(perMs * WINDOW_MS));
   const share = waiting > max ? CALM : EAGER;
@@ -64,23 +58,13 @@ export function pendingWindow(limits: Limits, windowMs = 60_000): number {
   return Math.min(LARGEST_WINDOW, Math.max(SMALLEST_WINDOW, wanted));
 }
 
-const UNIT_MS: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1000,
-  min: 60_000,
-  m: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-};
+const UNITS = { d: 86_400_000, h: 3_600_000, min: 60_000, s: 1000, ms: 1 };
+const UNIT_MS: ReadonlyMap<string | undefined, number> = new Map(Object.entries({ ...UNITS, m: UNITS.min }));
 
 /** A rate: at most `count` calls in `perMs` milliseconds. */
 export interface Rate {
   readonly count: number;
   readonly perMs: number;
-}
-
-function unitMs(unit: string): number | undefined {
-  return Object.hasOwn(UNIT_MS, unit) ? UNIT_MS[unit] : undefined;
 }
 
 /** A century: longer ones mean nothing, and are more than clocks and dates take. */
@@ -107,7 +91,7 @@ export function isRate({ count, perMs }: Rate): boolean {
  */
 export function parseDuration(text: string, name: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)$/.exec(text.trim());
-  const ms = Number(match?.[1]) * (unitMs(match?.[2] ?? '') ?? NaN);
+  const ms = Number(match?.[1]) * (UNIT_MS.get(match?.[2]) ?? NaN);
   if (!isDuration(ms)) throw new UsageError(`${name} ${text}: expected a duration such as 30s, 20m or 2h`);
   return ms;
 }
@@ -120,7 +104,7 @@ export function parseDuration(text: string, name: string): number {
 export function parseRate(text: string, name: string): Rate {
   const match = /^(\d+(?:\.\d+)?)\s*\/\s*(\d+(?:\.\d+)?)?\s*(ms|s|min|m|h|d)$/.exec(text.trim());
   const count = Number(match?.[1]);
-  const perMs = Number(match?.[2] ?? 1) * (unitMs(match?.[3] ?? '') ?? NaN);
+  const perMs = Number(match?.[2] ?? 1) * (UNIT_MS.get(match?.[3]) ?? NaN);
   if (!isRate({ count, perMs })) {
     throw new UsageError(`${name} ${text}: expected a rate such as 20/min, 1/3s or 10/s`);
   }
@@ -134,10 +118,8 @@ export function perSecond(rate: Rate): number {
 
 /** Writes a rate the way a flag takes it: `20/min`, `1/3s`. */
 export function formatRate(rate: Rate): string {
-  const unit = Object.entries({ d: 86_400_000, h: 3_600_000, min: 60_000, s: 1000, ms: 1 }).find(
-    ([, ms]) => rate.perMs >= ms && rate.perMs % ms === 0,
-  );
-  const [name, ms] = unit ?? ['ms', 1];
+  const fits = ([, ms]: [string, number]) => rate.perMs >= ms && rate.perMs % ms === 0;
+  const [name, ms] = Object.entries(UNITS).find(fits) ?? ['ms', 1];
   const times = rate.perMs / ms;
   return `${Number(rate.count.toFixed(3))}/${times === 1 ? '' : times}${name}`;
 }

@@ -1,6 +1,8 @@
+import type { SpanProcessor } from '@opentelemetry/sdk-trace-node';
 import type { Telemetry } from 'bullmq';
 import { UsageError, messageOf } from './errors.js';
 import type { Logger } from './log.js';
+import { VERSION } from './version.js';
 import { sleep } from './waiting.js';
 
 /** Traces of the queues and workers of this process; only there when OpenTelemetry's variables ask for them. */
@@ -48,28 +50,40 @@ export async function startTracing(
   };
 }
 
+/** What BullMQ tells of a job's content: prompts in its result, the API's words in its failure. */
+const CONTENT = ['bullmq.job.result', 'bullmq.job.failed.reason', 'bullmq.job.progress'];
+
+/** Spans tell what happened to which job, and nothing of what is in it. */
+const CONTENT_REMOVER: SpanProcessor = {
+  onStart: () => undefined,
+  onEnd({ attributes, events }) {
+    for (const of of [attributes, ...events.map((event) => event.attributes ?? {})]) {
+      for (const key of CONTENT) Reflect.deleteProperty(of, key);
+    }
+  },
+  forceFlush: () => Promise.resolve(),
+  shutdown: () => Promise.resolve(),
+};
+
 async function createTracing(env: NodeJS.ProcessEnv, logger: Logger | undefined): Promise<Tracing> {
-  const [sdk, { OTLPTraceExporter }, { resourceFromAttributes }, { BullMQOtel }, api, { plainTelemetry }] =
-    await Promise.all([
-      import('@opentelemetry/sdk-trace-node'),
-      import('@opentelemetry/exporter-trace-otlp-http'),
-      import('@opentelemetry/resources'),
-      import('bullmq-otel'),
-      import('@opentelemetry/api'),
-      import('./plain-telemetry.js'),
-    ]);
-  const { VERSION } = await import('./version.js');
+  const [sdk, { OTLPTraceExporter }, { resourceFromAttributes }, { BullMQOtel }, api] = await Promise.all([
+    import('@opentelemetry/sdk-trace-node'),
+    import('@opentelemetry/exporter-trace-otlp-http'),
+    import('@opentelemetry/resources'),
+    import('bullmq-otel'),
+    import('@opentelemetry/api'),
+  ]);
   const provider = new sdk.NodeTracerProvider({
     resource: resourceFromAttributes({
       'service.name': env['OTEL_SERVICE_NAME'] || 'bulk-describe',
       'service.version': VERSION,
     }),
     // The exporter reads the endpoint and its headers from the environment itself.
-    spanProcessors: [new sdk.BatchSpanProcessor(new OTLPTraceExporter())],
+    spanProcessors: [CONTENT_REMOVER, new sdk.BatchSpanProcessor(new OTLPTraceExporter())],
   });
   provider.register();
   return {
-    telemetry: plainTelemetry(new BullMQOtel({ tracerName: 'bulk-describe', version: VERSION })),
+    telemetry: new BullMQOtel({ tracerName: 'bulk-describe', version: VERSION }),
     stop: async () => {
       const isDone = new AbortController();
       const flushed = provider.shutdown().catch((error: unknown) => {

@@ -84,7 +84,7 @@ export function layout(title: string, main: Html, status = 200): Page {
 }
 
 /** The look of the pages; light or dark as the reader's system is. */
-export const STYLE = `
+const STYLE = `
 :root {
   --ground: #f6f7f9; --paper: #fff; --ink: #1b2430; --soft: #5d6b7d; --line: #dfe4ea; --accent: #1f6feb;
   --good: #1a7f4b; --copied: #57a6d9; --bad: #c2372f; --wait: #e4e8ed; --mark: #fff4d6;
@@ -157,7 +157,7 @@ code { font: .92em ui-monospace, monospace; }
  * Keeps a page fresh: fetches it again every other second and puts in what has changed. An element that is the same
  * stays the same, so that nothing flickers, no image is loaded again, and what somebody has selected stays selected.
  */
-export const SCRIPT = `
+const SCRIPT = `
 (() => {
   // An image that cannot be loaded gives way to the words behind it, and stays so.
   document.addEventListener('error', ({ target }) => target.tagName === 'IMG' && target.setAttribute('data-missing', ''), true);

@@ -181,7 +181,7 @@ function readImage(job: Job, state: ImageState): NewestImage[] {
 }
 
 /** A run as the pages show it, and what is true of its account for all of its runs together. */
-export interface RunOnPage {
+interface RunOnPage {
   readonly status: RunView;
   readonly account: AccountView;
   readonly nowMs: number;
@@ -192,12 +192,12 @@ function settledRows({ described, resumed, copied, failed }: RunStatus): number 
   return described + resumed + copied + failed;
 }
 
-export function count(value: number): string {
+function count(value: number): string {
   return value.toLocaleString('en-US');
 }
 
 /** A run's state, as people say it. */
-export function stateBadge({ status: { state, ended } }: RunOnPage): Html {
+function stateBadge({ status: { state, ended } }: RunOnPage): Html {
   if (state === 'running') return html`<span class="state running">running</span>`;
   if (state === 'silent' || state === 'waiting') return html`<span class="state silent">${state}</span>`;
   if (ended?.exitCode === 0) return html`<span class="state ended">done</span>`;
@@ -207,7 +207,7 @@ export function stateBadge({ status: { state, ended } }: RunOnPage): Html {
 }
 
 /** How far a run is: described, copied and failed rows of all there are. */
-export function progressBar({ status }: RunOnPage): Html {
+function progressBar({ status }: RunOnPage): Html {
   const total = Math.max(1, status.totalRows ?? status.rows);
   const parts = [
     { name: 'described', rows: status.described + status.resumed },
@@ -237,7 +237,7 @@ function percent(part: number, whole: number): string {
 }
 
 /** The numbers of a run. */
-export function facts(view: RunOnPage): Html {
+function facts(view: RunOnPage): Html {
   const { status, account } = view;
   const { state } = status;
   const total = status.totalRows;
@@ -282,7 +282,7 @@ function ran({ status, nowMs }: RunOnPage): string {
 }
 
 /** What a person should know about a run: why it does not go on. */
-export function notes({ status, account, nowMs }: RunOnPage): Html[] {
+function notes({ status, account, nowMs }: RunOnPage): Html[] {
   const { state } = status;
   const texts: string[] = [];
   if (status.ended?.reason !== undefined) texts.push(`Stopped: ${status.ended.reason}`);
@@ -304,7 +304,7 @@ export function notes({ status, account, nowMs }: RunOnPage): Html[] {
 }
 
 /** Where a run takes place. */
-export function whereLine({ status, account }: RunOnPage): Html {
+function whereLine({ status, account }: RunOnPage): Html {
   const workers = account.workers.length;
   return html`<p class="where">
     ${status.manifest === '-' ? 'stdin' : status.manifest} → ${status.output}<br />
@@ -316,6 +316,6 @@ export function whereLine({ status, account }: RunOnPage): Html {
 }
 
 /** What people call a run. */
-export function runTitle(status: RunStatus): string {
+function runTitle(status: RunStatus): string {
   return fileNameOf(status.output);
 }
