@@ -227,6 +227,5 @@ function refusal(
   text = why === 'invalid' ? '' : REFUSAL_TEXTS[why],
   headers: Readonly<Record<string, string>> = {},
 ): Reply {
-  const { status, body } = dialect.refusal(why, text);
-  return { status, body, headers: typeof body === 'string' ? { 'content-type': 'text/plain' } : headers };
+  return { ...dialect.refusal(why, text), headers };
 }

@@ -29,7 +29,7 @@ export interface SimulatedDialect {
   /** A submit's `url`, `ref`, `webhook` and `choices` (the answers asked for), whatever the dialect calls them. */
   readSubmit(body: unknown): object;
   accepted(message: SimulatedMessage, choices: unknown): object;
-  refusal(why: Refusal, text: string): { readonly status: number; readonly body: object | string };
+  refusal(why: Refusal, text: string): { readonly status: number; readonly body: object };
   limitHeaders?(limit: LimitView): Record<string, string>;
 }
 
@@ -84,10 +84,7 @@ const thenextleg: SimulatedDialect = {
   tokenOf: (request) => bearerOf(request) ?? fieldOf(request.query, 'authToken'),
   readSubmit: refedSubmit,
   accepted: ({ id, submittedAt }) => ({ success: true, messageId: id, createdAt: submittedAt }),
-  refusal: (why, msg) => {
-    if (why === 'http500') return { status: 500, body: 'Internal Server Error' };
-    return { status: STATUSES[why], body: { success: false, msg } };
-  },
+  refusal: (why, msg) => ({ status: STATUSES[why], body: { success: false, msg } }),
 };
 
 /** A completed message of `thenextleg` without its `progress`. */
@@ -105,16 +102,9 @@ function describedMessage({ id, ref, prompts, submittedAt, completedAt }: Simula
 function imagineproMessage(message: SimulatedMessage): object {
   const { id, ref, state, progress, submittedAt, completedAt } = message;
   const created = { messageId: id, createdAt: submittedAt, ref };
-  switch (state) {
-    case 'working':
-      return { ...created, status: progress === 0 ? 'QUEUED' : 'PROCESSING', progress };
-    case 'failed':
-      return { ...created, status: 'FAIL', error: FAILED, updatedAt: completedAt };
-    case 'completed': {
-      const content = message.prompts;
-      return { ...created, status: 'DONE', progress: 100, content, updatedAt: completedAt };
-    }
-  }
+  if (state === 'working') return { ...created, status: progress === 0 ? 'QUEUED' : 'PROCESSING', progress };
+  if (state === 'failed') return { ...created, status: 'FAIL', error: FAILED, updatedAt: completedAt };
+  return { ...created, status: 'DONE', progress: 100, content: message.prompts, updatedAt: completedAt };
 }
 
 const imaginepro: SimulatedDialect = {
@@ -166,20 +156,18 @@ const legnext: SimulatedDialect = {
   },
 };
 
-const completionRequestSchema = z.object({
+const completionSchema = z.object({
   // Without a model there is no completion, whatever the image.
   model: z.string(),
-  messages: z.array(z.object({ content: z.unknown() })),
+  messages: z.array(
+    z.object({ content: z.array(z.object({ image_url: z.object({ url: z.string() }).optional() })) }),
+  ),
 });
-const imageSchema = z.object({ type: z.literal('image_url'), image_url: z.object({ url: z.string() }) });
 
 /** The image among the parts of all messages. */
 function imageIn(body: unknown): string | undefined {
-  const messages = completionRequestSchema.safeParse(body).data?.messages ?? [];
-  const parts = messages.flatMap(({ content }): unknown[] => (Array.isArray(content) ? content : []));
-  return parts
-    .map((part) => imageSchema.safeParse(part).data?.image_url.url)
-    .find((url) => url !== undefined);
+  const parts = completionSchema.safeParse(body).data?.messages.flatMap(({ content }) => content);
+  return parts?.find((part) => part.image_url !== undefined)?.image_url?.url;
 }
 
 /** Synchronous: no messages, no webhooks. */

@@ -10,12 +10,12 @@ export interface LimitView {
 export class AccountLimits {
   /** When the submits of the last window were let through, oldest first. */
   private submits: number[] = [];
-  /** When the images in progress will end, earliest first. */
-  private readonly ends: number[] = [];
+  /** When the images in progress will end. */
+  private ends: number[] = [];
 
   /** Images in progress. */
   inFlight(nowMs: number): number {
-    while (this.ends[0] !== undefined && this.ends[0] <= nowMs) this.ends.shift();
+    this.ends = this.ends.filter((end) => end > nowMs);
     return this.ends.length;
   }
 
@@ -25,7 +25,7 @@ export class AccountLimits {
    */
   admit(settings: Pick<SimulatorSettings, 'rateLimit' | 'maxInFlight'>, nowMs: number): number | undefined {
     const { rateLimit, maxInFlight } = settings;
-    if (maxInFlight !== null && this.inFlight(nowMs) >= maxInFlight) return (this.ends[0] ?? nowMs) - nowMs;
+    if (maxInFlight !== null && this.inFlight(nowMs) >= maxInFlight) return Math.min(...this.ends) - nowMs;
     const left = this.left(rateLimit, nowMs);
     if (left === undefined) return undefined;
     if (left.remaining === 0) return left.waitMs;
@@ -47,9 +47,7 @@ export class AccountLimits {
 
   /** An accepted submit is in progress until then. */
   occupy(untilMs: number): void {
-    // Most end last, so the search from the end is short.
-    const before = this.ends.findLastIndex((end) => end <= untilMs);
-    this.ends.splice(before + 1, 0, untilMs);
+    this.ends.push(untilMs);
   }
 }
 
