@@ -5,12 +5,11 @@ import { FatalError, messageOf } from '../shared/errors.js';
 import { pendingWindow } from '../shared/limits.js';
 import { HELD, isUntouched, isUntried } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
-import { atShutdown, shutdownTimeoutMs, shutdownTimeout } from '../shared/queue/outage.js';
+import { atShutdown, shutdownTimeout } from '../shared/queue/outage.js';
 import { readLostSubmits } from '../shared/run-counts.js';
 import { dropRunOrder } from '../shared/run-leases.js';
 import { workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
-import { sleep } from '../shared/waiting.js';
 import type { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import { type FailureRecord, isDecidedAnew, isOfRecord } from '../writer/failures.js';
@@ -55,7 +54,7 @@ export async function coordinate(
   over.abort();
   await watching;
   const inFlight = await putBack(run, worker, isRead);
-  await endFiles(run, { isRead, inFlight });
+  await endFiles(run, isRead, inFlight > 0);
   return await closeRun(run, isRead);
 }
 
@@ -116,7 +115,7 @@ async function produce(run: OpenRun): Promise<boolean> {
   } catch (error) {
     if (control.signal.aborted) return false;
     // Only what was read before the break is certain to be taken on; a queue that refuses jobs ends all of it.
-    if (error instanceof FatalError) control.failAfterwards(error);
+    if (error instanceof FatalError) control.reason ??= { kind: 'fatal', reason: error.message };
     else control.fail(error);
     return false;
   }
@@ -173,11 +172,8 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   await run.writer.flushed();
   ledger.end(isWhole(run, isRead), (image) => lookup.isDescribed(image));
   // What cannot be acknowledged while the queue is away is reclaimed by the next run.
-  const isClosed = new AbortController();
-  await Promise.race([
-    results.close().finally(() => isClosed.abort()),
-    sleep(shutdownTimeoutMs(connection, closeDeadlineMs / 2), isClosed.signal),
-  ]);
+  const onError = debugError(logger, 'some results could not be acknowledged');
+  await atShutdown(connection, closeDeadlineMs / 2, results.close(), onError);
   let inFlight = ledger.pending().length;
   await unlessAway(async () => {
     const left = await jobs.leftOver();
@@ -196,7 +192,8 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
 async function endFiles(
   { control, failures, onFile, lookup, prepared, runFile }: OpenRun,
-  { isRead, inFlight }: { readonly isRead: boolean; readonly inFlight: number },
+  isRead: boolean,
+  isOpen: boolean,
 ): Promise<void> {
   const wasMet = isRead && control.reason === undefined;
   const isStill = ({ row }: FailureRecord) => !wasMet || lookup.isLeftFailed(row.key ?? row.image);
@@ -210,7 +207,7 @@ async function endFiles(
     control.fail(error);
   }
   try {
-    await writeRunFile(prepared.paths.runFile, { ...runFile, open: inFlight > 0 });
+    await writeRunFile(prepared.paths.runFile, { ...runFile, open: isOpen });
   } catch (error) {
     control.fail(`the run file could not be written: ${messageOf(error)}`);
   }

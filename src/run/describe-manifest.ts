@@ -1,4 +1,4 @@
-import { InterruptedEarlyError, UsageError } from '../shared/errors.js';
+import { InterruptedEarlyError } from '../shared/errors.js';
 import { UndoStack } from '../shared/undo.js';
 import { DamagedRunFileError } from '../writer/run-file.js';
 import { checkApi } from './api-options.js';
@@ -34,28 +34,16 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
     const { coordinate } = await import('./coordinator.js');
     return await coordinate(options, prepared, preview, undo);
   } catch (error) {
-    if (error instanceof DamagedRunFileError) throw await explainDamage(error, options);
+    if (error instanceof DamagedRunFileError) {
+      const { explainDamage } = await import('./open-run.js');
+      throw await explainDamage(error, options);
+    }
     // A run that has begun ends with a receipt; here the manifest or the output was still being read.
     if (options.signal?.aborted !== true || !isAbort(error)) throw error;
     throw new InterruptedEarlyError('interrupted before the first submit', { cause: error });
   } finally {
     await undo.release();
   }
-}
-
-/** Says what a new run would cost: what is in flight at the queue for runs without a coordinator. */
-async function explainDamage(error: DamagedRunFileError, options: RunOptions): Promise<UsageError> {
-  const { countAbandoned } = await import('./open-run.js');
-  // The message is about the run file; a queue that cannot be asked is another matter.
-  const count = await countAbandoned(options).catch(() => undefined);
-  const atStake =
-    count === undefined
-      ? 'images that are in flight now'
-      : `${count} image(s) in flight that no other run waits for`;
-  return new UsageError(
-    `${error.message}; restore it, or remove it to begin a new run that keeps the output's rows (${atStake} would be paid for again, and counted as maybePaidTwice)`,
-    { cause: error },
-  );
 }
 
 function isAbort(error: unknown): boolean {

@@ -148,10 +148,10 @@ export class Ledger {
     const isAnswered = this.isAnswered(image);
     if (!isAnswered) held?.acknowledge('done');
     const result = isAnswered ? held?.result : job?.result;
-    const isFromBefore = !isAnswered || held?.isOld === true || job === undefined;
     // A job that takes the place of a failed one counts its calls from nothing.
     const left = job?.state === 'failed' ? undefined : job;
-    const { submits, polls } = (isFromBefore ? result : undefined) ?? left ?? NO_CALLS;
+    const isFromBefore = isAnswered && (held?.isOld === true || job === undefined);
+    const { submits, polls } = (isFromBefore ? result : left) ?? NO_CALLS;
     this.#settled.delete(image);
     this.#images.set(image, {
       state: 'pending',
@@ -309,15 +309,15 @@ export class Ledger {
   #remember(image: string, entry: ImageEntry): void {
     entry.state = 'settled';
     this.#settled.add(image);
-    const [oldest] = this.#settled;
-    if (entry.failed.length > this.most.rowsOfOne) this.#forget(image, entry);
-    else if (this.#settled.size > this.most.images && oldest !== undefined)
-      this.#forget(oldest, this.#images.get(oldest));
+    const [oldest = image] = this.#settled;
+    if (entry.failed.length > this.most.rowsOfOne) this.#forget(image);
+    else if (this.#settled.size > this.most.images) this.#forget(oldest);
   }
 
-  #forget(image: string, entry: ImageEntry | undefined): void {
+  #forget(image: string): void {
     this.#hasForgotten = true;
     this.#settled.delete(image);
+    const entry = this.#images.get(image);
     this.#images.delete(image);
     // What was in the queue before its rows failed is there still.
     if (entry?.held === undefined && entry?.job === undefined) return;

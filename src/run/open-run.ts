@@ -17,7 +17,7 @@ import { DescribedRows } from '../writer/output-index.js';
 import { FailuresFile, readEarlierFailures } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { ResultsConsumer } from '../writer/results-consumer.js';
-import { type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
+import { type DamagedRunFileError, type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
 import { openClient } from './account-worker.js';
 import { accountOf } from './api-options.js';
 import { Ledger } from './ledger.js';
@@ -193,18 +193,21 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
   };
 }
 
-/**
- * How many images are in flight at an account for runs without a coordinator. Opens the queue only to look.
- * @throws when the queue is not there, or another process has it
- */
-export async function countAbandoned(options: RunOptions): Promise<number> {
-  const connection = await openQueue(targetOf(options));
+/** Says what a new run would cost: what is in flight at the queue for runs without a coordinator. */
+export async function explainDamage(error: DamagedRunFileError, options: RunOptions): Promise<UsageError> {
+  let atStake = 'images that are in flight now';
   try {
-    const { signal } = options;
+    const connection = await openQueue(targetOf(options));
     // Each job that is looked at listens.
-    if (signal !== undefined) setMaxListeners(0, signal);
-    return await new RunJobs(connection, accountOf(options), '', signal).findAbandoned();
-  } finally {
-    await connection.close();
+    if (options.signal !== undefined) setMaxListeners(0, options.signal);
+    const jobs = new RunJobs(connection, accountOf(options), '', options.signal);
+    const count = await jobs.findAbandoned().finally(() => connection.close());
+    atStake = `${count} image(s) in flight that no other run waits for`;
+  } catch {
+    // The message is about the run file; a queue that cannot be asked is another matter.
   }
+  return new UsageError(
+    `${error.message}; restore it, or remove it to begin a new run that keeps the output's rows (${atStake} would be paid for again, and counted as maybePaidTwice)`,
+    { cause: error },
+  );
 }

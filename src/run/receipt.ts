@@ -30,13 +30,9 @@ export function exitCodeOf(
   failedByCode: ReadonlyMap<ErrorCode, number>,
   accepted: ReadonlySet<ErrorCode>,
 ): number {
-  if (stop?.kind === 'fatal') return 1;
   if (!receipt.balanced) return 1;
   if (stop !== undefined) return STOP_EXIT_CODES[stop.kind];
-  for (const [code, count] of failedByCode) {
-    if (count > 0 && !accepted.has(code)) return 2;
-  }
-  return 0;
+  return [...failedByCode.keys()].some((code) => !accepted.has(code)) ? 2 : 0;
 }
 
 /**
@@ -98,25 +94,21 @@ function findDifferences({ ledger, rowsBefore, options, control }: OpenRun, reco
     options.limit !== undefined ||
     options.collectOnly === true ||
     options.onlyFailed === true;
-  const differences: string[] = [];
-  if (recount.rows !== rows) differences.push(`${rows} rows were read, the manifest has ${recount.rows} now`);
-  if (inOutput !== expected) {
-    differences.push(
-      `the output has ${inOutput} rows, not ${expected} (${rowsBefore} before, ${described + copied} written)`,
-    );
-  }
-  if (recount.described !== wanted) {
-    const where = recount.earlier === undefined ? 'the output' : 'the output and earlier ones';
-    differences.push(`${recount.described} rows of the manifest are in ${where}, not ${wanted}`);
-  }
+  const where = recount.earlier === undefined ? 'the output' : 'the output and earlier ones';
+  const written = `${rowsBefore} before, ${described + copied} written`;
   // Rows that failed earlier and were not taken up again are failed as well.
-  if (mayLeave ? recount.failed < failed : recount.failed !== failed) {
-    differences.push(`${recount.failed} rows are failed by the failures file, not ${failed}`);
-  }
-  if (!mayLeave && recount.missing > 0) {
-    differences.push(`${recount.missing} rows are neither described nor failed`);
-  }
-  return differences;
+  const isFailedOff = mayLeave ? recount.failed < failed : recount.failed !== failed;
+  const checks: readonly (readonly [isOff: boolean, difference: string])[] = [
+    [recount.rows !== rows, `${rows} rows were read, the manifest has ${recount.rows} now`],
+    [inOutput !== expected, `the output has ${inOutput} rows, not ${expected} (${written})`],
+    [
+      recount.described !== wanted,
+      `${recount.described} rows of the manifest are in ${where}, not ${wanted}`,
+    ],
+    [isFailedOff, `${recount.failed} rows are failed by the failures file, not ${failed}`],
+    [!mayLeave && recount.missing > 0, `${recount.missing} rows are neither described nor failed`],
+  ];
+  return checks.flatMap(([isOff, difference]) => (isOff ? [difference] : []));
 }
 
 async function recountRows({ prepared, ledger }: OpenRun): Promise<Recount> {

@@ -53,11 +53,6 @@ export class RunControl {
     if (this.reason?.kind !== 'fatal') this.reason = undefined;
     this.stop({ kind: 'fatal', reason: messageOf(error) });
   }
-
-  /** The manifest cannot be read on: what is in flight is still finished. */
-  failAfterwards(error: unknown): void {
-    this.reason ??= { kind: 'fatal', reason: messageOf(error) };
-  }
 }
 
 /**

@@ -28,6 +28,8 @@ interface Scene {
   readonly onSubmit?: () => void;
   /** Whether the run's coordinator lives, each time it is looked for. */
   readonly lives?: boolean[];
+  /** Whether its row has not been read yet. */
+  readonly isHeld?: boolean;
 }
 
 class ImpatientSchedule extends PollSchedule {
@@ -56,7 +58,7 @@ async function play(scene: Scene) {
     identity: 'job@0',
     data: { ...fresh, ...scene.data },
     attemptsStarted: scene.attemptsStarted ?? 1,
-    isHeld: false,
+    isHeld: scene.isHeld ?? false,
     save: (data) => {
       calls.push('save');
       saved.push(data);
@@ -159,6 +161,12 @@ describeOnRedis('what becomes of an image', (openQueue) => {
     test('asks for nothing, not even for an earlier message, while its run has no coordinator', async () => {
       const { calls, setAside } = await play({ lives: [false], data: { lastMessageId: 'old' } });
       expect([calls, setAside]).toEqual([[], ['image']]);
+    });
+
+    test('sets an image aside whose row has not been read yet', async () => {
+      const { ending, calls, setAside } = await play({ isHeld: true, data: { submits: 1, attempts: 1 } });
+      expect([ending.kind, setAside]).toEqual(['delay', ['image']]);
+      expect(calls).not.toContain('submit');
     });
 
     test('polls a message that is paid for, whether its coordinator lives or not', async () => {
