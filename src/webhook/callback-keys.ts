@@ -29,10 +29,8 @@ export async function callbackKeys(
 }
 
 /**
- * What makes callbacks unguessable, all of it from one secret: the path that the API is told, and the refs.
- *
- * A ref is a nonce and a tag of it, so that a delivery with a ref that nobody here has made is seen for what it is
- * without asking anybody: strangers fill no place that is kept for ours.
+ * What makes callbacks unguessable, all of it from one secret: the path that the API is told, and the refs. A ref is a
+ * nonce and a tag of it: a forged one is seen for what it is without asking anybody, and fills no place kept for ours.
  */
 export class CallbackKeys {
   /** The path segment that the API's calls have to name. */
@@ -52,7 +50,6 @@ export class CallbackKeys {
     return nonce + this.#tagOf(nonce);
   }
 
-  /** Whether the ref was made with this secret. */
   isOwnRef(ref: string): boolean {
     if (!REF.test(ref)) return false;
     return sameText(ref.slice(NONCE_LENGTH), this.#tagOf(ref.slice(0, NONCE_LENGTH)));

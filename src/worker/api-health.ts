@@ -1,6 +1,8 @@
 import { hostname } from 'node:os';
 import type { AccountLimits } from '../shared/account-limits.js';
+import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { WorkerStatus } from '../shared/published.js';
+import type { JobWorker } from '../shared/queue/connection.js';
 import { Notifier } from '../shared/waiting.js';
 
 /**
@@ -118,17 +120,10 @@ class Streak {
 /** Why a worker takes no more images: its token is rejected, or the account's quota is spent. */
 export type StopReason = 'token' | 'quota';
 
-/** What the intake needs of BullMQ's worker. */
-interface Pausable {
-  isPaused(): boolean;
-  pause(doNotWaitActive: boolean): Promise<void>;
-  resume(): void | Promise<void>;
-}
-
 /** Whether a worker takes images, by the health of its API. */
 export class Intake {
   readonly health = new ApiHealth(Date.now, () => this.#comeUp());
-  #worker: Pausable | undefined;
+  #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
   readonly #up = new Notifier();
   #workingSince = Date.now();
   #refusal: { state: StopReason; reason: string; since: number } | undefined;
@@ -138,12 +133,12 @@ export class Intake {
    * @param onNoMore called when it takes no more images, with that in its status
    */
   constructor(
-    private readonly limits: Pick<AccountLimits, 'share'>,
+    private readonly limits: AccountLimits,
     private readonly ended: AbortSignal,
     private readonly onNoMore: () => Promise<void>,
   ) {}
 
-  open(worker: Pausable): void {
+  open(worker: JobWorker<DescribeJobData, ResultJobData>): void {
     this.#worker = worker;
   }
 
@@ -161,7 +156,9 @@ export class Intake {
     if (this.#worker === undefined || this.#worker.isPaused()) return;
     const rested = this.#up.waitFor(ms, this.ended);
     await this.#worker.pause(true);
-    void rested.then(() => this.#resume());
+    void rested.then(async () => {
+      if (this.#refusal === undefined && !this.ended.aborted) await this.#worker?.resume();
+    });
   }
 
   /** Takes no more images. */
@@ -170,10 +167,6 @@ export class Intake {
     this.#refusal = { state: why, reason, since: Date.now() };
     await this.#worker?.pause(true);
     await this.onNoMore();
-  }
-
-  async #resume(): Promise<void> {
-    if (this.#refusal === undefined && !this.ended.aborted) await this.#worker?.resume();
   }
 
   #comeUp(): void {

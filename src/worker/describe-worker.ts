@@ -15,7 +15,6 @@ import { Intake } from './api-health.js';
 import { JobLogs } from './job-logs.js';
 import { JobProcessor } from './job-processor.js';
 import { LivingRuns } from './living-runs.js';
-import { FirstPolls } from './message-polls.js';
 import { PollSchedule } from './poll-schedule.js';
 import type { ProcessingDeps } from './processing.js';
 import { createResultPublisher } from './publish-result.js';
@@ -91,7 +90,7 @@ export class DescribeWorker {
       living: this.#living,
       schedule,
       metrics: this.#metrics,
-      firstPolls: new FirstPolls(),
+      firstPolls: new Set(),
       webhooks,
       publisher: createResultPublisher(connection),
       intake: this.#intake,
@@ -141,7 +140,7 @@ export class DescribeWorker {
 
   /** Whether this worker is at work on the job, even if the queue does not know of that any more. */
   isHolding(jobId: string): boolean {
-    return this.#processor.isProcessing(jobId);
+    return this.#processor.processings.isRunning(jobId);
   }
 
   /** Each second: what everybody may know of this worker, and the account's limits as they are now. */
@@ -170,7 +169,8 @@ export class DescribeWorker {
     const present = await this.#queue.getGlobalRateLimit();
     if (present?.max === max && present.duration === duration) return;
     // Those that have images know whether many wait.
-    if (present === null || !this.#processor.isIdle) await this.#queue.setGlobalRateLimit(max, duration);
+    if (present === null || !this.#processor.processings.isIdle)
+      await this.#queue.setGlobalRateLimit(max, duration);
   }
 
   /** Whoever is not heard of counts as gone. */

@@ -20,7 +20,7 @@ const PROGRESS_EVERY_MS = 2000;
 
 /** Processes the jobs that BullMQ gives to this worker: each is entered here once, and left here once. */
 export class JobProcessor {
-  readonly #processings: Processings;
+  readonly processings: Processings;
 
   /** @param stopping aborts when all jobs are to be released */
   constructor(
@@ -29,15 +29,7 @@ export class JobProcessor {
     private readonly logger: Logger,
     stopping: AbortSignal,
   ) {
-    this.#processings = new Processings(stopping);
-  }
-
-  get isIdle(): boolean {
-    return this.#processings.isIdle;
-  }
-
-  isProcessing(jobId: string): boolean {
-    return this.#processings.isRunning(jobId);
+    this.processings = new Processings(stopping);
   }
 
   /**
@@ -49,7 +41,7 @@ export class JobProcessor {
     // No result is published either: no run waits for it, and a queue would be made for it.
     if (trouble !== undefined) throw unrecoverable(trouble);
     try {
-      return await this.#processings.run(
+      return await this.processings.run(
         job.id ?? '',
         (inherited, stopping) => {
           if (inherited.kind === 'outcome') return Promise.resolve(inherited.outcome);

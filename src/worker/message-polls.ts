@@ -3,15 +3,15 @@ import type { Message } from '../describe-api/client.js';
 import { ConnectionError, isAnswer } from '../describe-api/errors.js';
 import { limiterName } from '../shared/queue/limiter.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
-import { Notifier, sleep } from '../shared/waiting.js';
+import { sleep } from '../shared/waiting.js';
 import type { DeliveryWatch } from '../webhook/deliveries.js';
-import type { ActiveJob, Processing, ProcessingDeps } from './processing.js';
+import type { Processing, ProcessingDeps } from './processing.js';
 import { rarePollDelayMs } from './webhooks.js';
 
 type RetryVerdict = Extract<PollVerdict, { action: 'retry' }>;
 
 /** How asking for a message once has ended; `polls` counts the call, where it reached the API. */
-export type Poll = { readonly polls: number } & (
+type Poll = { readonly polls: number } & (
   | { readonly kind: 'message'; readonly message: Message }
   | { readonly kind: 'failure'; readonly error: unknown; readonly verdict: RetryVerdict }
   /** The image is to be released; because the token was refused, where there is a refusal. */
@@ -114,29 +114,5 @@ export class MessagePolls {
     const lateMs = this.#isWoken ? 0 : gapMs;
     schedule.completed(waitedMs, lateMs);
     metrics.completed(waitedMs, lateMs);
-  }
-}
-
-/**
- * Holds fresh submits back until every image that was taken up again with its message has been asked for once:
- * one that is completed by now makes room, and nothing is paid for before what is paid for already was looked at.
- */
-export class FirstPolls {
-  readonly #pending = new Set<ActiveJob>();
-  readonly #changed = new Notifier();
-
-  /** Announces the first poll of a job. */
-  expect(job: ActiveJob): void {
-    this.#pending.add(job);
-  }
-
-  /** It was made, or will not be. */
-  end(job: ActiveJob): void {
-    if (this.#pending.delete(job)) this.#changed.notify();
-  }
-
-  /** Waits until none is pending; false when the signal aborted first. */
-  made(signal: AbortSignal): Promise<boolean> {
-    return this.#changed.waitUntil(() => this.#pending.size === 0, signal);
   }
 }

@@ -19,6 +19,8 @@ import {
 import { publishDescribed, publishFailed } from './publish-result.js';
 import { awaitRecovery, countCrashes, recoverUnconfirmed, seedOf } from './recovery.js';
 
+const FIRST_POLLS_LOOK_MS = 100;
+
 /**
  * Processes a describe job once: from where its data says it is to what becomes of it.
  *
@@ -41,7 +43,7 @@ export async function processImage(
 ): Promise<ProcessingOutcome> {
   const isReattached = job.data.messageId !== undefined;
   // Before anything is awaited: an image that is taken up after this one has to see it.
-  if (isReattached) deps.firstPolls.expect(job);
+  if (isReattached) deps.firstPolls.add(job);
   // Before anything is submitted, since a delivery can be faster than the submit's answer.
   const submittedIn = isReattached ? job.data.submittedIn : undefined;
   const callback = deps.webhooks?.callback(seedOf(job, submittedIn ?? job.attemptsStarted));
@@ -58,8 +60,8 @@ export async function processImage(
         data = checked;
       }
       if (data.unanswered !== undefined) return await recoverUnconfirmed(processing, data, data.unanswered);
-      const mayBegin = await deps.firstPolls.made(stopping);
-      if (!mayBegin || !(await deps.submitLimiter.take(stopping))) return await release(processing, data);
+      while (deps.firstPolls.size > 0 && !stopping.aborted) await sleep(FIRST_POLLS_LOOK_MS, stopping);
+      if (!(await deps.submitLimiter.take(stopping))) return await release(processing, data);
       // The coordinator may have died while the image waited for its permit.
       if (!(await mayPay(processing))) return await setAside(processing, data);
       const submitted = await submit(processing, data);
@@ -73,7 +75,7 @@ export async function processImage(
     if (data.answered !== undefined) return await publishDescribed(processing, data, data.answered);
     return await pollUntilCompleted(processing, data, isReattached);
   } finally {
-    deps.firstPolls.end(job);
+    deps.firstPolls.delete(job);
     callback?.watch.end();
   }
 }
@@ -305,7 +307,7 @@ async function pollUntilCompleted(
       job.report(message.progress);
     }
     lastPollAt = waited();
-    deps.firstPolls.end(job);
+    deps.firstPolls.delete(job);
     if (leftMs === 0) {
       const reason = `message ${messageId} was not completed within ${Math.round(deadlineMs / 1000)} s`;
       return publishFailed(processing, current(), { code: 'deadline', reason });

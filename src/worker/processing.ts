@@ -5,7 +5,6 @@ import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { RateLimiter } from '../shared/queue/limiter.js';
 import type { ApiHealth, Intake, StopReason } from './api-health.js';
 import type { LivingRuns } from './living-runs.js';
-import type { FirstPolls } from './message-polls.js';
 import type { PollSchedule } from './poll-schedule.js';
 import type { ResultPublisher } from './publish-result.js';
 import type { Callback, WorkerWebhooks } from './webhooks.js';
@@ -42,7 +41,11 @@ export interface ProcessingDeps {
   readonly living: Pick<LivingRuns, 'has'>;
   readonly schedule: PollSchedule;
   readonly metrics: WorkerMetrics;
-  readonly firstPolls: FirstPolls;
+  /**
+   * Jobs that were taken up again with their message, which has not been asked for since. Fresh submits wait for them: one
+   * that is completed by now makes room, and nothing is paid for before what is paid for already was looked at.
+   */
+  readonly firstPolls: Set<ActiveJob>;
   /** Undefined where the API is to call nobody. */
   readonly webhooks?: WorkerWebhooks | undefined;
   readonly publisher: ResultPublisher;

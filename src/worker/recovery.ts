@@ -4,7 +4,7 @@ import type { Dialect } from '../describe-api/dialects/index.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { sleep } from '../shared/waiting.js';
-import { type Poll, pollOnce } from './message-polls.js';
+import { pollOnce } from './message-polls.js';
 import { type ActiveJob, type Processing, type ProcessingOutcome, release } from './processing.js';
 import { publishDescribed, publishFailed } from './publish-result.js';
 import { type Callback, recoveryPatienceMs } from './webhooks.js';
@@ -123,6 +123,7 @@ export async function awaitRecovery(
     polls += poll.polls;
     if (poll.kind === 'end') return release(processing, { ...data, polls }, poll.refusal);
     const message = poll.kind === 'message' ? poll.message : undefined;
+    const verdict = poll.kind === 'failure' ? poll.verdict : undefined;
     if (message?.status === 'completed' && isOfSubmit(message, next.ref, deps.client.dialect)) {
       const { messageId, prompts } = message;
       job.log(`its delivery came: message ${messageId} was paid for, and is not submitted again`);
@@ -132,19 +133,15 @@ export async function awaitRecovery(
     }
     next.tries++;
     next.nextAt = deps.now() + backoffMs(next.tries, Math.random());
-    next.isAnswered ||= saysSomething(poll);
+    // A 404 says that there is no such message (yet); what says nothing about it is asked again later.
+    next.isAnswered ||=
+      verdict === undefined || (!verdict.countsAsDown && verdict.retryAfterMs === undefined);
     const isOther = message !== undefined && message.status !== 'working';
     if (!isOther && next.tries < TRIES) continue;
     open = open.filter((named) => named !== next);
     // It may be the submit's: the waiting is to begin anew.
     if (!next.isAnswered) return { kind: 'delay', data: { ...data, polls }, ms: next.nextAt - deps.now() };
   }
-}
-
-/** A 404 says that there is no such message (yet); what says nothing about it is asked again later. */
-function saysSomething(poll: Exclude<Poll, { kind: 'end' }>): boolean {
-  if (poll.kind === 'message') return true;
-  return !poll.verdict.countsAsDown && poll.verdict.retryAfterMs === undefined;
 }
 
 /** Takes what has come, and adds it to what is known. @returns the messages that were not named before */

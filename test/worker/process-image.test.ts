@@ -9,7 +9,6 @@ import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { RateLimiter, limiterName } from '../../src/shared/queue/limiter.js';
 import { listSetAside } from '../../src/shared/run-leases.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
-import { FirstPolls } from '../../src/worker/message-polls.js';
 import { processImage } from '../../src/worker/process-image.js';
 import type { ActiveJob, ProcessingDeps, ProcessingOutcome } from '../../src/worker/processing.js';
 import { createResultPublisher } from '../../src/worker/publish-result.js';
@@ -98,7 +97,7 @@ async function play(scene: Scene) {
     living: { has: () => Promise.resolve(scene.lives?.shift() ?? true) },
     schedule: new ImpatientSchedule(),
     metrics: new WorkerMetrics(),
-    firstPolls: new FirstPolls(),
+    firstPolls: new Set(),
     publisher: createResultPublisher(connection),
     intake: {
       rest: () => Promise.resolve(void calls.push('rest')),

@@ -9,7 +9,6 @@ import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { RateLimiter } from '../../src/shared/queue/limiter.js';
 import { DeliveryWatch } from '../../src/webhook/deliveries.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
-import { FirstPolls } from '../../src/worker/message-polls.js';
 import { PollSchedule } from '../../src/worker/poll-schedule.js';
 import type { Processing } from '../../src/worker/processing.js';
 import { createResultPublisher } from '../../src/worker/publish-result.js';
@@ -87,7 +86,7 @@ async function recoverAt(server: TestServer, dialect: DialectName): Promise<Wait
       living: { has: () => Promise.resolve(true) },
       schedule: new PollSchedule([100]),
       metrics: new WorkerMetrics(),
-      firstPolls: new FirstPolls(),
+      firstPolls: new Set(),
       webhooks,
       publisher: createResultPublisher(connection),
       intake: { rest: () => Promise.resolve(), takeNoMore: () => Promise.resolve() },
