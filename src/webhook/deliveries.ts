@@ -46,12 +46,10 @@ export class DeliveryWatch {
   messageId: string | undefined;
   readonly #undos: (() => void)[] = [];
 
-  /** Registers what ends with it. */
   onEnd(undo: () => void): void {
     this.#undos.push(undo);
   }
 
-  /** Stops the watching. */
   end(): void {
     for (const undo of this.#undos) undo();
   }

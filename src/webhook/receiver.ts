@@ -121,12 +121,11 @@ function createApp(): FastifyInstance {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
   app.setNotFoundHandler((_request, reply) => refuse(reply, 404));
-  app.setErrorHandler((error, _request, reply) => refuse(reply, isTooLong(error) ? 413 : 400));
+  app.setErrorHandler((error, _request, reply) => {
+    const isTooLong = error instanceof Error && 'statusCode' in error && error.statusCode === 413;
+    return refuse(reply, isTooLong ? 413 : 400);
+  });
   return app;
-}
-
-function isTooLong(error: unknown): boolean {
-  return error instanceof Error && 'statusCode' in error && error.statusCode === 413;
 }
 
 /** The connection ends with a refusal. */

@@ -207,29 +207,27 @@ export class DescribeWorker {
     this.#release.abort();
     this.#ended.abort();
     const isClosed = new AbortController();
-    const outOfTime = outOfPatience(isClosed.signal, (waitedMs) => this.#isHopeful(waitedMs));
+    const { connection } = this.options;
+    const outOfTime = outOfPatience(isClosed.signal, (waitedMs) => {
+      // A submit is paid for, and has a deadline of its own: minutes, where the API is synchronous.
+      if (this.#metrics.submitsOnTheWire > 0) return true;
+      return waitedMs < (connection.isAway() ? AWAY_DEADLINE_MS : STOP_DEADLINE_MS);
+    });
     const inTime = await Promise.race([closing, outOfTime.then(() => false)]);
     isClosed.abort();
     if (!inTime)
       this.#logger.error('not all images could be released in time: they are taken up when their locks end');
     // It helps others and is no condition for an end: a queue that is away is not waited for.
-    const { connection } = this.options;
     const last = [
       this.#ticking.then(() => registry.withdraw(connection.store, workersOf(this.#queueName), this.id)),
       this.schedule.save(connection.store, this.#queueName),
       this.#metrics.publish(connection.store, this.#queueName),
       this.#jobLogs.send(),
-      this.webhooks?.close(),
+      this.webhooks?.inbox.close(),
     ];
     const onError = debugError(this.#logger, 'the queue did not take in time what a worker leaves behind');
     await Promise.all(
       last.map((work) => atShutdown(connection, SHUTDOWN_TIMEOUT_MS, Promise.resolve(work), onError)),
     );
-  }
-
-  #isHopeful(waitedMs: number): boolean {
-    // A submit is paid for, and has a deadline of its own: minutes, where the API is synchronous.
-    if (this.#metrics.submitsOnTheWire > 0) return true;
-    return waitedMs < STOP_DEADLINE_MS && (!this.options.connection.isAway() || waitedMs < AWAY_DEADLINE_MS);
   }
 }

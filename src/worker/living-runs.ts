@@ -43,7 +43,6 @@ export class LivingRuns {
   /**
    * Removes the untried jobs of runs without a coordinator, every few seconds: a worker that took them would spend permits
    * of the living runs to find that out. Each is noted first, so that a coordinator that was only frozen adds it again.
-   * To be called each second or so.
    */
   async sweep(queue: JobQueue<DescribeJobData, ResultJobData>): Promise<void> {
     if (performance.now() - this.#sweptAt < SWEEP_EVERY_MS) return;

@@ -8,14 +8,12 @@ import type { DeliveryWatch } from '../webhook/deliveries.js';
 import type { Processing, ProcessingDeps } from './processing.js';
 import { rarePollDelayMs } from './webhooks.js';
 
-type RetryVerdict = Extract<PollVerdict, { action: 'retry' }>;
-
 /** How asking for a message once has ended; `polls` counts the call, where it reached the API. */
 type Poll = { readonly polls: number } & (
   | { readonly kind: 'message'; readonly message: Message }
-  | { readonly kind: 'failure'; readonly error: unknown; readonly verdict: RetryVerdict }
+  | { readonly kind: 'failure'; readonly error: unknown; readonly verdict: PollVerdict & { action: 'retry' } }
   /** The image is to be released; because the token was refused, where there is a refusal. */
-  | { readonly kind: 'end'; readonly refusal?: Extract<PollVerdict, { action: 'stop' }> }
+  | { readonly kind: 'end'; readonly refusal?: PollVerdict & { action: 'stop' } }
 );
 
 /**

@@ -34,7 +34,6 @@ const FIRST_POLLS_LOOK_MS = 100;
  * one that has the prompts as well publishes them. With webhooks a submit whose answer was lost waits for its delivery
  * before there is a new one: see recovery.ts.
  * Between two submits the processing ends ("delay"), so that every submit has passed the queue's rate limit.
- * @param stopping aborts when the worker is to release its images; a submit on the wire is still awaited
  */
 export async function processImage(
   job: ActiveJob,

@@ -1,12 +1,13 @@
 import type { DescribeClient } from '../describe-api/client.js';
 import type { AccountLimits } from '../shared/account-limits.js';
+import type { GroupCommit } from '../shared/group-commit.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { RateLimiter } from '../shared/queue/limiter.js';
 import type { ApiHealth, Intake, StopReason } from './api-health.js';
 import type { LivingRuns } from './living-runs.js';
 import type { PollSchedule } from './poll-schedule.js';
-import type { ResultPublisher } from './publish-result.js';
+import type { PublishedResult } from './publish-result.js';
 import type { Callback, WorkerWebhooks } from './webhooks.js';
 import type { WorkerMetrics } from './worker-metrics.js';
 
@@ -48,7 +49,7 @@ export interface ProcessingDeps {
   readonly firstPolls: Set<ActiveJob>;
   /** Undefined where the API is to call nobody. */
   readonly webhooks?: WorkerWebhooks | undefined;
-  readonly publisher: ResultPublisher;
+  readonly publisher: GroupCommit<PublishedResult>;
   readonly intake: Pick<Intake, 'rest' | 'takeNoMore'>;
   /** Monotonic milliseconds: a machine's sleep does not count. */
   now(): number;

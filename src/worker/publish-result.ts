@@ -68,12 +68,10 @@ async function publish(
 /** More in one job would keep the coordinator's memory and Redis busy for too long at a time. */
 const MOST_TOGETHER = 50;
 
-interface Published {
+export interface PublishedResult {
   readonly run: string;
   readonly result: ResultJobData;
 }
-
-export type ResultPublisher = GroupCommit<Published>;
 
 /**
  * Publishes results to their runs: the first at once, and those that come meanwhile together in the next jobs. So a
@@ -81,8 +79,8 @@ export type ResultPublisher = GroupCommit<Published>;
  */
 export function createResultPublisher(
   connection: Pick<QueueConnection, 'passingQueue' | 'noteTrouble'>,
-): ResultPublisher {
-  const add = async (entries: readonly Published[]) => {
+): GroupCommit<PublishedResult> {
+  const add = async (entries: readonly PublishedResult[]) => {
     const runs = new Set(entries.map(({ run }) => run));
     const added = [...runs].map((run) => {
       const results = entries.filter((entry) => entry.run === run).map(({ result }) => result);

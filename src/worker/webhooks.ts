@@ -72,10 +72,6 @@ export class WorkerWebhooks {
   get areComing(): boolean {
     return this.#missed < MISSED_IN_A_ROW;
   }
-
-  close(): Promise<void> {
-    return this.inbox.close();
-  }
 }
 
 /**

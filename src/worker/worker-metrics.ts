@@ -32,7 +32,6 @@ export class WorkerMetrics {
     this.#observe('pollLag', gapMs / 1000);
   }
 
-  /** An image has its outcome. */
   ended(outcome: Outcome): void {
     this.#add(`outcomes:${outcome.status === 'described' ? 'described' : outcome.code}`, 1);
   }
