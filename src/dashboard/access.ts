@@ -48,22 +48,6 @@ export function refuseOpenDashboard(host: string, credentials: Credentials | und
   );
 }
 
-/** A request as far as access depends on it. */
-interface AccessRequest {
-  readonly method: string;
-  readonly headers: IncomingHttpHeaders;
-}
-
-export interface Refusal {
-  readonly status: 401 | 403 | 405;
-  readonly reason: string;
-}
-
-export interface AccessRules {
-  readonly credentials: Credentials | undefined;
-  readonly readOnly: boolean;
-}
-
 /**
  * Whether a request is let through: undefined, or why it is not.
  *
@@ -71,8 +55,10 @@ export interface AccessRules {
  * from the dashboard's own pages; and where there is no password, the name by which the server was called has to be
  * this machine's, or a foreign page could have its own name resolved to it (DNS rebinding).
  */
-export function refuseRequest(request: AccessRequest, rules: AccessRules): Refusal | undefined {
-  const { credentials, readOnly } = rules;
+export function refuseRequest(
+  request: { readonly method: string; readonly headers: IncomingHttpHeaders },
+  { credentials, readOnly = false }: Pick<DashboardOptions, 'credentials' | 'readOnly'>,
+): { status: 401 | 403 | 405; reason: string } | undefined {
   const host = request.headers.host ?? '';
   if (credentials === undefined && !isLoopbackName(hostnameOf(host))) {
     return {
@@ -124,50 +110,4 @@ export function isLoopbackName(name: string): boolean {
 /** The name or address in a `Host` header, without its port. */
 function hostnameOf(host: string): string {
   return /^(\[[^\]]*\]|[^:]*)(?::\d+)?$/.exec(host)?.[1] ?? '';
-}
-
-/** A write that Bull Board offers. */
-interface BoardWrite {
-  readonly method: string;
-  /** Bull Board's pattern of it. */
-  readonly route: string;
-  /** The `:queueStatus` of "all jobs that are ...". */
-  readonly status?: string | undefined;
-  /** The state of the one job it is about. */
-  readonly jobState?: string | undefined;
-}
-
-const ONE_JOB = '/api/queues/:queueName/:jobId';
-const RETRY_ONE = `${ONE_JOB}/retry`;
-const RETRY_ALL = '/api/queues/:queueName/retry/:queueStatus';
-const ALWAYS_GOOD = new Set([
-  `${ONE_JOB}/promote`,
-  '/api/queues/:queueName/promote',
-  '/api/queues/:queueName/pause',
-  '/api/queues/:queueName/resume',
-  '/api/queues/pause',
-  '/api/queues/resume',
-]);
-
-/**
- * What may be changed from the board: failed images can be taken up again, waiting ones be brought forward, and the
- * taking of images be paused. Everything else that Bull Board offers could pay twice for an image (edited data, a
- * completed job done again), lose a row (removed jobs), or lift a limit of the account.
- * @returns why not, or undefined
- */
-export function refuseWrite({ method, route, status, jobState }: BoardWrite): Refusal | undefined {
-  if (method.toLowerCase() === 'get') return undefined;
-  if (ALWAYS_GOOD.has(route)) return undefined;
-  if (route === RETRY_ALL && status === 'failed') return undefined;
-  if (route === RETRY_ONE && jobState === 'failed') return undefined;
-  if (route === RETRY_ALL || route === RETRY_ONE) {
-    return {
-      status: 403,
-      reason: 'only failed images can be taken up again: the others are waited for or paid',
-    };
-  }
-  return {
-    status: 403,
-    reason: 'not from the board: it could pay for an image twice, lose a row or lift a limit',
-  };
 }

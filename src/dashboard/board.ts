@@ -14,96 +14,75 @@ import { RUNS, runState, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
 import { repeat, unlessAborted } from '../shared/waiting.js';
-import { refuseWrite } from './access.js';
 import { BOARD_PATH } from './pages/html.js';
-import {
-  type BoardJob,
-  describeJobTitle,
-  fileNameOf,
-  imageLink,
-  resultJobTitle,
-  runJobTitle,
-} from './texts.js';
+import { fileNameOf, httpUrl, shortUrl, visible } from './texts.js';
 
 const EVERY_MS = 2000;
-const TITLES = { describe: describeJobTitle, results: resultJobTitle, runs: runJobTitle } as const;
 
-/** Bull Board over the queues of the moment. */
-export class Board {
-  readonly #adapter = new FastifyAdapter();
-  readonly #adapters = new Map<string, BullMQAdapter>();
-  readonly #board: ReturnType<typeof createBullBoard>;
-  readonly #ended = new AbortController();
-  #watching: Promise<void> = Promise.resolve();
-
-  constructor(
-    private readonly connection: QueueConnection,
-    private readonly options: { readOnly: boolean; logger: Logger },
-  ) {
-    this.#adapter.setBasePath(BOARD_PATH);
-    this.#board = createBullBoard({
-      queues: [],
-      serverAdapter: this.#adapter,
-      options: { uiConfig: uiConfig(connection), handlerHooks: { before: guardWrites } },
-    });
-  }
-
+export interface Board {
   /** What serves it; to be registered under its base path. */
-  get plugin(): FastifyPluginCallback {
-    return this.#adapter.registerPlugin();
-  }
+  readonly plugin: FastifyPluginCallback;
+  stop(): Promise<void>;
+}
 
-  /** Shows the queues there are, and looks for others every other second. */
-  async start(): Promise<void> {
-    await this.#refresh();
-    this.#watching = this.#watch();
-  }
-
-  async stop(): Promise<void> {
-    this.#ended.abort();
-    await this.#watching;
-  }
-
-  async #watch(): Promise<void> {
-    await repeat(
-      EVERY_MS,
-      this.#ended.signal,
-      () => this.#refresh(),
-      (error) => {
-        this.connection.noteTrouble(error);
-        this.options.logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
-      },
-    );
-  }
-
-  async #refresh(): Promise<void> {
+/** Bull Board over the queues there are; it looks for others every other second. */
+export async function startBoard(
+  connection: QueueConnection,
+  { readOnly, logger }: { readOnly: boolean; logger: Logger },
+): Promise<Board> {
+  const adapter = new FastifyAdapter();
+  adapter.setBasePath(BOARD_PATH);
+  const board = createBullBoard({
+    queues: [],
+    serverAdapter: adapter,
+    options: { uiConfig: uiConfig(connection), handlerHooks: { before: guardWrites } },
+  });
+  const adapters = new Map<string, BullMQAdapter>();
+  const ended = new AbortController();
+  const refresh = async () => {
     // A queue that is away would answer when it is back, and not before.
-    const wanted = await unlessAborted(boardQueues(this.connection, Date.now()), this.#ended.signal);
+    const wanted = await unlessAborted(boardQueues(connection, Date.now()), ended.signal);
     const names = new Set(wanted.map(({ name }) => name));
-    for (const name of this.#adapters.keys()) if (!names.has(name)) this.#adapters.delete(name);
+    for (const name of adapters.keys()) if (!names.has(name)) adapters.delete(name);
     for (const queue of wanted) {
-      if (!this.#adapters.has(queue.name)) this.#adapters.set(queue.name, this.#adapt(queue));
+      if (!adapters.has(queue.name)) adapters.set(queue.name, adapt(connection, queue, readOnly));
     }
-    this.#board.replaceQueues(wanted.flatMap(({ name }) => this.#adapters.get(name) ?? []));
-  }
+    board.replaceQueues([...adapters.values()]);
+  };
+  await refresh();
+  const watching = repeat(EVERY_MS, ended.signal, refresh, (error) => {
+    connection.noteTrouble(error);
+    logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
+  });
+  return {
+    plugin: adapter.registerPlugin(),
+    stop: async () => {
+      ended.abort();
+      await watching;
+    },
+  };
+}
 
-  #adapt({ name, kind, title, description }: BoardQueue): BullMQAdapter {
-    // Runs come and go; one that is let go meanwhile can still be looked at.
-    const queue = kind === 'results' ? this.connection.passingQueue(name) : this.connection.queue(name);
-    if (!isPlainQueue(queue)) throw new TypeError(`the queue ${name} is none of BullMQ's`);
-    const adapter = new BullMQAdapter(queue, {
-      // Results are the coordinator's to take, and runs are handed in with `enqueue`.
-      readOnlyMode: this.options.readOnly || kind !== 'describe',
-      description,
-      ...(title !== undefined && { displayName: title }),
-    });
-    adapter.setFormatter('name', (job: BoardJob) => TITLES[kind](job));
-    // What the types leave out: a job may have no link, and completed ones are never done again.
-    return Object.assign(adapter, {
-      allowCompletedRetries: false,
-      ...(kind === 'describe' && { externalJobUrl: imageLink }),
-    });
-  }
+function adapt(
+  connection: QueueConnection,
+  { name, kind, title, description }: BoardQueue,
+  readOnly: boolean,
+): BullMQAdapter {
+  // Runs come and go; one that is let go meanwhile can still be looked at.
+  const queue = kind === 'results' ? connection.passingQueue(name) : connection.queue(name);
+  if (!isPlainQueue(queue)) throw new TypeError(`the queue ${name} is none of BullMQ's`);
+  const adapter = new BullMQAdapter(queue, {
+    // Results are the coordinator's to take, and runs are handed in with `enqueue`.
+    readOnlyMode: readOnly || kind !== 'describe',
+    description,
+    ...(title !== undefined && { displayName: title }),
+  });
+  adapter.setFormatter('name', (job: BoardJob) => TITLES[kind](job));
+  // What the types leave out: a job may have no link, and completed ones are never done again.
+  return Object.assign(adapter, {
+    allowCompletedRetries: false,
+    ...(kind === 'describe' && { externalJobUrl: imageLink }),
+  });
 }
 
 /** A queue that is to be seen on the board. */
@@ -156,13 +135,85 @@ const paramsSchema = z.object({
 });
 
 const guardWrites: BeforeHook = async ({ method, route, request }) => {
+  if (method.toLowerCase() === 'get') return undefined;
   const { queueName = '', jobId, queueStatus } = paramsSchema.parse(request.params);
-  const isWrite = method !== 'get';
-  const job = isWrite && jobId !== undefined ? await request.queues.get(queueName)?.getJob(jobId) : undefined;
-  const refusal = refuseWrite({ method, route, status: queueStatus, jobState: await job?.getState() });
-  if (refusal === undefined) return undefined;
-  return { allow: false, status: 403, message: refusal.reason };
+  const job = jobId === undefined ? undefined : await request.queues.get(queueName)?.getJob(jobId);
+  const message = refuseWrite(route, queueStatus ?? (await job?.getState()));
+  return message === undefined ? undefined : { allow: false, status: 403, message };
 };
+
+const RETRIES = ['/api/queues/:queueName/:jobId/retry', '/api/queues/:queueName/retry/:queueStatus'];
+const ALWAYS_GOOD = [
+  '/api/queues/:queueName/:jobId/promote',
+  '/api/queues/:queueName/promote',
+  '/api/queues/:queueName/pause',
+  '/api/queues/:queueName/resume',
+  '/api/queues/pause',
+  '/api/queues/resume',
+];
+
+/**
+ * What may be changed from the board: failed images can be taken up again, waiting ones be brought forward, and the
+ * taking of images be paused. Everything else that Bull Board offers could pay twice for an image (edited data, a
+ * completed job done again), lose a row (removed jobs), or lift a limit of the account.
+ * @param route Bull Board's pattern of the write
+ * @param state of the job or jobs that it is about
+ * @returns why not, or undefined
+ */
+export function refuseWrite(route: string, state: string | undefined): string | undefined {
+  if (ALWAYS_GOOD.includes(route)) return undefined;
+  if (!RETRIES.includes(route)) {
+    return 'not from the board: it could pay for an image twice, lose a row or lift a limit';
+  }
+  if (state === 'failed') return undefined;
+  return 'only failed images can be taken up again: the others are waited for or paid';
+}
+
+/** A job as Bull Board hands it to the formatters; its data may be anybody's. */
+interface BoardJob {
+  readonly name?: string | undefined;
+  readonly data?: unknown;
+}
+
+const describeDataSchema = z.object({ url: z.string(), row: z.number() });
+const resultDataSchema = z.object({
+  outcome: z.union([
+    z.object({ status: z.literal('described'), messageId: z.string() }),
+    z.object({ status: z.literal('failed'), code: z.string(), reason: z.string() }),
+  ]),
+});
+const runDataSchema = z.object({
+  manifest: z.string(),
+  output: z.string().optional(),
+  schedule: z.string().optional(),
+});
+
+/** What a person is to see of a job: its image and row, how the image ended, or the files of a run and its schedule. */
+export const TITLES = {
+  describe: titledBy(describeDataSchema, ({ url, row }) => `${shortUrl(url)}, row ${row}`),
+  results: titledBy(resultDataSchema, ({ outcome }) =>
+    outcome.status === 'described'
+      ? `described, message ${outcome.messageId}`
+      : `failed, ${outcome.code}: ${outcome.reason}`,
+  ),
+  runs: titledBy(runDataSchema, ({ manifest, output, schedule }) => {
+    const files = output === undefined ? manifest : `${manifest} → ${output}`;
+    return schedule === undefined ? files : `${schedule}: ${files}`;
+  }),
+};
+
+function titledBy<T>(schema: z.ZodType<T>, title: (data: T) => string): (job: BoardJob) => string {
+  return ({ name = '', data }) => {
+    const known = schema.safeParse(data).data;
+    return visible(known === undefined ? name : title(known));
+  };
+}
+
+/** Where a describe job's link leads: to its image. Anything but http(s) is no link. */
+export function imageLink({ data }: BoardJob): { displayText: string; href: string } | undefined {
+  const href = httpUrl(describeDataSchema.safeParse(data).data?.url ?? '');
+  return href === undefined ? undefined : { displayText: 'image', href };
+}
 
 function uiConfig(connection: QueueConnection) {
   return {

@@ -1,21 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import type { FastifyInstance, FastifyReply, RouteHandlerMethod } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import { createHttpServer, listen, queueTrouble } from '../shared/http-server.js';
-import { type Logger, silentLogger } from '../shared/log.js';
+import { silentLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UndoStack } from '../shared/undo.js';
-import { unlessAborted } from '../shared/waiting.js';
-import {
-  type AccessRules,
-  DASHBOARD_DEFAULTS,
-  type DashboardOptions,
-  type Refusal,
-  refuseOpenDashboard,
-  refuseRequest,
-} from './access.js';
-import { Board } from './board.js';
+import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
+import { type Board, startBoard } from './board.js';
 import { renderMetrics } from './metrics.js';
 import { BOARD_PATH, type Page } from './pages/html.js';
 import { runPage, runsPage } from './pages/pages.js';
@@ -48,10 +40,9 @@ export async function startDashboard(
   refuseOpenDashboard(host, credentials);
   const undo = new UndoStack();
   try {
-    const board = new Board(connection, { readOnly, logger });
-    await board.start();
+    const board = await startBoard(connection, { readOnly, logger });
     undo.defer(() => board.stop());
-    const app = await createServer(connection, board, { credentials, readOnly, logger });
+    const app = await createServer(connection, board, { ...options, logger });
     undo.defer(() => app.close());
     const { url, port: actualPort } = await listen(app, { host, port }, 'the dashboard at');
     return { url, port: actualPort, close: () => undo.release() };
@@ -61,32 +52,38 @@ export async function startDashboard(
   }
 }
 
-interface Access extends AccessRules {
-  readonly logger: Logger;
-}
-
 /** The dashboard's HTTP server, not listening yet. */
 async function createServer(
   connection: QueueConnection,
   board: Board,
-  { logger, ...access }: Access,
+  options: DashboardOptions,
 ): Promise<FastifyInstance> {
-  // Queue names and job ids are long parameters.
-  const app = createHttpServer({ bodyLimit: BODY_LIMIT_BYTES, routerOptions: { maxParamLength: 500 } });
+  const app = createHttpServer({
+    bodyLimit: BODY_LIMIT_BYTES,
+    handlerTimeout: ANSWER_DEADLINE_MS,
+    // Queue names and job ids are long parameters.
+    routerOptions: { maxParamLength: 500 },
+  });
   app.addHook('onRequest', async (request, reply) => {
     const isBoard = request.url === BOARD_PATH || request.url.startsWith(`${BOARD_PATH}/`);
     reply.headers(isBoard ? BOARD_HEADERS : COMMON_HEADERS);
     if (request.url === HEALTH_PATH) return undefined;
-    const refusal = refuseRequest(request, access);
-    if (refusal !== undefined) return refuse(reply, refusal);
-    return undefined;
-  });
-  app.addHook('onRoute', (route) => {
-    route.handler = inTime(route.handler);
+    const refusal = refuseRequest(request, options);
+    if (refusal === undefined) return undefined;
+    if (refusal.status === 401)
+      reply.header('www-authenticate', 'Basic realm="bulk-describe", charset="UTF-8"');
+    return reply.code(refusal.status).type('text/plain; charset=utf-8').send(`${refusal.reason}\n`);
   });
   app.setErrorHandler((error, _request, reply) => {
-    logger.debug({ error: messageOf(error) }, 'a request to the dashboard failed');
+    options.logger?.debug({ error: messageOf(error) }, 'a request to the dashboard failed');
     return sendTrouble(reply);
+  });
+  // The board's own error handler has no word for a queue that is away.
+  app.addHook('onRoute', (route) => {
+    route.errorHandler = (error, _request, reply) => {
+      if (error.code !== 'FST_ERR_HANDLER_TIMEOUT') throw error;
+      void sendTrouble(reply);
+    };
   });
   app.get(HEALTH_PATH, async (_request, reply) => {
     const trouble = await queueTrouble(connection);
@@ -104,31 +101,9 @@ async function createServer(
     return sendPage(reply, await runPage(connection, run));
   });
   // Asks the queue as every page does: while it is away, nobody is told that something is not there.
-  app.setNotFoundHandler(inTime(async ({ url }, reply) => sendPage(reply, await runPage(connection, url))));
+  app.setNotFoundHandler(async ({ url }, reply) => sendPage(reply, await runPage(connection, url)));
   await app.register(board.plugin, { prefix: BOARD_PATH });
   return app;
-}
-
-/**
- * The same handler, whose request ends in time whatever it waits for. The board's own error page has no word for it.
- * What answers by itself, such as the board's files do, is left as it is.
- */
-function inTime(handler: RouteHandlerMethod): RouteHandlerMethod {
-  return function (request, reply): unknown {
-    const answering: unknown = handler.call(this, request, reply);
-    return answering instanceof Promise ? orTrouble(answering, reply) : answering;
-  };
-}
-
-async function orTrouble(answering: Promise<unknown>, reply: FastifyReply): Promise<unknown> {
-  const deadline = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-  try {
-    return await unlessAborted(answering, deadline);
-  } catch (error) {
-    if (!deadline.aborted) throw error;
-    // A reply that has begun goes on: its reader is slow, and not the queue.
-    return reply.sent ? reply : sendTrouble(reply);
-  }
 }
 
 function sendTrouble(reply: FastifyReply): FastifyReply {
@@ -142,11 +117,6 @@ function sendPage(reply: FastifyReply, page: Page): FastifyReply {
     .headers(pageHeaders(nonce))
     .type('text/html; charset=utf-8')
     .send(page.render(nonce));
-}
-
-function refuse(reply: FastifyReply, { status, reason }: Refusal): FastifyReply {
-  if (status === 401) reply.header('www-authenticate', 'Basic realm="bulk-describe", charset="UTF-8"');
-  return reply.code(status).type('text/plain; charset=utf-8').send(`${reason}\n`);
 }
 
 /** Headers of every answer. */

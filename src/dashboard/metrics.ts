@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { knownAccounts } from '../service/views.js';
 import { resultsQueueName } from '../shared/account.js';
-import { type AccountLimitsView, readAccountLimits } from '../shared/account-limits.js';
+import { readAccountLimits } from '../shared/account-limits.js';
 import { perSecond } from '../shared/limits.js';
 import { ERROR_CODES, RUNS_QUEUE } from '../shared/jobs.js';
 import {
@@ -13,7 +13,6 @@ import {
   type RunStatus,
   runState,
   SERVERS,
-  type WorkerStatus,
   workersOf,
 } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -58,22 +57,10 @@ export async function renderMetrics(connection: QueueConnection): Promise<{ type
   return { type: registry.contentType, text: await registry.metrics() };
 }
 
-/** An account at the moment. */
-interface AccountFigures {
-  readonly account: string;
-  /** What its workers have counted since the queue is there. */
-  readonly counts: ReadonlyMap<string, number>;
-  readonly jobs: Readonly<Record<string, number>>;
-  readonly isPaused: boolean;
-  readonly workers: readonly WorkerStatus[];
-  readonly limits: AccountLimitsView | undefined;
-}
+type AccountFigures = Awaited<ReturnType<typeof readAccount>>;
 
-async function readAccount(
-  connection: QueueConnection,
-  queueName: string,
-  account: string,
-): Promise<AccountFigures> {
+/** An account at the moment, and what its workers have counted since the queue is there. */
+async function readAccount(connection: QueueConnection, queueName: string, account: string) {
   const { store } = connection;
   const queue = connection.queue(queueName);
   const [counts, jobs, isPaused, workers, limits] = await Promise.all([
@@ -241,40 +228,36 @@ async function readSchedules(connection: QueueConnection): Promise<QueueMetric['
   return found.flat();
 }
 
-/** A line of the text format. */
-interface Line {
-  readonly metricName: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly value: number;
-}
-
 /** A histogram whose observations are not made in this process, but read from what the workers have counted. */
 class StoredHistogram extends Histogram<'account'> {
-  readonly #values: Line[] = [];
+  readonly #values: object[] = [];
 
   constructor(
     private readonly config: { name: string; help: string; field: HistogramName; registers: Registry[] },
   ) {
-    const { name, help, field, registers } = config;
-    super({ name, help, labelNames: ['account'], buckets: [...HISTOGRAM_BOUNDS[field]], registers });
+    const { name, help, registers } = config;
+    super({ name, help, labelNames: ['account'], registers });
   }
 
   /** Takes an account's counts: each bucket has its own, and Prometheus wants each with those below it. */
   add(account: string, counts: ReadonlyMap<string, number>): void {
     const { name, field } = this.config;
+    const add = (suffix: string, value: number, le?: string) => {
+      const labels = le === undefined ? { account } : { account, le };
+      this.#values.push({ metricName: `${name}_${suffix}`, labels, value });
+    };
     let total = 0;
     for (const le of [...HISTOGRAM_BOUNDS[field].map(String), '+Inf']) {
       total += counts.get(`${field}:le:${le}`) ?? 0;
-      this.#values.push({ metricName: `${name}_bucket`, labels: { account, le }, value: total });
+      add('bucket', total, le);
     }
-    const labels = { account };
-    this.#values.push({ metricName: `${name}_sum`, labels, value: counts.get(`${field}:sum`) ?? 0 });
-    this.#values.push({ metricName: `${name}_count`, labels, value: total });
+    add('sum', counts.get(`${field}:sum`) ?? 0);
+    add('count', total);
   }
 
   /** What prom-client asks for when it writes text. */
   getForPromString(): Promise<object> {
     const { name, help } = this.config;
-    return Promise.resolve({ name, help, type: 'histogram', aggregator: 'sum', values: this.#values });
+    return Promise.resolve({ name, help, type: 'histogram', values: this.#values });
   }
 }

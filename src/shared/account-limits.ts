@@ -12,43 +12,32 @@ const learnedSchema = z.object({
   streak: z.number(),
 });
 
-function parseField<T>(schema: z.ZodType<T>, text: string | undefined): T | undefined {
-  if (text === undefined) return undefined;
-  // A value that this version cannot read counts as not set; the next write replaces it.
-  return schema.safeParse(parseJson(text)).data;
-}
-
-function newerOf(stored: LearnedRate | undefined, own: LearnedRate): LearnedRate {
-  const newer = stored !== undefined && stored.fellAt > own.fellAt ? stored : own;
-  return { ...newer, heldUntil: Math.max(newer.heldUntil, stored?.heldUntil ?? 0, own.heldUntil) };
-}
-
-/** What the queue holds of an account's limits, for those who only look. */
-export interface AccountLimitsView {
+/** What processes of an account know of its limits. */
+interface KnownLimits {
   readonly configured: Limits;
-  /** The share of the configured rate that the API lets through at the moment, in (0, 1]. */
-  readonly share: number;
-  /** When the API last answered 429, epoch milliseconds; 0 for never. */
-  readonly fellAt: number;
-  /** Until when the whole queue waits because of a 429, epoch milliseconds; in the past when it does not. */
-  readonly heldUntil: number;
+  readonly learned: LearnedRate;
 }
 
-/** Reads the limits of an account; undefined when nobody has worked for it yet. */
-export async function readAccountLimits(
-  store: SharedStore,
-  queueName: string,
-  nowMs: number,
-): Promise<AccountLimitsView | undefined> {
-  const fields = await store.getFields(`account:${queueName}`);
-  const rate = parseField(rateSchema, fields['rate']);
-  if (rate === undefined) return undefined;
-  const learned = parseField(learnedSchema, fields['learned']) ?? FULL_RATE;
-  const configured = {
-    rate,
-    pollRate: parseField(rateSchema, fields['pollRate']) ?? DEFAULT_LIMITS.pollRate,
-    maxInFlight: parseField(z.number().int().positive(), fields['maxInFlight']) ?? DEFAULT_LIMITS.maxInFlight,
+/** What the queue holds; a value that is not set, or that this version cannot read, is the known one. The next write replaces it. */
+function readFields(fields: Readonly<Record<string, string>>, known: KnownLimits): KnownLimits {
+  const read = <T>(schema: z.ZodType<T>, field: string) =>
+    schema.safeParse(parseJson(fields[field] ?? '')).data;
+  const { rate, pollRate, maxInFlight } = known.configured;
+  return {
+    configured: {
+      rate: read(rateSchema, 'rate') ?? rate,
+      pollRate: read(rateSchema, 'pollRate') ?? pollRate,
+      maxInFlight: read(z.number().int().positive(), 'maxInFlight') ?? maxInFlight,
+    },
+    learned: read(learnedSchema, 'learned') ?? known.learned,
   };
+}
+
+/** The limits of an account, for those who only look; undefined when nobody has worked for it yet. */
+export async function readAccountLimits(store: SharedStore, queueName: string, nowMs: number) {
+  const fields = await store.getFields(`account:${queueName}`);
+  if (fields['rate'] === undefined) return undefined;
+  const { configured, learned } = readFields(fields, UNKNOWN);
   const { fellAt, heldUntil } = learned;
   return { configured, share: shareAt(learned, nowMs), fellAt, heldUntil };
 }
@@ -60,8 +49,7 @@ export async function readAccountLimits(
  * keeps a copy of its own, so that a flushed Redis lifts no limit: the next refresh writes them back.
  */
 export class AccountLimits {
-  #limits: Limits = DEFAULT_LIMITS;
-  #learned: LearnedRate = FULL_RATE;
+  #known = UNKNOWN;
   #change: string | undefined;
 
   private constructor(
@@ -79,17 +67,18 @@ export class AccountLimits {
   ): Promise<AccountLimits> {
     const limits = new AccountLimits(store, `account:${queueName}`, logger);
     const fields = await store.getFields(limits.name);
-    limits.#adopt(fields);
-    const before = limits.#limits;
-    limits.#limits = {
-      rate: explicit.rate ?? before.rate,
-      pollRate: explicit.pollRate ?? before.pollRate,
-      maxInFlight: explicit.maxInFlight ?? before.maxInFlight,
+    const { configured, learned } = readFields(fields, UNKNOWN);
+    limits.#known = {
+      configured: {
+        rate: explicit.rate ?? configured.rate,
+        pollRate: explicit.pollRate ?? configured.pollRate,
+        maxInFlight: explicit.maxInFlight ?? configured.maxInFlight,
+      },
+      learned,
     };
-    if (Object.keys(explicit).length > 0 || fields['rate'] === undefined) {
-      await limits.#write();
-      if (fields['rate'] !== undefined) limits.#logChange(before);
-    }
+    const isNew = fields['rate'] === undefined;
+    if (Object.keys(explicit).length > 0 || isNew) await limits.#write();
+    if (!isNew) limits.#noteChange(configured);
     return limits;
   }
 
@@ -99,17 +88,17 @@ export class AccountLimits {
   }
 
   get configured(): Limits {
-    return this.#limits;
+    return this.#known.configured;
   }
 
   /** The share of the configured rate that the API lets through at the moment, in (0, 1]. */
   share(nowMs = Date.now()): number {
-    return shareAt(this.#learned, nowMs);
+    return shareAt(this.#known.learned, nowMs);
   }
 
   /** The rate of submits that the API lets through at the moment. */
   currentRate(): Rate {
-    return scaleRate(this.#limits.rate, this.share());
+    return scaleRate(this.configured.rate, this.share());
   }
 
   /**
@@ -119,11 +108,9 @@ export class AccountLimits {
   async refresh(): Promise<boolean> {
     const fields = await this.store.getFields(this.name);
     if (fields['rate'] === undefined) await this.#write();
-    const before = this.#limits;
-    this.#adopt(fields);
-    const changed = JSON.stringify(before) !== JSON.stringify(this.#limits);
-    if (changed) this.#logChange(before);
-    return changed;
+    const before = this.configured;
+    this.#known = readFields(fields, this.#known);
+    return this.#noteChange(before);
   }
 
   /**
@@ -131,55 +118,43 @@ export class AccountLimits {
    * @returns how many milliseconds the whole queue should wait
    */
   async rateLimited(retryAfterMs: number | undefined): Promise<number> {
-    await this.#adoptLearned();
-    const { learned, pauseMs } = afterRateLimit(this.#learned, Date.now(), retryAfterMs);
-    this.#learned = learned;
-    await this.#writeLearned();
+    const { learned, pauseMs } = afterRateLimit(await this.#newestLearned(), Date.now(), retryAfterMs);
+    await this.#setLearned(learned);
     return pauseMs;
   }
 
   /** A submit went through. Writes only where there was a streak of 429s. */
   async submitted(): Promise<void> {
-    if (afterSubmit(this.#learned) === this.#learned) return;
-    await this.#adoptLearned();
-    this.#learned = afterSubmit(this.#learned);
-    await this.#writeLearned();
-  }
-
-  #adopt(fields: Record<string, string>): void {
-    this.#limits = {
-      rate: parseField(rateSchema, fields['rate']) ?? this.#limits.rate,
-      pollRate: parseField(rateSchema, fields['pollRate']) ?? this.#limits.pollRate,
-      maxInFlight: parseField(z.number().int().positive(), fields['maxInFlight']) ?? this.#limits.maxInFlight,
-    };
-    this.#learned = parseField(learnedSchema, fields['learned']) ?? this.#learned;
+    if (this.#known.learned.streak > 0) await this.#setLearned(afterSubmit(await this.#newestLearned()));
   }
 
   async #write(): Promise<void> {
-    await this.store.setFields(this.name, {
-      rate: JSON.stringify(this.#limits.rate),
-      pollRate: JSON.stringify(this.#limits.pollRate),
-      maxInFlight: JSON.stringify(this.#limits.maxInFlight),
-      learned: JSON.stringify(this.#learned),
-    });
+    const { configured, learned } = this.#known;
+    const values = Object.entries({ ...configured, learned });
+    const fields = Object.fromEntries(values.map(([name, value]) => [name, JSON.stringify(value)]));
+    await this.store.setFields(this.name, fields);
   }
 
   /** Another worker may have met a 429 since the last refresh: its fall is not to be written over. */
-  async #adoptLearned(): Promise<void> {
-    const fields = await this.store.getFields(this.name);
-    this.#learned = newerOf(parseField(learnedSchema, fields['learned']), this.#learned);
+  async #newestLearned(): Promise<LearnedRate> {
+    const own = this.#known.learned;
+    const stored = readFields(await this.store.getFields(this.name), this.#known).learned;
+    const newer = stored.fellAt > own.fellAt ? stored : own;
+    return { ...newer, heldUntil: Math.max(stored.heldUntil, own.heldUntil) };
   }
 
-  async #writeLearned(): Promise<void> {
-    await this.store.setFields(this.name, { learned: JSON.stringify(this.#learned) });
+  async #setLearned(learned: LearnedRate): Promise<void> {
+    this.#known = { ...this.#known, learned };
+    await this.store.setFields(this.name, { learned: JSON.stringify(learned) });
   }
 
-  #logChange(before: Limits): void {
-    const text = (limits: Limits) =>
-      `${formatRate(limits.rate)}, polls ${formatRate(limits.pollRate)}, ${limits.maxInFlight} in flight`;
-    if (text(before) === text(this.#limits)) return;
-    this.#change = `the account's limits are now ${text(this.#limits)} (were ${text(before)})`;
+  #noteChange(before: Limits): boolean {
+    const text = ({ rate, pollRate, maxInFlight }: Limits) =>
+      `${formatRate(rate)}, polls ${formatRate(pollRate)}, ${maxInFlight} in flight`;
+    if (text(before) === text(this.configured)) return false;
+    this.#change = `the account's limits are now ${text(this.configured)} (were ${text(before)})`;
     this.logger.info(this.#change);
+    return true;
   }
 }
 
@@ -201,6 +176,7 @@ export interface LearnedRate {
 }
 
 export const FULL_RATE: LearnedRate = { share: 1, fellAt: 0, heldUntil: 0, streak: 0 };
+const UNKNOWN: KnownLimits = { configured: DEFAULT_LIMITS, learned: FULL_RATE };
 
 const LOWEST_SHARE = 0.1;
 const FALL_FACTOR = 0.5;
