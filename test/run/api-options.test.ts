@@ -12,7 +12,6 @@ test.each([
   [{ token, webhooks: { url: 'ftp://x y', secret } }, /--webhook-url: expected an http\(s\) URL/],
   [{ token, webhooks: { url: 'http://user:word@h.example/', secret } }, /--webhook-url: expected/],
   [{ token, dialect: 'openai', model: 'm', webhooks: { url: 'http://h.example', secret } }, /no webhooks/],
-  [{ token, submitMethod: 'put' }, /--submit-method put: expected post or get/],
   [{ token, dialect: 'openai' }, /needs a model/],
   [{}, /no token/],
 ])('options of a program that cannot work are refused as flags are: %j', (options, message) => {
