@@ -18,7 +18,7 @@ import {
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
-import { promoteJob, reclaimJob, setProgress } from '../shared/queue/job-machinery.js';
+import { promoteJob, reclaimJob, setProgress } from '../shared/queue/job-moves.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
 import type { Calls } from './ledger.js';
 import { RUN_DEFAULTS, type RunOptions } from './run-options.js';

@@ -7,7 +7,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { RUNS, runState, SERVERS } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
-import { reclaimJob } from '../shared/queue/job-machinery.js';
+import { reclaimJob } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
 import { type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';

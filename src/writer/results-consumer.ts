@@ -6,7 +6,7 @@ import { type PublishedResults, type ResultJobData, resultsTogether, outcomesIn 
 import type { Logger } from '../shared/log.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
-import { reclaimJob } from '../shared/queue/job-machinery.js';
+import { reclaimJob } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
 
 /**

@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { FatalError } from '../../src/shared/errors.js';
 import { type OpenQueueOptions, openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
-import { parseInfo, refusalOf } from '../../src/shared/queue/redis/redis-connection.js';
+import { refusalOf } from '../../src/shared/queue/redis/redis-connection.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 
 async function open(url: string, options?: OpenQueueOptions) {
@@ -54,7 +54,7 @@ describe('a Redis is refused', () => {
     ['redis_version:7.2.4\r\nrole:slave', /is a read-only replica/],
     ['redis_version:7.2.4\r\nmaxmemory_policy:volatile-lru', /Redis evicts keys.*volatile-lru.*noeviction/],
   ])('with %j', (info, expected) => {
-    expect(refusalOf(parseInfo(`# Server\r\n${info}\r\n`), 'redis://there')).toMatch(expected);
+    expect(refusalOf(`# Server\r\n${info}\r\n`, 'redis://there')).toMatch(expected);
   });
 
   test.each([
@@ -62,7 +62,7 @@ describe('a Redis is refused', () => {
     'redis_version:10.0.0\r\nrole:master\r\nmaxmemory_policy:noeviction',
     '',
   ])('but not with %j', (info) => {
-    expect(refusalOf(parseInfo(info), 'redis://there')).toBeUndefined();
+    expect(refusalOf(info, 'redis://there')).toBeUndefined();
   });
 
   test('when nothing listens there, at once', async () => {

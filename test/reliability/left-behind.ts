@@ -14,7 +14,7 @@ import {
   describeJobId,
   freshJobData,
 } from '../../src/shared/jobs.js';
-import { KEY_PREFIX } from '../../src/shared/queue/job-machinery.js';
+import { KEY_PREFIX } from '../../src/shared/queue/connection.js';
 import type { JobWorker, QueueConnection } from '../../src/shared/queue/connection.js';
 import type { Simulator } from '../../src/simulator/simulator.js';
 

@@ -3,7 +3,7 @@ import { enqueueRun } from '../../src/service/enqueue-run.js';
 import { RUNS_QUEUE, type RunOutcome } from '../../src/service/run-request.js';
 import { SERVERS } from '../../src/shared/published.js';
 import * as registry from '../../src/shared/queue/registry.js';
-import { reclaimJob } from '../../src/shared/queue/job-machinery.js';
+import { reclaimJob } from '../../src/shared/queue/job-moves.js';
 import { FAST } from '../helpers/run-fixture.js';
 import { ServerFixture, type TestServer } from '../helpers/server-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';

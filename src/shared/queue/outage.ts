@@ -74,27 +74,17 @@ export class Outage {
 
   async #watch(reason: string): Promise<void> {
     this.#watching = true;
-    const grace = this.#reportAfterGrace(reason);
-    while (!this.#closed.signal.aborted && (await this.#fails())) {
-      await sleep(this.options.retryMs ?? 500, this.#closed.signal);
-    }
-    this.#watching = false;
-    if (grace.end()) this.#report('up', reason);
-  }
-
-  /** @returns an end of the grace period that answers whether it was over and `down` was reported */
-  #reportAfterGrace(reason: string): { end(): boolean } {
     let isReported = false;
-    const timer = setTimeout(() => {
+    const grace = setTimeout(() => {
       isReported = true;
       this.#report('down', reason);
     }, this.options.graceMs ?? 500);
-    return {
-      end() {
-        clearTimeout(timer);
-        return isReported;
-      },
-    };
+    while (!this.#closed.signal.aborted && (await this.#fails())) {
+      await sleep(this.options.retryMs ?? 500, this.#closed.signal);
+    }
+    clearTimeout(grace);
+    this.#watching = false;
+    if (isReported) this.#report('up', reason);
   }
 
   async #fails(): Promise<boolean> {

@@ -3,15 +3,11 @@ import { dirname, join } from 'node:path';
 import { DEFAULT_SCHEMA, createPostgresBackend, runMigrations } from 'bullmq';
 import { BusyError, FatalError, UsageError, isSystemError, messageOf } from '../../errors.js';
 import { type FileLock, acquireFileLock } from '../../file-lock.js';
-import { UndoStack } from '../../undo.js';
-import type { OpenQueueOptions, QueueConnection } from '../connection.js';
-import { JobMachinery, bindBackend } from '../job-machinery.js';
-import { Outage } from '../outage.js';
+import type { UndoStack } from '../../undo.js';
+import type { OpenQueueOptions, QueueStorage } from '../connection.js';
 import type { QueueTarget } from '../queue-url.js';
 import { EmbeddedStore } from './embedded-store.js';
 import { type Session, SessionPool, openSession, takeOverActiveJobs } from './session.js';
-
-const CLOSE_DEADLINE_MS = 4000;
 
 /** SQLSTATE class 53: disk full, out of memory. */
 const OUT_OF_RESOURCES = /^53/;
@@ -21,26 +17,29 @@ const OUT_OF_RESOURCES = /^53/;
  * @throws {BusyError} when another process has it
  * @throws {FatalError} when it cannot be created or opened
  */
-export async function openEmbeddedQueue(
+export async function openEmbedded(
   target: Extract<QueueTarget, { kind: 'embedded' }>,
   options: OpenQueueOptions,
-): Promise<QueueConnection> {
-  const opened = new UndoStack();
-  try {
-    const lock = await lockDirectory(target.directory);
-    opened.defer(() => lock.release());
-    const data = await prepareDatabase(target.directory, () =>
-      options.onSlow?.(`creating the embedded queue in ${target.directory}, once`),
-    );
-    const session = await openOrExplain(data);
-    opened.defer(() => closeSession(session));
-    const pool = new SessionPool(session);
-    await prepareSession(pool, options);
-    return connectionOver(pool, await EmbeddedStore.open(pool), opened, target.label, options);
-  } catch (error) {
-    await opened.release();
-    throw error;
-  }
+  opened: UndoStack,
+): Promise<QueueStorage> {
+  const lock = await lockDirectory(target.directory);
+  opened.defer(() => lock.release());
+  const data = await prepareDatabase(target.directory, () =>
+    options.onSlow?.(`creating the embedded queue in ${target.directory}, once`),
+  );
+  const session = await openOrExplain(data);
+  opened.defer(() => closeSession(session));
+  const pool = new SessionPool(session);
+  await prepareSession(pool, options);
+  const store = await EmbeddedStore.open(pool);
+  return {
+    kind: 'embedded',
+    store,
+    createBackend: (name, bullOptions, factoryOptions) =>
+      createPostgresBackend(name, { ...bullOptions, connection: pool }, factoryOptions),
+    classify: passingFailure,
+    probe: () => store.setFields('probe', { time: new Date().toISOString() }),
+  };
 }
 
 async function openOrExplain(data: string): Promise<Session> {
@@ -72,49 +71,9 @@ async function closeSession(session: Session): Promise<void> {
   }
 }
 
-function connectionOver(
-  pool: SessionPool,
-  store: EmbeddedStore,
-  opened: UndoStack,
-  label: string,
-  options: OpenQueueOptions,
-): QueueConnection {
-  const outage = new Outage({ classify: passingFailure, probe: () => probeWrite(store) });
-  const machinery = new JobMachinery({
-    connection: pool,
-    createBackend: bindBackend(pool, createPostgresBackend),
-    logger: options.logger,
-    telemetry: options.telemetry,
-    // A process that has an embedded queue has one run, and a queue that was closed does not answer any more.
-    mostPassing: Infinity,
-    noteTrouble: (error) => outage.note(error),
-    notice: (text) => outage.notice(text),
-  });
-  opened.defer(() => machinery.close(CLOSE_DEADLINE_MS));
-  opened.defer(() => outage.close());
-  let closing: Promise<void> | undefined;
-  return {
-    kind: 'embedded',
-    label,
-    store,
-    queue: (name) => machinery.queue(name),
-    passingQueue: (name) => machinery.passingQueue(name),
-    countJobs: (name, states) => machinery.countJobs(name, states),
-    worker: (name, processor, workerOptions) => machinery.worker(name, processor, workerOptions),
-    onTrouble: (listener) => outage.on(listener),
-    noteTrouble: (error) => outage.note(error),
-    isAway: () => outage.isDown,
-    close: () => (closing ??= opened.release()),
-  };
-}
-
 function passingFailure(error: unknown): string | undefined {
   const full = isSystemError(error) && OUT_OF_RESOURCES.test(error.code);
   return full ? `the embedded queue is out of resources: ${messageOf(error)}` : undefined;
-}
-
-async function probeWrite(store: EmbeddedStore): Promise<void> {
-  await store.setFields('probe', { time: new Date().toISOString() });
 }
 
 const DATA = 'pgdata';

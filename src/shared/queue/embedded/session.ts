@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setImmediate as yieldToOthers, setTimeout as delay } from 'node:timers/promises';
 import { PGlite, types } from '@electric-sql/pglite';
 import type { PgPool, PgPoolClient, PgQueryResult } from 'bullmq';
-import { MAX_STALLED_COUNT } from '../job-machinery.js';
+import { MAX_STALLED_COUNT } from '../connection.js';
 
 /**
  * PostgreSQL's text and jsonb hold neither U+0000 nor a surrogate without its other half, though JavaScript strings and JSON do:

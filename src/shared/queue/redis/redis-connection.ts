@@ -1,18 +1,50 @@
+import { createRedisBackend } from 'bullmq';
 import { Redis, type RedisOptions } from 'ioredis';
 import { FatalError, isSystemError, messageOf } from '../../errors.js';
-import { sleep } from '../../waiting.js';
-import type { OpenQueueOptions } from '../connection.js';
-import { KEY_PREFIX } from '../job-machinery.js';
+import type { UndoStack } from '../../undo.js';
+import { unlessAborted } from '../../waiting.js';
+import { KEY_PREFIX, type OpenQueueOptions, type QueueStorage } from '../connection.js';
 import type { QueueTarget } from '../queue-url.js';
+import { RedisStore } from './redis-store.js';
 
 const FAIL_FAST_MS = 5000;
 const LONGEST_RECONNECT_PAUSE_MS = 2000;
 
 /**
+ * Opens a queue on Redis or Valkey. One connection serves the queues, the commands of the workers and the
+ * store; each worker has one more to block on.
+ * @throws {FatalError} when it is not there, refuses the password, is too old, evicts or is read-only
+ */
+export async function openRedis(
+  { url, label }: Extract<QueueTarget, { kind: 'redis' }>,
+  options: OpenQueueOptions,
+  opened: UndoStack,
+): Promise<QueueStorage> {
+  const client = createClient(url);
+  // Everything that was awaited has been answered; what is still queued would wait for a server that is away.
+  opened.defer(() => client.disconnectAll());
+  await connect(client, label, options);
+  const skipVersionCheck = !(await checkServer(client, label));
+  return {
+    kind: 'redis',
+    store: new RedisStore(client),
+    createBackend: (name, bullOptions, factoryOptions) =>
+      createRedisBackend(name, { ...bullOptions, connection: client }, factoryOptions),
+    skipVersionCheck,
+    classify: (error) => passingFailure(error)?.replace(/^Redis/, `Redis at ${label}`),
+    probe: () => probeWrite(client),
+    watch: (note) => {
+      client.on('error', note);
+      client.on('close', () => note(new Error('Connection is closed.')));
+    },
+  };
+}
+
+/**
  * A client whose commands wait while the server is away and go on when it returns.
  * Hazard: ioredis keeps the arguments of failed commands, AUTH's too, in its errors; they are never passed on.
  */
-export function createClient(url: string): QueueClient {
+function createClient(url: string): QueueClient {
   const client = new QueueClient(url, {
     lazyConnect: true,
     maxRetriesPerRequest: null,
@@ -33,33 +65,29 @@ export function createClient(url: string): QueueClient {
  * Connects, and waits until the server has loaded its data.
  * @throws {FatalError} one line: what does not answer and what to do, within 5 s unless `failFast` is false
  */
-export async function connect(
-  client: Redis,
-  target: Extract<QueueTarget, { kind: 'redis' }>,
-  options: OpenQueueOptions,
-): Promise<void> {
+async function connect(client: Redis, label: string, options: OpenQueueOptions): Promise<void> {
   const waits = options.failFast === false;
-  const ready = new Promise<void>((resolve) => client.once('ready', resolve));
-  let onError: (error: unknown) => void = () => undefined;
-  const failed = new Promise<Error>((resolve) => {
-    let told = false;
-    onError = (error) => {
-      const failure = describeFailure(target.label, error, options);
-      if (!waits || failure.hopeless) resolve(failure.error);
-      else if (!told) options.onSlow?.(`${failure.error.message}; waiting for it`);
-      told = true;
-    };
-  });
+  const failed = new AbortController();
+  let isReported = false;
+  const onError = (error: unknown) => {
+    const failure = describeFailure(label, error, options);
+    if (!waits || failure.hopeless) failed.abort(failure.error);
+    else if (!isReported) options.onSlow?.(`${failure.error.message}; waiting for it`);
+    isReported = true;
+  };
   client.on('error', onError);
-  const ended = new AbortController();
-  const timeout = waits ? new Promise<never>(() => undefined) : timeUp(target.label, options, ended.signal);
-  const stopped = aborted(options.signal, ended.signal);
+  const timer = setTimeout(() => {
+    if (!waits) failed.abort(noRedis(label, 'no answer in 5 s', options));
+  }, FAIL_FAST_MS);
+  const ready = new Promise<void>((resolve) => client.once('ready', resolve));
   // Failures are told through the error event; this promise only says the same again.
   client.connect().catch(() => undefined);
-  const end = await Promise.race([ready, failed, timeout, stopped]);
-  ended.abort();
-  client.off('error', onError);
-  if (end instanceof Error) throw end;
+  try {
+    await unlessAborted(ready, AbortSignal.any([failed.signal, ...(options.signal ? [options.signal] : [])]));
+  } finally {
+    clearTimeout(timer);
+    client.off('error', onError);
+  }
 }
 
 function describeFailure(
@@ -87,44 +115,6 @@ function noRedis(label: string, reason: string, { isShared = false }: OpenQueueO
   );
 }
 
-async function timeUp(label: string, options: OpenQueueOptions, ended: AbortSignal): Promise<Error> {
-  await sleep(FAIL_FAST_MS, ended);
-  return noRedis(label, 'no answer in 5 s', options);
-}
-
-function aborted(signal: AbortSignal | undefined, ended: AbortSignal): Promise<Error> {
-  return new Promise((resolve) => {
-    signal?.throwIfAborted();
-    signal?.addEventListener(
-      'abort',
-      () => resolve(signal.reason instanceof Error ? signal.reason : new Error('aborted')),
-      { once: true, signal: ended },
-    );
-  });
-}
-
-/** What `INFO` tells of a server, as far as it matters here; a managed one may leave things out. */
-export interface ServerFacts {
-  readonly version: string | undefined;
-  readonly evictionPolicy: string | undefined;
-  readonly role: string | undefined;
-}
-
-/** Reads the answer to `INFO`. */
-export function parseInfo(info: string): ServerFacts {
-  const fields = new Map(
-    info.split(/\r?\n/).flatMap((line) => {
-      const colon = line.indexOf(':');
-      return colon > 0 ? [[line.slice(0, colon), line.slice(colon + 1).trim()] as const] : [];
-    }),
-  );
-  return {
-    version: fields.get('redis_version'),
-    evictionPolicy: fields.get('maxmemory_policy'),
-    role: fields.get('role'),
-  };
-}
-
 const OLDEST = [6, 2] as const;
 
 function isTooOld(version: string): boolean {
@@ -132,29 +122,25 @@ function isTooOld(version: string): boolean {
   return major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1]);
 }
 
-/** Why a server cannot hold the queue, on one line; undefined when it can, as far as is known. */
-export function refusalOf(facts: ServerFacts, label: string): string | undefined {
-  const { version, evictionPolicy, role } = facts;
+/** Why a server cannot hold the queue, by its `INFO`, of which a managed one may leave out some; undefined when it can. */
+export function refusalOf(info: string, label: string): string | undefined {
+  const field = (name: string) => new RegExp(`^${name}:(.*?)\\s*$`, 'm').exec(info)?.[1];
+  const version = field('redis_version');
   if (version !== undefined && isTooOld(version)) {
     return `Redis at ${label} is version ${version}: ${OLDEST.join('.')} or newer is needed`;
   }
-  if (role === 'slave') return `Redis at ${label} is a read-only replica: give the address of its primary`;
-  if (evictionPolicy !== undefined && evictionPolicy !== 'noeviction') {
-    return (
-      `Redis evicts keys when it is full, and jobs would vanish: ${label} has maxmemory-policy ${evictionPolicy}; ` +
-      'set it to noeviction (redis-cli config set maxmemory-policy noeviction)'
-    );
-  }
-  return undefined;
-}
-
-/** An error of a command that the user of the URL may not run, or that a managed server does not have. */
-function isNotPermitted(error: unknown): boolean {
-  return /^NOPERM |unknown command/i.test(messageOf(error));
+  if (field('role') === 'slave')
+    return `Redis at ${label} is a read-only replica: give the address of its primary`;
+  const evictionPolicy = field('maxmemory_policy') ?? 'noeviction';
+  if (evictionPolicy === 'noeviction') return undefined;
+  return (
+    `Redis evicts keys when it is full, and jobs would vanish: ${label} has maxmemory-policy ${evictionPolicy}; ` +
+    'set it to noeviction (redis-cli config set maxmemory-policy noeviction)'
+  );
 }
 
 /** A write that fails when writes are not possible; leaves nothing behind. */
-export async function probeWrite(client: Redis): Promise<void> {
+async function probeWrite(client: Redis): Promise<void> {
   await client.set(`${KEY_PREFIX}::probe`, '1', 'PX', 1000);
 }
 
@@ -163,54 +149,24 @@ export async function probeWrite(client: Redis): Promise<void> {
  * @returns whether it let itself be asked; BullMQ may not ask either then
  * @throws {FatalError} when it cannot
  */
-export async function checkServer(client: Redis, label: string): Promise<boolean> {
-  const facts = await readFacts(client);
-  const refusal = facts === undefined ? undefined : refusalOf(facts, label);
+async function checkServer(client: Redis, label: string): Promise<boolean> {
+  const info = await client.info().catch((error: unknown) => {
+    if (/^NOPERM |unknown command/i.test(messageOf(error))) return undefined;
+    throw error;
+  });
+  const refusal = refusalOf(info ?? '', label);
   if (refusal !== undefined) throw new FatalError(refusal);
   try {
     await probeWrite(client);
   } catch (error) {
     throw new FatalError(`Redis at ${label} accepts no writes: ${messageOf(error)}`);
   }
-  return facts !== undefined;
-}
-
-async function readFacts(client: Redis): Promise<ServerFacts | undefined> {
-  try {
-    const facts = parseInfo(await client.info());
-    return facts.evictionPolicy === undefined
-      ? { ...facts, evictionPolicy: await readPolicy(client) }
-      : facts;
-  } catch (error) {
-    if (isNotPermitted(error)) return undefined;
-    throw error;
-  }
-}
-
-async function readPolicy(client: Redis): Promise<string | undefined> {
-  try {
-    const reply: unknown = await client.config('GET', 'maxmemory-policy');
-    return Array.isArray(reply) ? reply.map(String)[1] : undefined;
-  } catch (error) {
-    if (isNotPermitted(error)) return undefined;
-    throw error;
-  }
+  return info !== undefined;
 }
 
 /** Codes with which a connection fails that may succeed later. */
-const PASSING_CODES = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ECONNABORTED',
-  'ETIMEDOUT',
-  'EPIPE',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'EHOSTDOWN',
-  'ENETUNREACH',
-  'ENETDOWN',
-]);
+const PASSING_CODES =
+  /^(ECONN(REFUSED|RESET|ABORTED)|ETIMEDOUT|EPIPE|ENOTFOUND|EAI_AGAIN|E(HOST|NET)(UNREACH|DOWN))$/;
 
 /** What ioredis says of commands that a lost connection took with it. */
 const LOST =
@@ -228,15 +184,15 @@ const PASSING_REPLIES: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** Why a Redis operation failed, for people, if that is something that passes by itself; else undefined. */
-export function passingRedisFailure(error: unknown): string | undefined {
+function passingFailure(error: unknown): string | undefined {
   const message = messageOf(error);
-  if (isSystemError(error) && PASSING_CODES.has(error.code)) return `Redis does not answer (${error.code})`;
+  if (isSystemError(error) && PASSING_CODES.test(error.code)) return `Redis does not answer (${error.code})`;
   if (LOST.test(message)) return 'Redis does not answer';
   return PASSING_REPLIES.find(([pattern]) => pattern.test(message))?.[1];
 }
 
 /** Like `redis://host:6379 (ECONNREFUSED)`, the short reason of a connection failure. */
-export function connectionReason(error: unknown): string {
+function connectionReason(error: unknown): string {
   if (error instanceof AggregateError) return connectionReason(error.errors[0]);
   return isSystemError(error) ? error.code : messageOf(error);
 }
@@ -248,7 +204,7 @@ export function connectionReason(error: unknown): string {
  * would last as long as the outage. This one makes a last attempt to connect, at once, and cancels it, which
  * ends the client in order.
  */
-export class QueueClient extends Redis {
+class QueueClient extends Redis {
   readonly #twins = new Set<Redis>();
   #corked: Redis['stream'] | undefined;
 
@@ -292,8 +248,9 @@ export class QueueClient extends Redis {
     return twin;
   }
 
-  /** Disconnects the duplicates, which would otherwise try to reconnect for ever. */
-  disconnectTwins(): void {
+  /** Disconnects the duplicates too, which would otherwise try to reconnect for ever. */
+  disconnectAll(): void {
     for (const twin of this.#twins) twin.disconnect();
+    this.disconnect();
   }
 }

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
-import { KEY_PREFIX } from '../job-machinery.js';
+import { KEY_PREFIX } from '../connection.js';
 import type { PermitRequest, Permits } from '../limiter.js';
 import type { MailboxBounds, MailboxListener, SharedStore } from '../store.js';
 import { runScript, type ScriptName } from './scripts.js';

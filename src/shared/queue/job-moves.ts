@@ -1,0 +1,54 @@
+import type { Job, JobProgress } from 'bullmq';
+import { messageOf } from '../errors.js';
+
+/** What it means to people when BullMQ says that a job is not its worker's any more; undefined for other errors. */
+export function vanishedText(error: unknown): string | undefined {
+  const message = messageOf(error);
+  if (message.startsWith('Missing key for job ')) {
+    return (
+      'jobs have gone from the queue (was Redis emptied?): what is in flight is still finished, the rest fails as ' +
+      '`lost` in about a minute, and the same command takes it up'
+    );
+  }
+  if (
+    /^(Missing lock for job |Lock mismatch for job |could not renew lock for job |Job \S+ is not in the active state)/.test(
+      message,
+    )
+  ) {
+    return (
+      'this process has lost hold of jobs that it works on (was Redis emptied, or this machine asleep?): other workers ' +
+      'may take them up, and do not submit again what has a message'
+    );
+  }
+  return undefined;
+}
+
+/** BullMQ's word for "whoever holds the lock": without it only the holder may move an active job. */
+const ANY_TOKEN = '0';
+
+/**
+ * Puts a job of a worker that is dead back to the head of its queue; whoever activates it next replaces the
+ * lock that the dead one has left. May be called twice. A job that has gone elsewhere meanwhile stays there.
+ * Hazard: of a worker that lives it would make a second one.
+ */
+export async function reclaimJob<D, R>(job: Job<D, R>): Promise<void> {
+  await unlessMoved(job.moveToWait(ANY_TOKEN));
+}
+
+/** Ends a delayed job's wait. One that has gone elsewhere meanwhile stays there. */
+export async function promoteJob<D, R>(job: Job<D, R>): Promise<void> {
+  await unlessMoved(job.promote());
+}
+
+/** Sets the progress that a job shows. One that is gone meanwhile stays so. */
+export async function setProgress<D, R>(job: Job<D, R>, progress: JobProgress): Promise<void> {
+  await unlessMoved(job.updateProgress(progress));
+}
+
+async function unlessMoved(moving: Promise<unknown>): Promise<void> {
+  try {
+    await moving;
+  } catch (error) {
+    if (!/^(Missing key for job|Job .* is not in the \w+ state)/.test(messageOf(error))) throw error;
+  }
+}
