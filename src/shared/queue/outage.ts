@@ -39,6 +39,7 @@ export class Outage {
   readonly #listeners = new Set<TroubleListener>();
   readonly #closed = new AbortController();
   #watching = false;
+  #isReported = false;
 
   constructor(private readonly options: OutageOptions) {}
 
@@ -74,9 +75,8 @@ export class Outage {
 
   async #watch(reason: string): Promise<void> {
     this.#watching = true;
-    let isReported = false;
     const grace = setTimeout(() => {
-      isReported = true;
+      this.#isReported = true;
       this.#report('down', reason);
     }, this.options.graceMs ?? 500);
     while (!this.#closed.signal.aborted && (await this.#fails())) {
@@ -84,7 +84,8 @@ export class Outage {
     }
     clearTimeout(grace);
     this.#watching = false;
-    if (isReported) this.#report('up', reason);
+    if (this.#isReported) this.#report('up', reason);
+    this.#isReported = false;
   }
 
   async #fails(): Promise<boolean> {
