@@ -1,4 +1,4 @@
-import { Agent } from 'undici';
+import { Agent, type Dispatcher } from 'undici';
 import { isSystemError, messageOf } from '../shared/errors.js';
 import { abortReason, startTimer } from '../shared/waiting.js';
 import { type ApiCall, ConnectionError, DescribeApiError, InterruptedError, TimeoutError } from './errors.js';
@@ -52,16 +52,20 @@ export function createAgent(connections: number, timeoutMs: number): Agent {
 export async function sendHttp(agent: Agent, request: HttpRequest): Promise<HttpAnswer> {
   const { call, timeoutMs, signal } = request;
   signal?.throwIfAborted();
-  const state: ExchangeState = { ending: new AbortController(), isSent: false };
-  const late = new Error('timed out');
-  const stopTimer = startTimer(timeoutMs, () => state.ending.abort(late));
-  const abort = () => state.ending.abort(signal?.reason);
+  const state: ExchangeState = { isSent: false, isLate: false, end: () => undefined };
+  const stopTimer = startTimer(timeoutMs, () => {
+    state.isLate = true;
+    state.end(new Error('timed out'));
+  });
+  const abort = () => {
+    if (signal !== undefined) state.end(abortReason(signal));
+  };
   signal?.addEventListener('abort', abort, { once: true });
   try {
     return await exchange(agent, request, state);
   } catch (error) {
     signal?.throwIfAborted();
-    if (error !== late) throw toTypedError(call, error, state.isSent);
+    if (!state.isLate) throw toTypedError(call, error, state.isSent);
     if (!state.isSent) throw new ConnectionError(call, `no connection within ${timeoutMs} ms`, error);
     throw new TimeoutError(call, `no complete answer within ${timeoutMs} ms`, error);
   } finally {
@@ -76,7 +80,6 @@ function exchange(
   { call, target, headers, body }: HttpRequest,
   state: ExchangeState,
 ): Promise<HttpAnswer> {
-  const { signal } = state.ending;
   const { origin, pathname, search } = target;
   const options = { origin, path: pathname + search, method: call.method, headers, body: body ?? null };
   return new Promise((resolve, reject) => {
@@ -84,18 +87,23 @@ function exchange(
     let bytes = 0;
     let status = 0;
     let answered: AnswerHeaders = {};
+    let controller: Dispatcher.DispatchController | undefined;
+    let endReason: Error | undefined;
     const settle = () => {
       const text = Buffer.concat(chunks).toString('utf8', 0, MAX_BODY_BYTES);
       resolve({ status, headers: answered, text, tooLong: bytes > MAX_BODY_BYTES });
     };
-    // One that still waits for a connection has no controller yet: its caller is not kept waiting.
-    signal.addEventListener('abort', () => reject(abortReason(signal)), { once: true });
+    state.end = (reason) => {
+      endReason = reason;
+      reject(reason);
+      controller?.abort(reason);
+    };
     agent.dispatch(options, {
-      onRequestStart: (controller) => {
+      onRequestStart: (started) => {
+        controller = started;
         // The first byte is about to be written: from then on a submit may be paid.
-        state.isSent = !signal.aborted;
-        if (signal.aborted) controller.abort(abortReason(signal));
-        else signal.addEventListener('abort', () => controller.abort(abortReason(signal)), { once: true });
+        state.isSent = endReason === undefined;
+        if (endReason !== undefined) started.abort(endReason);
       },
       onResponseStart: (_controller, code, fields) => {
         // Before 200 it is a word on the way, and the answer is still to come.
@@ -103,12 +111,12 @@ function exchange(
         status = code;
         answered = firstValues(fields);
       },
-      onResponseData: (controller, chunk) => {
+      onResponseData: (_controller, chunk) => {
         chunks.push(chunk);
         bytes += chunk.length;
         if (bytes <= MAX_BODY_BYTES) return;
         settle();
-        controller.abort(new Error('the body is too long'));
+        controller?.abort(new Error('the body is too long'));
       },
       onResponseEnd: settle,
       onResponseError: (_controller, error) => {
@@ -121,9 +129,10 @@ function exchange(
 }
 
 interface ExchangeState {
-  /** Gives the call up, wherever it is. */
-  readonly ending: AbortController;
   isSent: boolean;
+  isLate: boolean;
+  /** Gives the call up, wherever it is. Nothing is sent any more if it still waits for a connection. */
+  end: (reason: Error) => void;
 }
 
 function toTypedError(call: ApiCall, error: unknown, isSent: boolean): DescribeApiError {
