@@ -14,7 +14,6 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import type { Processing, ProcessingOutcome } from './processing.js';
 
-/** Publishes what an image was described with. */
 export async function publishDescribed(
   processing: Processing,
   data: DescribeJobData,
@@ -29,7 +28,6 @@ export async function publishDescribed(
   return { kind: 'complete', result };
 }
 
-/** Publishes why an image could not be described. */
 export async function publishFailed(
   processing: Processing,
   data: DescribeJobData,
