@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { Command, type CommanderError, Option } from 'commander';
-import { nameCommand } from '../shared/command-name.js';
+import { nameCommand } from '../shared/file-lock.js';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import { type CommandName, type CommandOption, type OptionsOf, optionsOf } from './options.js';

@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { readScheduleRecord } from '../service/schedules.js';
 import { knownAccounts } from '../service/views.js';
 import { resultsQueueName } from '../shared/account.js';
 import { readAccountLimits } from '../shared/account-limits.js';
@@ -8,7 +9,6 @@ import {
   HISTOGRAM_BOUNDS,
   type HistogramName,
   readMetrics,
-  readScheduleRecord,
   RUNS,
   type RunStatus,
   runState,

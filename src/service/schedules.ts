@@ -1,15 +1,11 @@
 import { isDeepStrictEqual } from 'node:util';
+import { z } from 'zod';
 import { UsageError } from '../shared/errors.js';
 import { formatDuration } from '../shared/limits.js';
 import { nearest } from '../shared/nearest.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
-import {
-  forgetScheduleRecord,
-  keepScheduleRecord,
-  readScheduleRecord,
-  type ScheduleRecord,
-} from '../shared/published.js';
+import type { SharedStore } from '../shared/queue/store.js';
 import { checkCron, checkDatedOutput } from './schedule-dates.js';
 import {
   RUNS_QUEUE,
@@ -31,6 +27,19 @@ interface Schedule {
   readonly timeZone: string;
   readonly request: RunRequest;
 }
+
+const scheduleRecordSchema = z.object({
+  /** When its last run ended or was skipped, epoch milliseconds. */
+  lastAt: z.coerce.number().optional(),
+  lastExit: z.coerce.number().optional(),
+  /** One line for people. */
+  lastText: z.string().optional(),
+  /** When it last ended with every row described or accepted, epoch milliseconds. */
+  lastSuccessAt: z.coerce.number().optional(),
+});
+
+/** How a schedule's runs have ended; kept beside its job scheduler. */
+type ScheduleRecord = Readonly<z.infer<typeof scheduleRecordSchema>>;
 
 /** A schedule as it is kept. */
 export interface ListedSchedule extends Schedule {
@@ -196,4 +205,36 @@ function asJson(request: RunRequest): unknown {
 
 function runsQueue(connection: QueueConnection): JobQueue<RunRequest, RunOutcome> {
   return connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
+}
+
+/** What is known of a schedule's runs; nothing before the first has ended. */
+export async function readScheduleRecord(store: SharedStore, name: string): Promise<ScheduleRecord> {
+  return scheduleRecordSchema.safeParse(await store.getFields(`schedule:${name}`)).data ?? {};
+}
+
+/** Keeps how a scheduled run ended; where it was no success, the time of the last one stays. */
+export async function keepScheduleRecord(
+  store: SharedStore,
+  name: string,
+  end: {
+    /** Epoch milliseconds. */
+    readonly at: number;
+    readonly exitCode: number;
+    readonly text: string;
+    /** Every row is described or accepted. */
+    readonly isSuccess: boolean;
+  },
+): Promise<void> {
+  const lastAt = String(end.at);
+  await store.setFields(`schedule:${name}`, {
+    lastAt,
+    lastExit: String(end.exitCode),
+    lastText: end.text,
+    ...(end.isSuccess && { lastSuccessAt: lastAt }),
+  });
+}
+
+async function forgetScheduleRecord(store: SharedStore, name: string): Promise<void> {
+  const nothing = { lastAt: null, lastExit: null, lastText: null, lastSuccessAt: null };
+  await store.setFields(`schedule:${name}`, nothing);
 }

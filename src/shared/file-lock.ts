@@ -1,7 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { constants, copyFile, link, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { z } from 'zod';
-import { commandName } from './command-name.js';
 import { parseJson } from './parse-json.js';
 import { BusyError, UsageError, isSystemError, messageOf } from './errors.js';
 import { isAlive, thisProcess } from './process-identity.js';
@@ -42,6 +41,13 @@ const ownerSchema = z.object({
 });
 type Owner = z.infer<typeof ownerSchema>;
 
+let command = 'bulk-describe';
+
+/** Names the command that this process executes, without its arguments, for the people of other processes. */
+export function nameCommand(name: string): void {
+  command = `bulk-describe ${name}`;
+}
+
 interface LockFile {
   /** Tells this very lock file from any other that had or will have its name. */
   readonly id: string;
@@ -57,17 +63,17 @@ export interface FileLock {
 /**
  * Takes the exclusive lock file at `path`, from a dead owner too. Owners on other hosts cannot be checked and
  * count as alive. Containers: see the hazard at `isAlive`.
- * @param describe what is locked, for the message: `this output`
+ * @param options.what is locked, for the message: `this output`
+ * @param options.claims how many levels of claims this one is about
  * @throws {BusyError} when another process, or this one, has it
  * @throws {UsageError} when no lock file can be made there
  */
-export async function acquireFileLock(path: string, describe: { what: string }): Promise<FileLock> {
-  return await acquire(path, describe.what, 0);
-}
-
-async function acquire(path: string, what: string, claims: number): Promise<FileLock> {
+export async function acquireFileLock(
+  path: string,
+  { what, claims = 0 }: { readonly what: string; readonly claims?: number },
+): Promise<FileLock> {
   const me = await thisProcess();
-  const owner = { ...me, since: new Date().toISOString(), command: commandName() };
+  const owner = { ...me, since: new Date().toISOString(), command };
   // The random id makes every lock file's content unique, which is what claims are named after.
   const content = `${JSON.stringify({ ...owner, id: randomUUID() })}\n`;
   const temp = `${path}.${randomUUID().slice(0, 8)}.tmp`;
@@ -88,7 +94,7 @@ async function acquire(path: string, what: string, claims: number): Promise<File
 
 /** Puts `temp` in the place of the stale lock; false when the lock is no longer the stale one. */
 async function takeOver(path: string, what: string, stale: LockFile, temp: string, claims: number) {
-  const claim = await acquire(`${path}.${stale.id}`, what, claims + 1);
+  const claim = await acquireFileLock(`${path}.${stale.id}`, { what, claims: claims + 1 });
   try {
     if ((await readLockFile(path))?.id !== stale.id) return false;
     await rename(temp, path);

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import type { ErrorCode } from './jobs.js';
 import type { Kind } from './queue/registry.js';
 import type { SharedStore } from './queue/store.js';
 
@@ -141,81 +140,10 @@ export const HISTOGRAM_BOUNDS = {
 } as const;
 
 export type HistogramName = keyof typeof HISTOGRAM_BOUNDS;
-export type CallName = 'submit' | 'poll';
-
-/** What the workers of an account count, all of them together: fields of one record, which no end of a worker loses. */
-export type MetricField =
-  | `calls:${CallName}`
-  /** Of those, the ones that were answered with a 429. */
-  | `throttled:${CallName}`
-  | `outcomes:${'described' | ErrorCode}`
-  | `${HistogramName}:le:${string}`
-  | `${HistogramName}:sum`;
-
-/** Where a value is counted: its bucket alone, not those above it. */
-export function bucketOf(name: HistogramName, seconds: number): MetricField {
-  const bound = HISTOGRAM_BOUNDS[name].find((upper) => seconds <= upper);
-  return `${name}:le:${bound === undefined ? '+Inf' : String(bound)}`;
-}
-
-/** Adds to what the account has counted: one round trip. */
-export async function addMetrics(
-  store: SharedStore,
-  queueName: string,
-  deltas: ReadonlyMap<MetricField, number>,
-): Promise<void> {
-  await store.addToFields(`metrics:${queueName}`, Object.fromEntries(deltas));
-}
-
-/** What the account has counted; a field that was never counted is not there. */
+/** What the workers of an account have counted, all of them together, which no end of a worker loses; a field that was never counted is not there. */
 export async function readMetrics(store: SharedStore, queueName: string): Promise<Map<string, number>> {
   const fields = Object.entries(await store.getFields(`metrics:${queueName}`));
   return new Map(
     fields.flatMap(([name, text]) => (Number.isFinite(Number(text)) ? [[name, Number(text)] as const] : [])),
   );
-}
-
-const scheduleRecordSchema = z.object({
-  /** When its last run ended or was skipped, epoch milliseconds. */
-  lastAt: z.coerce.number().optional(),
-  lastExit: z.coerce.number().optional(),
-  /** One line for people. */
-  lastText: z.string().optional(),
-  /** When it last ended with every row described or accepted, epoch milliseconds. */
-  lastSuccessAt: z.coerce.number().optional(),
-});
-
-/** How a schedule's runs have ended; kept beside its job scheduler. */
-export type ScheduleRecord = Readonly<z.infer<typeof scheduleRecordSchema>>;
-
-/** What is known of a schedule's runs; nothing before the first has ended. */
-export async function readScheduleRecord(store: SharedStore, name: string): Promise<ScheduleRecord> {
-  return scheduleRecordSchema.safeParse(await store.getFields(`schedule:${name}`)).data ?? {};
-}
-
-/** Keeps how a scheduled run ended; where it was no success, the time of the last one stays. */
-export async function keepScheduleRecord(
-  store: SharedStore,
-  name: string,
-  end: {
-    /** Epoch milliseconds. */
-    readonly at: number;
-    readonly exitCode: number;
-    readonly text: string;
-    /** Every row is described or accepted. */
-    readonly isSuccess: boolean;
-  },
-): Promise<void> {
-  const lastAt = String(end.at);
-  await store.setFields(`schedule:${name}`, {
-    lastAt,
-    lastExit: String(end.exitCode),
-    lastText: end.text,
-    ...(end.isSuccess && { lastSuccessAt: lastAt }),
-  });
-}
-
-export async function forgetScheduleRecord(store: SharedStore, name: string): Promise<void> {
-  const nothing = { lastAt: null, lastExit: null, lastText: null, lastSuccessAt: null };
-  await store.setFields(`schedule:${name}`, nothing);
 }

@@ -1,13 +1,24 @@
 import { ConnectionError, StatusError } from '../describe-api/errors.js';
-import type { Outcome } from '../shared/jobs.js';
-import {
-  addMetrics,
-  bucketOf,
-  type CallName,
-  type HistogramName,
-  type MetricField,
-} from '../shared/published.js';
+import type { ErrorCode, Outcome } from '../shared/jobs.js';
+import { HISTOGRAM_BOUNDS, type HistogramName } from '../shared/published.js';
 import type { SharedStore } from '../shared/queue/store.js';
+
+type CallName = 'submit' | 'poll';
+
+/** What the workers of an account count, all of them together: fields of one record, which no end of a worker loses. */
+type MetricField =
+  | `calls:${CallName}`
+  /** Of those, the ones that were answered with a 429. */
+  | `throttled:${CallName}`
+  | `outcomes:${'described' | ErrorCode}`
+  | `${HistogramName}:le:${string}`
+  | `${HistogramName}:sum`;
+
+/** Where a value is counted: its bucket alone, not those above it. */
+function bucketOf(name: HistogramName, seconds: number): MetricField {
+  const bound = HISTOGRAM_BOUNDS[name].find((upper) => seconds <= upper);
+  return `${name}:le:${bound === undefined ? '+Inf' : String(bound)}`;
+}
 
 /** What a worker counts, in its memory until it is published: one round trip, however many images there were. */
 export class WorkerMetrics {
@@ -51,7 +62,7 @@ export class WorkerMetrics {
     if (deltas.size === 0) return;
     this.#deltas = new Map();
     try {
-      await addMetrics(store, queueName, deltas);
+      await store.addToFields(`metrics:${queueName}`, Object.fromEntries(deltas));
     } catch (error) {
       for (const [field, delta] of deltas) this.#add(field, delta);
       throw error;

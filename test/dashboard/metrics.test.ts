@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics.js';
 import { RUNS_QUEUE } from '../../src/shared/jobs.js';
-import { keepScheduleRecord } from '../../src/shared/published.js';
+import { keepScheduleRecord } from '../../src/service/schedules.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { RunFixture } from '../helpers/run-fixture.js';

@@ -4,7 +4,7 @@ import { localDate } from '../../src/service/schedule-dates.js';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
 import { RUNS_QUEUE, RUN_JOB, type RunOutcome, type RunRequest } from '../../src/service/run-request.js';
 import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/service/schedules.js';
-import { readScheduleRecord } from '../../src/shared/published.js';
+import { readScheduleRecord } from '../../src/service/schedules.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { soon, waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import ts from 'typescript';
 import { onTestFinished } from 'vitest';
 
-const MODULES = ['command-name', 'errors', 'file-lock', 'parse-json', 'process-identity'];
+const MODULES = ['errors', 'file-lock', 'parse-json', 'process-identity'];
 
 const SCRIPT = `
 import { createInterface } from 'node:readline';
