@@ -82,7 +82,7 @@ interface Mailbox {
 export class DeliveryInbox {
   readonly #refs: Mailbox;
   readonly #messages: Mailbox;
-  readonly #endListening: (() => Promise<void>)[] = [];
+  readonly #endListening: (() => void)[] = [];
 
   private constructor(
     private readonly store: SharedStore,
@@ -123,8 +123,9 @@ export class DeliveryInbox {
     return this.#lookUp(this.#refs, refs);
   }
 
-  async close(): Promise<void> {
-    for (const end of this.#endListening) await end();
+  close(): Promise<void> {
+    for (const end of this.#endListening) end();
+    return Promise.resolve();
   }
 
   async #lookUp({ name, watches }: Mailbox, deliveries: readonly string[]): Promise<void> {

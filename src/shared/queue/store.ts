@@ -42,7 +42,7 @@ export interface SharedStore {
   /** The messages of these names that are in the mailbox. */
   messages(mailbox: string, names: readonly string[]): Promise<Map<string, string>>;
   /** Listens to a mailbox from when this resolves, through outages. @returns its end */
-  listen(mailbox: string, listener: MailboxListener): Promise<() => Promise<void>>;
+  listen(mailbox: string, listener: MailboxListener): Promise<() => void>;
 }
 
 export interface MailboxBounds {

@@ -147,13 +147,10 @@ export class EmbeddedStore implements SharedStore {
     return Promise.resolve(new Map(found));
   }
 
-  listen(mailbox: string, listener: MailboxListener): Promise<() => Promise<void>> {
+  listen(mailbox: string, listener: MailboxListener): Promise<() => void> {
     const listeners = this.#listeners.get(mailbox) ?? new Set<MailboxListener>();
     this.#listeners.set(mailbox, listeners.add(listener));
-    return Promise.resolve(() => {
-      listeners.delete(listener);
-      return Promise.resolve();
-    });
+    return Promise.resolve(() => listeners.delete(listener));
   }
 }
 

@@ -11,13 +11,17 @@ type Kind = 'limiter' | 'fields' | 'lease' | 'members' | 'box';
 const millisecondsSchema = z.coerce.number().nonnegative();
 const textsSchema = z.array(z.string());
 
+/** A connection that went silent is found out by a question now and then. */
+const ASK_EVERY_MS = 15_000;
+
 /** The shared values in Redis. */
 export class RedisStore implements SharedStore {
-  readonly #listener: RedisListener;
+  /** By channel. */
+  readonly #listeners = new Map<string, Set<MailboxListener>>();
+  /** One more connection, which is made when the first mailbox is listened to, and lasts as long as the client. */
+  #subscriber: Redis | undefined;
 
-  constructor(private readonly client: Redis) {
-    this.#listener = new RedisListener(client);
-  }
+  constructor(private readonly client: Redis) {}
 
   async takePermits(name: string, request: PermitRequest): Promise<Permits> {
     const { intervalMs, catchUpMs, count } = request;
@@ -97,8 +101,38 @@ export class RedisStore implements SharedStore {
     );
   }
 
-  listen(mailbox: string, listener: MailboxListener): Promise<() => Promise<void>> {
-    return this.#listener.listen(this.#channel(mailbox), listener);
+  async listen(mailbox: string, listener: MailboxListener): Promise<() => void> {
+    const channel = this.#channel(mailbox);
+    const listeners = this.#listeners.get(channel) ?? new Set<MailboxListener>();
+    this.#listeners.set(channel, listeners.add(listener));
+    this.#subscriber ??= this.#connectSubscriber();
+    await this.#subscriber.subscribe(channel);
+    return () => listeners.delete(listener);
+  }
+
+  #connectSubscriber(): Redis {
+    const connection = this.client.duplicate({ autoResubscribe: false });
+    connection.on('message', (channel: string, message: string) => {
+      const space = message.indexOf(' ');
+      for (const listener of this.#listeners.get(channel) ?? []) {
+        listener.came(message.slice(0, space), message.slice(space + 1));
+      }
+    });
+    const onSubscribed = () => {
+      for (const listeners of this.#listeners.values()) {
+        for (const listener of listeners) listener.missedSome();
+      }
+    };
+    connection.on('ready', () => {
+      // When it breaks once more, the next `ready` tries again.
+      connection.subscribe(...this.#listeners.keys()).then(onSubscribed, () => undefined);
+    });
+    const asking = setInterval(() => {
+      // A question that is not answered breaks the connection, which is then made anew.
+      if (connection.status === 'ready') connection.ping().catch(() => undefined);
+    }, ASK_EVERY_MS).unref();
+    connection.once('end', () => clearInterval(asking));
+    return connection;
   }
 
   /** Channels belong to the server, and not to one of its databases as keys do. */
@@ -123,81 +157,4 @@ export class RedisStore implements SharedStore {
 /** Redis takes no numbers with an exponent. */
 function decimal(value: number): string {
   return Number.isInteger(value) ? value.toFixed(0) : value.toFixed(6);
-}
-
-/** A connection that went silent is found out by a question now and then. */
-const ASK_EVERY_MS = 15_000;
-
-/**
- * What a process hears of the mailboxes, over one more connection, which is made when the first mailbox is listened to.
- * After an outage the channels are subscribed again, and the listeners are told that they may have missed some.
- */
-export class RedisListener {
-  readonly #listeners = new Map<string, Set<MailboxListener>>();
-  #connection: Redis | undefined;
-  #asking: NodeJS.Timeout | undefined;
-
-  constructor(private readonly client: Redis) {}
-
-  async listen(channel: string, listener: MailboxListener): Promise<() => Promise<void>> {
-    const listeners = this.#listeners.get(channel) ?? new Set<MailboxListener>();
-    const isFirst = listeners.size === 0;
-    this.#listeners.set(channel, listeners.add(listener));
-    this.#connection ??= this.#connect();
-    if (isFirst) await this.#connection.subscribe(channel);
-    return () => this.#leave(channel, listener);
-  }
-
-  async #leave(channel: string, listener: MailboxListener): Promise<void> {
-    const listeners = this.#listeners.get(channel);
-    listeners?.delete(listener);
-    if (listeners?.size !== 0) return;
-    this.#listeners.delete(channel);
-    const connection = this.#connection;
-    if (connection === undefined) return Promise.resolve();
-    if (this.#listeners.size > 0) {
-      // While the server is away there is nothing to leave: what is subscribed again is what is listened to then.
-      if (connection.status === 'ready') await connection.unsubscribe(channel);
-      return;
-    }
-    this.#connection = undefined;
-    clearInterval(this.#asking);
-    connection.disconnect();
-  }
-
-  #connect(): Redis {
-    const connection = this.client.duplicate({ autoResubscribe: false });
-    let isFirst = true;
-    connection.on('message', (channel: string, message: string) => this.#hear(channel, message));
-    connection.on('ready', () => {
-      // The first time whoever listens subscribes by itself.
-      if (!isFirst) void this.#subscribeAgain(connection);
-      isFirst = false;
-    });
-    connection.once('end', () => clearInterval(this.#asking));
-    this.#asking = setInterval(() => {
-      // A question that is not answered breaks the connection, which is then made anew.
-      if (connection.status === 'ready') connection.ping().catch(() => undefined);
-    }, ASK_EVERY_MS).unref();
-    return connection;
-  }
-
-  async #subscribeAgain(connection: Redis): Promise<void> {
-    try {
-      await connection.subscribe(...this.#listeners.keys());
-    } catch {
-      // It broke once more: the next `ready` tries again.
-      return;
-    }
-    for (const listeners of this.#listeners.values()) {
-      for (const listener of listeners) listener.missedSome();
-    }
-  }
-
-  #hear(channel: string, message: string): void {
-    const space = message.indexOf(' ');
-    const name = message.slice(0, space);
-    const text = message.slice(space + 1);
-    for (const listener of this.#listeners.get(channel) ?? []) listener.came(name, text);
-  }
 }
