@@ -1,5 +1,6 @@
 import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
+import { NOTHING, holdsUrls } from './image-url.js';
 import type { ManifestRecord } from './manifest-format.js';
 
 /** The columns that the output and the failures file add, which a manifest's may not be named like. */
@@ -72,7 +73,7 @@ export function findUrlColumn(
   const isByName = options.baseUrl !== undefined;
   const indexes = [...columns.keys()];
   const found = indexes.filter((index) =>
-    isByName ? /image|url/i.test(columns[index] ?? '') : holdsUrls(sample, index),
+    isByName ? /image|url/i.test(columns[index] ?? '') : isUrlColumn(sample, index),
   );
   const [only] = found;
   if (only !== undefined && found.length === 1) return only;
@@ -102,9 +103,9 @@ function columnNamed(flag: string, columns: readonly string[], name: string): nu
   );
 }
 
-function holdsUrls(sample: readonly ManifestRecord[], index: number): boolean {
+function isUrlColumn(sample: readonly ManifestRecord[], index: number): boolean {
   const values = valuesOf(sample, index);
-  const urls = values.filter((value) => /^https?:\/\/[^/\s]/i.test(value));
+  const urls = values.filter(holdsUrls);
   return urls.length > 0 && urls.length * 2 > values.length;
 }
 
@@ -113,7 +114,7 @@ function valuesOf(sample: readonly ManifestRecord[], index: number): string[] {
   return sample
     .filter(({ problem }) => problem === undefined)
     .map(({ cells }) => (cells[index] ?? '').trim())
-    .filter((value) => value !== '');
+    .filter((value) => !NOTHING.test(value));
 }
 
 function listWithValues(

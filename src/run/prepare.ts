@@ -70,6 +70,7 @@ export async function openRows(options: Omit<RunOptions, 'api'>, paths: RunPaths
     path: options.manifest,
     format: options.format,
     delimiter: options.delimiter,
+    header: options.header,
     input: options.input,
     signal: options.signal,
   });

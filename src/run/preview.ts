@@ -37,6 +37,7 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
     described: resumed,
     toCopy: copied,
     toSubmit: Math.min(newImages, options.limit ?? Infinity),
+    unnamedColumns: manifest.unnamedColumns,
     urlColumn: manifest.columns[plan.urlColumn] ?? '',
   };
   return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits });
