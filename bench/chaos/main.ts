@@ -2,7 +2,6 @@ import { fileURLToPath } from 'node:url';
 import { inspect, parseArgs } from 'node:util';
 import { redisAvailable } from '../../test/helpers/redis.js';
 import { abandonAll } from './abandon.js';
-import { fakeTimeLibrary } from './clock.js';
 import type { QueueKind } from './plan.js';
 import type { RoundResult } from './round.js';
 import { runRounds } from './rounds.js';
@@ -66,7 +65,6 @@ async function main(): Promise<number> {
     throw new Error('no redis-server here: try --queue embedded');
   const seed = readNumber('seed', values.seed);
   say(`seed ${seed}`);
-  if (fakeTimeLibrary === undefined) say('no faketime here: the clock does not jump');
   const results = await runRounds({
     rounds: readNumber('rounds', values.rounds),
     seed,

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { Clock } from '../../test/helpers/clock.js';
 import { UndoStack } from '../../src/shared/undo.js';
 import { onAbandon } from './abandon.js';
-import { Clock } from './clock.js';
 import { countPayments, type PaymentCounts } from './count-payments.js';
 import { countRows, type RowCounts } from './count-rows.js';
 import type { EmptyQueue } from './empty-queue.js';
@@ -95,7 +95,7 @@ class Round {
     private readonly plan: RoundPlan,
     private readonly parts: RoundParts,
   ) {
-    this.#clock = new Clock(parts.folder);
+    this.#clock = new Clock(join(parts.folder, 'clock'));
     const manifest = writeManifest(parts.folder, plan);
     const limits = ['--rate', '40/s', '--poll-rate', '200/s', '--max-in-flight', '8'];
     const policy = ['--attempts', String(plan.attempts), '--stop-failing', '100'];

@@ -103,6 +103,10 @@ const GROUPS = [
     delimiter: option('--delimiter <char>', 'of a .csv whose header does not show it; `tab` is one', {
       parse: parse.delimiter,
     }),
+    header: option(
+      '--no-header',
+      'the first record of a csv or tsv is a row like any other: columns are c1, c2, ...',
+    ),
     urlColumn: option('--url-column <name>', 'where the image URLs are', {
       default: 'the one column that has some',
     }),

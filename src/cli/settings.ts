@@ -9,7 +9,9 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   const { format, delimiter, urlColumn, keyColumn, baseUrl, output } = options;
   const { attempts, deadline, limit, accept = [], stopFailing, newColumns = false, payAgain } = options;
   const task = { attempts, deadlineMs: deadline, limit, accept, stopFailing, newColumns, payAgain };
-  return { format, delimiter, urlColumn, keyColumn, baseUrl, output, ...task };
+  // A server of another version refuses what it does not know.
+  const header = options.header ? undefined : false;
+  return { format, delimiter, header, urlColumn, keyColumn, baseUrl, output, ...task };
 }
 
 /** What a command that works has been given of its API and account. */

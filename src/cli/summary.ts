@@ -17,7 +17,7 @@ export function localEnd(ms: number, now: Date): string {
 /** The preview as lines: what there is to do, with what, and how long that takes. */
 export function previewLines(preview: Preview, now: Date): string[] {
   const { rows, images, described, toCopy, failedBefore, badUrls, badRecords, duplicateKeys } = preview;
-  const { toSubmit } = preview;
+  const { toSubmit, emptyRecords, unnamedColumns, unknownKeys } = preview;
   const about = preview.sampled ? ' (of the first records)' : '';
   const found = listOf([
     `${plural(rows, 'row')}${about}`,
@@ -29,12 +29,19 @@ export function previewLines(preview: Preview, now: Date): string[] {
     badRecords > 0 && plural(badRecords, 'bad record'),
     duplicateKeys > 0 && plural(duplicateKeys, 'duplicate key'),
   ]);
+  const leftOut = listOf([
+    emptyRecords > 0 && plural(emptyRecords, 'empty record'),
+    unnamedColumns > 0 && `${plural(unnamedColumns, 'empty column')} without a name`,
+  ]);
+  const keys = [...unknownKeys].slice(0, 5).join(', ');
   const rate = `at most ${formatRate(preview.limits.rate)}`;
   const end = `about ${formatDuration(preview.submitMs)}, until ${localEnd(preview.submitMs, now)}`;
   const doing = `${plural(toSubmit, 'image')} to submit, ${rate}: ${end}`;
   return fields(
     ['manifest', `${preview.manifest}: ${found}`],
     ['', preview.unreadable !== undefined && `${printable(preview.unreadable)}: the rows before are run`],
+    ['', emptyRecords + unnamedColumns > 0 && `left out: ${leftOut}`],
+    ['', unknownKeys.size > 0 && `left out: keys that the first records do not have (${printable(keys)})`],
     ['images', `column "${printable(preview.urlColumn)}", first ${printable(preview.firstUrl, 120)}`],
     ['output', nearPath(preview.output)],
     ['to do', preview.sampled && `${rate}, ${preview.limits.maxInFlight} in flight`],

@@ -35,7 +35,7 @@ export function createTalk(options: {
  */
 export class Terminal {
   #drawn = '';
-  #plainAt = Date.now();
+  #plainAt = performance.now();
 
   constructor(
     private readonly stream: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number },
@@ -67,8 +67,8 @@ export class Terminal {
       this.#redraw(progressLine(progress, (this.stream.columns ?? 80) - 1));
       return;
     }
-    if (Date.now() - this.#plainAt < PLAIN_EVERY_MS) return;
-    this.#plainAt = Date.now();
+    if (performance.now() - this.#plainAt < PLAIN_EVERY_MS) return;
+    this.#plainAt = performance.now();
     this.stream.write(`${progressLine(progress, 500)}\n`);
   }
 

@@ -1,10 +1,20 @@
 import { UsageError } from '../shared/errors.js';
-import { FAILURE_COLUMNS, OUTPUT_COLUMNS } from '../shared/jobs.js';
 import { nearest } from '../shared/nearest.js';
+import { NOTHING, holdsUrls } from './image-url.js';
 import type { ManifestRecord } from './manifest-format.js';
 
-/** A manifest's columns may not be named like these. */
-const OWN_COLUMNS: readonly string[] = [...OUTPUT_COLUMNS, ...FAILURE_COLUMNS];
+/** The columns that the output and the failures file add, which a manifest's may not be named like. */
+export const OWN_COLUMNS: readonly string[] = [
+  'prompt_1',
+  'prompt_2',
+  'prompt_3',
+  'prompt_4',
+  'message_id',
+  'described_at',
+  'error_code',
+  'error',
+  'attempts',
+];
 
 /** More columns than this do not fit a message. */
 const MOST_LISTED = 12;
@@ -63,7 +73,7 @@ export function findUrlColumn(
   const isByName = options.baseUrl !== undefined;
   const indexes = [...columns.keys()];
   const found = indexes.filter((index) =>
-    isByName ? /image|url/i.test(columns[index] ?? '') : holdsUrls(sample, index),
+    isByName ? /image|url/i.test(columns[index] ?? '') : isUrlColumn(sample, index),
   );
   const [only] = found;
   if (only !== undefined && found.length === 1) return only;
@@ -93,9 +103,9 @@ function columnNamed(flag: string, columns: readonly string[], name: string): nu
   );
 }
 
-function holdsUrls(sample: readonly ManifestRecord[], index: number): boolean {
+function isUrlColumn(sample: readonly ManifestRecord[], index: number): boolean {
   const values = valuesOf(sample, index);
-  const urls = values.filter((value) => /^https?:\/\/[^/\s]/i.test(value));
+  const urls = values.filter(holdsUrls);
   return urls.length > 0 && urls.length * 2 > values.length;
 }
 
@@ -104,7 +114,7 @@ function valuesOf(sample: readonly ManifestRecord[], index: number): string[] {
   return sample
     .filter(({ problem }) => problem === undefined)
     .map(({ cells }) => (cells[index] ?? '').trim())
-    .filter((value) => value !== '');
+    .filter((value) => !NOTHING.test(value));
 }
 
 function listWithValues(

@@ -1,6 +1,6 @@
 import { FatalError, messageOf } from '../shared/errors.js';
-import type { Manifest } from './manifest.js';
-import { type Row, type RowPlan, readRows, toRow } from './row-reader.js';
+import type { Manifest, ManifestRecord } from './manifest.js';
+import { type RowPlan, toRow } from './row-reader.js';
 
 /** Reading more than this takes longer than anybody waits for a preview. */
 const MOST_BYTES = 1024 ** 3;
@@ -36,6 +36,10 @@ export interface ManifestCounts {
   badRecords: number;
   /** Rows with a key that an earlier one has. */
   duplicateKeys: number;
+  /** Records without any cell: they are no rows. */
+  emptyRecords: number;
+  /** Keys of JSON Lines that first come later than the columns were found: they are in no file. */
+  unknownKeys: Set<string>;
   firstUrl?: string;
   /** Why the rest was not counted: the manifest cannot be read past some place. */
   unreadable?: string;
@@ -64,12 +68,12 @@ export async function previewManifest(
   const { counts } = counter;
   counts.sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
   if (counts.sampled) {
-    for (const record of manifest.sample) counter.count(toRow(record, plan));
+    for (const record of manifest.sample) counter.count(record, plan);
     return counts;
   }
   try {
-    for await (const rows of readRows(manifest, plan, signal)) {
-      for (const row of rows) counter.count(row);
+    for await (const records of manifest.batches(signal)) {
+      for (const record of records) counter.count(record, plan);
     }
   } catch (error) {
     if (!(error instanceof FatalError)) throw error;
@@ -92,6 +96,8 @@ class RowCounter {
     badUrls: 0,
     badRecords: 0,
     duplicateKeys: 0,
+    emptyRecords: 0,
+    unknownKeys: new Set(),
   };
   /** What each image was first counted as that is to be described. */
   readonly #images = new Map<string, 'new' | 'failed' | undefined>();
@@ -101,10 +107,16 @@ class RowCounter {
     private readonly meetDescribed: (image: string) => boolean | undefined = () => undefined,
   ) {}
 
-  /** Counts a row in one place. */
-  count(row: Row): void {
+  /** Counts a record in one place. */
+  count(record: ManifestRecord, plan: RowPlan): void {
     const { counts } = this;
+    for (const key of record.unknownKeys ?? []) counts.unknownKeys.add(key);
+    if (record.isEmpty === true) {
+      counts.emptyRecords++;
+      return;
+    }
     counts.rows++;
+    const row = toRow(record, plan);
     if (row.url === undefined || row.image === undefined) {
       if (row.problem?.code === 'bad-record') counts.badRecords++;
       else counts.badUrls++;

@@ -9,6 +9,7 @@ import {
 } from '../shared/csv.js';
 import { FatalError, UsageError } from '../shared/errors.js';
 import { checkColumnNames, listNames } from './columns.js';
+import { holdsUrls } from './image-url.js';
 import {
   type FormatOptions,
   MAX_RECORD_BYTES,
@@ -20,6 +21,8 @@ import {
   readAhead,
 } from './manifest-format.js';
 
+/** Of so many records something has to be in a column that has no name. */
+const HEAD_RECORDS = 100;
 /** A header does not take more. */
 const MAX_HEADER_BYTES = 1024 * 1024;
 
@@ -43,66 +46,126 @@ export const openTsv: OpenFormat = (bytes, options) => open(bytes, { ...options,
 
 async function open(
   bytes: AsyncGenerator<Buffer, void>,
-  { name, delimiter, columns: known }: FormatOptions,
+  { name, delimiter, header: hasHeader = true, columns: known }: FormatOptions,
   relaxQuotes: boolean,
 ): Promise<OpenedFormat> {
+  const { all, header, lineEnd, separator } = await takeHeader(bytes, delimiter, name);
+  const given = delimiter ?? separator;
   // The first of equals is taken.
-  const candidates = delimiter === undefined ? USUAL_DELIMITERS : [delimiter];
-  const { all, header, lineEnd } = await takeHeader(bytes, candidates, name);
-  const dialects = candidates.map((candidate) => ({
+  const dialects = (given === undefined ? USUAL_DELIMITERS : [given]).map((candidate) => ({
     delimiter: candidate,
     lineEnd,
     relaxQuotes,
     maxRecordBytes: MAX_RECORD_BYTES,
     keepMark: true,
   }));
-  const { dialect, columns } = await readHeader(header, dialects, name);
-  if (known === undefined) checkColumnNames(columns, name);
+  const { dialect, cells } = await readHeader(header, dialects, name);
+  const before = (separator === undefined ? 0 : 1) + (hasHeader ? 1 : 0);
+  const { ahead, all: records } = await readAhead(
+    readCsv(all, dialect),
+    (pieces) => known !== undefined || pieces.flat().length >= before + HEAD_RECORDS,
+  );
+  const head = ahead.flat().slice(before, before + HEAD_RECORDS);
+  const layout = hasHeader
+    ? layOut(cells, (index) =>
+        known === undefined
+          ? head.some((record) => !isBlank(record.cells[index]))
+          : known.includes(nameOf(index)),
+      )
+    : { width: cells.length, kept: [...cells.keys()], columns: cells.map((_, index) => `c${index + 1}`) };
+  if (known === undefined && hasHeader) refuseUrls(cells, name);
+  if (known === undefined) checkColumnNames(layout.columns, name);
   // The file may have been replaced since, and then the cells would go to the wrong columns.
-  else if (JSON.stringify(columns) !== JSON.stringify(known)) {
+  else if (JSON.stringify(layout.columns) !== JSON.stringify(known)) {
     throw new FatalError(`${name}: its header has changed since it was opened: run the same command again`);
   }
-  const batches = readRecords(all, dialect, columns, name);
-  return { columns, delimiter: dialect.delimiter, batches };
+  const batches = readRecords(records, before, layout, name);
+  const unnamedColumns = layout.width - layout.columns.length;
+  return { columns: layout.columns, delimiter: dialect.delimiter, unnamedColumns, batches };
+}
+
+/** Which of a record's cells are whose. */
+interface Layout {
+  /** Cells of a record. */
+  readonly width: number;
+  /** Those that have a column. */
+  readonly kept: readonly number[];
+  readonly columns: readonly string[];
+}
+
+/** A column without a name gets one of ours where something is in it, such as a data frame's index; else it is left out. */
+function layOut(header: readonly string[], isUsed: (index: number) => boolean): Layout {
+  const kept = [...header.keys()].filter((index) => !isBlank(header[index]) || isUsed(index));
+  const columns = kept.map((index) => (isBlank(header[index]) ? nameOf(index) : (header[index] ?? '')));
+  return { width: header.length, kept, columns };
+}
+
+function nameOf(index: number): string {
+  return `column_${index + 1}`;
+}
+
+function isBlank(cell = ''): boolean {
+  return cell.trim() === '';
+}
+
+function refuseUrls(header: readonly string[], name: string): void {
+  const url = header.find(holdsUrls);
+  if (url === undefined) return;
+  throw new UsageError(
+    `${name}: its first line holds a URL (${url.slice(0, 80)}), so it is no header: say --no-header, and the columns are c1, c2, ...`,
+  );
 }
 
 async function* readRecords(
-  bytes: AsyncIterable<Buffer>,
-  dialect: CsvDialect,
-  columns: readonly string[],
+  pieces: AsyncIterable<readonly CsvRecord[]>,
+  before: number,
+  layout: Layout,
   name: string,
 ): RecordBatches {
-  // The header is none.
-  let number = -1;
+  let number = -before;
   try {
-    for await (const records of readCsv(bytes, dialect)) {
-      const numbered = records.map((record) => toManifestRecord(record, ++number, columns));
-      yield* inBatches(numbered[0]?.number === 0 ? numbered.slice(1) : numbered);
+    for await (const records of pieces) {
+      const numbered = records.map((record) => toManifestRecord(record, ++number, layout));
+      yield* inBatches(numbered.filter((record) => record.number > 0));
     }
   } catch (error) {
     throw error instanceof CsvSyntaxError ? new FatalError(explain(error, name), { cause: error }) : error;
   }
 }
 
-function toManifestRecord(record: CsvRecord, number: number, columns: readonly string[]): ManifestRecord {
-  const { line, cells, invalidCell } = record;
-  if (cells.length !== columns.length) {
-    const problem = `${cells.length} ${cells.length === 1 ? 'cell' : 'cells'} where the header has ${columns.length}`;
-    return { line, number, cells: columns.map((_, index) => cells[index] ?? ''), problem };
+/** Cells that are missing at the end are empty, as are those that are too many. */
+function toManifestRecord(record: CsvRecord, number: number, layout: Layout): ManifestRecord {
+  const { line, invalidCell } = record;
+  const { width, kept, columns } = layout;
+  const cells = kept.map((index) => record.cells[index] ?? '');
+  if (record.cells.every(isBlank)) return { line, number, cells, isEmpty: true };
+  const isWhole = record.cells.length <= width && kept.length === width;
+  const surplus = isWhole
+    ? -1
+    : record.cells.findIndex((cell, index) => !isBlank(cell) && !kept.includes(index));
+  if (surplus >= width) {
+    return { line, number, cells, problem: `${record.cells.length} cells where the header has ${width}` };
+  }
+  if (surplus !== -1) {
+    return { line, number, cells, problem: `text in column ${surplus + 1}, which has no name` };
   }
   if (invalidCell === undefined) return { line, number, cells };
-  const column = listNames([columns[invalidCell] ?? '']);
+  const column = listNames([columns[kept.indexOf(invalidCell)] ?? '']);
   return { line, number, cells, problem: `not valid UTF-8 in column ${column}` };
 }
 
 /** Reads no more bytes than it takes to find the header's end. */
-async function takeHeader(bytes: AsyncGenerator<Buffer, void>, delimiters: readonly string[], name: string) {
+async function takeHeader(bytes: AsyncGenerator<Buffer, void>, delimiter: string | undefined, name: string) {
   let head = Buffer.alloc(0);
   let found: ReturnType<typeof findHeaderEnd>;
+  let start = 0;
+  let separator: string | undefined;
   const { all } = await readAhead(bytes, (pieces) => {
     const last = pieces.at(-1);
     if (last !== undefined) head = Buffer.concat([head, last]);
-    found = findHeaderEnd(head, delimiters);
+    [start, separator] = readSeparator(head);
+    const given = delimiter ?? separator;
+    found = findHeaderEnd(head.subarray(start), given === undefined ? USUAL_DELIMITERS : [given]);
     return found !== undefined || head.length > MAX_HEADER_BYTES;
   });
   if (found === undefined && head.length > MAX_HEADER_BYTES) {
@@ -110,8 +173,15 @@ async function takeHeader(bytes: AsyncGenerator<Buffer, void>, delimiters: reado
       `${name}: its header does not end within 1 MB: is a quote not closed, or is it no csv?`,
     );
   }
-  const { end, lineEnd } = found ?? { end: head.length, lineEnd: '\n' };
-  return { all, header: head.subarray(0, end), lineEnd };
+  const { end, lineEnd } = found ?? { end: 0, lineEnd: '\n' };
+  const header = head.subarray(start, found === undefined ? head.length : start + end);
+  return { all, header, lineEnd, separator };
+}
+
+/** Excel's first line, `sep=;`, says what the delimiter is. @returns where the header begins, and the delimiter */
+function readSeparator(head: Buffer): [start: number, separator: string | undefined] {
+  const [line, separator] = /^"?sep=([\t -!#-~])"?\r?\n/i.exec(head.toString('latin1', 0, 16)) ?? [];
+  return [line?.length ?? 0, separator];
 }
 
 /**
@@ -160,7 +230,7 @@ async function readHeader(header: Buffer, dialects: readonly CsvDialect[], name:
   if (record.invalidCell !== undefined) {
     throw new UsageError(`${name}: its header is not UTF-8: convert it to UTF-8 (iconv -f LATIN1 -t UTF-8)`);
   }
-  return { dialect, columns: record.cells };
+  return { dialect, cells: record.cells };
 }
 
 async function readFirstRecord(

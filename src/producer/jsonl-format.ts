@@ -1,5 +1,5 @@
 import { UsageError, messageOf } from '../shared/errors.js';
-import { checkColumnNames, listNames } from './columns.js';
+import { checkColumnNames } from './columns.js';
 import { type TextLine, readLines } from './list-format.js';
 import {
   type ManifestRecord,
@@ -68,12 +68,8 @@ function recordOf(
   const record = { line: line.line, number, cells: columns.map((column) => parsed.cells.get(column) ?? '') };
   const unknown = [...parsed.cells.keys()].filter((key) => !known.has(key));
   if (unknown.length === 0) return record;
-  return {
-    ...record,
-    // What is kept of the record is not to hold megabytes of what is left out: a piece of a text holds all of it.
-    cells: structuredClone(record.cells),
-    problem: `keys that the first ${HEAD_RECORDS} records do not have: ${listNames(unknown)}`,
-  };
+  // What is kept of the record is not to hold megabytes of what is left out: a piece of a text holds all of it.
+  return { ...record, cells: structuredClone(record.cells), unknownKeys: structuredClone(unknown) };
 }
 
 function parseLine({ text, isValid }: TextLine): Parsed {

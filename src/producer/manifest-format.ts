@@ -13,6 +13,10 @@ export interface ManifestRecord {
   readonly cells: readonly string[];
   /** What is wrong with it, when it is a bad record; for people, without the line. */
   readonly problem?: string;
+  /** All its cells are empty: what spreadsheets leave behind, and no row. */
+  readonly isEmpty?: boolean;
+  /** Its keys that are no columns: their values come into no file. */
+  readonly unknownKeys?: readonly string[];
 }
 
 export type RecordBatches = AsyncGenerator<readonly ManifestRecord[], void>;
@@ -22,6 +26,8 @@ export interface FormatOptions {
   readonly name: string;
   /** Of a csv, where the header does not have to tell it. */
   readonly delimiter?: string | undefined;
+  /** Whether a csv's or tsv's first record names its columns (the default); they are `c1`, `c2`, ... otherwise. */
+  readonly header?: boolean | undefined;
   /** Those that an earlier reading has found: its records have to fit them. */
   readonly columns?: readonly string[] | undefined;
 }
@@ -31,6 +37,8 @@ export interface OpenedFormat {
   readonly columns: readonly string[];
   /** Between the cells of csv and tsv; a comma for the others, whose records have none. */
   readonly delimiter: string;
+  /** Columns of a csv or tsv without a name and without a cell in the first records: they are left out. */
+  readonly unnamedColumns?: number;
   /**
    * All records, in batches as `inBatches` makes them.
    * @throws {FatalError} where it cannot be read past, after all records before that place

@@ -39,6 +39,8 @@ export interface ManifestOptions {
   readonly format?: ManifestFormat | undefined;
   /** Of a csv; default: found in its header. */
   readonly delimiter?: string | undefined;
+  /** See `FormatOptions`. */
+  readonly header?: boolean | undefined;
   /** What `-` stands for; default: this process's stdin. */
   readonly input?: NodeJS.ReadableStream | undefined;
   /** Ends the opening, which waits for a pipe's first records, with its reason. */
@@ -54,6 +56,8 @@ export interface Manifest {
   readonly columns: readonly string[];
   /** Of a csv or tsv; a comma for the other formats. */
   readonly delimiter: string;
+  /** Columns that are left out, see `OpenedFormat`. */
+  readonly unnamedColumns: number;
   /** The first records, at most 100; fewer too when one among them cannot be read past. */
   readonly sample: readonly ManifestRecord[];
   /** Bytes on disk (packed, if it is packed); undefined for stdin and pipes. */
@@ -79,6 +83,11 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   const { path, signal } = options;
   const format = findFormat(path, options.format);
   const delimiter = findDelimiter(format.name, options.delimiter);
+  if (options.header === false && format.name !== 'csv' && format.name !== 'tsv') {
+    throw new UsageError(
+      `--no-header: only csv and tsv have a header, and the manifest's format is ${format.name}`,
+    );
+  }
   const source = await findSource(path, options.input ?? process.stdin);
   const closing = new AbortController();
   const abort = () => closing.abort();
@@ -86,7 +95,8 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   const bytes = source.read(closing.signal);
   try {
     signal?.throwIfAborted();
-    const opened = await format.open(bytes, { name: source.name, delimiter });
+    const { header } = options;
+    const opened = await format.open(bytes, { name: source.name, delimiter, header });
     const { ahead, all } = await readAhead(
       opened.batches,
       (batches) => batches.flat().length >= SAMPLE_RECORDS,
@@ -97,7 +107,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
     }
     if (source.replayable) await bytes.return();
     const batches = source.replayable
-      ? readAgain(source, format.open, opened, closing)
+      ? readAgain(source, format.open, { ...opened, header }, closing)
       : readOn(source.name, bytes, all, closing);
     return {
       path,
@@ -105,6 +115,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       format: format.name,
       columns: opened.columns,
       delimiter: opened.delimiter,
+      unnamedColumns: opened.unnamedColumns ?? 0,
       sample: ahead.flat().slice(0, SAMPLE_RECORDS),
       sizeBytes: source.sizeBytes,
       replayable: source.replayable,
@@ -130,13 +141,13 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
 function readAgain(
   source: ManifestSource,
   open: OpenFormat,
-  { columns, delimiter }: OpenedFormat,
+  { columns, delimiter, header }: OpenedFormat & Pick<ManifestOptions, 'header'>,
   closing: AbortController,
 ): Manifest['batches'] {
   return (signal) => {
     const ended = signal === undefined ? closing.signal : AbortSignal.any([closing.signal, signal]);
     const bytes = source.read(ended);
-    const start = async () => (await open(bytes, { name: source.name, columns, delimiter })).batches;
+    const start = async () => (await open(bytes, { name: source.name, columns, delimiter, header })).batches;
     return readBatches(source.name, bytes, start, ended);
   };
 }

@@ -37,7 +37,9 @@ export async function* readRows(
   plan: RowPlan,
   signal?: AbortSignal,
 ): AsyncGenerator<readonly Row[], void> {
-  for await (const records of manifest.batches(signal)) yield records.map((record) => toRow(record, plan));
+  for await (const records of manifest.batches(signal)) {
+    yield records.filter(({ isEmpty = false }) => !isEmpty).map((record) => toRow(record, plan));
+  }
 }
 
 /** Makes a row of a record: its key, its image, or what keeps it from having them. */

@@ -117,13 +117,14 @@ async function recountRows({ prepared, ledger }: OpenRun): Promise<Recount> {
     signal: undefined,
     rows: firstRows(readRows(prepared.manifest, prepared.plan), ledger.counts.rows),
     failuresPath: prepared.paths.failures,
+    earlier: prepared.earlier?.index,
   });
 }
 
 async function recountPiped({ prepared, ledger, rowsBefore, onFile }: OpenRun): Promise<Recount> {
   const { rows, resumed } = ledger.counts;
-  await inspectOutput({ ...prepared.outputOptions, signal: undefined });
-  const described = resumed + onFile.rows - rowsBefore;
+  const found = await inspectOutput({ ...prepared.outputOptions, signal: undefined });
+  const described = resumed + (found?.index.rows ?? 0) - rowsBefore;
   const failed = failedRows(ledger.counts);
   const earlier = onFile.fromEarlier;
   const extra = rowsBefore - (resumed - earlier);
@@ -172,11 +173,12 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
       paths,
       undo,
     );
-    await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
+    const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
     return await recountOutput({
       ...outputOptions,
       rows: readRows(manifest, plan),
       failuresPath: paths.failures,
+      earlier: earlier?.index,
     });
   } finally {
     await undo.release();

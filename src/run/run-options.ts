@@ -18,6 +18,8 @@ export interface RunOptions extends ApiOptions {
   readonly input?: NodeJS.ReadableStream | undefined;
   readonly format?: ManifestFormat | undefined;
   readonly delimiter?: string | undefined;
+  /** False when a csv's or tsv's first record is none: its columns are `c1`, `c2`, ... then. */
+  readonly header?: boolean | undefined;
   /** Path of the output; by default beside the manifest, see `defaultOutputPath`. */
   readonly output?: string | undefined;
 
@@ -99,6 +101,8 @@ export interface Preview extends Readonly<
   readonly unreadable: string | undefined;
   /** Images that are to be submitted, `--limit` considered. */
   readonly toSubmit: number;
+  /** Columns without a name and without a cell, which are left out. */
+  readonly unnamedColumns: number;
   readonly urlColumn: string;
   readonly firstUrl: string;
   readonly limits: Limits;

@@ -15,7 +15,7 @@ import type { Progress } from './run-options.js';
 export class RunWatch {
   readonly #meter: ProgressMeter;
   readonly #startedAt = Date.now();
-  #reconciledAt = Date.now();
+  #reconciledAt = performance.now();
   #saysNoWorker: boolean;
   /** Pending images without an unfinished job, as of the last look. */
   #suspects = new Map<string, JobPlace | undefined>();
@@ -35,9 +35,9 @@ export class RunWatch {
     const { timing, logger } = this.run;
     const look = async () => {
       await this.#tick();
-      if (over.aborted || Date.now() - this.#reconciledAt <= timing.reconcileEveryMs) return;
+      if (over.aborted || performance.now() - this.#reconciledAt <= timing.reconcileEveryMs) return;
       await this.#reconcile();
-      this.#reconciledAt = Date.now();
+      this.#reconciledAt = performance.now();
     };
     await repeat(timing.tickMs, over, look, debugError(logger, 'the queue did not answer; looking again'));
   }
@@ -62,7 +62,7 @@ export class RunWatch {
       return row && { image, url: row.url ?? '', row: row.number };
     });
     const share = Math.min(1, ...workers.map((worker) => worker.share));
-    const progress = this.#meter.read(ledger.counts, { inFlight, share }, Date.now());
+    const progress = this.#meter.read(ledger.counts, { inFlight, share }, performance.now());
     this.run.emit({ type: 'progress', progress });
     await publishStatus(this.run, { ...progress, stopping: control.reason?.reason });
   }

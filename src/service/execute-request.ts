@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { ApiOptions } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunEvent, RunOptions, RunStop, RunTiming } from '../run/run-options.js';
@@ -9,14 +9,7 @@ import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { defaultOutputPath, runPaths } from '../writer/output-paths.js';
 import { readRunFile } from '../writer/run-file.js';
-import {
-  besideOutput,
-  checkTimeZone,
-  datedOutput,
-  isDated,
-  localDate,
-  otherDates,
-} from './schedule-dates.js';
+import { checkTimeZone, datedOutput, isDated, localDate, otherDates } from './schedule-dates.js';
 import type { RootFolder } from './root-folder.js';
 import {
   type RunOutcome,
@@ -182,9 +175,9 @@ async function findEarlier({ output, outputPattern }: RunRequest, root: RootFold
   const own = await root.output(output);
   const names = otherDates(outputPattern, own, await readdir(dirname(own)));
   return await Promise.all(
-    besideOutput(own, names).map(async (path) => {
+    names.map(async (name) => {
       // The files that belong to it are read as well.
-      return await root.output(await root.existing(path, 'the earlier output'));
+      return await root.output(await root.existing(join(dirname(own), name), 'the earlier output'));
     }),
   );
 }
@@ -208,22 +201,22 @@ export async function executeJob(
   { wasOpened, ...options }: Pick<ExecutionOptions, 'signal' | 'onEvent'> & { readonly wasOpened: boolean },
 ): Promise<Execution> {
   const { id = '' } = job;
-  let request: RunRequest;
   try {
-    request = readRequest(job.data, `the request of job ${id}`);
+    const read = readRequest(job.data, `the request of job ${id}`);
+    // A run that has begun has changed the account's limits already; somebody may have changed them since.
+    const request = wasOpened ? { ...read, limits: undefined } : read;
+    const execution = { ...options, newRun: /^[a-z][a-z0-9]{11}$/.test(id) ? id : undefined };
+    if (request.schedule === undefined) return await executeRequest(request, deps, execution);
+    return await executeScheduledRun(job, request, deps, execution);
   } catch (error) {
+    if (options.signal.aborted) return { kind: 'released' };
     return { kind: 'over', outcome: refusal(error, deps.logger) };
   }
-  // A run that has begun has changed the account's limits already; somebody may have changed them since.
-  if (wasOpened) request = { ...request, limits: undefined };
-  const execution = { ...options, newRun: /^[a-z][a-z0-9]{11}$/.test(id) ? id : undefined };
-  if (request.schedule === undefined) return executeRequest(request, deps, execution);
-  return executeScheduledRun(job, request, deps, execution);
 }
 
 /**
  * Does what a scheduled run is to do: collects what other dates' files have in flight, without paying for anything, and
- * then executes the request, for which their rows are done. Never rejects.
+ * then executes the request, for which their rows are done.
  */
 async function executeScheduledRun(
   job: RunRequestJob,
@@ -231,13 +224,7 @@ async function executeScheduledRun(
   deps: ExecutorDeps,
   options: ExecutionOptions,
 ): Promise<Execution> {
-  let plan: Plan;
-  try {
-    plan = await beginScheduledRun(deps.connection, job, request, deps.root);
-  } catch (error) {
-    if (options.signal.aborted) return { kind: 'released' };
-    return { kind: 'over', outcome: refusal(error, deps.logger) };
-  }
+  const plan = await beginScheduledRun(deps.connection, job, request, deps.root);
   if (plan.kind === 'skip') {
     const { reason } = plan;
     return { kind: 'over', outcome: { outcome: 'skipped', exitCode: BUSY_EXIT, reason } };

@@ -39,11 +39,13 @@ const MOST_SHOWN = 5;
 export async function findKnownRun(connection: QueueConnection, name: string): Promise<FoundRun> {
   const path = await realpath(name).catch(() => resolve(name));
   const file = await readRunFile(runPaths(path).runFile);
-  const [statuses, { jobs, others }, kept] = await Promise.all([
+  const [statuses, { requests, others }, kept] = await Promise.all([
     registry.list(connection.store, RUNS),
-    unfinishedRequests(connection),
+    queuedRequests(connection, UNFINISHED_STATES),
     registry.list(connection.store, KEPT_REQUESTS),
   ]);
+  // A schedule's next run has not begun.
+  const jobs = requests.filter(({ job }) => job.repeatJobKey === undefined || job.processedOn !== undefined);
   const known = collect(statuses, jobs, kept);
   const isExact = (run: FoundRun) =>
     [run.run, run.job?.id].includes(name) ||
@@ -63,15 +65,6 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
     );
   }
   throw unknownRun(name, known);
-}
-
-async function unfinishedRequests(
-  connection: QueueConnection,
-): Promise<{ jobs: QueuedRequest[]; others: RunRequestJob[] }> {
-  const { requests, others } = await queuedRequests(connection, UNFINISHED_STATES);
-  // A schedule's next run has not begun.
-  const jobs = requests.filter(({ job }) => job.repeatJobKey === undefined || job.processedOn !== undefined);
-  return { jobs, others };
 }
 
 /** What a run is named by. */

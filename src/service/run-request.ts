@@ -44,6 +44,7 @@ export const runRequestSchema = z.strictObject({
   output: nameSchema.optional(),
   format: formatSchema.optional(),
   delimiter: textSchema.optional(),
+  header: z.boolean().optional(),
   urlColumn: textSchema.optional(),
   keyColumn: textSchema.optional(),
   baseUrl: textSchema.optional(),

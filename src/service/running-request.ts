@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { DelayedError, WaitingError } from 'bullmq';
 import { z } from 'zod';
-import type { Progress, RunEvent } from '../run/run-options.js';
+import type { RunEvent } from '../run/run-options.js';
 import { type Logger, debugError } from '../shared/log.js';
 import { RUNS, SERVERS, runState } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -213,10 +213,6 @@ export class RunningRequest {
     this.wasOpened = runJobProgress(claim.job)?.state === 'opened';
   }
 
-  get id(): string {
-    return this.claim.id;
-  }
-
   get job(): RunRequestJob {
     return this.claim.job;
   }
@@ -240,7 +236,7 @@ export class RunningRequest {
   }
 
   get name(): string {
-    return this.output ?? this.names.output ?? this.names.manifest ?? `job ${this.id}`;
+    return this.output ?? this.names.output ?? this.names.manifest ?? `job ${this.claim.id}`;
   }
 
   /** Takes note of an event of the run. The job's progress is the newest one, written when it is another one. */
@@ -251,7 +247,11 @@ export class RunningRequest {
       this.#write({ state: 'opened', ...this.#opened, ...NOTHING_YET });
       this.#queue(() => this.onOpened({ run, output }));
     } else if (event.type === 'progress') {
-      if (this.#opened !== undefined) this.#write(progressOf(this.#opened, event.progress));
+      if (this.#opened === undefined) return;
+      const { rows, totalRows, described, resumed, copied, failed, inFlight, perSecond, etaMs } =
+        event.progress;
+      const counts = { rows, totalRows, described, resumed, copied, failed, inFlight, perSecond, etaMs };
+      this.#write({ state: 'opened', ...this.#opened, ...counts });
     } else if (event.type === 'notice') {
       this.#queue(async () => {
         await this.job.log(event.text);
@@ -279,16 +279,7 @@ export class RunningRequest {
   }
 
   #queue(write: () => Promise<void>): void {
-    const onError = debugError(this.logger, "a run's progress could not be stored", { job: this.id });
+    const onError = debugError(this.logger, "a run's progress could not be stored", { job: this.claim.id });
     this.#writing = this.#writing.then(write).catch(onError);
   }
-}
-
-function progressOf(
-  opened: { readonly run: string; readonly manifest: string; readonly output: string },
-  progress: Progress,
-): RunJobProgress {
-  const { rows, totalRows, described, resumed, copied, failed, inFlight, perSecond, etaMs } = progress;
-  const counts = { rows, totalRows, described, resumed, copied, failed, inFlight, perSecond, etaMs };
-  return { state: 'opened', ...opened, ...counts };
 }

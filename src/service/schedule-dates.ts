@@ -1,5 +1,6 @@
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { getNextMillis } from 'bullmq';
+import { z } from 'zod';
 import { UsageError, messageOf } from '../shared/errors.js';
 
 const EXAMPLE = '"0 2 * * *" is every night at 2:00';
@@ -77,14 +78,8 @@ export function checkDatedOutput(output: string): void {
  * @param timeZone an IANA name such as `Europe/Prague`
  */
 export function localDate(atMs: number, timeZone: string): string {
-  const format = new Intl.DateTimeFormat('en-u-ca-gregory-nu-latn', {
-    timeZone,
-    year: 'numeric',
-    month: '2-digit',
-    day: '2-digit',
-  });
-  const parts = new Map(format.formatToParts(atMs).map(({ type, value }) => [type, value]));
-  return [parts.get('year'), parts.get('month'), parts.get('day')].join('-');
+  // Swedish dates are written so.
+  return new Date(atMs).toLocaleDateString('sv-SE', { timeZone });
 }
 
 /** An output's name with its date. */
@@ -101,17 +96,6 @@ export function otherDates(pattern: string, own: string, names: readonly string[
   const [before = '', after = ''] = basename(pattern).split(DATE);
   return names
     .filter((name) => name !== basename(own) && name.startsWith(before) && name.endsWith(after))
-    .filter((name) => isDate(name.slice(before.length, name.length - after.length)))
+    .filter((name) => z.iso.date().safeParse(name.slice(before.length, name.length - after.length)).success)
     .sort();
-}
-
-/** The files beside an output by their paths. */
-export function besideOutput(output: string, names: readonly string[]): string[] {
-  return names.map((name) => join(dirname(output), name));
-}
-
-function isDate(text: string): boolean {
-  if (!/^\d{4}-\d\d-\d\d$/.test(text)) return false;
-  const at = new Date(`${text}T00:00:00Z`);
-  return !Number.isNaN(at.getTime()) && at.toISOString().startsWith(text);
 }

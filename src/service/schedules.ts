@@ -72,7 +72,8 @@ export async function addSchedule(connection: QueueConnection, schedule: Schedul
   checkScheduleName(name);
   checkCron(cron, timeZone);
   if (schedule.request.output !== undefined) checkDatedOutput(schedule.request.output);
-  const request = readRequest(asJson({ ...schedule.request, schedule: name, timeZone }));
+  // As it comes back from the queue, which keeps JSON.
+  const request = readRequest(JSON.parse(JSON.stringify({ ...schedule.request, schedule: name, timeZone })));
   const wanted = { name, cron: cron.trim().split(/\s+/).join(' '), timeZone, request };
   const existing = await findSchedule(connection, name);
   const changes = existing === undefined ? [] : changesBetween(existing, wanted);
@@ -196,11 +197,6 @@ function changesBetween(before: Schedule, now: Schedule): string[] {
 function textOf(value: unknown): string {
   if (value === undefined) return '(none)';
   return typeof value === 'string' ? value : JSON.stringify(value);
-}
-
-/** As it comes back from the queue, which keeps JSON. */
-function asJson(request: RunRequest): unknown {
-  return JSON.parse(JSON.stringify(request));
 }
 
 function runsQueue(connection: QueueConnection): JobQueue<RunRequest, RunOutcome> {

@@ -183,7 +183,7 @@ export class RunsServer {
     this.options.onEvent({ type: 'released', output: request.name });
     await request.settled();
     // The next server looks whether this one still has it.
-    this.#running.delete(request.id);
+    this.#running.delete(request.claim.id);
     const { connection, logger } = this.options;
     const onError = debugError(logger, 'the run is taken up when this server is off the list');
     await atShutdown(connection, SHUTDOWN_TIMEOUT_MS, this.#publish(), onError);
@@ -237,10 +237,10 @@ export class RunsServer {
 
   async #publish(): Promise<void> {
     const { connection, root, runsAtOnce = RUNS_AT_ONCE } = this.options;
-    const runs = [...this.#running.values()].map(({ request: { run, name, id } }) => ({
+    const runs = [...this.#running.values()].map(({ request: { run, name, claim } }) => ({
       run,
       output: name,
-      job: run === undefined ? undefined : id,
+      job: run === undefined ? undefined : claim.id,
     }));
     const about = { host: hostname(), pid: process.pid, root: root.path, since: this.#since };
     await registry.publish(connection.store, SERVERS, this.#id, { ...about, runsAtOnce, runs });

@@ -38,7 +38,7 @@ export async function readAccountLimits(store: SharedStore, queueName: string, n
   const fields = await store.getFields(`account:${queueName}`);
   if (fields['rate'] === undefined) return undefined;
   const { configured, learned } = readFields(fields, UNKNOWN);
-  const { fellAt, heldUntil } = learned;
+  const { fellAt, heldUntil } = unlessFromTheFuture(learned, nowMs);
   return { configured, share: shareAt(learned, nowMs), fellAt, heldUntil };
 }
 
@@ -187,8 +187,17 @@ const SAME_STORM_MS = 1000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 60_000;
 
+/** Clocks of several machines differ by so much. */
+const CLOCK_SKEW_MS = 60_000;
+
+/** A fall that has not happened yet was recorded by a clock that has gone back since: it is worth nothing. */
+function unlessFromTheFuture(learned: LearnedRate, nowMs: number): LearnedRate {
+  return learned.fellAt > nowMs + CLOCK_SKEW_MS ? FULL_RATE : learned;
+}
+
 /** The share at `nowMs`: back to 1 within 38 s of the end of the pause, from wherever it fell to. */
-export function shareAt(learned: LearnedRate, nowMs: number): number {
+export function shareAt(recorded: LearnedRate, nowMs: number): number {
+  const learned = unlessFromTheFuture(recorded, nowMs);
   const from = Math.max(learned.fellAt, learned.heldUntil);
   const steps = Math.max(0, Math.floor((nowMs - from) / STEP_MS));
   return Math.min(1, learned.share + steps * STEP_SHARE);
@@ -200,12 +209,13 @@ export function shareAt(learned: LearnedRate, nowMs: number): number {
  * @returns the new record and how long the whole queue waits
  */
 export function afterRateLimit(
-  learned: LearnedRate,
+  recorded: LearnedRate,
   nowMs: number,
   retryAfterMs: number | undefined,
 ): { learned: LearnedRate; pauseMs: number } {
+  const learned = unlessFromTheFuture(recorded, nowMs);
   const sameStorm = nowMs < Math.max(learned.fellAt + SAME_STORM_MS, learned.heldUntil) && learned.fellAt > 0;
-  const streak = sameStorm ? learned.streak : learned.streak + 1;
+  const streak = sameStorm || retryAfterMs !== undefined ? learned.streak : learned.streak + 1;
   const grown = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (Math.max(1, streak) - 1));
   const pauseMs = retryAfterMs ?? Math.max(grown, sameStorm ? learned.heldUntil - nowMs : 0);
   const heldUntil = Math.max(learned.heldUntil, nowMs + pauseMs);

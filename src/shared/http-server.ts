@@ -71,7 +71,7 @@ function reasonOf(error: { readonly code: string }): string {
   }
 }
 
-export interface HealthOptions extends ListenAddress {
+interface HealthOptions extends ListenAddress {
   /** Why this process is not ready, on one line; undefined when it is. A failure is a reason too. */
   readonly notReady: () => Promise<string | undefined>;
 }
@@ -85,8 +85,6 @@ const BODY_LIMIT_BYTES = 1024;
  * @throws {UsageError} when the address cannot be listened on
  */
 export async function startHealthServer({ notReady, ...address }: HealthOptions): Promise<HttpServer> {
-  // Most processes have no health port: they do not load an HTTP server.
-  const { createHttpServer, listen } = await import('./http-server.js');
   const app = createHttpServer({ bodyLimit: BODY_LIMIT_BYTES });
   app.addHook('onRequest', (_request, reply, done) => {
     reply.headers({ 'content-type': 'application/json', 'cache-control': 'no-store' });

@@ -130,7 +130,8 @@ const SILENT_MS = 10_000;
  */
 export function runState(status: RunStatus, nowMs: number): 'running' | 'ended' | 'silent' {
   if (status.ended !== undefined) return 'ended';
-  return nowMs - status.seenAt < SILENT_MS ? 'running' : 'silent';
+  // What was seen in the future was seen by a clock that has gone back since.
+  return Math.abs(nowMs - status.seenAt) < SILENT_MS ? 'running' : 'silent';
 }
 
 /** Upper bounds in seconds; what is above the last one falls into `+Inf`. */

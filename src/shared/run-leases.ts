@@ -120,20 +120,18 @@ export interface RunOrders {
   readonly retryAll: boolean;
 }
 
-const SET = '1';
-
 function recordOf(run: string): string {
   return `orders:${run}`;
 }
 
 export async function readRunOrders(store: SharedStore, run: string): Promise<RunOrders> {
   const fields = await store.getFields(recordOf(run));
-  return { cancel: fields['cancel'] === SET, retryAll: fields['retryAll'] === SET };
+  return { cancel: fields['cancel'] === '1', retryAll: fields['retryAll'] === '1' };
 }
 
 /** Gives an order. */
 export async function orderRun(store: SharedStore, run: string, order: keyof RunOrders): Promise<void> {
-  await store.setFields(recordOf(run), { [order]: SET });
+  await store.setFields(recordOf(run), { [order]: '1' });
 }
 
 /** Takes an order away: it was read, carried out, or given up. */

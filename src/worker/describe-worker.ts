@@ -9,6 +9,7 @@ import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
 import { atShutdown, outOfPatience, retryUntilUp } from '../shared/queue/outage.js';
+import { promoteFromTheFuture } from '../shared/queue/job-moves.js';
 import * as registry from '../shared/queue/registry.js';
 import { repeat } from '../shared/waiting.js';
 import { Intake } from './api-health.js';
@@ -59,6 +60,8 @@ export class DescribeWorker {
   readonly #release = new AbortController();
   readonly #ended = new AbortController();
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
+  /** What the clock that may jump is ahead of the one that does not. */
+  #clockAheadMs = Date.now() - performance.now();
   #ticking: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
 
@@ -116,6 +119,7 @@ export class DescribeWorker {
     await this.#publishStatus();
     // Before anything is taken: a run that has died may have left thousands.
     await this.#living.sweep(this.#queue);
+    await promoteFromTheFuture(this.#queue);
     this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
       this.#queueName,
       (job, token) => this.#processor.process(job, token ?? ''),
@@ -146,6 +150,9 @@ export class DescribeWorker {
   /** Each second: what everybody may know of this worker, and the account's limits as they are now. */
   async #tick(): Promise<void> {
     const { connection, limits } = this.options;
+    const clockAheadMs = Date.now() - performance.now();
+    if (clockAheadMs < this.#clockAheadMs - TICK_MS) await promoteFromTheFuture(this.#queue);
+    this.#clockAheadMs = clockAheadMs;
     await limits.refresh();
     await this.#applyLimits();
     await this.#publishStatus();

@@ -26,13 +26,15 @@ describe('previewManifest', () => {
       badUrls: 1,
       badRecords: 0,
       duplicateKeys: 0,
+      emptyRecords: 0,
+      unknownKeys: new Set(),
       firstUrl: 'http://www.tate.org.uk/art/images/work/N/N01/N01523_8.jpg',
     });
   });
 
   test('asks for each row with a URL once, in order, and adds up what it is told', async () => {
     const manifest = await openCsv(
-      'id,url\n1,http://a/1\n2,http://a/1\n3,\n4,http://a/2\n5\n6,http://a/3\n7,http://a/3\n',
+      'id,url\n1,http://a/1\n2,http://a/1\n3,\n4,http://a/2\n5,,x\n6,http://a/3\n7,http://a/3\n',
     );
     const asked: string[] = [];
     const answers = ['resumed', 'copied', 'copied', 'new', 'new'] as const;

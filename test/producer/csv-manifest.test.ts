@@ -124,19 +124,21 @@ describe('a csv or tsv manifest', () => {
     expect(manifest.columns).toEqual(['a,b', 'c']);
   });
 
-  test('gives records with too few or too many cells as bad ones and goes on', async () => {
-    const { records, error } = await readText('a,b,c\n1,2\n1,2,3,4\nx\n1,2,3\n');
+  test('fills up missing last cells, cuts surplus empty ones, and gives records with surplus text as bad ones', async () => {
+    const { records, error } = await readText('a,b,c\n1,2\n1,2,3,4\nx\n1,2,3,,\n1,2,3,,5\n');
     expect(error).toBeUndefined();
     expect(problemsOf(records)).toEqual([
-      '2 cells where the header has 3',
-      '4 cells where the header has 3',
-      '1 cell where the header has 3',
       undefined,
+      '4 cells where the header has 3',
+      undefined,
+      undefined,
+      '5 cells where the header has 3',
     ]);
     expect(cellsOf(records)).toEqual([
       ['1', '2', ''],
       ['1', '2', '3'],
       ['x', '', ''],
+      ['1', '2', '3'],
       ['1', '2', '3'],
     ]);
   });

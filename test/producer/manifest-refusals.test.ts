@@ -1,7 +1,10 @@
 import { mkdir } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
+import { OWN_COLUMNS } from '../../src/producer/columns.js';
 import { type ManifestOptions, openManifest } from '../../src/producer/manifest.js';
+import { OUTPUT_COLUMNS } from '../../src/writer/csv-output.js';
+import { FAILURE_COLUMNS } from '../../src/writer/failures.js';
 import { openText, streamOf, useManifestFolder } from './manifest-texts.js';
 
 const folder = useManifestFolder();
@@ -55,8 +58,8 @@ describe('openManifest refuses', () => {
     ],
     ['binary data', 'd.csv', Buffer.from('PK\x03\x04\x14\0\x06\0\n1', 'latin1'), 'd.csv is no text'],
     ['one name twice', 'e.csv', 'id,url,id,url\n1,2,3,4\n', 'several columns are named id, url'],
-    ['a column without a name', 'e.csv', 'id,,url\n1,2,3\n', 'column 2 of 3 has no name'],
-    ['a blank name', 'e.csv', 'id, \n1,2\n', 'column 2 of 2 has no name'],
+    ['a JSON key without a name', 'e.jsonl', '{"id":1," ":2}\n', 'column 2 of 2 has no name'],
+    ['a URL in its header', 'e.csv', '1,http://a/b\n2,http://a/c\n', 'it is no header: say --no-header'],
     ['our columns', 'e.csv', 'id,prompt_1,error\n1,2,3\n', 'columns named prompt_1, error of its own'],
     ['a quote in its header', 'f.csv', 'id,ur"l\n1,2\n', 'f.csv, line 1: cannot be read past'],
     ['a header that does not end', 'f.csv', '"id,url\n1,2\n', 'f.csv, line 1: cannot be read past'],
@@ -146,5 +149,9 @@ describe('openManifest', () => {
     const manifest = await openManifest({ path });
     expect(manifest.columns).toEqual(['id', 'url']);
     expect(manifest.sizeBytes).toBeGreaterThan(0);
+  });
+
+  test('knows all columns that the output and the failures file add', () => {
+    expect(new Set(OWN_COLUMNS)).toEqual(new Set([...OUTPUT_COLUMNS, ...FAILURE_COLUMNS]));
   });
 });

@@ -38,9 +38,9 @@ describe('readRows', () => {
   });
 
   test('gives bad records and rows without a key as bad-record, with the line', async () => {
-    const rows = await rowsOf('id,url\n1\n,http://a/b\n', { urlColumn: 1, keyColumn: 0 });
+    const rows = await rowsOf('id,url\n1,2,3\n,http://a/b\n', { urlColumn: 1, keyColumn: 0 });
     expect(rows.map(({ problem }) => problem)).toEqual([
-      { code: 'bad-record', reason: 'line 2: 1 cell where the header has 2' },
+      { code: 'bad-record', reason: 'line 2: 3 cells where the header has 2' },
       { code: 'bad-record', reason: 'line 3: no key' },
     ]);
     expect(rows.some(({ url, image }) => url !== undefined || image !== undefined)).toBe(false);

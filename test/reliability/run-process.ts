@@ -27,17 +27,18 @@ export interface RunProcessOptions {
   readonly maxInFlight?: number;
   /** More flags. */
   readonly flags?: readonly string[];
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 /** `bulk-describe run m.csv` as a process; twice the same options are the same command. */
 export function startRun(options: RunProcessOptions): CliProcess {
-  const { workspace, api, queue, rate = '200/s', maxInFlight = 8, flags = [] } = options;
+  const { workspace, api, queue, rate = '200/s', maxInFlight = 8, flags = [], env } = options;
   const limits = ['--rate', rate, '--poll-rate', '500/s', '--max-in-flight', String(maxInFlight)];
   const files = ['m.csv', '-o', 'out.csv'];
   const about = ['--api', api, '--queue', queue, ...limits, ...flags];
   return startCli(['run', ...files, ...about, '--json', '--no-progress'], {
     cwd: workspace.path,
-    env: { DESCRIBE_API_TOKEN: 'any' },
+    env: { DESCRIBE_API_TOKEN: 'any', ...env },
   });
 }
 

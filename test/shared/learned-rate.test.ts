@@ -47,4 +47,16 @@ describe('learned rate', () => {
     const long = afterRateLimit(FULL_RATE, T0, 60_000).learned;
     expect(afterRateLimit(long, T0 + 100, 1000).learned.heldUntil).toBe(long.heldUntil);
   });
+  test('counts a growing pause only for what comes without Retry-After', () => {
+    const told = afterRateLimit(FULL_RATE, T0, 1000).learned;
+    expect(afterRateLimit(told, T0 + 10_000, undefined).pauseMs).toBe(1000);
+  });
+  test('forgets a fall that the clock has not come to: it has gone back since', () => {
+    const { learned } = afterRateLimit(FULL_RATE, T0, 900_000);
+    expect(shareAt(learned, T0 - 600_000)).toBe(1);
+    expect(afterRateLimit(learned, T0 - 600_000, undefined)).toMatchObject({
+      learned: { share: 0.5, fellAt: T0 - 600_000, heldUntil: T0 - 599_000 },
+      pauseMs: 1000,
+    });
+  });
 });

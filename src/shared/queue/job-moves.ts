@@ -1,4 +1,5 @@
 import type { Job, JobProgress } from 'bullmq';
+import type { JobQueue } from './connection.js';
 import { messageOf } from '../errors.js';
 
 /** What it means to people when BullMQ says that a job is not its worker's any more; undefined for other errors. */
@@ -38,6 +39,19 @@ export async function reclaimJob<D, R>(job: Job<D, R>): Promise<void> {
 /** Ends a delayed job's wait. One that has gone elsewhere meanwhile stays there. */
 export async function promoteJob<D, R>(job: Job<D, R>): Promise<void> {
   await unlessMoved(job.promote());
+}
+
+/** Clocks of several machines differ by so much. */
+const CLOCK_SKEW_MS = 5000;
+
+/**
+ * Ends the wait of jobs that were delayed by a clock which has gone back since: they would wait for as long as it jumped.
+ */
+export async function promoteFromTheFuture<D, R>(queue: JobQueue<D, R>): Promise<void> {
+  const latest = Date.now() + CLOCK_SKEW_MS;
+  for (const job of await queue.getDelayed()) {
+    if ((job.processedOn ?? job.timestamp) > latest) await promoteJob(job);
+  }
 }
 
 /** Sets the progress that a job shows. One that is gone meanwhile stays so. */

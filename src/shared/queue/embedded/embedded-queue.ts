@@ -58,6 +58,10 @@ async function prepareSession(pool: SessionPool, options: OpenQueueOptions): Pro
   await migrate(pool);
   // BullMQ's statements name no schema.
   await pool.query(`SET search_path TO "${DEFAULT_SCHEMA}"`);
+  pool.followClock();
+  // They are short, and may lie far ahead where the clock went back meanwhile.
+  await pool.query('DELETE FROM rate_limit');
+  await pool.query("DELETE FROM meta WHERE field = 'stalled-check'");
   const count = await takeOverActiveJobs(pool);
   if (count > 0) options.logger?.info({ count }, 'jobs of a process that ended early are taken up again');
 }

@@ -85,6 +85,16 @@ function isSeveralStatements(text: string): boolean {
 const HAS_WAITING_JOBS = /state = 'waiting'\s*\)\s*AND NOT EXISTS/;
 const HAS_WAITING_JOBS_EVERY_MS = 100;
 
+/** Less is not worth it; clocks are always set a little. */
+const SMALLEST_JUMP_MS = 500;
+/** The moments that BullMQ stores; each lies a length of time after the moment in which it was stored. */
+const MOVE_MOMENTS = [
+  'UPDATE rate_limit SET expire_at_ms = expire_at_ms + $1::bigint',
+  'UPDATE job SET process_at_ms = process_at_ms + $1::bigint WHERE process_at_ms IS NOT NULL',
+  'UPDATE job SET locked_until_ms = locked_until_ms + $1::bigint WHERE locked_until_ms IS NOT NULL',
+  "UPDATE meta SET value = (value::bigint + $1::bigint)::text WHERE field = 'stalled-check'",
+];
+
 /**
  * What BullMQ takes for a `pg.Pool`, over the one session there is.
  *
@@ -100,7 +110,15 @@ export class SessionPool implements PgPool {
   /** What `PostgresConnection` asks a pool for: there is no network connection that could drop unnoticed. */
   readonly options = { keepAlive: true };
 
+  /** What the clock that may jump was ahead of the one that does not; undefined until there are tables. */
+  #clockAheadMs: number | undefined;
+
   constructor(private readonly session: Session) {}
+
+  /** From now on, what is stored moves with the clock. */
+  followClock(): void {
+    this.#clockAheadMs = Date.now() - performance.now();
+  }
 
   /** Waits for the session. @returns the way to hand it on */
   async take(): Promise<() => void> {
@@ -117,7 +135,18 @@ export class SessionPool implements PgPool {
   async run<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
     // The database answers without ever leaving this thread: timers and sockets would starve.
     await yieldToOthers();
+    await this.#moveMoments();
     return this.session.query<R>(text, params);
+  }
+
+  /** After a jump of the clock each length is what it was: else the queue would stand still for as long as it went back. */
+  async #moveMoments(): Promise<void> {
+    if (this.#clockAheadMs === undefined) return;
+    const aheadMs = Date.now() - performance.now();
+    const jumpMs = Math.round(aheadMs - this.#clockAheadMs);
+    if (Math.abs(jumpMs) < SMALLEST_JUMP_MS) return;
+    this.#clockAheadMs = aheadMs;
+    for (const statement of MOVE_MOMENTS) await this.session.query(statement, [jumpMs]);
   }
 
   async query<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
