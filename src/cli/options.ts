@@ -246,7 +246,7 @@ const GROUPS = [
   group('Health:', ['worker', 'serve'], {
     healthPort: option(
       '--health-port <n>',
-      '/healthz: it is alive; /readyz: Redis answers, and it takes work',
+      '/healthz: it is alive; /readyz: Redis takes writes, and it takes work',
       { parse: parse.port },
     ),
     healthHost: option('--health-host <address>', 'where the health port listens', {

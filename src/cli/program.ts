@@ -147,8 +147,8 @@ const SERVICE_COMMANDS = [
       'board. Prints its URL and answers until it is stopped. `run --dashboard[=<port>]` does the same beside a run, on ' +
       'any queue, and `serve --dashboard[=<port>]` beside a server.',
     notes: `DASHBOARD_USER and DASHBOARD_PASSWORD say who is let in. The password goes over the wire as the browser sends it:
-put a proxy with TLS before it where others can listen. /healthz needs no password: 200 while the queue answers,
-else 503.`,
+put a proxy with TLS before it where others can listen. /healthz needs no password: 200 while the queue takes
+writes, else 503 and why.`,
     examples: `
   bulk-describe dashboard --queue redis://localhost:6379
   DASHBOARD_USER=ada DASHBOARD_PASSWORD=... bulk-describe dashboard --host 0.0.0.0 --read-only`,

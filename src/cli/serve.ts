@@ -5,6 +5,7 @@ import { RunsServer, type ServerEvent } from '../service/server.js';
 import { describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
+import { RUNS_QUEUE } from '../shared/jobs.js';
 import { dashboardCompanion } from './dashboard.js';
 import type { OptionsOf } from './options.js';
 import { type AccountOptions, accountOptionsOf } from './settings.js';
@@ -45,9 +46,10 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
     });
     undo.defer(() => server.stop());
     terminal.say(`serving ${root.path}: takes runs from ${connection.label}`);
-    await startHealth(options, service, talk, () =>
-      worker === undefined ? undefined : notWorking(worker.status),
-    );
+    await startHealth(options, service, talk, {
+      takenFrom: worker === undefined ? [RUNS_QUEUE] : [RUNS_QUEUE, queueName],
+      notReady: () => worker && notWorking(worker.status),
+    });
   });
 }
 

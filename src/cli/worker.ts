@@ -1,5 +1,6 @@
 import { type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
-import { type ApiOptions, checkApi } from '../run/api-options.js';
+import { type ApiOptions, accountOf, checkApi } from '../run/api-options.js';
+import { describeQueueName } from '../shared/account.js';
 import { type Limits, formatRate } from '../shared/limits.js';
 import { queueTrouble, startHealthServer } from '../shared/http-server.js';
 import type { WorkerStatus } from '../shared/published.js';
@@ -21,26 +22,29 @@ export async function worker(options: OptionsOf<'worker'>): Promise<number> {
   return runUntilStopped({ command: 'worker', goodbye }, options.queue, talk, async (service) => {
     if (startReceiver !== undefined) service.undo.defer(await startReceiver(service.connection));
     const started = await startWorker(service, api, talk);
-    await startHealth(options, service, talk, () => notWorking(started.status));
+    await startHealth(options, service, talk, {
+      takenFrom: [describeQueueName(accountOf(api))],
+      notReady: () => notWorking(started.status),
+    });
   });
 }
 
 /**
  * Answers liveness and readiness, if the options ask for it.
- * @param notReady why this process does not do its work, beside a queue that is away
+ * @param work the queues that it takes work from, and why it takes none although they are there
  */
 export async function startHealth(
   { healthPort: port, healthHost: host = '127.0.0.1' }: OptionsOf<'worker'>,
   { connection, undo, signal }: Service,
   { terminal }: Talk,
-  notReady: () => string | undefined,
+  work: { readonly takenFrom: readonly string[]; readonly notReady: () => string | undefined },
 ): Promise<void> {
   if (port === undefined) return;
-  const why = () => (signal.aborted ? 'it is stopping' : notReady());
+  const why = () => (signal.aborted ? 'it is stopping' : work.notReady());
   const server = await startHealthServer({
     host,
     port,
-    notReady: async () => why() ?? (await queueTrouble(connection)),
+    notReady: async () => why() ?? (await queueTrouble(connection, work.takenFrom))?.full,
   });
   undo.defer(() => server.close());
   const shown = host.includes(':') ? `[${host}]` : host;

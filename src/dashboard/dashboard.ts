@@ -87,8 +87,9 @@ async function createServer(
   });
   app.get(HEALTH_PATH, async (_request, reply) => {
     const trouble = await queueTrouble(connection);
-    // Told to everybody: neither where the queue is nor what runs there.
-    return reply.code(trouble === undefined ? 200 : 503).send({ ready: trouble === undefined });
+    if (trouble === undefined) return reply.send({ ready: true });
+    // Shown to everybody: neither where the queue is nor what runs there.
+    return reply.code(503).send({ ready: false, reason: trouble.short });
   });
   app.get('/metrics', async (_request, reply) => {
     const { type, text } = await renderMetrics(connection);

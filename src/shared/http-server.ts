@@ -108,14 +108,42 @@ function line(body: object): string {
   return `${JSON.stringify(body)}\n`;
 }
 
-/** Why the queue cannot be used at the moment; undefined when it answers within two seconds. */
-export async function queueTrouble(connection: QueueConnection): Promise<string | undefined> {
+/** Why a queue takes no work at the moment. */
+export interface QueueTrouble {
+  /** Without where it is: for everybody. */
+  readonly short: string;
+  readonly full: string;
+}
+
+/**
+ * Looks whether a queue takes work; undefined when it does. A Redis that is full, or has become a replica, still answers
+ * reads, so this writes.
+ * @param takenFrom names of the queues that must not be paused
+ */
+export async function queueTrouble(
+  connection: QueueConnection,
+  takenFrom: readonly string[] = [],
+): Promise<QueueTrouble | undefined> {
+  const { label } = connection;
   const signal = AbortSignal.timeout(READY_DEADLINE_MS);
   try {
-    await unlessAborted(connection.store.getFields('health'), signal);
+    await unlessAborted(connection.probe(), signal);
+    for (const name of takenFrom) {
+      if (!(await unlessAborted(connection.queue(name).isPaused(), signal))) continue;
+      const text = `the queue ${name} is paused by hand: nothing is taken from it until it is resumed (on the dashboard's board)`;
+      return { short: text, full: text };
+    }
     return undefined;
   } catch (error) {
-    const why = signal.aborted ? 'no answer in 2 s' : messageOf(error);
-    return `the queue ${connection.label} does not answer: ${why}`;
+    if (signal.aborted) {
+      const short = 'the queue does not answer';
+      return { short, full: `the queue ${label} does not answer: no answer in 2 s` };
+    }
+    const full = connection.classify(error);
+    if (full !== undefined) return { short: full.replace(` at ${label}`, ''), full };
+    return {
+      short: 'the queue takes no writes',
+      full: `the queue ${label} takes no writes: ${messageOf(error)}`,
+    };
   }
 }

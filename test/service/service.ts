@@ -36,3 +36,13 @@ export async function untilSaid(started: CliProcess, what: RegExp, deadlineMs = 
     },
   );
 }
+
+/** What a process with `--health-port 0` answers. */
+export async function health(
+  started: Pick<CliProcess, 'stderr'>,
+  path: string,
+): Promise<{ status: number; body: string }> {
+  const base = /health at (http:\/\/127\.0\.0\.1:\d+)/.exec(started.stderr())?.[1] ?? '';
+  const answer = await fetch(`${base}/${path}`);
+  return { status: answer.status, body: await answer.text() };
+}

@@ -3,18 +3,12 @@ import { startRedis } from '../helpers/redis.js';
 import { runCli } from '../helpers/cli.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { untilSaid } from './service.js';
+import { health, untilSaid } from './service.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { ProcessFixture } from './process-fixture.js';
 
 describeOnRedis('bulk-describe worker', (openQueue) => {
   const fixture = ProcessFixture.forSuite(openQueue);
-
-  const readiness = async (started: { stderr(): string }, path: string) => {
-    const base = /health at (http:\/\/127\.0\.0\.1:\d+)/.exec(started.stderr())?.[1] ?? '';
-    const answer = await fetch(`${base}/${path}`);
-    return { status: answer.status, body: await answer.text() };
-  };
 
   test('says first which limits hold over how many workers, and again when either changes', async () => {
     const first = fixture.service.start('worker', ['--rate', '7/s', '--max-in-flight', '3']);
@@ -67,18 +61,18 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
       DESCRIBE_API_TOKEN: 'secret-token',
     });
     await untilSaid(worker, /health at/);
-    expect(await readiness(worker, 'healthz')).toMatchObject({ status: 200 });
-    expect(await readiness(worker, 'readyz')).toEqual({ status: 200, body: '{"ready":true}\n' });
+    expect(await health(worker, 'healthz')).toMatchObject({ status: 200 });
+    expect(await health(worker, 'readyz')).toEqual({ status: 200, body: '{"ready":true}\n' });
     fixture.simulator.setOptions({ token: 'another' });
     await fixture.workspace.write('m.csv', manifestOf(3));
     const coordinator = fixture.service.start('run', ['m.csv', '--no-work']);
     expect((await coordinator.ended).code).toBe(3);
     await untilSaid(worker, /the API refuses the token/);
-    const ready = await readiness(worker, 'readyz');
+    const ready = await health(worker, 'readyz');
     expect(ready.status).toBe(503);
     expect(ready.body).toContain('"ready":false,"reason":"the API refuses the token (401');
-    expect(await readiness(worker, 'healthz')).toMatchObject({ status: 200 });
-    expect(await readiness(worker, 'other')).toMatchObject({ status: 404 });
+    expect(await health(worker, 'healthz')).toMatchObject({ status: 200 });
+    expect(await health(worker, 'other')).toMatchObject({ status: 404 });
     expect(worker.stderr().match(/the API refuses/g)).toHaveLength(1);
     expect(worker.child.exitCode).toBe(null);
     expect(worker.stderr()).not.toContain('secret-token');
@@ -91,11 +85,11 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
       await untilSaid(worker, /health at/);
       await own.kill9();
       await untilSaid(worker, /waiting for the queue: Redis at .* does not answer/);
-      expect(await readiness(worker, 'readyz')).toMatchObject({ status: 503 });
-      expect(await readiness(worker, 'healthz')).toMatchObject({ status: 200 });
+      expect(await health(worker, 'readyz')).toMatchObject({ status: 503 });
+      expect(await health(worker, 'healthz')).toMatchObject({ status: 200 });
       await own.restart();
       await untilSaid(worker, /the queue is back/);
-      await waitUntil('it is ready', async () => (await readiness(worker, 'readyz')).status === 200);
+      await waitUntil('it is ready', async () => (await health(worker, 'readyz')).status === 200);
     } finally {
       worker.child.kill('SIGKILL');
       await own.stop();

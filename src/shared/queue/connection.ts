@@ -215,6 +215,16 @@ export class QueueConnection {
     return this.#outage.note(error);
   }
 
+  /** Writes something that leaves nothing behind. @throws when the queue takes nothing; waits while it is away */
+  probe(): Promise<void> {
+    return this.storage.probe();
+  }
+
+  /** Why an operation failed, for people, if that is something that passes by itself; else undefined. */
+  classify(error: unknown): string | undefined {
+    return this.storage.classify(error);
+  }
+
   /** Whether it does not answer at the moment, as far as is known. */
   isAway(): boolean {
     return this.#outage.isDown;
