@@ -85,7 +85,10 @@ export function setUpTrouble(
   return isRoute || isNotFoundSetUp ? NO_SUCH_PATH : undefined;
 }
 
-/** Whether a reason is one that begins with `setUpTrouble`. */
+/** How the reason of a `SetUpError` begins. */
+export const IGNORES_CHOICES = 'the server ignores --choices';
+
+/** Whether a reason is one that begins with `setUpTrouble`, or that of a `SetUpError`. */
 export function isSetUpTrouble(reason: string): boolean {
-  return reason.startsWith(NO_SUCH_PATH) || reason.startsWith(NOT_TAKEN);
+  return [NO_SUCH_PATH, NOT_TAKEN, IGNORES_CHOICES].some((beginning) => reason.startsWith(beginning));
 }

@@ -6,16 +6,18 @@ import {
   InterruptedError,
   RejectedError,
   ResponseShapeError,
+  SetUpError,
   StatusError,
+  UnreadableAnswerError,
 } from './errors.js';
 
 /**
  * What to do about a failed submit:
  * - `retry-free`: nothing was sent; again, as often as it takes
- * - `retry`: again with a backoff (not before `retryAfterMs`), which costs an attempt
+ * - `retry`: again with a backoff (not before `retryAfterMs`), which costs an attempt; `mostAttempts` of them at most
  * - `rateLimited`: the whole account waits; costs no attempt
  * - `fail`: the image ends here
- * - `stop`: this worker's token is refused
+ * - `stop`: this worker's token is refused, or its settings ask for what the API does not do
  * - `suspect`: the quota may be spent; certain when it happens for three images with no success between, or
  *   three times where the API says so in words (`saysQuota`). Else it costs an attempt, as it may be about this image
  */
@@ -26,10 +28,16 @@ export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: bo
       readonly code: ErrorCode;
       readonly maybePaid: boolean;
       readonly retryAfterMs?: number | undefined;
+      readonly mostAttempts?: number | undefined;
+      readonly answer?: string | undefined;
     }
   | { readonly action: 'rateLimited'; readonly retryAfterMs?: number | undefined }
-  | { readonly action: 'fail'; readonly code: 'rejected' }
-  | { readonly action: 'stop'; readonly why: 'token' }
+  | {
+      readonly action: 'fail';
+      readonly code: 'rejected' | 'bad-response';
+      readonly answer?: string | undefined;
+    }
+  | { readonly action: 'stop'; readonly why: 'token'; readonly isPaid?: boolean }
   | { readonly action: 'suspect'; readonly why: 'quota'; readonly saysQuota: boolean }
 );
 
@@ -80,6 +88,9 @@ function judgeSubmitStatus(error: StatusError): SubmitVerdict {
   return { action: 'retry', code: 'bad-response', maybePaid: true, retryAfterMs, reason, countsAsDown };
 }
 
+/** A model that cannot be read twice will not be the third time, and each answer is paid for. */
+const MOST_UNREADABLE = 2;
+
 /**
  * "Retry or not" for a submit, the table "How an attempt can end". `countsAsDown`: connection errors (breaks
  * and timeouts included) and 5xx; five in a row over different images mean that the account is down.
@@ -96,6 +107,13 @@ export function judgeSubmitFailure(error: unknown): SubmitVerdict {
     if (speaksOfQuota(reason))
       return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown: false };
     return { action: 'fail', code: 'rejected', reason, countsAsDown: false };
+  }
+  if (error instanceof SetUpError)
+    return { action: 'stop', why: 'token', isPaid: true, reason, countsAsDown: false };
+  if (error instanceof UnreadableAnswerError) {
+    const about = { code: 'bad-response', answer: error.answer, reason, countsAsDown: false } as const;
+    if (error.isRefusal) return { action: 'fail', ...about };
+    return { action: 'retry', maybePaid: true, mostAttempts: MOST_UNREADABLE, ...about };
   }
   const code = error instanceof ResponseShapeError ? 'bad-response' : 'network';
   return { action: 'retry', code, maybePaid: true, reason, countsAsDown: error instanceof InterruptedError };

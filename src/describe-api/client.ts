@@ -142,7 +142,7 @@ export class DescribeClient {
       { isSubmit: true },
     );
     const restMs = dialect.restMs?.(answer.headers, Date.now());
-    return { ...dialect.readSubmitted(answered, call), ...(restMs !== undefined && { restMs }) };
+    return { ...dialect.readSubmitted(answered, call, options), ...(restMs !== undefined && { restMs }) };
   }
 
   /**

@@ -11,6 +11,7 @@ export interface ApiCall {
 
 const REASON_LENGTH = 300;
 const EXCERPT_LENGTH = 160;
+const ANSWER_LENGTH = 8000;
 
 /**
  * A call of the describe API failed. Neither the message nor the cause ever holds the token: both are
@@ -120,11 +121,37 @@ export class ResponseShapeError extends DescribeApiError {
   }
 }
 
+/** A model was paid for an answer that holds no four prompts. */
+export class UnreadableAnswerError extends DescribeApiError {
+  override name = 'UnreadableAnswerError';
+  /** The answer with its line ends; of a long one the first 8,000 characters. */
+  readonly answer: string;
+  /** It says that it will not, or cannot: it would say so again. */
+  readonly isRefusal: boolean;
+
+  constructor(call: ApiCall, about: { answer: string; isRefusal: boolean; isCut: boolean }) {
+    const cut = about.isCut ? ' (it was cut off at the length limit)' : '';
+    const excerpt = excerptOf(about.answer, EXCERPT_LENGTH, call.redact) || 'an empty one';
+    const reason = `expected an answer that holds four prompts${cut}, got ${excerpt}`;
+    super(call, about.isRefusal ? `the model refuses: ${about.answer}` : reason);
+    // Not half of a surrogate pair at the end.
+    this.answer = call
+      .redact(about.answer)
+      .slice(0, ANSWER_LENGTH)
+      .replace(/[\uD800-\uDBFF]$/, '');
+    this.isRefusal = about.isRefusal;
+  }
+}
+
+/** The API does not do what is asked for, whatever the image is: other settings are needed. */
+export class SetUpError extends DescribeApiError {
+  override name = 'SetUpError';
+}
+
 /** Whether something answered at all, be it with a refusal or with nonsense. */
 export function isAnswer(error: unknown): boolean {
-  return (
-    error instanceof StatusError || error instanceof RejectedError || error instanceof ResponseShapeError
-  );
+  const answers = [StatusError, RejectedError, ResponseShapeError, UnreadableAnswerError, SetUpError];
+  return answers.some((kind) => error instanceof kind);
 }
 
 /** Takes what may not be shown out of a text. */

@@ -192,6 +192,8 @@ export interface FailedOutcome {
   readonly attempts: number;
   /** The last message, if a submit was ever answered. */
   readonly messageId?: string | undefined;
+  /** What a model has answered in place of prompts, at most 8,000 characters; not kept once it is on disk. */
+  readonly answer?: string | undefined;
 }
 
 /** How a row ended in an earlier run, and over which image. */

@@ -203,8 +203,10 @@ async function endSubmitFailure(
     }
     case 'fail':
       return publishFailed(processing, { ...data, attempts: data.attempts + 1 }, verdict);
-    case 'stop':
-      return release(processing, data, verdict);
+    case 'stop': {
+      const lost = verdict.isPaid === true ? 1 : 0;
+      return release(processing, { ...data, maybePaid: data.maybePaid + lost }, verdict);
+    }
     case 'suspect':
       return suspectQuota(processing, data, verdict);
     case 'retry':
@@ -256,7 +258,8 @@ async function retryLater(
     if ('kind' in ended) return ended;
     tried = ended;
   }
-  if (attempts >= data.maxAttempts) return publishFailed(processing, tried, verdict);
+  const mostAttempts = Math.min(data.maxAttempts, verdict.mostAttempts ?? Infinity);
+  if (attempts >= mostAttempts) return publishFailed(processing, tried, verdict);
   const ms = Math.max(verdict.retryAfterMs ?? 0, backoffMs(attempts, Math.random()));
   return { kind: 'delay', data: tried, ms };
 }

@@ -31,12 +31,17 @@ export async function publishDescribed(
 export async function publishFailed(
   processing: Processing,
   data: DescribeJobData,
-  { code, reason }: { readonly code: ErrorCode; readonly reason: string },
+  {
+    code,
+    reason,
+    answer,
+  }: { readonly code: ErrorCode; readonly reason: string; readonly answer?: string | undefined },
 ): Promise<ProcessingOutcome> {
   processing.job.log(`failed (${code}): ${reason}`);
   const { attempts } = data;
   const messageId = data.messageId ?? data.lastMessageId;
-  const result = await publish(processing, data, { status: 'failed', code, reason, attempts, messageId });
+  const outcome = { status: 'failed', code, reason, attempts, messageId, answer } as const;
+  const result = await publish(processing, data, outcome);
   const kept = {
     ...data,
     submittedIn: undefined,

@@ -14,6 +14,14 @@ import { partialPath, runPaths } from './output-paths.js';
 /** What the failures file has behind the manifest's columns, in this order. */
 export const FAILURE_COLUMNS = ['error_code', 'error', 'attempts', 'message_id'] as const;
 
+/** The last column: what a model has answered. Files of version 0.1 lack it, as do those of manifests that have one. */
+const ANSWER_COLUMN = 'answer';
+
+function columnsOf({ columns }: Pick<FailureOptions, 'columns'>): string[] {
+  const ours = columns.includes(ANSWER_COLUMN) ? [] : [ANSWER_COLUMN];
+  return [...columns, ...FAILURE_COLUMNS, ...ours];
+}
+
 /** A row that failed, and how. */
 export interface FailureRecord {
   readonly row: NamedRow & {
@@ -139,7 +147,8 @@ export class FailuresFile {
     this.#partial ??= await createPartial(this.options);
     const failures = group.map(({ failure }) => failure);
     await this.#partial.append([formatFailures(failures, this.options)]);
-    for (const { failure, image } of group) if (image !== undefined) this.#now.set(image, failure.outcome);
+    for (const { failure, image } of group)
+      if (image !== undefined) this.#now.set(image, withoutAnswer(failure.outcome));
   }
 }
 
@@ -177,9 +186,14 @@ async function readInto(
     for (const failure of failures) {
       const name = nameOf(failure);
       if (name === undefined || isDescribed(failure.row)) continue;
-      known.set(name, { outcome: failure.outcome, image: failure.row.image });
+      known.set(name, { outcome: withoutAnswer(failure.outcome), image: failure.row.image });
     }
   });
+}
+
+/** What is kept in memory: a model's answer can be long. */
+function withoutAnswer(outcome: FailedOutcome): FailedOutcome {
+  return outcome.answer === undefined ? outcome : { ...outcome, answer: undefined };
 }
 
 /**
@@ -257,16 +271,25 @@ function manifestCells({ row }: FailureRecord, columns: readonly string[]): stri
   return columns.map((_, index) => row.cells[index] ?? '');
 }
 
-function formatHeader({ columns, delimiter }: FailureOptions): string {
-  return formatCsv([[...columns, ...FAILURE_COLUMNS]], delimiter);
+function formatHeader(options: FailureOptions): string {
+  return formatCsv([columnsOf(options)], options.delimiter);
 }
 
-function formatFailures(failures: readonly FailureRecord[], { columns, delimiter }: FailureOptions): string {
+function formatFailures(failures: readonly FailureRecord[], options: FailureOptions): string {
+  const width = columnsOf(options).length;
   const records = failures.map((failure) => {
-    const { code, reason, attempts, messageId } = failure.outcome;
-    return [...manifestCells(failure, columns), code, reason, String(attempts), messageId ?? ''];
+    const { code, reason, attempts, messageId = '', answer = '' } = failure.outcome;
+    const cells = [
+      ...manifestCells(failure, options.columns),
+      code,
+      reason,
+      String(attempts),
+      messageId,
+      answer,
+    ];
+    return cells.slice(0, width);
   });
-  return formatCsv(records, delimiter);
+  return formatCsv(records, options.delimiter);
 }
 
 /**
@@ -284,7 +307,7 @@ async function forEachIn(
   if (handle === undefined) return;
   try {
     const { columns, delimiter, keyColumn, urlColumn } = options;
-    const ours = [...columns, ...FAILURE_COLUMNS];
+    const ours = columnsOf(options);
     if (await isTornHeader(handle, ours, delimiter)) return;
     const header = await readHeader(handle, delimiter, (found) =>
       FAILURE_COLUMNS.every((name) => found.includes(name)),
@@ -329,7 +352,7 @@ function parseFailure(
   { columns, urlColumn, keyColumn, resolveUrl }: FailureOptions,
 ): FailureRecord {
   const cells = all.slice(0, columns.length);
-  const [code, reason = '', attempts = '', messageId = ''] = all.slice(columns.length);
+  const [code, reason = '', attempts = '', messageId = '', answer = ''] = all.slice(columns.length);
   return {
     row: {
       cells,
@@ -343,6 +366,7 @@ function parseFailure(
       reason,
       attempts: /^\d{1,9}$/.test(attempts) ? Number(attempts) : 0,
       messageId: messageId === '' ? undefined : messageId,
+      answer: answer === '' ? undefined : answer,
     },
   };
 }

@@ -7,8 +7,10 @@ import {
   InterruptedError,
   RejectedError,
   ResponseShapeError,
+  SetUpError,
   StatusError,
   TimeoutError,
+  UnreadableAnswerError,
 } from '../../src/describe-api/errors.js';
 
 const call: ApiCall = { method: 'POST', url: 'http://localhost/describe', redact: (text) => text };
@@ -17,6 +19,8 @@ const status = (
   about: { refused?: boolean; reason?: string; retryAfterMs?: number; concernsAccount?: boolean } = {},
 ) => new StatusError(call, { status: code, refused: false, reason: 'why', ...about });
 const rejected = (reason: string, code = 200) => new RejectedError(call, { status: code, reason });
+const unreadable = (isRefusal: boolean) =>
+  new UnreadableAnswerError(call, { answer: 'No.', isRefusal, isCut: false });
 const retry = (code: string, maybePaid: boolean, countsAsDown: boolean) => ({
   action: 'retry',
   code,
@@ -48,6 +52,17 @@ describe('a failed submit', () => {
       new ResponseShapeError(call, 'JSON', '<html>'),
       retry('bad-response', true, false),
     ],
+    [
+      'an answer without prompts, which is asked for once more',
+      unreadable(false),
+      { ...retry('bad-response', true, false), mostAttempts: 2, answer: 'No.' },
+    ],
+    [
+      'a model that refuses, which is not asked again',
+      unreadable(true),
+      { action: 'fail', code: 'bad-response', answer: 'No.', reason: 'the model refuses: No.' },
+    ],
+    ['what the API does for no image', new SetUpError(call, 'n'), { action: 'stop', isPaid: true }],
     ['an unexpected redirect', status(302), retry('bad-response', true, false)],
     ['429', status(429), { action: 'rateLimited', retryAfterMs: undefined, countsAsDown: false }],
     [

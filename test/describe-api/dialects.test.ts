@@ -344,7 +344,7 @@ describe('whatever comes', () => {
             const answer = { status: 200, headers: {}, text: JSON.stringify(body), tooLong: false };
             const json = () => readAnswer(answer, call, 0, dialect);
             typedErrorOrValue(() => {
-              expectSense(dialect.readSubmitted(json(), call).completed ?? { status: 'none' });
+              expectSense(dialect.readSubmitted(json(), call, {}).completed ?? { status: 'none' });
               read++;
             });
             typedErrorOrValue(() => {
@@ -384,10 +384,10 @@ describe('whatever comes', () => {
     const dialect = dialectFor({ dialect: name });
     fc.assert(
       fc.property(tree, fc.integer({ min: 100, max: 599 }), (body, status) => {
-        typedErrorOrValue(() => dialect.readSubmitted(body, call));
+        typedErrorOrValue(() => dialect.readSubmitted(body, call, {}));
         typedErrorOrValue(() => dialect.readMessage?.(body, 'm1', call));
         const answer = { status, headers: {}, text: JSON.stringify(body), tooLong: false };
-        typedErrorOrValue(() => dialect.readSubmitted(readAnswer(answer, call, 0, dialect), call));
+        typedErrorOrValue(() => dialect.readSubmitted(readAnswer(answer, call, 0, dialect), call, {}));
       }),
       { numRuns: 1500 },
     );

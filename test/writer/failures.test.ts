@@ -8,7 +8,9 @@ import type { ErrorCode } from '../../src/shared/jobs.js';
 import { type FailureOptions, type FailureRecord, FailuresFile } from '../../src/writer/failures.js';
 import { COLUMNS, imageOf, makeFolder, resolveUrl } from './fixtures.js';
 
-const HEADER = 'id,url,error_code,error,attempts,message_id\n';
+/** Of version 0.1. */
+const OLD_HEADER = 'id,url,error_code,error,attempts,message_id\n';
+const HEADER = 'id,url,error_code,error,attempts,message_id,answer\n';
 const keyed = { keyColumn: 0 };
 
 /** A failure of the row `id`, with its key where there are keys. */
@@ -51,7 +53,7 @@ async function files(path: string): Promise<string[]> {
 describe('a run', () => {
   test('is told how an image failed in it once that is on disk, and only by what was the image’s outcome', async () => {
     const failures = await openFailures(
-      await makePath(`${HEADER}0,https://0,network,reason of 0,5,m-0\n`),
+      await makePath(`${OLD_HEADER}0,https://0,network,reason of 0,5,m-0\n`),
       keyed,
     );
     const image = (id: string) => imageOf(`https://${id}`);
@@ -87,8 +89,8 @@ describe('a run', () => {
     failures.add(failureOf('3'));
     await failures.flush();
     const content =
-      `${HEADER}1,https://1,network,reason of 1,5,m-1\n` +
-      '"2,""é\n",,invalid-url,no URL,0,\n3,https://3,network,reason of 3,5,m-3\n';
+      `${HEADER}1,https://1,network,reason of 1,5,m-1,\n` +
+      '"2,""é\n",,invalid-url,no URL,0,,\n3,https://3,network,reason of 3,5,m-3,\n';
     expect(await readFile(`${path}.partial`, 'utf8')).toBe(content);
     expect(await files(path)).toEqual(['out.failed.csv.partial']);
     expect(await failures.replace(() => false)).toBe(3);
@@ -115,7 +117,7 @@ describe('a run', () => {
     }
     await failures.replace(() => false);
     expect(await readFile(path, 'utf8')).toBe(
-      `${HEADER}short,,bad-record,line 3,0,\na,b,bad-record,line 3,0,\n`,
+      `${HEADER}short,,bad-record,line 3,0,,\na,b,bad-record,line 3,0,,\n`,
     );
   });
 
@@ -138,7 +140,7 @@ describe('a run', () => {
   });
 
   test('removes the failures file when nothing is failed any more', async () => {
-    const path = await makePath(`${HEADER}1,https://1,network,x,5,\n`);
+    const path = await makePath(`${OLD_HEADER}1,https://1,network,x,5,\n`);
     const failures = await openFailures(path, keyed);
     expect(await failures.replace(() => false)).toBe(0);
     expect(await files(path)).toEqual([]);
@@ -175,10 +177,56 @@ describe('a run', () => {
   });
 });
 
+describe('what a model answered in place of prompts', () => {
+  const answered = (id: string, answer: string): FailureRecord => {
+    const failure = failureOf(id, { code: 'bad-response' });
+    return { ...failure, outcome: { ...failure.outcome, answer } };
+  };
+  const column = async (path: string, name: string) => {
+    const records: Record<string, string>[] = parse(await readFile(path, 'utf8'), { columns: true });
+    return records.map((record) => record[name]);
+  };
+
+  test('is the last column, also where the partial file of a killed run and an older one are merged', async () => {
+    const path = await makePath(`${OLD_HEADER}1,https://1,network,old,5,\n`);
+    const killed = await openFailures(path, keyed);
+    killed.add(answered('2', 'I see "a barn",\nand no more.'));
+    await killed.flush();
+    await killed.close();
+    const next = await openFailures(path, keyed);
+    next.add(failureOf('3'));
+    expect(await next.replace(() => true)).toBe(3);
+    expect(await readFile(path, 'utf8')).toMatch(/^id,url,error_code,error,attempts,message_id,answer\n/);
+    expect(await column(path, 'answer')).toEqual(['', 'I see "a barn",\nand no more.', '']);
+  });
+
+  test('is not kept in memory, since there may be very many', async () => {
+    const path = await makePath();
+    const failures = await openFailures(path, keyed);
+    failures.add(answered('1', 'long'), 'image');
+    await failures.flush();
+    expect(failures.failedNow('image')?.answer).toBeUndefined();
+    await failures.replace(() => true);
+    expect((await openFailures(path, keyed)).previous.get('1')?.outcome.answer).toBeUndefined();
+    expect(await column(path, 'answer')).toEqual(['long']);
+  });
+
+  test('is left out where the manifest has a column of that name', async () => {
+    const path = await makePath();
+    const options = { ...keyed, columns: [...COLUMNS, 'answer'] };
+    const failures = await openFailures(path, options);
+    const failure = answered('1', 'of the model');
+    failures.add({ ...failure, row: { ...failure.row, cells: ['1', 'https://1', 'of the manifest'] } });
+    await failures.replace(() => true);
+    expect(await column(path, 'answer')).toEqual(['of the manifest']);
+    expect(await readFile(path, 'utf8')).toMatch(/,message_id\n/);
+  });
+});
+
 describe('earlier failures', () => {
   test('are found by key, with all that is known of them', async () => {
     const path = await makePath(
-      `${HEADER}1,https://1,network,"a ""reason"", long",5,m-1\n2,https://2,rejected,no,1,\n3,,invalid-url,no URL,0,\n`,
+      `${OLD_HEADER}1,https://1,network,"a ""reason"", long",5,m-1\n2,https://2,rejected,no,1,\n3,,invalid-url,no URL,0,\n`,
     );
     const failures = await openFailures(path, keyed);
     expect(failures.previous.get('1')).toEqual({
@@ -197,7 +245,7 @@ describe('earlier failures', () => {
   });
 
   test('are found by image without keys, the last one of each', async () => {
-    const path = await makePath(`${HEADER}1,https://a,network,x,4,m1\n2,https://a,deadline,y,5,m2\n`);
+    const path = await makePath(`${OLD_HEADER}1,https://a,network,x,4,m1\n2,https://a,deadline,y,5,m2\n`);
     const failures = await openFailures(path);
     expect(failures.previous.get(imageOf('https://a'))?.outcome).toMatchObject({
       code: 'deadline',
@@ -219,7 +267,7 @@ describe('earlier failures', () => {
   });
 
   test('with a code that somebody edited are tried again with their message', async () => {
-    const path = await makePath(`${HEADER}1,https://1,typo,x,many,m-1\n`);
+    const path = await makePath(`${OLD_HEADER}1,https://1,typo,x,many,m-1\n`);
     const failures = await openFailures(path, keyed);
     expect(failures.previous.get('1')?.outcome).toMatchObject({
       code: 'lost',
@@ -239,7 +287,7 @@ describe('earlier failures', () => {
     });
     await failures.replace(() => true);
     expect(await readFile(path, 'utf8')).toBe(
-      'id,new,url,error_code,error,attempts,message_id\n1,,https://1,http,x,2,m-1\n',
+      'id,new,url,error_code,error,attempts,message_id,answer\n1,,https://1,http,x,2,m-1,\n',
     );
   });
 
@@ -247,8 +295,8 @@ describe('earlier failures', () => {
     ['id,url\n1,https://1\n', 'it has no column "error_code"'],
     ['something else', 'it has no column "error_code"'],
     [HEADER.replace('url', 'link'), 'it has no column "url"'],
-    [`${HEADER}1,https://1\n`, 'has 2 cells in the record at line 2, not 6'],
-    [`${HEADER}1,https://1,network,"x,5,m\n`, 'has a quote too many or too few in the record at line 2'],
+    [`${OLD_HEADER}1,https://1\n`, 'has 2 cells in the record at line 2, not 6'],
+    [`${OLD_HEADER}1,https://1,network,"x,5,m\n`, 'has a quote too many or too few in the record at line 2'],
   ])('in a file that is none of ours are refused: %j', async (content, message) => {
     const path = await makePath(content);
     await expect(openFailures(path)).rejects.toThrow(UsageError);
@@ -260,8 +308,8 @@ describe('earlier failures', () => {
 describe('after a crash', () => {
   test('merges what the killed run left, later failures first, and cuts the torn one', async () => {
     const path = await makePath(
-      `${HEADER}1,https://1,network,old,5,m-old\n2,https://2,network,old,5,\n`,
-      `${HEADER}1,https://1,deadline,new,5,m-new\n3,https://3,rejected,new,1,\n4,https://4,network,"to`,
+      `${OLD_HEADER}1,https://1,network,old,5,m-old\n2,https://2,network,old,5,\n`,
+      `${OLD_HEADER}1,https://1,deadline,new,5,m-new\n3,https://3,rejected,new,1,\n4,https://4,network,"to`,
     );
     const failures = await openFailures(path, keyed);
     expect(failures.previous.get('1')?.outcome).toMatchObject({ code: 'deadline', messageId: 'm-new' });
@@ -314,7 +362,7 @@ describe('after a crash', () => {
 
   test('between the new file and the removal of the partial one nothing comes twice', async () => {
     const lines = '1,https://1,network,x,5,m\n2,https://2,network,x,5,m\n';
-    const path = await makePath(HEADER + lines, HEADER + lines);
+    const path = await makePath(OLD_HEADER + lines, OLD_HEADER + lines);
     await openFailures(path, keyed);
     expect(await ids(path)).toEqual(['1', '2']);
   });

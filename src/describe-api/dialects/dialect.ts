@@ -53,8 +53,11 @@ export interface Dialect {
   readonly takesModel?: boolean;
   /** Body of a submit by POST, and the query of one by GET; fields that are undefined are left out. */
   submitBody(request: SubmitRequest, settings: DialectSettings): Record<string, unknown>;
-  /** @throws {ResponseShapeError} when it is no answer to a submit; {RejectedError} for a refusal */
-  readSubmitted(body: unknown, call: ApiCall): Submitted;
+  /**
+   * @throws {ResponseShapeError} when it is no answer to a submit; {RejectedError} for a refusal;
+   *   {UnreadableAnswerError} when a model has answered with no four prompts
+   */
+  readSubmitted(body: unknown, call: ApiCall, settings: DialectSettings): Submitted;
   /** @throws {ResponseShapeError} when it is no message */
   readonly readMessage?: (body: unknown, messageId: string, call: ApiCall) => Message;
   /** Whether each completed message bears the ref of its submit: one without that ref is another submit's then. */

@@ -1,10 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
-import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
+import { IGNORES_CHOICES } from '../answers.js';
+import {
+  type ApiCall,
+  RejectedError,
+  ResponseShapeError,
+  SetUpError,
+  UnreadableAnswerError,
+} from '../errors.js';
 import { exhaustedForMs } from '../retry-after.js';
 import { reasonIn, refSchema, type Submitted } from '../shapes.js';
 import { answeredPrompts } from './answered-prompts.js';
-import { type Dialect, bearer } from './dialect.js';
+import { type Dialect, type DialectSettings, bearer } from './dialect.js';
 
 /** What a model is asked where no other prompt is given. */
 const DEFAULT_PROMPT = `Write four different prompts for a text-to-image model, each of which would make a picture like this one.
@@ -49,7 +56,7 @@ function endpointOf(base: string): string {
   return `${root}${hasVersion ? '' : '/v1'}/chat/completions`;
 }
 
-function readCompletion(body: unknown, call: ApiCall): Submitted {
+function readCompletion(body: unknown, call: ApiCall, { choices: asked = 1 }: DialectSettings): Submitted {
   const error = errorSchema.safeParse(body);
   const completion = completionSchema.safeParse(body);
   if (!completion.success) {
@@ -65,9 +72,12 @@ function readCompletion(body: unknown, call: ApiCall): Submitted {
   const texts = choices.map(({ message }) => message.content ?? '');
   const prompts = answeredPrompts(texts);
   if (prompts === undefined) {
+    if (choices.length < asked) {
+      const how = `${IGNORES_CHOICES} ${asked} (answers that came: ${choices.length})`;
+      throw new SetUpError(call, `${how}: leave --choices away`);
+    }
     const isCut = choices.some(({ finish_reason: reason }) => reason === 'length');
-    const cut = isCut ? ' (it was cut off at the length limit)' : '';
-    throw new ResponseShapeError(call, `an answer that holds four prompts${cut}`, texts.join('\n'));
+    throw new UnreadableAnswerError(call, { answer: texts.join('\n'), isRefusal: false, isCut });
   }
   const messageId = id ?? `completion-${randomUUID()}`;
   return { messageId, completed: { status: 'completed', messageId, prompts } };
