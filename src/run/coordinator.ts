@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { Producer, type QueuedJob } from '../producer/produce.js';
 import { readRows } from '../producer/row-reader.js';
+import { resultsQueueName } from '../shared/account.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { pendingWindow } from '../shared/limits.js';
 import { HELD, isUntouched, isUntried } from '../shared/jobs.js';
@@ -185,6 +186,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
     const isOpen = ([image, { state }]: [string, QueuedJob]) =>
       state !== 'failed' && !lookup.isDescribed(image);
     inFlight = [...left].filter(isOpen).length;
+    await connection.store.forgetQueue(resultsQueueName(run.id));
   });
   return inFlight;
 }

@@ -186,7 +186,10 @@ export class RunJobs {
     });
     for (const [run, isAlive] of living) {
       if (await isAlive) continue;
-      const queue = this.connection.passingQueue<PublishedResults, null>(resultsQueueName(run));
+      const name = resultsQueueName(run);
+      // To open the queue of a run that has ended would make one again.
+      if ((await this.#persist(() => this.connection.countJobs(name, UNFINISHED_STATES))) === 0) continue;
+      const queue = this.connection.passingQueue<PublishedResults, null>(name);
       const unwritten = await this.#persist(() => queue.getJobs([...UNFINISHED_STATES]));
       for (const { image, outcome } of unwritten.flatMap((job) => outcomesIn(job.data))) {
         if (outcome.status === 'described') abandoned.add(image);

@@ -35,6 +35,7 @@ export interface WorkerOptions {
 const TICK_MS = 1000;
 /** Completed jobs that stay in the account's queue, and as many failed ones. */
 const KEPT_JOBS = 1000;
+const KEPT_SECONDS = 7 * 24 * 3600;
 const SHUTDOWN_TIMEOUT_MS = 2000;
 
 /**
@@ -129,9 +130,9 @@ export class DescribeWorker {
         maximumRateLimitDelay: TICK_MS,
         name: this.id,
         // For people to look at: their results are in the results queue, and stay there until their rows are on disk.
-        removeOnComplete: { count: KEPT_JOBS },
+        removeOnComplete: { count: KEPT_JOBS, age: KEPT_SECONDS },
         // For people to put back; what became of the others, and their last messages, is in the failures file.
-        removeOnFail: { count: KEPT_JOBS },
+        removeOnFail: { count: KEPT_JOBS, age: KEPT_SECONDS },
       },
     );
     this.#intake.open(this.#worker);

@@ -93,4 +93,16 @@ describeOnBothQueues('the shared store', (open, kind) => {
     const second = await other.connect();
     expect(await second.store.getFields('account')).toEqual({ rate: '20/min' });
   });
+
+  test('forgets a queue without jobs, and leaves one that has some', async () => {
+    const other = await (await open()).connect();
+    const queue = other.queue<{ readonly n: number }, null>('short');
+    const job = await queue.add('one', { n: 1 });
+    await other.store.forgetQueue('short');
+    expect(await queue.getVersion()).not.toBeNull();
+    expect((await queue.getJob(job.id ?? ''))?.data).toEqual({ n: 1 });
+    await job.remove();
+    await other.store.forgetQueue('short');
+    expect(await queue.getVersion()).toBeNull();
+  });
 });

@@ -157,7 +157,7 @@ describeOnBothQueues('failed rows', (openQueue, kind) => {
     'that are permanent wait for another URL (key column: %s)',
     async (keyColumn) => {
       const { workspace, simulator } = fixture;
-      const bad = 'short\n';
+      const bad = 'long,,surplus\n';
       const duplicate = keyColumn === undefined ? '' : `1,${url(9)}\n`;
       const manifest = await workspace.write(
         'm.csv',

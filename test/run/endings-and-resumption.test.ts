@@ -117,7 +117,7 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
   });
 
   test('interrupted before it comes to them, it keeps what failed by its record', async () => {
-    const failing = '901,http://h.test/1.jpg\n901,http://h.test/2.jpg\n902\n';
+    const failing = '901,http://h.test/1.jpg\n901,http://h.test/2.jpg\n902,,surplus\n';
     const manifest = await fixture.workspace.write('m.csv', `id,image\n${failing}`);
     await fixture.run({ manifest, keyColumn: 'id' });
     const codes = async () =>

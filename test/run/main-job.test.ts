@@ -106,7 +106,7 @@ describeOnBothQueues('the main job', (openQueue) => {
   test('a bad record later in the manifest fails alone, with its line', async () => {
     const manifest = await fixture.workspace.write(
       'm.csv',
-      `${manifestOf(120)}121\n122,http://images.test/122.jpg,surplus\n`,
+      `${manifestOf(120)}121,,surplus\n122,http://images.test/122.jpg,surplus\n`,
     );
     const { receipt } = await fixture.run({ manifest });
     expect(receipt).toMatchObject({ described: 120, failed: 2 });

@@ -21,6 +21,9 @@ export interface SharedStore {
   /** Adds to fields of a durable record that hold numbers, all or none; one that is not there counts as 0. */
   addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<void>;
 
+  /** Removes what a queue without jobs leaves behind: its settings and events. Without effect while it has one. */
+  forgetQueue(queueName: string): Promise<void>;
+
   /** Takes or renews an exclusive lease: true when `owner` has it now, for `ttlMs`. */
   lease(name: string, owner: string, ttlMs: number): Promise<boolean>;
   leaseOwner(name: string): Promise<string | undefined>;

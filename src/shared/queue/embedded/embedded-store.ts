@@ -88,6 +88,13 @@ export class EmbeddedStore implements SharedStore {
     );
   }
 
+  async forgetQueue(queueName: string): Promise<void> {
+    for (const table of ['meta', 'event']) {
+      const isEmpty = 'NOT EXISTS (SELECT FROM job WHERE queue = $1)';
+      await this.pool.query(`DELETE FROM ${table} WHERE queue = $1 AND ${isEmpty}`, [queueName]);
+    }
+  }
+
   lease(name: string, owner: string, ttlMs: number): Promise<boolean> {
     const holder = living(this.#leases.get(name));
     const free = holder === undefined || holder === owner;

@@ -54,6 +54,10 @@ export class RedisStore implements SharedStore {
     if (pairs.length > 0) await this.#run('addToFields', 'fields', name, ...pairs);
   }
 
+  async forgetQueue(queueName: string): Promise<void> {
+    await runScript(this.client, 'forgetQueue', `${KEY_PREFIX}:${queueName}`);
+  }
+
   async lease(name: string, owner: string, ttlMs: number): Promise<boolean> {
     return (await this.#run('takeLease', 'lease', name, owner, Math.ceil(ttlMs))) === 1;
   }

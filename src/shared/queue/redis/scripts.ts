@@ -131,6 +131,18 @@ redis.call('PUBLISH', ARGV[5], ARGV[1] .. ' ' .. ARGV[2])
 return 1
 `;
 
+/** KEYS: a queue of BullMQ's, with its prefix. Removes what is left of one that has no job, in whatever state. */
+const FORGET_QUEUE = `
+local states = {'wait', 'active', 'paused', 'delayed', 'prioritized', 'waiting-children', 'completed', 'failed'}
+for _, state in ipairs(states) do
+  if redis.call('EXISTS', KEYS[1] .. ':' .. state) == 1 then return 0 end
+end
+for _, part in ipairs({'events', 'id', 'marker', 'meta', 'pc', 'stalled', 'stalled-check'}) do
+  redis.call('DEL', KEYS[1] .. ':' .. part)
+end
+return 1
+`;
+
 const SOURCES = {
   takePermits: TAKE_PERMITS,
   holdPermits: HOLD_PERMITS,
@@ -142,6 +154,7 @@ const SOURCES = {
   announce: ANNOUNCE,
   listMembers: LIST_MEMBERS,
   putMessage: PUT_MESSAGE,
+  forgetQueue: FORGET_QUEUE,
 };
 
 export type ScriptName = keyof typeof SOURCES;
