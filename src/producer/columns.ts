@@ -1,20 +1,11 @@
 import { UsageError } from '../shared/errors.js';
+import { FAILURE_COLUMNS, OUTPUT_COLUMNS } from '../shared/jobs.js';
 import { nearest } from '../shared/nearest.js';
 import { NOTHING, holdsUrls } from './image-url.js';
 import type { ManifestRecord } from './manifest-format.js';
 
-/** The columns that the output and the failures file add, which a manifest's may not be named like. */
-export const OWN_COLUMNS: readonly string[] = [
-  'prompt_1',
-  'prompt_2',
-  'prompt_3',
-  'prompt_4',
-  'message_id',
-  'described_at',
-  'error_code',
-  'error',
-  'attempts',
-];
+/** A manifest's columns may not be named like these. */
+const OWN_COLUMNS: readonly string[] = [...OUTPUT_COLUMNS, ...FAILURE_COLUMNS];
 
 /** More columns than this do not fit a message. */
 const MOST_LISTED = 12;

@@ -221,8 +221,6 @@ const END_DEADLINE_MS = 2000;
 /** Makes the receipt. */
 async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const { options, control, limits, preview } = run;
-  // The recount makes an index of its own: a coordinator with ten million rows has not the memory for two.
-  run.output.index.clear();
   const { receipt, differences } = await closeAccounts(run, isRead);
   await forget(run, isRead);
   const { failedByCode } = run.ledger.counts;

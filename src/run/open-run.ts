@@ -13,7 +13,6 @@ import { type LostSubmits, keepLostSubmits } from '../shared/run-counts.js';
 import { readRunOrders, takeRunLease } from '../shared/run-leases.js';
 import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
-import { DescribedRows } from '../writer/output-index.js';
 import { FailuresFile, readEarlierFailures } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { ResultsConsumer } from '../writer/results-consumer.js';
@@ -39,9 +38,9 @@ export type OpenRun = Awaited<ReturnType<typeof openRun>>;
 export async function openRun(options: RunOptions, prepared: PreparedRun, counted: Preview, undo: UndoStack) {
   const opened = await openAll(options, prepared, counted, undo);
   const { id, connection, output, failures, control, logger } = opened;
-  const { account, earlier } = prepared;
+  const { account, earlier, outputOptions } = prepared;
   const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
-  const onFile = new DescribedRows(output.index, earlier?.index);
+  const onFile = outputOptions.index;
   onFile.startPass();
   const limit = options.collectOnly === true ? 0 : (options.limit ?? Infinity);
   const ledger = new Ledger(new PayBudget(limit));
@@ -54,7 +53,7 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
     /** The rows on file, of the output and earlier ones; this run's pass over the manifest. */
     onFile,
     /** Rows that the output held when the run started. */
-    rowsBefore: output.rows,
+    rowsBefore: onFile.rows,
     jobs: new RunJobs(connection, account, id, control.signal, options),
     results: new ResultsConsumer(connection, id, (result) => writer.settle(result), logger),
     ledger,
@@ -88,7 +87,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   // Who only collects takes nothing up again.
   const isLooking = earlier !== undefined && options.collectOnly !== true;
   const earlierFailures = isLooking
-    ? await readEarlierFailures(earlier.files, outputOptions, (row) => earlier.index.has(row))
+    ? await readEarlierFailures(earlier.files, outputOptions, (row) => outputOptions.index.has(row))
     : undefined;
   const output = await OutputFile.open({
     ...outputOptions,

@@ -1,11 +1,10 @@
 import type { Row } from '../producer/row-reader.js';
 import type { DescribedOutcome, FailedOutcome, Outcome, ResultJobData } from '../shared/jobs.js';
 import { type LostSubmits, countFailed } from '../shared/run-counts.js';
-import type { DescribedRows } from '../writer/output-index.js';
+import type { OutputIndex } from '../writer/output-index.js';
 import type { EarlierOutputs } from '../writer/earlier-outputs.js';
 import type { FailuresFile } from '../writer/failures.js';
 import { GroupCommit } from '../shared/group-commit.js';
-import type { StoredPrompts } from '../writer/csv-output.js';
 import type { OutputFile } from '../writer/output-file.js';
 import type { ResultFate } from '../writer/results-consumer.js';
 import type { ImageEntry, Ledger } from './ledger.js';
@@ -21,7 +20,7 @@ interface Batch {
 
 interface OutcomeWriterDeps {
   readonly ledger: Ledger;
-  readonly onFile: DescribedRows;
+  readonly onFile: OutputIndex;
   readonly output: OutputFile;
   /** Files whose rows count as done. */
   readonly earlier: EarlierOutputs | undefined;
@@ -79,7 +78,7 @@ export class OutcomeWriter {
 
   /** Writes a row whose image the output, or an earlier one, holds already. */
   writeCopy(row: Row, image: string): void {
-    void this.#writeRow(row, async () => ({ status: 'described', ...(await this.#readPrompts(image)) }));
+    void this.#writeRow(row, () => this.#readDescribed(image));
   }
 
   /** Waits until everything that was to go to disk is there, or has failed to be. */
@@ -135,13 +134,12 @@ export class OutcomeWriter {
     }
   }
 
-  async #readPrompts(image: string): Promise<StoredPrompts> {
-    const { output, earlier } = this.deps;
-    const offset = output.index.offsetOf(image);
-    if (offset !== undefined) return await output.readPromptsAt(offset);
-    const place = earlier?.index.offsetOf(image);
-    if (earlier === undefined || place === undefined) throw new Error(`no index has the image ${image}`);
-    return await earlier.readPromptsAt(place);
+  async #readDescribed(image: string): Promise<DescribedOutcome> {
+    const { onFile, output, earlier } = this.deps;
+    const place = onFile.placeOf(image);
+    if (place?.file === 0) return await output.readDescribed(place.offset);
+    if (earlier === undefined || place === undefined) throw new Error(`no file has the image ${image}`);
+    return await earlier.readDescribed(place);
   }
 
   async #flush(batches: readonly Batch[]): Promise<void> {
@@ -155,15 +153,6 @@ export class OutcomeWriter {
       }
     }
     await failures.flush();
-    const records = described.map(({ row, outcome }) => [
-      ...row.cells,
-      ...outcome.prompts,
-      outcome.messageId,
-      outcome.describedAt,
-    ]);
-    const { offsets } = await output.append(records);
-    for (const [position, { row }] of described.entries()) {
-      output.index.addAppended({ image: row.image, key: row.key, offset: offsets[position] ?? 0 });
-    }
+    await output.append(described);
   }
 }

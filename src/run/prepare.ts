@@ -9,8 +9,9 @@ import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import type { UndoStack } from '../shared/undo.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
-import type { OutputOptions } from '../writer/csv-output.js';
+import type { OutputOptions } from '../writer/output-columns.js';
 import { type InspectedOutput, inspectOutput } from '../writer/output-file.js';
+import { OutputIndex } from '../writer/output-index.js';
 import { type RunPaths, assertManifestIsSafe, defaultOutputPath, runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile, refuseCopiedRunFile } from '../writer/run-file.js';
 import { accountOf, apiOf } from './api-options.js';
@@ -55,10 +56,10 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
     const lock = await acquireFileLock(paths.lock, { what: `the output ${paths.output}` });
     undo.defer(() => lock.release());
   }
-  const found = await inspectOutput(rows.outputOptions);
   const runFile = await readRunFile(paths.runFile);
   if (runFile !== undefined) await refuseCopiedRunFile(paths.runFile, paths.output, runFile);
   const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, rows.outputOptions);
+  const found = await inspectOutput(rows.outputOptions);
   const prepared = { ...rows, paths, found, runFile, earlier, account, isSimulated };
   await refuseForeignOutput(prepared, options);
   return prepared;
@@ -93,6 +94,7 @@ export async function openRows(options: Omit<RunOptions, 'api'>, paths: RunPaths
       const resolved = resolveImageUrl(raw, baseUrl);
       return 'url' in resolved ? imageHash(resolved.url) : undefined;
     },
+    index: new OutputIndex({ keyed: plan.keyColumn !== undefined }),
     newColumns: options.newColumns,
     signal: options.signal,
   };
@@ -148,7 +150,7 @@ export async function openEarlierOutputs(
   const folder = dirname(options.path);
   const remembered = (runFile?.earlierOutputs ?? []).map((path) => resolve(folder, path));
   const paths = new Set([...(given ?? []).map((path) => resolve(path)), ...remembered]);
-  return paths.size === 0 ? undefined : await EarlierOutputs.read([...paths], options.path, options);
+  return paths.size === 0 ? undefined : await EarlierOutputs.read([...paths], options);
 }
 
 /** The earlier files as the run file remembers them: those beside the output by name, so that they can move together. */

@@ -2,16 +2,14 @@ import { previewManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
-import { DescribedRows, OutputIndex } from '../writer/output-index.js';
 import { readEarlierFailures } from '../writer/failures.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
 
 /** Counts what there is to do; priced at the limits that are known without asking the queue. */
 export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
-  const { manifest, plan, paths, outputOptions, found, earlier } = prepared;
-  const own = found?.index ?? new OutputIndex({ keyed: plan.keyColumn !== undefined });
-  const onFile = new DescribedRows(own, earlier?.index);
+  const { manifest, plan, paths, outputOptions, earlier } = prepared;
+  const onFile = outputOptions.index;
   onFile.startPass();
   // Who only collects takes nothing of earlier files up again.
   const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
@@ -22,7 +20,7 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
       if (!onFile.markSeen(row)) return 'repeated';
       if (onFile.take(row)) return 'resumed';
       if (onFile.hasImage(row.image)) return 'copied';
-      const previous = failures?.get((own.keyed ? row.key : row.image) ?? '');
+      const previous = failures?.get((onFile.keyed ? row.key : row.image) ?? '');
       return previous?.image === row.image && isPermanent(previous.outcome.code) ? 'failed' : 'new';
     },
     meetDescribed: (image) => onFile.meetImage(image),
@@ -64,8 +62,8 @@ export function refusePayingAgain(prepared: PreparedRun, preview: Preview, optio
   if (preview.sampled || (options.payAgain !== undefined && options.payAgain >= preview.toSubmit)) return;
   const trouble = mismatchOf(
     {
-      ownRows: prepared.found?.index.rows ?? 0,
-      earlierRows: prepared.earlier?.index.rows ?? 0,
+      ownRows: prepared.outputOptions.index.rows,
+      earlierRows: prepared.outputOptions.index.earlierRows,
       isScheduled: options.schedule !== undefined,
     },
     preview,

@@ -117,14 +117,13 @@ async function recountRows({ prepared, ledger }: OpenRun): Promise<Recount> {
     signal: undefined,
     rows: firstRows(readRows(prepared.manifest, prepared.plan), ledger.counts.rows),
     failuresPath: prepared.paths.failures,
-    earlier: prepared.earlier?.index,
   });
 }
 
 async function recountPiped({ prepared, ledger, rowsBefore, onFile }: OpenRun): Promise<Recount> {
   const { rows, resumed } = ledger.counts;
-  const found = await inspectOutput({ ...prepared.outputOptions, signal: undefined });
-  const described = resumed + (found?.index.rows ?? 0) - rowsBefore;
+  await inspectOutput({ ...prepared.outputOptions, signal: undefined });
+  const described = resumed + onFile.rows - rowsBefore;
   const failed = failedRows(ledger.counts);
   const earlier = onFile.fromEarlier;
   const extra = rowsBefore - (resumed - earlier);
@@ -173,12 +172,11 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
       paths,
       undo,
     );
-    const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
+    await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
     return await recountOutput({
       ...outputOptions,
       rows: readRows(manifest, plan),
       failuresPath: paths.failures,
-      earlier: earlier?.index,
     });
   } finally {
     await undo.release();

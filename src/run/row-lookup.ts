@@ -1,18 +1,16 @@
 import type { Lookup } from '../producer/decide-row.js';
 import type { Row } from '../producer/row-reader.js';
 import type { PreviousFailure } from '../shared/jobs.js';
-import type { DescribedRows } from '../writer/output-index.js';
+import type { OutputIndex } from '../writer/output-index.js';
 import type { FailuresFile, KnownFailures } from '../writer/failures.js';
-import type { OutputFile } from '../writer/output-file.js';
 import type { Ledger } from './ledger.js';
 
 interface RowLookupDeps {
   readonly ledger: Ledger;
-  readonly onFile: DescribedRows;
+  readonly onFile: OutputIndex;
   readonly failures: FailuresFile;
   /** How rows of earlier files failed, where this output knows nothing of it. */
   readonly earlierFailures: KnownFailures | undefined;
-  readonly output: OutputFile;
   readonly retriesAll: boolean;
 }
 
@@ -62,6 +60,6 @@ export class RowLookup implements Lookup {
   }
 
   #nameOf(row: Row): string | undefined {
-    return this.deps.output.index.keyed ? row.key : row.image;
+    return this.deps.onFile.keyed ? row.key : row.image;
   }
 }

@@ -182,6 +182,19 @@ export interface DescribedOutcome {
   readonly describedAt: string;
 }
 
+/** What an output has behind the manifest's columns, in this order. */
+export const OUTPUT_COLUMNS = [
+  'prompt_1',
+  'prompt_2',
+  'prompt_3',
+  'prompt_4',
+  'message_id',
+  'described_at',
+] as const;
+
+/** What a failures file has behind them. */
+export const FAILURE_COLUMNS = ['error_code', 'error', 'attempts', 'message_id'] as const;
+
 /** An image (or a row that never became one) that could not be described. */
 export interface FailedOutcome {
   readonly status: 'failed';

@@ -1,4 +1,3 @@
-import pLimit from 'p-limit';
 import { FatalError } from '../shared/errors.js';
 import { describeFileError, statIfThere } from './durable-file.js';
 
@@ -23,7 +22,6 @@ export interface AppendHandle {
  */
 export class AppendFile {
   readonly #handle: AppendHandle;
-  readonly #oneAtATime = pLimit(1);
   #size: number;
   #failure: FatalError | undefined;
 
@@ -42,39 +40,31 @@ export class AppendFile {
     this.#size = size;
   }
 
-  /** Bytes that are known to be on disk. */
-  get size(): number {
-    return this.#size;
-  }
-
   /**
-   * Writes lines, and waits until they are on disk. Calls are done one after the other.
+   * Writes lines, and waits until they are on disk. One call at a time.
    * @returns the offset where each line starts
    * @throws {FatalError} when the file was changed by someone else, or cannot be written; what can be taken back is
    */
   async append(lines: readonly string[]): Promise<number[]> {
-    return await this.#oneAtATime(async () => {
-      if (this.#failure) throw this.#failure;
-      if (lines.length === 0) return [];
-      let end = this.#size;
-      try {
-        await this.#assertUnchanged();
-        await this.#write(Buffer.from(lines.join('')));
-      } catch (error) {
-        this.#failure = await this.#fail(error);
-        throw this.#failure;
-      }
-      return lines.map((line) => {
-        const start = end;
-        end += Buffer.byteLength(line);
-        return start;
-      });
+    if (this.#failure) throw this.#failure;
+    if (lines.length === 0) return [];
+    let end = this.#size;
+    try {
+      await this.#assertUnchanged();
+      await this.#write(Buffer.from(lines.join('')));
+    } catch (error) {
+      this.#failure = await this.#fail(error);
+      throw this.#failure;
+    }
+    return lines.map((line) => {
+      const start = end;
+      end += Buffer.byteLength(line);
+      return start;
     });
   }
 
-  /** Waits for an append under way and closes the file. */
   async close(): Promise<void> {
-    await this.#oneAtATime(() => this.#handle.close());
+    await this.#handle.close();
   }
 
   async #write(bytes: Buffer): Promise<void> {
@@ -102,21 +92,14 @@ export class AppendFile {
 
   async #fail(error: unknown): Promise<FatalError> {
     if (error instanceof FatalError) return error;
-    const left = await this.#takeBack();
-    const trouble = describeFileError(error);
-    return new FatalError(`${trouble}: ${this.what} ${this.path} cannot be written; ${left}`, {
+    // What was written of the group goes. Where even that fails, the next run cuts the torn record.
+    const kept = await this.#handle.truncate(this.#size).then(
+      () => 'what it held before is kept',
+      (tornBy: unknown) => `its end may be torn (${describeFileError(tornBy)})`,
+    );
+    const trouble = `${describeFileError(error)}: ${this.what} ${this.path} cannot be written`;
+    return new FatalError(`${trouble}; ${kept}, run the same command again when that is solved`, {
       cause: error,
     });
-  }
-
-  /** Cuts what was written of the group. Where even that fails, the next run cuts the torn record. */
-  async #takeBack(): Promise<string> {
-    const next = 'run the same command again when that is solved';
-    try {
-      await this.#handle.truncate(this.#size);
-      return `what it held before is kept, ${next}`;
-    } catch (error) {
-      return `its end may be torn (${describeFileError(error)}), ${next}`;
-    }
   }
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { link, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
 
@@ -63,37 +63,6 @@ export async function statIfThere(path: string): Promise<Stats | undefined> {
  * @throws {FatalError} when it cannot be written; the old file is untouched then
  */
 export async function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
-  await viaTemp(path, write, (temp) => rename(temp, path));
-}
-
-/**
- * Creates a file with its content, atomically: a crash leaves none, or the whole.
- * @returns false when there is one already
- * @throws {FatalError} when it cannot be written
- */
-export async function createFile(path: string, content: string): Promise<boolean> {
-  let created = true;
-  await viaTemp(
-    path,
-    (handle) => handle.writeFile(content),
-    async (temp) => {
-      created = await linkIfAbsent(temp, path);
-    },
-  );
-  return created;
-}
-
-/** Removes a file, if it is there, for good. */
-export async function removeFile(path: string): Promise<void> {
-  await rm(path, { force: true });
-  await syncFolder(dirname(path));
-}
-
-async function viaTemp(
-  path: string,
-  write: (handle: FileHandle) => Promise<void>,
-  place: (temp: string) => Promise<void>,
-): Promise<void> {
   const temp = `${path}.${randomUUID().slice(0, 8)}.tmp`;
   try {
     const mode = (await statIfThere(path))?.mode;
@@ -105,33 +74,29 @@ async function viaTemp(
     } finally {
       await handle.close();
     }
-    await place(temp);
+    await rename(temp, path);
     await syncFolder(dirname(path));
   } catch (error) {
+    // It cannot be there when its folder is not.
+    await rm(temp, { force: true }).catch(() => undefined);
     if (!isSystemError(error)) throw error;
     throw new FatalError(`${path} cannot be written: ${describeFileError(error)}`, { cause: error });
-  } finally {
-    await rm(temp, { force: true }).catch(ignoreMissingFolder);
   }
 }
 
-/** The temporary file cannot be there when its folder is not, and the write has already said so. */
-function ignoreMissingFolder(error: unknown): void {
-  if (!(isSystemError(error) && error.code === 'ENOTDIR')) throw error;
+/**
+ * Creates a file with its content, atomically, unless there is one: the output's lock keeps other runs away between the
+ * look and the rename.
+ * @throws {FatalError} when it cannot be written
+ */
+export async function createFile(path: string, content: string): Promise<void> {
+  if ((await statIfThere(path)) === undefined) await replaceFile(path, (handle) => handle.writeFile(content));
 }
 
-async function linkIfAbsent(temp: string, path: string): Promise<boolean> {
-  try {
-    await link(temp, path);
-    return true;
-  } catch (error) {
-    if (!isSystemError(error)) throw error;
-    if (error.code === 'EEXIST') return false;
-    // A file system without links. The output's lock keeps other runs away between the look and the rename.
-    if ((await statIfThere(path)) !== undefined) return false;
-    await rename(temp, path);
-    return true;
-  }
+/** Removes a file, if it is there, for good. */
+export async function removeFile(path: string): Promise<void> {
+  await rm(path, { force: true });
+  await syncFolder(dirname(path));
 }
 
 /** A new name is on disk only when its folder is. */

@@ -1,18 +1,19 @@
 import { open } from 'node:fs/promises';
-import pLimit from 'p-limit';
-import { type CsvRecord, formatCsv } from '../shared/csv.js';
 import { UsageError } from '../shared/errors.js';
-import { ERROR_CODES, type ErrorCode, type FailedOutcome, type PreviousFailure } from '../shared/jobs.js';
+import {
+  ERROR_CODES,
+  type ErrorCode,
+  FAILURE_COLUMNS,
+  type FailedOutcome,
+  type PreviousFailure,
+} from '../shared/jobs.js';
 import { shortHash } from '../shared/short-hash.js';
 import { AppendFile } from './append-file.js';
-import { forEachRecord, isTornHeader, readHeader } from './csv-file.js';
-import type { OutputOptions } from './csv-output.js';
+import { CsvTable, type TableRow } from './csv-table.js';
 import { createFile, openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
+import type { OutputOptions } from './output-columns.js';
 import type { NamedRow } from './output-index.js';
 import { partialPath, runPaths } from './output-paths.js';
-
-/** What the failures file has behind the manifest's columns, in this order. */
-export const FAILURE_COLUMNS = ['error_code', 'error', 'attempts', 'message_id'] as const;
 
 /** The last column: what a model has answered. Files of version 0.1 lack it, as do those of manifests that have one. */
 const ANSWER_COLUMN = 'answer';
@@ -32,7 +33,7 @@ export interface FailureRecord {
 }
 
 /** What failures are read and written with: as for the output, with the failures file's own path. */
-export type FailureOptions = Omit<OutputOptions, 'newColumns'>;
+export type FailureOptions = Omit<OutputOptions, 'newColumns' | 'index'>;
 
 /** By a row's key, in a manifest without keys by its image. Some 400 bytes a failure. */
 export type KnownFailures = ReadonlyMap<string, PreviousFailure>;
@@ -67,7 +68,6 @@ export class FailuresFile {
   #pending: { readonly failure: FailureRecord; readonly image: string | undefined }[] = [];
   #partial: AppendFile | undefined;
   readonly #now = new Map<string, FailedOutcome>();
-  readonly #oneAtATime = pLimit(1);
 
   private constructor(
     private readonly options: FailureOptions,
@@ -108,7 +108,15 @@ export class FailuresFile {
    * @throws {FatalError} as `AppendFile.append`
    */
   async flush(): Promise<void> {
-    await this.#oneAtATime(() => this.#flushPending());
+    if (this.#pending.length === 0) return;
+    const group = this.#pending;
+    this.#pending = [];
+    this.#partial ??= await createPartial(this.options);
+    const failures = group.map(({ failure }) => failure);
+    await this.#partial.append([formatFailures(failures, this.options)]);
+    for (const { failure, image } of group) {
+      if (image !== undefined) this.#now.set(image, withoutAnswer(failure.outcome));
+    }
   }
 
   /**
@@ -134,21 +142,8 @@ export class FailuresFile {
 
   /** Closes the files as they are. */
   async close(): Promise<void> {
-    await this.#oneAtATime(async () => {
-      await this.#partial?.close();
-      this.#partial = undefined;
-    });
-  }
-
-  async #flushPending(): Promise<void> {
-    if (this.#pending.length === 0) return;
-    const group = this.#pending;
-    this.#pending = [];
-    this.#partial ??= await createPartial(this.options);
-    const failures = group.map(({ failure }) => failure);
-    await this.#partial.append([formatFailures(failures, this.options)]);
-    for (const { failure, image } of group)
-      if (image !== undefined) this.#now.set(image, withoutAnswer(failure.outcome));
+    await this.#partial?.close();
+    this.#partial = undefined;
   }
 }
 
@@ -260,7 +255,8 @@ function identitiesOf(failure: FailureRecord, columns: readonly string[]): strin
   const { code } = failure.outcome;
   const name = nameOf(failure);
   const identities = name === undefined ? [] : [`name ${name}`];
-  if (isDecidedAnew(code)) {
+  // One without a name too: a crash behind the merge leaves it in both files.
+  if (name === undefined || isDecidedAnew(code)) {
     identities.push(`record ${shortHash([code, ...manifestCells(failure, columns)].join('\0'))}`);
   }
   return identities;
@@ -272,7 +268,7 @@ function manifestCells({ row }: FailureRecord, columns: readonly string[]): stri
 }
 
 function formatHeader(options: FailureOptions): string {
-  return formatCsv([columnsOf(options)], options.delimiter);
+  return CsvTable.emptyText(columnsOf(options), options.delimiter);
 }
 
 function formatFailures(failures: readonly FailureRecord[], options: FailureOptions): string {
@@ -289,14 +285,13 @@ function formatFailures(failures: readonly FailureRecord[], options: FailureOpti
     ];
     return cells.slice(0, width);
   });
-  return formatCsv(records, options.delimiter);
+  return CsvTable.format(records, options.delimiter);
 }
 
 /**
  * Calls `visit` with all failures of a file, many at a time; its columns may be in any order. What follows the last line
  * end is a record in a failures file, which is only ever replaced as a whole, and torn in a partial one.
- * @throws {UsageError} when it is none of ours, lacks the columns that tell rows apart, or has a record that has not as
- *   many cells as the header, with its line
+ * @throws {UsageError} when it is none of ours, lacks the columns that tell rows apart, or as `CsvTable.forEach`
  */
 async function forEachIn(
   path: string,
@@ -306,41 +301,28 @@ async function forEachIn(
   const handle = await openPlainFile(path, 'r', 'the failures file');
   if (handle === undefined) return;
   try {
-    const { columns, delimiter, keyColumn, urlColumn } = options;
+    const { columns, delimiter, keyColumn, urlColumn, signal } = options;
     const ours = columnsOf(options);
-    if (await isTornHeader(handle, ours, delimiter)) return;
-    const header = await readHeader(handle, delimiter, (found) =>
+    const table = await CsvTable.open(handle, { columns: ours, delimiter }, (found) =>
       FAILURE_COLUMNS.every((name) => found.includes(name)),
     );
+    if (table === undefined) return;
     const needed = [...FAILURE_COLUMNS, columns[urlColumn] ?? '', columns[keyColumn ?? urlColumn] ?? ''];
-    const missing = needed.find((name) => header?.columns.includes(name) !== true);
-    if (header === undefined || missing !== undefined) {
+    const missing = needed.find((name) => !table.columns.includes(name));
+    if (missing !== undefined) {
       throw new UsageError(
         `${path} is no failures file of this manifest: it has no column ${JSON.stringify(missing)}; move it away, or name another output with -o`,
       );
     }
-    const wanted = header.columns.length;
-    const places = ours.map((name) => header.columns.indexOf(name));
-    const parse = ({ cells }: CsvRecord) => {
-      const ordered = places.map((place) => cells[place] ?? '');
-      return parseFailure(ordered, options);
-    };
-    const parseAndVisit = (records: readonly CsvRecord[]) => {
-      const broken = records.find(({ cells }) => cells.length !== wanted);
-      if (broken === undefined) return visit(records.map(parse));
-      throw new UsageError(
-        `the failures file ${path} has ${broken.cells.length} cells in the record at line ${broken.line}, not ${wanted}; repair it or move it away`,
-      );
-    };
     const { size } = await handle.stat();
-    const tail = await forEachRecord(handle, header, size, parseAndVisit, options.signal);
-    if (tail === undefined || path === partialPath(options.path)) return;
-    if (tail.record === undefined) {
-      throw new UsageError(
-        `the failures file ${path} has a quote too many or too few in the record at line ${tail.line}; repair it or move it away`,
-      );
-    }
-    await parseAndVisit([tail.record]);
+    const isPartial = path === partialPath(options.path);
+    const reading = {
+      ...{ what: `the failures file ${path}`, size, signal },
+      isWhole: () => !isPartial,
+      hidesRows: () => !isPartial,
+    };
+    const parse = ({ cells }: TableRow) => parseFailure(cells, options);
+    await table.forEach(handle, ours, reading, (rows) => visit(rows.map(parse)));
   } finally {
     await handle.close();
   }

@@ -1,85 +1,78 @@
+import type { Stats } from 'node:fs';
 import { realpath, type FileHandle } from 'node:fs/promises';
-import { formatCsv } from '../shared/csv.js';
 import { FatalError, UsageError } from '../shared/errors.js';
+import { type DescribedOutcome, OUTPUT_COLUMNS } from '../shared/jobs.js';
 import { AppendFile } from './append-file.js';
-import {
-  type OutputHeader,
-  type OutputOptions,
-  type ScannedOutput,
-  type StoredPrompts,
-  outputColumns,
-  promptsOf,
-  readOutputHeader,
-  readPromptsAt,
-  rewriteColumns,
-  scanOutput,
-} from './csv-output.js';
+import { CsvTable, type TableEnd, type TableRow } from './csv-table.js';
 import { createFile, describeFileError, openPlainFile, replaceFile } from './durable-file.js';
-import type { OutputIndex } from './output-index.js';
+import { type OutputOptions, openOutputTable, outputColumns } from './output-columns.js';
+import type { NamedRow } from './output-index.js';
 
-/** Tells a file's state from any other that it has had: whoever writes to it changes one of these. */
-interface FileState {
-  readonly dev: bigint;
-  readonly ino: bigint;
-  readonly size: bigint;
-  readonly mtimeNs: bigint;
+/** The message ids that the built-in simulator gives begin with this. */
+const SIMULATED_MESSAGE_PREFIX = 'sim-';
+
+/** What one pass over an output finds, besides what goes into the index. */
+interface ScannedOutput extends TableEnd {
+  /** Whether there are message ids of the simulator, and of a real API. */
+  readonly hasSimulated: boolean;
+  readonly hasReal: boolean;
 }
 
 /** What an output holds, without touching it. */
 export interface InspectedOutput extends ScannedOutput {
-  /** As it was before it was read. */
-  readonly state: FileState;
+  /** As the file was before it was read. */
+  readonly stats: Stats;
 }
 
 export interface OpenOutputOptions extends OutputOptions {
   /** Whether there need not be one yet. */
   readonly create: boolean;
   /**
-   * What `inspectOutput` has found with the same options, to be taken over: an output that nobody has touched since is
-   * not read a second time. Its index is the opened output's from then on.
+   * What `inspectOutput` has found with the same options: an output that nobody has touched since is not read a second
+   * time.
    */
   readonly inspected?: InspectedOutput | undefined;
 }
 
+/** A row that is to be appended: the manifest's cells, then what it was described with. */
+interface DescribedRow {
+  readonly row: NamedRow & { readonly cells: readonly string[] };
+  readonly outcome: DescribedOutcome;
+}
+
 /**
- * Reads an output as `OutputFile.open` does, but creates and changes nothing.
+ * Reads and indexes an output as `OutputFile.open` does, but creates and changes nothing. What the index knew of it
+ * before is forgotten.
  * @returns undefined when there is none
  * @throws {UsageError} as `OutputFile.open`
  */
 export async function inspectOutput(options: OutputOptions): Promise<InspectedOutput | undefined> {
+  options.index.forgetOwn();
   const handle = await openPlainFile(options.path, 'r', 'the output');
   if (handle === undefined) return undefined;
   try {
-    const header = await readOutputHeader(handle, options);
-    if (header === undefined) return undefined;
-    const state = await stateOf(handle);
-    const scanned = await scanOutput(options.path, handle, header, Number(state.size), options);
-    return { ...scanned, state };
+    const opened = await openOutputTable(handle, options);
+    if (opened === undefined) return undefined;
+    const stats = await handle.stat();
+    return { ...(await scanOutput(outputAt(options.path), handle, opened.table, options)), stats };
   } finally {
     await handle.close();
   }
 }
 
-/** Prompts of the newest rows kept in memory: rows that share an image are often neighbours. */
-const RECENT_ROWS = 300;
-
 /** The output of a run, open for appending. Whoever opens it holds the output's lock. */
 export class OutputFile {
-  /** What the output held when it was opened; whoever appends adds the new rows, with `addAppended`. */
-  readonly index: OutputIndex;
   readonly #file: AppendFile;
-  readonly #recent = new Map<number, StoredPrompts>();
 
   private constructor(
     /** The file itself, symbolic links followed. */
     readonly path: string,
     private readonly handle: FileHandle,
-    private readonly header: OutputHeader,
-    { index, end, ending }: ScannedOutput,
+    private readonly table: CsvTable,
+    private readonly options: OutputOptions,
+    { end, ending }: TableEnd,
   ) {
-    this.index = index;
-    const size = ending === 'no-line-end' ? end + 1 : end;
-    this.#file = new AppendFile(path, 'the output', handle, size);
+    this.#file = new AppendFile(path, 'the output', handle, ending === 'no-line-end' ? end + 1 : end);
   }
 
   /**
@@ -90,24 +83,22 @@ export class OutputFile {
    */
   static async open(options: OpenOutputOptions): Promise<OutputFile> {
     const columns = outputColumns(options.columns);
-    const newHeader = formatCsv([columns], options.delimiter);
-    if (options.create) await createUnlessThere(options.path, newHeader);
+    const empty = CsvTable.emptyText(columns, options.delimiter);
+    if (options.create) await createFile(options.path, empty);
     const path = await realpath(options.path).catch(() => options.path);
     for (;;) {
       const handle = await openPlainFile(path, 'r+', 'the output');
       if (handle === undefined) throw new UsageError(`there is no output ${options.path}`);
       try {
-        const header = await readOutputHeader(handle, options);
-        if (header?.outdated === false) {
-          const found = await takeOver(options.inspected, handle);
-          const { size } = await handle.stat();
-          const scanned = found ?? (await scanOutput(path, handle, header, size, options));
+        const opened = await openOutputTable(handle, options);
+        if (opened?.isOutdated === false) {
+          const scanned = await scanUnlessInspected(path, handle, opened.table, options);
           await repairEnd(path, handle, scanned);
-          return new OutputFile(path, handle, header, scanned);
+          return new OutputFile(path, handle, opened.table, options, scanned);
         }
         // Both put another file in this one's place, which the next round opens.
-        if (header === undefined) await replaceFile(path, (temp) => temp.writeFile(newHeader));
-        else await rewriteColumns(path, handle, header, columns);
+        if (opened === undefined) await replaceFile(path, (temp) => temp.writeFile(empty));
+        else await rewriteColumns(path, handle, opened.table, columns);
       } catch (error) {
         await handle.close();
         throw error;
@@ -116,68 +107,136 @@ export class OutputFile {
     }
   }
 
-  /** Rows in the file now, as far as the index knows them. */
-  get rows(): number {
-    return this.index.rows;
-  }
-
   /**
-   * Appends rows, all cells of each: the manifest's, then ours. They are on disk when this returns, with one
-   * write and one fdatasync for all of them.
-   * @returns where each row starts, for the index
+   * Appends and indexes rows. They are on disk when this returns, with one write and one fdatasync for all of them.
    * @throws {FatalError} when the file was deleted, replaced or changed meanwhile, or the disk takes no more. No further
    *   append is possible then.
    */
-  async append(records: readonly (readonly string[])[]): Promise<{ offsets: number[] }> {
-    const { columns, delimiter } = this.header;
-    const wrong = records.find((cells) => cells.length !== columns.length);
-    if (wrong !== undefined) throw new RangeError(`a row has ${wrong.length} cells, not ${columns.length}`);
-    const offsets = await this.#file.append(records.map((cells) => formatCsv([cells], delimiter)));
-    for (const [number, cells] of records.entries()) {
-      this.#keep(offsets[number] ?? 0, promptsOf(cells, columns));
-    }
-    return { offsets };
-  }
-
-  /**
-   * Reads what a row was described with.
-   * @param offset of a row, from the index or from `append`
-   * @throws {FatalError} when there is no row, which means that the file was changed
-   */
-  async readPromptsAt(offset: number): Promise<StoredPrompts> {
-    const recent = this.#recent.get(offset);
-    if (recent !== undefined) return recent;
-    const stored = await readPromptsAt(this.handle, this.header, offset).catch((error: unknown) => {
-      throw new FatalError(`${describeFileError(error)}: the output ${this.path} cannot be read`, {
-        cause: error,
-      });
+  async append(rows: readonly DescribedRow[]): Promise<void> {
+    const { columns, delimiter } = this.table;
+    const lines = rows.map(({ row, outcome: { prompts, messageId, describedAt } }) => {
+      const cells = [...row.cells, ...prompts, messageId, describedAt];
+      if (cells.length !== columns.length)
+        throw new RangeError(`a row has ${cells.length} cells, not ${columns.length}`);
+      return CsvTable.format([cells], delimiter);
     });
-    if (stored !== undefined) return this.#keep(offset, stored);
-    throw new FatalError(
-      `the output ${this.path} was changed while the run goes on: no row at byte ${offset}`,
-    );
+    const offsets = await this.#file.append(lines);
+    for (const [number, { row }] of rows.entries()) {
+      this.options.index.addAppended({ image: row.image, key: row.key, offset: offsets[number] ?? 0 });
+    }
   }
 
-  /** Waits for an append under way and closes the file. */
+  /** See `readDescribed`. */
+  async readDescribed(offset: number): Promise<DescribedOutcome> {
+    return await readDescribed(outputAt(this.path), this.handle, this.table, offset);
+  }
+
   async close(): Promise<void> {
     await this.#file.close();
   }
+}
 
-  #keep(offset: number, stored: StoredPrompts): StoredPrompts {
-    this.#recent.set(offset, stored);
-    const [oldest] = this.#recent.keys();
-    if (oldest !== undefined && this.#recent.size > RECENT_ROWS) this.#recent.delete(oldest);
-    return stored;
+/** How messages name an output. */
+function outputAt(path: string): string {
+  return `the output ${path}`;
+}
+
+const TIMESTAMP = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`;
+const WHOLE_TIMESTAMP = new RegExp(`^"?${TIMESTAMP}"?\r?$`);
+const TIMESTAMP_AT_LINE_END = new RegExp(`${TIMESTAMP}"?\r?\n`);
+
+/** Reads all rows of an output, or of an earlier one. */
+async function forEachRow(
+  what: string,
+  handle: FileHandle,
+  table: CsvTable,
+  columns: readonly string[],
+  visit: (rows: readonly TableRow[]) => void | Promise<void>,
+  signal?: AbortSignal,
+): Promise<TableEnd> {
+  const { size } = await handle.stat();
+  const wanted = table.columns.length;
+  const reading = {
+    ...{ what, size, signal },
+    // `described_at` is the last cell: where it is whole, so is the row.
+    isWhole: (cells: readonly string[]) =>
+      cells.length === wanted && WHOLE_TIMESTAMP.test(cells.at(-1) ?? ''),
+    // A record that was really torn holds no other row's end. Rows that a quote too many hides were paid for.
+    hidesRows: (text: string) => TIMESTAMP_AT_LINE_END.test(text),
+  };
+  return await table.forEach(handle, columns, reading, visit);
+}
+
+/**
+ * Reads an output from its first row on and indexes it.
+ * @param file 0, or the number of an earlier output
+ * @throws {UsageError} as `CsvTable.forEach`
+ */
+export async function scanOutput(
+  what: string,
+  handle: FileHandle,
+  table: CsvTable,
+  { columns, urlColumn, keyColumn, resolveUrl, index, signal }: OutputOptions,
+  file = 0,
+): Promise<ScannedOutput> {
+  let [hasSimulated, hasReal] = [false, false];
+  const named = [columns[urlColumn] ?? '', columns[keyColumn ?? -1] ?? '', 'message_id'];
+  const addRows = (rows: readonly TableRow[]) => {
+    for (const { cells, offset } of rows) {
+      // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
+      const [url = '', key = '', message = ''] = cells;
+      index.addFound({ image: resolveUrl(url), key, offset, file });
+      if (message.startsWith(SIMULATED_MESSAGE_PREFIX)) hasSimulated = true;
+      else if (message !== '') hasReal = true;
+    }
+  };
+  const end = await forEachRow(what, handle, table, named, addRows, signal);
+  return { ...end, hasSimulated, hasReal };
+}
+
+/**
+ * Reads what a row was described with.
+ * @param what for messages: `the output out.csv`
+ * @param offset of the row, from the index
+ * @throws {FatalError} when there is no row, which means that the file was changed
+ */
+export async function readDescribed(
+  what: string,
+  handle: FileHandle,
+  table: CsvTable,
+  offset: number,
+): Promise<DescribedOutcome> {
+  const cells = await table.readAt(handle, offset, OUTPUT_COLUMNS).catch((error: unknown) => {
+    throw new FatalError(`${describeFileError(error)}: ${what} cannot be read`, { cause: error });
+  });
+  if (cells === undefined) {
+    throw new FatalError(`${what} was changed while the run goes on: no row at byte ${offset}`);
   }
+  const [one = '', two = '', three = '', four = '', messageId = '', describedAt = ''] = cells;
+  return { status: 'described', prompts: [one, two, three, four], messageId, describedAt };
 }
 
-async function createUnlessThere(path: string, header: string): Promise<void> {
-  const handle = await openPlainFile(path, 'r', 'the output');
-  if (handle === undefined) await createFile(path, header);
-  else await handle.close();
+/**
+ * Rewrites an output for a manifest that has more columns than it had: rows keep their cells, by column name, and
+ * get empty ones in the columns that are new. A torn last record is left out. Atomic.
+ * @throws {FatalError} when the new file cannot be written; the old one is untouched then
+ */
+async function rewriteColumns(
+  path: string,
+  handle: FileHandle,
+  table: CsvTable,
+  columns: readonly string[],
+): Promise<void> {
+  await replaceFile(path, async (temp) => {
+    await temp.writeFile(CsvTable.emptyText(columns, table.delimiter));
+    await forEachRow(outputAt(path), handle, table, columns, async (rows) => {
+      const records = rows.map(({ cells }) => cells);
+      await temp.writeFile(CsvTable.format(records, table.delimiter));
+    });
+  });
 }
 
-async function repairEnd(path: string, handle: FileHandle, { end, ending }: ScannedOutput): Promise<void> {
+async function repairEnd(path: string, handle: FileHandle, { end, ending }: TableEnd): Promise<void> {
   if (ending === 'whole') return;
   try {
     if (ending === 'torn') await handle.truncate(end);
@@ -191,19 +250,18 @@ async function repairEnd(path: string, handle: FileHandle, { end, ending }: Scan
 }
 
 /** What was found before, if the file is still what it was then. */
-async function takeOver(
-  inspected: InspectedOutput | undefined,
+async function scanUnlessInspected(
+  path: string,
   handle: FileHandle,
-): Promise<ScannedOutput | undefined> {
-  if (inspected === undefined) return undefined;
-  const now = await stateOf(handle);
-  const { dev, ino, size, mtimeNs } = inspected.state;
-  if (now.dev !== dev || now.ino !== ino || now.size !== size || now.mtimeNs !== mtimeNs) return undefined;
-  inspected.index.startPass();
-  return inspected;
-}
-
-async function stateOf(handle: FileHandle): Promise<FileState> {
-  const { dev, ino, size, mtimeNs } = await handle.stat({ bigint: true });
-  return { dev, ino, size, mtimeNs };
+  table: CsvTable,
+  options: OpenOutputOptions,
+): Promise<TableEnd> {
+  const { inspected, index } = options;
+  const now = await handle.stat();
+  const isUntouched = (['dev', 'ino', 'size', 'mtimeMs'] as const).every(
+    (field) => inspected?.stats[field] === now[field],
+  );
+  if (inspected !== undefined && isUntouched) return inspected;
+  index.forgetOwn();
+  return await scanOutput(outputAt(path), handle, table, options);
 }

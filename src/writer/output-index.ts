@@ -1,46 +1,54 @@
 import { shortHash } from '../shared/short-hash.js';
 
-/** What the index knows of one row of the output. */
-export interface IndexedRow {
-  /** The image's hash; undefined when the row's URL cannot be read any more. */
-  readonly image: string | undefined;
+/** How a row or its image is called. */
+export interface NamedRow {
   /** The key column's value; only in an index with keys. */
   readonly key?: string | undefined;
-  /** Where the row's record starts. */
-  readonly offset: number;
+  /** The image's hash; undefined when the row's URL cannot be read any more. */
+  readonly image?: string | undefined;
 }
 
-/** How a row or its image is called in an index. */
-export interface NamedRow {
-  /** Only with a key column. */
-  readonly key?: string | undefined;
-  readonly image?: string | undefined;
+/** Where a row is: in which file, 0 for the output itself, and at which byte. */
+interface Place {
+  readonly file: number;
+  readonly offset: number;
 }
 
 /** A longer key is hashed; and a piece of a long text, which it may be, holds all of that text in memory. */
 const MOST_KEY_LENGTH = 12;
+/** A place as one number: no file is larger, and there are fewer than 8,192 of them. */
+const FILE_SPAN = 2 ** 40;
+
+/** By the number of a name: how many rows there are, and how many manifest rows of this pass stand for them. */
+interface Rows {
+  total: number;
+  readonly held: number[];
+  readonly met: number[];
+}
 
 /**
- * What the output holds: image -> place in the file, and which manifest rows are in it. Some 100 bytes a row: numbers
- * in arrays of their own take half of what an object for each row would.
+ * What the output and the earlier files beside it hold: image -> place in a file, and which manifest rows are in them.
+ * Some 100 bytes a row: numbers in arrays of their own take half of what an object for each row would.
  *
- * A manifest row is in the output when its key is; without a key column rows that share an image are told
- * apart by their order only, so the first n rows of an image are the ones the output holds n of. Questions of
- * identity therefore belong to a pass over the manifest, each begun with `startPass`.
+ * A manifest row is on file when its key is; without a key column rows that share an image are told apart by their order
+ * only, so the first n rows of an image are the ones that the files hold n of: the earlier files the first, and the output
+ * the next. Questions of identity therefore belong to a pass over the manifest, each begun with `startPass`.
+ *
+ * Earlier files are to be added before the output.
  */
 export class OutputIndex {
   readonly keyed: boolean;
   readonly #images = new Map<string, number>();
-  /** By the number of an image: where a row of it starts. */
-  readonly #offsets: number[] = [];
+  /** By the number of an image. */
+  readonly #places: (number | undefined)[] = [];
   /** Of keys; without keys those of images. */
   readonly #names: Map<string, number>;
-  /** By the number of a name: rows of the output, and manifest rows that this pass has met (of a key one at most). */
-  readonly #held: number[] = [];
-  readonly #met: number[] = [];
+  /** Of a key one row at most is met, wherever it is. */
+  readonly #own: Rows = { total: 0, held: [], met: [] };
+  readonly #earlier: Rows = { total: 0, held: [], met: [] };
   /** By the number of an image that was there when this pass began: 1 when the pass has met it. */
   #isMet = new Uint8Array(0);
-  #rows = 0;
+  #fromEarlier = 0;
 
   constructor(options: { keyed: boolean }) {
     this.keyed = options.keyed;
@@ -49,50 +57,70 @@ export class OutputIndex {
 
   /** Rows of the output. */
   get rows(): number {
-    return this.#rows;
+    return this.#own.total;
   }
 
-  /** Forgets everything, and gives the memory back. */
-  clear(): void {
-    for (const map of [this.#images, this.#names]) map.clear();
-    for (const list of [this.#offsets, this.#held, this.#met]) list.length = 0;
-    this.#isMet = new Uint8Array(0);
-    this.#rows = 0;
+  /** Rows of all earlier files. */
+  get earlierRows(): number {
+    return this.#earlier.total;
   }
 
-  /** Takes in a row that the output held before this pass. */
-  addFound(row: IndexedRow): void {
-    this.#add(row, 0);
+  /** Manifest rows that this pass has met and earlier files hold. */
+  get fromEarlier(): number {
+    return this.#fromEarlier;
+  }
+
+  /** The output is about to be read anew. */
+  forgetOwn(): void {
+    this.#own.total = 0;
+    this.#own.held.fill(0);
+    for (const [image, place] of this.#places.entries()) {
+      if (place !== undefined && place < FILE_SPAN) this.#places[image] = undefined;
+    }
+  }
+
+  /** Takes in a row that a file held before this pass. */
+  addFound(row: NamedRow & Place): void {
+    this.#add(row, row.file === 0 ? this.#own : this.#earlier, 0);
   }
 
   /**
-   * Takes in a row that was appended during this pass. It counts as met: it stands for a manifest row
+   * Takes in a row that was appended to the output during this pass. It counts as met: it stands for a manifest row
    * that this pass has already been through.
    */
-  addAppended(row: IndexedRow): void {
+  addAppended(row: NamedRow & { readonly offset: number }): void {
     // A key was met when its row was.
-    this.#add(row, this.keyed ? 0 : 1);
+    this.#add({ ...row, file: 0 }, this.#own, this.keyed ? 0 : 1);
   }
 
-  /** Where a row of this image starts, for copying its prompts. */
-  offsetOf(image: string): number | undefined {
-    const number = this.#images.get(image);
-    return number === undefined ? undefined : this.#offsets[number];
+  /** Where a row of this image is, for copying its prompts. */
+  placeOf(image: string): Place | undefined {
+    const place = this.#places[this.#images.get(image) ?? -1];
+    return place === undefined
+      ? undefined
+      : { file: Math.floor(place / FILE_SPAN), offset: place % FILE_SPAN };
+  }
+
+  /** Whether any row of this image is described. */
+  hasImage(image: string): boolean {
+    return this.placeOf(image) !== undefined;
   }
 
   /** Forgets what was met: the manifest is about to be read from its start. */
   startPass(): void {
-    this.#met.fill(0);
+    this.#fromEarlier = 0;
+    this.#own.met.fill(0);
+    this.#earlier.met.fill(0);
     this.#isMet = new Uint8Array(this.#images.size);
   }
 
   /**
-   * Meets an image: whether this pass does so for the first time; undefined when the output does not hold it. For the
-   * images that it held when the pass began.
+   * Meets an image: whether this pass does so for the first time; undefined when it is not described. For the images that
+   * were there when the pass began.
    */
   meetImage(image: string): boolean | undefined {
     const number = this.#images.get(image);
-    if (number === undefined || this.#offsets[number] === undefined) return undefined;
+    if (number === undefined || this.#places[number] === undefined) return undefined;
     const isFirst = this.#isMet[number] !== 1;
     this.#isMet[number] = 1;
     return isFirst;
@@ -101,70 +129,79 @@ export class OutputIndex {
   /** Meets a manifest row: false when this pass has met its key already. Without keys always true. */
   markSeen(row: NamedRow): boolean {
     if (!this.keyed) return true;
-    const number = numberIn(this.#names, this.#nameOf(row) ?? '');
-    if ((this.#met[number] ?? 0) > 0) return false;
-    this.#held[number] ??= 0;
-    this.#met[number] = 1;
+    const number = this.#numberOf(this.#nameOf(row) ?? '');
+    if (this.#own.met[number] !== 0) return false;
+    this.#own.met[number] = 1;
     return true;
   }
 
   /**
-   * Whether the output holds this manifest row. Without keys it is the next one of its image, and each call uses one of
+   * Whether this manifest row is on file. Without keys it is the next one of its image, and each call uses one of
    * the image's rows up.
    */
   take(row: NamedRow): boolean {
     const number = this.#names.get(this.#nameOf(row) ?? '');
-    if (number === undefined || this.keyed) return this.#heldOf(number) > 0;
-    const met = this.#met[number] ?? 0;
-    if (met === this.#heldOf(number)) return false;
-    this.#met[number] = met + 1;
+    if (number === undefined) return false;
+    if (!this.#takeFrom(this.#earlier, number)) return this.#takeFrom(this.#own, number);
+    this.#fromEarlier++;
     return true;
   }
 
-  /** Whether the output holds a row of this key, without keys of this image. */
+  /** Whether a row of this key is on file, without keys of this image. */
   has(row: NamedRow): boolean {
-    return this.#heldOf(this.#names.get(this.#nameOf(row) ?? '')) > 0;
+    const number = this.#names.get(this.#nameOf(row) ?? '') ?? -1;
+    return (this.#own.held[number] ?? 0) > 0 || (this.#earlier.held[number] ?? 0) > 0;
   }
 
   /**
    * After a pass over the whole manifest: the output's rows that no manifest row stands for. `twice`: beyond what the
-   * manifest has of their key or image; `extra`: the manifest has none like them.
-   * @param earlier of other files, through which the same pass went first: a manifest row that they hold is not held
-   *   here as well without being there twice
+   * manifest and the earlier files leave of their key or image; `extra`: the manifest has none like them.
    */
-  surplus(earlier?: OutputIndex): { extra: number; twice: number } {
+  surplus(): { extra: number; twice: number } {
     let matched = 0;
     let twice = 0;
-    for (const [name, number] of this.#names) {
-      const held = this.#heldOf(number);
-      const met = this.#met[number] ?? 0;
-      const isTaken = earlier !== undefined && earlier.#hasTaken(name);
+    for (const number of this.#names.values()) {
+      const held = this.#own.held[number] ?? 0;
+      const met = this.#own.met[number] ?? 0;
+      const isTaken = ((this.keyed ? this.#earlier.held : this.#earlier.met)[number] ?? 0) > 0;
       // A key stands for one row only, wherever that is.
       const mine = this.keyed && (isTaken || held === 0) ? 0 : met;
       matched += mine;
       if (met > 0 || (isTaken && !this.keyed)) twice += held - mine;
     }
-    return { extra: this.#rows - matched - twice, twice };
+    return { extra: this.rows - matched - twice, twice };
   }
 
-  /** Whether a manifest row with this key or image is one of this index's. */
-  #hasTaken(name: string): boolean {
-    const number = this.#names.get(name);
-    return this.keyed ? this.#heldOf(number) > 0 : number !== undefined && (this.#met[number] ?? 0) > 0;
+  #takeFrom({ held, met }: Rows, number: number): boolean {
+    const isHeld = (held[number] ?? 0) > 0;
+    if (!isHeld || this.keyed) return isHeld;
+    const taken = met[number] ?? 0;
+    if (taken === held[number]) return false;
+    met[number] = taken + 1;
+    return true;
   }
 
-  #heldOf(number: number | undefined): number {
-    return number === undefined ? 0 : (this.#held[number] ?? 0);
-  }
-
-  #add(row: IndexedRow, met: 0 | 1): void {
-    this.#rows++;
-    if (row.image !== undefined) this.#offsets[numberIn(this.#images, row.image)] ??= row.offset;
+  #add(row: NamedRow & Place, rows: Rows, met: 0 | 1): void {
+    rows.total++;
     const name = this.#nameOf(row);
-    if (name === undefined) return;
+    if (name !== undefined) {
+      const number = this.#numberOf(name);
+      rows.held[number] = (rows.held[number] ?? 0) + 1;
+      rows.met[number] = (rows.met[number] ?? 0) + met;
+    }
+    if (row.image !== undefined) {
+      this.#places[numberIn(this.#images, row.image)] ??= row.file * FILE_SPAN + row.offset;
+    }
+  }
+
+  #numberOf(name: string): number {
     const number = numberIn(this.#names, name);
-    this.#held[number] = (this.#held[number] ?? 0) + 1;
-    this.#met[number] = (this.#met[number] ?? 0) + met;
+    // No gaps: the engine would make a slow and large table of the list.
+    if (number === this.#own.held.length) {
+      this.#own.held.push(0);
+      this.#own.met.push(0);
+    }
+    return number;
   }
 
   #nameOf({ key = '', image }: NamedRow): string | undefined {
@@ -180,62 +217,4 @@ function numberIn(numbers: Map<string, number>, name: string): number {
   const next = numbers.size;
   numbers.set(name, next);
   return next;
-}
-
-/**
- * The rows that an output and the earlier files beside it hold together. Of rows that share an image the earlier files
- * hold the first, and the output the next.
- */
-export class DescribedRows {
-  #fromEarlier = 0;
-
-  /** @param earlier of all earlier files; undefined where there are none */
-  constructor(
-    private readonly own: OutputIndex,
-    private readonly earlier: OutputIndex | undefined,
-  ) {}
-
-  /** Manifest rows that this pass has met and earlier files hold. */
-  get fromEarlier(): number {
-    return this.#fromEarlier;
-  }
-
-  /** The manifest is about to be read from its start. */
-  startPass(): void {
-    this.#fromEarlier = 0;
-    this.own.startPass();
-    this.earlier?.startPass();
-  }
-
-  /** See `OutputIndex.markSeen`. */
-  markSeen(row: NamedRow): boolean {
-    return this.own.markSeen(row);
-  }
-
-  /** See `OutputIndex.take`. */
-  take(row: NamedRow): boolean {
-    if (this.earlier?.take(row) !== true) return this.own.take(row);
-    this.#fromEarlier++;
-    return true;
-  }
-
-  /** Whether a row of this key is described; in a manifest without keys, whether one of this image is. */
-  has(row: NamedRow): boolean {
-    return this.own.has(row) || this.earlier?.has(row) === true;
-  }
-
-  /** See `OutputIndex.meetImage`. */
-  meetImage(image: string): boolean | undefined {
-    return this.own.meetImage(image) ?? this.earlier?.meetImage(image);
-  }
-
-  /** Whether any row of this image is described, so that its prompts can be copied. */
-  hasImage(image: string): boolean {
-    return this.own.offsetOf(image) !== undefined || this.earlier?.offsetOf(image) !== undefined;
-  }
-
-  /** The output's rows that no manifest row stands for, see `OutputIndex.surplus`; not those of earlier files. */
-  surplus(): { extra: number; twice: number } {
-    return this.own.surplus(this.earlier);
-  }
 }

@@ -1,7 +1,6 @@
-import { realpath } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { UsageError, isSystemError } from '../shared/errors.js';
-import { statIfThere } from './durable-file.js';
+import { UsageError } from '../shared/errors.js';
 
 /** All files of one run, absolute. */
 export interface RunPaths {
@@ -55,24 +54,10 @@ export async function assertManifestIsSafe(manifest: string, paths: RunPaths): P
   }
 }
 
+/** What is not there, or cannot be looked at, is no manifest that could be read. */
 async function isSameFile(one: string, other: string): Promise<boolean> {
-  if ((await resolveLinks(one)) === (await resolveLinks(other))) return true;
-  // What cannot be looked at is somebody else's to complain of, with what it is opened for.
-  const [oneStats, otherStats] = [await statIfAllowed(one), await statIfAllowed(other)];
-  if (oneStats === undefined || otherStats === undefined) return false;
-  return oneStats.dev === otherStats.dev && oneStats.ino === otherStats.ino;
-}
-
-async function statIfAllowed(path: string) {
-  return await statIfThere(path).catch(() => undefined);
-}
-
-/** The path without symbolic links, also of a file that is not there yet. */
-async function resolveLinks(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch (error) {
-    if (!isSystemError(error) || dirname(path) === path) return path;
-    return join(await resolveLinks(dirname(path)), basename(path));
-  }
+  const [oneStats, otherStats] = await Promise.all(
+    [one, other].map((path) => stat(path).catch(() => undefined)),
+  );
+  return oneStats !== undefined && oneStats.dev === otherStats?.dev && oneStats.ino === otherStats.ino;
 }

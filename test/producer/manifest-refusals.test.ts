@@ -1,10 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { OWN_COLUMNS } from '../../src/producer/columns.js';
 import { type ManifestOptions, openManifest } from '../../src/producer/manifest.js';
-import { OUTPUT_COLUMNS } from '../../src/writer/csv-output.js';
-import { FAILURE_COLUMNS } from '../../src/writer/failures.js';
 import { openText, streamOf, useManifestFolder } from './manifest-texts.js';
 
 const folder = useManifestFolder();
@@ -149,9 +146,5 @@ describe('openManifest', () => {
     const manifest = await openManifest({ path });
     expect(manifest.columns).toEqual(['id', 'url']);
     expect(manifest.sizeBytes).toBeGreaterThan(0);
-  });
-
-  test('knows all columns that the output and the failures file add', () => {
-    expect(new Set(OWN_COLUMNS)).toEqual(new Set([...OUTPUT_COLUMNS, ...FAILURE_COLUMNS]));
   });
 });

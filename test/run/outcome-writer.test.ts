@@ -8,7 +8,7 @@ import { OutcomeWriter } from '../../src/run/outcome-writer.js';
 import { FailingManifest, RunControl } from '../../src/run/run-control.js';
 import { RowLookup } from '../../src/run/row-lookup.js';
 import type { ErrorCode, ResultJobData } from '../../src/shared/jobs.js';
-import { DescribedRows } from '../../src/writer/output-index.js';
+import { OutputIndex } from '../../src/writer/output-index.js';
 import { FailuresFile } from '../../src/writer/failures.js';
 import { OutputFile } from '../../src/writer/output-file.js';
 import { Workspace } from '../helpers/workspace.js';
@@ -43,7 +43,7 @@ describe('outcomes on their way to the disk', () => {
   let output: OutputFile;
   let failures: FailuresFile;
   let ledger: Ledger;
-  let onFile: DescribedRows;
+  let onFile: OutputIndex;
   let writer: OutcomeWriter;
   let control: RunControl;
 
@@ -59,11 +59,16 @@ describe('outcomes on their way to the disk', () => {
 
   async function open(): Promise<void> {
     const options = { columns: ['id', 'image'], delimiter: ',', urlColumn: 1, resolveUrl: imageHash };
-    output = await OutputFile.open({ ...options, path: workspace.at('out.csv'), create: true });
+    onFile = new OutputIndex({ keyed: false });
+    output = await OutputFile.open({
+      ...options,
+      index: onFile,
+      path: workspace.at('out.csv'),
+      create: true,
+    });
     failures = await FailuresFile.open({ ...options, path: workspace.at('out.failed.csv') });
     control = new RunControl(undefined);
     ledger = new Ledger(new PayBudget(Infinity));
-    onFile = new DescribedRows(output.index, undefined);
     onFile.startPass();
     writer = new OutcomeWriter({
       ledger,
@@ -87,7 +92,7 @@ describe('outcomes on their way to the disk', () => {
     (await workspace.records('out.failed.csv.partial')).map((record) => record['id']);
   const idle = () => ledger.waitUntil(() => ledger.rows === 0, AbortSignal.timeout(5000));
   const known = () =>
-    new RowLookup({ ledger, onFile, failures, earlierFailures: undefined, output, retriesAll: false });
+    new RowLookup({ ledger, onFile, failures, earlierFailures: undefined, retriesAll: false });
 
   test('acknowledges a result when all rows of its image are on disk, and counts them', async () => {
     take(row(1, 'a'));

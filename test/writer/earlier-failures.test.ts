@@ -1,10 +1,9 @@
 import { readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { DescribedRows } from '../../src/writer/output-index.js';
-import { FAILURE_COLUMNS, readEarlierFailures } from '../../src/writer/failures.js';
+import { FAILURE_COLUMNS, OUTPUT_COLUMNS } from '../../src/shared/jobs.js';
+import { readEarlierFailures } from '../../src/writer/failures.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
-import { OUTPUT_COLUMNS } from '../../src/writer/csv-output.js';
 import { COLUMNS, described, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
 const OUTPUT = formatRecord([...COLUMNS, ...OUTPUT_COLUMNS], ',');
@@ -22,11 +21,10 @@ async function readNights(files: Readonly<Record<string, string>>, keyed = false
   for (const night of nights) await writeFile(join(folder, night), OUTPUT);
   for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
   const own = join(folder, 'own.csv');
-  const options = { ...outputOptions(own), keyColumn: keyed ? 0 : undefined };
+  const options = outputOptions(own, keyed);
   const paths = nights.map((night) => join(folder, night));
-  const earlier = await EarlierOutputs.read(paths, own, options);
-  const described = new DescribedRows(earlier.index, undefined);
-  const failures = await readEarlierFailures(earlier.files, options, (row) => described.has(row));
+  const earlier = await EarlierOutputs.read(paths, options);
+  const failures = await readEarlierFailures(earlier.files, options, (row) => options.index.has(row));
   const lastMessage = (name: string) =>
     failures.get(keyed ? name : imageOf(`https://${name}`))?.outcome.messageId;
   return { folder, failures, lastMessage };

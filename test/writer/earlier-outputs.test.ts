@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { DescribedRows, OutputIndex } from '../../src/writer/output-index.js';
+import { OUTPUT_COLUMNS } from '../../src/shared/jobs.js';
+import { OutputIndex } from '../../src/writer/output-index.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
-import { OUTPUT_COLUMNS } from '../../src/writer/csv-output.js';
 import {
   COLUMNS,
   described,
@@ -21,6 +21,10 @@ function csv(columns: readonly string[], rows: readonly (readonly string[])[], d
   return [[...columns, ...OUTPUT_COLUMNS], ...rows].map((cells) => formatRecord(cells, delimiter)).join('');
 }
 
+function readDescribed(earlier: EarlierOutputs, index: OutputIndex, image: string) {
+  return earlier.readDescribed(index.placeOf(image) ?? { file: -1, offset: -1 });
+}
+
 /** Writes the files of a folder and reads them as earlier outputs. */
 async function readEarlier(
   files: Readonly<Record<string, string>>,
@@ -29,13 +33,16 @@ async function readEarlier(
   const folder = await makeFolder();
   for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
   const paths = Object.keys(files).map((name) => join(folder, name));
-  const keyColumn = options.keyed === true ? 0 : undefined;
-  const own = join(folder, options.own ?? 'own.csv');
-  return await EarlierOutputs.read(paths, own, { ...outputOptions(own), keyColumn });
+  const opened = outputOptions(join(folder, options.own ?? 'own.csv'), options.keyed);
+  const earlier = await EarlierOutputs.read(paths, opened);
+  return {
+    index: opened.index,
+    readDescribed: (image: string) => readDescribed(earlier, opened.index, image),
+  };
 }
 
 describe('earlier outputs', () => {
-  test('lie end to end in one index, and their prompts are read from where they are', async () => {
+  test('are in one index, and their prompts are read from where they are', async () => {
     const earlier = await readEarlier({
       'one.csv': csv(COLUMNS, [['1', 'https://a', ...described('a')]]),
       'empty.csv': '',
@@ -44,12 +51,13 @@ describe('earlier outputs', () => {
         ['3', 'https://a', ...described('other')],
       ]),
     });
-    expect(earlier.index.rows).toBe(3);
+    expect(earlier.index.earlierRows).toBe(3);
     for (const [image, name] of [
       [A, 'a'],
       [B, 'b'],
     ] as const) {
-      expect(await earlier.readPromptsAt(earlier.index.offsetOf(image) ?? -1)).toEqual({
+      expect(await earlier.readDescribed(image)).toEqual({
+        status: 'described',
         prompts: [`${name} 1`, `${name} 2`, `${name} 3`, `${name} 4`],
         messageId: `message-${name}`,
         describedAt: DESCRIBED_AT,
@@ -63,8 +71,8 @@ describe('earlier outputs', () => {
       ['https://b', 'old', ...described('b')],
     ];
     const earlier = await readEarlier({ 'old.csv': csv(['url', 'gone'], rows, ';').trimEnd() });
-    expect(earlier.index.rows).toBe(2);
-    const { messageId } = await earlier.readPromptsAt(earlier.index.offsetOf(B) ?? -1);
+    expect(earlier.index.earlierRows).toBe(2);
+    const { messageId } = await earlier.readDescribed(B);
     expect(messageId).toBe('message-b');
   });
 
@@ -84,7 +92,7 @@ describe('earlier outputs', () => {
       ['2', 'https://b', ...described('b')],
     ]);
     const earlier = await readEarlier({ 'torn.csv': whole.slice(0, -10) });
-    expect([earlier.index.rows, earlier.index.offsetOf(B)]).toEqual([1, undefined]);
+    expect([earlier.index.earlierRows, earlier.index.placeOf(B)]).toEqual([1, undefined]);
   });
 
   test.each([
@@ -102,29 +110,27 @@ describe('earlier outputs', () => {
     const own = join(folder, 'own.csv');
     if (content === null) await mkdir(join(folder, name));
     else if (content !== undefined) await writeFile(join(folder, name), content);
-    await expect(EarlierOutputs.read([join(folder, name)], own, outputOptions(own))).rejects.toThrow(message);
+    await expect(EarlierOutputs.read([join(folder, name)], outputOptions(own))).rejects.toThrow(message);
   });
 
   test('that were changed since end the reading, not with the prompts of another row', async () => {
     const folder = await makeFolder();
     const path = join(folder, 'one.csv');
     await writeFile(path, csv(COLUMNS, [['1', 'https://a', ...described('a')]]));
-    const earlier = await EarlierOutputs.read([path], join(folder, 'own.csv'), outputOptions(path));
+    const options = outputOptions(join(folder, 'own.csv'));
+    const earlier = await EarlierOutputs.read([path], options);
     await writeFile(path, 'short\n');
-    await expect(earlier.readPromptsAt(earlier.index.offsetOf(A) ?? -1)).rejects.toThrow(/was changed/);
+    await expect(readDescribed(earlier, options.index, A)).rejects.toThrow(/was changed/);
   });
 });
 
 describe('rows on file', () => {
-  /** An own and an earlier index that hold these rows, `key image`. */
-  function onFile(own: readonly string[], earlier: readonly string[], keyed: boolean): DescribedRows {
-    const [ownIndex, earlierIndex] = [own, earlier].map((rows) => {
-      const index = new OutputIndex({ keyed });
-      for (const [offset, row] of rows.entries()) index.addFound({ ...named(row, keyed), offset });
-      return index;
-    });
-    if (ownIndex === undefined) throw new Error('two lists make two indexes');
-    return new DescribedRows(ownIndex, earlierIndex);
+  /** An index of these rows, `key image`. */
+  function onFile(own: readonly string[], earlier: readonly string[], keyed: boolean): OutputIndex {
+    const index = new OutputIndex({ keyed });
+    for (const row of earlier) index.addFound({ ...named(row, keyed), file: 1, offset: 0 });
+    for (const row of own) index.addFound({ ...named(row, keyed), file: 0, offset: 0 });
+    return index;
   }
   function named(row: string, keyed: boolean) {
     const [key = '', image = ''] = row.split(' ');

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { formatCsv } from '../../src/shared/csv.js';
+import { OutputIndex } from '../../src/writer/output-index.js';
 
 /** A folder that is removed when the test has ended. */
 export async function makeFolder(): Promise<string> {
@@ -32,9 +33,11 @@ export function described(name: string, messageId = `message-${name}`): string[]
 /** A manifest of two columns, the second one the image. */
 export const COLUMNS = ['id', 'url'];
 
-/** How an output of that manifest is opened without keys. */
-export function outputOptions(path: string) {
-  return { path, columns: COLUMNS, delimiter: ',', urlColumn: 1, resolveUrl };
+/** How an output of that manifest is opened, with the ids as keys or without keys. */
+export function outputOptions(path: string, keyed = false) {
+  const index = new OutputIndex({ keyed });
+  const keyColumn = keyed ? 0 : undefined;
+  return { path, columns: COLUMNS, delimiter: ',', urlColumn: 1, keyColumn, resolveUrl, index };
 }
 
 /** One line of a file of ours. */

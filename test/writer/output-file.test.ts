@@ -5,7 +5,15 @@ import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
 import { inspectOutput, type OpenOutputOptions, OutputFile } from '../../src/writer/output-file.js';
-import { described, DESCRIBED_AT, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
+import {
+  described,
+  DESCRIBED_AT,
+  formatRecord,
+  imageOf,
+  makeFolder,
+  outputOptions,
+  resolveUrl,
+} from './fixtures.js';
 
 const HEADER = 'id,url,prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at\n';
 
@@ -18,9 +26,34 @@ function textOf(...rows: string[][]): string {
 }
 
 async function openOutput(path: string, options: Partial<OpenOutputOptions> = {}) {
-  const output = await OutputFile.open({ create: true, ...outputOptions(path), ...options });
+  const all = { create: true, ...outputOptions(path, options.keyColumn !== undefined), ...options };
+  const output = await OutputFile.open(all);
   onTestFinished(() => output.close());
-  return output;
+  const { index } = all;
+  const placeOf = (image: string) => index.placeOf(imageOf(`https://${image}`))?.offset;
+  return {
+    index,
+    rows: () => index.rows,
+    placeOf,
+    /** Appends rows, given as all cells of each. */
+    append: (rows: string[][]) => output.append(rows.map((cells) => toDescribed(cells, all))),
+    readDescribed: (image: string) => output.readDescribed(placeOf(image) ?? -1),
+    close: () => output.close(),
+    path: output.path,
+  };
+}
+
+function toDescribed(all: readonly string[], options: Pick<OpenOutputOptions, 'urlColumn' | 'keyColumn'>) {
+  const cells = all.slice(0, -6);
+  const [one = '', two = '', three = '', four = '', messageId = '', describedAt = ''] = all.slice(-6);
+  return {
+    row: {
+      cells,
+      image: resolveUrl(cells[options.urlColumn] ?? ''),
+      key: options.keyColumn === undefined ? undefined : cells[options.keyColumn],
+    },
+    outcome: { status: 'described', prompts: [one, two, three, four], messageId, describedAt },
+  } as const;
 }
 
 async function makeOutput(content?: string | Buffer) {
@@ -35,7 +68,7 @@ describe('opening', () => {
     const output = await openOutput(path);
     expect(await read()).toBe(HEADER);
     expect(await readdir(dirname(path))).toEqual(['out.csv']);
-    expect(output.rows).toBe(0);
+    expect(output.rows()).toBe(0);
   });
 
   test('refuses when there is none and none may be created', async () => {
@@ -46,8 +79,8 @@ describe('opening', () => {
   test('indexes what is there', async () => {
     const { path } = await makeOutput(textOf(rowOf('1', 'a'), rowOf('2', 'b', 'sim-7'), rowOf('3', 'a')));
     const output = await openOutput(path);
-    expect(output.rows).toBe(3);
-    expect(output.index.offsetOf(imageOf('https://a'))).toBe(HEADER.length);
+    expect(output.rows()).toBe(3);
+    expect(output.placeOf('a')).toBe(HEADER.length);
     expect([1, 2, 3].map(() => output.index.take({ image: imageOf('https://a') }))).toEqual([
       true,
       true,
@@ -55,23 +88,22 @@ describe('opening', () => {
     ]);
   });
 
-  test('takes over what was inspected before, with a new pass, and does not read the output again', async () => {
+  test('takes over what was inspected before, and does not read the output again', async () => {
     const { path, read } = await makeOutput(textOf(rowOf('1', 'a')) + 'torn');
-    const inspected = await inspectOutput(outputOptions(path));
-    inspected?.index.take({ image: imageOf('https://a') });
-    const output = await openOutput(path, { inspected });
-    expect(output.index).toBe(inspected?.index);
-    expect([output.rows, await read()]).toEqual([1, textOf(rowOf('1', 'a'))]);
-    expect(output.index.take({ image: imageOf('https://a') })).toBe(true);
+    const options = outputOptions(path);
+    const inspected = await inspectOutput(options);
+    const output = await openOutput(path, { index: options.index, inspected });
+    expect([output.rows(), await read()]).toEqual([1, textOf(rowOf('1', 'a'))]);
+    expect(output.placeOf('a')).toBe(HEADER.length);
   });
 
   test('reads an output anew that has changed since it was inspected', async () => {
     const { path } = await makeOutput(textOf(rowOf('1', 'a')));
-    const inspected = await inspectOutput(outputOptions(path));
+    const options = outputOptions(path);
+    const inspected = await inspectOutput(options);
     await writeFile(path, textOf(rowOf('1', 'b')));
-    const output = await openOutput(path, { inspected });
-    expect(output.index.offsetOf(imageOf('https://a'))).toBeUndefined();
-    expect(output.index.offsetOf(imageOf('https://b'))).toBe(HEADER.length);
+    const output = await openOutput(path, { index: options.index, inspected });
+    expect([output.placeOf('a'), output.placeOf('b')]).toEqual([undefined, HEADER.length]);
   });
 
   test('indexes keys', async () => {
@@ -94,13 +126,13 @@ describe('opening', () => {
     );
     const { path, read } = await makeOutput(`\uFEFF${quoted.join('\r\n')}\r\n\r\n`);
     const output = await openOutput(path);
-    expect(output.rows).toBe(1);
-    const { offsets } = await output.append([rowOf('2', 'b')]);
-    expect((await output.readPromptsAt(output.index.offsetOf(imageOf('https://a')) ?? -1)).messageId).toBe(
-      'message-a',
-    );
+    expect(output.rows()).toBe(1);
+    await output.append([rowOf('2', 'b')]);
+    expect((await output.readDescribed('a')).messageId).toBe('message-a');
     expect(parse(await read(), { bom: true, skip_empty_lines: true })).toHaveLength(3);
-    expect((await readFile(path)).subarray(offsets[0]).toString()).toBe(formatRecord(rowOf('2', 'b'), ','));
+    expect((await readFile(path)).subarray(output.placeOf('b')).toString()).toBe(
+      formatRecord(rowOf('2', 'b'), ','),
+    );
   });
 
   test('follows a symbolic link and keeps it', async () => {
@@ -130,7 +162,7 @@ test('an output with a delimiter of its own is gone on with, a torn header too',
   await output.append([rowOf('1|', 'a')]);
   await output.close();
   expect(parse(await read(), { delimiter: '|' })[1]).toEqual(rowOf('1|', 'a'));
-  expect((await openOutput(path, { delimiter: '|' })).rows).toBe(1);
+  expect((await openOutput(path, { delimiter: '|' })).rows()).toBe(1);
 });
 
 describe('the columns', () => {
@@ -151,7 +183,7 @@ describe('the columns', () => {
 
   test.each([
     ['id,url\n1,https://a\n', 'is no output of bulk-describe: it has no column "prompt_1"'],
-    ['no line end at all', 'no header line'],
+    ['no line end at all', 'is no output of bulk-describe: it has no column'],
     [HEADER.replace('id', 'url'), 'has two columns named "url"'],
   ])('refuses %j', async (content, message) => {
     const { path, read } = await makeOutput(content);
@@ -172,7 +204,7 @@ describe('the columns', () => {
       { id: '3', url: 'https://c', tags: 'tag', message_id: 'message-c' },
     ]);
     expect(output.index.has({ key: '1,"x"' })).toBe(true);
-    await expect(openOutput(path, { ...options, newColumns: false })).resolves.toMatchObject({ rows: 3 });
+    expect((await openOutput(path, { ...options, newColumns: false })).rows()).toBe(3);
     expect(await readdir(dirname(path))).toEqual(['out.csv']);
   });
 
@@ -188,14 +220,14 @@ describe('a torn end', () => {
   test('is cut', async () => {
     const { path, read } = await makeOutput(`${textOf(rowOf('1'))}2,https://b,"a prompt, in`);
     const output = await openOutput(path);
-    expect(output.rows).toBe(1);
+    expect(output.rows()).toBe(1);
     expect(await read()).toBe(textOf(rowOf('1')));
   });
 
   test('that lacks only its line end is a whole row', async () => {
     const { path, read } = await makeOutput(textOf(rowOf('1'), rowOf('2')).slice(0, -1));
     const output = await openOutput(path);
-    expect(output.rows).toBe(2);
+    expect(output.rows()).toBe(2);
     await output.append([rowOf('3')]);
     expect(await read()).toBe(textOf(rowOf('1'), rowOf('2'), rowOf('3')));
   });
@@ -218,9 +250,10 @@ describe('a torn end', () => {
   test('is left alone by inspectOutput', async () => {
     const content = `${textOf(rowOf('1'), rowOf('2', 'b', 'sim-1'))}3,https`;
     const { path, read } = await makeOutput(content);
-    const inspected = await inspectOutput(outputOptions(path));
+    const options = outputOptions(path);
+    const inspected = await inspectOutput(options);
     expect(inspected).toMatchObject({ ending: 'torn', hasReal: true, hasSimulated: true });
-    expect(inspected?.index.rows).toBe(2);
+    expect(options.index.rows).toBe(2);
     expect(await read()).toBe(content);
     expect(await inspectOutput(outputOptions(`${path}.none`))).toBeUndefined();
     expect(await readdir(dirname(path))).toEqual(['out.csv']);
@@ -245,10 +278,13 @@ describe('a torn end', () => {
         const whole = Buffer.from(textOf(...all));
         const cut = at % (whole.length + 1);
         await writeFile(path, whole.subarray(0, cut));
-        const inspected = await inspectOutput(outputOptions(path));
-        const output = await OutputFile.open({ create: true, ...outputOptions(path) });
+        const options = outputOptions(path);
+        await inspectOutput(options);
+        const inspected = options.index.rows;
+        const output = await openOutput(path);
+        const opened = output.rows();
         const next = rowOf('next', 'next');
-        const { offsets } = await output.append([next]);
+        await output.append([next]);
         await output.close();
 
         // A row without its line end is whole.
@@ -257,8 +293,8 @@ describe('a torn end', () => {
         const content = await readFile(path, 'utf8');
         expect(content).toBe(textOf(...kept, next));
         expect(parse(content).slice(1)).toEqual([...kept, next]);
-        expect(offsets).toEqual([Buffer.byteLength(textOf(...kept))]);
-        expect([inspected?.index.rows ?? 0, output.rows]).toEqual([kept.length, kept.length]);
+        expect(output.placeOf('next')).toEqual(Buffer.byteLength(textOf(...kept)));
+        expect([inspected, opened]).toEqual([kept.length, kept.length]);
       });
       await fc.assert(property, { numRuns: 150 });
     },
@@ -266,32 +302,23 @@ describe('a torn end', () => {
 });
 
 describe('appending', () => {
-  test('writes a group at once and tells where its rows start', async () => {
+  test('writes a group at once and indexes its rows', async () => {
     const { path, read } = await makeOutput();
     const output = await openOutput(path);
     const rows = [rowOf('1', 'grün'), rowOf('2', '日本'), rowOf('3,"\n', 'c')];
-    const { offsets } = await output.append(rows);
-    expect(await read()).toBe(textOf(...rows));
-    for (const [number, offset] of offsets.entries()) {
-      const { prompts, messageId, describedAt } = await output.readPromptsAt(offset);
+    await output.append(rows);
+    await output.append([]);
+    expect([await read(), output.rows()]).toEqual([textOf(...rows), 3]);
+    for (const [number, image] of ['grün', '日本', 'c'].entries()) {
+      const { prompts, messageId, describedAt } = await output.readDescribed(image);
       expect([...prompts, messageId, describedAt]).toEqual(rows[number]?.slice(2));
     }
-    expect((await output.append([])).offsets).toEqual([]);
-  });
-
-  test('leaves the index to whoever appends', async () => {
-    const { path } = await makeOutput();
-    const output = await openOutput(path);
-    const { offsets } = await output.append([rowOf('1', 'a')]);
-    expect(output.rows).toBe(0);
-    output.index.addAppended({ image: imageOf('https://a'), offset: offsets[0] ?? -1 });
-    expect([output.rows, output.index.offsetOf(imageOf('https://a'))]).toEqual([1, HEADER.length]);
   });
 
   test('refuses rows that are not as long as the header', async () => {
     const { path, read } = await makeOutput();
     const output = await openOutput(path);
-    await expect(output.append([['1', 'https://a']])).rejects.toThrow('a row has 2 cells, not 8');
+    await expect(output.append([described('a')])).rejects.toThrow('a row has 6 cells, not 8');
     expect(await read()).toBe(HEADER);
   });
 
@@ -299,12 +326,12 @@ describe('appending', () => {
     const { path } = await makeOutput();
     const huge = '"é",\n'.repeat(500_000);
     const output = await openOutput(path);
-    const { offsets } = await output.append([rowOf(huge, 'a'), rowOf('2', 'b')]);
+    await output.append([rowOf(huge, 'a'), rowOf('2', 'b')]);
     await output.close();
     const again = await openOutput(path, { keyColumn: 0 });
     expect(again.index.has({ key: huge })).toBe(true);
-    expect((await again.readPromptsAt(offsets[0] ?? -1)).prompts[0]).toBe('a 1');
-    expect((await again.readPromptsAt(offsets[1] ?? -1)).prompts[0]).toBe('b 1');
+    expect((await again.readDescribed('a')).prompts[0]).toBe('a 1');
+    expect((await again.readDescribed('b')).prompts[0]).toBe('b 1');
   });
 
   test('stops for good when the output is deleted', async () => {
@@ -332,11 +359,11 @@ describe('reading prompts', () => {
     const { path } = await makeOutput(textOf(rowOf('old', 'old')));
     const output = await openOutput(path);
     const rows = Array.from({ length: 700 }, (_, number) => rowOf(String(number)));
-    const { offsets } = await output.append(rows);
-    expect((await output.readPromptsAt(HEADER.length)).messageId).toBe('message-old');
+    await output.append(rows);
+    expect((await output.readDescribed('old')).messageId).toBe('message-old');
     for (const number of [0, 350, 699]) {
-      const stored = await output.readPromptsAt(offsets[number] ?? -1);
-      expect(stored).toEqual({
+      expect(await output.readDescribed(String(number))).toEqual({
+        status: 'described',
         prompts: [`${number} 1`, `${number} 2`, `${number} 3`, `${number} 4`],
         messageId: `message-${number}`,
         describedAt: DESCRIBED_AT,
@@ -348,7 +375,7 @@ describe('reading prompts', () => {
     const { path } = await makeOutput(textOf(rowOf('1')));
     const output = await openOutput(path);
     await truncate(path, HEADER.length + 5);
-    await expect(output.readPromptsAt(HEADER.length)).rejects.toThrow(FatalError);
+    await expect(output.readDescribed('1')).rejects.toThrow(FatalError);
     await rm(path);
   });
 });

@@ -9,17 +9,20 @@ const B = imageOf('https://b');
 describe('an index without keys', () => {
   test('knows the place of an image, beyond 4 GB too', () => {
     const index = new OutputIndex({ keyed: false });
-    index.addFound({ image: A, offset: 12 });
-    index.addFound({ image: B, offset: 7 * 2 ** 32 + 5 });
-    expect([index.offsetOf(A), index.offsetOf(B)]).toEqual([12, 7 * 2 ** 32 + 5]);
-    expect(index.offsetOf(imageOf('https://c'))).toBeUndefined();
-    expect(index.rows).toBe(2);
+    index.addFound({ image: A, offset: 12, file: 0 });
+    index.addFound({ image: B, offset: 7 * 2 ** 32 + 5, file: 3 });
+    expect([index.placeOf(A), index.placeOf(B)]).toEqual([
+      { file: 0, offset: 12 },
+      { file: 3, offset: 7 * 2 ** 32 + 5 },
+    ]);
+    expect(index.placeOf(imageOf('https://c'))).toBeUndefined();
+    expect([index.rows, index.earlierRows]).toEqual([1, 1]);
   });
 
   test('has as many rows of an image as the output holds, in each pass', () => {
     const index = new OutputIndex({ keyed: false });
-    index.addFound({ image: A, offset: 0 });
-    index.addFound({ image: A, offset: 10 });
+    index.addFound({ image: A, offset: 0, file: 0 });
+    index.addFound({ image: A, offset: 10, file: 0 });
     for (let pass = 0; pass < 2; pass++) {
       index.startPass();
       expect([1, 2, 3].map(() => index.take({ image: A }))).toEqual([true, true, false]);
@@ -29,7 +32,7 @@ describe('an index without keys', () => {
 
   test('says of each image that it holds whether a pass meets it for the first time', () => {
     const index = new OutputIndex({ keyed: false });
-    index.addFound({ image: A, offset: 0 });
+    index.addFound({ image: A, offset: 0, file: 0 });
     for (let pass = 0; pass < 2; pass++) {
       index.startPass();
       expect([A, A, B].map((image) => index.meetImage(image))).toEqual([true, false, undefined]);
@@ -38,7 +41,7 @@ describe('an index without keys', () => {
 
   test('does not take a row that this pass appended for another one of the manifest', () => {
     const index = new OutputIndex({ keyed: false });
-    index.addFound({ image: A, offset: 0 });
+    index.addFound({ image: A, offset: 0, file: 0 });
     expect(index.take({ image: A })).toBe(true);
     expect(index.take({ image: A })).toBe(false);
     index.addAppended({ image: A, offset: 10 });
@@ -49,26 +52,35 @@ describe('an index without keys', () => {
 
   test('tells rows that are there twice from rows that the manifest does not have', () => {
     const index = new OutputIndex({ keyed: false });
-    for (const image of [A, A, A, B, undefined]) index.addFound({ image, offset: 0 });
+    for (const image of [A, A, A, B, undefined]) index.addFound({ image, offset: 0, file: 0 });
     index.take({ image: A });
     expect(index.surplus()).toEqual({ extra: 2, twice: 2 });
   });
 });
 
+test('forgets what the output held and keeps what earlier files hold', () => {
+  const index = new OutputIndex({ keyed: false });
+  index.addFound({ image: A, offset: 3, file: 1 });
+  for (const image of [A, B]) index.addFound({ image, offset: 5, file: 0 });
+  index.forgetOwn();
+  expect([index.rows, index.placeOf(A), index.placeOf(B)]).toEqual([0, { file: 1, offset: 3 }, undefined]);
+  expect([A, A, B].map((image) => index.take({ image }))).toEqual([true, false, false]);
+});
+
 describe('an index with keys', () => {
   test('knows which keys the output holds, those that are appended too', () => {
     const index = new OutputIndex({ keyed: true });
-    index.addFound({ image: A, key: 'one', offset: 0 });
+    index.addFound({ image: A, key: 'one', offset: 0, file: 0 });
     index.markSeen({ key: 'three' });
     expect(['one', 'two', 'three'].map((key) => index.has({ key }))).toEqual([true, false, false]);
     index.addAppended({ image: A, key: 'two', offset: 10 });
     expect(index.has({ key: 'two' })).toBe(true);
-    expect(index.offsetOf(A)).toBe(0);
+    expect(index.placeOf(A)).toEqual({ file: 0, offset: 0 });
   });
 
   test('sees a key once in each pass', () => {
     const index = new OutputIndex({ keyed: true });
-    index.addFound({ image: A, key: 'one', offset: 0 });
+    index.addFound({ image: A, key: 'one', offset: 0, file: 0 });
     for (let pass = 0; pass < 2; pass++) {
       index.startPass();
       expect(['one', 'two', 'one', 'two', ''].map((key) => index.markSeen({ key }))).toEqual([
@@ -85,7 +97,8 @@ describe('an index with keys', () => {
 
   test('counts keys that the output has twice', () => {
     const index = new OutputIndex({ keyed: true });
-    for (const key of ['one', 'one', 'one', 'two', 'two']) index.addFound({ image: A, key, offset: 0 });
+    for (const key of ['one', 'one', 'one', 'two', 'two'])
+      index.addFound({ image: A, key, offset: 0, file: 0 });
     index.markSeen({ key: 'one' });
     index.markSeen({ key: 'three' });
     expect(index.surplus()).toEqual({ extra: 2, twice: 2 });
@@ -98,7 +111,7 @@ test('accounts for every row of the output, whatever the manifest', () => {
     fc.property(names, names, fc.boolean(), (output, manifest, keyed) => {
       const index = new OutputIndex({ keyed });
       for (const name of output)
-        index.addFound({ image: imageOf(name), key: keyed ? name : undefined, offset: 0 });
+        index.addFound({ image: imageOf(name), key: keyed ? name : undefined, offset: 0, file: 0 });
       const isMatched = (name: string) =>
         keyed
           ? index.markSeen({ key: name }) && index.has({ key: name })

@@ -49,6 +49,7 @@ test('refuses an output that is the manifest, by whatever name', async () => {
 
 test('refuses an output whose failures file is the manifest', async () => {
   const manifest = join(await makeFolder(), 'x.failed.csv');
+  await writeFile(manifest, 'url\n');
   const refused = assertManifestIsSafe(manifest, runPaths(manifest.replace('.failed', '')));
   await expect(refused).rejects.toThrow('a file that belongs to the output');
 });

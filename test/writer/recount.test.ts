@@ -3,8 +3,8 @@ import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { FAILURE_COLUMNS } from '../../src/writer/failures.js';
-import { outputColumns } from '../../src/writer/csv-output.js';
+import { FAILURE_COLUMNS } from '../../src/shared/jobs.js';
+import { outputColumns } from '../../src/writer/output-columns.js';
 import { recountOutput, type RecountRow } from '../../src/writer/recount.js';
 import { COLUMNS, described, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
@@ -55,8 +55,7 @@ async function recount({ manifest, output, failures, partial, keyed = false }: C
   if (partial) await writeFile(`${failuresPath}.partial`, failuresCsv(partial));
   const before = await readdir(dirname(path));
   const counted = await recountOutput({
-    ...outputOptions(path),
-    keyColumn: keyed ? 0 : undefined,
+    ...outputOptions(path, keyed),
     failuresPath,
     rows: inBatches(manifest.map((row) => rowOf(row, keyed))),
   });
