@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { CommanderError } from 'commander';
+import { DASHBOARD_DEFAULTS } from '../dashboard/access.js';
 import { BulkDescribeError, isSystemError, messageOf } from '../shared/errors.js';
 import { keepHeapSmall } from '../shared/small-heap.js';
 import { createProgram } from './program.js';
@@ -9,7 +10,9 @@ async function main(argv: readonly string[]): Promise<void> {
   const program = createProgram();
   if (argv[0] === '--version') program.version((await import('../shared/version.js')).VERSION, '--version');
   // Commander would take an argument that follows for the port; a manifest may follow.
-  const args = argv.map((argument) => (argument === '--dashboard' ? '--dashboard=' : argument));
+  const args = argv.map((argument) =>
+    argument === '--dashboard' ? `--dashboard=${DASHBOARD_DEFAULTS.port}` : argument,
+  );
   await program.parseAsync(args, { from: 'user' });
 }
 

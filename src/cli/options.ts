@@ -1,6 +1,33 @@
-import { parseDuration, parseRate } from '../shared/limits.js';
-import { type OptionSpec, option } from './option.js';
+import { DASHBOARD_DEFAULTS } from '../dashboard/access.js';
+import type { ManifestFormat } from '../producer/manifest.js';
+import { RUN_DEFAULTS } from '../run/run-options.js';
+import { DEFAULT_LIMITS, formatRate, parseDuration, parseRate } from '../shared/limits.js';
+import type { LogLevel } from '../shared/log.js';
 import * as parse from './parse.js';
+
+interface OptionSpec {
+  /** As commander takes them. A value in brackets follows after `=`, and only there. */
+  readonly flags: string;
+  readonly about: string;
+  /** The variable that stands in for it; of an option that names a file, the variable holds what would be in the file. */
+  readonly env?: string;
+  /** Of an option that names a small file, whose content is its value: what to put into it. */
+  readonly file?: string;
+  /** The key of another option that it cannot be without, and how to say so. */
+  readonly needs?: { readonly name: string; readonly text: string };
+  /** What holds without it, for people; the code that uses the value has the default itself. */
+  readonly default?: string;
+  /** Reads the text. `source` is the flag or the variable that it comes from, for the message. */
+  readonly parse?: (text: string, source: string) => unknown;
+}
+
+function option<const F extends string, const M extends Omit<OptionSpec, 'flags' | 'about'> = object>(
+  flags: F,
+  about: string,
+  more?: M,
+) {
+  return Object.assign({ flags, about }, more);
+}
 
 const SCHEDULES = ['schedule add', 'schedule list', 'schedule run', 'schedule remove'] as const;
 const SERVICE = ['worker', 'serve', 'enqueue', 'status', 'retry', 'cancel', 'dashboard', 'webhook'] as const;
@@ -62,9 +89,12 @@ const GROUPS = [
     host: option(
       '--host <address>',
       "any other than this machine's own needs DASHBOARD_USER and DASHBOARD_PASSWORD",
-      { default: '127.0.0.1' },
+      { default: DASHBOARD_DEFAULTS.host },
     ),
-    port: option('--port <n>', '0 for a free one', { default: '3100', parse: parse.port }),
+    port: option('--port <n>', '0 for a free one', {
+      default: String(DASHBOARD_DEFAULTS.port),
+      parse: parse.port,
+    }),
     readOnly: option('--read-only', 'nothing can be changed from here'),
   }),
   group('The simulated API:', ['simulate'], {
@@ -98,7 +128,7 @@ const GROUPS = [
   group(MANIFEST, ['run', 'verify', 'enqueue', 'schedule add'], {
     format: option('--format <name>', 'csv, tsv, jsonl or list; needed for stdin', {
       default: "by the name's ending",
-      parse: parse.format,
+      parse: parse.oneOf<ManifestFormat>(['csv', 'tsv', 'jsonl', 'list']),
     }),
     delimiter: option('--delimiter <char>', 'of a .csv whose header does not show it; `tab` is one', {
       parse: parse.delimiter,
@@ -122,11 +152,11 @@ const GROUPS = [
   group(API, ['run', 'worker', 'serve', 'webhook', 'enqueue', 'schedule add'], {
     api: option('--api <url>', 'the API, or `simulator` for the built-in one, which needs no token', {
       env: 'DESCRIBE_API_URL',
-      default: 'https://api.thenextleg.io/v2',
+      default: RUN_DEFAULTS.api,
     }),
     account: option('--account <name>', 'whose limits these are, where you have several tokens', {
       env: 'DESCRIBE_ACCOUNT',
-      default: 'default',
+      default: RUN_DEFAULTS.account,
     }),
     dialect: option('--dialect <name>', 'thenextleg, imaginepro, legnext or openai', {
       default: "by the API's host",
@@ -160,28 +190,28 @@ const GROUPS = [
   }),
   group(API, ['run', 'enqueue', 'schedule add'], {
     attempts: option('--attempts <n>', 'submits of one image at most', {
-      default: '5',
+      default: String(RUN_DEFAULTS.attempts),
       parse: parse.integer(1),
     }),
     deadline: option('--deadline <duration>', 'from a submit to its completion', {
-      default: '20m',
+      default: `${RUN_DEFAULTS.deadlineMs / 60_000}m`,
       parse: parseDuration,
     }),
   }),
   group(LIMITS, ['run', 'worker', 'serve', 'enqueue', 'schedule add'], {
     rate: option('--rate <n/duration>', 'submits, such as `1/3s`, `10/s` or `500/h`', {
       env: 'DESCRIBE_RATE',
-      default: '20/min',
+      default: formatRate(DEFAULT_LIMITS.rate),
       parse: parseRate,
     }),
     pollRate: option('--poll-rate <n/duration>', 'polls', {
       env: 'DESCRIBE_POLL_RATE',
-      default: '10/s',
+      default: formatRate(DEFAULT_LIMITS.pollRate),
       parse: parseRate,
     }),
     maxInFlight: option('--max-in-flight <n>', 'submitted and not yet completed', {
       env: 'DESCRIBE_MAX_IN_FLIGHT',
-      default: '10',
+      default: String(DEFAULT_LIMITS.maxInFlight),
       parse: parse.integer(1),
     }),
   }),
@@ -222,7 +252,7 @@ const GROUPS = [
   group(QUEUE, ['run'], {
     queue: option('--queue <url>', '`redis://`, `rediss://` or `embedded:<dir>`', {
       env: 'QUEUE_URL',
-      default: 'embedded:',
+      default: RUN_DEFAULTS.queue,
     }),
     work: option('--no-work', 'only produce and write; other processes submit and poll'),
   }),
@@ -234,7 +264,7 @@ const GROUPS = [
       parse: parse.codes,
     }),
     stopFailing: option('--stop-failing <percent>', 'stop when more of the last 50 images fail; 100: never', {
-      default: '50',
+      default: String(RUN_DEFAULTS.stopFailing),
       parse: parse.percent,
     }),
     payAgain: option(
@@ -256,8 +286,8 @@ const GROUPS = [
   }),
   group(OUTPUT, ['run', 'serve'], {
     dashboard: option('--dashboard [port]', 'Bull Board, run pages and metrics, while it runs', {
-      default: '3100',
-      parse: parse.dashboardPort,
+      default: String(DASHBOARD_DEFAULTS.port),
+      parse: parse.port,
     }),
   }),
   group(OUTPUT, ['run'], {
@@ -277,7 +307,7 @@ const GROUPS = [
     logLevel: option('--log-level <level>', 'fatal, error, warn, info, debug, trace or silent', {
       env: 'LOG_LEVEL',
       default: 'warn',
-      parse: parse.logLevel,
+      parse: parse.oneOf<LogLevel>(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']),
     }),
   }),
 ];

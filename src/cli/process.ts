@@ -1,11 +1,12 @@
-import { RUN_DEFAULTS } from '../run/run-options.js';
+import { once } from 'node:events';
+import { RUN_DEFAULTS, type Companion } from '../run/run-options.js';
 import { InterruptedEarlyError, UsageError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { UndoStack } from '../shared/undo.js';
-import type { Talk } from './terminal.js';
+import type { Terminal } from './terminal.js';
 import { shellQuote } from './text.js';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -15,7 +16,7 @@ export const INTERRUPTED = 130;
 /** Turns the first interrupt into an abort; the second one ends the process at once. */
 export function listenForSignals(onFirst?: (name: string) => void): {
   readonly signal: AbortSignal;
-  dispose(): void;
+  readonly dispose: () => void;
 } {
   const controller = new AbortController();
   const listener = (name: NodeJS.Signals) => {
@@ -26,21 +27,17 @@ export function listenForSignals(onFirst?: (name: string) => void): {
   for (const name of SIGNALS) process.on(name, listener);
   return {
     signal: controller.signal,
-    dispose() {
+    dispose: () => {
       for (const name of SIGNALS) process.off(name, listener);
     },
   };
 }
 
-/** Waits until the process is to stop. */
-export function untilAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
+export async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort');
 }
 
-/** What a command has that runs until it is stopped. Its undos are done, the last first, when it is. */
+/** What a command on a shared queue has. Its undos are done, the last first, when it ends. */
 export interface Service {
   readonly connection: QueueConnection;
   readonly undo: UndoStack;
@@ -48,78 +45,77 @@ export interface Service {
   readonly signal: AbortSignal;
 }
 
-/**
- * Opens the queue of a command that shares it with other processes.
- * @param url `--queue`, or what stands in for it
- * @throws {UsageError} for the embedded queue, which one process has for itself
- * @throws {FatalError} when Redis is not there
- */
-export async function openSharedQueue(
-  command: string,
-  url: string | undefined,
-  logger?: Logger,
-): Promise<QueueConnection> {
-  const target = parseQueueUrl(url ?? RUN_DEFAULTS.queue, process.env);
-  if (target.kind === 'embedded') {
-    throw new UsageError(
-      `${command} needs a queue that several processes share: give one with --queue redis://<host> or QUEUE_URL ` +
-        '(`docker compose up -d redis` starts one at redis://localhost:6379); the embedded queue belongs to one process',
-    );
-  }
-  const { openQueue } = await import('../shared/queue/connection.js');
-  return openQueue(target, { logger, isShared: true });
+interface SharedQueueOptions {
+  /** Its name, for errors. */
+  readonly command: string;
+  /** `--queue`, or what stands in for it. */
+  readonly queue: string | undefined;
+  readonly logger?: Logger;
+  /** What the first signal leaves undone, for people; without it the work itself ends with the signal. */
+  readonly interrupted?: string;
+  readonly onSignal?: (name: string) => void;
 }
 
 /**
- * Does something on a shared queue that ends by itself, or with the first signal.
- * @param interrupted what the first signal leaves undone, for people; without it the work itself ends with the signal
+ * Does something on a queue that several processes share; it ends by itself, or with the first signal.
+ * @throws {UsageError} for the embedded queue, which one process has for itself
+ * @throws {FatalError} when Redis is not there
  */
 export async function withSharedQueue<T>(
-  command: string,
-  url: string | undefined,
-  work: (connection: QueueConnection, signal: AbortSignal) => Promise<T>,
-  interrupted?: string,
+  { command, queue, logger, interrupted, onSignal }: SharedQueueOptions,
+  work: (service: Service) => Promise<T>,
 ): Promise<T> {
-  const connection = await openSharedQueue(command, url);
-  const signals = listenForSignals();
+  const target = parseQueueUrl(queue ?? RUN_DEFAULTS.queue, process.env);
+  if (target.kind === 'embedded') {
+    throw new UsageError(
+      `${command} needs a queue that several processes share: give one with --queue redis://<host> or QUEUE_URL ` +
+        '(`docker compose up -d redis` starts one at redis://localhost:6379); the embedded queue belongs to one process ' +
+        '(`run --dashboard` shows it)',
+    );
+  }
+  const undo = new UndoStack();
+  const { signal, dispose } = listenForSignals(onSignal);
+  undo.defer(dispose);
   try {
-    return await work(connection, signals.signal);
+    const { openQueue } = await import('../shared/queue/connection.js');
+    const connection = await openQueue(target, { logger, isShared: true });
+    undo.defer(() => connection.close());
+    return await work({ connection, undo, signal });
   } catch (error) {
-    const isSignal = signals.signal.aborted && error === signals.signal.reason;
+    const isSignal = signal.aborted && error === signal.reason;
     throw isSignal && interrupted !== undefined ? new InterruptedEarlyError(interrupted) : error;
   } finally {
-    signals.dispose();
-    await connection.close();
+    await undo.release();
   }
 }
 
 /**
  * Opens the queue, starts what there is to start, and waits for the first signal.
- * @param about its name for errors, and what it does when it is stopped, for people, where that takes time
+ * @param about `goodbye` is what it does when it is stopped, for people, where that takes time
  * @returns 0
  */
-export async function runUntilStopped(
-  about: { readonly command: string; readonly goodbye?: string },
-  queue: string | undefined,
-  { terminal, logger }: Talk,
-  start: (service: Service) => Promise<void>,
+export function runUntilStopped(
+  about: {
+    readonly command: string;
+    readonly queue: string | undefined;
+    readonly companions: readonly Companion[];
+    readonly goodbye?: string;
+  },
+  terminal: Terminal,
+  start?: (service: Service) => Promise<void>,
 ): Promise<number> {
-  const { command, goodbye } = about;
-  const undo = new UndoStack();
-  const signals = listenForSignals((name) => {
+  const { companions, goodbye, ...shared } = about;
+  const onSignal = (name: string) => {
     if (goodbye !== undefined) terminal.say(`${name}: ${goodbye}; once more to quit at once`);
-  });
-  undo.defer(() => signals.dispose());
-  try {
-    const connection = await openSharedQueue(command, queue, logger);
-    undo.defer(() => connection.close());
+  };
+  return withSharedQueue({ ...shared, logger: terminal.logger, onSignal }, async (service) => {
+    const { connection, undo, signal } = service;
     connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
-    await start({ connection, undo, signal: signals.signal });
-    await untilAborted(signals.signal);
+    for (const companion of companions) undo.defer(await companion(connection));
+    await start?.(service);
+    await untilAborted(signal);
     return 0;
-  } finally {
-    await undo.release();
-  }
+  });
 }
 
 /** What a command that is shown to people needs to reach the same queue; nothing where the environment names it. */

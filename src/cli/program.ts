@@ -41,7 +41,7 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
     examples: `
   bulk-describe verify paintings.csv paintings.prompts.csv`,
     execute: async (options, manifest: string, output: string) =>
-      (await import('./verify.js')).verify(options, manifest, output),
+      (await import('./run.js')).verify(options, manifest, output),
   }),
   createCommand({
     name: 'simulate',
@@ -98,7 +98,7 @@ const SERVICE_COMMANDS = [
     examples: `
   bulk-describe enqueue paintings.csv -o prompts.csv --queue redis://redis.example:6379
   bulk-describe enqueue paintings.csv --limit 100`,
-    execute: async (options, manifest: string) => (await import('./enqueue.js')).enqueue(options, manifest),
+    execute: async (options, manifest: string) => (await import('./requests.js')).enqueue(options, manifest),
   }),
   createCommand({
     name: 'status',
@@ -124,7 +124,7 @@ const SERVICE_COMMANDS = [
   bulk-describe retry paintings.prompts.csv
   bulk-describe retry k3v9q0zt5w1x`,
     hint: RUN_ARGUMENT_HINT,
-    execute: async (options, run: string) => (await import('./enqueue.js')).retry(options, run),
+    execute: async (options, run: string) => (await import('./requests.js')).retry(options, run),
   }),
   createCommand({
     name: 'cancel',
@@ -137,7 +137,7 @@ const SERVICE_COMMANDS = [
   bulk-describe cancel paintings.prompts.csv
   bulk-describe cancel k3v9q0zt5w1x`,
     hint: RUN_ARGUMENT_HINT,
-    execute: async (options, run: string) => (await import('./cancel.js')).cancel(options, run),
+    execute: async (options, run: string) => (await import('./requests.js')).cancel(options, run),
   }),
   createCommand({
     name: 'dashboard',
@@ -152,7 +152,7 @@ writes, else 503 and why.`,
     examples: `
   bulk-describe dashboard --queue redis://localhost:6379
   DASHBOARD_USER=ada DASHBOARD_PASSWORD=... bulk-describe dashboard --host 0.0.0.0 --read-only`,
-    execute: async (options) => (await import('./dashboard.js')).dashboard(options),
+    execute: async (options) => (await import('./companions.js')).dashboard(options),
   }),
   createCommand({
     name: 'webhook',
@@ -165,7 +165,7 @@ writes, else 503 and why.`,
     examples: `
   bulk-describe webhook --webhook-listen 127.0.0.1:8787 --queue redis://redis.example:6379
   bulk-describe worker --webhook-url https://hooks.example.org/describe --queue redis://redis.example:6379`,
-    execute: async (options) => (await import('./webhook.js')).webhook(options),
+    execute: async (options) => (await import('./companions.js')).webhook(options),
   }),
 ];
 

@@ -1,36 +1,34 @@
 import { RUN_DEFAULTS, type RunEvent, type RunOptions, type RunResult } from '../run/run-options.js';
+import { verifyOutput } from '../run/receipt.js';
 import { UsageError } from '../shared/errors.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
-import { dashboardCompanion } from './dashboard.js';
+import { companionsOf } from './companions.js';
 import type { OptionsOf } from './options.js';
 import { accountOptionsOf, limitsWarning, taskOptionsOf } from './settings.js';
 import { listenForSignals } from './process.js';
 import { previewLines, receiptLines, unbalancedLine } from './summary.js';
-import { type Terminal, createTalk } from './terminal.js';
-import { printable, shellQuote, withoutPassword } from './text.js';
-import { webhookCompanion } from './webhook.js';
+import { Terminal } from './terminal.js';
+import { count, printable, shellQuote, withoutPassword } from './text.js';
 
 /** `bulk-describe run <manifest>`. @returns the exit code */
 export async function run(options: OptionsOf<'run'>, manifest: string): Promise<number> {
   const { queue, dryRun, work, json = false } = options;
   const api = accountOptionsOf(options);
   checkReceiver(options, api);
-  const talk = createTalk(options);
-  const { terminal, logger } = talk;
+  const terminal = new Terminal(process.stderr, options);
   const signals = listenForSignals((name) => {
     terminal.say(`${name}: finishing what is on the wire; once more to quit at once`);
   });
   try {
-    const companions = [await dashboardCompanion(options, talk), webhookCompanion(options, api, talk)];
     const { describeManifest } = await import('../run/describe-manifest.js');
     const result = await describeManifest({
       ...{ manifest, queue, dryRun, work, env: process.env },
       ...taskOptionsOf(options),
       ...api,
-      companions: companions.filter((companion) => companion !== undefined),
+      companions: companionsOf(options, api, terminal),
       input: process.stdin,
       signal: signals.signal,
-      logger,
+      logger: terminal.logger,
       onEvent: (event) => showEvent(event, terminal, api),
     });
     terminal.end();
@@ -88,4 +86,26 @@ function printReceipt(result: RunResult, manifest: string): void {
   const command = ['bulk-describe', ...process.argv.slice(2)].map(withoutPassword).map(shellQuote).join(' ');
   const lines = receiptLines(result, manifest === '-' ? `${command} < the same rows` : command);
   for (const line of lines) process.stdout.write(`${printable(line, Infinity)}\n`);
+}
+
+/**
+ * `bulk-describe verify <manifest> <output>`.
+ * @returns 0 when every row is described and none twice, 2 otherwise
+ */
+export async function verify(
+  { json = false, ...options }: OptionsOf<'verify'>,
+  manifest: string,
+  output: string,
+): Promise<number> {
+  const recount = await verifyOutput({ ...options, manifest, output, input: process.stdin });
+  const { rows, earlier, ...counts } = recount;
+  const lines = json
+    ? [JSON.stringify(recount)]
+    : [
+        `${count(rows)} rows in the manifest`,
+        ...Object.entries(counts).map(([name, value]) => `${count(value).padStart(12)} ${name}`),
+        ...(earlier === undefined ? [] : [`${count(earlier)} of those described are in earlier outputs`]),
+      ];
+  process.stdout.write(`${lines.join('\n')}\n`);
+  return recount.described === recount.rows && recount.twice === 0 ? 0 : 2;
 }

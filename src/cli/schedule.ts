@@ -13,7 +13,7 @@ import { SERVERS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
 import { unlessAborted } from '../shared/waiting.js';
-import { executeRequest, requestOf } from './enqueue.js';
+import { executeRequest, requestOf } from './requests.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
 import { fields, printable } from './text.js';
@@ -58,9 +58,9 @@ export function list({ queue, json = false }: OptionsOf<'schedule list'>): Promi
 
 /** `bulk-describe schedule run <name>`. @returns the exit code */
 export function run({ queue }: OptionsOf<'schedule run'>, name: string): Promise<number> {
-  return withSharedQueue('schedule run', queue, async (connection, signal) => {
-    const { request } = await getSchedule(connection, name);
-    return executeRequest(connection, request, queue, signal);
+  return withSharedQueue({ command: 'schedule run', queue }, async (service) => {
+    const { request } = await getSchedule(service.connection, name);
+    return executeRequest(service, request, queue);
   });
 }
 
@@ -80,11 +80,8 @@ function onSchedules(
   work: (connection: QueueConnection) => Promise<number>,
 ): Promise<number> {
   const interrupted = 'interrupted: `bulk-describe schedule list` shows which schedules there are';
-  return withSharedQueue(
-    command,
-    queue,
-    (connection, signal) => unlessAborted(work(connection), signal),
-    interrupted,
+  return withSharedQueue({ command, queue, interrupted }, ({ connection, signal }) =>
+    unlessAborted(work(connection), signal),
   );
 }
 

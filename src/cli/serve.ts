@@ -6,14 +6,13 @@ import { describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
-import { dashboardCompanion } from './dashboard.js';
+import { companionsOf } from './companions.js';
 import type { OptionsOf } from './options.js';
 import { type AccountOptions, accountOptionsOf } from './settings.js';
 import { runUntilStopped } from './process.js';
-import { type Terminal, createTalk } from './terminal.js';
+import { Terminal } from './terminal.js';
 import { listOf, nearPath, printable } from './text.js';
-import { webhookCompanion } from './webhook.js';
-import { notWorking, startHealth, startWorker } from './worker.js';
+import { startHealth, startWorker } from './worker.js';
 
 /** `bulk-describe serve`: executes enqueued and scheduled runs until it is stopped. @returns 0 */
 export async function serve(options: OptionsOf<'serve'>): Promise<number> {
@@ -21,16 +20,19 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
   checkWork(options, api);
   const queueName = describeQueueName(accountOf(api));
   const root = await RootFolder.open(options.root ?? '.');
-  const talk = createTalk(options);
-  const { terminal, logger } = talk;
-  const companions = [webhookCompanion(options, api, talk), await dashboardCompanion(options, talk)];
-  const goodbye = 'writing what has come and releasing the runs';
-  return runUntilStopped({ command: 'serve', goodbye }, options.queue, talk, async (service) => {
+  const terminal = new Terminal(process.stderr, options);
+  const { logger } = terminal;
+  const about = {
+    command: 'serve',
+    queue: options.queue,
+    companions: companionsOf(options, api, terminal),
+    goodbye: 'writing what has come and releasing the runs',
+  };
+  return runUntilStopped(about, terminal, async (service) => {
     const { connection, undo } = service;
-    for (const start of companions) if (start !== undefined) undo.defer(await start(connection));
     let worker: DescribeWorker | undefined;
     if (options.work === true) {
-      worker = await startWorker(service, api, talk);
+      worker = await startWorker(service, api, terminal);
     } else if (Object.keys(api.limits ?? {}).length > 0) {
       await AccountLimits.open(connection.store, queueName, api.limits ?? {}, logger);
     }
@@ -46,9 +48,9 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
     });
     undo.defer(() => server.stop());
     terminal.say(`serving ${root.path}: takes runs from ${connection.label}`);
-    await startHealth(options, service, talk, {
+    await startHealth(options, service, terminal, {
+      worker,
       takenFrom: worker === undefined ? [RUNS_QUEUE] : [RUNS_QUEUE, queueName],
-      notReady: () => worker && notWorking(worker.status),
     });
   });
 }

@@ -4,9 +4,8 @@ import { FatalError, messageOf } from '../shared/errors.js';
 import { createLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
-import { UndoStack } from '../shared/undo.js';
 import type { OptionsOf } from './options.js';
-import { listenForSignals, openSharedQueue } from './process.js';
+import { withSharedQueue } from './process.js';
 import { localTime, runPageLines, statusLines } from './status-text.js';
 import { printable, wrapped } from './text.js';
 
@@ -16,55 +15,46 @@ const BLOCK_EVERY_MS = 10_000;
 const READ_DEADLINE_MS = 5000;
 
 /** `bulk-describe status [run]`. @returns 0, or 1 when there is no such run */
-export async function status(options: OptionsOf<'status'>, run: string | undefined): Promise<number> {
-  const { json = false, logLevel = 'warn' } = options;
-  const undo = new UndoStack();
-  const signals = listenForSignals();
-  undo.defer(() => signals.dispose());
-  try {
-    const connection = await openSharedQueue('status', options.queue, createLogger(logLevel));
-    undo.defer(() => connection.close());
-    const show = (seen: ServiceStatus) => (json ? jsonOf(seen, run) : linesOf(seen, run));
+export function status(options: OptionsOf<'status'>, run: string | undefined): Promise<number> {
+  const { json = false, logLevel = 'warn', queue } = options;
+  const show = (seen: ServiceStatus) => (json ? [jsonOf(seen, run)] : linesOf(seen, run));
+  const about = { command: 'status', queue, logger: createLogger(logLevel) };
+  return withSharedQueue(about, async ({ connection, signal }) => {
     if (options.watch === true) {
-      const reader = new AbortController();
-      // Nobody reads any more: `status --watch | head` ends as other tools do.
-      process.stdout.once('error', () => reader.abort());
-      await watch(connection, show, AbortSignal.any([signals.signal, reader.signal]), json);
+      await watch(connection, show, signal, json);
       return 0;
     }
-    const seen = await readOrExplain(connection, signals.signal);
+    const seen = await readOrExplain(connection, signal);
     if (typeof seen === 'string') throw new FatalError(seen);
-    const lines = show(seen);
-    process.stdout.write(`${(json ? lines : fitted(lines)).join('\n')}\n`);
+    const { isTTY, columns } = process.stdout;
+    // A terminal breaks lines in the middle of words.
+    const lines = isTTY && !json ? show(seen).flatMap((line) => wrapped(line, columns)) : show(seen);
+    process.stdout.write(`${lines.join('\n')}\n`);
     return 0;
-  } finally {
-    await undo.release();
-  }
-}
-
-/** A terminal breaks lines in the middle of words. */
-function fitted(lines: readonly string[]): readonly string[] {
-  const { isTTY, columns } = process.stdout;
-  return isTTY ? lines.flatMap((line) => wrapped(line, columns)) : lines;
+  });
 }
 
 function linesOf(status: ServiceStatus, run: string | undefined): string[] {
   return run === undefined ? statusLines(status) : runPageLines(findRun(status.runs, run), status);
 }
 
-function jsonOf(status: ServiceStatus, run: string | undefined): string[] {
-  if (run === undefined) return [JSON.stringify(status)];
+function jsonOf(status: ServiceStatus, run: string | undefined): string {
+  if (run === undefined) return JSON.stringify(status);
   const { runs, ...rest } = status;
-  return [JSON.stringify({ ...rest, runs: [findRun(runs, run)] })];
+  return JSON.stringify({ ...rest, runs: [findRun(runs, run)] });
 }
 
 /** Redraws each second on a terminal; elsewhere writes a block every ten seconds. Ends with the signal. */
 async function watch(
   connection: QueueConnection,
   show: (status: ServiceStatus) => string[],
-  signal: AbortSignal,
+  interrupted: AbortSignal,
   isJson: boolean,
 ): Promise<void> {
+  const reader = new AbortController();
+  // Nobody reads any more: `status --watch | head` ends as other tools do.
+  process.stdout.once('error', () => reader.abort());
+  const signal = AbortSignal.any([interrupted, reader.signal]);
   const screen = process.stdout.isTTY && !isJson ? new Screen(process.stdout) : undefined;
   const write = (lines: readonly string[]) => {
     if (screen === undefined) process.stdout.write(`${lines.join('\n')}\n${isJson ? '' : '\n'}`);
@@ -97,49 +87,39 @@ async function readOrExplain(
   }
 }
 
-interface ScreenStream extends NodeJS.WritableStream {
-  readonly columns?: number;
-  readonly rows?: number;
-}
-
-const ALTERNATE = '\u001b[?1049h';
-const NORMAL = '\u001b[?1049l';
-const HIDE_CURSOR = '\u001b[?25l';
-const SHOW_CURSOR = '\u001b[?25h';
-/** A line that is wider than it seems (wide characters) is cut off, and not continued below. */
-const WRAP = '\u001b[?7h';
-const NO_WRAP = '\u001b[?7l';
+/**
+ * The alternate screen, without a cursor. A line that is wider than it seems (wide characters) is cut off, and not
+ * continued below.
+ */
+const ENTER = '\u001b[?1049h\u001b[?25l\u001b[?7l';
+const LEAVE = '\u001b[?7h\u001b[?25h\u001b[?1049l';
 const HOME = '\u001b[H';
 const CLEAR_LINE = '\u001b[K';
 const CLEAR_BELOW = '\u001b[J';
 
 /**
- * A terminal's alternate screen, redrawn in place: each line is written over the one before, in one write, so that
- * nothing flickers; what was on the terminal is there again when it ends. Lines are broken between words, and what does not
- * fit all the same is cut.
+ * A terminal that is redrawn in place: each line is written over the one before, in one write, so that nothing flickers;
+ * what was on it is there again at the end. Lines are broken between words, and what does not fit all the same is cut.
  */
 export class Screen {
   #isOn = false;
 
-  constructor(private readonly stream: ScreenStream) {}
+  constructor(
+    private readonly stream: NodeJS.WritableStream & { readonly columns?: number; readonly rows?: number },
+  ) {}
 
   show(texts: readonly string[]): void {
     const { columns = 80, rows = 24 } = this.stream;
     const lines = texts.flatMap((text) => wrapped(text, columns));
-    const start = this.#isOn ? '' : ALTERNATE + HIDE_CURSOR + NO_WRAP;
-    this.#isOn = true;
     const shown =
       lines.length <= rows ? lines : [...lines.slice(0, rows - 1), `(${lines.length - rows + 1} more lines)`];
-    const drawn = shown.map((line) => cut(line, columns) + CLEAR_LINE);
-    this.stream.write(start + HOME + drawn.join('\r\n') + CLEAR_BELOW);
+    const drawn = shown.map((line) => printable(line, columns) + CLEAR_LINE);
+    this.stream.write((this.#isOn ? '' : ENTER) + HOME + drawn.join('\r\n') + CLEAR_BELOW);
+    this.#isOn = true;
   }
 
   end(): void {
-    if (this.#isOn) this.stream.write(WRAP + SHOW_CURSOR + NORMAL);
+    if (this.#isOn) this.stream.write(LEAVE);
     this.#isOn = false;
   }
-}
-
-function cut(line: string, columns: number): string {
-  return line.length <= columns ? line : `${line.slice(0, Math.max(0, columns - 1))}…`;
 }

@@ -12,23 +12,6 @@ const LONGEST_LOG_LINE = 500;
 
 const PLAIN_EVERY_MS = 10_000;
 
-/** How a command talks to people and to their tools. */
-export interface Talk {
-  readonly terminal: Terminal;
-  readonly logger: Logger;
-}
-
-/** @param options `progress` is whether there is progress to show */
-export function createTalk(options: {
-  readonly quiet?: boolean | undefined;
-  readonly progress?: boolean | undefined;
-  readonly logLevel?: LogLevel | undefined;
-}): Talk {
-  const { quiet = false, progress = false, logLevel = 'warn' } = options;
-  const terminal = new Terminal(process.stderr, { quiet, progress });
-  return { terminal, logger: createCommandLogger(logLevel, terminal) };
-}
-
 /**
  * What a person sees on stderr: lines, and below them a progress line that is redrawn in place. Where
  * stderr is no terminal, progress is a plain line every ten seconds.
@@ -37,14 +20,26 @@ export class Terminal {
   #drawn = '';
   #plainAt = performance.now();
 
+  /** JSON lines on stderr, but where that is a terminal, lines for whoever sits there. */
+  readonly logger: Logger;
+
+  /** @param options `progress` is whether there is progress to show */
   constructor(
     private readonly stream: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number },
-    private readonly options: { readonly quiet: boolean; readonly progress: boolean },
-  ) {}
+    private readonly options: {
+      readonly quiet?: boolean | undefined;
+      readonly progress?: boolean | undefined;
+      readonly logLevel?: LogLevel | undefined;
+    },
+  ) {
+    const { logLevel: level = 'warn' } = options;
+    const lines = { write: (line: string) => this.warn(logText(line)) };
+    this.logger = stream.isTTY ? pino({ level, base: {}, timestamp: false }, lines) : createLogger(level);
+  }
 
   /** A line for people; nothing with `--quiet`. */
   say(line: string): void {
-    if (!this.options.quiet) this.warn(line);
+    if (this.options.quiet !== true) this.warn(line);
   }
 
   /** A line that is shown even with `--quiet`. Names of files and what comes from queues may be in it. */
@@ -79,7 +74,7 @@ export class Terminal {
   }
 
   get #isOn(): boolean {
-    return this.options.progress && !this.options.quiet;
+    return this.options.progress === true && this.options.quiet !== true;
   }
 
   #redraw(text: string): void {
@@ -130,12 +125,6 @@ export function progressLine(progress: Progress, width: number): string {
 }
 
 const recordSchema = z.looseObject({ level: z.number(), msg: z.string().default('') });
-
-/** A command's logger: JSON lines on stderr, but where that is a terminal, lines for whoever sits there. */
-function createCommandLogger(level: LogLevel, terminal: Terminal): Logger {
-  if (!process.stderr.isTTY) return createLogger(level);
-  return pino({ level, base: {}, timestamp: false }, { write: (line) => terminal.warn(logText(line)) });
-}
 
 /** A log record as people read it: `warn: the queue reports an error (queue describe, error: no room)`. */
 export function logText(line: string): string {

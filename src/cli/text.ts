@@ -6,8 +6,8 @@ export function count(value: number): string {
 }
 
 /** `1 row`, `2 rows`. */
-export function plural(value: number, one: string, many = `${one}s`): string {
-  return `${count(value)} ${value === 1 ? one : many}`;
+export function plural(value: number, one: string): string {
+  return `${count(value)} ${value === 1 ? one : `${one}s`}`;
 }
 
 /** A line each for a name and its value, in two columns; what has no value is left out. */
@@ -22,6 +22,11 @@ export function fields(
 /** The parts that are not empty, as a list. */
 export function listOf(parts: readonly (string | false)[]): string {
   return parts.filter((part): part is string => part !== false && part !== '').join(', ');
+}
+
+/** `add, list or remove`. */
+export function alternatives(names: readonly string[]): string {
+  return new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(names);
 }
 
 // eslint-disable-next-line no-control-regex -- control characters are what is looked for

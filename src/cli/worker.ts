@@ -5,60 +5,65 @@ import { type Limits, formatRate } from '../shared/limits.js';
 import { queueTrouble, startHealthServer } from '../shared/http-server.js';
 import type { WorkerStatus } from '../shared/published.js';
 import type { DescribeWorker } from '../worker/describe-worker.js';
+import { companionsOf } from './companions.js';
 import type { OptionsOf } from './options.js';
 import { type AccountOptions, accountOptionsOf, limitsWarning } from './settings.js';
 import { type Service, runUntilStopped } from './process.js';
-import { type Talk, type Terminal, createTalk } from './terminal.js';
+import { Terminal } from './terminal.js';
 import { plural, printable } from './text.js';
-import { webhookCompanion } from './webhook.js';
 
 /** `bulk-describe worker`: works for everybody's runs until it is stopped. @returns 0 */
 export async function worker(options: OptionsOf<'worker'>): Promise<number> {
   const api = accountOptionsOf(options);
   checkApi(api);
-  const talk = createTalk(options);
-  const startReceiver = webhookCompanion(options, api, talk);
-  const goodbye = 'finishing what is on the wire, releasing the rest';
-  return runUntilStopped({ command: 'worker', goodbye }, options.queue, talk, async (service) => {
-    if (startReceiver !== undefined) service.undo.defer(await startReceiver(service.connection));
-    const started = await startWorker(service, api, talk);
-    await startHealth(options, service, talk, {
+  const terminal = new Terminal(process.stderr, options);
+  const about = {
+    command: 'worker',
+    queue: options.queue,
+    companions: companionsOf(options, api, terminal),
+    goodbye: 'finishing what is on the wire, releasing the rest',
+  };
+  return runUntilStopped(about, terminal, async (service) => {
+    const started = await startWorker(service, api, terminal);
+    await startHealth(options, service, terminal, {
+      worker: started,
       takenFrom: [describeQueueName(accountOf(api))],
-      notReady: () => notWorking(started.status),
     });
   });
 }
 
 /**
  * Answers liveness and readiness, if the options ask for it.
- * @param work the queues that it takes work from, and why it takes none although they are there
+ * @param work this process's worker, if it has one, and the queues that it takes work from
  */
 export async function startHealth(
   { healthPort: port, healthHost: host = '127.0.0.1' }: OptionsOf<'worker'>,
   { connection, undo, signal }: Service,
-  { terminal }: Talk,
-  work: { readonly takenFrom: readonly string[]; readonly notReady: () => string | undefined },
+  terminal: Terminal,
+  {
+    worker,
+    takenFrom,
+  }: { readonly worker: DescribeWorker | undefined; readonly takenFrom: readonly string[] },
 ): Promise<void> {
   if (port === undefined) return;
-  const why = () => (signal.aborted ? 'it is stopping' : work.notReady());
-  const server = await startHealthServer({
-    host,
-    port,
-    notReady: async () => why() ?? (await queueTrouble(connection, work.takenFrom))?.full,
-  });
+  const notReady = async () => {
+    if (signal.aborted) return 'it is stopping';
+    if (worker !== undefined && worker.status.state !== 'working') return stateLine(worker.status);
+    return (await queueTrouble(connection, takenFrom))?.full;
+  };
+  const server = await startHealthServer({ host, port, notReady });
   undo.defer(() => server.close());
-  const shown = host.includes(':') ? `[${host}]` : host;
-  terminal.say(`health at http://${shown}:${server.port}/healthz and /readyz`);
+  terminal.say(`health at ${server.url}/healthz and /readyz`);
 }
 
 /** Starts a worker in this process, which ends with it; and says what the worker says of itself. */
 export async function startWorker(
   { connection, undo }: Service,
   api: AccountOptions,
-  { terminal, logger }: Talk,
+  terminal: Terminal,
 ): Promise<DescribeWorker> {
   const onEvent = (event: WorkerEvent) => showEvent(event, terminal, api);
-  return await startAccountWorker(connection, api, undo, { logger, onEvent });
+  return await startAccountWorker(connection, api, undo, { logger: terminal.logger, onEvent });
 }
 
 function showEvent(event: WorkerEvent, terminal: Terminal, api: ApiOptions): void {
@@ -78,11 +83,6 @@ function showEvent(event: WorkerEvent, terminal: Terminal, api: ApiOptions): voi
     case 'state':
       terminal.warn(stateLine(event.status));
   }
-}
-
-/** Why a worker takes no images at the moment; undefined while it does. */
-export function notWorking(status: WorkerStatus): string | undefined {
-  return status.state === 'working' ? undefined : stateLine(status);
 }
 
 function limitsLine({ rate, maxInFlight }: Limits, workers: number): string {

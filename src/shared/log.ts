@@ -1,15 +1,10 @@
-import { type Logger, pino } from 'pino';
+import { type LevelWithSilent, type Logger, pino } from 'pino';
 import { messageOf } from './errors.js';
 
-export type { Logger };
-
-/** The levels that `--log-level` takes. */
-export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
-
-export type LogLevel = (typeof LOG_LEVELS)[number];
+export type { LevelWithSilent as LogLevel, Logger };
 
 /** A logger that writes JSON lines to stderr. */
-export function createLogger(level: LogLevel): Logger {
+export function createLogger(level: LevelWithSilent): Logger {
   return pino({ level, base: { pid: process.pid } }, pino.destination({ dest: 2, sync: true }));
 }
 

@@ -1,25 +1,19 @@
-import {
-  type EnqueueOptions,
-  type Enqueued,
-  type Retried,
-  enqueueRun,
-  retryRun,
-} from '../service/enqueue-run.js';
+import { type Cancelled, cancelRun } from '../service/cancel-run.js';
+import { type Enqueued, type Retried, enqueueRun, retryRun } from '../service/enqueue-run.js';
 import { type RunRequest, readRequest } from '../service/run-request.js';
 import { UsageError } from '../shared/errors.js';
-import type { QueueConnection } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
+import { unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
 import { limitsOf, taskOptionsOf } from './settings.js';
-import { INTERRUPTED, queueArgument, withSharedQueue } from './process.js';
+import { INTERRUPTED, type Service, queueArgument, withSharedQueue } from './process.js';
 import { fields, plural, printable, shellQuote } from './text.js';
 
 /** `bulk-describe enqueue <manifest>`: returns when a server has opened both files. @returns the exit code */
 export function enqueue(options: OptionsOf<'enqueue'>, manifest: string): Promise<number> {
   const request = requestOf(options, manifest);
-  return withSharedQueue('enqueue', options.queue, (connection, signal) =>
-    executeRequest(connection, request, options.queue, signal),
-  );
+  const { queue } = options;
+  return withSharedQueue({ command: 'enqueue', queue }, (service) => executeRequest(service, request, queue));
 }
 
 /** Turns the options of `enqueue` and `schedule add` into a request. @throws {UsageError} */
@@ -34,17 +28,17 @@ export function requestOf(options: OptionsOf<'enqueue'>, manifest: string): RunR
 
 /** Has a server execute a request, and reports what becomes of it. @returns the exit code */
 export async function executeRequest(
-  connection: QueueConnection,
+  service: Service,
   request: RunRequest,
   queue: string | undefined,
-  signal: AbortSignal,
 ): Promise<number> {
-  const enqueued = await enqueueRun(connection, request, enqueueOptions(connection, signal));
+  const { connection } = service;
+  const enqueued = await enqueueRun(connection, request, enqueueOptions(service));
   return reportEnqueued(enqueued, queueArgument(queue, connection));
 }
 
 /** How the commands that wait for a server do so: they say what they wait for, also when the queue is away. */
-function enqueueOptions(connection: QueueConnection, signal: AbortSignal): EnqueueOptions {
+function enqueueOptions({ connection, signal }: Service) {
   const say = (text: string) => process.stderr.write(`${printable(text, 500)}\n`);
   connection.onTrouble((...trouble) => say(troubleText(...trouble)));
   const onWaiting = (servers: number) =>
@@ -88,18 +82,14 @@ function reportEnqueued(enqueued: Enqueued, queue: string): number {
 
 /** `bulk-describe retry <run>`. @returns the exit code */
 export function retry({ queue }: OptionsOf<'retry'>, run: string): Promise<number> {
-  const interrupted = 'interrupted: nothing was retried, or paid';
-  return withSharedQueue(
-    'retry',
-    queue,
-    async (connection, signal) => {
-      const retried = await retryRun(connection, run, enqueueOptions(connection, signal));
-      if (retried.kind !== 'marked') return reportEnqueued(retried, queueArgument(queue, connection));
-      process.stdout.write(markedText(retried));
-      return 0;
-    },
-    interrupted,
-  );
+  const about = { command: 'retry', queue, interrupted: 'interrupted: nothing was retried, or paid' };
+  return withSharedQueue(about, async (service) => {
+    const { connection } = service;
+    const retried = await retryRun(connection, run, enqueueOptions(service));
+    if (retried.kind !== 'marked') return reportEnqueued(retried, queueArgument(queue, connection));
+    process.stdout.write(markedText(retried));
+    return 0;
+  });
 }
 
 function markedText({ manifest, output }: Extract<Retried, { kind: 'marked' }>): string {
@@ -110,4 +100,35 @@ function markedText({ manifest, output }: Extract<Retried, { kind: 'marked' }>):
     'its next start takes all failed rows up again, the permanent ones too:\n' +
     `  bulk-describe run ${files.join(' ')}    (with the flags that it was started with)\n`
   );
+}
+
+/** `bulk-describe cancel <run>`. @returns 0 */
+export async function cancel({ queue }: OptionsOf<'cancel'>, run: string): Promise<number> {
+  const interrupted = `interrupted: whether ${run} is cancelled is seen with \`bulk-describe status\``;
+  const cancelled = await withSharedQueue(
+    { command: 'cancel', queue, interrupted },
+    ({ connection, signal }) => unlessAborted(cancelRun(connection, run, signal), signal),
+  );
+  process.stdout.write(`${printable(cancelledLine(cancelled), Infinity)}\n`);
+  return 0;
+}
+
+function cancelledLine(cancelled: Cancelled): string {
+  const { output } = cancelled;
+  switch (cancelled.kind) {
+    case 'winding-down':
+      return `cancelled: ${output}: nothing more is submitted; what is in flight is finished and kept`;
+    case 'taken-out':
+      return `cancelled: ${output}: it was waiting for a server, and is out of the queue`;
+    case 'to-be-collected':
+      return (
+        `cancelled: ${output}: nothing more is submitted; ${plural(cancelled.images, 'image')} in flight ` +
+        `${cancelled.images === 1 ? 'is' : 'are'} kept by the next server, which \`bulk-describe serve\` starts`
+      );
+    case 'abandoned':
+      return (
+        `cancelled: ${output}: its coordinator is gone; ${plural(cancelled.removed, 'unsubmitted image')} left the ` +
+        'queue, and what is in flight is kept for the next start'
+      );
+  }
 }

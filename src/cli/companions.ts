@@ -1,0 +1,90 @@
+import { type ApiOptions, accountOf, checkWebhookUrl, checkWebhooks } from '../run/api-options.js';
+import type { Companion } from '../run/run-options.js';
+import { describeQueueName } from '../shared/account.js';
+import type { ListenAddress } from '../shared/http-server.js';
+import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashboard/access.js';
+import type { CallbackKeys } from '../webhook/callback-keys.js';
+import type { OptionsOf } from './options.js';
+import { runUntilStopped } from './process.js';
+import { Terminal } from './terminal.js';
+
+/** `bulk-describe dashboard`: serves a queue's pages until it is stopped. @returns 0 */
+export async function dashboard(options: OptionsOf<'dashboard'>): Promise<number> {
+  const { host = DASHBOARD_DEFAULTS.host, queue } = options;
+  refuseOpenDashboard(host, credentialsOf(process.env));
+  const terminal = new Terminal(process.stderr, options);
+  const companions = [dashboardAt(options, terminal, (url) => process.stdout.write(`${url}\n`))];
+  return runUntilStopped({ command: 'dashboard', queue, companions }, terminal);
+}
+
+/**
+ * `bulk-describe webhook`: the receiver of an account's deliveries, for workers in other processes. Prints where it
+ * listens; with `--show-url` the URL with the secret path instead.
+ * @returns 0
+ */
+export async function webhook(options: OptionsOf<'webhook'>): Promise<number> {
+  const { api, account, dialect, queue, webhookUrl, showUrl = false, webhookSecretFile: secret } = options;
+  const { webhookListen = { host: '127.0.0.1', port: 8787 } } = options;
+  if (webhookUrl !== undefined) checkWebhookUrl(webhookUrl);
+  checkWebhooks({ api, dialect }, 'webhook');
+  const terminal = new Terminal(process.stderr, options);
+  const receiver = receiverAt(webhookListen, { api, account, dialect }, secret, terminal, (url, keys) => {
+    process.stdout.write(`${showUrl ? keys.callbackBase(webhookUrl ?? url) : url}\n`);
+  });
+  return runUntilStopped({ command: 'webhook', queue, companions: [receiver] }, terminal);
+}
+
+/**
+ * What `--dashboard` and `--webhook-listen` start beside a run, a server or a worker: the dashboard of its queue, for this
+ * machine; and the receiver of its account, which does not show the secret path.
+ * @throws {UsageError} for half a pair of user and password, and for a dialect that has no webhooks
+ */
+export function companionsOf(
+  { dashboard: port, webhookListen: listen }: Pick<OptionsOf<'serve'>, 'dashboard' | 'webhookListen'>,
+  api: ApiOptions,
+  terminal: Terminal,
+): Companion[] {
+  const companions: Companion[] = [];
+  if (port !== undefined) {
+    companions.push(dashboardAt({ port }, terminal, (url) => terminal.say(`dashboard ${url}`)));
+  }
+  if (listen !== undefined) {
+    checkWebhooks(api, '--webhook-listen');
+    const onStarted = (url: string) => terminal.say(`webhooks ${url}`);
+    companions.push(receiverAt(listen, api, api.webhooks?.secret, terminal, onStarted));
+  }
+  return companions;
+}
+
+function dashboardAt(
+  { host, port, readOnly }: Pick<OptionsOf<'dashboard'>, 'host' | 'port' | 'readOnly'>,
+  { logger }: Terminal,
+  onStarted: (url: string) => void,
+): Companion {
+  const credentials = credentialsOf(process.env);
+  return async (connection) => {
+    const { startDashboard } = await import('../dashboard/dashboard.js');
+    const started = await startDashboard(connection, { host, port, readOnly, credentials, logger });
+    onStarted(started.url);
+    return () => started.close();
+  };
+}
+
+function receiverAt(
+  listen: ListenAddress,
+  api: ApiOptions,
+  secret: string | undefined,
+  terminal: Terminal,
+  onStarted: (url: string, keys: CallbackKeys) => void,
+): Companion {
+  const queueName = describeQueueName(accountOf(api));
+  return async ({ store }) => {
+    const { openAddressWarning, startAccountReceiver } = await import('../webhook/receiver.js');
+    const { logger } = terminal;
+    const receiver = await startAccountReceiver({ store, queueName, secret, listen, logger });
+    onStarted(receiver.url, receiver.keys);
+    const warning = openAddressWarning(listen);
+    if (warning !== undefined) terminal.warn(warning);
+    return () => receiver.close();
+  };
+}
