@@ -52,6 +52,7 @@ describe('a Redis is refused', () => {
     ['redis_version:6.0.16', /is version 6\.0\.16: 6\.2 or newer is needed/],
     ['redis_version:5.9.1', /is version 5\.9\.1/],
     ['redis_version:7.2.4\r\nrole:slave', /is a read-only replica/],
+    ['redis_version:7.2.4\r\nrole:master\r\ncluster_enabled:1', /is a cluster/],
     ['redis_version:7.2.4\r\nmaxmemory_policy:volatile-lru', /Redis evicts keys.*volatile-lru.*noeviction/],
   ])('with %j', (info, expected) => {
     expect(refusalOf(`# Server\r\n${info}\r\n`, 'redis://there')).toMatch(expected);
@@ -129,6 +130,27 @@ describe.skipIf(!redisAvailable)('a Redis', () => {
   test('that is full is refused', async () => {
     const server = await redis('--maxmemory', '1');
     expect(await refusal(server.url)).toMatch(/accepts no writes: OOM/);
+  });
+
+  test('that is a cluster is refused', async () => {
+    const server = await redis('--cluster-enabled', 'yes');
+    expect(await refusal(server.url)).toMatch(/is a cluster, .*: give a server that is none$/);
+  });
+
+  test('whose user may not run scripts is refused, with what helps', async () => {
+    const server = await redis(
+      '--user',
+      'limited',
+      'on',
+      '>s3cret',
+      '~*',
+      '&*',
+      '+@all',
+      '-eval',
+      '-evalsha',
+    );
+    const url = server.url.replace('//', '//limited:s3cret@');
+    expect(await refusal(url)).toMatch(/accepts no writes: NOPERM .*; let its user do everything with keys/);
   });
 
   test('that does not let itself be asked for its settings is used', async () => {

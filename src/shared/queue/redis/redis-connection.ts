@@ -131,6 +131,7 @@ export function refusalOf(info: string, label: string): string | undefined {
   }
   if (field('role') === 'slave')
     return `Redis at ${label} is a read-only replica: give the address of its primary`;
+  if (field('cluster_enabled') === '1') return refusalOfCluster(label);
   const evictionPolicy = field('maxmemory_policy') ?? 'noeviction';
   if (evictionPolicy === 'noeviction') return undefined;
   return (
@@ -139,9 +140,15 @@ export function refusalOf(info: string, label: string): string | undefined {
   );
 }
 
-/** A write that fails when writes are not possible; leaves nothing behind. */
+function refusalOfCluster(label: string): string {
+  return `Redis at ${label} is a cluster, whose nodes would each have a part of a queue: give a server that is none`;
+}
+
+const PROBE = `for _, key in ipairs(KEYS) do redis.call('SET', key, '1', 'PX', 1000) end`;
+
+/** A write as the queue makes them, which are scripts on several keys; it fails when they do, and leaves nothing behind. */
 async function probeWrite(client: Redis): Promise<void> {
-  await client.set(`${KEY_PREFIX}::probe`, '1', 'PX', 1000);
+  await client.eval(PROBE, 2, `${KEY_PREFIX}::probe`, `${KEY_PREFIX}::probe:2`);
 }
 
 /**
@@ -159,7 +166,12 @@ async function checkServer(client: Redis, label: string): Promise<boolean> {
   try {
     await probeWrite(client);
   } catch (error) {
-    throw new FatalError(`Redis at ${label} accepts no writes: ${messageOf(error)}`);
+    const message = messageOf(error);
+    if (/CROSSSLOT|^MOVED /.test(message)) throw new FatalError(refusalOfCluster(label));
+    const remedy = /NOPERM/.test(message)
+      ? `; let its user do everything with keys that begin with ${KEY_PREFIX} (ACL SETUSER <user> +@all ~${KEY_PREFIX}:* &*)`
+      : '';
+    throw new FatalError(`Redis at ${label} accepts no writes: ${message}${remedy}`);
   }
   return info !== undefined;
 }
