@@ -17,7 +17,6 @@ import {
   type OpenFormat,
   type OpenedFormat,
   type RecordBatches,
-  inBatches,
   readAhead,
 } from './manifest-format.js';
 
@@ -57,7 +56,6 @@ async function open(
     lineEnd,
     relaxQuotes,
     maxRecordBytes: MAX_RECORD_BYTES,
-    keepMark: true,
   }));
   const { dialect, cells } = await readHeader(header, dialects, name);
   const before = (separator === undefined ? 0 : 1) + (hasHeader ? 1 : 0);
@@ -126,7 +124,8 @@ async function* readRecords(
   try {
     for await (const records of pieces) {
       const numbered = records.map((record) => toManifestRecord(record, ++number, layout));
-      yield* inBatches(numbered.filter((record) => record.number > 0));
+      const batch = numbered.filter((record) => record.number > 0);
+      if (batch.length > 0) yield batch;
     }
   } catch (error) {
     throw error instanceof CsvSyntaxError ? new FatalError(explain(error, name), { cause: error }) : error;

@@ -1,13 +1,7 @@
 import { UsageError, messageOf } from '../shared/errors.js';
 import { checkColumnNames } from './columns.js';
 import { type TextLine, readLines } from './list-format.js';
-import {
-  type ManifestRecord,
-  type OpenFormat,
-  type RecordBatches,
-  inBatches,
-  readAhead,
-} from './manifest-format.js';
+import { type ManifestRecord, type OpenFormat, type RecordBatches, readAhead } from './manifest-format.js';
 
 /** The columns are the keys of this many records. */
 const HEAD_RECORDS = 100;
@@ -51,7 +45,7 @@ async function* readRecords(
   const known = new Set(columns);
   let number = 0;
   for await (const some of lines) {
-    yield* inBatches(some.map((line) => recordOf(line, ++number, columns, known)));
+    yield some.map((line) => recordOf(line, ++number, columns, known));
   }
 }
 

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { FatalError } from '../shared/errors.js';
-import { MAX_RECORD_BYTES, type ManifestRecord, type OpenFormat, inBatches } from './manifest-format.js';
+import { MAX_RECORD_BYTES, type ManifestRecord, type OpenFormat } from './manifest-format.js';
 
 const LF = 0x0a;
 const CR = 0x0d;
@@ -12,11 +12,10 @@ export const openList: OpenFormat = (bytes, { name }) =>
 async function* readRecords(lines: AsyncIterable<readonly TextLine[]>) {
   let number = 0;
   for await (const some of lines) {
-    const records = some.map(({ line, text, isValid }): ManifestRecord => {
+    yield some.map(({ line, text, isValid }): ManifestRecord => {
       const record = { line, number: ++number, cells: [text] };
       return isValid ? record : { ...record, problem: 'not valid UTF-8' };
     });
-    yield* inBatches(records);
   }
 }
 

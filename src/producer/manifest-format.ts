@@ -1,8 +1,6 @@
 /** A record of more bytes than this is taken for broken quoting or for something else than a manifest. */
 export const MAX_RECORD_BYTES = 16 * 1024 * 1024;
 
-const BATCH_RECORDS = 500;
-
 /** One record of a manifest. */
 export interface ManifestRecord {
   /** The line of the (unpacked) manifest in which it begins, from 1. */
@@ -40,7 +38,7 @@ export interface OpenedFormat {
   /** Columns of a csv or tsv without a name and without a cell in the first records: they are left out. */
   readonly unnamedColumns?: number;
   /**
-   * All records, in batches as `inBatches` makes them.
+   * All records, in batches: those of a piece of its bytes, at least one.
    * @throws {FatalError} where it cannot be read past, after all records before that place
    */
   readonly batches: RecordBatches;
@@ -55,13 +53,6 @@ export type OpenFormat = (
   bytes: AsyncGenerator<Buffer, void>,
   options: FormatOptions,
 ) => Promise<OpenedFormat>;
-
-/** Records in batches of at most 500. */
-export function* inBatches(records: readonly ManifestRecord[]): Generator<readonly ManifestRecord[], void> {
-  for (let start = 0; start < records.length; start += BATCH_RECORDS) {
-    yield records.slice(start, start + BATCH_RECORDS);
-  }
-}
 
 /**
  * Takes items off a source until they are enough, or there are no more. An error behind the first one is left to

@@ -65,7 +65,7 @@ export interface Manifest {
   /** Whether `batches` can be called again. */
   readonly replayable: boolean;
   /**
-   * All records from the first, in batches of at most 500, read as they are asked for. An abort ends the iteration
+   * All records from the first, in batches, read as they are asked for. An abort ends the iteration
    * without an error; every end closes the file.
    * @throws {FatalError} where the manifest cannot be read past, after all records before that place
    */
@@ -225,7 +225,7 @@ function findFormat(path: string, given: ManifestFormat | undefined): (typeof FO
  * @throws {UsageError} when it is not one character that can delimit
  */
 export function parseDelimiter(text: string): string {
-  const delimiter = text === '\\t' || text === 'tab' ? '\t' : text;
+  const delimiter = /^(\\t|tab)$/i.test(text) ? '\t' : text;
   if (/^[\t -!#-~]$/.test(delimiter)) return delimiter;
   throw new UsageError(
     `--delimiter ${JSON.stringify(text)}: expected one ASCII character other than a quote, such as ; or tab`,

@@ -1,5 +1,4 @@
-import { imageHash } from './image-url.js';
-import { resolveImageUrl } from './image-url.js';
+import { imageHash, resolveImageUrl } from './image-url.js';
 import type { Manifest } from './manifest.js';
 import type { ManifestRecord } from './manifest-format.js';
 
@@ -19,10 +18,10 @@ export interface Row {
   /** As many as the manifest has columns. */
   readonly cells: readonly string[];
   /** Its cell in the key column, unless there is none or it is empty. */
-  readonly key?: string;
+  readonly key?: string | undefined;
   /** The absolute image URL and its `imageHash`, both or neither; never with a problem. */
-  readonly url?: string;
-  readonly image?: string;
+  readonly url?: string | undefined;
+  readonly image?: string | undefined;
   /** Why it cannot be described; the reason says the line. */
   readonly problem?: { readonly code: 'invalid-url' | 'bad-record'; readonly reason: string };
 }
@@ -46,15 +45,12 @@ export async function* readRows(
 export function toRow(record: ManifestRecord, plan: RowPlan): Row {
   const { number, line, cells } = record;
   const key = plan.keyColumn === undefined ? undefined : cells[plan.keyColumn];
-  const row: Row = key === undefined || key === '' ? { number, line, cells } : { number, line, cells, key };
+  const row = { number, line, cells, key: key === '' ? undefined : key };
   if (record.problem !== undefined) return withProblem(row, 'bad-record', record.problem);
   if (key === '') return withProblem(row, 'bad-record', 'no key');
   const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl);
   if ('problem' in resolved) return withProblem(row, 'invalid-url', resolved.problem);
-  const image = imageHash(resolved.url);
-  return row.key === undefined
-    ? { number, line, cells, url: resolved.url, image }
-    : { number, line, cells, key: row.key, url: resolved.url, image };
+  return { ...row, url: resolved.url, image: imageHash(resolved.url) };
 }
 
 function withProblem(row: Row, code: 'invalid-url' | 'bad-record', reason: string): Row {

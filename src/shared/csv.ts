@@ -5,8 +5,6 @@ import { stringify } from 'csv-stringify/sync';
 /** What delimits the cells of a file when nobody says; the first of equals is taken. */
 export const USUAL_DELIMITERS = [',', ';', '\t'] as const;
 
-const MARK = Buffer.from([0xef, 0xbb, 0xbf]);
-
 export interface CsvDialect {
   /** One ASCII character. */
   readonly delimiter: string;
@@ -19,10 +17,8 @@ export interface CsvDialect {
   readonly relaxQuotes?: boolean;
   /** A longer record is an error: its quote is probably not closed. Default: no limit. */
   readonly maxRecordBytes?: number;
-  /** Where in the file the bytes begin; it must be the start of a record. Default: 0. */
+  /** Where in the file the bytes begin: the start of a record, behind a byte order mark. Default: 0. */
   readonly offset?: number;
-  /** A byte order mark at the start of the file is part of the first cell: somebody has taken the real one off. */
-  readonly keepMark?: boolean;
 }
 
 export interface CsvRecord {
@@ -95,10 +91,8 @@ export function formatCsv(records: readonly (readonly string[])[], delimiter: st
 class CsvReader {
   readonly #parser: Parser;
   readonly #lineEnd: '\n' | '\r';
-  #mayHaveMark: boolean;
-  #head = Buffer.alloc(0);
   /** Where in the file the parser's first byte is. */
-  #origin: number;
+  readonly #origin: number;
   #records: CsvRecord[] = [];
   /** Of the record that comes next; it does not count blank lines before it. */
   #line = 1;
@@ -110,7 +104,6 @@ class CsvReader {
   constructor({ lineEnd = '\n', offset = 0, ...dialect }: CsvDialect) {
     this.#lineEnd = lineEnd;
     this.#origin = this.#start = offset;
-    this.#mayHaveMark = offset === 0 && dialect.keepMark !== true;
     this.#parser = new Parser({
       delimiter: dialect.delimiter,
       record_delimiter: lineEnd === '\r' ? ['\r'] : ['\r\n', '\n'],
@@ -138,15 +131,16 @@ class CsvReader {
 
   /** Takes the next bytes. */
   async push(chunk: Buffer): Promise<Error | undefined> {
-    if (!this.#mayHaveMark) return await this.#write(chunk);
-    this.#head = Buffer.concat([this.#head, chunk]);
-    return this.#head.length < MARK.length ? undefined : await this.#writeHead();
+    if (chunk.length === 0) return undefined;
+    this.#size += chunk.length;
+    this.#lastByte = chunk.at(-1);
+    return await new Promise((resolve) => {
+      this.#parser.write(chunk, (failure) => resolve(this.#explain(failure)));
+    });
   }
 
   /** No more bytes come. */
   async end(): Promise<Error | undefined> {
-    const error = this.#mayHaveMark ? await this.#writeHead() : undefined;
-    if (error !== undefined) return error;
     return await new Promise((resolve) => {
       this.#parser.end((failure?: Error | null) => resolve(this.#explain(failure)));
     });
@@ -157,22 +151,6 @@ class CsvReader {
     const records = this.#records;
     this.#records = [];
     return records;
-  }
-
-  async #writeHead(): Promise<Error | undefined> {
-    this.#mayHaveMark = false;
-    const isMarked = this.#head.subarray(0, MARK.length).equals(MARK);
-    if (isMarked) this.#origin = this.#start = MARK.length;
-    return await this.#write(isMarked ? this.#head.subarray(MARK.length) : this.#head);
-  }
-
-  async #write(chunk: Buffer): Promise<Error | undefined> {
-    if (chunk.length === 0) return undefined;
-    this.#size += chunk.length;
-    this.#lastByte = chunk.at(-1);
-    return await new Promise((resolve) => {
-      this.#parser.write(chunk, (failure) => resolve(this.#explain(failure)));
-    });
   }
 
   #add(bytes: string[], position: number, blankLines: number): void {

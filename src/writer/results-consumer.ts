@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type Job, WaitingError } from 'bullmq';
+import pLimit from 'p-limit';
 import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
 import { type PublishedResults, type ResultJobData, resultsTogether, outcomesIn } from '../shared/jobs.js';
@@ -56,10 +57,9 @@ export class ResultsConsumer {
   async reclaim(signal: AbortSignal): Promise<void> {
     const taken = await retryUntilUp(this.connection, () => this.#queue.getJobs(['active']), signal);
     const abandoned = taken.filter((job) => job.processedBy !== undefined && job.processedBy !== this.#id);
-    for (let start = 0; start < abandoned.length; start += AT_ONCE) {
-      const jobs = abandoned.slice(start, start + AT_ONCE);
-      await Promise.all(jobs.map((job) => retryUntilUp(this.connection, () => reclaimJob(job), signal)));
-    }
+    await pLimit(AT_ONCE).map(abandoned, (job) =>
+      retryUntilUp(this.connection, () => reclaimJob(job), signal),
+    );
   }
 
   /** How many results nobody has looked at yet: they wait, or were fetched and wait for their turn. */

@@ -37,7 +37,12 @@ export type RunFile = z.infer<typeof runFileSchema>;
  * @throws {UsageError} when it is not what this program writes
  */
 export async function readRunFile(path: string): Promise<RunFile | undefined> {
-  const text = await readIfThere(path);
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
+    throw new UsageError(`the run file ${path} cannot be read: ${describeFileError(error)}`, {
+      cause: error,
+    });
+  });
   if (text === undefined) return undefined;
   const run = runFileSchema.safeParse(parseJson(text));
   if (run.success) return run.data;
@@ -82,15 +87,4 @@ export function newRunId(): string {
   const all = `${letters}0123456789`;
   const pick = (from: string) => from.charAt(randomInt(from.length));
   return pick(letters) + Array.from({ length: 11 }, () => pick(all)).join('');
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
-    throw new UsageError(`the run file ${path} cannot be read: ${describeFileError(error)}`, {
-      cause: error,
-    });
-  }
 }

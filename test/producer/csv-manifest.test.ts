@@ -177,7 +177,7 @@ describe('a csv or tsv manifest', () => {
     await manifest.close();
   });
 
-  test('gives batches of at most 500 records, each record once, and the first 100 as a sample', async () => {
+  test('gives each record once, and the first 100 as a sample', async () => {
     const lines = Array.from({ length: 5000 }, (_, index) => `${index},x`);
     const path = await folder.write('many.csv', `id,url\n${lines.join('\n')}\n`);
     const manifest = await openManifest({ path });
@@ -185,13 +185,10 @@ describe('a csv or tsv manifest', () => {
       lines.slice(0, 100).map((line) => line.split(',')[0]),
     );
     for (let pass = 0; pass < 2; pass++) {
-      const sizes: number[] = [];
       const ids: (string | undefined)[] = [];
       for await (const batch of manifest.batches()) {
-        sizes.push(batch.length);
         ids.push(...batch.map(({ cells }) => cells[0]));
       }
-      expect(Math.max(...sizes)).toBeLessThanOrEqual(500);
       expect(ids).toEqual(lines.map((line) => line.split(',')[0]));
     }
     await manifest.close();

@@ -40,13 +40,11 @@ describe('readCsv', () => {
   test('reads what formatCsv writes, wherever its pieces end, and says where each record is', async () => {
     const layout = fc.record({
       delimiter: fc.constantFrom(',', ';', '\t'),
-      marked: fc.boolean(),
       pieceBytes: fc.integer({ min: 1, max: 20 }),
     });
     await fc.assert(
-      fc.asyncProperty(table, layout, async (rows, { delimiter, marked, pieceBytes }) => {
-        fc.pre(rows[0]?.[0]?.startsWith('\ufeff') !== true);
-        const bytes = Buffer.from(`${marked ? '\ufeff' : ''}${formatCsv(rows, delimiter)}`);
+      fc.asyncProperty(table, layout, async (rows, { delimiter, pieceBytes }) => {
+        const bytes = Buffer.from(formatCsv(rows, delimiter));
         const found = await read(bytes, { delimiter }, pieceBytes);
         expect(found.error).toBeUndefined();
         expect(cellsOf(found)).toEqual(rows);
@@ -62,7 +60,7 @@ describe('readCsv', () => {
 
   test('finds a record again from the end of the one before it, over blank lines', async () => {
     const text = '\ufeffa,b\r\n\r\n\n1,"x\r\ny"\r\n\n2,z\n';
-    const { records } = await read(text, {}, 3);
+    const { records } = await read(Buffer.from(text).subarray(3), { offset: 3 }, 3);
     expect(records.map(({ line, start, end }) => [line, start, end])).toEqual([
       [1, 3, 8],
       [4, 8, 21],
@@ -133,11 +131,7 @@ describe('readCsv', () => {
     ]);
   });
 
-  test('keeps a byte order mark when it is told to', async () => {
-    expect(cellsOf(await read('\ufeffa,b\n', { keepMark: true }, 1))).toEqual([['\ufeffa', 'b']]);
-  });
-
-  test.each(['', '\n', '\ufeff', 'a'])('reads a file with hardly anything in it: %j', async (text) => {
+  test.each(['', '\n', 'a'])('reads a file with hardly anything in it: %j', async (text) => {
     expect(cellsOf(await read(text))).toEqual(text === 'a' ? [['a']] : []);
   });
 });
