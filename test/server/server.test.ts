@@ -253,9 +253,10 @@ describeOnRedis('a server of requests', (openQueue) => {
     const inFlight = async () =>
       (await readAccountLimits(connection.store, queueName, Date.now()))?.configured.maxInFlight;
     expect(await inFlight()).toBe(7);
-    // Somebody starts a worker with other limits; then another server takes the run up.
-    await servers.startWorker({ ...FAST, maxInFlight: 3 });
+    // Somebody starts a worker with other limits; then another server takes the run up. In this order: a run with a server
+    // and a worker may be over at once.
     await first.server.stop();
+    await servers.startWorker({ ...FAST, maxInFlight: 3 });
     const { events } = await servers.startServer();
     await waitUntil('it is over', () => isOver(events, run));
     expect(await inFlight()).toBe(3);
