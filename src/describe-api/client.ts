@@ -1,4 +1,4 @@
-import type { Agent } from 'undici';
+import type { Dispatcher } from 'undici';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { UsageError } from '../shared/errors.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
@@ -96,7 +96,7 @@ export class DescribeClient {
   private readonly base: string;
   private readonly redact: Redact;
   private readonly limit: LimitFunction;
-  private readonly agent: Agent;
+  private readonly agent: Dispatcher;
   private closing: Promise<void> | undefined;
 
   /** @throws {UsageError} for a base URL, a token, a dialect or a limit that cannot work */
@@ -113,7 +113,7 @@ export class DescribeClient {
     this.redact = redactorOf(options.token);
     const connections = Math.min(maxConcurrent, MOST_CONNECTIONS);
     this.limit = pLimit(connections);
-    this.agent = createAgent(connections, options.timeoutMs ?? DEFAULTS.timeoutMs);
+    this.agent = createAgent(new URL(this.base), connections, options.timeoutMs ?? DEFAULTS.timeoutMs);
   }
 
   /**

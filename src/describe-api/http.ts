@@ -1,5 +1,6 @@
-import { Agent, type Dispatcher } from 'undici';
-import { isSystemError, messageOf } from '../shared/errors.js';
+import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import { z } from 'zod';
+import { isSystemError, messageOf, UsageError } from '../shared/errors.js';
 import { abortReason, startTimer } from '../shared/waiting.js';
 import { type ApiCall, ConnectionError, DescribeApiError, InterruptedError, TimeoutError } from './errors.js';
 import type { AnswerHeaders } from './retry-after.js';
@@ -29,18 +30,25 @@ export interface HttpAnswer {
   readonly tooLong: boolean;
 }
 
+/** What never goes through a proxy: this machine. */
+const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
+
 /**
- * Kept-alive connections to one origin.
+ * Kept-alive connections to one origin, through the proxy of HTTPS_PROXY or HTTP_PROXY unless NO_PROXY leaves it out.
  * @param connections must not be below the calls made at a time: a call's clock runs while it queues
+ * @throws {UsageError} for a proxy that is no URL
  */
-export function createAgent(connections: number, timeoutMs: number): Agent {
-  return new Agent({
-    connections,
-    connect: { timeout: Math.min(CONNECT_TIMEOUT_MS, timeoutMs) },
-    // Each call has its own clock over all of its phases.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-  });
+export function createAgent(base: URL, connections: number, timeoutMs: number): Dispatcher {
+  const connect = { timeout: Math.min(CONNECT_TIMEOUT_MS, timeoutMs) };
+  // Each call has its own clock over all of its phases.
+  const options = { connections, connect, headersTimeout: 0, bodyTimeout: 0 };
+  if (LOOPBACK.test(base.hostname)) return new Agent(options);
+  for (const name of ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY']) {
+    // The value is not shown: it may hold a password.
+    if (!/^((https?|socks5?):\/\/[^/]|$)/.test(process.env[name] ?? ''))
+      throw new UsageError(`${name}: expected the proxy's URL, such as http://proxy.example.com:3128`);
+  }
+  return new EnvHttpProxyAgent({ ...options, requestTls: connect, proxyTls: connect });
 }
 
 /**
@@ -49,8 +57,8 @@ export function createAgent(connections: number, timeoutMs: number): Agent {
  * @throws {ConnectionError} nothing was sent
  * @throws {InterruptedError} or {TimeoutError}: it was, or may have been
  */
-export async function sendHttp(agent: Agent, request: HttpRequest): Promise<HttpAnswer> {
-  const { call, timeoutMs, signal } = request;
+export async function sendHttp(agent: Dispatcher, request: HttpRequest): Promise<HttpAnswer> {
+  const { call, target, timeoutMs, signal } = request;
   signal?.throwIfAborted();
   const state: ExchangeState = { isSent: false, isLate: false, end: () => undefined };
   const stopTimer = startTimer(timeoutMs, () => {
@@ -65,7 +73,7 @@ export async function sendHttp(agent: Agent, request: HttpRequest): Promise<Http
     return await exchange(agent, request, state);
   } catch (error) {
     signal?.throwIfAborted();
-    if (!state.isLate) throw toTypedError(call, error, state.isSent);
+    if (!state.isLate) throw toTypedError(call, error, state.isSent, target);
     if (!state.isSent) throw new ConnectionError(call, `no connection within ${timeoutMs} ms`, error);
     throw new TimeoutError(call, `no complete answer within ${timeoutMs} ms`, error);
   } finally {
@@ -76,7 +84,7 @@ export async function sendHttp(agent: Agent, request: HttpRequest): Promise<Http
 
 /** Two of these are made for each image, so the body is collected as it comes, without a stream around it. */
 function exchange(
-  agent: Agent,
+  agent: Dispatcher,
   { call, target, headers, body }: HttpRequest,
   state: ExchangeState,
 ): Promise<HttpAnswer> {
@@ -135,15 +143,51 @@ interface ExchangeState {
   end: (reason: Error) => void;
 }
 
-function toTypedError(call: ApiCall, error: unknown, isSent: boolean): DescribeApiError {
+function toTypedError(call: ApiCall, error: unknown, isSent: boolean, target: URL): DescribeApiError {
   const message = messageOf(error);
   // The code where the message lacks it (or is empty, as with several addresses).
   const isCoded = isSystemError(error) && !message.includes(error.code);
-  const text = isCoded ? `${message} (${error.code})` : message;
+  const text = isCoded ? `${message} (${error.code})`.trim() : message;
   // A request that undici refuses to build would be refused forever: no connection problem.
   if (isSystemError(error) && error.code === 'UND_ERR_INVALID_ARG')
     return new DescribeApiError(call, text, error);
-  return isSent ? new InterruptedError(call, text, error) : new ConnectionError(call, text, error);
+  if (isSent) return new InterruptedError(call, text, error);
+  const why = whyNotConnected(error, target);
+  return new ConnectionError(call, why === undefined ? text : `${why} [${text}]`, error);
+}
+
+const systemErrorSchema = z.object({
+  code: z.string(),
+  hostname: z.string().optional(),
+  address: z.string().optional(),
+  port: z.number().optional(),
+});
+const UNTRUSTED = /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(VERIFY|GET)_\w+)$/;
+const NO_TLS = /^(EPROTO|ERR_SSL_\w+)$/;
+
+/** Why there was no connection and what helps, in words; undefined where the error says it by itself. */
+function whyNotConnected(error: unknown, { hostname, host, port, protocol }: URL): string | undefined {
+  const proxyAnswer = /^Proxy response \((\d+)\)/.exec(messageOf(error))?.[1];
+  if (proxyAnswer !== undefined)
+    return `the proxy answers ${proxyAnswer}: is HTTPS_PROXY or HTTP_PROXY right, with its user and password? NO_PROXY=${hostname} goes past it`;
+  const first: unknown = error instanceof AggregateError ? error.errors[0] : error;
+  const about = systemErrorSchema.safeParse(first).data;
+  if (about === undefined) return undefined;
+  const wantedPort = port === '' ? (protocol === 'https:' ? 443 : 80) : Number(port);
+  const isProxy = (about.hostname ?? hostname) !== hostname || (about.port ?? wantedPort) !== wantedPort;
+  const isRight = isProxy ? 'are HTTPS_PROXY and HTTP_PROXY right?' : 'is --api right?';
+  const { code } = about;
+  if (code === 'ENOTFOUND') return `there is no host ${about.hostname ?? hostname}: ${isRight}`;
+  if (code === 'EAI_AGAIN')
+    return `no name server answers for ${about.hostname ?? hostname}: is this machine on the network?`;
+  if (code === 'ECONNREFUSED') {
+    const where = about.address === undefined ? host : `${about.address}:${about.port ?? ''}`;
+    return `nothing listens at ${where}: is the server running, and ${isRight}`;
+  }
+  if (UNTRUSTED.test(code))
+    return `the certificate of ${host} is not trusted: NODE_EXTRA_CA_CERTS=<file.pem> names the authority that issued it`;
+  if (NO_TLS.test(code)) return `${host} does not speak TLS: http:// in place of https://?`;
+  return undefined;
 }
 
 function firstValues(headers: Readonly<Record<string, string | string[] | undefined>>): AnswerHeaders {
