@@ -66,6 +66,8 @@ function pauseText({ kind, until = 0 }: Pause, since: string, nowMs: number): st
       return `token refused${since}`;
     case 'quota':
       return `quota spent${since}`;
+    case 'set-up':
+      return `nothing is described${since}`;
     case 'down':
       return `the API is down${since}`;
     case 'rate':
@@ -180,13 +182,24 @@ function accountLines(account: AccountView, nowMs: number): string[] {
   ];
 }
 
-function workerLine({ host, pid, state, reason, since, share }: WorkerStatus, nowMs: number): string {
-  const says = { working: 'working', down: 'API down', token: 'token refused', quota: 'quota spent' }[state];
+const WORKER_STATES = {
+  working: 'working',
+  down: 'API down',
+  token: 'token refused',
+  quota: 'quota spent',
+  'set-up': 'describes nothing',
+} as const;
+
+function workerLine(
+  { host, pid, state, reason, since, share, trouble }: WorkerStatus,
+  nowMs: number,
+): string {
+  const says = WORKER_STATES[state];
   return listOf([
     `${printable(host, 60)} pid ${pid}`,
     `${says} since ${localTime(since, nowMs)}`,
     share < 1 && `${Math.round(share * 100)} % of the rate`,
-    printable(reason),
+    printable(reason || (trouble ?? '')),
   ]);
 }
 

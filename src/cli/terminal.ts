@@ -19,6 +19,7 @@ const PLAIN_EVERY_MS = 10_000;
 export class Terminal {
   #drawn = '';
   #plainAt = performance.now();
+  #trouble: string | undefined;
 
   /** JSON lines on stderr, but where that is a terminal, lines for whoever sits there. */
   readonly logger: Logger;
@@ -62,7 +63,9 @@ export class Terminal {
       this.#redraw(progressLine(progress, (this.stream.columns ?? 80) - 1));
       return;
     }
-    if (performance.now() - this.#plainAt < PLAIN_EVERY_MS) return;
+    const isNews = progress.trouble !== undefined && progress.trouble !== this.#trouble;
+    this.#trouble = progress.trouble;
+    if (!isNews && performance.now() - this.#plainAt < PLAIN_EVERY_MS) return;
     this.#plainAt = performance.now();
     this.stream.write(`${progressLine(progress, 500)}\n`);
   }
@@ -118,7 +121,10 @@ export function progressLine(progress: Progress, width: number): string {
     `${count(progress.inFlight)} in flight`,
     rateText(progress.perSecond),
     share < 1 && `slowed to ${Math.round(share * 100)} % by the API`,
-    progress.etaMs !== undefined && `${formatDuration(progress.etaMs)} left`,
+    progress.trouble === undefined &&
+      progress.etaMs !== undefined &&
+      `${formatDuration(progress.etaMs)} left`,
+    progress.trouble !== undefined && `the API cannot be reached: ${printable(progress.trouble)}`,
   ]);
   const line = (isCounted ? bar(settled / totalRows, width - figures.length) : '') + figures;
   return line.length <= width ? line : line.slice(0, Math.max(0, width));

@@ -98,9 +98,11 @@ function stateLine({ state, reason }: WorkerStatus): string {
     case 'working':
       return 'the API answers again';
     case 'down':
-      return `${why}: one image at a time tries whether it does again`;
+      return `the API does not answer (${why}): one image at a time tries whether it does again`;
     case 'token':
       return `the API refuses the token (${why}): this worker takes no more images; stop it and start it with another token`;
+    case 'set-up':
+      return `the API describes nothing (${why}): this worker takes no more images; stop it and start it with what helps`;
     case 'quota':
       return `the API says that the quota is spent (${why}): this worker takes no more images; start it again when there is credit`;
   }

@@ -153,7 +153,7 @@ const ACCOUNT_METRICS: readonly AccountMetric[] = [
     type: 'gauge',
     name: 'workers',
     help: 'Living workers of the account, by state.',
-    by: ['state', ['working', 'down', 'token', 'quota']],
+    by: ['state', ['working', 'down', 'token', 'quota', 'set-up']],
     read: ({ workers }, state) => workers.filter((worker) => worker.state === state).length,
   },
 ];

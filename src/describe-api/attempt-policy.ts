@@ -10,16 +10,17 @@ import {
   StatusError,
   UnreadableAnswerError,
 } from './errors.js';
+import { SET_UP_ADVICE, setUpAdvice } from './refusals.js';
 
 /**
  * What to do about a failed submit:
- * - `retry-free`: nothing was sent; again, as often as it takes
+ * - `retry-free`: the API has not seen it; again, as often as it takes
  * - `retry`: again with a backoff (not before `retryAfterMs`), which costs an attempt; `mostAttempts` of them at most
  * - `rateLimited`: the whole account waits; costs no attempt
- * - `fail`: the image ends here
+ * - `fail`: the image ends here, unless `mayBeSetUp`, and the API has described nothing and refuses every image alike
  * - `stop`: this worker's token is refused, or its settings ask for what the API does not do
- * - `suspect`: the quota may be spent; certain when it happens for three images with no success between, or
- *   three times where the API says so in words (`saysQuota`). Else it costs an attempt, as it may be about this image
+ * - `suspect`: it may be the same for every image; certain when it happens for three images with no success between, or
+ *   three times where the API says so in words (`isSaid`). Else it costs an attempt, as it may be about this image
  */
 export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: boolean } & (
   | { readonly action: 'retry-free' }
@@ -35,11 +36,15 @@ export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: bo
   | {
       readonly action: 'fail';
       readonly code: 'rejected' | 'bad-response';
+      readonly mayBeSetUp: boolean;
       readonly answer?: string | undefined;
     }
-  | { readonly action: 'stop'; readonly why: 'token'; readonly isPaid?: boolean }
-  | { readonly action: 'suspect'; readonly why: 'quota'; readonly saysQuota: boolean }
+  | { readonly action: 'stop'; readonly why: StopReason; readonly isPaid?: boolean }
+  | { readonly action: 'suspect'; readonly why: StopReason; readonly isSaid: boolean }
 );
+
+/** Why a worker takes no more images: the token is refused, the quota is spent, or no image can be described there. */
+export type StopReason = 'token' | 'quota' | 'set-up';
 
 /** What to do about a failed poll. Its message is paid for, so almost any failure is polled again. */
 export type PollVerdict = { readonly reason: string; readonly countsAsDown: boolean } & (
@@ -47,53 +52,61 @@ export type PollVerdict = { readonly reason: string; readonly countsAsDown: bool
   | { readonly action: 'stop'; readonly why: 'token' }
 );
 
-const ABOUT_QUOTA =
-  /\b(credits|credit (limit|balance)|(no|enough|insufficient) credit|quotas?|billing|subscription|payment required|insufficient (funds|balance)|out of (funds|tokens))\b/i;
-
-/** What a 429 says when waiting does not help; a quota alone may be one of each minute. */
-const IS_SPENT =
-  /\b((no|no more|out of|insufficient|not enough) credits?|credits (are |have been )?(spent|used up|exhausted|depleted)|credit balance|insufficient (funds|balance)|out of funds|payment required)\b/i;
-
-/** Whether a refusal speaks of credits or quota; URLs in it (`.../credit-card.png`) do not count, nor does a credit line. */
-function speaksOfQuota(reason: string): boolean {
-  return ABOUT_QUOTA.test(withoutUrls(reason));
+/** Whether the API may have taken a submit that it has answered like this: it has not read it, or not said what it did. */
+function maybePaid({ status, refused }: { readonly status: number; readonly refused: boolean }): boolean {
+  const isClear = refused || (status < 500 && status !== 408 && status !== 409 && status !== 425);
+  return !isClear || (status >= 300 && status < 400);
 }
 
-function withoutUrls(text: string): string {
-  return text.replace(/\b[a-z]+:\/\/\S+/gi, ' ');
-}
-
-/** 408, 409, 425 and 5xx: the request may be good, the moment was not. */
-function isPassing(status: number): boolean {
-  return status === 408 || status === 409 || status === 425 || status >= 500;
-}
-
-function judgeSubmitStatus(error: StatusError): SubmitVerdict {
-  const { status, reason, refused, concernsAccount, retryAfterMs } = error;
-  const countsAsDown = status >= 500;
-  if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown };
-  // A quota that is spent can come as a 429: waiting does not help.
-  if (concernsAccount)
-    return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown: false };
-  if (status === 429 && IS_SPENT.test(withoutUrls(reason)))
-    return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown };
-  if (status === 429) return { action: 'rateLimited', retryAfterMs, reason, countsAsDown };
-  const saysQuota = status === 402 || (refused && speaksOfQuota(reason));
-  if (saysQuota || status === 403)
-    return { action: 'suspect', why: 'quota', saysQuota, reason, countsAsDown };
-  if (isPassing(status)) {
-    return { action: 'retry', code: 'http', maybePaid: !refused, retryAfterMs, reason, countsAsDown };
+/** An answer that is no message. `rejected` is only what the service says of this very image. */
+function judgeAnswer(error: StatusError | RejectedError): SubmitVerdict {
+  const { status, reason, about } = error;
+  const { refused, retryAfterMs } =
+    error instanceof StatusError ? error : { refused: true, retryAfterMs: undefined };
+  const countsAsDown = about === 'page' || (about === 'moment' && status >= 500);
+  const plain = { reason, countsAsDown };
+  switch (about) {
+    case 'token':
+      if (status === 401) return { action: 'stop', why: 'token', ...plain };
+      return { action: 'suspect', why: 'token', isSaid: true, ...plain };
+    case 'quota':
+      return { action: 'suspect', why: 'quota', isSaid: true, ...plain };
+    case 'set-up': {
+      const advised = `${setUpAdvice(status, reason)}: ${reason}`;
+      return { action: 'suspect', why: 'set-up', isSaid: true, countsAsDown, reason: advised };
+    }
+    case 'forbidden': {
+      const advised = `${SET_UP_ADVICE.forbidden}: ${reason}`;
+      return { action: 'suspect', why: 'set-up', isSaid: false, countsAsDown, reason: advised };
+    }
+    case 'rate':
+      return { action: 'rateLimited', retryAfterMs, ...plain };
+    case 'image':
+    case 'request':
+      return { action: 'fail', code: 'rejected', mayBeSetUp: about === 'request', ...plain };
+    case 'page':
+      // A gateway that fails may have passed the submit on; what is in its way has not.
+      if (status < 500) return { action: 'retry-free', ...plain };
+      return {
+        action: 'retry',
+        code: 'http',
+        maybePaid: maybePaid({ status, refused }),
+        retryAfterMs,
+        ...plain,
+      };
+    case 'moment': {
+      const code = status >= 300 && status < 400 ? 'bad-response' : 'http';
+      return { action: 'retry', code, maybePaid: maybePaid({ status, refused }), retryAfterMs, ...plain };
+    }
   }
-  if (status >= 400) return { action: 'fail', code: 'rejected', reason, countsAsDown };
-  return { action: 'retry', code: 'bad-response', maybePaid: true, retryAfterMs, reason, countsAsDown };
 }
 
 /** A model that cannot be read twice will not be the third time, and each answer is paid for. */
 const MOST_UNREADABLE = 2;
 
 /**
- * "Retry or not" for a submit, the table "How an attempt can end". `countsAsDown`: connection errors (breaks
- * and timeouts included) and 5xx; five in a row over different images mean that the account is down.
+ * "Retry or not" for a submit, the table "How an attempt can end". `countsAsDown`: connection errors (breaks and timeouts
+ * included), pages, and 5xx; five in a row over different images mean that the account is down.
  */
 export function judgeSubmitFailure(error: unknown): SubmitVerdict {
   if (!(error instanceof DescribeApiError)) {
@@ -101,18 +114,13 @@ export function judgeSubmitFailure(error: unknown): SubmitVerdict {
     return { action: 'retry', code: 'network', maybePaid: true, reason, countsAsDown: false };
   }
   const { reason } = error;
-  if (error instanceof StatusError) return judgeSubmitStatus(error);
+  if (error instanceof StatusError || error instanceof RejectedError) return judgeAnswer(error);
   if (error instanceof ConnectionError) return { action: 'retry-free', reason, countsAsDown: true };
-  if (error instanceof RejectedError) {
-    if (speaksOfQuota(reason))
-      return { action: 'suspect', why: 'quota', saysQuota: true, reason, countsAsDown: false };
-    return { action: 'fail', code: 'rejected', reason, countsAsDown: false };
-  }
   if (error instanceof SetUpError)
-    return { action: 'stop', why: 'token', isPaid: true, reason, countsAsDown: false };
+    return { action: 'stop', why: 'set-up', isPaid: true, reason, countsAsDown: false };
   if (error instanceof UnreadableAnswerError) {
     const about = { code: 'bad-response', answer: error.answer, reason, countsAsDown: false } as const;
-    if (error.isRefusal) return { action: 'fail', ...about };
+    if (error.isRefusal) return { action: 'fail', mayBeSetUp: false, ...about };
     return { action: 'retry', maybePaid: true, mostAttempts: MOST_UNREADABLE, ...about };
   }
   const code = error instanceof ResponseShapeError ? 'bad-response' : 'network';
@@ -125,9 +133,9 @@ export function judgePollFailure(error: unknown): PollVerdict {
     return { action: 'retry', reason: messageOf(error), countsAsDown: false };
   const { reason } = error;
   if (error instanceof StatusError) {
-    const { status, retryAfterMs } = error;
+    const { status, about, retryAfterMs } = error;
     if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown: false };
-    return { action: 'retry', retryAfterMs, reason, countsAsDown: status >= 500 };
+    return { action: 'retry', retryAfterMs, reason, countsAsDown: status >= 500 || about === 'page' };
   }
   const countsAsDown = error instanceof ConnectionError || error instanceof InterruptedError;
   return { action: 'retry', reason, countsAsDown };

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { messageOf } from '../shared/errors.js';
+import { type About, aboutOf } from './refusals.js';
 
 /** The HTTP call an error is about. */
 export interface ApiCall {
@@ -55,37 +56,47 @@ export class StatusError extends DescribeApiError {
   readonly status: number;
   /** The body said `success: false`: the service has answered, and did not take the request. */
   readonly refused: boolean;
-  /** The body says that the quota is spent, or that what is asked does not exist there for any image. */
-  readonly concernsAccount: boolean;
+  /** Whom or what the answer speaks of. */
+  readonly about: About;
   /** What `Retry-After` asks for, in milliseconds from now. */
   readonly retryAfterMs: number | undefined;
 
+  /** @param facts.about by its reason and status unless it is given */
   constructor(
     call: ApiCall,
-    about: {
-      status: number;
-      reason: string;
-      refused: boolean;
-      concernsAccount?: boolean | undefined;
-      retryAfterMs?: number | undefined;
+    facts: {
+      readonly status: number;
+      readonly reason: string;
+      readonly refused: boolean;
+      readonly about?: About | undefined;
+      readonly retryAfterMs?: number | undefined;
     },
   ) {
-    super(call, about.reason);
-    this.concernsAccount = about.concernsAccount ?? false;
-    this.status = about.status;
-    this.refused = about.refused;
-    this.retryAfterMs = about.retryAfterMs;
+    super(call, facts.reason);
+    const { status, refused, reason } = facts;
+    this.about = facts.about ?? aboutOf({ status, refused, said: reason });
+    this.status = status;
+    this.refused = refused;
+    this.retryAfterMs = facts.retryAfterMs;
   }
 }
 
-/** The service refuses this request: `success: false` with any reason, or 400, 413, 415, 422, or a 404 about the image. */
+/** The service refuses this request: `success: false` with any reason, or 400, 410, 413, 415, 422, 451, or a 404 about the image. */
 export class RejectedError extends DescribeApiError {
   override name = 'RejectedError';
   readonly status: number;
+  /** Whom or what it speaks of: a refusal may be one of the moment, or of all images. */
+  readonly about: About;
 
-  constructor(call: ApiCall, about: { status: number; reason: string }) {
-    super(call, about.reason);
-    this.status = about.status;
+  /** @param facts.about by its reason and status unless it is given */
+  constructor(
+    call: ApiCall,
+    facts: { readonly status: number; readonly reason: string; readonly about?: About | undefined },
+  ) {
+    super(call, facts.reason);
+    const { status, reason } = facts;
+    this.status = status;
+    this.about = facts.about ?? aboutOf({ status, refused: true, said: reason });
   }
 }
 
@@ -152,6 +163,11 @@ export class SetUpError extends DescribeApiError {
 export function isAnswer(error: unknown): boolean {
   const answers = [StatusError, RejectedError, ResponseShapeError, UnreadableAnswerError, SetUpError];
   return answers.some((kind) => error instanceof kind);
+}
+
+/** Whether a call came no farther than to what is in front of the API. */
+export function isUnreachable(error: unknown): boolean {
+  return error instanceof ConnectionError || (error instanceof StatusError && error.about === 'page');
 }
 
 /** Takes what may not be shown out of a text. */

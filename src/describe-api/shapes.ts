@@ -118,8 +118,9 @@ export function isRefusal(body: unknown): boolean {
   return success === false || (typeof success === 'string' && success.trim().toLowerCase() === 'false');
 }
 
-/** The reason in a refusal or an error body: the first of `msg`, `message`, `error` and the like that is a text. */
+/** The reason in a refusal or an error body: the first of `msg`, `message`, `error` and the like that is a text. It may be in a list. */
 export function reasonIn(body: unknown): string | undefined {
+  if (Array.isArray(body)) return body.length === 0 ? undefined : reasonIn(body[0]);
   const reasons = z.looseObject({}).safeParse(body);
   if (!reasons.success) return undefined;
   return REASON_KEYS.map((key) => reasonSchema.safeParse(reasons.data[key]).data).find((text) => text);

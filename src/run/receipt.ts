@@ -18,6 +18,7 @@ const STOP_EXIT_CODES: Readonly<Record<RunStop['kind'], number>> = {
   cancelled: 130,
   token: 3,
   quota: 3,
+  'set-up': 3,
   down: 4,
   failing: 4,
   fatal: 1,

@@ -1,5 +1,4 @@
 import { setMaxListeners } from 'node:events';
-import { isSetUpTrouble } from '../describe-api/answers.js';
 import { formatDuration } from '../shared/limits.js';
 import { messageOf } from '../shared/errors.js';
 import type { Outcome } from '../shared/jobs.js';
@@ -65,19 +64,31 @@ export function judgeWorkers(
   nowMs: number,
   { downLimitMs, startedAt }: { readonly downLimitMs: number; readonly startedAt: number },
 ): RunStop | undefined {
-  const refused = workers.filter(({ state }) => state === 'token' || state === 'quota');
+  const refused = workers.filter(({ state }) => isRefusal(state));
   const down = workers.filter(({ state }) => state === 'down');
   if (workers.length === 0 || refused.length + down.length < workers.length) return undefined;
   const [refusal] = refused;
   if (refusal !== undefined && down.length === 0) {
-    const kind = refused.some(({ state }) => state === 'quota') ? 'quota' : 'token';
-    const refusals = { token: 'the API refuses the token', quota: 'the API says that the quota is spent' };
-    const what = isSetUpTrouble(refusal.reason) ? 'the API describes nothing' : refusals[kind];
-    return { kind, reason: `${what}: ${refusal.reason}` };
+    const shown = refused.find(({ state }) => state === 'quota') ?? refusal;
+    if (!isRefusal(shown.state)) return undefined;
+    return { kind: shown.state, reason: `${REFUSALS[shown.state]}: ${shown.reason}` };
   }
   const since = Math.max(startedAt, ...down.map((worker) => worker.since));
   if (nowMs - since < downLimitMs) return undefined;
-  return { kind: 'down', reason: `the API has not answered for ${formatDuration(nowMs - since)}` };
+  const why = down.map(({ reason }) => reason).find((reason) => reason !== '');
+  const text = `the API has not answered for ${formatDuration(nowMs - since)}`;
+  return { kind: 'down', reason: why === undefined ? text : `${text}: ${why}` };
+}
+
+/** Why workers take no more images, for people. */
+const REFUSALS = {
+  token: 'the API refuses the token',
+  quota: 'the API says that the quota is spent',
+  'set-up': 'the API describes nothing',
+} as const;
+
+function isRefusal(state: WorkerStatus['state']): state is keyof typeof REFUSALS {
+  return state in REFUSALS;
 }
 
 const LAST_OUTCOMES = 50;

@@ -127,6 +127,8 @@ export interface Progress {
   readonly perSecond: number;
   /** Share of the configured rate that the API lets through, in (0, 1]. */
   readonly share: number;
+  /** Why a worker's calls do not reach the API at the moment. */
+  readonly trouble?: string | undefined;
   /** Milliseconds to the end, where a rate is known. */
   readonly etaMs: number | undefined;
 }
@@ -162,7 +164,7 @@ export interface Receipt extends Readonly<Omit<RunCounts, 'failedByCode'>> {
 
 /** Why a run ended before its manifest did. */
 export interface RunStop {
-  readonly kind: 'interrupted' | 'cancelled' | 'token' | 'quota' | 'down' | 'failing' | 'fatal';
+  readonly kind: 'interrupted' | 'cancelled' | 'token' | 'quota' | 'set-up' | 'down' | 'failing' | 'fatal';
   /** One line for people. */
   readonly reason: string;
 }

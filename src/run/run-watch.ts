@@ -62,7 +62,8 @@ export class RunWatch {
       return row && { image, url: row.url ?? '', row: row.number };
     });
     const share = Math.min(1, ...workers.map((worker) => worker.share));
-    const progress = this.#meter.read(ledger.counts, { inFlight, share }, performance.now());
+    const { trouble } = workers.find((worker) => worker.trouble !== undefined) ?? {};
+    const progress = this.#meter.read(ledger.counts, { inFlight, share, trouble }, performance.now());
     this.run.emit({ type: 'progress', progress });
     await publishStatus(this.run, { ...progress, stopping: control.reason?.reason });
   }
@@ -120,7 +121,7 @@ export class ProgressMeter {
   /** @param manifest its rows, and those of them that were described before, where all of it could be counted */
   constructor(private readonly manifest: { readonly rows: number; readonly described: number } | undefined) {}
 
-  read(counts: RunCounts, live: { inFlight: number; share: number }, nowMs: number): Progress {
+  read(counts: RunCounts, live: Pick<Progress, 'inFlight' | 'share' | 'trouble'>, nowMs: number): Progress {
     const failed = failedRows(counts);
     const done = counts.described + counts.copied + failed;
     this.#samples.push({ atMs: nowMs, settled: done });

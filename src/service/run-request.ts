@@ -26,7 +26,7 @@ const limitsSchema = z.object({
 const formatSchema = z.enum(['csv', 'tsv', 'jsonl', 'list']) satisfies z.ZodType<ManifestFormat>;
 
 const runStopSchema = z.object({
-  kind: z.enum(['interrupted', 'cancelled', 'token', 'quota', 'down', 'failing', 'fatal']),
+  kind: z.enum(['interrupted', 'cancelled', 'token', 'quota', 'set-up', 'down', 'failing', 'fatal']),
   reason: z.string(),
 }) satisfies z.ZodType<RunStop>;
 

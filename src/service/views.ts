@@ -68,8 +68,8 @@ export interface AccountView {
 
 /** Why nothing is submitted for an account at the moment. */
 export interface Pause {
-  /** token, quota, down: of all workers. rate: a 429. paused: by a person. no-worker: images wait for one. */
-  readonly kind: 'token' | 'quota' | 'down' | 'rate' | 'paused' | 'no-worker';
+  /** token, quota, set-up, down: of all workers. rate: a 429. paused: by a person. no-worker: images wait for one. */
+  readonly kind: 'token' | 'quota' | 'set-up' | 'down' | 'rate' | 'paused' | 'no-worker';
   /** Undefined where nobody knows. */
   readonly since?: number | undefined;
   /** When it ends by itself. */

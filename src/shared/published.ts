@@ -17,11 +17,14 @@ const workerStatusSchema = z.object({
   pid: z.number(),
   /**
    * working: takes images. down: the API does not answer; one image at a time probes it.
-   * token, quota: takes no more images, since the API rejects the token, or says that the quota is spent.
+   * token, quota, set-up: takes no more images, since the API rejects the token, says that the quota is spent, or describes
+   * no image at all.
    */
-  state: z.enum(['working', 'down', 'token', 'quota']),
+  state: z.enum(['working', 'down', 'token', 'quota', 'set-up']),
   /** One line for people; empty while it works. */
   reason: z.string(),
+  /** Why its calls do not reach the API at the moment, said before that counts as down. */
+  trouble: z.string().optional(),
   /** Since when it has been in this state, epoch milliseconds. */
   since: z.number(),
   /** The share of the configured rate that the API lets through, in (0, 1]. */

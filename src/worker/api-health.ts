@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import type { StopReason } from '../describe-api/attempt-policy.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { WorkerStatus } from '../shared/published.js';
@@ -18,8 +19,14 @@ import { Notifier } from '../shared/waiting.js';
 export class ApiHealth {
   #submits = new Streak();
   #polls = new Streak();
-  #quota = new Set<string>();
-  #quotaWords = 0;
+  /** Images with refusals that may be those of any image, since the last success, and how many of these say so in words. */
+  #suspects = new Set<string>();
+  #saidSo = 0;
+  /** The newest images that were refused in the same words. */
+  #alike: { readonly reason: string; readonly images: Set<string> } | undefined;
+  readonly #worked = new Notifier();
+  #hasWorked = false;
+  #failure: { readonly reason: string; readonly isUnreachable: boolean } | undefined;
   #downSince: number | undefined;
   #nextProbe: { at: number; intervalMs: number } | undefined;
 
@@ -34,8 +41,27 @@ export class ApiHealth {
     return this.#downSince;
   }
 
-  /** A connection error or 5xx at a submit or poll of this image. */
-  failed(call: 'submit' | 'poll', image: string): void {
+  /** Whether a submit has gone through, ever. */
+  get hasWorked(): boolean {
+    return this.#hasWorked;
+  }
+
+  /** What the newest call failed with, as long as none has been answered since; empty where nothing was said. */
+  get failure(): string {
+    return this.#failure?.reason ?? '';
+  }
+
+  /** Why calls do not reach the API; undefined once one has. */
+  get trouble(): string | undefined {
+    return this.#failure?.isUnreachable === true ? this.#failure.reason : undefined;
+  }
+
+  /**
+   * A connection error, page or 5xx at a submit or poll of this image.
+   * @param isUnreachable the call did not come as far as the API
+   */
+  failed(call: 'submit' | 'poll', image: string, reason = '', isUnreachable = false): void {
+    this.#failure = { reason, isUnreachable };
     const streak = call === 'submit' ? this.#submits : this.#polls;
     streak.add(image);
     if (streak.isLong) this.#downSince ??= this.now();
@@ -44,15 +70,19 @@ export class ApiHealth {
   /** The API answered, with something else than a 5xx and than what was asked for. */
   answered(call: 'submit' | 'poll'): void {
     (call === 'submit' ? this.#submits : this.#polls).clear();
+    this.#failure = undefined;
     this.#comeUp();
   }
 
   succeeded(call: 'submit' | 'poll'): void {
     this.#polls.clear();
+    this.#failure = undefined;
     if (call === 'submit') {
       this.#submits.clear();
-      this.#quota.clear();
-      this.#quotaWords = 0;
+      this.#suspects.clear();
+      this.#saidSo = 0;
+      this.#hasWorked = true;
+      this.#worked.notify();
     }
     this.#comeUp();
   }
@@ -73,15 +103,30 @@ export class ApiHealth {
   }
 
   /**
-   * A refusal that may mean a spent quota.
-   * @param saysQuota whether it says so in words
-   * @returns true when three different images have met one with no success between, or fewer have met three that say
-   *   so: it is spent
+   * A refusal that may be one of any image: a spent quota, a refused key, a wrong set-up.
+   * @param isSaid whether it says so in words
+   * @returns true when three different images have met one with no success between, or fewer have met three that say so
    */
-  quotaRefused(image: string, saysQuota: boolean): boolean {
-    this.#quota.add(image);
-    if (saysQuota) this.#quotaWords++;
-    return this.#quota.size >= QUOTA_REFUSALS || this.#quotaWords >= QUOTA_REFUSALS;
+  suspected(image: string, isSaid: boolean): boolean {
+    this.#suspects.add(image);
+    if (isSaid) this.#saidSo++;
+    return this.#suspects.size >= ENOUGH_REFUSALS || this.#saidSo >= ENOUGH_REFUSALS;
+  }
+
+  /**
+   * A refusal of this image, before any was described.
+   * @returns true when three different images in a row were refused in the same words: it is not the images
+   */
+  refused(image: string, reason: string): boolean {
+    if (this.#alike?.reason !== reason) this.#alike = { reason, images: new Set() };
+    this.#alike.images.add(image);
+    return this.#alike.images.size >= ENOUGH_REFUSALS;
+  }
+
+  /** Waits until a submit goes through, but no longer than that. @returns whether one has */
+  async waitUntilWorked(ms: number, signal: AbortSignal): Promise<boolean> {
+    if (!this.#hasWorked) await this.#worked.waitFor(ms, signal);
+    return this.#hasWorked;
   }
 
   #comeUp(): void {
@@ -94,7 +139,7 @@ export class ApiHealth {
 
 const FIRST_PROBE_MS = 1000;
 const LONGEST_PROBE_MS = 15_000;
-const QUOTA_REFUSALS = 3;
+const ENOUGH_REFUSALS = 3;
 const DOWN_IMAGES = 5;
 const DOWN_FAILURES = 10;
 
@@ -116,9 +161,6 @@ class Streak {
     this.#images.clear();
   }
 }
-
-/** Why a worker takes no more images: its token is rejected, or the account's quota is spent. */
-export type StopReason = 'token' | 'quota';
 
 /** Whether a worker takes images, by the health of its API. */
 export class Intake {
@@ -146,9 +188,10 @@ export class Intake {
   get status(): WorkerStatus {
     const about = { host: hostname(), pid: process.pid, share: this.limits.share() };
     if (this.#refusal !== undefined) return { ...about, ...this.#refusal };
-    const { downSince } = this.health;
-    if (downSince === undefined) return { ...about, state: 'working', reason: '', since: this.#workingSince };
-    return { ...about, state: 'down', reason: 'the API does not answer', since: downSince };
+    const { downSince, failure, trouble } = this.health;
+    if (downSince !== undefined)
+      return { ...about, state: 'down', reason: failure, since: downSince, trouble };
+    return { ...about, state: 'working', reason: '', since: this.#workingSince, trouble };
   }
 
   /** Takes no images for a while, or until the API answers; those in flight go on. Other workers may reach it. */

@@ -33,6 +33,8 @@ export interface WorkerOptions {
 }
 
 const TICK_MS = 1000;
+/** Trouble that comes back within this time is not logged anew. */
+const SAME_TROUBLE_MS = 60_000;
 /** Completed jobs that stay in the account's queue, and as many failed ones. */
 const KEPT_JOBS = 1000;
 const KEPT_SECONDS = 7 * 24 * 3600;
@@ -64,6 +66,7 @@ export class DescribeWorker {
   /** What the clock that may jump is ahead of the one that does not. */
   #clockAheadMs = Date.now() - performance.now();
   #ticking: Promise<void> = Promise.resolve();
+  #trouble = { text: '', seenAt: -Infinity };
   #stopped: Promise<void> | undefined;
 
   private constructor(
@@ -157,6 +160,7 @@ export class DescribeWorker {
     await limits.refresh();
     await this.#applyLimits();
     await this.#publishStatus();
+    this.#logTrouble();
     await this.schedule.save(connection.store, this.#queueName);
     await this.#metrics.publish(connection.store, this.#queueName);
     await this.#jobLogs.send();
@@ -188,6 +192,16 @@ export class DescribeWorker {
     await registry.publish(store, workersOf(queueName), this.id, this.status);
     const label = accountLabel(this.options.account);
     await registry.publish(store, ACCOUNTS, queueName, { label, queueName });
+  }
+
+  /** Says why the API cannot be reached, long before it counts as down; once, unless it comes back. */
+  #logTrouble(): void {
+    const text = this.status.trouble;
+    if (text === undefined) return;
+    const now = performance.now();
+    const isNew = text !== this.#trouble.text || now - this.#trouble.seenAt > SAME_TROUBLE_MS;
+    this.#trouble = { text, seenAt: now };
+    if (isNew) this.#logger.warn(`the API cannot be reached: ${text}`);
   }
 
   #createLimiter(call: 'submit' | 'poll', rate: () => Rate): RateLimiter {

@@ -1,6 +1,6 @@
 import { judgePollFailure, type PollVerdict } from '../describe-api/attempt-policy.js';
 import type { Message } from '../describe-api/client.js';
-import { ConnectionError, isAnswer } from '../describe-api/errors.js';
+import { ConnectionError, isAnswer, isUnreachable } from '../describe-api/errors.js';
 import { limiterName } from '../shared/queue/limiter.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { sleep } from '../shared/waiting.js';
@@ -36,7 +36,7 @@ export async function pollOnce(
     if (stopping.aborted) return { kind: 'end', polls: 1 };
     const polls = error instanceof ConnectionError ? 0 : 1;
     const verdict = judgePollFailure(error);
-    if (verdict.countsAsDown) health.failed('poll', job.image);
+    if (verdict.countsAsDown) health.failed('poll', job.image, verdict.reason, isUnreachable(error));
     else if (isAnswer(error)) health.answered('poll');
     if (verdict.action === 'stop') return { kind: 'end', refusal: verdict, polls };
     if (verdict.retryAfterMs !== undefined) {

@@ -1,6 +1,13 @@
 import { backoffMs, judgeSubmitFailure, type SubmitVerdict } from '../describe-api/attempt-policy.js';
 import type { Submitted } from '../describe-api/client.js';
-import { isAnswer, RejectedError, StatusError } from '../describe-api/errors.js';
+import {
+  ConnectionError,
+  isAnswer,
+  isUnreachable,
+  RejectedError,
+  StatusError,
+} from '../describe-api/errors.js';
+import { SET_UP_ADVICE } from '../describe-api/refusals.js';
 import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import { processingWindow } from '../shared/limits.js';
@@ -187,13 +194,13 @@ async function endSubmitFailure(
   const wasDown = deps.health.downSince !== undefined;
   const verdict = judgeSubmitFailure(error);
   job.log(`submit failed: ${messageOf(error)}`);
-  if (verdict.countsAsDown) deps.health.failed('submit', job.image);
+  if (verdict.countsAsDown) deps.health.failed('submit', job.image, verdict.reason, isUnreachable(error));
   else if (isAnswer(error)) deps.health.answered('submit');
   switch (verdict.action) {
     case 'retry-free': {
-      // Nothing was sent, so it does not count as a call.
-      const ms = backoffMs(data.attempts + 1, Math.random());
-      return { kind: 'delay', data: { ...data, submits: data.submits - 1 }, ms };
+      // What was not sent does not count as a call.
+      const submits = error instanceof ConnectionError ? data.submits - 1 : data.submits;
+      return { kind: 'delay', data: { ...data, submits }, ms: backoffMs(data.attempts + 1, Math.random()) };
     }
     case 'rateLimited': {
       const { retryAfterMs } = verdict;
@@ -202,13 +209,13 @@ async function endSubmitFailure(
       return { kind: 'rateLimited', data, ms };
     }
     case 'fail':
-      return publishFailed(processing, { ...data, attempts: data.attempts + 1 }, verdict);
+      return endRefused(processing, data, verdict);
     case 'stop': {
       const lost = verdict.isPaid === true ? 1 : 0;
       return release(processing, { ...data, maybePaid: data.maybePaid + lost }, verdict);
     }
     case 'suspect':
-      return suspectQuota(processing, data, verdict);
+      return endSuspect(processing, data, verdict);
     case 'retry':
       return retryLater(processing, data, error, verdict, wasDown);
   }
@@ -221,21 +228,48 @@ async function holdSubmits(ms: number, deps: ProcessingDeps): Promise<void> {
   await retryUntilUp(connection, () => holdQueue(queue, connection.store, Math.max(ms, duration)));
 }
 
-const QUOTA_DELAY_MS = 5000;
-const QUOTA_TRIES = 3;
+const SUSPECT_DELAY_MS = 5000;
+const SUSPECT_TRIES = 3;
 
-/** A refusal that may be about the account, or about this image alone, which then must not be asked for without end. */
-async function suspectQuota(
+/** A refusal that may be the same for every image, or about this image alone, which then must not be asked for without end. */
+async function endSuspect(
   processing: Processing,
   data: DescribeJobData,
   verdict: VerdictOf<'suspect'>,
 ): Promise<ProcessingOutcome> {
   const { job, deps } = processing;
-  if (deps.health.quotaRefused(job.image, verdict.saysQuota)) return release(processing, data, verdict);
+  if (deps.health.suspected(job.image, verdict.isSaid)) return release(processing, data, verdict);
   const tried = { ...data, attempts: data.attempts + 1 };
-  if (tried.attempts < Math.max(QUOTA_TRIES, data.maxAttempts))
-    return { kind: 'delay', data: tried, ms: QUOTA_DELAY_MS };
-  return publishFailed(processing, tried, { code: 'rejected', reason: verdict.reason });
+  if (tried.attempts < Math.max(SUSPECT_TRIES, data.maxAttempts))
+    return { kind: 'delay', data: tried, ms: SUSPECT_DELAY_MS };
+  // Nobody has said that it is this image: a later run tries it again.
+  return publishFailed(processing, tried, { code: 'http', reason: verdict.reason });
+}
+
+const FIRST_SUCCESS_MS = 3000;
+
+/**
+ * An image that is refused. As long as the account has never described any, that may be the set-up: then it waits for what
+ * becomes of the others, and ends here when one goes through, or when nothing else has come of some tries.
+ */
+async function endRefused(
+  processing: Processing,
+  data: DescribeJobData,
+  verdict: VerdictOf<'fail'>,
+): Promise<ProcessingOutcome> {
+  const { job, deps, stopping } = processing;
+  const { health, schedule } = deps;
+  const isKnown = !verdict.mayBeSetUp || health.hasWorked || schedule.slowMs !== undefined;
+  if (!isKnown) {
+    if (health.refused(job.image, verdict.reason)) {
+      const reason = `${SET_UP_ADVICE.request}: ${verdict.reason}`;
+      return release(processing, data, { why: 'set-up', reason });
+    }
+    const hasWorked = await health.waitUntilWorked(FIRST_SUCCESS_MS, stopping);
+    if (stopping.aborted) return release(processing, data);
+    if (!hasWorked && data.submits < SUSPECT_TRIES) return { kind: 'delay', data, ms: SUSPECT_DELAY_MS };
+  }
+  return publishFailed(processing, { ...data, attempts: data.attempts + 1 }, verdict);
 }
 
 /** @param wasDown whether the API was down when it was submitted: then it was a probe */

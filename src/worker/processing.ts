@@ -1,10 +1,11 @@
+import type { StopReason } from '../describe-api/attempt-policy.js';
 import type { DescribeClient } from '../describe-api/client.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import type { GroupCommit } from '../shared/group-commit.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { RateLimiter } from '../shared/queue/limiter.js';
-import type { ApiHealth, Intake, StopReason } from './api-health.js';
+import type { ApiHealth, Intake } from './api-health.js';
 import type { LivingRuns } from './living-runs.js';
 import type { PollSchedule } from './poll-schedule.js';
 import type { PublishedResult } from './publish-result.js';

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { judgePollFailure, judgeSubmitFailure, backoffMs } from '../../src/describe-api/attempt-policy.js';
+import type { About } from '../../src/describe-api/refusals.js';
 import {
   type ApiCall,
   ConnectionError,
@@ -16,7 +17,7 @@ import {
 const call: ApiCall = { method: 'POST', url: 'http://localhost/describe', redact: (text) => text };
 const status = (
   code: number,
-  about: { refused?: boolean; reason?: string; retryAfterMs?: number; concernsAccount?: boolean } = {},
+  about: { refused?: boolean; reason?: string; retryAfterMs?: number; about?: About } = {},
 ) => new StatusError(call, { status: code, refused: false, reason: 'why', ...about });
 const rejected = (reason: string, code = 200) => new RejectedError(call, { status: code, reason });
 const unreadable = (isRefusal: boolean) =>
@@ -27,8 +28,9 @@ const retry = (code: string, maybePaid: boolean, countsAsDown: boolean) => ({
   maybePaid,
   countsAsDown,
 });
-const fail = { action: 'fail', code: 'rejected', countsAsDown: false };
-const suspect = { action: 'suspect', why: 'quota', countsAsDown: false };
+const fail = { action: 'fail', code: 'rejected', mayBeSetUp: true, countsAsDown: false };
+const suspect = { action: 'suspect', why: 'quota', isSaid: true, countsAsDown: false };
+const setUp = { ...suspect, why: 'set-up' };
 
 describe('a failed submit', () => {
   test.each<[string, unknown, object]>([
@@ -78,7 +80,7 @@ describe('a failed submit', () => {
     [
       '429 without credits',
       status(429, { reason: '429 Too Many Requests: You have no credits left' }),
-      { ...suspect, saysQuota: true },
+      suspect,
     ],
     [
       '429 that sells credits',
@@ -86,26 +88,23 @@ describe('a failed submit', () => {
       { action: 'rateLimited' },
     ],
     ['400', rejected('bad url', 400), fail],
-    ['404', rejected('not found', 404), fail],
+    ['404', rejected('Image not found', 404), fail],
     ['422', rejected('unprocessable', 422), fail],
-    ['success: false', rejected("Invalid phrase: 'x'"), fail],
+    ['success: false', rejected('the URL is bad'), fail],
+    ['moderation', rejected("Invalid phrase: 'x'"), { ...fail, mayBeSetUp: false }],
+    ['a refusal of the moment', rejected('Timeout while downloading', 400), retry('http', false, false)],
+    ['a 4xx that nobody knows', status(498), retry('http', false, false)],
+    ['a page in front of it', status(403, { about: 'page' }), { action: 'retry-free', countsAsDown: true }],
+    ['a page of a gateway', status(502, { about: 'page' }), retry('http', true, true)],
     ['a refusal whose URL has the word credit', rejected('cannot load https://a.b/credit-card.png'), fail],
-    [
-      '404 about the path, and not about the image',
-      status(404, { concernsAccount: true }),
-      { ...suspect, saysQuota: true },
-    ],
-    ['405', status(405, { concernsAccount: true }), { ...suspect, saysQuota: true }],
+    ['404 about the path, and not about the image', status(404, { about: 'set-up' }), setUp],
+    ['405', status(405), setUp],
     ['451', status(451), fail],
     ['401', status(401), { action: 'stop', why: 'token', countsAsDown: false }],
-    ['402', status(402), { ...suspect, saysQuota: true }],
-    ['403', status(403), { ...suspect, saysQuota: false }],
+    ['402', status(402), suspect],
+    ['403', status(403), { ...setUp, isSaid: false }],
     ['a refusal that speaks of a credit line', rejected('The credit line covers the picture'), fail],
-    [
-      'a refusal that speaks of credits',
-      rejected('You have no Credits left'),
-      { ...suspect, saysQuota: true },
-    ],
+    ['a refusal that speaks of credits', rejected('You have no Credits left'), suspect],
     ['a refusal that speaks of quota', rejected('Monthly quota exceeded', 400), suspect],
     [
       'a 503 refusal that speaks of quota',

@@ -79,7 +79,7 @@ describe('a submit', () => {
       { success: false, error: 'No' },
       { name: 'RejectedError', reason: 'No' },
     ],
-    ['404 without a body', 404, '', { name: 'StatusError', status: 404, concernsAccount: true }],
+    ['404 without a body', 404, '', { name: 'StatusError', status: 404, about: 'set-up' }],
     ['404 with a reason', 404, { msg: 'no image' }, { name: 'RejectedError', reason: 'no image' }],
     ['413 without a body', 413, '', { name: 'RejectedError', reason: '413 Payload Too Large' }],
     ['401', 401, { msg: 'who?' }, { name: 'StatusError', status: 401, reason: '401 Unauthorized: who?' }],

@@ -316,7 +316,8 @@ describe.concurrent('an API that is down for a while', () => {
 
   test('an API that refuses everything is not down: each image is told so', async (test) => {
     const fixture = await sharedQueue.fixture(test);
-    const api = await fixture.scripted({ submit: (_url, nth) => (nth === 1 ? refuse(500) : refuse(400)) });
+    const refusal = refuse(400, {}, { success: false, msg: 'Invalid phrase' });
+    const api = await fixture.scripted({ submit: (_url, nth) => (nth === 1 ? refuse(500) : refusal) });
     const manifest = await fixture.manifest(images(12));
     const run = await fixture.run({ manifest, api: api.url });
     expect([...run.failedByCode]).toEqual([['rejected', 12]]);

@@ -143,18 +143,18 @@ describe('probing an API that is down', () => {
   });
 });
 
-describe('a quota that may be spent', () => {
-  test('is spent when three different images are refused with no success between', () => {
+describe('refusals that may be those of any image', () => {
+  test('are certain when three different images are refused with no success between', () => {
     const health = new ApiHealth();
-    expect(['a', 'a', 'b', 'b'].map((image) => health.quotaRefused(image, false))).not.toContain(true);
-    expect(health.quotaRefused('c', false)).toBe(true);
+    expect(['a', 'a', 'b', 'b'].map((image) => health.suspected(image, false))).not.toContain(true);
+    expect(health.suspected('c', false)).toBe(true);
   });
 
-  test('is spent when fewer images have met three refusals that say so', () => {
+  test('are certain when fewer images have met three that say so', () => {
     const health = new ApiHealth();
-    expect([1, 2, 3].map(() => health.quotaRefused('only', true))).toEqual([false, false, true]);
+    expect([1, 2, 3].map(() => health.suspected('only', true))).toEqual([false, false, true]);
     health.succeeded('submit');
-    expect(health.quotaRefused('only', true)).toBe(false);
+    expect(health.suspected('only', true)).toBe(false);
   });
 
   test.each<[string, Step, boolean]>([
@@ -163,9 +163,45 @@ describe('a quota that may be spent', () => {
     ['a refusal proves nothing', 'submit answered', true],
   ])('%s', (_name, step, isSpent) => {
     const health = new ApiHealth();
-    health.quotaRefused('a', false);
-    health.quotaRefused('b', false);
+    health.suspected('a', false);
+    health.suspected('b', false);
     take(health, [step]);
-    expect(health.quotaRefused('c', false)).toBe(isSpent);
+    expect(health.suspected('c', false)).toBe(isSpent);
+  });
+});
+
+describe('images that are refused before any was described', () => {
+  const three = ['a', 'b', 'c'];
+
+  test('are no fault of theirs when three in a row are refused in the same words', () => {
+    const health = new ApiHealth();
+    expect(three.map((image) => health.refused(image, 'invalid image input'))).toEqual([false, false, true]);
+  });
+
+  test('are at fault when one image alone is refused, or each in other words', () => {
+    const health = new ApiHealth();
+    expect(three.map(() => health.refused('a', 'bad'))).not.toContain(true);
+    expect(three.map((image) => health.refused(image, `cannot load ${image}`))).not.toContain(true);
+  });
+
+  test('wait for the first success, and no longer than they are told', async () => {
+    const health = new ApiHealth();
+    const { signal } = new AbortController();
+    expect(await health.waitUntilWorked(1, signal)).toBe(false);
+    const waiting = health.waitUntilWorked(60_000, signal);
+    health.succeeded('submit');
+    expect(await waiting).toBe(true);
+  });
+});
+
+describe('trouble', () => {
+  test('is said from the first call that cannot reach the API until one does', () => {
+    const health = new ApiHealth();
+    health.failed('submit', 'a', '500 Internal Server Error');
+    expect(health.trouble).toBeUndefined();
+    health.failed('submit', 'a', 'there is no host', true);
+    expect([health.trouble, health.downSince]).toEqual(['there is no host', undefined]);
+    health.answered('submit');
+    expect(health.trouble).toBeUndefined();
   });
 });

@@ -339,8 +339,10 @@ describeOnRedis('what becomes of an image', (openQueue) => {
       expect(heldMs.submit).toBeLessThanOrEqual(30_000);
     });
 
-    test.each([400, 404, 413, 415, 422])('%d: failed at once, reason kept', async (code) => {
-      const { ending } = await play({ submits: [status(code)] });
+    test.each([400, 404, 413, 415, 422])('%d where images are described: failed at once', async (code) => {
+      const health = new ApiHealth(() => 0);
+      health.succeeded('submit');
+      const { ending } = await play({ submits: [status(code)], health });
       expect(failureOf(ending)).toMatchObject({ code: 'rejected', attempts: 1 });
     });
 
@@ -357,8 +359,8 @@ describeOnRedis('what becomes of an image', (openQueue) => {
 
     test('a quota refusal for three different images with no success between stops the worker', async () => {
       const health = new ApiHealth(() => 0);
-      health.quotaRefused('one', false);
-      health.quotaRefused('two', false);
+      health.suspected('one', false);
+      health.suspected('two', false);
       const { ending, calls } = await play({ submits: [status(402)], health });
       expect(calls).toEqual(['submit', 'no more: quota']);
       expect(ending).toMatchObject({ kind: 'release', data: { submits: 1, attempts: 0 } });
@@ -368,7 +370,32 @@ describeOnRedis('what becomes of an image', (openQueue) => {
       const first = await play({ submits: [status(403)] });
       expect(first.ending).toMatchObject({ kind: 'delay', data: { attempts: 1, maybePaid: 0 } });
       const last = await play({ submits: [status(403)], data: { attempts: 2 } });
-      expect(failureOf(last.ending)).toMatchObject({ code: 'rejected', attempts: 3 });
+      expect(failureOf(last.ending)).toMatchObject({ code: 'http', attempts: 3 });
+    });
+
+    test('the third image in a row that is refused alike, with none described yet, stops the worker', async () => {
+      const health = new ApiHealth(() => 0);
+      health.refused('one', 'bad');
+      health.refused('two', 'bad');
+      const { ending, calls } = await play({ submits: [refused('bad')], health });
+      expect(calls).toEqual(['submit', 'no more: set-up']);
+      expect(ending).toMatchObject({ kind: 'release', data: { submits: 1, attempts: 0, maybePaid: 0 } });
+    });
+
+    test('one that is refused before any was described waits for the first success, then fails', async () => {
+      const health = new ApiHealth(() => 0);
+      const onSubmit = () => setTimeout(() => health.succeeded('submit'), 20);
+      const { ending } = await play({ submits: [refused('bad')], health, onSubmit });
+      expect(failureOf(ending)).toMatchObject({ code: 'rejected', reason: 'bad', attempts: 1 });
+    });
+
+    test('alone it is tried three times, at no attempt, before it fails', async () => {
+      const health = new ApiHealth(() => 0);
+      health.waitUntilWorked = () => Promise.resolve(false);
+      const first = await play({ submits: [refused('bad')], health });
+      expect(first.ending).toMatchObject({ kind: 'delay', data: { submits: 1, attempts: 0 } });
+      const last = await play({ submits: [refused('bad')], data: { submits: 2 }, health });
+      expect(failureOf(last.ending)).toMatchObject({ code: 'rejected' });
     });
 
     test('a poll that is told to wait waits no longer than the deadline', async () => {

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
-import { IGNORES_CHOICES } from '../answers.js';
 import {
   type ApiCall,
   RejectedError,
@@ -73,7 +72,7 @@ function readCompletion(body: unknown, call: ApiCall, { choices: asked = 1 }: Di
   const prompts = answeredPrompts(texts);
   if (prompts === undefined) {
     if (choices.length < asked) {
-      const how = `${IGNORES_CHOICES} ${asked} (answers that came: ${choices.length})`;
+      const how = `the server ignores --choices ${asked} (answers that came: ${choices.length})`;
       throw new SetUpError(call, `${how}: leave --choices away`);
     }
     const isCut = choices.some(({ finish_reason: reason }) => reason === 'length');
