@@ -64,7 +64,11 @@ describe('a failed submit', () => {
       unreadable(true),
       { action: 'fail', code: 'bad-response', answer: 'No.', reason: 'the model refuses: No.' },
     ],
-    ['what the API does for no image', new SetUpError(call, 'n'), { action: 'stop', isPaid: true }],
+    [
+      'what the API does for no image',
+      new SetUpError(call, 'n'),
+      { action: 'stop', why: 'set-up', isPaid: true },
+    ],
     ['an unexpected redirect', status(302), retry('bad-response', true, false)],
     ['429', status(429), { action: 'rateLimited', retryAfterMs: undefined, countsAsDown: false }],
     [
