@@ -1,9 +1,14 @@
 import type { PayBudget, QueuedJob } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
 import { Notifier } from '../shared/waiting.js';
-import type { ErrorCode, FailedOutcome, PreviousFailure, ResultJobData } from '../shared/jobs.js';
+import {
+  type ErrorCode,
+  type FailedOutcome,
+  type PreviousFailure,
+  type ResultJobData,
+  isOfRecord,
+} from '../shared/jobs.js';
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
-import { isOfRecord } from '../writer/failures.js';
 import type { ResultFate } from '../writer/results-consumer.js';
 
 export type ImageState = 'found' | 'answered' | 'pending' | 'settled';

@@ -218,6 +218,19 @@ export interface PreviousFailure {
 export type Outcome = DescribedOutcome | FailedOutcome;
 
 /**
+ * Whether failures with this code are found anew by every run that reads the manifest, at no cost. Nothing
+ * is known of such a row that the manifest does not say.
+ */
+export function isDecidedAnew(code: ErrorCode): boolean {
+  return code === 'invalid-url' || code === 'bad-record' || code === 'duplicate-key';
+}
+
+/** Whether a failure is about the record alone: its key and its image may be those of another row. */
+export function isOfRecord({ code }: FailedOutcome): boolean {
+  return code === 'duplicate-key' || code === 'bad-record';
+}
+
+/**
  * Failures that the same command does not try again, since only a change of the manifest can help.
  * (`duplicate-key` is decided anew from the manifest each time, at no cost.)
  */

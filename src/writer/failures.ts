@@ -2,10 +2,11 @@ import { open } from 'node:fs/promises';
 import { UsageError } from '../shared/errors.js';
 import {
   ERROR_CODES,
-  type ErrorCode,
   FAILURE_COLUMNS,
   type FailedOutcome,
   type PreviousFailure,
+  isDecidedAnew,
+  isOfRecord,
 } from '../shared/jobs.js';
 import { shortHash } from '../shared/short-hash.js';
 import { AppendFile } from './append-file.js';
@@ -37,19 +38,6 @@ export type FailureOptions = Omit<OutputOptions, 'newColumns' | 'index'>;
 
 /** By a row's key, in a manifest without keys by its image. Some 400 bytes a failure. */
 export type KnownFailures = ReadonlyMap<string, PreviousFailure>;
-
-/**
- * Whether failures with this code are found anew by every run that reads the manifest, at no cost. Nothing
- * is known of such a row that the manifest does not say.
- */
-export function isDecidedAnew(code: ErrorCode): boolean {
-  return code === 'invalid-url' || code === 'bad-record' || code === 'duplicate-key';
-}
-
-/** Whether a failure is about the record alone: its key and its image may be those of another row. */
-export function isOfRecord({ code }: FailedOutcome): boolean {
-  return code === 'duplicate-key' || code === 'bad-record';
-}
 
 /**
  * The failed rows of an output, in two files:
@@ -86,7 +74,7 @@ export class FailuresFile {
       await mergeFailures(options, () => true);
     }
     const previous = new Map<string, PreviousFailure>();
-    await readInto(previous, options.path, options, () => false);
+    await readInto(previous, options);
     return new FailuresFile(options, previous);
   }
 
@@ -120,10 +108,8 @@ export class FailuresFile {
   }
 
   /**
-   * Ends the run: what is failed now takes the place of the failures file, atomically. That is every row added in
-   * this run, and of the earlier failures those that no added one supersedes and that `keep` says are still failed.
-   * (For codes that `isDecidedAnew` names `keep` should say no after the whole manifest was read: the run has added
-   * those that still are.) Without any failure there is no file.
+   * Ends the run: what is failed now takes the place of the failures file, atomically. Without any failure there is none.
+   * @param keep which of the earlier failures still are, of those that no added one supersedes
    * @param keepAdded which of the rows added in this run are still failed; all, where it is not given
    * @returns rows in the new file
    * @throws {FatalError} when it cannot be written; nothing is lost then, and the next run merges
@@ -133,7 +119,6 @@ export class FailuresFile {
     keepAdded: (failure: FailureRecord) => boolean = () => true,
   ): Promise<number> {
     await this.flush();
-    if (this.#partial === undefined && (await statIfThere(this.options.path)) === undefined) return 0;
     await this.close();
     return await mergeFailures(this.options, (failure, isAdded) =>
       isAdded ? keepAdded(failure) : keep(failure),
@@ -157,15 +142,11 @@ export class FailuresFile {
 export async function readEarlierFailures(
   outputs: readonly { readonly path: string }[],
   options: Omit<FailureOptions, 'path'>,
-  isDescribed: (row: NamedRow) => boolean = () => false,
+  isDescribed?: (row: NamedRow) => boolean,
 ): Promise<KnownFailures> {
   const known = new Map<string, PreviousFailure>();
   for (const { path: output } of outputs) {
-    const { failures, failuresPartial } = runPaths(output);
-    // A run that was killed leaves the newer ones in the partial file.
-    for (const path of [failures, failuresPartial]) {
-      await readInto(known, path, { ...options, path: failures }, isDescribed);
-    }
+    await readInto(known, { ...options, path: runPaths(output).failures }, isDescribed);
   }
   return known;
 }
@@ -173,11 +154,10 @@ export async function readEarlierFailures(
 /** Of each name the last failure counts; those that cannot be asked for are left out. */
 async function readInto(
   known: Map<string, PreviousFailure>,
-  path: string,
   options: FailureOptions,
-  isDescribed: (row: NamedRow) => boolean,
+  isDescribed: (row: NamedRow) => boolean = () => false,
 ): Promise<void> {
-  await forEachIn(path, options, (failures) => {
+  await forEachFailure(options, (failures) => {
     for (const failure of failures) {
       const name = nameOf(failure);
       if (name === undefined || isDescribed(failure.row)) continue;

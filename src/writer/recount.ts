@@ -1,5 +1,5 @@
-import type { ErrorCode } from '../shared/jobs.js';
-import { type FailureRecord, forEachFailure, isDecidedAnew } from './failures.js';
+import { type ErrorCode, isDecidedAnew } from '../shared/jobs.js';
+import { type FailureRecord, forEachFailure } from './failures.js';
 import type { OutputOptions } from './output-columns.js';
 import { inspectOutput } from './output-file.js';
 import type { NamedRow, OutputIndex } from './output-index.js';
