@@ -420,7 +420,7 @@ describe('whatever comes', () => {
           { maxLength: 5 },
         ),
         (texts) => {
-          const prompts = answeredPrompts(texts);
+          const prompts = answeredPrompts(texts.map((text) => ({ text, isCut: false })));
           if (prompts !== undefined) expect(prompts.some((prompt) => prompt !== '')).toBe(true);
         },
       ),

@@ -9,7 +9,7 @@ import {
 } from '../errors.js';
 import { exhaustedForMs } from '../retry-after.js';
 import { reasonIn, refSchema, type Submitted } from '../shapes.js';
-import { answeredPrompts } from './answered-prompts.js';
+import { type ModelAnswer, answeredPrompts, isRefusal, withoutThoughts } from './answered-prompts.js';
 import { type Dialect, type DialectSettings, bearer } from './dialect.js';
 
 /** What a model is asked where no other prompt is given. */
@@ -30,8 +30,10 @@ const completionSchema = z.object({
             .union([
               z.string(),
               z
-                .array(z.object({ text: z.string().catch('') }))
-                .transform((parts) => parts.map(({ text }) => text).join('')),
+                .array(z.object({ type: z.string().catch('text'), text: z.string().catch('') }))
+                .transform((parts) =>
+                  parts.map(({ type, text }) => (/think|reason/.test(type) ? '' : text)).join(''),
+                ),
             ])
             .nullish(),
           refusal: z.string().nullish().catch(undefined),
@@ -55,6 +57,39 @@ function endpointOf(base: string): string {
   return `${root}${hasVersion ? '' : '/v1'}/chat/completions`;
 }
 
+type Choice = z.infer<typeof completionSchema>['choices'][number];
+
+const CUT: ReadonlySet<unknown> = new Set(['length', 'max_tokens', 'content_filter', 'error']);
+
+function answerIn({ message, finish_reason: reason }: Choice): ModelAnswer {
+  return { text: withoutThoughts(message.content ?? ''), isCut: CUT.has(reason) };
+}
+
+/** Why there are no four prompts in an answer. */
+function unreadable(
+  choices: readonly Choice[],
+  answers: readonly ModelAnswer[],
+  asked: number,
+  call: ApiCall,
+): Error {
+  if (choices.length < asked) {
+    const how = `the server ignores --choices ${asked} (answers that came: ${choices.length})`;
+    return new SetUpError(call, `${how}: leave --choices away`);
+  }
+  const said = answers
+    .map(({ text }) => text)
+    .join('\n')
+    .trim();
+  const isFor = (what: string) => choices.some(({ finish_reason: reason }) => reason === what);
+  if (isFor('content_filter')) {
+    const reason = `the content filter stopped the answer${said === '' ? '' : `: ${said}`}`;
+    return new RejectedError(call, { status: 200, reason, about: 'image' });
+  }
+  // Thoughts are worth keeping where there is nothing else.
+  const answer = said || choices.map(({ message }) => message.content ?? '').join('\n');
+  return new UnreadableAnswerError(call, { answer, isRefusal: isRefusal(said), isCut: isFor('length') });
+}
+
 function readCompletion(body: unknown, call: ApiCall, { choices: asked = 1 }: DialectSettings): Submitted {
   const error = errorSchema.safeParse(body);
   const completion = completionSchema.safeParse(body);
@@ -65,19 +100,13 @@ function readCompletion(body: unknown, call: ApiCall, { choices: asked = 1 }: Di
   }
   const { choices, id } = completion.data;
   const refusal = choices.map(({ message }) => message.refusal).find((text) => text);
-  if (refusal) throw new RejectedError(call, { status: 200, reason: `the model refuses: ${refusal}` });
-  if (choices.every(({ finish_reason: reason }) => reason === 'content_filter'))
-    throw new RejectedError(call, { status: 200, reason: 'the content filter stopped the answer' });
-  const texts = choices.map(({ message }) => message.content ?? '');
-  const prompts = answeredPrompts(texts);
-  if (prompts === undefined) {
-    if (choices.length < asked) {
-      const how = `the server ignores --choices ${asked} (answers that came: ${choices.length})`;
-      throw new SetUpError(call, `${how}: leave --choices away`);
-    }
-    const isCut = choices.some(({ finish_reason: reason }) => reason === 'length');
-    throw new UnreadableAnswerError(call, { answer: texts.join('\n'), isRefusal: false, isCut });
+  if (refusal) {
+    throw new RejectedError(call, { status: 200, reason: `the model refuses: ${refusal}`, about: 'image' });
   }
+  const answers = choices.map(answerIn);
+  // Where the format of the answer is asked for (structured output), it is read here, before anything is guessed.
+  const prompts = answeredPrompts(answers);
+  if (prompts === undefined) throw unreadable(choices, answers, asked, call);
   const messageId = id ?? `completion-${randomUUID()}`;
   return { messageId, completed: { status: 'completed', messageId, prompts } };
 }
