@@ -4,6 +4,7 @@ import { nameCommand } from '../shared/file-lock.js';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import { type CommandName, type CommandOption, type OptionsOf, optionsOf } from './options.js';
+import { alternatives } from './text.js';
 
 /** Of help that does not go to a terminal. */
 const HELP_COLUMNS = 110;
@@ -36,23 +37,13 @@ export function createParent(name: string, about: string, after: string): Comman
 
 /** A command. Its options and their help come from the table of options. */
 export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>): Command {
-  const {
-    name,
-    args = '',
-    usage = args,
-    summary = '',
-    about,
-    notes = '',
-    examples,
-    hint = '',
-    execute,
-  } = spec;
+  const { name, args = '', usage = args, summary = '', about, notes, examples, hint = '', execute } = spec;
   const command = new Command(name.split(' ').at(-1)).usage(usage);
   if (args !== '') command.arguments(args);
   command.summary(summary).description(about);
   const options = optionsOf(name);
   for (const option of options) command.addOption(commanderOption(option));
-  command.addHelpText('after', `\n${notes}${notes === '' ? '' : '\n\n'}Examples:${examples}`);
+  command.addHelpText('after', `\n${notes === undefined ? '' : `${notes}\n\n`}Examples:${examples}`);
   command.action(async () => {
     const [first = name] = name.split(' ');
     if (command.args.includes('')) {
@@ -86,54 +77,44 @@ function styled(command: Command, hint: string): Command {
     });
 }
 
-function commanderOption({ flags, about, heading, env, ...spec }: CommandOption): Option {
+function commanderOption({ flags, about, heading, env, file, default: preset }: CommandOption): Option {
   const extra = [
-    spec.default === undefined ? [] : `default: ${spec.default}`,
-    env === undefined ? [] : spec.file === undefined ? `environment: ${env}` : `or what is in it as ${env}`,
+    preset === undefined ? [] : `default: ${preset}`,
+    env === undefined ? [] : file === undefined ? `environment: ${env}` : `or what is in it as ${env}`,
   ].flat();
   const option = new Option(flags, extra.length === 0 ? about : `${about} (${extra.join('; ')})`);
   if (env !== undefined) option.env(env);
   return option.helpGroup(heading).argParser((text: string, before: unknown) => {
-    if (option.negate ? before === false : before !== undefined) {
-      throw new UsageError(`${longFlag(flags)} is given twice: give it once`);
-    }
+    // What `--no-x` turns off is on from the start.
+    const isSecond = option.negate ? before === false : before !== undefined;
+    if (isSecond) throw new UsageError(`${longFlag(flags)} is given twice: give it once`);
     return text;
   });
 }
 
 /** Puts an option's value in the place of its text; what takes none stays as it is. @throws {UsageError} */
 async function readValue(command: Command, option: CommandOption): Promise<void> {
-  const { name, flags, needs } = option;
-  const text: unknown = command.getOptionValue(name);
-  if (typeof text !== 'string') return;
+  const { name, flags, env = '', file, needs, parse } = option;
+  const given: unknown = command.getOptionValue(name);
+  if (typeof given !== 'string') return;
   const flag = longFlag(flags);
   const isFromEnv = command.getOptionValueSource(name) === 'env';
   // A forgotten value must not make the next flag its value: `-o --dry-run` would pay.
-  const isForgotten =
-    text === '' ? !flags.includes('[') : isFlag(command, text) && process.argv.includes(text);
+  const isForgotten = given === '' || (isFlag(command, given) && process.argv.includes(given));
   if (isForgotten && !isFromEnv) throw new UsageError(`${flag} needs a value`);
-  const value = isFromEnv ? await valueOfVariable(option, text) : await valueOfFlag(option, text, flag);
-  command.setOptionValue(name, value);
+  const source = isFromEnv ? env : file === undefined ? flag : `${flag} ${given}`;
+  let text = given;
+  if (file !== undefined) text = (isFromEnv ? given : await readSmallFile(given, source)).trim();
+  if (text === '' && !isFromEnv) throw new UsageError(`${source} is empty: put ${file ?? ''} into it`);
+  const value = text === '' || parse === undefined ? text : await parse(text, source);
+  command.setOptionValue(name, value === '' ? undefined : value);
   if (needs !== undefined && !isFromEnv && command.getOptionValue(needs.name) === undefined) {
     throw new UsageError(`${flag} needs ${needs.text}`);
   }
 }
 
-function valueOfVariable({ env = '', file, parse }: CommandOption, given: string): unknown {
-  const text = file === undefined ? given : given.trim();
-  if (text === '') return undefined;
-  return parse === undefined ? text : parse(text, env);
-}
-
-async function valueOfFlag({ file, parse }: CommandOption, given: string, flag: string): Promise<unknown> {
-  const source = file === undefined ? flag : `${flag} ${given}`;
-  const text = file === undefined ? given : await readSmallFile(given, source);
-  if (file !== undefined && text === '') throw new UsageError(`${source} is empty: put ${file} into it`);
-  return parse === undefined ? text : parse(text, source);
-}
-
 /**
- * The text of a small file that a flag names, without space around it. It may be a pipe.
+ * The text of a small file that a flag names. It may be a pipe.
  * @param source the flag and the path
  * @throws {UsageError} when it cannot be read, or goes on beyond 64 KB
  */
@@ -142,7 +123,7 @@ async function readSmallFile(path: string, source: string): Promise<string> {
   const content = await text(createReadStream(path, { end: MOST_FILE_BYTES })).catch((error: unknown) => {
     throw new UsageError(`${source} cannot be read: ${messageOf(error)}`);
   });
-  if (Buffer.byteLength(content) <= MOST_FILE_BYTES) return content.trim();
+  if (Buffer.byteLength(content) <= MOST_FILE_BYTES) return content;
   throw new UsageError(`${source} is larger than 64 KB: is it the right file?`);
 }
 
@@ -160,6 +141,8 @@ function isFlag({ options }: Command, text: string): boolean {
 /** What commander refuses, in this program's words. Help that was asked for is no refusal, and ends with its own code. */
 function refusalOf(command: Command, error: CommanderError, hint: string): Error {
   const name = fullName(command);
+  const { args, registeredArguments } = command;
+  const wanted = registeredArguments.map((argument) => argument.name());
   const quoted = /'([^]*)'/.exec(error.message)?.[1] ?? '';
   switch (error.code) {
     case 'commander.unknownOption':
@@ -167,16 +150,18 @@ function refusalOf(command: Command, error: CommanderError, hint: string): Error
     case 'commander.optionMissingArgument':
       return new UsageError(`${longFlag(quoted)} needs a value`);
     case 'commander.unknownCommand':
-      return unknownCommand(command, command.args[0] ?? '');
-    case 'commander.missingArgument':
-      return new UsageError(
-        `${name} needs ${argumentsOf(command)}: bulk-describe ${name} ${command.usage()}${hint}`,
-      );
-    case 'commander.excessArguments':
-      return new UsageError(`${name} takes ${tooMany(command)}${hint}`);
+      return unknownCommand(command, args[0] ?? '');
+    case 'commander.missingArgument': {
+      const needed = wanted.map((word) => `${/^[aeiou]/.test(word) ? 'an' : 'a'} ${word}`).join(' and ');
+      return new UsageError(`${name} needs ${needed}: bulk-describe ${name} ${command.usage()}${hint}`);
+    }
+    case 'commander.excessArguments': {
+      const taken = wanted.map((word) => `one ${word}`).join(' and ') || 'no argument';
+      return new UsageError(`${name} takes ${taken}: ${args[wanted.length] ?? ''} is one too many${hint}`);
+    }
     case 'commander.help':
       if (command.parent === null) command.outputHelp();
-      else return new UsageError(`${name} needs to know what to do${choiceOf(command)}${seeHelp(name)}`);
+      else return new UsageError(`${name} needs to know what to do${choicesOf(command)}${seeHelp(name)}`);
   }
   return error;
 }
@@ -198,26 +183,11 @@ function unknownFlag(command: Command, given: string): UsageError {
 }
 
 /** For a command that a parent does not have, with the nearest one. */
-export function unknownCommand(command: Command, given: string): UsageError {
-  const prefix = command.parent === null ? '' : `${command.name()} `;
-  const near = nearest(given, namesOf(command));
-  const hint = near === undefined ? seeHelp(prefix) : `: did you mean \`${prefix}${near}\`?`;
-  return new UsageError(`unknown command ${prefix}${given}${choiceOf(command)}${hint}`);
-}
-
-function tooMany(command: Command): string {
-  const wanted = command.registeredArguments;
-  const extra = command.args[wanted.length] ?? '';
-  const [only] = wanted;
-  if (only === undefined) return `no argument: ${extra}`;
-  if (wanted.length === 1) return `one ${only.name()}, and ${extra} is a second one`;
-  return `${argumentsOf(command)}, and ${extra} is one too many`;
-}
-
-function argumentsOf({ registeredArguments }: Command): string {
-  return registeredArguments
-    .map((argument) => (/^[aeiou]/.test(argument.name()) ? 'an ' : 'a ') + argument.name())
-    .join(' and ');
+export function unknownCommand(parent: Command, given: string): UsageError {
+  const nameOf = (name: string) => `${fullName(parent)} ${name}`.trim();
+  const near = nearest(given, namesOf(parent));
+  const hint = near === undefined ? seeHelp(fullName(parent)) : `: did you mean \`${nameOf(near)}\`?`;
+  return new UsageError(`unknown command ${nameOf(given)}${choicesOf(parent)}${hint}`);
 }
 
 function namesOf({ commands }: Command): string[] {
@@ -225,15 +195,12 @@ function namesOf({ commands }: Command): string[] {
 }
 
 /** The commands below one, where they are few: ` (add, list, run or remove)`. */
-function choiceOf(command: Command): string {
-  if (command.parent === null) return '';
-  return ` (${namesOf(command)
-    .join(', ')
-    .replace(/, (?=\w+$)/, ' or ')})`;
+function choicesOf(command: Command): string {
+  return command.parent === null ? '' : ` (${alternatives(namesOf(command))})`;
 }
 
 function seeHelp(name: string): string {
-  return `: see \`${['bulk-describe', name.trim(), '--help'].filter((word) => word !== '').join(' ')}\``;
+  return `: see \`${`bulk-describe ${name}`.trim()} --help\``;
 }
 
 /** `run`, `schedule add`; nothing for the program. */

@@ -35,12 +35,6 @@ export const COMMANDS = ['run', 'verify', 'simulate', ...SERVICE, ...SCHEDULES] 
 
 export type CommandName = (typeof COMMANDS)[number];
 
-interface OptionGroup {
-  readonly heading: string;
-  readonly commands: readonly CommandName[];
-  readonly options: Readonly<Record<string, OptionSpec>>;
-}
-
 function group<const Command extends CommandName, const Options extends Readonly<Record<string, OptionSpec>>>(
   heading: string,
   commands: readonly Command[],
@@ -332,9 +326,8 @@ export type OptionsOf<Command extends CommandName> =
     ? Values
     : never;
 
-/** An option of one command. */
+/** An option of one command; `name` is the key of its value. */
 export interface CommandOption extends OptionSpec {
-  /** The key of its value. */
   readonly name: string;
   readonly heading: string;
 }
@@ -345,14 +338,12 @@ export interface CommandOption extends OptionSpec {
  */
 export function optionsOf(command: CommandName): CommandOption[] {
   const isRequest = command === 'enqueue' || command === 'schedule add';
-  const groups: readonly OptionGroup[] = GROUPS;
-  return groups
-    .filter(({ commands }) => commands.includes(command))
-    .flatMap(({ heading, options }) =>
-      Object.entries(options).map(([name, spec]) =>
+  return GROUPS.filter(({ commands }) => commands.some((taking) => taking === command)).flatMap(
+    ({ heading, options }) =>
+      Object.entries<OptionSpec>(options).map(([name, spec]) =>
         isRequest && spec.env !== undefined && name !== 'queue'
           ? { name, heading, ...spec, env: undefined, default: "the server's" }
           : { name, heading, ...spec },
       ),
-    );
+  );
 }

@@ -1,5 +1,4 @@
 import {
-  type Added,
   type ListedSchedule,
   addSchedule,
   getSchedule,
@@ -35,7 +34,12 @@ export async function add(
   const request = requestOf(options, manifest);
   return onSchedules('schedule add', options.queue, async (connection) => {
     const added = await addSchedule(connection, { name, cron, timeZone, request });
-    print(addedLines(name, added, timeZone));
+    const changes = added.kind === 'changed' ? added.changes : [];
+    print([
+      ...fields([added.kind, name]),
+      ...changes.map((change) => `  ${printable(change)}`),
+      ...fields(['next', added.nextAt !== undefined && momentText(added.nextAt, timeZone)]),
+    ]);
     await warnWithoutServer(connection);
     return 0;
   });
@@ -48,10 +52,13 @@ export function list({ queue, json = false }: OptionsOf<'schedule list'>): Promi
     const isPaused = await connection.queue(RUNS_QUEUE).isPaused();
     if (json) {
       print([JSON.stringify(schedules.map((schedule) => scheduleJson(schedule, isPaused)))]);
-      return 0;
+    } else if (schedules.length === 0) {
+      print(['no schedules: `bulk-describe schedule add` makes one']);
+    } else {
+      if (isPaused) print(['PAUSED: the runs queue takes up nothing']);
+      print(schedules.flatMap(scheduleLines));
+      await warnWithoutServer(connection);
     }
-    print(scheduleLines(schedules, { isPaused, nowMs: Date.now() }));
-    if (schedules.length > 0) await warnWithoutServer(connection);
     return 0;
   });
 }
@@ -107,48 +114,28 @@ function clockText(atMs: number, timeZone: string | undefined): string {
   return new Date(atMs).toLocaleString('sv-SE', { timeZone, dateStyle: 'short', timeStyle: 'short' });
 }
 
-/** What adding a schedule did. */
-function addedLines(name: string, added: Added, timeZone: string): string[] {
-  const next = fields(['next', added.nextAt !== undefined && momentText(added.nextAt, timeZone)]);
-  const changes = added.kind === 'changed' ? added.changes.map((change) => `  ${printable(change)}`) : [];
-  const what = { added: 'added', unchanged: 'unchanged', changed: 'changed' }[added.kind];
-  return [...fields([what, name]), ...changes, ...next];
-}
-
-/** The schedules for people. */
-function scheduleLines(
-  schedules: readonly ListedSchedule[],
-  { isPaused, nowMs }: { isPaused: boolean; nowMs: number },
-): string[] {
-  if (schedules.length === 0) return ['no schedules: `bulk-describe schedule add` makes one'];
-  const paused = isPaused ? ['PAUSED: the runs queue takes up nothing'] : [];
-  return [...paused, ...schedules.flatMap((schedule) => linesOf(schedule, nowMs))];
-}
-
-function linesOf(schedule: ListedSchedule, nowMs: number): string[] {
-  const { name, cron, timeZone, request, nextAt, record } = schedule;
-  const { output = '' } = request;
+/** A schedule for people. */
+function scheduleLines({ name, cron, timeZone, request, nextAt, record }: ListedSchedule): string[] {
+  const { lastAt, lastText = '', lastExit = 0, lastSuccessAt } = record;
+  const lateMs = nextAt === undefined ? 0 : Date.now() - nextAt;
+  const overdue = lateMs > 5000 ? `, overdue for ${formatDuration(lateMs)}` : '';
+  const last =
+    lastAt !== undefined && `${momentText(lastAt, timeZone)}: ${printable(lastText)} (exit code ${lastExit})`;
   return [
-    `${name}: ${printable(request.manifest)} -> ${printable(output)}`,
+    `${name}: ${printable(request.manifest)} -> ${printable(request.output ?? '')}`,
     `  cron    ${cron} in ${timeZone}`,
-    `  next    ${nextAt === undefined ? 'unknown' : `${momentText(nextAt, timeZone)}${overdueText(nextAt, nowMs)}`}`,
-    record.lastAt === undefined
-      ? '  last    no run has ended yet'
-      : `  last    ${momentText(record.lastAt, timeZone)}: ${printable(record.lastText ?? '')} (exit code ${record.lastExit ?? 0})`,
-    ...(record.lastSuccessAt === undefined || record.lastSuccessAt === record.lastAt
+    `  next    ${nextAt === undefined ? 'unknown' : `${momentText(nextAt, timeZone)}${overdue}`}`,
+    `  last    ${last || 'no run has ended yet'}`,
+    ...(lastSuccessAt === undefined || lastSuccessAt === lastAt
       ? []
-      : [`  success ${momentText(record.lastSuccessAt, timeZone)}`]),
+      : [`  success ${momentText(lastSuccessAt, timeZone)}`]),
   ];
-}
-
-function overdueText(nextAt: number, nowMs: number): string {
-  const lateMs = nowMs - nextAt;
-  return lateMs > 5000 ? `, overdue for ${formatDuration(lateMs)}` : '';
 }
 
 /** A schedule for programs: an object of `schedule list --json`. Times are ISO 8601, UTC. */
 function scheduleJson(schedule: ListedSchedule, isPaused: boolean): Record<string, unknown> {
   const { name, cron, timeZone, request, nextAt, record } = schedule;
+  const { lastAt, lastExit: exitCode, lastText: text, lastSuccessAt } = record;
   return {
     // The request names the schedule as well; here it is not named twice.
     ...{ ...request, schedule: undefined },
@@ -157,11 +144,8 @@ function scheduleJson(schedule: ListedSchedule, isPaused: boolean): Record<strin
     timeZone,
     next: isoText(nextAt),
     paused: isPaused,
-    last:
-      record.lastAt === undefined
-        ? null
-        : { at: isoText(record.lastAt), exitCode: record.lastExit, text: record.lastText },
-    lastSuccess: isoText(record.lastSuccessAt),
+    last: lastAt === undefined ? null : { at: isoText(lastAt), exitCode, text },
+    lastSuccess: isoText(lastSuccessAt),
   };
 }
 

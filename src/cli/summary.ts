@@ -1,6 +1,6 @@
 import type { Preview, RunResult } from '../run/run-options.js';
 import { formatDuration, formatRate } from '../shared/limits.js';
-import { type ErrorCode, isPermanent } from '../shared/jobs.js';
+import { isPermanent } from '../shared/jobs.js';
 import { count, fields, listOf, nearPath, plural, printable } from './text.js';
 
 /** When something that starts now and takes `ms` is over, in local time: `14:10`, `Tue 14:10`, `Tue 3 Mar 14:10`. */
@@ -77,7 +77,9 @@ export function receiptLines(result: RunResult, resume: string): string[] {
     receipt.rescued > 0 && `${count(receipt.rescued)} rescued by webhooks`,
     formatDuration(receipt.seconds * 1000),
   ]);
-  const isUnfinished = receipt.remaining > 0 || helps(failedByCode) || stop !== undefined;
+  // Failures that are not permanent are tried again by the same command.
+  const isWorthIt = [...failedByCode.keys()].some((code) => !isPermanent(code));
+  const isUnfinished = receipt.remaining > 0 || isWorthIt || stop !== undefined;
   const slowed = `slowed by the API to ${Math.round(learnedShare * 100)} % of ${formatRate(preview.limits.rate)}`;
   return [
     `${plural(receipt.rows, 'row')}${receipt.complete ? '' : ' read'}: ${counts}`,
@@ -91,9 +93,4 @@ export function receiptLines(result: RunResult, resume: string): string[] {
     ...(receipt.balanced ? [] : [unbalancedLine(result)]),
     ...fields(['stopped', stop && printable(stop.reason)], ['resume', isUnfinished && resume]),
   ];
-}
-
-/** Whether the same command tries some of the failed rows again. */
-function helps(failedByCode: ReadonlyMap<ErrorCode, number>): boolean {
-  return [...failedByCode.keys()].some((code) => !isPermanent(code));
 }
