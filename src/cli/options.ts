@@ -267,6 +267,9 @@ const GROUPS = [
       { parse: parse.integer(0) },
     ),
   }),
+  group('When it ends:', ['run'], {
+    retryRejected: option('--retry-rejected', 'try images again, too, that an earlier run has as `rejected`'),
+  }),
   group('Health:', ['worker', 'serve'], {
     healthPort: option(
       '--health-port <n>',

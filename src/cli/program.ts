@@ -65,8 +65,8 @@ const SERVICE_COMMANDS = [
       'on any machine that reaches Redis and the API; no files are needed. The limits belong to the account: they hold ' +
       'over all its workers together, so more workers make it no faster than the account allows; those that are given ' +
       'are set for all workers. It runs until it is stopped: the first SIGTERM or Ctrl-C finishes what is on the wire, ' +
-      'and releases the other images to the other workers at once. When the API refuses the token or the quota is ' +
-      'spent it takes no more images, says so, is not ready, and stays up.',
+      'and releases the other images to the other workers at once. When the API refuses the token, the quota is spent, ' +
+      'or no image is described at all (a wrong model or URL), it takes no more images, says so, is not ready, and stays up.',
     examples: `
   bulk-describe worker --queue redis://redis.example:6379
   bulk-describe worker --queue redis://redis.example:6379 --rate 1/3s --health-port 8081`,
@@ -119,7 +119,8 @@ const SERVICE_COMMANDS = [
     about:
       'Puts the failed rows of a run that has ended back, those too that the same command would not try again ' +
       '(`rejected`). A run that a server has executed is executed again at once, for its failed rows alone. Of a plain ' +
-      '`run` the next start takes them up; its command is printed.',
+      '`run` the next start takes them up; its command is printed. It needs Redis: with the embedded queue ' +
+      '`run --retry-rejected` does the same.',
     examples: `
   bulk-describe retry paintings.prompts.csv
   bulk-describe retry k3v9q0zt5w1x`,

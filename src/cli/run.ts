@@ -12,7 +12,7 @@ import { count, printable, shellQuote, withoutPassword } from './text.js';
 
 /** `bulk-describe run <manifest>`. @returns the exit code */
 export async function run(options: OptionsOf<'run'>, manifest: string): Promise<number> {
-  const { queue, dryRun, work, json = false } = options;
+  const { queue, dryRun, work, json = false, retryRejected: retryAll } = options;
   const api = accountOptionsOf(options);
   checkReceiver(options, api);
   const terminal = new Terminal(process.stderr, options);
@@ -22,7 +22,7 @@ export async function run(options: OptionsOf<'run'>, manifest: string): Promise<
   try {
     const { describeManifest } = await import('../run/describe-manifest.js');
     const result = await describeManifest({
-      ...{ manifest, queue, dryRun, work, env: process.env },
+      ...{ manifest, queue, dryRun, work, retryAll, env: process.env },
       ...taskOptionsOf(options),
       ...api,
       companions: companionsOf(options, api, terminal),

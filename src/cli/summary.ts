@@ -80,6 +80,7 @@ export function receiptLines(result: RunResult, resume: string): string[] {
   // Failures that are not permanent are tried again by the same command.
   const isWorthIt = [...failedByCode.keys()].some((code) => !isPermanent(code));
   const isUnfinished = receipt.remaining > 0 || isWorthIt || stop !== undefined;
+  const rejected = failedByCode.get('rejected') ?? 0;
   const slowed = `slowed by the API to ${Math.round(learnedShare * 100)} % of ${formatRate(preview.limits.rate)}`;
   return [
     `${plural(receipt.rows, 'row')}${receipt.complete ? '' : ' read'}: ${counts}`,
@@ -91,6 +92,10 @@ export function receiptLines(result: RunResult, resume: string): string[] {
       ['rate', learnedShare < 1 && `${slowed} when the run ended`],
     ),
     ...(receipt.balanced ? [] : [unbalancedLine(result)]),
-    ...fields(['stopped', stop && printable(stop.reason)], ['resume', isUnfinished && resume]),
+    ...fields(
+      ['stopped', stop && printable(stop.reason)],
+      ['resume', isUnfinished && resume],
+      ['rejected', rejected > 0 && `${count(rejected)}, which --retry-rejected tries again as well`],
+    ),
   ];
 }
