@@ -45,14 +45,14 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   }
   const paths = await findPaths(options, isSimulated);
   const rows = await openRows(options, paths, undo);
+  const folder = dirname(paths.output);
+  const isFolder = (await stat(folder).catch(() => undefined))?.isDirectory() === true;
+  if (!isFolder) {
+    throw new UsageError(
+      `the output's folder ${folder} does not exist: make it, or name another output with -o`,
+    );
+  }
   if (options.dryRun !== true) {
-    const folder = dirname(paths.output);
-    const isFolder = (await stat(folder).catch(() => undefined))?.isDirectory() === true;
-    if (!isFolder) {
-      throw new UsageError(
-        `the output's folder ${folder} does not exist: make it, or name another output with -o`,
-      );
-    }
     const lock = await acquireFileLock(paths.lock, { what: `the output ${paths.output}` });
     undo.defer(() => lock.release());
   }
@@ -60,6 +60,10 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   if (runFile !== undefined) await refuseCopiedRunFile(paths.runFile, paths.output, runFile);
   const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, rows.outputOptions);
   const found = await inspectOutput(rows.outputOptions);
+  // One that is there, whatever its name, is from a version that did not ask.
+  if (found === undefined && /\.(jsonl?|ndjson|xlsx|gz)$/i.test(paths.output)) {
+    throw new UsageError(`the output ${paths.output} would hold CSV: end its name in .csv or .tsv`);
+  }
   const prepared = { ...rows, paths, found, runFile, earlier, account, isSimulated };
   await refuseForeignOutput(prepared, options);
   return prepared;

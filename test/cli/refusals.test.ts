@@ -197,7 +197,18 @@ describe('before the first submit, run refuses', () => {
     await workspace.write('m.csv', manifestOf(3));
     const { code, line } = await refuse(['run', 'm.csv', '-o', 'nowhere/o.csv', ...api()], { env });
     expect([code, line]).toEqual([1, expect.stringMatching(/folder .*nowhere does not exist: make it/)]);
+    const dry = await refuse(['run', 'm.csv', '-o', 'nowhere/o.csv', '--dry-run', ...api()], { env });
+    expect([dry.code, dry.line]).toEqual([code, line]);
   });
+
+  test.each(['o.jsonl', 'o.csv.gz'])(
+    'an output whose name promises another format than CSV: %s',
+    async (output) => {
+      await workspace.write('m.csv', manifestOf(3));
+      const { code, line } = await refuse(['run', 'm.csv', '-o', output, ...api()], { env });
+      expect([code, line]).toEqual([1, expect.stringContaining('would hold CSV')]);
+    },
+  );
 
   test('an embedded queue in a directory that cannot be made', async () => {
     await workspace.write('m.csv', manifestOf(3));
