@@ -79,6 +79,8 @@ export function receiptLines(result: RunResult, resume: string): string[] {
   ]);
   // Failures that are not permanent are tried again by the same command.
   const isWorthIt = [...failedByCode.keys()].some((code) => !isPermanent(code));
+  const { twice } = receipt;
+  const extra = receipt.extra - twice;
   const isUnfinished = receipt.remaining > 0 || isWorthIt || stop !== undefined;
   const rejected = failedByCode.get('rejected') ?? 0;
   const slowed = `slowed by the API to ${Math.round(learnedShare * 100)} % of ${formatRate(preview.limits.rate)}`;
@@ -88,7 +90,11 @@ export function receiptLines(result: RunResult, resume: string): string[] {
       ['calls', calls],
       ['output', nearPath(receipt.output)],
       ['failures', receipt.failed > 0 && `${nearPath(receipt.failures)} (${codes})`],
-      ['extra', receipt.extra > 0 && `${plural(receipt.extra, 'row')} of the output are not in the manifest`],
+      ['extra', extra > 0 && `${plural(extra, 'row')} of the output are not in the manifest`],
+      [
+        'twice',
+        twice > 0 && `${plural(twice, 'row')} of the output are there more often than in the manifest`,
+      ],
       ['rate', learnedShare < 1 && `${slowed} when the run ended`],
     ),
     ...(receipt.balanced ? [] : [unbalancedLine(result)]),

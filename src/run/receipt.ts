@@ -72,6 +72,7 @@ export async function closeAccounts(
     failed: recount.failed,
     remaining: recount.missing,
     extra: complete ? recount.extra + recount.twice : 0,
+    twice: complete ? recount.twice : 0,
     ...calls,
     seconds,
     complete,
@@ -147,7 +148,15 @@ async function* firstRows<Row>(
 
 export type VerifyOptions = Pick<
   RunOptions,
-  'manifest' | 'input' | 'format' | 'delimiter' | 'urlColumn' | 'keyColumn' | 'baseUrl' | 'earlierOutputs'
+  | 'manifest'
+  | 'input'
+  | 'format'
+  | 'delimiter'
+  | 'header'
+  | 'urlColumn'
+  | 'keyColumn'
+  | 'baseUrl'
+  | 'earlierOutputs'
 > & { readonly output: string };
 
 /**

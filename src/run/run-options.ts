@@ -155,6 +155,8 @@ export interface Receipt extends Readonly<Omit<RunCounts, 'failedByCode'>> {
   readonly remaining: number;
   /** Rows of the output that the manifest does not have (any more); outside the balance. */
   readonly extra: number;
+  /** Of those, how many have a key or an image that the output has more often than the manifest. */
+  readonly twice: number;
   readonly seconds: number;
   /** False when the manifest was not read to its end; `rows` counts what was read then. */
   readonly complete: boolean;

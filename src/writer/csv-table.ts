@@ -92,7 +92,7 @@ export class CsvTable {
 
   /**
    * Calls `visit` with the whole rows, many at a time.
-   * @throws {UsageError} when a row has not as many cells as the header, or a quote hides rows, with the line
+   * @throws {UsageError} when a row has not as many cells as the header or is not UTF-8, or a quote hides rows, with the line
    */
   async forEach(
     handle: FileHandle,
@@ -109,6 +109,14 @@ export class CsvTable {
     const visitRows = (records: readonly CsvRecord[]) => {
       const odd = records.find(({ cells }) => cells.length !== wanted);
       if (odd !== undefined) throw broken(odd.line, `${odd.cells.length} cells`, `, not ${wanted}`);
+      const recoded = records.find(({ invalidCell }) => invalidCell !== undefined);
+      if (recoded !== undefined) {
+        throw broken(
+          recoded.line,
+          'bytes that are not UTF-8',
+          ' (has a spreadsheet saved it in another encoding?)',
+        );
+      }
       return visit(records.map(({ cells, start }) => ({ cells: pick(cells), offset: start })));
     };
     const dialect = { delimiter: this.delimiter, relaxQuotes: true, offset: this.start };

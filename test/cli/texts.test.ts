@@ -55,6 +55,7 @@ const receipt: Receipt = {
   failed: 2,
   remaining: 2,
   extra: 0,
+  twice: 0,
   submits: 7,
   polls: 9,
   reattached: 0,

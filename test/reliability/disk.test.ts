@@ -277,13 +277,28 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
       await fixture.run({ manifest });
       await workspace.write('m.csv', TWO);
       const { receipt, exitCode } = await fixture.run({ manifest });
-      expect(receipt).toMatchObject({ rows: 2, resumed: 2, extra: 2, balanced: true });
+      expect(receipt).toMatchObject({ rows: 2, resumed: 2, extra: 2, twice: 1, balanced: true });
       expect(exitCode).toBe(0);
       expect(await verifyOutput({ manifest, output: workspace.at('out.csv') })).toMatchObject({
         described: 2,
         extra: 1,
         twice: 1,
       });
+    });
+
+    test('of an output that a spreadsheet has saved in another encoding is refused, by a run before it pays or appends', async () => {
+      const { workspace, simulator } = fixture;
+      const text = 'image,title\nhttp://h.test/1.jpg,Küche\n';
+      const manifest = await workspace.write('m.csv', text);
+      await fixture.run({ manifest });
+      const recoded = Buffer.from(await workspace.read('out.csv'), 'latin1');
+      await workspace.write('out.csv', recoded);
+      await workspace.write('m.csv', `${text}http://h.test/2.jpg,Keller\n`);
+      const words = /out\.csv has bytes that are not UTF-8 in the record at line 2 \(has a spreadsheet/;
+      await expect(fixture.run({ manifest })).rejects.toThrow(words);
+      await expect(verifyOutput({ manifest, output: workspace.at('out.csv') })).rejects.toThrow(words);
+      expect(simulator.stats().paid).toBe(1);
+      expect(await readFile(workspace.at('out.csv'))).toEqual(recoded);
     });
 
     test('can be had from the files at any time: while a run goes on, and after it', async () => {
