@@ -4,7 +4,7 @@ import { readRows } from '../producer/row-reader.js';
 import { resultsQueueName } from '../shared/account.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { pendingWindow } from '../shared/limits.js';
-import { HELD, isDecidedAnew, isOfRecord, isUntouched, isUntried } from '../shared/jobs.js';
+import { HELD, hasNothing, isDecidedAnew, isOfRecord, isUntouched, isUntried } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, shutdownTimeout } from '../shared/queue/outage.js';
 import { readLostSubmits } from '../shared/run-counts.js';
@@ -164,7 +164,9 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   };
   const removeUnsubmitted = () =>
     unlessAway(async () => {
-      for (const [image, calls] of await jobs.remove(isUntouched)) removed.set(image, calls);
+      // Other settings are another account: a run that stops for them leaves it nothing that could wait there for good.
+      const isNeedless = run.control.reason?.kind === 'set-up' ? hasNothing : isUntouched;
+      for (const [image, calls] of await jobs.remove(isNeedless)) removed.set(image, calls);
     });
   // Twice: workers elsewhere would go on submitting, and ours releases unsubmitted images.
   await Promise.all([worker?.stop(), removeUnsubmitted()]);

@@ -125,12 +125,16 @@ export function partsOfJobId(jobId: string): { run: string; image: string } | un
   return dot === -1 ? undefined : { run: jobId.slice(0, dot), image: jobId.slice(dot + 1) };
 }
 
+/** Whether nothing is to be had of the job's submits: what was paid for is lost, and counted in its data. */
+export function hasNothing(job: { data: DescribeJobData; attemptsStarted: number }): boolean {
+  const { messageId, lastMessageId, orderlyStarts, unanswered } = job.data;
+  const crashed = job.attemptsStarted > orderlyStarts;
+  return (messageId ?? lastMessageId ?? unanswered) === undefined && !crashed;
+}
+
 /** Whether no submit of the job can have been paid for. */
 export function isUntouched(job: { data: DescribeJobData; attemptsStarted: number }): boolean {
-  const { messageId, lastMessageId, maybePaid, orderlyStarts, unanswered } = job.data;
-  const crashed = job.attemptsStarted > orderlyStarts;
-  const paid = messageId ?? lastMessageId ?? unanswered;
-  return paid === undefined && maybePaid === 0 && !crashed;
+  return hasNothing(job) && job.data.maybePaid === 0;
 }
 
 /** Whether the job is as its run has added it: one that the API has refused may have been put back by a person. */
