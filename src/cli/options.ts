@@ -6,7 +6,6 @@ import type { LogLevel } from '../shared/log.js';
 import * as parse from './parse.js';
 
 interface OptionSpec {
-  /** As commander takes them. A value in brackets follows after `=`, and only there. */
   readonly flags: string;
   readonly about: string;
   /** The variable that stands in for it; of an option that names a file, the variable holds what would be in the file. */
@@ -17,7 +16,6 @@ interface OptionSpec {
   readonly needs?: { readonly name: string; readonly text: string };
   /** What holds without it, for people; the code that uses the value has the default itself. */
   readonly default?: string;
-  /** Reads the text. `source` is the flag or the variable that it comes from, for the message. */
   readonly parse?: (text: string, source: string) => unknown;
 }
 
