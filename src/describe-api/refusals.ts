@@ -47,7 +47,7 @@ const ABOUT_THIS_IMAGE =
 
 /** A model or server that sees no images, whatever they are. */
 const SEES_NO_IMAGES =
-  /\b(does not|doesn't|do not|don't|cannot|not) (support|accept|process|handle) (images?|vision|multi-?modal|image_url)( inputs?| urls?)?\b(?! (of|with|in|from|at|larger|bigger|types?|formats?|sizes?)\b)|\b(image|vision|multi-?modal) inputs? (is|are) (not|un)[ -]?(supported|enabled|allowed|available)\b|\bat most 0 images?\b|\bmmproj\b|\bsupports? image input\b|\bimage_url is only supported\b|\bunknown variant .?image_url|\bnot a (vision|multi-?modal) model\b/i;
+  /\b(does not|doesn't|do not|don't|cannot|not) (support|accept|process|handle) (images?|vision|multi-?modal|image_url)( inputs?| urls?)?\b(?! (of|with|in|from|at|larger|bigger|types?|formats?|sizes?)\b)|\b(image|vision|multi-?modal) inputs? (is|are) (not|un)[ -]?(supported|enabled|allowed|available)\b|\bat most 0 images?\b|\bmmproj\b|\bfor image input\b|\bcontent must be a string\b|\bimages? (is|are) not supported (by|for|with|on) (this|the) (model|endpoint|server|api)\b|\bsupports? image input\b|\bimage_url is only supported\b|\bunknown variant .?image_url|\bnot a (vision|multi-?modal) model\b/i;
 
 const ABOUT_THE_MODEL =
   /\b(unknown|invalid|unsupported|missing) model\b|\bno models?\b.{0,20}\b(loaded|specified|given|found|provided|available)\b|\bmodel\b.{0,80}\b(not found|does not exist|doesn't exist|not exist|is not available|not loaded|decommissioned|no longer available)\b/i;
@@ -61,7 +61,7 @@ const ABOUT_A_ROUTE = [
 ] as const;
 
 const ABOUT_THE_MOMENT =
-  /\b(timed?[ -]?out|overloaded|over capacity|at capacity|capacity[ _]exceeded|try again|temporar(y|ily)|too many requests|rate limit(ed)?|(service|currently) unavailable|server[ _]error|internal error|is busy)\b/i;
+  /\b(timed?[ -]?out|overloaded|over capacity|at capacity|capacity[ _]exceeded|try again|please retry|retry (later|in)|temporar(y|ily)|too many requests|rate limit(ed)?|(service|currently) unavailable|server[ _]error|internal error|is busy)\b/i;
 
 /** URLs say nothing: `.../credit-card.png`. */
 function withoutUrls(text: string): string {
