@@ -259,11 +259,9 @@ const GROUPS = [
       default: String(RUN_DEFAULTS.stopFailing),
       parse: parse.percent,
     }),
-    payAgain: option(
-      '--pay-again <n>',
-      'go on, and pay for n images, though the output hardly matches the manifest',
-      { parse: parse.integer(0) },
-    ),
+    payAgain: option('--pay-again <n>', 'pay for n images, though the output hardly matches the manifest', {
+      parse: parse.integer(0),
+    }),
   }),
   group('When it ends:', ['run'], {
     retryRejected: option('--retry-rejected', 'try images again, too, that an earlier run has as `rejected`'),
