@@ -1,6 +1,14 @@
-import type { AccountView, Pause, RequestsView, RunView, ServiceStatus } from '../service/views.js';
+import {
+  type AccountView,
+  type Pause,
+  type RequestsView,
+  type RunView,
+  type ServiceStatus,
+  type WorkerView,
+  adviceFor,
+} from '../service/views.js';
 import { formatDuration } from '../shared/limits.js';
-import type { ServerStatus, WorkerStatus } from '../shared/published.js';
+import type { ServerStatus } from '../shared/published.js';
 import { localEnd } from './summary.js';
 import { rateText } from './terminal.js';
 import { count, fields, listOf, nearPath, plural, printable } from './text.js';
@@ -35,7 +43,7 @@ export function runPageLines(run: RunView, status: ServiceStatus): string[] {
     `run ${printable(run.run)} at ${localTime(status.at)}`,
     ...(account?.pauses ?? []).map((pause) => pauseLine(run, pause, status.at)),
     ...fields(
-      ['state', stateText(run, status.at)],
+      ['state', stateText(run, status)],
       ['manifest', path(run.manifest)],
       ['output', path(run.output)],
       ['schedule', run.schedule !== undefined && printable(run.schedule)],
@@ -99,27 +107,34 @@ function runLines(run: RunView, status: ServiceStatus): string[] {
   ]);
   return [
     `${printable(run.run, 40)}  ${path(run.output)}`,
-    `    ${listOf([stateText(run, status.at), run.schedule !== undefined && `schedule ${printable(run.schedule)}`])}`,
+    `    ${listOf([stateText(run, status), run.schedule !== undefined && `schedule ${printable(run.schedule)}`])}`,
     `    ${doing}`,
   ];
 }
 
-function stateText(run: RunView, nowMs: number): string {
-  const coordinator = `${printable(run.host, 60)}, pid ${run.pid}`;
-  const ago = formatDuration(Math.max(0, nowMs - run.seenAt));
+function stateText(run: RunView, status: ServiceStatus): string {
+  const process = `${printable(run.host, 60)}, pid ${run.pid}`;
+  const ago = formatDuration(Math.max(0, status.at - run.seenAt));
+  const cancelled = run.cancelled === true ? 'cancelled; ' : '';
+  const advice = adviceFor(run, status);
+  const then = advice === undefined ? '' : `; ${advice}`;
   switch (run.state) {
     case 'running':
+      if (cancelled !== '') return `${cancelled}what is in flight is finished on ${process}`;
       return run.stopping === undefined
-        ? `running on ${coordinator}`
-        : `ending on ${coordinator}: ${printable(run.stopping)}`;
-    case 'silent':
-      return `silent for ${ago}: its coordinator (${coordinator}) has died or lost the queue; the same command resumes it`;
+        ? `running on ${process}`
+        : `ending on ${process}: ${printable(run.stopping)}`;
+    case 'silent': {
+      const who = run.served ? 'server' : 'coordinator';
+      return `${cancelled}silent for ${ago}: its ${who} (${process}) has died or lost the queue${then}`;
+    }
     case 'waiting':
-      return run.cancelled === true
-        ? 'cancelled; waits for a server, which collects what is in flight'
-        : `waits for a server, which goes on with it (the last one has left it ${ago} ago)`;
+      return cancelled === ''
+        ? `waits for a server (the last one has left it ${ago} ago)${then}`
+        : `${cancelled}waits for a server, which collects what is in flight${then}`;
     case 'ended': {
       const { exitCode, reason } = run.ended ?? { exitCode: 1, reason: undefined };
+      if (cancelled !== '') return `cancelled ${ago} ago, exit code ${exitCode}`;
       return `ended ${ago} ago, exit code ${exitCode}${reason === undefined ? '' : `: ${printable(reason)}`}`;
     }
   }
@@ -190,14 +205,10 @@ const WORKER_STATES = {
   'set-up': 'describes nothing',
 } as const;
 
-function workerLine(
-  { host, pid, state, reason, since, share, trouble }: WorkerStatus,
-  nowMs: number,
-): string {
-  const says = WORKER_STATES[state];
+function workerLine({ host, pid, state, reason, since, share, trouble }: WorkerView, nowMs: number): string {
   return listOf([
     `${printable(host, 60)} pid ${pid}`,
-    `${says} since ${localTime(since, nowMs)}`,
+    state === 'silent' ? 'silent' : `${WORKER_STATES[state]} since ${localTime(since, nowMs)}`,
     share < 1 && `${Math.round(share * 100)} % of the rate`,
     printable(reason || (trouble ?? '')),
   ]);

@@ -1,32 +1,22 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { readScheduleRecord } from '../service/schedules.js';
-import { knownAccounts } from '../service/views.js';
+import { knownAccounts, readRuns, viewWorkers } from '../service/views.js';
 import { resultsQueueName } from '../shared/account.js';
 import { readAccountLimits } from '../shared/account-limits.js';
 import { perSecond } from '../shared/limits.js';
 import { ERROR_CODES, RUNS_QUEUE } from '../shared/jobs.js';
-import {
-  HISTOGRAM_BOUNDS,
-  type HistogramName,
-  readMetrics,
-  RUNS,
-  type RunStatus,
-  runState,
-  SERVERS,
-  workersOf,
-} from '../shared/published.js';
+import { HISTOGRAM_BOUNDS, type HistogramName, readMetrics } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { list, listProcesses } from '../shared/queue/registry.js';
 import { VERSION } from '../shared/version.js';
 
 const PREFIX = 'bulk_describe_';
 /** By BullMQ's names. */
 const JOB_STATES = ['waiting', 'active', 'delayed', 'prioritized', 'completed', 'failed'] as const;
-const RUN_STATES = ['running', 'silent', 'ended'] as const;
+const RUN_STATES = ['running', 'silent', 'waiting', 'cancelled', 'ended'] as const;
 
 /** The figures of a queue, as Prometheus reads them; see docs/metrics.md. */
 export async function renderMetrics(connection: QueueConnection): Promise<{ type: string; text: string }> {
-  const runs = await list(connection.store, RUNS);
+  const { runs, servers } = await readRuns(connection, Date.now());
   const queues = [...(await knownAccounts(connection.store, runs))];
   const accounts = await Promise.all(
     queues.map(([queueName, account]) => readAccount(connection, queueName, account)),
@@ -45,7 +35,7 @@ export async function renderMetrics(connection: QueueConnection): Promise<{ type
       }
     }
   }
-  for (const { name, help, label, samples } of await queueMetrics(connection, runs)) {
+  for (const { name, help, label, samples } of await queueMetrics(connection, { runs, servers })) {
     const labelNames = label === undefined ? [] : [label];
     const gauge = new Gauge({ name: PREFIX + name, help, labelNames, registers: [registry] });
     for (const [value, amount] of samples) gauge.set(label === undefined ? {} : { [label]: value }, amount);
@@ -67,7 +57,7 @@ async function readAccount(connection: QueueConnection, queueName: string, accou
     readMetrics(store, queueName),
     queue.getJobCounts(...JOB_STATES),
     queue.isPaused(),
-    listProcesses(store, workersOf(queueName)),
+    viewWorkers(store, queueName),
     readAccountLimits(store, queueName, Date.now()),
   ]);
   return { account, counts, jobs, isPaused, workers, limits };
@@ -153,7 +143,7 @@ const ACCOUNT_METRICS: readonly AccountMetric[] = [
     type: 'gauge',
     name: 'workers',
     help: 'Living workers of the account, by state.',
-    by: ['state', ['working', 'down', 'token', 'quota', 'set-up']],
+    by: ['state', ['working', 'down', 'token', 'quota', 'set-up', 'silent']],
     read: ({ workers }, state) => workers.filter((worker) => worker.state === state).length,
   },
 ];
@@ -175,12 +165,13 @@ interface QueueMetric {
   readonly samples: readonly (readonly [value: string, amount: number])[];
 }
 
-async function queueMetrics(connection: QueueConnection, runs: readonly RunStatus[]): Promise<QueueMetric[]> {
-  const now = Date.now();
-  const states = runs.map((run) => runState(run, now));
-  const live = runs.filter((_run, i) => states[i] !== 'ended');
-  const [servers, results, schedules] = await Promise.all([
-    listProcesses(connection.store, SERVERS),
+async function queueMetrics(
+  connection: QueueConnection,
+  { runs, servers }: Pick<Awaited<ReturnType<typeof readRuns>>, 'runs' | 'servers'>,
+): Promise<QueueMetric[]> {
+  const states = runs.map(({ state, cancelled }) => (cancelled === true ? 'cancelled' : state));
+  const live = runs.filter(({ state }) => state !== 'ended');
+  const [results, schedules] = await Promise.all([
     Promise.all(live.map(({ run }) => connection.countJobs(resultsQueueName(run), ['waiting', 'active']))),
     readSchedules(connection),
   ]);

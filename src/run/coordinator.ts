@@ -234,6 +234,7 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
     ...receipt,
     totalRows: complete ? rows : undefined,
     perSecond: seconds > 0 ? (described + copied + failed) / seconds : 0,
+    stopKind: stop?.kind,
     ended: { exitCode, remaining, reason: stop?.reason },
   });
   const onError = debugError(run.logger, 'how the run ended could not be published');

@@ -65,7 +65,9 @@ export class RunWatch {
     const { trouble } = workers.find((worker) => worker.trouble !== undefined) ?? {};
     const progress = this.#meter.read(ledger.counts, { inFlight, share, trouble }, performance.now());
     this.run.emit({ type: 'progress', progress });
-    await publishStatus(this.run, { ...progress, stopping: control.reason?.reason });
+    // What is left of a run that was stopped may be collected by another coordinator.
+    const { reason, kind } = control.reason ?? this.run.options.stoppedBefore ?? {};
+    await publishStatus(this.run, { ...progress, stopping: reason, stopKind: kind });
   }
 
   /** @param isWorked whether what is in flight can end by itself */

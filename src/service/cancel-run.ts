@@ -5,12 +5,12 @@ import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
-import { RUNS, runState, SERVERS } from '../shared/published.js';
+import { RUNS, type RunStatus, runState, SERVERS } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { reclaimJob } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
-import { type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
+import { RUNS_QUEUE, type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
 
 export type Cancelled =
   /** Its server takes nothing more on, and finishes what is in flight. */
@@ -45,6 +45,7 @@ export async function cancelRun(
     const { output, status } = found;
     const state = status === undefined ? undefined : runState(status, Date.now());
     if (status !== undefined && (status.stopping !== undefined || (state === 'ended' && orderedAt > 0))) {
+      await keepCancelled(connection, found.job?.id);
       return { kind: 'winding-down', output };
     }
     if (state === 'running') {
@@ -55,7 +56,10 @@ export async function cancelRun(
       }
     } else {
       const taken = await takeOut(connection, found);
-      if (taken !== undefined) return taken;
+      if (taken !== undefined) {
+        if (taken.kind !== 'to-be-collected') await publishCancelled(connection, status);
+        return taken;
+      }
     }
     if (performance.now() > giveUpAt || !(await sleep(LOOK_EVERY_MS, signal))) {
       signal.throwIfAborted();
@@ -64,6 +68,29 @@ export async function cancelRun(
     // The run file was found by the output's path, and is not by the id.
     found = { ...(await lookAgain(connection, found)), file: found.file };
   }
+}
+
+/** A server that dies while it finishes what is in flight leaves a request that only collects that. */
+async function keepCancelled(connection: QueueConnection, jobId: string | undefined): Promise<void> {
+  const job = jobId === undefined ? undefined : await connection.queue(RUNS_QUEUE).getJob(jobId);
+  const request = runRequestSchema.safeParse(job?.data).data;
+  if (job === undefined || request === undefined || job.finishedOn !== undefined) return;
+  await job
+    .updateData({ ...request, collectOnly: true, stoppedBefore: CANCELLED })
+    .catch((error: unknown) => {
+      // It has ended in this moment.
+      if (!messageOf(error).includes('Missing key')) throw error;
+    });
+}
+
+/** Nobody is left who would say how it has ended. */
+async function publishCancelled(connection: QueueConnection, status: RunStatus | undefined): Promise<void> {
+  if (status === undefined) return;
+  const { described, resumed, copied, failed, rows, totalRows = rows } = status;
+  const remaining = Math.max(0, totalRows - described - resumed - copied - failed);
+  const ended = { exitCode: 130, remaining, reason: CANCELLED.reason };
+  const last = { stopKind: CANCELLED.kind, seenAt: Date.now(), ended };
+  await registry.publish(connection.store, RUNS, status.run, { ...status, ...last });
 }
 
 function refuseEnded({ status, job, output, run }: FoundRun): void {

@@ -42,8 +42,10 @@ export interface ServiceStatus {
 export interface RunView extends RunStatus {
   /** waiting: no server has it at the moment, and the next one takes it up. */
   readonly state: ReturnType<typeof runState> | 'waiting';
-  /** Of one that waits: it was cancelled, and the server only collects what is in flight. */
+  /** It was cancelled. Unless it has ended, what is in flight is finished, by whoever has it or the next server. */
   readonly cancelled?: boolean | undefined;
+  /** Its request is in the runs queue: a server goes on with it, and not the command that began it. */
+  readonly served: boolean;
   /** Images of this run, submitted and not yet completed; and those that wait in the queue. */
   readonly inFlight: number;
   readonly waiting: number;
@@ -62,8 +64,13 @@ export interface AccountView {
   readonly learnedRate: string;
   readonly inFlight: number;
   readonly waiting: number;
-  readonly workers: readonly WorkerStatus[];
+  readonly workers: readonly WorkerView[];
   readonly pauses: readonly Pause[];
+}
+
+export interface WorkerView extends Omit<WorkerStatus, 'state'> {
+  /** silent: it has missed some heartbeats, so it has died, is frozen or has lost the queue. */
+  readonly state: WorkerStatus['state'] | 'silent';
 }
 
 /** Why nothing is submitted for an account at the moment. */
@@ -99,20 +106,17 @@ const MOST_IMAGES = 5000;
 /** Runs that were released by their server are at the head of the queue. */
 const MOST_REQUESTS = 200;
 const SHOWN_REQUESTS = 20;
+/** Workers publish each second. */
+const HEARD_OF_MS = 4000;
 
 export async function readServiceStatus(
   connection: QueueConnection,
   nowMs: number = Date.now(),
 ): Promise<ServiceStatus> {
-  const { store } = connection;
-  const [runs, requests, homes] = await Promise.all([
-    registry.list(store, RUNS),
-    readRequests(connection),
-    registry.listProcesses(store, SERVERS),
-  ]);
+  const { runs, requests, servers } = await readRuns(connection, nowMs);
   const images = new Map<string, RunImages>();
   const accounts = await Promise.all(
-    [...(await knownAccounts(store, runs))].map(async ([queueName, account]) => {
+    [...(await knownAccounts(connection.store, runs))].map(async ([queueName, account]) => {
       await countImages(connection, queueName, images);
       return viewAccount(connection, { account, queueName }, nowMs);
     }),
@@ -120,15 +124,60 @@ export async function readServiceStatus(
   return {
     at: nowMs,
     queue: connection.label,
-    runs: runs.map((run) => ({
-      ...run,
-      ...stateOf(run, requests.released.get(run.run), nowMs),
-      ...(images.get(run.run) ?? { inFlight: 0, waiting: 0 }),
-    })),
+    runs: runs.map((run) => ({ ...run, ...(images.get(run.run) ?? { inFlight: 0, waiting: 0 }) })),
     accounts: accounts.sort((a, b) => (a.account < b.account ? -1 : 1)),
-    requests: requests.view,
-    homes,
+    requests,
+    homes: servers,
   };
+}
+
+/** The runs of the last day, without what their accounts' queues hold of them, and who executes requests. */
+export async function readRuns(
+  connection: QueueConnection,
+  nowMs: number,
+): Promise<{
+  readonly runs: readonly Omit<RunView, keyof RunImages>[];
+  readonly requests: RequestsView;
+  readonly servers: readonly ServerStatus[];
+}> {
+  const { store } = connection;
+  const servers = await registry.listLiving(store, SERVERS);
+  const [runs, { view, byRun }] = await Promise.all([
+    registry.list(store, RUNS),
+    readRequests(connection, servers),
+  ]);
+  const viewRun = async (run: RunStatus) => ({ ...run, ...(await stateOf(run, byRun.get(run.run), nowMs)) });
+  return {
+    runs: await Promise.all(runs.map(viewRun)),
+    requests: view,
+    servers: [...servers.values()].filter((server) => server !== undefined),
+  };
+}
+
+/** What helps a run that nobody has at the moment; undefined where nothing is to be done. */
+export function adviceFor(
+  { state, served }: Pick<RunView, 'state' | 'served'>,
+  { homes: servers }: Pick<ServiceStatus, 'homes'>,
+): string | undefined {
+  if (state === 'silent' && !served) return 'the same command resumes it';
+  if (state !== 'silent' && state !== 'waiting') return undefined;
+  return servers.length > 0
+    ? 'a server takes it up within some seconds'
+    : 'no server is running: start `bulk-describe serve`, which goes on with it';
+}
+
+/** The workers of an account. One that has died on another machine is known by its silence alone. */
+export async function viewWorkers(store: SharedStore, queueName: string): Promise<WorkerView[]> {
+  const kind = workersOf(queueName);
+  const [living, fresh] = await Promise.all([
+    registry.listLiving(store, kind),
+    registry.listFresh(store, kind, HEARD_OF_MS),
+  ]);
+  return [...living].flatMap(([id, worker]): WorkerView[] => {
+    if (worker === undefined) return [];
+    if (fresh.has(id)) return [worker];
+    return [{ ...worker, state: 'silent', reason: 'it has died, is frozen or has lost the queue' }];
+  });
 }
 
 /** All accounts that are known of: their describe queues' names, with the accounts' labels. */
@@ -153,7 +202,7 @@ async function viewAccount(
   const queue = connection.queue(queueName);
   const [limits, workers, counts, isQueuePaused] = await Promise.all([
     readAccountLimits(connection.store, queueName, nowMs),
-    registry.listProcesses(connection.store, workersOf(queueName)),
+    viewWorkers(connection.store, queueName),
     queue.getJobCounts('active', 'waiting', 'prioritized', 'delayed'),
     queue.isPaused(),
   ]);
@@ -177,7 +226,7 @@ async function viewAccount(
 }
 
 export interface PauseFacts {
-  readonly workers: readonly WorkerStatus[];
+  readonly workers: readonly WorkerView[];
   readonly fellAt: number;
   readonly heldUntil: number;
   /** Somebody has paused the queue, such as on the dashboard. */
@@ -189,9 +238,12 @@ export interface PauseFacts {
 /** What keeps an account from being worked for. A worker that has given up is no pause while another goes on. */
 export function pausesOf(facts: PauseFacts, nowMs: number): Pause[] {
   const pauses: Pause[] = [];
-  const ofWorkers = pauseOfWorkers(facts.workers);
+  const workers = facts.workers.flatMap(({ state, ...worker }) =>
+    state === 'silent' ? [] : [{ ...worker, state }],
+  );
+  const ofWorkers = pauseOfWorkers(workers);
   if (ofWorkers !== undefined) pauses.push(ofWorkers);
-  if (facts.workers.length === 0 && facts.images > 0) pauses.push({ kind: 'no-worker', reason: '' });
+  if (workers.length === 0 && facts.images > 0) pauses.push({ kind: 'no-worker', reason: '' });
   if (facts.heldUntil > nowMs) {
     pauses.push({ kind: 'rate', since: facts.fellAt, until: facts.heldUntil, reason: '' });
   }
@@ -238,45 +290,60 @@ async function countImages(
   count(waiting, 'waiting');
 }
 
-/** A run that its server has released, to be taken up again. */
-type Released = Pick<RunView, 'cancelled'>;
+/** The request of a run whose files a server has opened. */
+interface OpenedRequest {
+  /** A server has it, or had it when it died. */
+  readonly isTaken: boolean;
+  readonly isCancelled: boolean;
+}
 
 async function readRequests(
   connection: QueueConnection,
-): Promise<{ view: RequestsView; released: Map<string, Released> }> {
+  servers: ReadonlyMap<string, unknown>,
+): Promise<{ view: RequestsView; byRun: Map<string, OpenedRequest> }> {
   const queue = connection.queue<unknown, never>(RUNS_QUEUE);
   // One that goes meanwhile is missing, whatever BullMQ's types say.
-  const look = (
-    ...states: ('waiting' | 'prioritized' | 'delayed')[]
-  ): Promise<(RunRequestJob | undefined)[]> => queue.getJobs(states, 0, MOST_REQUESTS - 1, true);
-  const [counts, waiting, delayed] = await Promise.all([
+  const look = async (
+    ...states: ('active' | 'waiting' | 'prioritized' | 'delayed')[]
+  ): Promise<RunRequestJob[]> => {
+    const jobs: (RunRequestJob | undefined)[] = await queue.getJobs(states, 0, MOST_REQUESTS - 1, true);
+    return jobs.filter((job) => job !== undefined);
+  };
+  const [counts, active, waiting, delayed] = await Promise.all([
     queue.getJobCounts('active', 'waiting', 'prioritized'),
+    look('active'),
     look('waiting', 'prioritized'),
     look('delayed'),
   ]);
-  const released = new Map<string, Released>();
-  for (const job of [...waiting, ...delayed]) {
-    const progress = job && runJobProgress(job);
+  const byRun = new Map<string, OpenedRequest>();
+  for (const job of [...waiting, ...delayed, ...active]) {
+    const progress = runJobProgress(job);
     if (progress?.state !== 'opened') continue;
-    const stop = runRequestSchema.safeParse(job?.data).data?.stoppedBefore;
-    released.set(progress.run, stop?.kind === 'cancelled' ? { cancelled: true } : {});
+    const stop = runRequestSchema.safeParse(job.data).data?.stoppedBefore;
+    byRun.set(progress.run, { isTaken: active.includes(job), isCancelled: stop?.kind === 'cancelled' });
   }
   const next = waiting.slice(0, SHOWN_REQUESTS).flatMap((job) => {
-    const names = requestNames(job?.data);
-    if (job === undefined || names === undefined) return [];
+    const names = requestNames(job.data);
+    if (names === undefined) return [];
     const { manifest, output, schedule } = names;
     return [{ job: job.id ?? '', manifest, output, schedule, since: job.timestamp }];
   });
-  const { active: executing = 0, ...rest } = counts;
-  const total = Object.values(rest).reduce((sum, count) => sum + count, 0);
-  return { view: { executing, waiting: total, next }, released };
+  // Where no server is left, nobody looks for the jobs of one that has died.
+  const left = active.filter(({ processedBy }) => processedBy !== undefined && !servers.has(processedBy));
+  const { active: taken = 0, ...rest } = counts;
+  const total = Object.values(rest).reduce((sum, count) => sum + count, left.length);
+  return { view: { executing: taken - left.length, waiting: total, next }, byRun };
 }
 
-function stateOf(
+async function stateOf(
   run: RunStatus,
-  released: Released | undefined,
+  request: OpenedRequest | undefined,
   nowMs: number,
-): Pick<RunView, 'state' | 'cancelled'> {
-  const state = runState(run, nowMs);
-  return released === undefined || state === 'running' ? { state } : { state: 'waiting', ...released };
+): Promise<Pick<RunView, 'state' | 'cancelled' | 'served'>> {
+  const silent = runState(run, nowMs) === 'running' && (await registry.isKnownDead(run));
+  const published = silent ? 'silent' : runState(run, nowMs);
+  const isWaiting = request?.isTaken === false && published !== 'running';
+  const state = isWaiting ? 'waiting' : published;
+  const isCancelled = run.stopKind === 'cancelled' || (state !== 'ended' && request?.isCancelled === true);
+  return { state, served: request !== undefined, ...(isCancelled && { cancelled: true }) };
 }

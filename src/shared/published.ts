@@ -110,6 +110,8 @@ const runStatusSchema = z.object({
 
   /** Why it takes nothing more on, while it waits for what is in flight. */
   stopping: z.string().optional(),
+  /** The kind of what stops it, or has stopped it: `cancelled`, `interrupted`, `down`, ... */
+  stopKind: z.string().optional(),
   /** How it ended; undefined while it goes on. */
   ended: z.object({ exitCode: z.number(), remaining: z.number(), reason: z.string().optional() }).optional(),
 });

@@ -3,6 +3,7 @@ import {
   type AccountView,
   type RunView,
   type ServiceStatus,
+  adviceFor,
   readServiceStatus,
 } from '../../service/views.js';
 import { type DescribeJobData, type ResultJobData, describeJobId } from '../../shared/jobs.js';
@@ -77,11 +78,12 @@ export async function runPage(connection: QueueConnection, id: string): Promise<
   return layout(runTitle(status), main);
 }
 
-function runsOnPage({ at, runs, accounts }: ServiceStatus): RunOnPage[] {
+function runsOnPage(service: ServiceStatus): RunOnPage[] {
+  const { at, runs, accounts } = service;
   const byQueue = new Map(accounts.map((account) => [account.queueName, account]));
   return runs.flatMap((status) => {
     const account = byQueue.get(status.queueName);
-    return account === undefined ? [] : [{ status, account, nowMs: at }];
+    return account === undefined ? [] : [{ status, account, nowMs: at, advice: adviceFor(status, service) }];
   });
 }
 
@@ -185,6 +187,8 @@ interface RunOnPage {
   readonly status: RunView;
   readonly account: AccountView;
   readonly nowMs: number;
+  /** What helps it, where nobody has it at the moment. */
+  readonly advice: string | undefined;
 }
 
 /** Rows that are accounted for. */
@@ -197,7 +201,8 @@ function count(value: number): string {
 }
 
 /** A run's state, as people say it. */
-function stateBadge({ status: { state, ended } }: RunOnPage): Html {
+function stateBadge({ status: { state, ended, cancelled } }: RunOnPage): Html {
+  if (cancelled === true) return html`<span class="state troubled">cancelled</span>`;
   if (state === 'running') return html`<span class="state running">running</span>`;
   if (state === 'silent' || state === 'waiting') return html`<span class="state silent">${state}</span>`;
   if (ended?.exitCode === 0) return html`<span class="state ended">done</span>`;
@@ -282,22 +287,22 @@ function ran({ status, nowMs }: RunOnPage): string {
 }
 
 /** What a person should know about a run: why it does not go on. */
-function notes({ status, account, nowMs }: RunOnPage): Html[] {
+function notes({ status, account, nowMs, advice }: RunOnPage): Html[] {
   const { state } = status;
   const texts: string[] = [];
-  if (status.ended?.reason !== undefined) texts.push(`Stopped: ${status.ended.reason}`);
-  if (state === 'silent') {
-    const ago = formatDuration(nowMs - status.seenAt);
-    texts.push(`Nothing was heard of its process for ${ago}. The same command resumes it where it was.`);
-  }
+  const reason = state === 'ended' ? status.ended?.reason : status.stopping;
+  if (reason !== undefined) texts.push(`Stopped: ${reason}`);
+  if (status.cancelled === true && state !== 'ended') texts.push('What is in flight is finished and kept.');
+  const ago = formatDuration(Math.max(0, nowMs - status.seenAt));
+  if (state === 'silent') texts.push(`Nothing was heard of its process for ${ago}; ${advice ?? ''}.`);
+  if (state === 'waiting') texts.push(`It waits for a server; ${advice ?? ''}.`);
   if (state === 'running') {
     if (account.pauses.some(({ kind }) => kind === 'paused'))
       texts.push('The queue of its account is paused. It can be resumed on the board.');
     if (account.workers.length === 0) texts.push('No worker is there for its account: nothing is submitted.');
     for (const worker of account.workers.filter(({ state: at }) => at !== 'working')) {
-      texts.push(
-        `${worker.host}, process ${worker.pid}, for ${formatDuration(nowMs - worker.since)}: ${worker.reason}`,
-      );
+      const time = worker.state === 'silent' ? 'silent' : `for ${formatDuration(nowMs - worker.since)}`;
+      texts.push(`${worker.host}, process ${worker.pid}, ${time}: ${worker.reason}`);
     }
   }
   return texts.map((text) => html`<p class="note">${text}</p>`);
@@ -305,7 +310,7 @@ function notes({ status, account, nowMs }: RunOnPage): Html[] {
 
 /** Where a run takes place. */
 function whereLine({ status, account }: RunOnPage): Html {
-  const workers = account.workers.length;
+  const workers = account.workers.filter(({ state }) => state !== 'silent').length;
   return html`<p class="where">
     ${status.manifest === '-' ? 'stdin' : status.manifest} → ${status.output}<br />
     account ${status.account}, on ${status.host} (process

@@ -52,9 +52,7 @@ export async function listLiving<T extends { readonly host: string; readonly pid
   const living = new Map<string, T | undefined>();
   for (const [id, text] of await store.members(group)) {
     const value = schema.safeParse(parseJson(text)).data;
-    const isHere = value?.host === hostname();
-    const isDead = isHere && !(await isAlive({ ...value, startTime: null, boot: null }));
-    if (!isDead) living.set(id, value);
+    if (value === undefined || !(await isKnownDead(value))) living.set(id, value);
   }
   return living;
 }
@@ -67,4 +65,24 @@ export async function listProcesses<T extends { readonly host: string; readonly 
   return [...(await listLiving(store, kind)).values()].flatMap((value) =>
     value === undefined ? [] : [value],
   );
+}
+
+/** The ids of those that have published within so many milliseconds, by the clock of the queue. */
+export async function listFresh(
+  store: SharedStore,
+  { group, ttlMs }: { readonly group: string; readonly ttlMs: number },
+  withinMs: number,
+): Promise<Set<string>> {
+  return new Set((await store.members(group, ttlMs - withinMs)).keys());
+}
+
+/** Whether a process is of this machine and has ended. */
+export async function isKnownDead({
+  host,
+  pid,
+}: {
+  readonly host: string;
+  readonly pid: number;
+}): Promise<boolean> {
+  return host === hostname() && !(await isAlive({ host, pid, startTime: null, boot: null }));
 }

@@ -33,8 +33,8 @@ export interface SharedStore {
   /** Announces a member of a group, with a small text of its own, for `ttlMs`. */
   announce(group: string, member: string, text: string, ttlMs: number): Promise<void>;
   withdraw(group: string, member: string): Promise<void>;
-  /** The members whose time is not over, with their texts. */
-  members(group: string): Promise<Map<string, string>>;
+  /** The members whose time is not over, and will not be in `spareMs`, with their texts. */
+  members(group: string, spareMs?: number): Promise<Map<string, string>>;
 
   /**
    * Puts a message into a mailbox, in place of an earlier one of the same name, and tells whoever listens, in whatever

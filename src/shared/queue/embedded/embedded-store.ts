@@ -122,12 +122,12 @@ export class EmbeddedStore implements SharedStore {
     return Promise.resolve();
   }
 
-  members(group: string): Promise<Map<string, string>> {
+  members(group: string, spareMs = 0): Promise<Map<string, string>> {
     const found = new Map<string, string>();
     for (const [member, entry] of this.#groups.get(group) ?? []) {
       const text = living(entry);
       if (text === undefined) this.#groups.get(group)?.delete(member);
-      else found.set(member, text);
+      else if (entry.endsAtMs - now() > spareMs) found.set(member, text);
     }
     return Promise.resolve(found);
   }

@@ -78,8 +78,8 @@ export class RedisStore implements SharedStore {
     await this.client.hdel(this.#key('members', group), member);
   }
 
-  async members(group: string): Promise<Map<string, string>> {
-    const pairs = textsSchema.parse(await this.#run('listMembers', 'members', group));
+  async members(group: string, spareMs = 0): Promise<Map<string, string>> {
+    const pairs = textsSchema.parse(await this.#run('listMembers', 'members', group, spareMs));
     return new Map(
       pairs.flatMap((member, i) => (i % 2 === 0 ? [[member, pairs[i + 1] ?? ''] as const] : [])),
     );

@@ -92,17 +92,18 @@ if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KE
 return 1
 `;
 
-/** KEYS: group. Answers members and texts in turn; forgets those whose time is over. */
+/** KEYS: group. ARGV: spare ms. Answers members and texts in turn; forgets those whose time is over. */
 const LIST_MEMBERS = `${NOW}
 local living = {}
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   local bar = string.find(all[i + 1], '|', 1, true)
-  if tonumber(string.sub(all[i + 1], 1, bar - 1)) > now then
+  local left = tonumber(string.sub(all[i + 1], 1, bar - 1)) - now
+  if left <= 0 then
+    redis.call('HDEL', KEYS[1], all[i])
+  elseif left > tonumber(ARGV[1]) then
     table.insert(living, all[i])
     table.insert(living, string.sub(all[i + 1], bar + 1))
-  else
-    redis.call('HDEL', KEYS[1], all[i])
   end
 end
 return living
