@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { Command, type CommanderError, Option } from 'commander';
 import { nameCommand } from '../shared/file-lock.js';
-import { UsageError, messageOf } from '../shared/errors.js';
+import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import { type CommandName, type CommandOption, type OptionsOf, optionsOf } from './options.js';
 import { alternatives } from './text.js';
@@ -121,7 +121,7 @@ async function readValue(command: Command, option: CommandOption): Promise<void>
 async function readSmallFile(path: string, source: string): Promise<string> {
   const { text } = await import('node:stream/consumers');
   const content = await text(createReadStream(path, { end: MOST_FILE_BYTES })).catch((error: unknown) => {
-    throw new UsageError(`${source} cannot be read: ${messageOf(error)}`);
+    throw new UsageError(`${shownPath(source)} cannot be read: ${fileTrouble(error)}`);
   });
   if (Buffer.byteLength(content) <= MOST_FILE_BYTES) return content;
   throw new UsageError(`${source} is larger than 64 KB: is it the right file?`);

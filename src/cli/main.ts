@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { CommanderError } from 'commander';
 import { DASHBOARD_DEFAULTS } from '../dashboard/access.js';
-import { BulkDescribeError, isSystemError, messageOf } from '../shared/errors.js';
+import { BulkDescribeError, isFileError, isSystemError, messageOf } from '../shared/errors.js';
 import { keepHeapSmall } from '../shared/small-heap.js';
 import { createProgram } from './program.js';
 import { printable } from './text.js';
@@ -20,9 +20,9 @@ async function main(argv: readonly string[]): Promise<void> {
 function report(error: unknown): number {
   // Help or the version, which was printed.
   if (error instanceof CommanderError) return error.exitCode;
-  if (error instanceof BulkDescribeError) {
+  if (error instanceof BulkDescribeError || isFileError(error)) {
     process.stderr.write(`bulk-describe: ${printable(messageOf(error), Infinity)}\n`);
-    return error.exitCode;
+    return isFileError(error) ? 1 : error.exitCode;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   process.stderr.write(`bulk-describe: this is a defect, please report it:\n${text}\n`);

@@ -3,7 +3,7 @@ import { open, stat } from 'node:fs/promises';
 import { Readable, addAbortSignal } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
+import { FatalError, UsageError, fileTrouble, messageOf, shownPath } from '../shared/errors.js';
 import { readAhead } from './manifest-format.js';
 
 /** Where a manifest comes from. */
@@ -207,9 +207,7 @@ function emptyManifest(name: string): UsageError {
 }
 
 function cannotOpen(path: string, error: unknown): UsageError {
-  const code = isSystemError(error) ? error.code : '';
-  const reason = Object.hasOwn(REASONS, code) ? REASONS[code] : messageOf(error);
-  return new UsageError(`${path}: ${reason ?? code}`, { cause: error });
+  return new UsageError(`${shownPath(path)}: ${fileTrouble(error, REASONS)}`, { cause: error });
 }
 
 const REASONS: Readonly<Record<string, string>> = {

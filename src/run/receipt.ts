@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { readRows } from '../producer/row-reader.js';
-import { UsageError, messageOf } from '../shared/errors.js';
+import { UsageError, messageOf, shownPath } from '../shared/errors.js';
 import type { ErrorCode } from '../shared/jobs.js';
 import { failedRows } from '../shared/run-counts.js';
 import { UndoStack } from '../shared/undo.js';
@@ -169,7 +169,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
   try {
     const paths = runPaths(resolve(options.output));
     if (!existsSync(paths.output)) {
-      throw new UsageError(`there is no output ${options.output}: name the file that \`run\` has written`);
+      throw new UsageError(`there is no output ${shownPath(options.output)}: name the file that \`run\` has written`);
     }
     const runFile = await readRunFile(paths.runFile);
     const { manifest, plan, outputOptions } = await openRows(

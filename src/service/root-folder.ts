@@ -1,7 +1,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
-import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
+import { UsageError, fileTrouble, isSystemError, shownPath } from '../shared/errors.js';
 import { runPaths } from '../writer/output-paths.js';
 
 /**
@@ -16,7 +16,7 @@ export class RootFolder {
   /** @throws {UsageError} when it is no folder */
   static async open(path: string): Promise<RootFolder> {
     const real = await realpath(path).catch((error: unknown) => {
-      throw new UsageError(`--root ${path} cannot be used: ${messageOf(error)}`);
+      throw new UsageError(`--root ${shownPath(path)} cannot be used: ${fileTrouble(error)}`);
     });
     if (!(await stat(real)).isDirectory()) throw new UsageError(`--root ${path} is no folder`);
     return new RootFolder(real);
@@ -34,7 +34,7 @@ export class RootFolder {
     const real = await realpath(wanted).catch((error: unknown) => {
       // What is not there is named as it was asked for, and nothing is said about the rest of the machine.
       this.#refuseOutside(wanted, `${what} ${name}`);
-      throw new UsageError(`${wanted} cannot be opened: ${messageOf(error)}`);
+      throw new UsageError(`${shownPath(wanted)} cannot be opened: ${fileTrouble(error)}`);
     });
     this.#refuseOutside(real, `${what} ${name}`);
     refuseOther(await lookAt(real), `${what} ${name}`);
@@ -56,7 +56,7 @@ export class RootFolder {
   async #mayBeThere(path: string, what: string): Promise<string> {
     const folder = await realpath(dirname(path)).catch((error: unknown) => {
       this.#refuseOutside(path, what);
-      throw new UsageError(`the folder of ${what} cannot be used: ${messageOf(error)}`);
+      throw new UsageError(`the folder of ${what} cannot be used: ${fileTrouble(error)}`);
     });
     this.#refuseOutside(folder, what);
     const plain = join(folder, basename(path));
@@ -95,6 +95,6 @@ async function lookAt(path: string): Promise<Stats | undefined> {
     return await lstat(path);
   } catch (error) {
     if (isSystemError(error) && error.code === 'ENOENT') return undefined;
-    throw new UsageError(`${path} cannot be looked at: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`${shownPath(path)} cannot be looked at: ${fileTrouble(error)}`, { cause: error });
   }
 }

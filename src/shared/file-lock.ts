@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { constants, copyFile, link, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { parseJson } from './parse-json.js';
-import { BusyError, UsageError, isSystemError, messageOf } from './errors.js';
+import { BusyError, UsageError, fileTrouble, isSystemError, shownPath } from './errors.js';
 import { isAlive, thisProcess } from './process-identity.js';
 
 /*
@@ -124,7 +124,9 @@ async function writeTemp(temp: string, path: string, content: string): Promise<v
       await handle.close();
     }
   } catch (error) {
-    throw new UsageError(`no lock file can be made at ${path}: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`no lock file can be made at ${shownPath(path)}: ${fileTrouble(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -139,7 +141,9 @@ async function linkIfAbsent(temp: string, path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (isSystemError(error) && error.code === 'EEXIST') return false;
-    throw new UsageError(`no lock file can be made at ${path}: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`no lock file can be made at ${shownPath(path)}: ${fileTrouble(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -151,7 +155,9 @@ async function readIfThere(path: string): Promise<string | undefined> {
     if (isSystemError(error) && error.code === 'EACCES') {
       throw new BusyError(`another user's process has ${path}: if none of theirs is running, remove it`);
     }
-    throw new UsageError(`the lock file ${path} cannot be read: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`the lock file ${shownPath(path)} cannot be read: ${fileTrouble(error)}`, {
+      cause: error,
+    });
   }
 }
 

@@ -2,26 +2,11 @@ import { randomUUID } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { FatalError, UsageError, isSystemError, messageOf } from '../shared/errors.js';
-
-/** What went wrong with a disk, in words; everything else keeps the system's message. */
-const DISK_TROUBLE: Readonly<Record<string, string>> = {
-  ENOSPC: 'no space left on the disk',
-  EDQUOT: 'the disk quota is spent',
-  EFBIG: 'the file has reached the largest size allowed',
-  EROFS: 'the disk is read-only',
-  EIO: 'the disk reports an error',
-  EACCES: 'permission denied',
-  EPERM: 'permission denied',
-  ENOENT: 'the folder does not exist',
-  ENOTDIR: 'the folder is a file',
-  EISDIR: 'it is a folder',
-};
+import { FatalError, UsageError, fileTrouble, isSystemError, shownPath } from '../shared/errors.js';
 
 /** One line about a file that cannot be written or read. */
 export function describeFileError(error: unknown): string {
-  const known = isSystemError(error) ? DISK_TROUBLE[error.code] : undefined;
-  return known === undefined || !isSystemError(error) ? messageOf(error) : `${known} (${error.code})`;
+  return fileTrouble(error, { ENOENT: 'the folder does not exist', ENOTDIR: 'the folder is a file' });
 }
 
 /**
@@ -42,7 +27,9 @@ export async function openPlainFile(
   } catch (error) {
     if (error instanceof UsageError) throw error;
     if (isSystemError(error) && error.code === 'ENOENT') return undefined;
-    throw new UsageError(`${what} ${path} cannot be opened: ${describeFileError(error)}`, { cause: error });
+    throw new UsageError(`${what} ${shownPath(path)} cannot be opened: ${describeFileError(error)}`, {
+      cause: error,
+    });
   }
 }
 
