@@ -169,7 +169,9 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
   try {
     const paths = runPaths(resolve(options.output));
     if (!existsSync(paths.output)) {
-      throw new UsageError(`there is no output ${shownPath(options.output)}: name the file that \`run\` has written`);
+      throw new UsageError(
+        `there is no output ${shownPath(options.output)}: name the file that \`run\` has written`,
+      );
     }
     const runFile = await readRunFile(paths.runFile);
     const { manifest, plan, outputOptions } = await openRows(
