@@ -63,7 +63,7 @@ export function isFileError(error: unknown): error is NodeJS.ErrnoException & { 
   const isOther =
     error instanceof Error &&
     'syscall' in error &&
-    /^(connect|listen|bind|spawn)/.test(`${String(error.syscall)}`);
+    /^(connect|listen|bind|spawn)/.test(String(error.syscall));
   return isSystemError(error) && !isOther && Object.hasOwn(FILE_TROUBLE, error.code);
 }
 

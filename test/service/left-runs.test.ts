@@ -27,6 +27,12 @@ describeOnRedis('what nobody has any more', (openQueue) => {
     return { page, metrics };
   };
 
+  const expectCancelled = async (run: string) => {
+    const { page, metrics } = await dashboard(run);
+    expect(page).toContain(' cancelled ');
+    expect(metrics).toEqual(['bulk_describe_runs{state="cancelled"} 1']);
+  };
+
   const runOf = (text: string) => /^run +([a-z0-9]{12})$/m.exec(text)?.[1] ?? '';
 
   test('the run of a server that has died goes on when `serve` is started, and that is what people are told', async () => {
@@ -59,10 +65,7 @@ describeOnRedis('what nobody has any more', (openQueue) => {
     await waitUntil('five are in flight', () => fixture.simulator.stats().paid === 5);
     expect((await fixture.command('cancel', run)).stdout).toMatch(/^cancelled: /);
     expect(await status(run)).toMatch(/^state +cancelled; what is in flight is finished on .*, pid \d+$/m);
-    expect(await dashboard(run)).toMatchObject({
-      page: expect.stringContaining(' cancelled '),
-      metrics: ['bulk_describe_runs{state="cancelled"} 1'],
-    });
+    await expectCancelled(run);
     first.child.kill('SIGKILL');
     await first.ended;
     expect(await status(run)).toMatch(/^state +cancelled; silent for .* start `bulk-describe serve`/m);
@@ -73,10 +76,7 @@ describeOnRedis('what nobody has any more', (openQueue) => {
     await untilSaid(second, /has ended with exit code 130: .* remaining: cancelled with/);
     expect(fixture.simulator.stats().paid).toBe(paid);
     expect(await status(run)).toMatch(/^state +cancelled .* ago, exit code 130$/m);
-    expect(await dashboard(run)).toMatchObject({
-      page: expect.stringContaining(' cancelled '),
-      metrics: ['bulk_describe_runs{state="cancelled"} 1'],
-    });
+    await expectCancelled(run);
   });
 
   test('a run that was cancelled when its coordinator had died is cancelled everywhere', async () => {
@@ -95,9 +95,7 @@ describeOnRedis('what nobody has any more', (openQueue) => {
     );
     const page = await status('m.prompts.csv');
     expect(page).toMatch(/^state +cancelled .* ago, exit code 130$/m);
-    expect((await dashboard(runOf(page.replace(/ at .*/, '')))).metrics).toEqual([
-      'bulk_describe_runs{state="cancelled"} 1',
-    ]);
+    await expectCancelled(runOf(page.replace(/ at .*/, '')));
   });
 
   test('a worker of another machine that has died is not shown as working', async () => {
