@@ -60,6 +60,9 @@ test.each([
   ['objects in fences of their own', FOUR.map((a) => `\`\`\`json\n{"prompt": "${a}"}\n\`\`\``).join('\n')],
   ['the same list twice', `${LIST}\nAs asked:\n${LIST}`],
   ['a note behind it', `${LIST}\nNote: I cannot tell the aspect ratio.`],
+  ['a list of words before it', `Tags: ["k","l","m","n"]\nPrompts: ${LIST}`],
+  ['numbers in a list', JSON.stringify(FOUR.map((a, i) => `${i + 1}. ${a}`))],
+  ['numbers and quotes', FOUR.map((a, i) => `${i + 1}. "${a}"`).join('\n')],
   ['titles in headings', FOUR.map((a, i) => `### Prompt ${i + 1}: Dawn\n\n> ${a}`).join('\n\n---\n\n')],
   ['titles in bold', FOUR.map((a, i) => `**Prompt ${i + 1}: Dawn**\n${a}`).join('\n\n')],
   ['headings over fences', FOUR.map((a, i) => `**Prompt ${i + 1}**\n\`\`\`\n${a}\n\`\`\``).join('\n')],
@@ -75,6 +78,8 @@ test.each([
 });
 
 test.each([
+  ['colours in a sentence', 'Its colours, ["dark red","blue","off white","grey"] mostly, fade.'],
+  ['a list of words', 'Its colours: ["red","blue","green","white"]'],
   ['three in a list', '["a","b","c"]'],
   ['no strings', '[1,2,3,4]'],
   ['other objects', '[{"tag":"a"},{"tag":"b"},{"tag":"c"},{"tag":"d"}]'],
@@ -86,7 +91,7 @@ test.each([
   ['advice after a refusal', "I'm sorry, I can't see it. You can:\n- a\n- b\n- c\n- d"],
   ['advice in JSON after a refusal', `I don't see an image. You may want: ${LIST}`],
   ['refusals in a list', JSON.stringify(FOUR.map(() => "I'm sorry, I can't see it."))],
-  ['two lists', `Tags: ["k","l","m","n"]\nPrompts: ${LIST}`],
+  ['two lists', `Drafts: ["k l","m n","o p","q r"]\nPrompts: ${LIST}`],
   ['tags alone', '{"tags":["k","l","m","n"]}'],
   ['tags beside one prompt', '{"prompt":"a cat","items":["k","l","m","n"],"options":["k","l","m","n"]}'],
   ['texts of tags', '{"tags":[{"text":"k"},{"text":"l"},{"text":"m"},{"text":"n"}]}'],

@@ -8,7 +8,7 @@ import { describeOnRedis } from '../helpers/queues.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 
 const IMAGES = 3;
-const LIST = JSON.stringify(['a', 'b', 'c', 'd']);
+const LIST = JSON.stringify(['a cat', 'b cat', 'c cat', 'd cat']);
 const REFUSAL = "I'm sorry, I can't help with identifying people.\nIs there anything else?";
 
 /** A model that gives the same answer to everybody, and counts how often. */

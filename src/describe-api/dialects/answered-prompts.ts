@@ -29,8 +29,20 @@ export function answeredPrompts(answers: readonly ModelAnswer[]): Prompts | unde
 
 function firstFour(list: readonly (string | undefined)[] | undefined): Prompts | undefined {
   const filled = list?.map((text) => text?.trim()).filter((text) => text !== '');
-  const prompts = filled?.slice(0, 4).filter((text) => text !== undefined && isPrompt(text));
-  return prompts?.length === 4 ? readPrompts(prompts.map(String)) : undefined;
+  const prompts = filled?.slice(0, 4).flatMap((text) => (text !== undefined && isPrompt(text) ? [text] : []));
+  return prompts?.length === 4 ? readPrompts(undecorated(prompts)) : undefined;
+}
+
+/** Takes numbers and quotes off where each of them has its own. */
+function undecorated(prompts: readonly string[]): readonly string[] {
+  const bare = prompts.map((prompt, index) => {
+    const text = prompt.replace(/^\(?([1-4])[.)]\s+/, (mark, digit) =>
+      digit === `${index + 1}` ? '' : mark,
+    );
+    const [, quoted] = /^["“]([^"“”]+)["”]$/.exec(text) ?? [];
+    return quoted ?? text;
+  });
+  return bare.every((text, index) => text !== prompts[index]) ? bare : prompts;
 }
 
 /** What begins like this is a refusal, or describes one side of the picture. */
@@ -109,8 +121,15 @@ function entriesNamed(object: Map<string, Loose>, names: Names): [string, Loose]
 
 function listInJson({ values, before, isBroken }: FoundJson): string[] | undefined {
   if (isBroken || refuses(before)) return undefined;
-  const lists = values.map((value) => listOf(value, true)).filter((list) => list !== undefined);
+  const lists = values.map((value) => listOf(value, !isOfWords(value))).filter((list) => list !== undefined);
   return lists.length > 0 ? onlyOne(lists) : allTexts(values.map((value) => promptIn(value, true)));
+}
+
+/** Tags, colours, or whatever else one word says. */
+function isOfWords(value: Loose): boolean {
+  return (
+    Array.isArray(value) && value.every((text) => typeof text === 'string' && /^[\p{L}\p{N}_-]*$/u.test(text))
+  );
 }
 
 /**

@@ -34,11 +34,17 @@ export function jsonIn(text: string): FoundJson {
       return { values, before: text.slice(0, start ?? index), isBroken: true };
     }
     if (value === undefined) continue;
+    readTo = reader.at;
+    if (Array.isArray(value) && isWithinSentence(text, reader.at)) continue;
     values.push(value);
     start ??= index;
-    readTo = reader.at;
   }
   return { values, before: text.slice(0, start), isBroken: false };
+}
+
+/** A sentence goes on behind it: `["red", "blue"] are its colours`. */
+function isWithinSentence(text: string, at: number): boolean {
+  return /^[ \t]*\p{Ll}/u.test(text.slice(at, at + 10));
 }
 
 const SPACE = /\s*/y;
