@@ -99,7 +99,7 @@ export function receiptLines(result: RunResult, resume: string): string[] {
     ),
     ...(receipt.balanced ? [] : [unbalancedLine(result)]),
     ...fields(
-      ['stopped', stop && printable(stop.reason)],
+      ['stopped', stop && printable(stop.reason, 600)],
       ['resume', isUnfinished && resume],
       ['rejected', rejected > 0 && `${count(rejected)}, which --retry-rejected tries again as well`],
     ),

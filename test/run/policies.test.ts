@@ -27,6 +27,7 @@ describe('exit code', () => {
     ['a fatal error', true, stop('fatal'), [], [], 1],
     ['a refused token', true, stop('token'), [], [], 3],
     ['a spent quota', true, stop('quota'), [['http', 1]], [], 3],
+    ['a wrong set-up', true, stop('set-up'), [], [], 3],
     ['an API that is down', true, stop('down'), [], [], 4],
     ['a failing manifest', true, stop('failing'), [['rejected', 30]], ['rejected'], 4],
     ['an interrupt', true, stop('interrupted'), [['http', 1]], [], 130],
@@ -112,6 +113,7 @@ describe('the state of the workers', () => {
     ['one works', [worker('working'), worker('token')], undefined],
     ['all are refused', [worker('token'), worker('token')], 'token'],
     ['the quota is spent', [worker('quota')], 'quota'],
+    ['nothing is described there', [worker('set-up')], 'set-up'],
     ['down for 14 minutes', [worker('down', 2 * minutes)], undefined],
     ['down for 15 minutes', [worker('down', 1 * minutes)], 'down'],
     [
@@ -123,6 +125,13 @@ describe('the state of the workers', () => {
   ])('%s', (_name, workers, kind) => {
     const timing = { downLimitMs: 15 * minutes, startedAt: 0 };
     expect(judgeWorkers(workers, 16 * minutes, timing)?.kind).toBe(kind);
+  });
+  test('says in the words of the newest failure why the API is down', () => {
+    const timing = { downLimitMs: 15 * minutes, startedAt: 0 };
+    const workers = [{ ...worker('down', 0), reason: 'there is no host' }];
+    expect(judgeWorkers(workers, 15 * minutes, timing)?.reason).toBe(
+      'the API has not answered for 15 min: there is no host',
+    );
   });
   test('counts no time from before the run began: an idle worker probes nothing', () => {
     const timing = { downLimitMs: 15 * minutes, startedAt: 10 * minutes };
