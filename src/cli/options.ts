@@ -251,10 +251,12 @@ const GROUPS = [
   group(QUEUE, [...SERVICE, ...SCHEDULES], {
     queue: option('--queue <url>', 'redis://... or rediss://...', { env: 'QUEUE_URL' }),
   }),
-  group('When it ends:', ['run', 'enqueue', 'schedule add'], {
+  group('When it ends:', ['run', 'verify', 'enqueue', 'schedule add'], {
     accept: option('--accept <code,...>', 'failures with these codes do not make exit code 2', {
       parse: parse.codes,
     }),
+  }),
+  group('When it ends:', ['run', 'enqueue', 'schedule add'], {
     stopFailing: option('--stop-failing <percent>', 'stop when more of the last 50 images fail; 100: never', {
       default: String(RUN_DEFAULTS.stopFailing),
       parse: parse.percent,

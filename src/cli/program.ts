@@ -35,8 +35,8 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
     summary: 'recount: described, failed, missing, extra, twice',
     about:
       "Recounts, from the files alone: how many of the manifest's rows are described, failed or missing; and how many " +
-      'rows the output has beyond them (extra), or more than once (twice). Exit code 0 when every row is described and ' +
-      'none twice, else 2. Options of the manifest that are not given are taken from the run file beside the output, ' +
+      'rows the output has beyond them (extra), or more than once (twice). Exit code 0 when every row is described, or has ' +
+      'failed with an accepted code, and none is there twice; else 2. Options of the manifest that are not given are taken from the run file beside the output, ' +
       'and so are the earlier outputs (of a schedule) that count with this one.',
     examples: `
   bulk-describe verify paintings.csv paintings.prompts.csv`,

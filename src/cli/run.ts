@@ -83,14 +83,22 @@ function printJson(result: RunResult, terminal: Terminal): void {
 }
 
 function printReceipt(result: RunResult, manifest: string): void {
-  const command = ['bulk-describe', ...process.argv.slice(2)].map(withoutPassword).map(shellQuote).join(' ');
-  const lines = receiptLines(result, manifest === '-' ? `${command} < the same rows` : command);
+  const lines = receiptLines(result, resumeCommand(process.argv.slice(2), manifest));
   for (const line of lines) process.stdout.write(`${printable(line, Infinity)}\n`);
+}
+
+/** The command that goes on with a run. */
+export function resumeCommand(args: readonly string[], manifest: string): string {
+  const shown = args.map(withoutPassword);
+  const command = ['bulk-describe', ...shown].map(shellQuote).join(' ');
+  const isHidden = shown.some((text, i) => text !== args[i]);
+  const note = isHidden ? '    (the password of --queue is left out here: put it in, or set QUEUE_URL)' : '';
+  return `${command}${manifest === '-' ? ' < the same rows' : ''}${note}`;
 }
 
 /**
  * `bulk-describe verify <manifest> <output>`.
- * @returns 0 when every row is described and none twice, 2 otherwise
+ * @returns 0 when every row is described or accepted, and none twice; 2 otherwise
  */
 export async function verify(
   { json = false, ...options }: OptionsOf<'verify'>,
@@ -107,5 +115,5 @@ export async function verify(
         ...(earlier === undefined ? [] : [`${count(earlier)} of those described are in earlier outputs`]),
       ];
   process.stdout.write(`${lines.join('\n')}\n`);
-  return recount.described === recount.rows && recount.twice === 0 ? 0 : 2;
+  return recount.described + (recount.accepted ?? 0) === recount.rows && recount.twice === 0 ? 0 : 2;
 }

@@ -1,3 +1,6 @@
+import { existsSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { resolve } from 'node:path';
 import {
   type ListedSchedule,
   addSchedule,
@@ -38,11 +41,26 @@ export async function add(
     print([
       ...fields([added.kind, name]),
       ...changes.map((change) => `  ${printable(change)}`),
-      ...fields(['next', added.nextAt !== undefined && momentText(added.nextAt, timeZone)]),
+      ...fields(['next', added.nextAt !== undefined && momentText(added.nextAt, timeZone, cron)]),
     ]);
+    await warnWithoutManifest(connection, manifest);
     await warnWithoutServer(connection);
     return 0;
   });
+}
+
+/**
+ * Says at once what the first run of the night would: that its manifest is not there. It may still come, and the files of
+ * a server on another machine cannot be looked at from here.
+ */
+async function warnWithoutManifest(connection: QueueConnection, manifest: string): Promise<void> {
+  const servers = await registry.listProcesses(connection.store, SERVERS);
+  const here = servers.filter(({ host }) => host === hostname()).map(({ root }) => root);
+  const folders = servers.length === 0 ? [process.cwd()] : here;
+  if (folders.length === 0 || folders.some((folder) => existsSync(resolve(folder, manifest)))) return;
+  const where = servers.length === 0 ? 'this folder; a server looks in its --root' : "the server's folder";
+  const text = `warning: there is no ${printable(manifest)} in ${where} (${printable(folders.join(', '))}): runs are refused until it is there`;
+  process.stderr.write(`${text}\n`);
 }
 
 /** `bulk-describe schedule list`. @returns 0 */
@@ -104,14 +122,14 @@ function print(lines: readonly string[]): void {
 }
 
 /** A moment by the clocks of this machine and, where those are others, by those of the schedule's zone. */
-function momentText(atMs: number, timeZone: string): string {
-  const here = clockText(atMs, undefined);
-  const there = clockText(atMs, timeZone);
+function momentText(atMs: number, timeZone: string, cron?: string): string {
+  // The first of six fields is the second.
+  const timeStyle = cron !== undefined && cron.trim().split(/\s+/).length > 5 ? 'medium' : 'short';
+  const clock = (zone: string | undefined) =>
+    new Date(atMs).toLocaleString('sv-SE', { timeZone: zone, dateStyle: 'short', timeStyle });
+  const here = clock(undefined);
+  const there = clock(timeZone);
   return here === there ? `${here} (${timeZone})` : `${here} (${there} in ${timeZone})`;
-}
-
-function clockText(atMs: number, timeZone: string | undefined): string {
-  return new Date(atMs).toLocaleString('sv-SE', { timeZone, dateStyle: 'short', timeStyle: 'short' });
 }
 
 /** A schedule for people. */
@@ -120,15 +138,16 @@ function scheduleLines({ name, cron, timeZone, request, nextAt, record }: Listed
   const lateMs = nextAt === undefined ? 0 : Date.now() - nextAt;
   const overdue = lateMs > 5000 ? `, overdue for ${formatDuration(lateMs)}` : '';
   const last =
-    lastAt !== undefined && `${momentText(lastAt, timeZone)}: ${printable(lastText)} (exit code ${lastExit})`;
+    lastAt !== undefined &&
+    `${momentText(lastAt, timeZone, cron)}: ${printable(lastText)} (exit code ${lastExit})`;
   return [
     `${name}: ${printable(request.manifest)} -> ${printable(request.output ?? '')}`,
     `  cron    ${cron} in ${timeZone}`,
-    `  next    ${nextAt === undefined ? 'unknown' : `${momentText(nextAt, timeZone)}${overdue}`}`,
+    `  next    ${nextAt === undefined ? 'unknown' : `${momentText(nextAt, timeZone, cron)}${overdue}`}`,
     `  last    ${last || 'no run has ended yet'}`,
     ...(lastSuccessAt === undefined || lastSuccessAt === lastAt
       ? []
-      : [`  success ${momentText(lastSuccessAt, timeZone)}`]),
+      : [`  success ${momentText(lastSuccessAt, timeZone, cron)}`]),
   ];
 }
 

@@ -95,6 +95,14 @@ export function receiptLines(result: RunResult, resume: string): string[] {
         'twice',
         twice > 0 && `${plural(twice, 'row')} of the output are there more often than in the manifest`,
       ],
+      ['rest', !receipt.complete && 'the manifest was not read to its end: it may have more rows'],
+      [
+        'rest',
+        receipt.complete &&
+          stop === undefined &&
+          receipt.remaining > 0 &&
+          `${plural(receipt.remaining, 'row')} not taken on by this run (--limit): the next one goes on`,
+      ],
       ['rate', learnedShare < 1 && `${slowed} when the run ended`],
     ),
     ...(receipt.balanced ? [] : [unbalancedLine(result)]),

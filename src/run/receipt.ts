@@ -64,7 +64,7 @@ export async function closeAccounts(
     run: run.id,
     manifest: prepared.manifest.path,
     output: prepared.paths.output,
-    failures: prepared.paths.failures,
+    failures: failuresThere(prepared.paths),
     rows,
     described,
     resumed,
@@ -79,6 +79,11 @@ export async function closeAccounts(
     balanced: differences.length === 0,
   };
   return { receipt, differences };
+}
+
+/** The file that has the failed rows: the partial one, where it could not take its place at the end of the run. */
+function failuresThere({ failures, failuresPartial }: OpenRun['prepared']['paths']): string {
+  return [failures, failuresPartial].find((path) => existsSync(path)) ?? failures;
 }
 
 /**
@@ -157,6 +162,7 @@ export type VerifyOptions = Pick<
   | 'keyColumn'
   | 'baseUrl'
   | 'earlierOutputs'
+  | 'accept'
 > & { readonly output: string };
 
 /**
@@ -188,6 +194,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
     return await recountOutput({
       ...outputOptions,
       rows: readRows(manifest, plan),
+      accept: options.accept,
       failuresPath: paths.failures,
     });
   } finally {

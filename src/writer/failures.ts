@@ -120,9 +120,9 @@ export class FailuresFile {
   ): Promise<number> {
     await this.flush();
     await this.close();
-    return await mergeFailures(this.options, (failure, isAdded) =>
-      isAdded ? keepAdded(failure) : keep(failure),
-    );
+    // A run that is interrupted ends like any other.
+    const options = { ...this.options, signal: undefined };
+    return await mergeFailures(options, (failure, isAdded) => (isAdded ? keepAdded(failure) : keep(failure)));
   }
 
   /** Closes the files as they are. */

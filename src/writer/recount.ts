@@ -16,6 +16,8 @@ export interface Recount {
   readonly rows: number;
   readonly described: number;
   readonly failed: number;
+  /** Failed rows whose codes are accepted; only where that is asked for. */
+  readonly accepted?: number;
   /** Neither described nor failed. */
   readonly missing: number;
   /** Rows of the output that the manifest has no row like. */
@@ -31,6 +33,8 @@ export interface RecountOptions extends OutputOptions {
   readonly rows: AsyncIterable<readonly RecountRow[]>;
   /** The failures file. */
   readonly failuresPath: string;
+  /** Codes of failures that are counted as accepted. */
+  readonly accept?: readonly ErrorCode[] | undefined;
 }
 
 /**
@@ -40,30 +44,50 @@ export interface RecountOptions extends OutputOptions {
  * @throws {UsageError} when the files do not belong to the manifest, or are broken
  */
 export async function recountOutput(options: RecountOptions): Promise<Recount> {
-  const { index } = options;
+  const { index, accept } = options;
   await inspectOutput(options);
-  const failuresLeft = new Map<string, number>();
+  const failuresLeft = new Tally();
+  const acceptedLeft = new Tally();
   await forEachFailure({ ...options, path: options.failuresPath }, (failures) => {
-    for (const name of failures.map(nameOf)) failuresLeft.set(name, (failuresLeft.get(name) ?? 0) + 1);
+    for (const failure of failures) {
+      failuresLeft.add(nameOf(failure));
+      if (accept?.includes(failure.outcome.code) === true) acceptedLeft.add(nameOf(failure));
+    }
   });
   index.startPass();
-  let [rows, described, failed] = [0, 0, 0];
+  let [rows, described, failed, accepted] = [0, 0, 0, 0];
   for await (const batch of options.rows) {
     for (const row of batch) {
       rows++;
       const fate = fateOf(row, index);
-      const left = failuresLeft.get(fate) ?? 0;
       if (fate === 'described') {
         described++;
-      } else if (left > 0) {
+      } else if (failuresLeft.take(fate)) {
         failed++;
-        failuresLeft.set(fate, left - 1);
+        if (acceptedLeft.take(fate)) accepted++;
       }
     }
     options.signal?.throwIfAborted();
   }
-  const counts = { rows, described, failed, missing: rows - described - failed, ...index.surplus() };
+  const missing = rows - described - failed;
+  const counts = { rows, described, failed, ...(accept && { accepted }), missing, ...index.surplus() };
   return index.earlierRows === 0 ? counts : { ...counts, earlier: index.fromEarlier };
+}
+
+/** How many there are of each name. */
+class Tally {
+  readonly #counts = new Map<string, number>();
+
+  add(name: string): void {
+    this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1);
+  }
+
+  /** @returns whether there was one left */
+  take(name: string): boolean {
+    const left = this.#counts.get(name) ?? 0;
+    if (left > 0) this.#counts.set(name, left - 1);
+    return left > 0;
+  }
 }
 
 /** What a row is if the files have it, or else what the failure is called that it should have. */

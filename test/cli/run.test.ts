@@ -128,6 +128,19 @@ describe('bulk-describe run', () => {
     await workspace.write('m.prompts.csv', output + output.slice(output.indexOf('\n') + 1));
     expect((await verify()).stdout).toContain('"twice":3');
   });
+
+  test('verify counts failures with the codes of --accept as accepted, and exits 0 when nothing else is left', async () => {
+    await workspace.write('m.csv', `${manifestOf(1)}2,\n3,\n`);
+    await runCli(args(), { cwd: workspace.path, env });
+    const verify = (...more: string[]) =>
+      runCli(['verify', 'm.csv', 'm.prompts.csv', ...more], { cwd: workspace.path });
+    expect((await verify()).code).toBe(2);
+    expect((await verify('--accept', 'rejected', '--json')).stdout).toContain('"failed":2,"accepted":0');
+    const accepted = await verify('--accept', 'invalid-url');
+    expect([accepted.code, accepted.stdout]).toEqual([0, expect.stringMatching(/^ +2 accepted$/m)]);
+    await workspace.write('m.csv', `${manifestOf(1)}2,\n3,\n4,http://images.test/4.jpg\n`);
+    expect((await verify('--accept', 'invalid-url')).code).toBe(2);
+  });
 });
 
 describe('bulk-describe simulate', () => {

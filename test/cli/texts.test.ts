@@ -1,3 +1,4 @@
+import { resumeCommand } from '../../src/cli/run.js';
 import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { localEnd, previewLines, receiptLines } from '../../src/cli/summary.js';
@@ -139,6 +140,26 @@ describe('the account at the end', () => {
     expect(text).toContain('10 rows: 4 described, 1 resumed, 1 copied, 2 failed, 2 remaining');
     expect(text).toContain('/data/o.failed.csv (2 http)');
     expect(text).toContain('resume    bulk-describe run m.csv');
+  });
+  test('says what is left and why: by --limit, or since the manifest was not read to its end', () => {
+    const limited = receiptLines(result({ receipt: { ...receipt, remaining: 20 } }), 'x').join('\n');
+    expect(limited).toMatch(/^rest +20 rows not taken on by this run \(--limit\): the next one goes on$/m);
+    const unread = { ...receipt, complete: false };
+    const stop = { kind: 'interrupted', reason: 'interrupted' } as const;
+    const interrupted = receiptLines(result({ receipt: unread, stop }), 'x').join('\n');
+    expect(interrupted).toMatch(/^rest +the manifest was not read to its end: it may have more rows$/m);
+    const done = receiptLines(result({ receipt: { ...receipt, remaining: 0 } }), 'x').join('\n');
+    expect(done).not.toMatch(/^rest/m);
+  });
+  test.each([
+    [['run', 'm.csv'], 'bulk-describe run m.csv'],
+    [['run', 'm.csv', '--queue', 'redis://me@h'], 'bulk-describe run m.csv --queue redis://me@h'],
+    [
+      ['run', 'm.csv', '--queue=redis://:secret@h'],
+      'bulk-describe run m.csv --queue=redis://h    (the password of --queue is left out here: put it in, or set QUEUE_URL)',
+    ],
+  ])('says that the command to resume with has no password: %j', (args, command) => {
+    expect(resumeCommand(args, 'm.csv')).toBe(command);
   });
   test('says why it stopped, and what may have been paid twice', () => {
     const stopped = result({

@@ -1,7 +1,7 @@
 import { appendFile, rename, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import type { RunEvent } from '../../src/run/run-options.js';
-import { RunFixture } from '../helpers/run-fixture.js';
+import { FAST, RunFixture } from '../helpers/run-fixture.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -33,6 +33,23 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     const { receipt } = await fixture.run({ manifest, limit: 5 });
     expect(receipt.described).toBe(5);
     expect(receipt.failed).toBeGreaterThan(0);
+  });
+
+  test('an interrupted run ends as such, with its failures in the file that its receipt names', async () => {
+    fixture.simulator.setOptions({ failures: { reject: 0.5 } });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(40));
+    const interrupt = new AbortController();
+    const onEvent = (event: RunEvent) => {
+      if (event.type === 'progress' && event.progress.failed > 0) interrupt.abort();
+    };
+    const limits = { ...FAST, rate: { count: 10, perMs: 1000 } };
+    const options = { manifest, limits, stopFailing: 100, timing: { tickMs: 50 } };
+    const { receipt, stop, exitCode } = await fixture.run({ ...options, signal: interrupt.signal, onEvent });
+    expect([exitCode, stop?.kind]).toEqual([130, 'interrupted']);
+    expect(receipt.failed).toBeGreaterThan(0);
+    expect(receipt.failures).toBe(fixture.workspace.at('out.failed.csv'));
+    expect(await fixture.ids('out.failed.csv')).toHaveLength(receipt.failed);
+    expect(await fixture.workspace.files()).not.toContain('out.failed.csv.partial');
   });
 
   test('does not try rejected rows again, tries other failed rows again after the new ones', async () => {
