@@ -31,7 +31,14 @@ describeOnBothQueues('a clock that jumps', (openQueue) => {
     });
 
     const start = () =>
-      startRun({ workspace, api: simulator.url, queue: queue.url, rate: '20/s', env: clock.env });
+      startRun({
+        workspace,
+        api: simulator.url,
+        queue: queue.url,
+        rate: '20/s',
+        flags: ['--attempts', '20'],
+        env: clock.env,
+      });
 
     test.each([
       ['back', -DAY_S],

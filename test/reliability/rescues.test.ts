@@ -121,12 +121,19 @@ describeOnBothQueues('a submit whose answer was lost, with webhooks', (openQueue
 
   test('(kill -9 with submits on the wire) is rescued by the same command', async () => {
     await workspace.write('m.csv', manifestOf(8));
-    simulator.setOptions({ latencyMs: 9000, failures: { hang: 1 } });
+    simulator.setOptions({ failures: { hang: 1 } });
+    // A delivery is sent once: it has to find somebody.
+    const sends: (() => void)[] = [];
+    simulator.onDelivery((_, sendAfter) => sends.push(() => sendAfter(0)));
     const killed = await start();
     await waitUntil('eight are paid for', () => simulator.stats().paid === 8);
     await kill9(killed);
-    simulator.setOptions({ latencyMs: 300, failures: {} });
-    const receipt = await endOf(await start());
+    simulator.setOptions({ failures: {} });
+    const resumed = await start();
+    const isListening = () => fetch(`http://127.0.0.1:${port}/`).then(Boolean, () => false);
+    await waitUntil('the receiver listens', isListening);
+    for (const send of sends) send();
+    const receipt = await endOf(resumed);
     expect(receipt).toMatchObject({ described: 8, submits: 0, rescued: 8, maybePaidTwice: 0 });
     expect(simulator.stats().paid).toBe(8);
     expect(await describedIds(workspace)).toEqual(allIds(8));
