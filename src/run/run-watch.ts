@@ -14,7 +14,7 @@ import type { Progress } from './run-options.js';
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
 export class RunWatch {
   readonly #meter: ProgressMeter;
-  readonly #startedAt = Date.now();
+  readonly #startedMs = performance.now();
   #reconciledAt = performance.now();
   #saysNoWorker: boolean;
   /** Pending images without an unfinished job, as of the last look. */
@@ -51,7 +51,8 @@ export class RunWatch {
     ]);
     const stop = judgeWorkers(workers, Date.now(), {
       downLimitMs: timing.downLimitMs,
-      startedAt: this.#startedAt,
+      // By the clock as it is now.
+      startedAt: Date.now() - performance.now() + this.#startedMs,
     });
     if (stop !== undefined) control.stop(stop);
     if (failing.isFailing(inFlight)) control.stop({ kind: 'failing', reason: failing.reason });
@@ -83,7 +84,7 @@ export class RunWatch {
 
   #noticeNoWorker(): void {
     const { timing, emit } = this.run;
-    if (!this.#saysNoWorker || Date.now() - this.#startedAt <= timing.noWorkerNoticeMs) return;
+    if (!this.#saysNoWorker || performance.now() - this.#startedMs <= timing.noWorkerNoticeMs) return;
     this.#saysNoWorker = false;
     emit({
       type: 'notice',

@@ -30,13 +30,16 @@ export class ApiHealth {
   #downSince: number | undefined;
   #nextProbe: { at: number; intervalMs: number } | undefined;
 
-  /** @param onUp the API answers again: nobody needs to wait for the next probe any more */
+  /**
+   * @param now milliseconds of a clock that does not jump
+   * @param onUp the API answers again: nobody needs to wait for the next probe any more
+   */
   constructor(
-    private readonly now: () => number = Date.now,
+    private readonly now: () => number = () => performance.now(),
     private readonly onUp: () => void = () => undefined,
   ) {}
 
-  /** Since when the API has been down (epoch milliseconds); undefined while it is up. */
+  /** Since when the API has been down, by `now`; undefined while it is up. */
   get downSince(): number | undefined {
     return this.#downSince;
   }
@@ -164,7 +167,7 @@ class Streak {
 
 /** Whether a worker takes images, by the health of its API. */
 export class Intake {
-  readonly health = new ApiHealth(Date.now, () => this.#comeUp());
+  readonly health = new ApiHealth(undefined, () => this.#comeUp());
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
   readonly #up = new Notifier();
   #workingSince = Date.now();
@@ -190,7 +193,7 @@ export class Intake {
     if (this.#refusal !== undefined) return { ...about, ...this.#refusal };
     const { downSince, failure, trouble } = this.health;
     if (downSince !== undefined)
-      return { ...about, state: 'down', reason: failure, since: downSince, trouble };
+      return { ...about, state: 'down', reason: failure, since: epochOf(downSince), trouble };
     return { ...about, state: 'working', reason: '', since: this.#workingSince, trouble };
   }
 
@@ -216,4 +219,9 @@ export class Intake {
     this.#workingSince = Date.now();
     this.#up.notify();
   }
+}
+
+/** The moment, in epoch milliseconds of the clock as it is now, at which `performance.now` was `ms`. */
+function epochOf(ms: number): number {
+  return Math.round(Date.now() - performance.now() + ms);
 }
