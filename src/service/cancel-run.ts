@@ -5,7 +5,7 @@ import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
-import { RUNS, type RunStatus, runState, SERVERS } from '../shared/published.js';
+import { RUNS, runState, SERVERS } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { reclaimJob } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
@@ -44,7 +44,8 @@ export async function cancelRun(
   for (;;) {
     const { output, status } = found;
     const state = status === undefined ? undefined : runState(status, Date.now());
-    if (status !== undefined && (status.stopping !== undefined || (state === 'ended' && orderedAt > 0))) {
+    const isStopping = state === 'running' && status?.stopping !== undefined;
+    if (isStopping || (state === 'ended' && orderedAt > 0)) {
       await keepCancelled(connection, found.job?.id);
       return { kind: 'winding-down', output };
     }
@@ -57,7 +58,7 @@ export async function cancelRun(
     } else {
       const taken = await takeOut(connection, found);
       if (taken !== undefined) {
-        if (taken.kind !== 'to-be-collected') await publishCancelled(connection, status);
+        if (taken.kind !== 'to-be-collected') await publishCancelled(connection, found);
         return taken;
       }
     }
@@ -84,8 +85,10 @@ async function keepCancelled(connection: QueueConnection, jobId: string | undefi
 }
 
 /** Nobody is left who would say how it has ended. */
-async function publishCancelled(connection: QueueConnection, status: RunStatus | undefined): Promise<void> {
-  if (status === undefined) return;
+async function publishCancelled(connection: QueueConnection, { status, job }: FoundRun): Promise<void> {
+  const isBegun = job !== undefined && runJobProgress(job)?.state === 'opened';
+  // A request that no server has begun leaves the run before it as it has ended.
+  if (status === undefined || (status.ended !== undefined && !isBegun)) return;
   const { described, resumed, copied, failed, rows, totalRows = rows } = status;
   const remaining = Math.max(0, totalRows - described - resumed - copied - failed);
   const ended = { exitCode: 130, remaining, reason: CANCELLED.reason };

@@ -331,6 +331,22 @@ describeOnRedis('a server of requests', (openQueue) => {
     expect(await findKnownRun(connection, 'gone00000000')).toMatchObject({ output: '/gone/anew.csv' });
   });
 
+  test('a request that is cancelled before any server has begun it leaves the run before it as it ended', async () => {
+    await fixture.workspace.write('m.csv', manifestOf(2));
+    const { server, events } = await servers.startServer();
+    await servers.startWorker();
+    const { run, output } = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
+    await waitUntil('it is over', () => isOver(events, run));
+    await server.stop();
+    const connection = await servers.connect();
+    await connection.queue(RUNS_QUEUE).add(RUN_JOB, { manifest: 'm.csv', output });
+    const cancelled = await cancelRun(connection, run, AbortSignal.timeout(60_000));
+    expect(cancelled).toMatchObject({ kind: 'taken-out' });
+    const known = (await readServiceStatus(connection)).runs.find((each) => each.run === run);
+    expect(known).toMatchObject({ state: 'ended', ended: { exitCode: 0 } });
+    expect(known?.cancelled).toBe(undefined);
+  });
+
   test('takes a request that waits for a server out of the queue', async () => {
     await fixture.workspace.write('m.csv', manifestOf(3));
     await fixture.workspace.write('n.csv', manifestOf(3));
