@@ -19,6 +19,7 @@ const receiptSchema = z.strictObject({
   failed: z.number(),
   remaining: z.number(),
   extra: z.number(),
+  twice: z.number(),
   submits: z.number(),
   polls: z.number(),
   reattached: z.number(),
