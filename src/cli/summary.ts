@@ -51,11 +51,11 @@ export function previewLines(preview: Preview, now: Date): string[] {
 
 /** What a receipt says that does not agree with the files. */
 export function unbalancedLine({ differences }: Pick<RunResult, 'differences'>): string {
-  return `the account does not balance: ${differences.join('; ')}`;
+  return `the receipt does not balance: ${differences.join('; ')}`;
 }
 
 /**
- * The closing account for people.
+ * The receipt for people.
  * @param resume the command that goes on with this run
  */
 export function receiptLines(result: RunResult, resume: string): string[] {

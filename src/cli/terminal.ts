@@ -53,7 +53,8 @@ export class Terminal {
   /** Shows what is being done, before there is progress to show. */
   phase(text: string): void {
     if (!this.#isOn) return;
-    if (this.stream.isTTY) this.#redraw(text);
+    // On one line: what is drawn over could not be taken away otherwise.
+    if (this.stream.isTTY) this.#redraw(text.slice(0, (this.stream.columns ?? 80) - 1));
     else this.stream.write(`${text}\n`);
   }
 

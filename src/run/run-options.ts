@@ -113,9 +113,9 @@ export interface Preview extends Readonly<
 /** Where a run is; emitted each second. */
 export interface Progress {
   readonly rows: number;
-  /** Rows of the whole manifest, where they could be counted. */
+  /** Rows of the whole manifest, where they could be counted; with `--limit` the images that are paid for. */
   readonly totalRows: number | undefined;
-  /** Rows that are accounted for. */
+  /** How many of those are accounted for. */
   readonly settled: number;
   readonly described: number;
   readonly resumed: number;
@@ -123,7 +123,7 @@ export interface Progress {
   readonly failed: number;
   /** Images of the account in flight at the API, whoever's run they belong to. */
   readonly inFlight: number;
-  /** Images described or failed per second, over the last half a minute. */
+  /** Images described per second, over the last half a minute. */
   readonly perSecond: number;
   /** Share of the configured rate that the API lets through, in (0, 1]. */
   readonly share: number;
@@ -144,7 +144,7 @@ export type RunEvent =
   | { readonly type: 'phase'; readonly text: string }
   | { readonly type: 'progress'; readonly progress: Progress };
 
-/** The closing account of a run; the fields of `--json`. rows = described + resumed + copied + failed + remaining */
+/** The receipt of a run; the fields of `--json`. rows = described + resumed + copied + failed + remaining */
 export interface Receipt extends Readonly<Omit<RunCounts, 'failedByCode'>> {
   readonly run: string;
   readonly manifest: string;

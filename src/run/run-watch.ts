@@ -1,4 +1,4 @@
-import { describeJobId } from '../shared/jobs.js';
+import { describeJobId, isDecidedAnew } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
@@ -9,7 +9,7 @@ import type { DescribeWorker } from '../worker/describe-worker.js';
 import type { OpenRun } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
 import type { JobPlace } from './run-jobs.js';
-import type { Progress } from './run-options.js';
+import type { Preview, Progress } from './run-options.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
 export class RunWatch {
@@ -26,7 +26,8 @@ export class RunWatch {
     private readonly worker: DescribeWorker | undefined,
   ) {
     const { preview, options } = run;
-    this.#meter = new ProgressMeter(preview.sampled ? undefined : preview);
+    const isLimited = preview.toSubmit === options.limit;
+    this.#meter = new ProgressMeter(preview.sampled ? undefined : { ...preview, isLimited });
     this.#saysNoWorker = options.work === false;
   }
 
@@ -119,27 +120,32 @@ const WINDOW_MS = 30_000;
 
 /** Turns the counts into progress: the rate of the last half a minute, and from it the time that is left. */
 export class ProgressMeter {
-  #samples: { readonly atMs: number; readonly settled: number }[] = [];
+  #samples: { readonly atMs: number; readonly described: number }[] = [];
 
-  /** @param manifest its rows, and those of them that were described before, where all of it could be counted */
-  constructor(private readonly manifest: { readonly rows: number; readonly described: number } | undefined) {}
+  /** @param plan what there is to do, where all of it could be counted; `isLimited`: for some of the images only */
+  constructor(
+    private readonly plan:
+      (Pick<Preview, 'rows' | 'toSubmit'> & { readonly isLimited?: boolean | undefined }) | undefined,
+  ) {}
 
   read(counts: RunCounts, live: Pick<Progress, 'inFlight' | 'share' | 'trouble'>, nowMs: number): Progress {
+    const { plan } = this;
     const failed = failedRows(counts);
-    const done = counts.described + counts.copied + failed;
-    this.#samples.push({ atMs: nowMs, settled: done });
+    const byRecord = [...counts.failedByCode].filter(([code]) => isDecidedAnew(code));
+    const images = counts.described + failed - byRecord.reduce((sum, [, count]) => sum + count, 0);
+    this.#samples.push({ atMs: nowMs, described: counts.described });
     while (this.#samples.length > 2 && nowMs - (this.#samples[0]?.atMs ?? nowMs) > WINDOW_MS) {
       this.#samples.shift();
     }
     const [oldest] = this.#samples;
     const spanMs = nowMs - (oldest?.atMs ?? nowMs);
-    const perSecond = spanMs > 0 ? ((done - (oldest?.settled ?? 0)) / spanMs) * 1000 : 0;
-    // Described rows are counted as they are met, which may be behind those that are left to do.
-    const left = this.manifest && Math.max(0, this.manifest.rows - this.manifest.described - done);
+    const perSecond = spanMs > 0 ? ((counts.described - (oldest?.described ?? 0)) / spanMs) * 1000 : 0;
+    const left = plan && Math.max(0, plan.toSubmit - images);
+    const isLimited = plan?.isLimited === true;
     return {
       rows: counts.rows,
-      totalRows: this.manifest?.rows,
-      settled: done + counts.resumed,
+      totalRows: isLimited ? plan.toSubmit : plan?.rows,
+      settled: isLimited ? images : counts.described + counts.copied + counts.resumed + failed,
       described: counts.described,
       resumed: counts.resumed,
       copied: counts.copied,

@@ -67,7 +67,7 @@ async function executeRequest(
     const { receipt, stop, differences, exitCode } = result;
     if (options.signal.aborted && stop?.kind === 'interrupted') return { kind: 'released' };
     const unbalanced =
-      differences.length > 0 ? `the account does not balance: ${differences.join('; ')}` : '';
+      differences.length > 0 ? `the receipt does not balance: ${differences.join('; ')}` : '';
     const reason = stop?.reason ?? (unbalanced || undefined);
     return { kind: 'over', outcome: { outcome: 'ended', exitCode, reason, receipt }, stop };
   } catch (error) {

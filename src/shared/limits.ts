@@ -124,10 +124,9 @@ export function formatRate(rate: Rate): string {
   return `${Number(rate.count.toFixed(3))}/${times === 1 ? '' : times}${name}`;
 }
 
-/** Writes a duration for people, in its largest sensible unit: `45 s`, `12 min`, `3.4 hours`, `6.9 days`. */
+/** Writes a duration for people, in its largest sensible unit, a second at least: `45 s`, `12 min`, `3.4 hours`, `6.9 days`. */
 export function formatDuration(ms: number): string {
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 90_000) return `${Math.round(ms / 1000)} s`;
+  if (ms < 90_000) return `${ms > 0 ? Math.max(1, Math.round(ms / 1000)) : 0} s`;
   if (ms < 5_400_000) return `${Math.round(ms / 60_000)} min`;
   if (ms < 172_800_000) return `${(ms / 3_600_000).toFixed(1)} hours`;
   return `${(ms / 86_400_000).toFixed(1)} days`;

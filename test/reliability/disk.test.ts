@@ -267,7 +267,7 @@ describeOnBothQueues('the disk', (openQueue, kind) => {
       expect([ended.exitCode, ended.receipt.balanced]).toEqual([1, false]);
       expect(ended.differences.join('; ')).toMatch(differences);
       expect(receiptLines(ended, 'again')).toContain(
-        `the account does not balance: ${ended.differences.join('; ')}`,
+        `the receipt does not balance: ${ended.differences.join('; ')}`,
       );
     });
 
