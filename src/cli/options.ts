@@ -122,9 +122,7 @@ const GROUPS = [
       default: "by the name's ending",
       parse: parse.oneOf<ManifestFormat>(['csv', 'tsv', 'jsonl', 'list']),
     }),
-    delimiter: option('--delimiter <char>', 'of a .csv whose header does not show it; `tab` is one', {
-      parse: parse.delimiter,
-    }),
+    delimiter: option('--delimiter <char>', 'where a .csv hides it; or `tab`', { parse: parse.delimiter }),
     header: option(
       '--no-header',
       'the first record of a csv or tsv is a row like any other: columns are c1, c2, ...',
@@ -139,6 +137,7 @@ const GROUPS = [
     output: option('-o, --output <path>', 'where prompts go; `.simulated.csv` with the simulator', {
       default: '<manifest>.prompts.csv',
     }),
+    escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
     newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
   }),
   group(API, ['run', 'worker', 'serve', 'webhook', 'enqueue', 'schedule add'], {

@@ -6,12 +6,12 @@ import type { OptionsOf } from './options.js';
 
 /** Which rows there are, and what is to be done with them, whoever executes the run. */
 export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
-  const { format, delimiter, urlColumn, keyColumn, baseUrl, output } = options;
+  const { format, delimiter, escapeFormulas, urlColumn, keyColumn, baseUrl, output } = options;
   const { attempts, deadline, limit, accept = [], stopFailing, newColumns = false, payAgain } = options;
   const task = { attempts, deadlineMs: deadline, limit, accept, stopFailing, newColumns, payAgain };
   // A server of another version refuses what it does not know.
   const header = options.header ? undefined : false;
-  return { format, delimiter, header, urlColumn, keyColumn, baseUrl, output, ...task };
+  return { format, delimiter, escapeFormulas, header, urlColumn, keyColumn, baseUrl, output, ...task };
 }
 
 /** What a command that works has been given of its API and account. */

@@ -188,6 +188,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     account: accountLabel(account),
     earlierOutputs: rememberEarlier(earlier, paths.output),
     output: paths.output,
+    escapeFormulas: prepared.outputOptions.escapeFormulas,
     open: true,
   };
 }

@@ -44,7 +44,8 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
     throw new UsageError('the manifest comes from stdin: say with -o <path> where the output goes');
   }
   const paths = await findPaths(options, isSimulated);
-  const rows = await openRows(options, paths, undo);
+  const { escapeFormulas = (await readRunFile(paths.runFile))?.escapeFormulas } = options;
+  const rows = await openRows({ ...options, escapeFormulas }, paths, undo);
   const folder = dirname(paths.output);
   const isFolder = (await stat(folder).catch(() => undefined))?.isDirectory() === true;
   if (!isFolder) {
@@ -63,6 +64,11 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   // One that is there, whatever its name, is from a version that did not ask.
   if (found === undefined && /\.(jsonl?|ndjson|xlsx|gz)$/i.test(paths.output)) {
     throw new UsageError(`the output ${paths.output} would hold CSV: end its name in .csv or .tsv`);
+  }
+  if (escapeFormulas === true && found !== undefined && runFile?.escapeFormulas !== true) {
+    throw new UsageError(
+      `the output ${paths.output} was begun without --escape-formulas: name another with -o`,
+    );
   }
   const prepared = { ...rows, paths, found, runFile, earlier, account, isSimulated };
   await refuseForeignOutput(prepared, options);
@@ -92,6 +98,7 @@ export async function openRows(options: Omit<RunOptions, 'api'>, paths: RunPaths
     path: paths.output,
     columns,
     delimiter: manifest.format === 'csv' ? manifest.delimiter : paths.output.endsWith('.tsv') ? '\t' : ',',
+    escapeFormulas: options.escapeFormulas,
     urlColumn: plan.urlColumn,
     keyColumn: plan.keyColumn,
     resolveUrl: (raw) => {

@@ -186,6 +186,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
         urlColumn: options.urlColumn ?? runFile?.urlColumn,
         keyColumn: options.keyColumn ?? runFile?.keyColumn,
         baseUrl: options.baseUrl ?? runFile?.baseUrl,
+        escapeFormulas: runFile?.escapeFormulas,
       },
       paths,
       undo,

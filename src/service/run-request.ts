@@ -45,6 +45,7 @@ export const runRequestSchema = z.strictObject({
   format: formatSchema.optional(),
   delimiter: textSchema.optional(),
   header: z.boolean().optional(),
+  escapeFormulas: z.boolean().optional(),
   urlColumn: textSchema.optional(),
   keyColumn: textSchema.optional(),
   baseUrl: textSchema.optional(),

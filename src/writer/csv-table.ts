@@ -16,6 +16,25 @@ export interface TableRow {
   readonly offset: number;
 }
 
+/** How a new table is begun. */
+interface TableLayout {
+  readonly columns: readonly string[];
+  readonly delimiter: string;
+  /** Whether cells that a spreadsheet would take for formulas begin with an apostrophe in the file. */
+  readonly escapeFormulas?: boolean | undefined;
+}
+
+/** What a spreadsheet takes for a formula, and what would be taken for an escaped one. */
+const FORMULA = /^'*[=+\-@\t\r]/;
+
+function escapeFormula(cell: string): string {
+  return FORMULA.test(cell) ? `'${cell}` : cell;
+}
+
+function unescapeFormula(cell: string): string {
+  return cell.startsWith("'") && FORMULA.test(cell) ? cell.slice(1) : cell;
+}
+
 /** How a table ends. */
 export interface TableEnd {
   /** Where the last whole row ends; what follows is torn. */
@@ -45,6 +64,7 @@ export class CsvTable {
   private constructor(
     readonly columns: readonly string[],
     readonly delimiter: string,
+    private readonly escapesFormulas: boolean,
     private readonly start: number,
     private readonly firstRow: number,
   ) {}
@@ -55,8 +75,17 @@ export class CsvTable {
   }
 
   /** Rows as they are appended; all cells of each. */
-  static format(rows: readonly (readonly string[])[], delimiter: string): string {
-    return formatCsv(rows, delimiter);
+  static format(
+    rows: readonly (readonly string[])[],
+    { delimiter, escapeFormulas = false }: Pick<TableLayout, 'delimiter' | 'escapeFormulas'>,
+  ): string {
+    return formatCsv(escapeFormulas ? rows.map((cells) => cells.map(escapeFormula)) : rows, delimiter);
+  }
+
+  /** More rows of this table. */
+  format(rows: readonly (readonly string[])[]): string {
+    const { delimiter, escapesFormulas: escapeFormulas } = this;
+    return CsvTable.format(rows, { delimiter, escapeFormulas });
   }
 
   /**
@@ -67,9 +96,10 @@ export class CsvTable {
    */
   static async open(
     handle: FileHandle,
-    expected: { readonly columns: readonly string[]; readonly delimiter: string },
+    expected: TableLayout,
     fits: (columns: readonly string[]) => boolean,
   ): Promise<CsvTable | undefined> {
+    const { escapeFormulas = false } = expected;
     const delimiters = new Set([expected.delimiter, ...USUAL_DELIMITERS]);
     const { size } = await handle.stat();
     const head = await readBytes(handle, 0, Math.min(size, MAX_HEADER_BYTES));
@@ -79,11 +109,11 @@ export class CsvTable {
     };
     if ([...delimiters].some(isBegun)) return undefined;
     const start = head.subarray(0, MARK.length).equals(MARK) ? MARK.length : 0;
-    let best = new CsvTable([], expected.delimiter, start, start);
+    let best = new CsvTable([], expected.delimiter, escapeFormulas, start, start);
     for (const delimiter of delimiters) {
       const header = await readRecordAt(handle, start, delimiter);
       if (header?.hasLineEnd !== true) continue;
-      const table = new CsvTable(header.cells, delimiter, start, header.end);
+      const table = new CsvTable(header.cells, delimiter, escapeFormulas, start, header.end);
       if (fits(table.columns)) return table;
       if (table.columns.length > best.columns.length) best = table;
     }
@@ -157,7 +187,8 @@ export class CsvTable {
 
   #picker(columns: readonly string[]): (cells: readonly string[]) => string[] {
     const places = columns.map((name) => this.columns.indexOf(name));
-    return (cells) => places.map((place) => cells[place] ?? '');
+    const read = this.escapesFormulas ? unescapeFormula : (cell: string) => cell;
+    return (cells) => places.map((place) => read(cells[place] ?? ''));
   }
 }
 

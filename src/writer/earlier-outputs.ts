@@ -88,11 +88,11 @@ async function withEarlier<Result>(
 async function openTable(
   handle: FileHandle,
   what: string,
-  { columns, delimiter, keyColumn, urlColumn }: OutputOptions,
+  { columns, delimiter, escapeFormulas, keyColumn, urlColumn }: OutputOptions,
 ): Promise<CsvTable | undefined> {
   const needed = [...OUTPUT_COLUMNS, columns[keyColumn ?? urlColumn] ?? ''];
   const missingIn = (found: readonly string[]) => needed.filter((name) => !found.includes(name));
-  const expected = { columns: outputColumns(columns), delimiter };
+  const expected = { columns: outputColumns(columns), delimiter, escapeFormulas };
   const table = await CsvTable.open(handle, expected, (found) => missingIn(found).length === 0);
   const missing = table === undefined ? [] : missingIn(table.columns);
   if (missing.length === 0) return table;

@@ -265,7 +265,7 @@ function formatFailures(failures: readonly FailureRecord[], options: FailureOpti
     ];
     return cells.slice(0, width);
   });
-  return CsvTable.format(records, options.delimiter);
+  return CsvTable.format(records, options);
 }
 
 /**
@@ -281,9 +281,9 @@ async function forEachIn(
   const handle = await openPlainFile(path, 'r', 'the failures file');
   if (handle === undefined) return;
   try {
-    const { columns, delimiter, keyColumn, urlColumn, signal } = options;
+    const { columns, delimiter, escapeFormulas, keyColumn, urlColumn, signal } = options;
     const ours = columnsOf(options);
-    const table = await CsvTable.open(handle, { columns: ours, delimiter }, (found) =>
+    const table = await CsvTable.open(handle, { columns: ours, delimiter, escapeFormulas }, (found) =>
       FAILURE_COLUMNS.every((name) => found.includes(name)),
     );
     if (table === undefined) return;

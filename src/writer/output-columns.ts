@@ -11,6 +11,8 @@ export interface OutputOptions {
   readonly columns: readonly string[];
   /** Of a new output. An existing one keeps its own, which is found from its header. */
   readonly delimiter: string;
+  /** See `CsvTable`; of this output and the files that belong to it. */
+  readonly escapeFormulas?: boolean | undefined;
   /** Which of `columns` hold the image and, where rows have one, the key. */
   readonly urlColumn: number;
   readonly keyColumn?: number | undefined;

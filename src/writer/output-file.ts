@@ -113,12 +113,12 @@ export class OutputFile {
    *   append is possible then.
    */
   async append(rows: readonly DescribedRow[]): Promise<void> {
-    const { columns, delimiter } = this.table;
+    const { columns } = this.table;
     const lines = rows.map(({ row, outcome: { prompts, messageId, describedAt } }) => {
       const cells = [...row.cells, ...prompts, messageId, describedAt];
       if (cells.length !== columns.length)
         throw new RangeError(`a row has ${cells.length} cells, not ${columns.length}`);
-      return CsvTable.format([cells], delimiter);
+      return this.table.format([cells]);
     });
     const offsets = await this.#file.append(lines);
     for (const [number, { row }] of rows.entries()) {
@@ -231,7 +231,7 @@ async function rewriteColumns(
     await temp.writeFile(CsvTable.emptyText(columns, table.delimiter));
     await forEachRow(outputAt(path), handle, table, columns, async (rows) => {
       const records = rows.map(({ cells }) => cells);
-      await temp.writeFile(CsvTable.format(records, table.delimiter));
+      await temp.writeFile(table.format(records));
     });
   });
 }

@@ -18,6 +18,7 @@ const runFileSchema = z.object({
   urlColumn: z.string(),
   keyColumn: z.string().optional(),
   baseUrl: z.string().optional(),
+  escapeFormulas: z.boolean().optional(),
   /** Files whose rows count as done; relative ones to the output's folder. */
   earlierOutputs: z.array(z.string()).optional(),
   /** The output that the run was last written to: where it is still there, this file is a copy. */

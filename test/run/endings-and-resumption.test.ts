@@ -1,5 +1,6 @@
 import { appendFile, rename, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
+import { verifyOutput } from '../../src/run/receipt.js';
 import type { RunEvent } from '../../src/run/run-options.js';
 import { FAST, RunFixture } from '../helpers/run-fixture.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
@@ -211,5 +212,29 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
       message: /another process has the output/,
     });
     expect((await first).exitCode).toBe(0);
+  });
+
+  test('with formulas escaped, a spreadsheet computes nothing, and rows are known again by their own cells', async () => {
+    const keys = ['=1+1', "'=2", '-3', '@4', "o'k", '=6'];
+    const rows = keys.map((key, index) => `${key},http://f.test/${index}.jpg\n`).join('');
+    const manifest = await fixture.workspace.write('m.csv', `key,image\n${rows}=7,none\n`);
+    const options = { manifest, keyColumn: 'key' };
+    const first = await fixture.run({ ...options, limit: 4, escapeFormulas: true });
+    expect(first.receipt).toMatchObject({ described: 4, failed: 1, remaining: 2 });
+    // The output remembers it.
+    const second = await fixture.run(options);
+    expect(second.receipt).toMatchObject({ described: 2, resumed: 4, failed: 1, submits: 2 });
+    const files = ['out.csv', 'out.failed.csv'];
+    const records = await Promise.all(files.map((name) => fixture.workspace.records(name)));
+    expect(records.map((file) => file.map((record) => record['key'])).map((names) => names.sort())).toEqual([
+      ["'=1+1", "''=2", "'-3", "'@4", "o'k", "'=6"].sort(),
+      ["'=7"],
+    ]);
+    const output = fixture.workspace.at('out.csv');
+    expect(await verifyOutput({ manifest, output })).toMatchObject({ described: 6, failed: 1, extra: 0 });
+    const plain = await fixture.workspace.write('p.csv', manifestOf(1));
+    const other = { manifest: plain, output: fixture.workspace.at('plain.csv') };
+    await fixture.run(other);
+    await expect(fixture.run({ ...other, escapeFormulas: true })).rejects.toThrow('begun without');
   });
 });
