@@ -7,7 +7,7 @@ import { unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
 import { limitsOf, taskOptionsOf } from './settings.js';
 import { INTERRUPTED, type Service, queueArgument, withSharedQueue } from './process.js';
-import { fields, plural, printable, shellQuote } from './text.js';
+import { fields, passwordNote, plural, printable, shellQuote } from './text.js';
 
 /** `bulk-describe enqueue <manifest>`: returns when a server has opened both files. @returns the exit code */
 export function enqueue(options: OptionsOf<'enqueue'>, manifest: string): Promise<number> {
@@ -34,7 +34,12 @@ export async function executeRequest(
 ): Promise<number> {
   const { connection } = service;
   const enqueued = await enqueueRun(connection, request, enqueueOptions(service));
-  return reportEnqueued(enqueued, queueArgument(queue, connection));
+  return reportEnqueued(enqueued, queueArgument(queue, connection), passwordOf(queue));
+}
+
+/** Commands are shown without a queue that the environment names. */
+function passwordOf(queue: string | undefined): string {
+  return queue === undefined || queue === process.env['QUEUE_URL'] ? '' : passwordNote([queue]);
 }
 
 /** How the commands that wait for a server do so: they say what they wait for, also when the queue is away. */
@@ -49,9 +54,10 @@ function enqueueOptions({ connection, signal }: Service) {
 /**
  * Says what became of a request.
  * @param queue what the commands that it shows need to reach the same queue
+ * @param note what is said behind them
  * @returns the exit code
  */
-function reportEnqueued(enqueued: Enqueued, queue: string): number {
+function reportEnqueued(enqueued: Enqueued, queue: string, note: string): number {
   switch (enqueued.kind) {
     case 'begun':
       process.stdout.write(
@@ -59,7 +65,7 @@ function reportEnqueued(enqueued: Enqueued, queue: string): number {
           ['run', printable(enqueued.run)],
           ['manifest', printable(enqueued.manifest, Infinity)],
           ['output', printable(enqueued.output, Infinity)],
-          ['watch', `bulk-describe status ${printable(enqueued.run)} --watch${queue}`],
+          ['watch', `bulk-describe status ${printable(enqueued.run)} --watch${queue}${note}`],
         ).join('\n') + '\n',
       );
       return 0;
@@ -68,13 +74,13 @@ function reportEnqueued(enqueued: Enqueued, queue: string): number {
       return INTERRUPTED;
     case 'left':
       process.stderr.write(
-        `a server has just taken it up, and goes on: stop it with \`bulk-describe cancel ${enqueued.job}${queue}\`\n`,
+        `a server has just taken it up, and goes on: stop it with \`bulk-describe cancel ${enqueued.job}${queue}\`${note}\n`,
       );
       return INTERRUPTED;
     case 'unknown':
       process.stderr.write(
         'the queue does not answer, and the request may still be in it: when it is back, ' +
-          `take it out with \`bulk-describe cancel ${enqueued.job}${queue}\`\n`,
+          `take it out with \`bulk-describe cancel ${enqueued.job}${queue}\`${note}\n`,
       );
       return INTERRUPTED;
   }
@@ -86,7 +92,8 @@ export function retry({ queue }: OptionsOf<'retry'>, run: string): Promise<numbe
   return withSharedQueue(about, async (service) => {
     const { connection } = service;
     const retried = await retryRun(connection, run, enqueueOptions(service));
-    if (retried.kind !== 'marked') return reportEnqueued(retried, queueArgument(queue, connection));
+    if (retried.kind !== 'marked')
+      return reportEnqueued(retried, queueArgument(queue, connection), passwordOf(queue));
     process.stdout.write(markedText(retried));
     return 0;
   });

@@ -8,7 +8,7 @@ import { accountOptionsOf, limitsWarning, taskOptionsOf } from './settings.js';
 import { listenForSignals } from './process.js';
 import { previewLines, receiptLines, unbalancedLine } from './summary.js';
 import { Terminal } from './terminal.js';
-import { count, printable, shellQuote, withoutPassword } from './text.js';
+import { count, passwordNote, printable, shellQuote, withoutPassword } from './text.js';
 
 /** `bulk-describe run <manifest>`. @returns the exit code */
 export async function run(options: OptionsOf<'run'>, manifest: string): Promise<number> {
@@ -89,11 +89,8 @@ function printReceipt(result: RunResult, manifest: string): void {
 
 /** The command that goes on with a run. */
 export function resumeCommand(args: readonly string[], manifest: string): string {
-  const shown = args.map(withoutPassword);
-  const command = ['bulk-describe', ...shown].map(shellQuote).join(' ');
-  const isHidden = shown.some((text, i) => text !== args[i]);
-  const note = isHidden ? '    (the password of --queue is left out here: put it in, or set QUEUE_URL)' : '';
-  return `${command}${manifest === '-' ? ' < the same rows' : ''}${note}`;
+  const command = ['bulk-describe', ...args.map(withoutPassword)].map(shellQuote).join(' ');
+  return `${command}${manifest === '-' ? ' < the same rows' : ''}${passwordNote(args)}`;
 }
 
 /**

@@ -76,3 +76,9 @@ export function withoutPassword(argument: string): string {
     (_, start: string, user: string) => start + (user === '' ? '' : `${user}@`),
   );
 }
+
+/** What is said behind a command that is shown without a password that was typed; empty where none was. */
+export function passwordNote(args: readonly string[]): string {
+  const isHidden = args.some((argument) => withoutPassword(argument) !== argument);
+  return isHidden ? '    (the password of --queue is left out here: put it in, or set QUEUE_URL)' : '';
+}
