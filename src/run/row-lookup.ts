@@ -1,4 +1,4 @@
-import type { Lookup } from '../producer/decide-row.js';
+import type { Lookup } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
 import type { PreviousFailure } from '../shared/jobs.js';
 import type { OutputIndex } from '../writer/output-index.js';

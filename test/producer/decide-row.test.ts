@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Decision, type Lookup, decideImage, decideRow } from '../../src/producer/decide-row.js';
+import { type Decision, type Lookup, decideImage, decideRow } from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/jobs.js';
 

@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { decideImage } from '../../src/producer/decide-row.js';
+import { PayBudget, decideImage } from '../../src/producer/produce.js';
 import { imageHash } from '../../src/producer/image-url.js';
-import { PayBudget } from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { Ledger } from '../../src/run/ledger.js';
 import { OutcomeWriter } from '../../src/run/outcome-writer.js';
