@@ -86,7 +86,7 @@ function judgeAnswer(error: StatusError | RejectedError): SubmitVerdict {
       return { action: 'fail', code: 'rejected', mayBeSetUp: about === 'request', ...plain };
     case 'page':
       // A gateway that fails may have passed the submit on; what is in its way has not.
-      if (status < 500) return { action: 'retry-free', ...plain };
+      if (status < 500 && !maybePaid({ status, refused })) return { action: 'retry-free', ...plain };
       return {
         action: 'retry',
         code: 'http',

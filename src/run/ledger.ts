@@ -249,7 +249,12 @@ export class Ledger {
     this.counts.submits += Math.max(0, submits - counted.submits);
     this.counts.polls += Math.max(0, polls - counted.polls);
     this.counts.maybePaidTwice += more;
-    entry.counted = { submits, polls, maybePaid };
+    // A job that was taken for lost knows of no calls.
+    entry.counted = {
+      submits: Math.max(submits, counted.submits),
+      polls: Math.max(polls, counted.polls),
+      maybePaid: Math.max(maybePaid, counted.maybePaid ?? 0),
+    };
     return more;
   }
 

@@ -40,6 +40,8 @@ interface OutcomeWriterDeps {
  */
 export class OutcomeWriter {
   readonly #commit = new GroupCommit<Batch>((batches) => this.#flush(batches));
+  /** Rows that wait for the disk alone; what some of them are to hold is still being read. */
+  readonly #writingRows = new Set<Promise<void>>();
 
   constructor(private readonly deps: OutcomeWriterDeps) {}
 
@@ -73,16 +75,22 @@ export class OutcomeWriter {
   writeFailure(row: Row, outcome: FailedOutcome): void {
     const { ledger } = this.deps;
     ledger.failRow(row, outcome);
-    void this.#writeRow(row, () => outcome);
+    this.#begin(this.#writeRow(row, () => outcome));
   }
 
   /** Writes a row whose image the output, or an earlier one, holds already. */
   writeCopy(row: Row, image: string): void {
-    void this.#writeRow(row, () => this.#readDescribed(image));
+    this.#begin(this.#writeRow(row, () => this.#readDescribed(image)));
+  }
+
+  #begin(writing: Promise<void>): void {
+    this.#writingRows.add(writing);
+    void writing.finally(() => this.#writingRows.delete(writing));
   }
 
   /** Waits until everything that was to go to disk is there, or has failed to be. */
   async flushed(): Promise<void> {
+    await Promise.all(this.#writingRows);
     await this.#commit.settled();
   }
 
@@ -106,14 +114,15 @@ export class OutcomeWriter {
       return 'put-back';
     }
     const late = ledger.settle(result, rows.length);
+    // At once: until they are, the run seems to be over.
+    for (const row of late) {
+      if (outcome.status === 'failed') this.writeFailure(row, outcome);
+      else this.writeCopy(row, image);
+    }
     if (rescued > 0) {
       // After the row is on disk: a crash may then count a saving too little, never too much.
       ledger.counts.rescued += rescued;
       await this.deps.keepLostSubmits(ledger.counts);
-    }
-    for (const row of late) {
-      if (outcome.status === 'failed') this.writeFailure(row, outcome);
-      else this.writeCopy(row, image);
     }
     failing.add(outcome);
     return 'done';

@@ -37,7 +37,7 @@ export class RunWatch {
     const look = async () => {
       await this.#tick();
       if (over.aborted || performance.now() - this.#reconciledAt <= timing.reconcileEveryMs) return;
-      await this.#reconcile();
+      await this.#reconcile(over);
       this.#reconciledAt = performance.now();
     };
     await repeat(timing.tickMs, over, look, debugError(logger, 'the queue did not answer; looking again'));
@@ -94,7 +94,7 @@ export class RunWatch {
   }
 
   /** Settles the rows whose jobs were removed, or ended without their results, as two looks in a row have found. */
-  async #reconcile(): Promise<void> {
+  async #reconcile(over: AbortSignal): Promise<void> {
     const { jobs, ledger, results, id, writer } = this.run;
     const places = await jobs.places();
     // Results that are on their way may be theirs.
@@ -107,6 +107,9 @@ export class RunWatch {
       // Removed from the queue, and still in flight here: its outcome comes all the same.
       if (this.worker?.isHolding(describeJobId(id, image)) === true) continue;
       const ended = place === undefined ? undefined : await jobs.get(image);
+      // Its outcome may have come meanwhile, or the run may be over.
+      if (over.aborted) return;
+      if (!ledger.isPending(image)) continue;
       const reason =
         ended?.failedReason ??
         'its job was removed from the queue; it may have been paid for, and is described by the next run';

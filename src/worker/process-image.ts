@@ -117,7 +117,8 @@ async function checkLastMessage(
     polls += poll.polls;
     if (poll.kind === 'end') return release(processing, { ...data, polls }, poll.refusal);
     if (poll.kind === 'message') {
-      if (poll.message.status !== 'completed') return startOver();
+      // One that is still worked on may be completed beside the new one.
+      if (poll.message.status !== 'completed') return startOver(poll.message.status === 'working' ? 1 : 0);
       return publishDescribed(processing, { ...data, polls, messageId }, poll.message.prompts);
     }
     if (isGone(poll.error)) return startOver();

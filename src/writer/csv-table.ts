@@ -111,7 +111,7 @@ export class CsvTable {
     const start = head.subarray(0, MARK.length).equals(MARK) ? MARK.length : 0;
     let best = new CsvTable([], expected.delimiter, escapeFormulas, start, start);
     for (const delimiter of delimiters) {
-      const header = await readRecordAt(handle, start, delimiter);
+      const header = await readRecordAt(handle, start, delimiter, start + MAX_HEADER_BYTES);
       if (header?.hasLineEnd !== true) continue;
       const table = new CsvTable(header.cells, delimiter, escapeFormulas, start, header.end);
       if (fits(table.columns)) return table;
@@ -197,8 +197,9 @@ async function readRecordAt(
   handle: FileHandle,
   offset: number,
   delimiter: string,
+  end = Infinity,
 ): Promise<CsvRecord | undefined> {
-  const pieces = readPieces(handle, offset, Infinity, { pieceBytes: RECORD_BYTES });
+  const pieces = readPieces(handle, offset, end, { pieceBytes: RECORD_BYTES });
   try {
     for await (const [first] of readCsv(pieces, { delimiter, relaxQuotes: true, offset })) {
       if (first !== undefined) return first;

@@ -99,6 +99,8 @@ describe('a failed submit', () => {
     ['a refusal of the moment', rejected('Timeout while downloading', 400), retry('http', false, false)],
     ['a 4xx that nobody knows', status(498), retry('http', false, false)],
     ['a page in front of it', status(403, { about: 'page' }), { action: 'retry-free', countsAsDown: true }],
+    ['a page in place of what was done', status(408, { about: 'page' }), retry('http', true, true)],
+    ['a page that leads elsewhere', status(303, { about: 'page' }), retry('http', true, true)],
     ['a page of a gateway', status(502, { about: 'page' }), retry('http', true, true)],
     ['a refusal whose URL has the word credit', rejected('cannot load https://a.b/credit-card.png'), fail],
     ['404 about the path, and not about the image', status(404, { about: 'set-up' }), setUp],

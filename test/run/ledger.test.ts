@@ -190,6 +190,9 @@ describe('a ledger', () => {
     expect(ledger.countCalls('a', { submits: 2, polls: 0, maybePaid: 2 })).toBe(2);
     ledger.settle(failed(), 1);
     expect(ledger.countCalls('a', { submits: 3, polls: 0, maybePaid: 3 })).toBe(1);
+    // A job that was taken for lost knows of none, and its result comes all the same.
+    expect(ledger.countCalls('a', { submits: 0, polls: 0, maybePaid: 0 })).toBe(0);
+    expect(ledger.countCalls('a', { submits: 3, polls: 0, maybePaid: 3 })).toBe(0);
     expect(ledger.counts.maybePaidTwice).toBe(3);
   });
 

@@ -221,16 +221,17 @@ describeOnRedis('what becomes of an image', (openQueue) => {
     });
 
     test.each([
-      ['is still working', working],
-      ['has expired', expired],
-      ['is gone', status(404)],
-    ])('starts over when that message %s', async (_name, poll) => {
-      const { calls } = await play({
+      ['is still working, which may be paid for twice then', working, 1],
+      ['has expired', expired, 0],
+      ['is gone', status(404), 0],
+    ])('starts over when that message %s', async (_name, poll, maybePaid) => {
+      const { calls, ending } = await play({
         data: { lastMessageId: 'old', attempts: 3 },
         submits: [{ messageId: 'new' }],
         polls: [poll, completed('new')],
       });
       expect(calls).toEqual(['poll old', 'submit', 'save', 'poll new']);
+      expect(ending).toMatchObject({ kind: 'complete', result: { maybePaid } });
     });
 
     test('counts as perhaps paid twice what it submits anew because that message cannot be had', async () => {
