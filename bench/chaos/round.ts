@@ -271,7 +271,10 @@ class Round {
       this.#broken.push(`${name} ended with exit code ${end.code}`);
     }
     // What a receipt without counts leaves in the queue, the next look finds there as well.
-    if (this.#receipts.last?.maybePaidTwice !== 0) this.#ledger.note(await queue.jobs(simulator.url));
+    if (this.#receipts.last?.maybePaidTwice === 0) return;
+    // No receipt is to count what was lost with the run that nobody resumes.
+    const jobs = await queue.jobs(simulator.url);
+    this.#ledger.note(jobs.filter(({ url }) => !url.startsWith(ABANDONED)));
   }
 
   async #until({ paid, thenMs }: Moment, program: Program): Promise<void> {
