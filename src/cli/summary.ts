@@ -90,10 +90,11 @@ export function receiptLines(result: RunResult, resume: string): string[] {
       ['calls', calls],
       ['output', nearPath(receipt.output)],
       ['failures', receipt.failed > 0 && `${nearPath(receipt.failures)} (${codes})`],
-      ['extra', extra > 0 && `${plural(extra, 'row')} of the output are not in the manifest`],
+      ['extra', extra > 0 && `${plural(extra, 'row')} of the output ${isOrAre(extra)} not in the manifest`],
       [
         'twice',
-        twice > 0 && `${plural(twice, 'row')} of the output are there more often than in the manifest`,
+        twice > 0 &&
+          `${plural(twice, 'row')} of the output ${isOrAre(twice)} there more often than in the manifest`,
       ],
       ['rest', !receipt.complete && 'the manifest was not read to its end: it may have more rows'],
       [
@@ -112,4 +113,7 @@ export function receiptLines(result: RunResult, resume: string): string[] {
       ['rejected', rejected > 0 && `${count(rejected)}, which --retry-rejected tries again as well`],
     ),
   ];
+}
+function isOrAre(number: number): string {
+  return number === 1 ? 'is' : 'are';
 }
