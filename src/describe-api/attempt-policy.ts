@@ -101,7 +101,7 @@ function judgeAnswer(error: StatusError | RejectedError): SubmitVerdict {
   }
 }
 
-/** A model that cannot be read twice will not be the third time, and each answer is paid for. */
+/** What cannot be read twice will not be the third time, and each answer may be paid for. */
 const MOST_UNREADABLE = 2;
 
 /**
@@ -123,8 +123,12 @@ export function judgeSubmitFailure(error: unknown): SubmitVerdict {
     if (error.isRefusal) return { action: 'fail', mayBeSetUp: false, ...about };
     return { action: 'retry', maybePaid: true, mostAttempts: MOST_UNREADABLE, ...about };
   }
-  const code = error instanceof ResponseShapeError ? 'bad-response' : 'network';
-  return { action: 'retry', code, maybePaid: true, reason, countsAsDown: error instanceof InterruptedError };
+  if (error instanceof ResponseShapeError) {
+    const limits = { mostAttempts: MOST_UNREADABLE, countsAsDown: false };
+    return { action: 'retry', code: 'bad-response', maybePaid: true, reason, ...limits };
+  }
+  const countsAsDown = error instanceof InterruptedError;
+  return { action: 'retry', code: 'network', maybePaid: true, reason, countsAsDown };
 }
 
 /** "Retry or not" for a poll: only a refused token ends the waiting. */
