@@ -15,6 +15,7 @@ import {
   notDescribable,
   outcomesIn,
   partsOfJobId,
+  hasNothing,
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
@@ -33,7 +34,7 @@ const AT_ONCE = 200;
 /** One run's jobs in its account's describe queue. */
 export class RunJobs {
   readonly #queue: JobQueue<DescribeJobData, ResultJobData>;
-  #abandoned: ReadonlySet<string> = new Set();
+  #abandoned: ReadonlyMap<string, number> = new Map();
 
   /** @param signal ends the waiting for a queue that is away */
   constructor(
@@ -170,7 +171,9 @@ export class RunJobs {
    * @returns how many there are
    */
   async findAbandoned(): Promise<number> {
-    const abandoned = new Set<string>();
+    const abandoned = new Map<string, number>();
+    const note = (image: string, submits: number) =>
+      abandoned.set(image, Math.max(submits, abandoned.get(image) ?? 0));
     const living = new Map<string, Promise<boolean>>([[this.run, Promise.resolve(true)]]);
     const lives = (run: string) => {
       const known = living.get(run) ?? this.#persist(() => hasCoordinator(this.connection.store, run));
@@ -182,7 +185,7 @@ export class RunJobs {
       if (parts === undefined || (await lives(parts.run))) return;
       const job = await this.#persist(() => this.#queue.getJob(id));
       if (job === undefined || job.finishedOn !== undefined || notDescribable(job.data)) return;
-      if (!isUntouched(job)) abandoned.add(parts.image);
+      if (!isUntouched(job)) note(parts.image, job.data.maybePaid + (hasNothing(job) ? 0 : 1));
     });
     for (const [run, isAlive] of living) {
       if (await isAlive) continue;
@@ -191,8 +194,8 @@ export class RunJobs {
       if ((await this.#persist(() => this.connection.countJobs(name, UNFINISHED_STATES))) === 0) continue;
       const queue = this.connection.passingQueue<PublishedResults, null>(name);
       const unwritten = await this.#persist(() => queue.getJobs([...UNFINISHED_STATES]));
-      for (const { image, outcome } of unwritten.flatMap((job) => outcomesIn(job.data))) {
-        if (outcome.status === 'described') abandoned.add(image);
+      for (const { image, outcome, maybePaid } of unwritten.flatMap((job) => outcomesIn(job.data))) {
+        if (outcome.status === 'described') note(image, maybePaid + 1);
       }
     }
     this.#abandoned = abandoned;
@@ -232,7 +235,7 @@ export class RunJobs {
     const { attempts = RUN_DEFAULTS.attempts, deadlineMs = RUN_DEFAULTS.deadlineMs } = this.options;
     // A row that ended as lost may have been paid for: nothing is left that says so.
     const lost = previous?.outcome.code === 'lost' ? 1 : 0;
-    const maybePaid = lost + (this.#abandoned.has(image) ? 1 : 0);
+    const maybePaid = lost + (this.#abandoned.get(image) ?? 0);
     const about = { run: this.run, url, row, maxAttempts: attempts, deadlineMs };
     return freshJobData(about, { lastMessageId, maybePaid });
   }
