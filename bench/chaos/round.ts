@@ -156,9 +156,10 @@ class Round {
     if (abandonedPaid > this.#abandonedPaid) {
       broken.push(`${abandonedPaid - this.#abandonedPaid} image(s) were paid for a run that nobody resumed`);
     }
-    if (receipts.missing === 0 && receipts.maybePaidTwice < payments.counted) {
+    // What a run whose file was lost has counted, the next one counts again in jobs of its own: the jobs' sum may be higher.
+    if (receipts.missing === 0 && receipts.maybePaidTwice < payments.paidTwice) {
       broken.push(
-        `the receipts count ${receipts.maybePaidTwice} as paid twice, the jobs ${payments.counted}`,
+        `the receipts count ${receipts.maybePaidTwice} as paid twice, which ${payments.paidTwice} were`,
       );
     }
     return { rows, payments, receipts, kills: this.#kills, broken };
