@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import type { CliProcess } from '../helpers/cli.js';
 import { Clock, fakeTimeLibrary } from '../helpers/clock.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -17,6 +18,7 @@ describeOnBothQueues('a clock that jumps', (openQueue) => {
     let simulator: Simulator;
     let queue: QueueFixture;
     let clock: Clock;
+    const started: CliProcess[] = [];
 
     beforeEach(async () => {
       workspace = await Workspace.create();
@@ -26,19 +28,18 @@ describeOnBothQueues('a clock that jumps', (openQueue) => {
       await workspace.write('m.csv', manifestOf(ROWS));
     });
     afterEach(async () => {
+      for (const { child } of started) child.kill('SIGKILL');
+      await Promise.all(started.splice(0).map(({ ended }) => ended));
       await simulator.close();
       await workspace.remove();
     });
 
-    const start = () =>
-      startRun({
-        workspace,
-        api: simulator.url,
-        queue: queue.url,
-        rate: '20/s',
-        flags: ['--attempts', '20'],
-        env: clock.env,
-      });
+    const start = () => {
+      const about = { workspace, api: simulator.url, queue: queue.url, rate: '20/s' };
+      const run = startRun({ ...about, flags: ['--attempts', '20'], env: clock.env });
+      started.push(run);
+      return run;
+    };
 
     test.each([
       ['back', -DAY_S],
