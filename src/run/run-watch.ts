@@ -4,7 +4,7 @@ import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { type RunCounts, failedRows } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
-import { repeat } from '../shared/waiting.js';
+import { clockAheadMs, repeat } from '../shared/waiting.js';
 import type { DescribeWorker } from '../worker/describe-worker.js';
 import type { OpenRun } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
@@ -53,7 +53,7 @@ export class RunWatch {
     const stop = judgeWorkers(workers, Date.now(), {
       downLimitMs: timing.downLimitMs,
       // By the clock as it is now.
-      startedAt: Date.now() - performance.now() + this.#startedMs,
+      startedAt: clockAheadMs() + this.#startedMs,
     });
     if (stop !== undefined) control.stop(stop);
     if (failing.isFailing(inFlight)) control.stop({ kind: 'failing', reason: failing.reason });

@@ -122,3 +122,8 @@ export class Notifier {
     return false;
   }
 }
+
+/** How many milliseconds the clock that may jump (`Date.now`) is ahead of the one that does not (`performance.now`). */
+export function clockAheadMs(): number {
+  return Date.now() - performance.now();
+}

@@ -4,7 +4,7 @@ import type { AccountLimits } from '../shared/account-limits.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { WorkerStatus } from '../shared/published.js';
 import type { JobWorker } from '../shared/queue/connection.js';
-import { Notifier } from '../shared/waiting.js';
+import { Notifier, clockAheadMs } from '../shared/waiting.js';
 
 /**
  * What a worker makes of the API's failures, over all its images.
@@ -223,5 +223,5 @@ export class Intake {
 
 /** The moment, in epoch milliseconds of the clock as it is now, at which `performance.now` was `ms`. */
 function epochOf(ms: number): number {
-  return Math.round(Date.now() - performance.now() + ms);
+  return Math.round(clockAheadMs() + ms);
 }

@@ -11,7 +11,7 @@ import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
 import { atShutdown, outOfPatience, retryUntilUp } from '../shared/queue/outage.js';
 import { promoteFromTheFuture } from '../shared/queue/job-moves.js';
 import * as registry from '../shared/queue/registry.js';
-import { repeat } from '../shared/waiting.js';
+import { clockAheadMs, repeat } from '../shared/waiting.js';
 import { Intake } from './api-health.js';
 import { JobLogs } from './job-logs.js';
 import { JobProcessor } from './job-processor.js';
@@ -64,7 +64,7 @@ export class DescribeWorker {
   readonly #ended = new AbortController();
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
   /** What the clock that may jump is ahead of the one that does not. */
-  #clockAheadMs = Date.now() - performance.now();
+  #clockAheadMs = clockAheadMs();
   #ticking: Promise<void> = Promise.resolve();
   #trouble = { text: '', seenAt: -Infinity };
   #stopped: Promise<void> | undefined;
@@ -154,9 +154,9 @@ export class DescribeWorker {
   /** Each second: what everybody may know of this worker, and the account's limits as they are now. */
   async #tick(): Promise<void> {
     const { connection, limits } = this.options;
-    const clockAheadMs = Date.now() - performance.now();
-    if (clockAheadMs < this.#clockAheadMs - TICK_MS) await promoteFromTheFuture(this.#queue);
-    this.#clockAheadMs = clockAheadMs;
+    const aheadMs = clockAheadMs();
+    if (aheadMs < this.#clockAheadMs - TICK_MS) await promoteFromTheFuture(this.#queue);
+    this.#clockAheadMs = aheadMs;
     await limits.refresh();
     await this.#applyLimits();
     await this.#publishStatus();

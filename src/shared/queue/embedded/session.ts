@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setImmediate as yieldToOthers, setTimeout as delay } from 'node:timers/promises';
 import { PGlite, types } from '@electric-sql/pglite';
 import type { PgPool, PgPoolClient, PgQueryResult } from 'bullmq';
+import { clockAheadMs } from '../../waiting.js';
 import { MAX_STALLED_COUNT } from '../connection.js';
 
 /**
@@ -117,7 +118,7 @@ export class SessionPool implements PgPool {
 
   /** From now on, what is stored moves with the clock. */
   followClock(): void {
-    this.#clockAheadMs = Date.now() - performance.now();
+    this.#clockAheadMs = clockAheadMs();
   }
 
   /** Waits for the session. @returns the way to hand it on */
@@ -142,7 +143,7 @@ export class SessionPool implements PgPool {
   /** After a jump of the clock each length is what it was: else the queue would stand still for as long as it went back. */
   async #moveMoments(): Promise<void> {
     if (this.#clockAheadMs === undefined) return;
-    const aheadMs = Date.now() - performance.now();
+    const aheadMs = clockAheadMs();
     const jumpMs = Math.round(aheadMs - this.#clockAheadMs);
     if (Math.abs(jumpMs) < SMALLEST_JUMP_MS) return;
     this.#clockAheadMs = aheadMs;
