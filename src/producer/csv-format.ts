@@ -136,7 +136,8 @@ async function* readRecords(
 function toManifestRecord(record: CsvRecord, number: number, layout: Layout): ManifestRecord {
   const { line, invalidCell } = record;
   const { width, kept, columns } = layout;
-  const cells = kept.map((index) => record.cells[index] ?? '');
+  const isPlain = record.cells.length === width && kept.length === width;
+  const cells = isPlain ? record.cells : kept.map((index) => record.cells[index] ?? '');
   if (record.cells.every(isBlank)) return { line, number, cells, isEmpty: true };
   const isWhole = record.cells.length <= width && kept.length === width;
   const surplus = isWhole

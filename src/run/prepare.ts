@@ -44,8 +44,7 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
     throw new UsageError('the manifest comes from stdin: say with -o <path> where the output goes');
   }
   const paths = await findPaths(options, isSimulated);
-  const { escapeFormulas = (await readRunFile(paths.runFile))?.escapeFormulas } = options;
-  const rows = await openRows({ ...options, escapeFormulas }, paths, undo);
+  const rows = await openRows(options, paths, undo);
   const folder = dirname(paths.output);
   const isFolder = (await stat(folder).catch(() => undefined))?.isDirectory() === true;
   if (!isFolder) {
@@ -59,8 +58,10 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   }
   const runFile = await readRunFile(paths.runFile);
   if (runFile !== undefined) await refuseCopiedRunFile(paths.runFile, paths.output, runFile);
-  const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, rows.outputOptions);
-  const found = await inspectOutput(rows.outputOptions);
+  const { escapeFormulas = runFile?.escapeFormulas } = options;
+  const outputOptions = { ...rows.outputOptions, escapeFormulas };
+  const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
+  const found = await inspectOutput(outputOptions);
   // One that is there, whatever its name, is from a version that did not ask.
   if (found === undefined && /\.(jsonl?|ndjson|xlsx|gz)$/i.test(paths.output)) {
     throw new UsageError(`the output ${paths.output} would hold CSV: end its name in .csv or .tsv`);
@@ -70,7 +71,7 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
       `the output ${paths.output} was begun without --escape-formulas: name another with -o`,
     );
   }
-  const prepared = { ...rows, paths, found, runFile, earlier, account, isSimulated };
+  const prepared = { ...rows, outputOptions, paths, found, runFile, earlier, account, isSimulated };
   await refuseForeignOutput(prepared, options);
   return prepared;
 }
