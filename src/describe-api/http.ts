@@ -1,6 +1,6 @@
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import { z } from 'zod';
-import { isSystemError, messageOf, UsageError } from '../shared/errors.js';
+import { isSystemError, messageOf, untrustedText, UsageError } from '../shared/errors.js';
 import { abortReason, startTimer } from '../shared/waiting.js';
 import { type ApiCall, ConnectionError, DescribeApiError, InterruptedError, TimeoutError } from './errors.js';
 import type { AnswerHeaders } from './retry-after.js';
@@ -162,7 +162,6 @@ const systemErrorSchema = z.object({
   address: z.string().optional(),
   port: z.number().optional(),
 });
-const UNTRUSTED = /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(VERIFY|GET)_\w+)$/;
 const NO_TLS = /^(EPROTO|ERR_SSL_\w+)$/;
 
 /** Why there was no connection and what helps, in words; undefined where the error says it by itself. */
@@ -184,10 +183,8 @@ function whyNotConnected(error: unknown, { hostname, host, port, protocol }: URL
     const where = about.address === undefined ? host : `${about.address}:${about.port ?? ''}`;
     return `nothing listens at ${where}: is the server running, and ${isRight}`;
   }
-  if (UNTRUSTED.test(code))
-    return `the certificate of ${host} is not trusted: NODE_EXTRA_CA_CERTS=<file.pem> names the authority that issued it`;
   if (NO_TLS.test(code)) return `${host} does not speak TLS: http:// in place of https://?`;
-  return undefined;
+  return untrustedText(code, host);
 }
 
 function firstValues(headers: Readonly<Record<string, string | string[] | undefined>>): AnswerHeaders {

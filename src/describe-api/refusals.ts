@@ -109,4 +109,6 @@ export const SET_UP_ADVICE = {
   forbidden: 'every image is forbidden (may the token use this --api and --model?)',
   request:
     'every image is refused alike (does --model see images, can the API load them from their host, are --api and --dialect right?)',
+  unreadable:
+    'no answer can be read (is --api the API of this --dialect, and does --model see images and do as its prompt says?)',
 } as const;

@@ -85,6 +85,14 @@ export function shownPath(path: string): string {
   return `${path.slice(0, half)}…${path.slice(-half)}`;
 }
 
+const UNTRUSTED = /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(VERIFY|GET)_\w+)$/;
+
+/** What helps against a certificate that Node.js does not trust; undefined for other codes. */
+export function untrustedText(code: string, host: string): string | undefined {
+  if (!UNTRUSTED.test(code)) return undefined;
+  return `the certificate of ${host} is not trusted: NODE_EXTRA_CA_CERTS=<file.pem> names the authority that issued it`;
+}
+
 /** Narrows to a Node.js system error, which carries a code such as ENOENT. */
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException & { code: string } {
   return error instanceof Error && 'code' in error && typeof error.code === 'string';

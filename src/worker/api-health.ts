@@ -22,7 +22,7 @@ export class ApiHealth {
   /** Images with refusals that may be those of any image, since the last success, and how many of these say so in words. */
   #suspects = new Set<string>();
   #saidSo = 0;
-  /** The newest images that were refused in the same words. */
+  /** The newest images that have ended alike. */
   #alike: { readonly reason: string; readonly images: Set<string> } | undefined;
   readonly #worked = new Notifier();
   #hasWorked = false;
@@ -121,9 +121,21 @@ export class ApiHealth {
    * @returns true when three different images in a row were refused in the same words: it is not the images
    */
   refused(image: string, reason: string): boolean {
+    return this.#areAlike(image, reason) >= ENOUGH_REFUSALS;
+  }
+
+  /**
+   * An answer that holds no prompts, before any image was described. A model may fail at a few images in its own way.
+   * @returns true when the answers for five different images in a row were such
+   */
+  unreadable(image: string): boolean {
+    return this.#areAlike(image, UNREADABLE) >= ENOUGH_UNREADABLE;
+  }
+
+  /** @returns for how many different images in a row it was the same */
+  #areAlike(image: string, reason: string): number {
     if (this.#alike?.reason !== reason) this.#alike = { reason, images: new Set() };
-    this.#alike.images.add(image);
-    return this.#alike.images.size >= ENOUGH_REFUSALS;
+    return this.#alike.images.add(image).size;
   }
 
   /** Waits until a submit goes through, but no longer than that. @returns whether one has */
@@ -143,6 +155,8 @@ export class ApiHealth {
 const FIRST_PROBE_MS = 1000;
 const LONGEST_PROBE_MS = 15_000;
 const ENOUGH_REFUSALS = 3;
+const ENOUGH_UNREADABLE = 5;
+const UNREADABLE = 'an answer without prompts';
 const DOWN_IMAGES = 5;
 const DOWN_FAILURES = 10;
 

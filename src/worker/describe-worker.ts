@@ -33,7 +33,7 @@ export interface WorkerOptions {
 }
 
 const TICK_MS = 1000;
-/** Trouble that comes back within this time is not logged anew. */
+/** Trouble that lasts, or comes back, is logged anew after this time. */
 const SAME_TROUBLE_MS = 60_000;
 /** Completed jobs that stay in the account's queue, and as many failed ones. */
 const KEPT_JOBS = 1000;
@@ -66,7 +66,7 @@ export class DescribeWorker {
   /** What the clock that may jump is ahead of the one that does not. */
   #clockAheadMs = clockAheadMs();
   #ticking: Promise<void> = Promise.resolve();
-  #trouble = { text: '', seenAt: -Infinity };
+  #trouble = { text: '', loggedAt: -Infinity };
   #stopped: Promise<void> | undefined;
 
   private constructor(
@@ -114,7 +114,12 @@ export class DescribeWorker {
     const webhooks =
       options.webhooks && (await WorkerWebhooks.open(options.webhooks, connection.store, queueName, logger));
     const worker = new DescribeWorker(options, schedule, webhooks);
-    await worker.#start();
+    try {
+      await worker.#start();
+    } catch (error) {
+      await worker.stop();
+      throw error;
+    }
     return worker;
   }
 
@@ -194,14 +199,14 @@ export class DescribeWorker {
     await registry.publish(store, ACCOUNTS, queueName, { label, queueName });
   }
 
-  /** Says why the API cannot be reached, long before it counts as down; once, unless it comes back. */
+  /** Says why the API cannot be reached, long before it counts as down, and each minute while that lasts. */
   #logTrouble(): void {
     const text = this.status.trouble;
-    if (text === undefined) return;
     const now = performance.now();
-    const isNew = text !== this.#trouble.text || now - this.#trouble.seenAt > SAME_TROUBLE_MS;
-    this.#trouble = { text, seenAt: now };
-    if (isNew) this.#logger.warn(`the API cannot be reached: ${text}`);
+    if (text === undefined || (text === this.#trouble.text && now - this.#trouble.loggedAt < SAME_TROUBLE_MS))
+      return;
+    this.#trouble = { text, loggedAt: now };
+    this.#logger.warn(`the API cannot be reached: ${text}`);
   }
 
   #createLimiter(call: 'submit' | 'poll', rate: () => Rate): RateLimiter {

@@ -54,6 +54,7 @@ export class LivingRuns {
     }
     if (removed > 0) this.logger.info({ images: removed }, 'unsubmitted images of dead runs are set aside');
     this.#sweptAt = performance.now();
+    for (const [run, { at }] of this.#looks) if (this.#sweptAt - at > FRESH_MS) this.#looks.delete(run);
   }
 
   async #setAside(queue: JobQueue<DescribeJobData, ResultJobData>, id: string): Promise<boolean> {

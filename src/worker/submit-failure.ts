@@ -86,18 +86,24 @@ async function endRefused(
   verdict: VerdictOf<'fail'>,
 ): Promise<ProcessingOutcome> {
   const { job, deps, stopping } = processing;
-  const { health, schedule } = deps;
-  const isKnown = !verdict.mayBeSetUp || health.hasWorked || schedule.slowMs !== undefined;
-  if (!isKnown) {
+  const { health } = deps;
+  const tried = { ...data, attempts: data.attempts + 1 };
+  if (verdict.mayBeSetUp && !hasDescribed(deps)) {
     if (health.refused(job.image, verdict.reason)) {
       const reason = `${SET_UP_ADVICE.request}: ${verdict.reason}`;
       return release(processing, data, { why: 'set-up', reason });
     }
     const hasWorked = await health.waitUntilWorked(FIRST_SUCCESS_MS, stopping);
     if (stopping.aborted) return release(processing, data);
-    if (!hasWorked && data.submits < SUSPECT_TRIES) return { kind: 'delay', data, ms: SUSPECT_DELAY_MS };
+    if (!hasWorked && tried.attempts < SUSPECT_TRIES)
+      return { kind: 'delay', data: tried, ms: SUSPECT_DELAY_MS };
   }
-  return publishFailed(processing, { ...data, attempts: data.attempts + 1 }, verdict);
+  return publishFailed(processing, tried, verdict);
+}
+
+/** Whether the account has ever described an image, as far as its worker knows. */
+function hasDescribed({ health, schedule }: ProcessingDeps): boolean {
+  return health.hasWorked || schedule.slowMs !== undefined;
 }
 
 /** @param wasDown whether the API was down when it was submitted: then it was a probe */
@@ -108,7 +114,7 @@ async function retryLater(
   verdict: VerdictOf<'retry'>,
   wasDown: boolean,
 ): Promise<ProcessingOutcome> {
-  const { job, callback } = processing;
+  const { job, deps, callback } = processing;
   // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
   const attempts = wasDown && verdict.countsAsDown ? data.attempts : data.attempts + 1;
   let tried: DescribeJobData = { ...data, attempts };
@@ -119,6 +125,13 @@ async function retryLater(
     const ended = await awaitRecovery(processing, unconfirmed, canWait ? [callback] : []);
     if ('kind' in ended) return ended;
     tried = ended;
+  }
+  if (verdict.code === 'bad-response' && !hasDescribed(deps) && deps.health.unreadable(job.image)) {
+    const refusal = { why: 'set-up', reason: `${SET_UP_ADVICE.unreadable}: ${verdict.reason}` } as const;
+    if (verdict.answer === undefined) return release(processing, tried, refusal);
+    // The answer is paid for: it is kept with the failure, which the next run takes up again.
+    await deps.intake.takeNoMore(refusal.why, refusal.reason);
+    return publishFailed(processing, tried, verdict);
   }
   const mostAttempts = Math.min(data.maxAttempts, verdict.mostAttempts ?? Infinity);
   if (attempts >= mostAttempts) return publishFailed(processing, tried, verdict);

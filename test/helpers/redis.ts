@@ -14,6 +14,9 @@ export interface TestRedis {
   stop(): Promise<void>;
   /** Ends the server as a crash would; `restart` brings it back with its data. */
   kill9(): Promise<void>;
+  /** Keeps its connections and answers nothing, until `thaw`. */
+  freeze(): void;
+  thaw(): void;
   /** Starts it again on the same port, on what its append-only file holds. */
   restart(): Promise<void>;
 }
@@ -55,6 +58,8 @@ export async function startRedis(...args: string[]): Promise<TestRedis> {
     url: `redis://127.0.0.1:${port}`,
     port,
     kill9: () => end('SIGKILL'),
+    freeze: () => void server.kill('SIGSTOP'),
+    thaw: () => void server.kill('SIGCONT'),
     async restart() {
       await end('SIGTERM');
       server = await launch(binary, port, directory, args);
@@ -69,12 +74,18 @@ export async function startRedis(...args: string[]): Promise<TestRedis> {
 function foreignRedis(): TestRedis {
   const url = process.env['REDIS_URL'];
   if (url === undefined) throw new Error(NO_REDIS);
-  const refuse = () => Promise.reject(new Error(`${url} is not this test's own: install redis-server`));
+  const foreign = new Error(`${url} is not this test's own: install redis-server`);
+  const refuse = () => Promise.reject(foreign);
+  const refuseAtOnce = () => {
+    throw foreign;
+  };
   const port = Number(new URL(url).port || 6379);
   return {
     url: url.replace(/\/\d*$/, ''),
     port,
     kill9: refuse,
+    freeze: refuseAtOnce,
+    thaw: refuseAtOnce,
     restart: refuse,
     stop: () => Promise.resolve(),
   };

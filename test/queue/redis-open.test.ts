@@ -1,7 +1,10 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { z } from 'zod';
 import { FatalError } from '../../src/shared/errors.js';
 import { type OpenQueueOptions, openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
@@ -91,6 +94,17 @@ describe('a Redis is refused', () => {
     expect(await refusal(`redis://127.0.0.1:${port}`)).toMatch(/no Redis at/);
     expect(await refusal(`rediss://127.0.0.1:${port}`)).toMatch(/no Redis at rediss/);
   });
+});
+
+test('a Redis whose certificate is not trusted is refused at once, with the variable that helps', async () => {
+  const pem = readFileSync(new URL('../fixtures/self-signed.pem', import.meta.url));
+  const server = createTlsServer({ key: pem, cert: pem }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => void server.close());
+  const { port } = z.object({ port: z.number() }).parse(server.address());
+  const why = /^the certificate of rediss:\S+ is not trusted: NODE_EXTRA_CA_CERTS=/;
+  for (const failFast of [true, false])
+    expect(await refusal(`rediss://127.0.0.1:${port}`, { failFast })).toMatch(why);
 });
 
 describe.skipIf(!redisAvailable)('a Redis', () => {

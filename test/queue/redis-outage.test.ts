@@ -44,6 +44,23 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     expect(told[1]).toMatch(/^up: /);
   });
 
+  test(
+    'a server that keeps its connections and says nothing is away as well',
+    { timeout: 30_000 },
+    async () => {
+      const { server, queue, told } = await setUp();
+      server.freeze();
+      onTestFinished(() => server.thaw());
+      const adding = queue.add('x', { n: 1 });
+      await vi.waitFor(() => expect(told).toEqual([expect.stringMatching(/^down: .*does not answer/)]), {
+        timeout: 15_000,
+      });
+      server.thaw();
+      await adding;
+      await vi.waitFor(() => expect(told[1]).toMatch(/^up: /), soon);
+    },
+  );
+
   test('the signal ends the waiting', async () => {
     const { server, connection, queue, told } = await setUp();
     await server.kill9();

@@ -390,13 +390,15 @@ describeOnRedis('what becomes of an image', (openQueue) => {
       expect(failureOf(ending)).toMatchObject({ code: 'rejected', reason: 'bad', attempts: 1 });
     });
 
-    test('alone it is tried three times, at no attempt, before it fails', async () => {
+    test('alone it is tried three times before it fails; 429s before do not count', async () => {
       const health = new ApiHealth(() => 0);
       health.waitUntilWorked = () => Promise.resolve(false);
       const first = await play({ submits: [refused('bad')], health });
-      expect(first.ending).toMatchObject({ kind: 'delay', data: { submits: 1, attempts: 0 } });
-      const last = await play({ submits: [refused('bad')], data: { submits: 2 }, health });
+      expect(first.ending).toMatchObject({ kind: 'delay', data: { attempts: 1 } });
+      const last = await play({ submits: [refused('bad')], data: { attempts: 2 }, health });
       expect(failureOf(last.ending)).toMatchObject({ code: 'rejected' });
+      const afterRateLimits = await play({ submits: [refused('bad')], data: { submits: 9 }, health });
+      expect(afterRateLimits.ending).toMatchObject({ kind: 'delay' });
     });
 
     test('a poll that is told to wait waits no longer than the deadline', async () => {

@@ -17,7 +17,7 @@ export function vanishedText(error: unknown): string | undefined {
     )
   ) {
     return (
-      'this process has lost hold of jobs that it works on (was Redis emptied, or this machine asleep?): other workers ' +
+      'this process has lost hold of jobs that it works on (was Redis emptied or silent, or this machine asleep?): other workers ' +
       'may take them up, and do not submit again what has a message'
     );
   }

@@ -1,14 +1,17 @@
 import { createRedisBackend } from 'bullmq';
 import { Redis, type RedisOptions } from 'ioredis';
-import { FatalError, isSystemError, messageOf } from '../../errors.js';
+import { FatalError, isSystemError, messageOf, untrustedText } from '../../errors.js';
 import type { UndoStack } from '../../undo.js';
-import { unlessAborted } from '../../waiting.js';
+import { repeat, unlessAborted } from '../../waiting.js';
 import { KEY_PREFIX, type OpenQueueOptions, type QueueStorage } from '../connection.js';
 import type { QueueTarget } from '../queue-url.js';
 import { RedisStore } from './redis-store.js';
 
 const FAIL_FAST_MS = 5000;
 const LONGEST_RECONNECT_PAUSE_MS = 2000;
+const HEARTBEAT_MS = 2000;
+/** A server that is connected and says nothing for so long is away. */
+const SILENT_MS = 5000;
 
 /**
  * Opens a queue on Redis or Valkey. One connection serves the queues, the commands of the workers and the
@@ -23,6 +26,8 @@ export async function openRedis(
   const client = createClient(url);
   // Everything that was awaited has been answered; what is still queued would wait for a server that is away.
   opened.defer(() => client.disconnectAll());
+  const closed = new AbortController();
+  opened.defer(() => closed.abort());
   await connect(client, label, options);
   const skipVersionCheck = !(await checkServer(client, label));
   return {
@@ -36,6 +41,9 @@ export async function openRedis(
     watch: (note) => {
       client.on('error', note);
       client.on('close', () => note(new Error('Connection is closed.')));
+      // A frozen server keeps its connections: the socket's own timeout is long, since workers block on theirs.
+      const answer = () => unlessAborted(client.ping(), AbortSignal.timeout(SILENT_MS));
+      void repeat(HEARTBEAT_MS, closed.signal, answer, note);
     },
   };
 }
@@ -103,7 +111,10 @@ function describeFailure(
   if (/DB index is out of range|invalid DB index/i.test(text)) {
     return { error: new FatalError(`Redis at ${label} has no database of that number`), hopeless: true };
   }
-  return { error: noRedis(label, connectionReason(error), options), hopeless: false };
+  const reason = connectionReason(error);
+  const untrusted = untrustedText(reason, label);
+  if (untrusted !== undefined) return { error: new FatalError(untrusted), hopeless: true };
+  return { error: noRedis(label, reason, options), hopeless: false };
 }
 
 function noRedis(label: string, reason: string, { isShared = false }: OpenQueueOptions): FatalError {
@@ -182,7 +193,7 @@ const PASSING_CODES =
 
 /** What ioredis says of commands that a lost connection took with it. */
 const LOST =
-  /^Connection is closed|^Command aborted due to connection close|Socket timeout|^Command timed out/;
+  /^Connection is closed|^Command aborted due to connection close|Socket timeout|^Command timed out|aborted due to timeout$/;
 
 /** What Redis answers in states that pass; before 7.0 a script's error has it after a dash. */
 const PASSING_REPLIES: readonly (readonly [RegExp, string])[] = [
