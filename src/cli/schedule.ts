@@ -37,10 +37,9 @@ export async function add(
   const request = requestOf(options, manifest);
   return onSchedules('schedule add', options.queue, async (connection) => {
     const added = await addSchedule(connection, { name, cron, timeZone, request });
-    const changes = added.kind === 'changed' ? added.changes : [];
     print([
       ...fields([added.kind, name]),
-      ...changes.map((change) => `  ${printable(change)}`),
+      ...added.changes.map((change) => `  ${printable(change)}`),
       ...fields(['next', added.nextAt !== undefined && momentText(added.nextAt, timeZone, cron)]),
     ]);
     await warnWithoutManifest(connection, manifest);

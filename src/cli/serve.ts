@@ -1,7 +1,8 @@
 import type { DescribeWorker } from '../worker/describe-worker.js';
 import { accountOf, checkApi } from '../run/api-options.js';
 import { RootFolder } from '../service/root-folder.js';
-import { RunsServer, type ServerEvent } from '../service/server.js';
+import type { ServerEvent } from '../service/running-request.js';
+import { RunsServer } from '../service/server.js';
 import { describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';

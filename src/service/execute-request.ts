@@ -4,7 +4,6 @@ import type { ApiOptions } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunEvent, RunOptions, RunStop, RunTiming } from '../run/run-options.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
-import { UNFINISHED_STATES } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { defaultOutputPath, runPaths } from '../writer/output-paths.js';
@@ -158,8 +157,7 @@ async function findPredecessor(
   job: RunRequestJob,
   { schedule, begunAt = 0 }: RunRequest,
 ): Promise<string | undefined> {
-  const { requests } = await queuedRequests(connection, UNFINISHED_STATES);
-  for (const { job: other, names } of requests) {
+  for (const { job: other, names } of await queuedRequests(connection)) {
     if (other.id === job.id || names.schedule !== schedule || names.begunAt === undefined) continue;
     const isBefore =
       names.begunAt < begunAt || (names.begunAt === begunAt && (other.id ?? '') < (job.id ?? ''));

@@ -3,7 +3,6 @@ import { basename, resolve } from 'node:path';
 import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { RUNS, type RunStatus } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { runPaths } from '../writer/output-paths.js';
@@ -39,32 +38,21 @@ const MOST_SHOWN = 5;
 export async function findKnownRun(connection: QueueConnection, name: string): Promise<FoundRun> {
   const path = await realpath(name).catch(() => resolve(name));
   const file = await readRunFile(runPaths(path).runFile);
-  const [statuses, { requests, others }, kept] = await Promise.all([
+  const [statuses, requests, kept] = await Promise.all([
     registry.list(connection.store, RUNS),
-    queuedRequests(connection, UNFINISHED_STATES),
+    queuedRequests(connection),
     registry.list(connection.store, KEPT_REQUESTS),
   ]);
   // A schedule's next run has not begun.
   const jobs = requests.filter(({ job }) => job.repeatJobKey === undefined || job.processedOn !== undefined);
   const known = collect(statuses, jobs, kept);
-  const isExact = (run: FoundRun) =>
-    [run.run, run.job?.id].includes(name) ||
-    run.output === path ||
-    (file !== undefined && run.run === file.run) ||
-    run.output === name;
   // Runs of which nothing but their request is left may have lost their outputs long ago.
   const recent = known.filter(({ status, job }) => status !== undefined || job !== undefined);
-  const found = known.find(isExact) ?? findNamed(recent, name) ?? findNamed(known, name);
+  const exact = known.find((run) => isNamed(run, name, path) || (file !== undefined && run.run === file.run));
+  const found = exact ?? findByEnd(recent, name) ?? findByEnd(known, name);
   if (found !== undefined) return { ...found, file };
-  if (file !== undefined) {
-    return { run: file.run, output: path, status: undefined, job: undefined, kept: undefined, file };
-  }
-  if (others.some((job) => job.id === name)) {
-    throw new UsageError(
-      `job ${name} of the runs queue holds no request: a server refuses it when it is due`,
-    );
-  }
-  throw unknownRun(name, known);
+  if (file === undefined) throw unknownRun(name, known);
+  return { run: file.run, output: path, status: undefined, job: undefined, kept: undefined, file };
 }
 
 /** What a run is named by. */
@@ -74,22 +62,25 @@ interface NamedRun {
   readonly job?: RunRequestJob | undefined;
 }
 
+function isNamed({ run, output, job }: NamedRun, name: string, path = resolve(name)): boolean {
+  return [run, job?.id, output].includes(name) || output === path;
+}
+
 /**
  * The newest run of the output that a file's name, or the end of a path, means.
  * @param runs the newest first
  * @throws {UsageError} when several outputs are meant
  */
-function findNamed<R extends NamedRun>(runs: readonly R[], name: string): R | undefined {
+function findByEnd<R extends NamedRun>(runs: readonly R[], name: string): R | undefined {
   const end = name.replace(/^\.\//, '');
-  const newest = new Map<string, R>();
-  for (const run of runs) {
-    const isNamed = run.output === end || run.output.endsWith(`/${end}`);
-    if (isNamed && !newest.has(run.output)) newest.set(run.output, run);
+  const meant = runs.filter(({ output }) => output === end || output.endsWith(`/${end}`));
+  const newest = meant.filter(
+    (run, index) => meant.findIndex(({ output }) => output === run.output) === index,
+  );
+  if (newest.length > 1) {
+    throw new UsageError(`${name} may be ${listed(newest)}: name the run by its id`);
   }
-  if (newest.size > 1) {
-    throw new UsageError(`${name} may be ${listed([...newest.values()])}: name the run by its id`);
-  }
-  return [...newest.values()][0];
+  return newest[0];
 }
 
 /**
@@ -98,8 +89,7 @@ function findNamed<R extends NamedRun>(runs: readonly R[], name: string): R | un
  * @throws {UsageError} when there is none, or several outputs could be meant
  */
 export function findRun<R extends NamedRun>(runs: readonly R[], name: string): R {
-  const isExact = ({ run, output }: R) => run === name || output === name || output === resolve(name);
-  const found = runs.find(isExact) ?? findNamed(runs, name);
+  const found = runs.find((run) => isNamed(run, name)) ?? findByEnd(runs, name);
   if (found !== undefined) return found;
   throw new UsageError(
     `no run ${name} in the last day: name it by its id or its output's path, as \`bulk-describe status\` shows them`,
@@ -118,7 +108,7 @@ function collect(
     const { run, output } = status;
     runs.set(run, { ...nothing, run, output, status });
   }
-  for (const each of [...kept].sort((a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0))) {
+  for (const each of kept) {
     const { run, request } = each;
     const output = request.output ?? request.manifest;
     runs.set(run, { ...nothing, run, output, ...runs.get(run), kept: each });

@@ -1,10 +1,10 @@
-import type { Job, JobType } from 'bullmq';
+import type { Job } from 'bullmq';
 import { z } from 'zod';
 import type { ManifestFormat } from '../producer/manifest.js';
 import type { Receipt, RunStop } from '../run/run-options.js';
 import { type Limits, isDuration, isRate } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
-import { ERROR_CODES, RUNS_QUEUE } from '../shared/jobs.js';
+import { ERROR_CODES, RUNS_QUEUE, UNFINISHED_STATES } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { Kind } from '../shared/queue/registry.js';
 
@@ -114,9 +114,16 @@ export interface RunOutcome {
 /** A job of the runs queue. Anybody may have put anything there: its data is read before it is believed. */
 export type RunRequestJob = Job<unknown, RunOutcome>;
 
+/** How it has ended, where its server had lost the job: whoever is given that next ends it so. */
+const outcome = z
+  .custom<RunOutcome>(
+    (value) => z.object({ outcome: z.string(), exitCode: z.number() }).safeParse(value).success,
+  )
+  .optional();
+
 /**
  * The progress of a request's job: `opened` from the moment in which the server has opened manifest and output,
- * `refused` when it could not; rewritten each second in which something has changed.
+ * `refused` when it could not.
  */
 const runJobProgressSchema = z.discriminatedUnion('state', [
   z.object({
@@ -125,17 +132,9 @@ const runJobProgressSchema = z.discriminatedUnion('state', [
     run: z.string(),
     manifest: z.string(),
     output: z.string(),
-    rows: z.number(),
-    totalRows: z.number().optional(),
-    described: z.number(),
-    resumed: z.number(),
-    copied: z.number(),
-    failed: z.number(),
-    inFlight: z.number(),
-    perSecond: z.number(),
-    etaMs: z.number().optional(),
+    outcome,
   }),
-  z.object({ state: z.literal('refused'), exitCode: z.number(), reason: z.string() }),
+  z.object({ state: z.literal('refused'), exitCode: z.number(), reason: z.string(), outcome }),
 ]);
 
 export type RunJobProgress = z.infer<typeof runJobProgressSchema>;
@@ -192,26 +191,18 @@ export function requestNames(data: unknown): RequestNames | undefined {
 }
 
 /**
- * The jobs of the runs queue in these states.
- * @returns the requests; and the jobs that are none, which a server refuses when they are due, and which concern nobody else
+ * The requests of the runs queue that are not over. Jobs that are none are left out: a server refuses them when they are
+ * due, and they concern nobody else.
  */
-export async function queuedRequests(
-  connection: QueueConnection,
-  states: readonly JobType[],
-): Promise<{ readonly requests: QueuedRequest[]; readonly others: RunRequestJob[] }> {
+export async function queuedRequests(connection: QueueConnection): Promise<QueuedRequest[]> {
   // One that goes meanwhile is missing, whatever BullMQ's types say.
   const jobs: (RunRequestJob | undefined)[] = await connection
     .queue<unknown, never>(RUNS_QUEUE)
-    .getJobs([...states]);
-  const requests: QueuedRequest[] = [];
-  const others: RunRequestJob[] = [];
-  for (const job of jobs) {
-    if (job === undefined) continue;
-    const names = requestNames(job.data);
-    if (names === undefined) others.push(job);
-    else requests.push({ job, names });
-  }
-  return { requests, others };
+    .getJobs([...UNFINISHED_STATES]);
+  return jobs.flatMap((job) => {
+    const names = requestNames(job?.data);
+    return job === undefined || names === undefined ? [] : [{ job, names }];
+  });
 }
 
 /** What a server has executed: what it takes to execute it again. */
@@ -229,11 +220,12 @@ const keptRequestSchema = z.object({
 
 export type KeptRequest = z.infer<typeof keptRequestSchema>;
 
-/** The requests of the last month by their runs, which can be retried without their command being given again. */
+/** The requests of the last month by their runs, which can be retried without their command; the newest first. */
 export const KEPT_REQUESTS: Kind<KeptRequest> = {
   group: 'requests',
   schema: keptRequestSchema,
   ttlMs: 30 * 24 * 3_600_000,
+  order: (a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0),
 };
 
 /** Without what is asked for one time only: whoever asks again may want something else, and limits are the account's by now. */

@@ -1,55 +1,74 @@
-import { isDeepStrictEqual } from 'node:util';
 import { DelayedError, WaitingError } from 'bullmq';
-import { z } from 'zod';
-import type { RunEvent } from '../run/run-options.js';
-import { type Logger, debugError } from '../shared/log.js';
-import { RUNS, SERVERS, runState } from '../shared/published.js';
-import type { QueueConnection } from '../shared/queue/connection.js';
-import { shutdownTimeout, retryUntilUp } from '../shared/queue/outage.js';
+import type { RunEvent, RunStop } from '../run/run-options.js';
+import { messageOf } from '../shared/errors.js';
+import { debugError } from '../shared/log.js';
+import { SERVERS } from '../shared/published.js';
+import { atShutdown, retryUntilUp, shutdownTimeout } from '../shared/queue/outage.js';
+import { setProgress } from '../shared/queue/job-moves.js';
 import * as registry from '../shared/queue/registry.js';
 import { unlessAborted } from '../shared/waiting.js';
+import { type Execution, type ExecutorDeps, executeJob } from './execute-request.js';
+import type { LateResults } from './late-results.js';
+import { callOnDone } from './on-done.js';
 import {
+  KEPT_REQUESTS,
+  RUNS_QUEUE,
   type RequestNames,
   type RunJobProgress,
   type RunOutcome,
   type RunRequest,
   type RunRequestJob,
+  lastingRequest,
   requestNames,
   runJobProgress,
   runRequestSchema,
 } from './run-request.js';
+import { noteScheduledRun } from './schedules.js';
 
-/** As long as the worker's locks. */
-const LOCK_MS = 10_000;
-const SILENT_LIMIT_MS = 60_000;
-export const SHUTDOWN_TIMEOUT_MS = 5000;
+export interface RunsServerOptions extends ExecutorDeps {
+  /** Called through the shell at every end of a run. */
+  readonly onDone?: string | undefined;
+  /** 20. */
+  readonly runsAtOnce?: number | undefined;
+  readonly onEvent: (event: ServerEvent) => void;
+  /** How often the results of ended runs are looked at, and how long a run that is taken up again waits for its output. */
+  readonly lateResultsEveryMs?: number | undefined;
+  readonly busyRetryMs?: number | undefined;
+}
 
-/** How requests ended whose job their server had lost; the server that is given the job next ends it so. */
-const REQUEST_ENDS: registry.Kind<RunOutcome> = {
-  group: 'request-ends',
-  schema: z.custom<RunOutcome>(
-    (value) => z.object({ outcome: z.string(), exitCode: z.number() }).safeParse(value).success,
-  ),
-  ttlMs: 24 * 3_600_000,
-};
+/** What a server reports to people. */
+export type ServerEvent =
+  | { readonly type: 'opened'; readonly run: string; readonly output: string }
+  | { readonly type: 'over'; readonly name: string; readonly outcome: RunOutcome }
+  /** What a run says of its queue, its workers and its manifest. */
+  | { readonly type: 'notice'; readonly output: string; readonly text: string }
+  | { readonly type: 'released'; readonly output: string }
+  | { readonly type: 'waiting'; readonly reason: string };
 
-/** What the claims of one server have in common. */
-export interface ClaimDeps {
-  readonly connection: QueueConnection;
-  readonly logger: Logger;
+/** What the requests of one server have in common. */
+export interface RequestDeps extends RunsServerOptions {
   readonly serverId: string;
   /** Aborts when the server is to end. */
   readonly stopping: AbortSignal;
-  /** How long a job is delayed that another process has. */
-  readonly retryMs: number;
-  /** Called once for each reason to wait. */
-  readonly onWaiting: (reason: string) => void;
-  /** Of jobs that wait: since when without a sign of life, and what was reported of it. */
-  readonly waits: Map<string, { readonly since: number; readonly reported?: string }>;
+  readonly lateResults: LateResults;
+  /** Of jobs that wait: what was last reported of it. */
+  readonly waiting: Map<string, string>;
+  /** Takes a request off the list of those that this server executes. */
+  readonly leave: (id: string) => Promise<void>;
 }
 
+/** As long as the worker's locks. */
+const LOCK_MS = 10_000;
+export const SHUTDOWN_TIMEOUT_MS = 5000;
+const BUSY_RETRY_MS = 2000;
+/** A request that has never opened its files waits so often for whoever has its output: a minute. */
+const MOST_WAITS = 30;
+
+/** How a request's job is to end; by an error BullMQ knows that it is in the queue again. */
+type JobEnd = RunOutcome | Error;
+
 /**
- * A server's claim on a request. The lock of the request's job is the claim, the lease of its run is the guard:
+ * A request that this server executes. The lock of its job is the claim to it, the lease of its run is the guard:
  *
  * - A process that was frozen, or whose queue was away, loses the lock. Its run goes on all the same: only another process
  *   that holds the run's lease stops it.
@@ -57,25 +76,24 @@ export interface ClaimDeps {
  * - Another server that is given the job delays it for as long as the first one lives, or its lease runs. Then it ends the job
  *   as the first one did, or resumes the run.
  */
-export class Claim {
-  readonly id: string;
+export class RunningRequest {
+  readonly #id: string;
+  /** As the queue gave it last. */
   #job: RunRequestJob;
   /** Undefined when the lock is known to be lost. */
   #token: string | undefined;
+  #opened: { readonly run: string; readonly manifest: string; readonly output: string } | undefined;
+  #writing: Promise<void> = Promise.resolve();
+  #isExecuting = false;
 
   constructor(
     job: RunRequestJob,
     token: string,
-    private readonly deps: ClaimDeps,
+    private readonly deps: RequestDeps,
   ) {
-    this.id = job.id ?? '';
+    this.#id = job.id ?? '';
     this.#job = job;
     this.#token = token;
-  }
-
-  /** The job, as the queue gave it last. */
-  get job(): RunRequestJob {
-    return this.#job;
   }
 
   /** The job was given to this server once more. */
@@ -89,51 +107,133 @@ export class Claim {
     return this.#token === token;
   }
 
+  get isExecuting(): boolean {
+    return this.#isExecuting;
+  }
+
+  /** What the server's heartbeat shows of it. */
+  get shown() {
+    const run = this.#opened?.run;
+    return { run, output: this.#name, job: run === undefined ? undefined : this.#id };
+  }
+
+  /** What its job holds by now; undefined when that is no request, or one of another version. */
+  get #request(): RunRequest | undefined {
+    return runRequestSchema.safeParse(this.#job.data).data;
+  }
+
+  /** What people know it by, as far as its job shows. */
+  get #names(): Partial<RequestNames> {
+    return requestNames(this.#job.data) ?? {};
+  }
+
+  get #name(): string {
+    const { output, manifest } = this.#names;
+    return this.#opened?.output ?? output ?? manifest ?? `job ${this.#id}`;
+  }
+
+  async execute(): Promise<JobEnd> {
+    try {
+      const elsewhere = await this.#lookElsewhere();
+      if (elsewhere !== undefined) return elsewhere;
+      const wasOpened = runJobProgress(this.#job)?.state === 'opened';
+      const signal = this.deps.stopping;
+      const onEvent = (event: RunEvent) => this.#note(event);
+      this.#isExecuting = true;
+      const execution = await executeJob(this.#job, this.deps, { wasOpened, signal, onEvent });
+      this.#isExecuting = false;
+      if (execution.kind === 'over') return await this.#over(execution.outcome, execution.stop);
+      if (execution.kind === 'busy') return await this.#busy(execution, wasOpened);
+      return await this.#release();
+    } finally {
+      await this.#writing;
+    }
+  }
+
   /**
    * Looks for a request that is taken up again in other servers.
    * @returns how it has ended there; where it still goes on, the error by which BullMQ knows that its job is delayed
    */
-  async elsewhere(name: string): Promise<RunOutcome | Error | undefined> {
+  async #lookElsewhere(): Promise<JobEnd | undefined> {
     if (this.#job.attemptsStarted <= 1) return undefined;
     const { serverId, connection } = this.deps;
     for (const [id, server] of await registry.listLiving(connection.store, SERVERS)) {
-      if (id === serverId || server?.runs.some(({ job }) => job === this.id) !== true) continue;
-      return this.delay(`the server with pid ${server.pid} on ${server.host} has ${name}`);
+      if (id === serverId || server?.runs.some(({ job }) => job === this.#id) !== true) continue;
+      return this.#delay(`the server with pid ${server.pid} on ${server.host} has ${this.#name}`);
     }
-    const outcome = await registry.find(connection.store, REQUEST_ENDS, this.id);
-    if (outcome === undefined) return undefined;
-    // Once: whoever puts the job back wants it executed.
-    await registry.withdraw(connection.store, REQUEST_ENDS, this.id);
-    return outcome;
+    // Anew: it may have ended since this one was given the job.
+    const job = await connection.queue<unknown, RunOutcome>(RUNS_QUEUE).getJob(this.#id);
+    return job && runJobProgress(job)?.outcome;
   }
 
-  /** The run goes on: whatever it waited for is over. */
-  noteProgress(): void {
-    this.deps.waits.delete(this.id);
+  #note(event: RunEvent): void {
+    const { onEvent } = this.deps;
+    if (event.type === 'opened') {
+      const { run, manifest, output } = event;
+      this.#opened = { run, manifest, output };
+      this.deps.waiting.delete(this.#id);
+      this.#show({ state: 'opened', ...this.#opened });
+      this.#write(async () => {
+        onEvent({ type: 'opened', run, output });
+        // From here on the run can be retried and cancelled by its id or output.
+        await this.#keep(run, output);
+      });
+    } else if (event.type === 'notice') {
+      this.#write(() => this.#job.log(event.text));
+      if (event.isOutage !== true) onEvent({ type: 'notice', output: this.#name, text: event.text });
+    }
   }
 
-  /** Whether the request waits for whoever has its output, see `mayWait`. */
-  async mayWait(wasOpened: boolean, output: string | undefined): Promise<boolean> {
-    const { connection, waits } = this.deps;
-    const now = Date.now();
-    const isHolderAlive = (await registry.list(connection.store, RUNS)).some(
-      (run) => runState(run, now) === 'running' && (run.run === this.id || run.output === output),
-    );
-    if (isHolderAlive) waits.set(this.id, { since: now });
-    const silentMs = now - (waits.get(this.id)?.since ?? now);
-    return mayWait({ attemptsStarted: this.#job.attemptsStarted, wasOpened, isHolderAlive, silentMs });
+  #show(progress: RunJobProgress): void {
+    this.#write(() => this.#job.updateProgress(progress));
   }
 
-  /** Keeps how the request has ended for the server that ends its job, unless that is this one. */
-  async keepEnd(outcome: RunOutcome): Promise<void> {
-    const { connection } = this.deps;
-    if (await this.#isHeld()) return;
-    const keep = () => registry.publish(connection.store, REQUEST_ENDS, this.id, outcome);
-    await retryUntilUp(connection, keep, this.#patience());
+  /** One after the other. */
+  #write(write: () => Promise<unknown>): void {
+    const onError = debugError(this.deps.logger, 'what a job shows could not be stored', { job: this.#id });
+    this.#writing = this.#writing.then(write).then(() => undefined, onError);
+  }
+
+  /** Keeps the request, so that it can be executed again by the run's id or output. */
+  async #keep(run: string, output: string, end?: { endedAt: number; stop?: RunStop | undefined }) {
+    const { connection, root } = this.deps;
+    const request = this.#request;
+    if (request === undefined) return;
+    const kept = { run, request: lastingRequest(request, output), root: root.path, ...end };
+    await registry.publish(connection.store, KEPT_REQUESTS, run, kept);
+  }
+
+  /**
+   * Two runs on one output never overlap: the second one is refused, a scheduled run is skipped. But a run that is
+   * taken up again may meet its own server, or the lease of one that has died, and waits for the end of that. One that
+   * has begun is never refused for its own server: that may be frozen for however long, and when it dies nobody else
+   * would resume the run.
+   */
+  async #busy({ reason, exitCode }: Extract<Execution, { kind: 'busy' }>, wasOpened: boolean) {
+    const { attemptsStarted } = this.#job;
+    if (attemptsStarted > 1 && (wasOpened || attemptsStarted <= MOST_WAITS)) return this.#delay(reason);
+    const request = this.#request;
+    const isSkipped = request?.schedule !== undefined || request?.collectOnly === true;
+    return this.#over({ outcome: isSkipped ? 'skipped' : 'refused', exitCode, reason });
+  }
+
+  /** Looks again later, here or elsewhere. @returns the error by which BullMQ knows */
+  async #delay(reason: string): Promise<Error> {
+    const { waiting, busyRetryMs = BUSY_RETRY_MS, onEvent } = this.deps;
+    if (waiting.get(this.#id) !== reason) onEvent({ type: 'waiting', reason });
+    waiting.set(this.#id, reason);
+    await this.#job.moveToDelayed(Date.now() + busyRetryMs, this.#token);
+    return new DelayedError();
   }
 
   /** Puts the job back to the head of the queue. @returns the error by which BullMQ knows */
-  async release(): Promise<Error> {
+  async #release(): Promise<Error> {
+    const { connection, logger, onEvent, leave } = this.deps;
+    onEvent({ type: 'released', output: this.#name });
+    await this.#writing;
+    // The next server looks whether this one still has it.
+    const onError = debugError(logger, 'the run is taken up when this server is off the list');
+    await atShutdown(connection, SHUTDOWN_TIMEOUT_MS, leave(this.#id), onError);
     if (await this.#isHeld()) {
       const moving = this.#job.moveToWait(this.#token);
       await unlessAborted(moving, AbortSignal.timeout(SHUTDOWN_TIMEOUT_MS));
@@ -141,14 +241,38 @@ export class Claim {
     return new WaitingError();
   }
 
-  /** Looks again later, here or elsewhere. @returns the error by which BullMQ knows */
-  async delay(reason: string): Promise<Error> {
-    const { waits, retryMs, onWaiting } = this.deps;
-    const { since = Date.now(), reported } = waits.get(this.id) ?? {};
-    if (reported !== reason) onWaiting(reason);
-    waits.set(this.id, { since, reported: reason });
-    await this.#job.moveToDelayed(Date.now() + retryMs, this.#token);
-    return new DelayedError();
+  /** Reports the end, then calls the command, and then ends the job: a server that dies between does this again. */
+  async #over(outcome: RunOutcome, stop?: RunStop): Promise<RunOutcome> {
+    const { connection, root, env, logger, lateResults, stopping, onEvent, onDone, waiting } = this.deps;
+    const { exitCode, reason = '', receipt } = outcome;
+    const names = this.#names;
+    waiting.delete(this.#id);
+    const { run, output } = receipt ?? this.#opened ?? {};
+    const refused = { state: 'refused', exitCode, reason } as const;
+    if (outcome.outcome === 'refused') this.#show(refused);
+    if (run !== undefined && output !== undefined) {
+      const keeping = this.#keep(run, output, { endedAt: Date.now(), stop });
+      await keeping.catch(debugError(logger, 'the request is not kept', { run }));
+      if (this.#request?.collectOnly === true) await lateResults.collected(run);
+    }
+    onEvent({ type: 'over', name: this.#name, outcome });
+    const { schedule } = names;
+    if (schedule !== undefined) {
+      await noteScheduledRun(connection, schedule, this.#job, outcome).catch((error: unknown) => {
+        logger.warn({ schedule, error: messageOf(error) }, "the end of a schedule's run is not kept");
+      });
+    }
+    if (onDone !== undefined) {
+      const about = { command: onDone, cwd: root.path, env, logger, signal: stopping };
+      await callOnDone({ names, outcome, run, output }, about);
+    }
+    if (!(await this.#isHeld())) {
+      // Whoever is given the job next ends it so.
+      const opened = outcome.outcome === 'ended' && this.#opened;
+      const progress: RunJobProgress = { ...(opened ? { state: 'opened', ...opened } : refused), outcome };
+      await retryUntilUp(connection, () => setProgress(this.#job, progress), this.#patience());
+    }
+    return outcome;
   }
 
   /** Waits for a queue that is away, but not at the server's end. */
@@ -161,7 +285,7 @@ export class Claim {
       const isLost = (await retryUntilUp(connection, extend, this.#patience())) === 0;
       if (isLost && this.isOf(token)) this.#token = undefined;
     } catch (error) {
-      debugError(logger, 'nobody knows who has the request', { job: this.id })(error);
+      debugError(logger, 'nobody knows who has the request', { job: this.#id })(error);
     }
     return this.#token !== undefined;
   }
@@ -169,117 +293,5 @@ export class Claim {
   #patience(): AbortSignal {
     const { connection, stopping } = this.deps;
     return stopping.aborted ? shutdownTimeout(connection, SHUTDOWN_TIMEOUT_MS) : stopping;
-  }
-}
-
-/** What is known of a request whose output another process has. */
-export interface BusyRequest {
-  /** 1 when it is new. */
-  readonly attemptsStarted: number;
-  /** Its files have been open: whoever has them now has its run. */
-  readonly wasOpened: boolean;
-  /** A process that has the output, or the run, has published something lately. */
-  readonly isHolderAlive: boolean;
-  /** Since when it waits without any sign of life. */
-  readonly silentMs: number;
-}
-
-/**
- * Whether a request whose output is busy waits for it, or is refused. A new one is refused, as is one that never had its
- * output when whoever has that shows no life for a minute. But a run that has begun is never refused for its own server:
- * that may be frozen for however long, and when it dies nobody else would resume the run.
- */
-export function mayWait(request: BusyRequest): boolean {
-  if (request.attemptsStarted <= 1) return false;
-  return request.wasOpened || request.isHolderAlive || request.silentMs < SILENT_LIMIT_MS;
-}
-
-const NOTHING_YET = { rows: 0, described: 0, resumed: 0, copied: 0, failed: 0, inFlight: 0, perSecond: 0 };
-
-/** A request that this server executes: what is known of its run, and what its job shows of that. */
-export class RunningRequest {
-  #opened: { readonly run: string; readonly manifest: string; readonly output: string } | undefined;
-  #written: RunJobProgress | undefined;
-  #writing: Promise<void> = Promise.resolve();
-
-  /** By this server or an earlier one. */
-  readonly wasOpened: boolean;
-
-  constructor(
-    readonly claim: Claim,
-    private readonly logger: Logger,
-    private readonly onOpened: (opened: { run: string; output: string }) => Promise<void>,
-  ) {
-    this.wasOpened = runJobProgress(claim.job)?.state === 'opened';
-  }
-
-  get job(): RunRequestJob {
-    return this.claim.job;
-  }
-
-  get run(): string | undefined {
-    return this.#opened?.run;
-  }
-
-  get output(): string | undefined {
-    return this.#opened?.output;
-  }
-
-  /** What its job holds by now; undefined when that is no request, or one of another version. */
-  get request(): RunRequest | undefined {
-    return runRequestSchema.safeParse(this.job.data).data;
-  }
-
-  /** What people know it by, as far as its job shows. */
-  get names(): Partial<RequestNames> {
-    return requestNames(this.job.data) ?? {};
-  }
-
-  get name(): string {
-    return this.output ?? this.names.output ?? this.names.manifest ?? `job ${this.claim.id}`;
-  }
-
-  /** Takes note of an event of the run. The job's progress is the newest one, written when it is another one. */
-  note(event: RunEvent): void {
-    if (event.type === 'opened') {
-      const { run, manifest, output } = event;
-      this.#opened = { run, manifest, output };
-      this.#write({ state: 'opened', ...this.#opened, ...NOTHING_YET });
-      this.#queue(() => this.onOpened({ run, output }));
-    } else if (event.type === 'progress') {
-      if (this.#opened === undefined) return;
-      const { rows, totalRows, described, resumed, copied, failed, inFlight, perSecond, etaMs } =
-        event.progress;
-      const counts = { rows, totalRows, described, resumed, copied, failed, inFlight, perSecond, etaMs };
-      this.#write({ state: 'opened', ...this.#opened, ...counts });
-    } else if (event.type === 'notice') {
-      this.#queue(async () => {
-        await this.job.log(event.text);
-      });
-    }
-  }
-
-  /** The request could not be begun. */
-  refuse(exitCode: number, reason: string): void {
-    this.#write({ state: 'refused', exitCode, reason });
-  }
-
-  /** Waits until all of it is written, or could not be. */
-  async settled(): Promise<void> {
-    await this.#writing;
-  }
-
-  #write(progress: RunJobProgress): void {
-    if (isDeepStrictEqual(progress, this.#written)) return;
-    this.#written = progress;
-    this.#queue(async () => {
-      // Only the newest counts, where the queue is slow.
-      if (this.#written === progress) await this.job.updateProgress(progress);
-    });
-  }
-
-  #queue(write: () => Promise<void>): void {
-    const onError = debugError(this.logger, "a run's progress could not be stored", { job: this.claim.id });
-    this.#writing = this.#writing.then(write).catch(onError);
   }
 }

@@ -4,7 +4,6 @@ import { UsageError } from '../shared/errors.js';
 import { formatDuration } from '../shared/limits.js';
 import { nearest } from '../shared/nearest.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
-import { UNFINISHED_STATES } from '../shared/jobs.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { checkCron, checkDatedOutput } from './schedule-dates.js';
 import {
@@ -12,9 +11,7 @@ import {
   RUN_JOB,
   type RunOutcome,
   type RunRequest,
-  type RunRequestJob,
   outcomeText,
-  queuedRequests,
   readRequest,
   runRequestSchema,
 } from './run-request.js';
@@ -38,8 +35,14 @@ const scheduleRecordSchema = z.object({
   lastSuccessAt: z.coerce.number().optional(),
 });
 
-/** How a schedule's runs have ended; kept beside its job scheduler. */
+/** How a schedule's runs have ended; kept beside its job scheduler, with the time at which that was added. */
 type ScheduleRecord = Readonly<z.infer<typeof scheduleRecordSchema>>;
+
+const NO_RECORD = { addedAt: null, lastAt: null, lastExit: null, lastText: null, lastSuccessAt: null };
+
+function recordOf(name: string): string {
+  return `schedule:${name}`;
+}
 
 /** A schedule as it is kept. */
 export interface ListedSchedule extends Schedule {
@@ -49,10 +52,11 @@ export interface ListedSchedule extends Schedule {
 }
 
 /** What adding a schedule did. `changes`: a line for each thing that is different now. */
-export type Added =
-  | { readonly kind: 'added'; readonly nextAt: number | undefined }
-  | { readonly kind: 'unchanged'; readonly nextAt: number | undefined }
-  | { readonly kind: 'changed'; readonly nextAt: number | undefined; readonly changes: readonly string[] };
+interface Added {
+  readonly kind: 'added' | 'unchanged' | 'changed';
+  readonly nextAt: number | undefined;
+  readonly changes: readonly string[];
+}
 
 /** @throws {UsageError} for a name that is none */
 export function checkScheduleName(name: string): void {
@@ -77,14 +81,15 @@ export async function addSchedule(connection: QueueConnection, schedule: Schedul
   const wanted = { name, cron: cron.trim().split(/\s+/).join(' '), timeZone, request };
   const existing = await findSchedule(connection, name);
   const changes = existing === undefined ? [] : changesBetween(existing, wanted);
-  if (existing !== undefined && changes.length === 0) return { kind: 'unchanged', nextAt: existing.nextAt };
-  await runsQueue(connection).upsertJobScheduler(
-    name,
-    { pattern: wanted.cron, tz: timeZone },
-    { name: RUN_JOB, data: request },
-  );
+  if (existing !== undefined && changes.length === 0)
+    return { kind: 'unchanged', nextAt: existing.nextAt, changes };
+  if (existing === undefined) {
+    await connection.store.setFields(recordOf(name), { addedAt: String(Date.now()) });
+  }
+  const repeat = { pattern: wanted.cron, tz: timeZone };
+  await runsQueue(connection).upsertJobScheduler(name, repeat, { name: RUN_JOB, data: request });
   const nextAt = (await findSchedule(connection, name))?.nextAt;
-  return existing === undefined ? { kind: 'added', nextAt } : { kind: 'changed', nextAt, changes };
+  return { kind: existing === undefined ? 'added' : 'changed', nextAt, changes };
 }
 
 /** All schedules by their names, with how they fared. One that another version has kept and this one cannot read is left out. */
@@ -94,18 +99,6 @@ export async function listSchedules(connection: QueueConnection): Promise<Listed
   return listed.filter((one) => one !== undefined).sort((a, b) => a.name.localeCompare(b.name));
 }
 
-/** Scheduled runs that go on although their schedule was removed, by their jobs. */
-const OUTLASTING_RUNS = 'outlasting-turns';
-/** Longer than any run. */
-const OUTLASTING_MS = 30 * 24 * 3_600_000;
-
-type RunJobRef = Pick<RunRequestJob, 'id' | 'timestamp'>;
-
-/** A queue that was emptied gives the same ids again. */
-function referenceOf({ id = '', timestamp }: RunJobRef): string {
-  return `${id}@${timestamp}`;
-}
-
 /**
  * Removes a schedule with the run that it has pending; one that goes on goes on.
  * @throws {UsageError} when there is none of that name
@@ -113,14 +106,7 @@ function referenceOf({ id = '', timestamp }: RunJobRef): string {
 export async function removeSchedule(connection: QueueConnection, name: string): Promise<void> {
   const removed = await runsQueue(connection).removeJobScheduler(name);
   if (!removed) throw await unknownSchedule(connection, name);
-  // How they end is nothing that one of the same name is to show, which may be added meanwhile.
-  const { requests } = await queuedRequests(connection, UNFINISHED_STATES);
-  for (const { job, names } of requests) {
-    if (names.schedule === name) {
-      await connection.store.announce(OUTLASTING_RUNS, referenceOf(job), '', OUTLASTING_MS);
-    }
-  }
-  await forgetScheduleRecord(connection.store, name);
+  await connection.store.setFields(recordOf(name), NO_RECORD);
 }
 
 /**
@@ -129,21 +115,22 @@ export async function removeSchedule(connection: QueueConnection, name: string):
  */
 export async function noteScheduledRun(
   connection: QueueConnection,
-  { name, job }: { readonly name: string; readonly job: RunJobRef },
+  name: string,
+  job: { readonly timestamp: number },
   outcome: RunOutcome,
 ): Promise<void> {
-  if ((await connection.store.members(OUTLASTING_RUNS)).has(referenceOf(job))) return;
+  const { store } = connection;
+  const { addedAt = 0 } = await store.getFields(recordOf(name));
+  // Of a schedule that was removed since, and another one was added with its name.
+  if (job.timestamp < Number(addedAt)) return;
   const { exitCode } = outcome;
+  const lastAt = String(Date.now());
   const isSuccess = outcome.outcome === 'ended' && exitCode === 0;
-  await keepScheduleRecord(connection.store, name, {
-    at: Date.now(),
-    exitCode,
-    text: outcomeText(outcome),
-    isSuccess,
-  });
+  const last = { lastAt, lastExit: String(exitCode), lastText: outcomeText(outcome) };
+  await store.setFields(recordOf(name), { ...last, ...(isSuccess && { lastSuccessAt: lastAt }) });
   // In this order: a removal is either seen here, or takes the record away when it has removed the schedule.
   const scheduler = await runsQueue(connection).getJobScheduler(name);
-  if (scheduler === undefined) await forgetScheduleRecord(connection.store, name);
+  if (scheduler === undefined) await store.setFields(recordOf(name), NO_RECORD);
 }
 
 /** @throws {UsageError} when there is none of that name */
@@ -205,32 +192,5 @@ function runsQueue(connection: QueueConnection): JobQueue<RunRequest, RunOutcome
 
 /** What is known of a schedule's runs; nothing before the first has ended. */
 export async function readScheduleRecord(store: SharedStore, name: string): Promise<ScheduleRecord> {
-  return scheduleRecordSchema.safeParse(await store.getFields(`schedule:${name}`)).data ?? {};
-}
-
-/** Keeps how a scheduled run ended; where it was no success, the time of the last one stays. */
-export async function keepScheduleRecord(
-  store: SharedStore,
-  name: string,
-  end: {
-    /** Epoch milliseconds. */
-    readonly at: number;
-    readonly exitCode: number;
-    readonly text: string;
-    /** Every row is described or accepted. */
-    readonly isSuccess: boolean;
-  },
-): Promise<void> {
-  const lastAt = String(end.at);
-  await store.setFields(`schedule:${name}`, {
-    lastAt,
-    lastExit: String(end.exitCode),
-    lastText: end.text,
-    ...(end.isSuccess && { lastSuccessAt: lastAt }),
-  });
-}
-
-async function forgetScheduleRecord(store: SharedStore, name: string): Promise<void> {
-  const nothing = { lastAt: null, lastExit: null, lastText: null, lastSuccessAt: null };
-  await store.setFields(`schedule:${name}`, nothing);
+  return scheduleRecordSchema.safeParse(await store.getFields(recordOf(name))).data ?? {};
 }

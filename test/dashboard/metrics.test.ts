@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics.js';
 import { RUNS_QUEUE } from '../../src/shared/jobs.js';
-import { keepScheduleRecord } from '../../src/service/schedules.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { RunFixture } from '../helpers/run-fixture.js';
@@ -29,13 +28,9 @@ describeOnBothQueues('the metrics', (openQueue) => {
         async (connection) => {
           const runs = connection.queue(RUNS_QUEUE);
           await runs.upsertJobScheduler('nightly', { pattern: '0 2 * * *' }, { name: 'run', data: {} });
-          const end = { at: Date.UTC(2026, 2, 1, 2), exitCode: 0, text: '', isSuccess: true };
-          await keepScheduleRecord(connection.store, 'nightly', end);
-          await keepScheduleRecord(connection.store, 'nightly', {
-            ...end,
-            at: end.at + 1000,
-            isSuccess: false,
-          });
+          const lastSuccessAt = Date.UTC(2026, 2, 1, 2);
+          const record = { lastAt: String(lastSuccessAt + 1000), lastSuccessAt: String(lastSuccessAt) };
+          await connection.store.setFields('schedule:nightly', record);
           return async () => {
             ({ text } = await renderMetrics(connection));
             await runs.removeJobScheduler('nightly');

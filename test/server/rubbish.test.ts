@@ -60,7 +60,7 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
       await waitUntil('it is over again', async () => outcomes().length === 2 && (await isIdle()));
       await expect(cancelRun(connection, output, signal())).rejects.toThrow(/has ended with exit code 0/);
       await expect(cancelRun(connection, rubbish.id ?? '', signal())).rejects.toThrow(
-        `job ${rubbish.id ?? ''} of the runs queue holds no request`,
+        `no run ${rubbish.id ?? ''} is known at this queue`,
       );
     },
   );

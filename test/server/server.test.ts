@@ -13,7 +13,7 @@ import {
 } from '../../src/service/run-request.js';
 import { findKnownRun } from '../../src/service/known-run.js';
 import { readServiceStatus } from '../../src/service/views.js';
-import type { ServerEvent } from '../../src/service/server.js';
+import type { ServerEvent } from '../../src/service/running-request.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { readAccountLimits } from '../../src/shared/account-limits.js';
 import { RUNS, SERVERS } from '../../src/shared/published.js';
