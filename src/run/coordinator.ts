@@ -203,10 +203,11 @@ async function endFiles(
   const isStill = ({ row }: FailureRecord) => !wasMet || lookup.isLeftFailed(row.key ?? row.image);
   // What fails by its record may have the key or the image of a row that is described.
   try {
-    await failures.replace(
-      (failure) => (isOfRecord(failure.outcome) || !onFile.has(failure.row)) && isStill(failure),
-      ({ row, outcome }) => isDecidedAnew(outcome.code) || !onFile.has(row),
-    );
+    await failures.replace((failure, isAdded) => {
+      const { row, outcome } = failure;
+      if (isAdded) return isDecidedAnew(outcome.code) || !onFile.has(row);
+      return (isOfRecord(outcome) || !onFile.has(row)) && isStill(failure);
+    });
   } catch (error) {
     control.fail(error);
   }

@@ -13,7 +13,7 @@ import { type LostSubmits, keepLostSubmits } from '../shared/run-counts.js';
 import { readRunOrders, takeRunLease } from '../shared/run-leases.js';
 import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
-import { FailuresFile, readEarlierFailures } from '../writer/failures.js';
+import { FailuresFile, readFailures } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { ResultsConsumer } from '../writer/results-consumer.js';
 import { type DamagedRunFileError, type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
@@ -84,23 +84,19 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   undo.defer(await takeRunLease(connection, id, control, logger));
   options.signal?.throwIfAborted();
   const { earlier, outputOptions } = prepared;
-  // Who only collects takes nothing up again.
-  const isLooking = earlier !== undefined && options.collectOnly !== true;
-  const earlierFailures = isLooking
-    ? await readEarlierFailures(earlier.files, outputOptions, (row) => outputOptions.index.has(row))
-    : undefined;
-  const output = await OutputFile.open({
-    ...outputOptions,
-    create: true,
-    inspected: prepared.found,
-  });
+  // Who only collects takes nothing of earlier files up again.
+  const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
+  const failedBefore = await readFailures([...others, { path: paths.output }], outputOptions, (row) =>
+    outputOptions.index.has(row),
+  );
+  const output = await OutputFile.open(outputOptions, prepared.found);
   undo.defer(() => output.close());
   const failures = await FailuresFile.open({ ...outputOptions, path: paths.failures });
   undo.defer(() => failures.close());
   await writeRunFile(paths.runFile, runFile);
   emit({ type: 'opened', run: id, manifest: manifest.path, output: paths.output });
   return {
-    ...{ id, options, logger, emit, control, prepared, runFile, output, failures, earlierFailures },
+    ...{ id, options, logger, emit, control, prepared, runFile, output, failures, failedBefore },
     ...{ preview, connection, queueName, limits, startedAt },
     /** Whether permanent failures are taken up too. */
     retriesAll: retryAll || options.retryAll === true,

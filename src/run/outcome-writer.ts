@@ -153,15 +153,16 @@ export class OutcomeWriter {
 
   async #flush(batches: readonly Batch[]): Promise<void> {
     const { output, failures } = this.deps;
-    const described: { readonly row: Row; readonly outcome: DescribedOutcome }[] = [];
+    const described: { row: Row; outcome: DescribedOutcome }[] = [];
+    const failed: { row: Row; outcome: FailedOutcome; image: string | undefined }[] = [];
     // Failures first: when the disk takes those and no prompts, the counts and the files still agree.
     for (const { rows, outcome, image } of batches) {
       for (const row of rows) {
-        if (outcome.status === 'failed') failures.add({ row, outcome }, image);
+        if (outcome.status === 'failed') failed.push({ row, outcome, image });
         else described.push({ row, outcome });
       }
     }
-    await failures.flush();
+    await failures.append(failed);
     await output.append(described);
   }
 }

@@ -2,7 +2,7 @@ import { previewManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
-import { readEarlierFailures } from '../writer/failures.js';
+import { readFailures } from '../writer/failures.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
 
@@ -14,7 +14,7 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
   // Who only collects takes nothing of earlier files up again.
   const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
   const files = [...others, { path: paths.output }];
-  const failures = options.retryAll === true ? undefined : await readEarlierFailures(files, outputOptions);
+  const failures = options.retryAll === true ? undefined : await readFailures(files, outputOptions);
   const { resumed, copied, newImages, ...counted } = await previewManifest(manifest, plan, {
     isKnown: (row) => {
       if (!onFile.markSeen(row)) return 'repeated';

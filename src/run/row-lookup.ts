@@ -9,8 +9,8 @@ interface RowLookupDeps {
   readonly ledger: Ledger;
   readonly onFile: OutputIndex;
   readonly failures: FailuresFile;
-  /** How rows of earlier files failed, where this output knows nothing of it. */
-  readonly earlierFailures: KnownFailures | undefined;
+  /** How rows failed before, by this output and earlier ones. */
+  readonly failedBefore: KnownFailures;
   readonly retriesAll: boolean;
 }
 
@@ -31,10 +31,9 @@ export class RowLookup implements Lookup {
   readonly failedNow = (image: string) => this.deps.failures.failedNow(image);
 
   previousFailure(row: Row): PreviousFailure | undefined {
-    const { ledger, failures, earlierFailures } = this.deps;
+    const { ledger, failedBefore } = this.deps;
     const newest = row.image === undefined ? undefined : ledger.oldFailure(row.image);
-    const name = this.#nameOf(row) ?? '';
-    return newest ?? failures.previous.get(name) ?? earlierFailures?.get(name);
+    return newest ?? failedBefore.get(this.#nameOf(row) ?? '');
   }
 
   isTakenUp(image: string): boolean {
@@ -51,7 +50,7 @@ export class RowLookup implements Lookup {
   /** A row is left for the next run; one that failed before stays failed until then. */
   leave(row: Row): void {
     const name = this.#nameOf(row);
-    if (name !== undefined && this.deps.failures.previous.has(name)) this.#leftFailed.add(name);
+    if (name !== undefined && this.deps.failedBefore.has(name)) this.#leftFailed.add(name);
   }
 
   /** Whether a row that failed before was left as it is; by its key, without keys by its image. */

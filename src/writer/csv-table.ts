@@ -1,12 +1,20 @@
 import type { FileHandle } from 'node:fs/promises';
-import { type CsvRecord, CsvSyntaxError, USUAL_DELIMITERS, formatCsv, readCsv } from '../shared/csv.js';
+import {
+  type CsvDialect,
+  type CsvFlaw,
+  type CsvRecord,
+  CsvSyntaxError,
+  USUAL_DELIMITERS,
+  formatCsv,
+  readCsv,
+} from '../shared/csv.js';
 import { UsageError } from '../shared/errors.js';
 
 const CHUNK_BYTES = 1 << 20;
 const RECORD_BYTES = 1 << 13;
 const MAX_HEADER_BYTES = 1 << 20;
-/** A row is shorter: this much of a torn record is looked at for the end of another. */
-const MOST_TORN_BYTES = 1 << 26;
+/** Four times a manifest's longest record: what is longer has a quote that is not closed. */
+const MAX_ROW_BYTES = 1 << 26;
 const MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 
 export interface TableRow {
@@ -14,14 +22,6 @@ export interface TableRow {
   readonly cells: readonly string[];
   /** Where in the file it is read from. */
   readonly offset: number;
-}
-
-/** How a new table is begun. */
-interface TableLayout {
-  readonly columns: readonly string[];
-  readonly delimiter: string;
-  /** Whether cells that a spreadsheet would take for formulas begin with an apostrophe in the file. */
-  readonly escapeFormulas?: boolean | undefined;
 }
 
 /** What a spreadsheet takes for a formula, and what would be taken for an escaped one. */
@@ -43,15 +43,14 @@ export interface TableEnd {
   readonly ending: 'whole' | 'torn' | 'no-line-end';
 }
 
-export interface ReadTableOptions {
+interface ReadTableOptions {
   /** For messages: `the output out.csv`. */
   readonly what: string;
-  /** Bytes that count: the file may grow meanwhile. */
-  readonly size: number;
-  /** Whether the last row is whole though it has no line end. */
-  readonly isWhole: (cells: readonly string[]) => boolean;
-  /** Whether a torn end holds rows, which a quote too many hides: it is not to be cut off. */
-  readonly hidesRows: (text: string) => boolean;
+  /**
+   * Whether a row ends with these cells, of a table whose end may be torn. A last row that lacks its line end is whole then,
+   * and what seems torn is not to be cut off where a row ends in it: a quote too many hides that one.
+   */
+  readonly endsRow?: ((cells: readonly string[]) => boolean) | undefined;
   /** Ends the reading with its reason. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -61,59 +60,58 @@ export interface ReadTableOptions {
  * rows and their offsets only: another format is another class like this one.
  */
 export class CsvTable {
-  private constructor(
+  /**
+   * A table that is yet to be written.
+   * @param layout.escapeFormulas whether cells that a spreadsheet would take for formulas begin with an apostrophe in the file
+   */
+  constructor(
     readonly columns: readonly string[],
-    readonly delimiter: string,
-    private readonly escapesFormulas: boolean,
-    private readonly start: number,
-    private readonly firstRow: number,
+    private readonly layout: { readonly delimiter: string; readonly escapeFormulas?: boolean | undefined },
+    /** Where the header begins, behind a byte order mark, and the first row. */
+    private readonly start = 0,
+    private readonly firstRow = 0,
   ) {}
 
-  /** What a table without rows consists of. */
-  static emptyText(columns: readonly string[], delimiter: string): string {
-    return formatCsv([columns], delimiter);
+  /** What the table consists of while it has no rows. */
+  header(): string {
+    return formatCsv([this.columns], this.layout.delimiter);
   }
 
   /** Rows as they are appended; all cells of each. */
-  static format(
-    rows: readonly (readonly string[])[],
-    { delimiter, escapeFormulas = false }: Pick<TableLayout, 'delimiter' | 'escapeFormulas'>,
-  ): string {
+  format(rows: readonly (readonly string[])[]): string {
+    const { delimiter, escapeFormulas } = this.layout;
     return formatCsv(escapeFormulas ? rows.map((cells) => cells.map(escapeFormula)) : rows, delimiter);
   }
 
-  /** More rows of this table. */
-  format(rows: readonly (readonly string[])[]): string {
-    const { delimiter, escapesFormulas: escapeFormulas } = this;
-    return CsvTable.format(rows, { delimiter, escapeFormulas });
+  /** The same table with other columns, yet to be written. */
+  withColumns(columns: readonly string[]): CsvTable {
+    return new CsvTable(columns, this.layout);
   }
 
   /**
-   * Opens a table with the delimiter that makes the most of its header: people save files in spreadsheets.
-   * @param expected how a new one would be begun
+   * Opens the table of a file with the delimiter that makes the most of its header: people save files in spreadsheets.
+   * @param expected as it would be begun
    * @param fits whether these are the columns looked for
    * @returns undefined when the file holds nothing yet: it is empty, or its creation was cut short
    */
   static async open(
     handle: FileHandle,
-    expected: TableLayout,
+    expected: CsvTable,
     fits: (columns: readonly string[]) => boolean,
   ): Promise<CsvTable | undefined> {
-    const { escapeFormulas = false } = expected;
-    const delimiters = new Set([expected.delimiter, ...USUAL_DELIMITERS]);
-    const { size } = await handle.stat();
-    const head = await readBytes(handle, 0, Math.min(size, MAX_HEADER_BYTES));
-    const isBegun = (delimiter: string) => {
-      const header = Buffer.from(CsvTable.emptyText(expected.columns, delimiter));
-      return head.length < header.length && header.subarray(0, head.length).equals(head);
-    };
-    if ([...delimiters].some(isBegun)) return undefined;
+    const { layout } = expected;
+    const delimiters = new Set([layout.delimiter, ...USUAL_DELIMITERS]);
+    const head = await readBytes(handle, 0, MAX_HEADER_BYTES);
     const start = head.subarray(0, MARK.length).equals(MARK) ? MARK.length : 0;
-    let best = new CsvTable([], expected.delimiter, escapeFormulas, start, start);
+    let best = new CsvTable([], layout, start, start);
     for (const delimiter of delimiters) {
-      const header = await readRecordAt(handle, start, delimiter, start + MAX_HEADER_BYTES);
+      const begun = Buffer.from(formatCsv([expected.columns], delimiter));
+      if (head.length < begun.length && begun.subarray(0, head.length).equals(head)) return undefined;
+    }
+    for (const delimiter of delimiters) {
+      const header = await readRecordAt(handle, start, delimiter, MAX_HEADER_BYTES);
       if (header?.hasLineEnd !== true) continue;
-      const table = new CsvTable(header.cells, delimiter, escapeFormulas, start, header.end);
+      const table = new CsvTable(header.cells, { ...layout, delimiter }, start, header.end);
       if (fits(table.columns)) return table;
       if (table.columns.length > best.columns.length) best = table;
     }
@@ -121,44 +119,37 @@ export class CsvTable {
   }
 
   /**
-   * Calls `visit` with the whole rows, many at a time.
+   * Calls `visit` with the whole rows, many at a time. The file may grow meanwhile: what is there now counts.
    * @throws {UsageError} when a row has not as many cells as the header or is not UTF-8, or a quote hides rows, with the line
    */
   async forEach(
     handle: FileHandle,
     columns: readonly string[],
-    { what, size, isWhole, hidesRows, signal }: ReadTableOptions,
+    { what, endsRow, signal }: ReadTableOptions,
     visit: (rows: readonly TableRow[]) => void | Promise<void>,
   ): Promise<TableEnd> {
-    const broken = (line: number, trouble: string, more = '') =>
-      new UsageError(
-        `${what} has ${trouble} in the record at line ${line}${more}; repair it, or move it away`,
-      );
+    const { size } = await handle.stat();
     const wanted = this.columns.length;
     const pick = this.#picker(columns);
     const visitRows = (records: readonly CsvRecord[]) => {
-      const odd = records.find(({ cells }) => cells.length !== wanted);
-      if (odd !== undefined) throw broken(odd.line, `${odd.cells.length} cells`, `, not ${wanted}`);
-      const recoded = records.find(({ invalidCell }) => invalidCell !== undefined);
-      if (recoded !== undefined) {
-        throw broken(
-          recoded.line,
-          'bytes that are not UTF-8',
-          ' (has a spreadsheet saved it in another encoding?)',
-        );
+      for (const { cells, line, invalidCell } of records) {
+        if (cells.length !== wanted) throw broken(what, line, `${cells.length} cells`, `, not ${wanted}`);
+        if (invalidCell === undefined) continue;
+        const remedy = ' (has a spreadsheet saved it in another encoding?)';
+        throw broken(what, line, 'bytes that are not UTF-8', remedy);
       }
       return visit(records.map(({ cells, start }) => ({ cells: pick(cells), offset: start })));
     };
-    const dialect = { delimiter: this.delimiter, relaxQuotes: true, offset: this.start };
-    let torn: { readonly start: number; readonly line: number } | undefined;
+    const pieces = readPieces(handle, this.start, size, { signal });
+    let torn: { readonly start: number; readonly line: number; readonly flaw?: CsvFlaw } | undefined;
     try {
-      for await (const records of readCsv(readPieces(handle, this.start, size, { signal }), dialect)) {
+      for await (const records of readCsv(pieces, dialectAt(this.start, this.layout.delimiter))) {
         const whole = records.filter(({ start, hasLineEnd }) => start >= this.firstRow && hasLineEnd);
         if (whole.length > 0) await visitRows(whole);
         const last = records.at(-1);
         if (last?.hasLineEnd !== false) continue;
         torn = last;
-        if (!isWhole(last.cells)) continue;
+        if (endsRow !== undefined && !(last.cells.length === wanted && endsRow(last.cells))) continue;
         await visitRows([last]);
         return { end: size, ending: 'no-line-end' };
       }
@@ -167,8 +158,10 @@ export class CsvTable {
       torn = error;
     }
     if (torn === undefined) return { end: size, ending: 'whole' };
-    const rest = await readBytes(handle, torn.start, Math.min(size - torn.start, MOST_TORN_BYTES));
-    if (hidesRows(rest.toString('latin1'))) throw broken(torn.line, 'a quote too many or too few');
+    const rest = await readBytes(handle, torn.start, Math.min(size - torn.start, MAX_ROW_BYTES));
+    if (endsRow === undefined || torn.flaw === 'record-too-long' || this.#holdsRow(rest, endsRow)) {
+      throw broken(what, torn.line, 'a quote too many or too few');
+    }
     return { end: torn.start, ending: 'torn' };
   }
 
@@ -181,15 +174,33 @@ export class CsvTable {
     offset: number,
     columns: readonly string[],
   ): Promise<readonly string[] | undefined> {
-    const record = await readRecordAt(handle, offset, this.delimiter);
+    const record = await readRecordAt(handle, offset, this.layout.delimiter);
     return record?.cells.length === this.columns.length ? this.#picker(columns)(record.cells) : undefined;
+  }
+
+  /** Whether a row ends in a text, if no quote of it counts. */
+  #holdsRow(text: Buffer, endsRow: (cells: readonly string[]) => boolean): boolean {
+    const lines = text.toString('latin1').split(/\r?\n/).slice(0, -1);
+    return lines.some((line) =>
+      endsRow(line.split(this.layout.delimiter).map((cell) => cell.replace(/^"|"$/g, ''))),
+    );
   }
 
   #picker(columns: readonly string[]): (cells: readonly string[]) => string[] {
     const places = columns.map((name) => this.columns.indexOf(name));
-    const read = this.escapesFormulas ? unescapeFormula : (cell: string) => cell;
+    const read = this.layout.escapeFormulas ? unescapeFormula : (cell: string) => cell;
     return (cells) => places.map((place) => read(cells[place] ?? ''));
   }
+}
+
+function broken(what: string, line: number, trouble: string, more = ''): UsageError {
+  return new UsageError(
+    `${what} has ${trouble} in the record at line ${line}${more}; repair it, or move it away`,
+  );
+}
+
+function dialectAt(offset: number, delimiter: string): CsvDialect {
+  return { delimiter, offset, relaxQuotes: true, maxRecordBytes: MAX_ROW_BYTES };
 }
 
 /** The record that starts at an offset, or the first one behind it that is not a blank line. */
@@ -197,11 +208,11 @@ async function readRecordAt(
   handle: FileHandle,
   offset: number,
   delimiter: string,
-  end = Infinity,
+  maxBytes = Infinity,
 ): Promise<CsvRecord | undefined> {
-  const pieces = readPieces(handle, offset, end, { pieceBytes: RECORD_BYTES });
+  const pieces = readPieces(handle, offset, offset + maxBytes, { pieceBytes: RECORD_BYTES });
   try {
-    for await (const [first] of readCsv(pieces, { delimiter, relaxQuotes: true, offset })) {
+    for await (const [first] of readCsv(pieces, dialectAt(offset, delimiter))) {
       if (first !== undefined) return first;
     }
     return undefined;

@@ -71,15 +71,6 @@ export async function replaceFile(path: string, write: (handle: FileHandle) => P
   }
 }
 
-/**
- * Creates a file with its content, atomically, unless there is one: the output's lock keeps other runs away between the
- * look and the rename.
- * @throws {FatalError} when it cannot be written
- */
-export async function createFile(path: string, content: string): Promise<void> {
-  if ((await statIfThere(path)) === undefined) await replaceFile(path, (handle) => handle.writeFile(content));
-}
-
 /** Removes a file, if it is there, for good. */
 export async function removeFile(path: string): Promise<void> {
   await rm(path, { force: true });

@@ -3,8 +3,7 @@ import { UsageError } from '../shared/errors.js';
 import { type DescribedOutcome, OUTPUT_COLUMNS } from '../shared/jobs.js';
 import { CsvTable } from './csv-table.js';
 import { openPlainFile } from './durable-file.js';
-import { type OutputOptions, outputColumns } from './output-columns.js';
-import { readDescribed, scanOutput } from './output-file.js';
+import { type OutputOptions, newOutputTable, readDescribed, scanOutput } from './output-table.js';
 
 /** One earlier file. */
 interface EarlierFile {
@@ -88,11 +87,11 @@ async function withEarlier<Result>(
 async function openTable(
   handle: FileHandle,
   what: string,
-  { columns, delimiter, escapeFormulas, keyColumn, urlColumn }: OutputOptions,
+  options: OutputOptions,
 ): Promise<CsvTable | undefined> {
-  const needed = [...OUTPUT_COLUMNS, columns[keyColumn ?? urlColumn] ?? ''];
+  const needed = [...OUTPUT_COLUMNS, options.columns[options.keyColumn ?? options.urlColumn] ?? ''];
   const missingIn = (found: readonly string[]) => needed.filter((name) => !found.includes(name));
-  const expected = { columns: outputColumns(columns), delimiter, escapeFormulas };
+  const expected = newOutputTable(options);
   const table = await CsvTable.open(handle, expected, (found) => missingIn(found).length === 0);
   const missing = table === undefined ? [] : missingIn(table.columns);
   if (missing.length === 0) return table;

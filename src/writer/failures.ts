@@ -11,17 +11,17 @@ import {
 import { shortHash } from '../shared/short-hash.js';
 import { AppendFile } from './append-file.js';
 import { CsvTable, type TableRow } from './csv-table.js';
-import { createFile, openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
-import type { OutputOptions } from './output-columns.js';
+import { openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
+import type { OutputOptions } from './output-table.js';
 import type { NamedRow } from './output-index.js';
 import { partialPath, runPaths } from './output-paths.js';
 
 /** The last column: what a model has answered. Files of version 0.1 lack it, as do those of manifests that have one. */
 const ANSWER_COLUMN = 'answer';
 
-function columnsOf({ columns }: Pick<FailureOptions, 'columns'>): string[] {
-  const ours = columns.includes(ANSWER_COLUMN) ? [] : [ANSWER_COLUMN];
-  return [...columns, ...FAILURE_COLUMNS, ...ours];
+function newFailuresTable(options: FailureOptions): CsvTable {
+  const ours = options.columns.includes(ANSWER_COLUMN) ? [] : [ANSWER_COLUMN];
+  return new CsvTable([...options.columns, ...FAILURE_COLUMNS, ...ours], options);
 }
 
 /** A row that failed, and how. */
@@ -53,15 +53,10 @@ export type KnownFailures = ReadonlyMap<string, PreviousFailure>;
  * image takes the place of all that was there before.
  */
 export class FailuresFile {
-  #pending: { readonly failure: FailureRecord; readonly image: string | undefined }[] = [];
   #partial: AppendFile | undefined;
   readonly #now = new Map<string, FailedOutcome>();
 
-  private constructor(
-    private readonly options: FailureOptions,
-    /** How rows failed in earlier runs. */
-    readonly previous: KnownFailures,
-  ) {}
+  private constructor(private readonly options: FailureOptions) {}
 
   /**
    * Opens the failures of an output; whoever does holds the output's lock. Creates nothing, but merges what a run
@@ -70,20 +65,8 @@ export class FailuresFile {
    * @throws {FatalError} when what was left cannot be merged
    */
   static async open(options: FailureOptions): Promise<FailuresFile> {
-    if ((await statIfThere(partialPath(options.path))) !== undefined) {
-      await mergeFailures(options, () => true);
-    }
-    const previous = new Map<string, PreviousFailure>();
-    await readInto(previous, options);
-    return new FailuresFile(options, previous);
-  }
-
-  /**
-   * Takes a failed row of this run; it is on disk after the next `flush`.
-   * @param image whose outcome it is: `failedNow` finds it from then on
-   */
-  add(failure: FailureRecord, image?: string): void {
-    this.#pending.push({ failure, image });
+    if ((await statIfThere(partialPath(options.path))) !== undefined) await mergeFailures(options);
+    return new FailuresFile(options);
   }
 
   /** How an image failed in this run. */
@@ -92,37 +75,32 @@ export class FailuresFile {
   }
 
   /**
-   * Brings what was added to disk, with one write and one fdatasync.
+   * Brings failed rows of this run to disk, with one write and one fdatasync for all of them.
+   * @param failures with the image whose outcome each is, where it is one: `failedNow` finds it from then on
    * @throws {FatalError} as `AppendFile.append`
    */
-  async flush(): Promise<void> {
-    if (this.#pending.length === 0) return;
-    const group = this.#pending;
-    this.#pending = [];
+  async append(
+    failures: readonly (FailureRecord & { readonly image?: string | undefined })[],
+  ): Promise<void> {
+    if (failures.length === 0) return;
     this.#partial ??= await createPartial(this.options);
-    const failures = group.map(({ failure }) => failure);
     await this.#partial.append([formatFailures(failures, this.options)]);
-    for (const { failure, image } of group) {
-      if (image !== undefined) this.#now.set(image, withoutAnswer(failure.outcome));
+    for (const { outcome, image } of failures) {
+      if (image !== undefined) this.#now.set(image, withoutAnswer(outcome));
     }
   }
 
   /**
    * Ends the run: what is failed now takes the place of the failures file, atomically. Without any failure there is none.
-   * @param keep which of the earlier failures still are, of those that no added one supersedes
-   * @param keepAdded which of the rows added in this run are still failed; all, where it is not given
+   * @param isKept which failures still are such: of those added in this run, and of the earlier ones that none of them
+   *   supersedes
    * @returns rows in the new file
    * @throws {FatalError} when it cannot be written; nothing is lost then, and the next run merges
    */
-  async replace(
-    keep: (failure: FailureRecord) => boolean,
-    keepAdded: (failure: FailureRecord) => boolean = () => true,
-  ): Promise<number> {
-    await this.flush();
+  async replace(isKept: (failure: FailureRecord, isAdded: boolean) => boolean): Promise<number> {
     await this.close();
     // A run that is interrupted ends like any other.
-    const options = { ...this.options, signal: undefined };
-    return await mergeFailures(options, (failure, isAdded) => (isAdded ? keepAdded(failure) : keep(failure)));
+    return await mergeFailures({ ...this.options, signal: undefined }, isKept);
   }
 
   /** Closes the files as they are. */
@@ -134,36 +112,28 @@ export class FailuresFile {
 
 /**
  * How rows failed by the files of these outputs: their last messages may have been completed since, and what is
- * permanent stays so. Of several nights the newest one that has a row counts.
+ * permanent stays so. Of several nights the newest one that has a row counts, and of its file the last failure; those that
+ * cannot be asked for are left out.
  * @param outputs the oldest first
  * @param isDescribed whether a row has been described since: it is left out
  * @throws {UsageError} when one is no failures file of this manifest: it needs the URL and key columns
  */
-export async function readEarlierFailures(
+export async function readFailures(
   outputs: readonly { readonly path: string }[],
-  options: Omit<FailureOptions, 'path'>,
-  isDescribed?: (row: NamedRow) => boolean,
-): Promise<KnownFailures> {
-  const known = new Map<string, PreviousFailure>();
-  for (const { path: output } of outputs) {
-    await readInto(known, { ...options, path: runPaths(output).failures }, isDescribed);
-  }
-  return known;
-}
-
-/** Of each name the last failure counts; those that cannot be asked for are left out. */
-async function readInto(
-  known: Map<string, PreviousFailure>,
   options: FailureOptions,
   isDescribed: (row: NamedRow) => boolean = () => false,
-): Promise<void> {
-  await forEachFailure(options, (failures) => {
-    for (const failure of failures) {
-      const name = nameOf(failure);
-      if (name === undefined || isDescribed(failure.row)) continue;
-      known.set(name, { outcome: withoutAnswer(failure.outcome), image: failure.row.image });
-    }
-  });
+): Promise<KnownFailures> {
+  const known = new Map<string, PreviousFailure>();
+  for (const output of outputs) {
+    await forEachFailure({ ...options, path: runPaths(output.path).failures }, (failures) => {
+      for (const failure of failures) {
+        const name = nameOf(failure);
+        if (name === undefined || isDescribed(failure.row)) continue;
+        known.set(name, { outcome: withoutAnswer(failure.outcome), image: failure.row.image });
+      }
+    });
+  }
+  return known;
 }
 
 /** What is kept in memory: a model's answer can be long. */
@@ -198,12 +168,12 @@ export async function forEachFailure(
  */
 async function mergeFailures(
   options: FailureOptions,
-  isKept: (failure: FailureRecord, isAdded: boolean) => boolean,
+  isKept: (failure: FailureRecord, isAdded: boolean) => boolean = () => true,
 ): Promise<number> {
   const { path } = options;
   let count = 0;
   await replaceFile(path, async (temp) => {
-    await temp.writeFile(formatHeader(options));
+    await temp.writeFile(newFailuresTable(options).header());
     await forEachFailure(options, async (failures, areAdded) => {
       const kept = failures.filter((failure) => isKept(failure, areAdded));
       count += kept.length;
@@ -215,10 +185,11 @@ async function mergeFailures(
   return count;
 }
 
+/** There is none: one that a run has left was merged when the failures were opened. */
 async function createPartial(options: FailureOptions): Promise<AppendFile> {
   const path = partialPath(options.path);
-  const header = formatHeader(options);
-  await createFile(path, header);
+  const header = newFailuresTable(options).header();
+  await replaceFile(path, (handle) => handle.writeFile(header));
   return new AppendFile(path, 'the failures file', await open(path, 'r+'), Buffer.byteLength(header));
 }
 
@@ -247,25 +218,14 @@ function manifestCells({ row }: FailureRecord, columns: readonly string[]): stri
   return columns.map((_, index) => row.cells[index] ?? '');
 }
 
-function formatHeader(options: FailureOptions): string {
-  return CsvTable.emptyText(columnsOf(options), options.delimiter);
-}
-
 function formatFailures(failures: readonly FailureRecord[], options: FailureOptions): string {
-  const width = columnsOf(options).length;
+  const table = newFailuresTable(options);
   const records = failures.map((failure) => {
     const { code, reason, attempts, messageId = '', answer = '' } = failure.outcome;
-    const cells = [
-      ...manifestCells(failure, options.columns),
-      code,
-      reason,
-      String(attempts),
-      messageId,
-      answer,
-    ];
-    return cells.slice(0, width);
+    const cells = manifestCells(failure, options.columns);
+    return [...cells, code, reason, String(attempts), messageId, answer].slice(0, table.columns.length);
   });
-  return CsvTable.format(records, options);
+  return table.format(records);
 }
 
 /**
@@ -281,9 +241,9 @@ async function forEachIn(
   const handle = await openPlainFile(path, 'r', 'the failures file');
   if (handle === undefined) return;
   try {
-    const { columns, delimiter, escapeFormulas, keyColumn, urlColumn, signal } = options;
-    const ours = columnsOf(options);
-    const table = await CsvTable.open(handle, { columns: ours, delimiter, escapeFormulas }, (found) =>
+    const { columns, keyColumn, urlColumn, signal } = options;
+    const ours = newFailuresTable(options);
+    const table = await CsvTable.open(handle, ours, (found) =>
       FAILURE_COLUMNS.every((name) => found.includes(name)),
     );
     if (table === undefined) return;
@@ -294,15 +254,14 @@ async function forEachIn(
         `${path} is no failures file of this manifest: it has no column ${JSON.stringify(missing)}; move it away, or name another output with -o`,
       );
     }
-    const { size } = await handle.stat();
-    const isPartial = path === partialPath(options.path);
-    const reading = {
-      ...{ what: `the failures file ${path}`, size, signal },
-      isWhole: () => !isPartial,
-      hidesRows: () => !isPartial,
-    };
+    const endsRow = path === partialPath(options.path) ? () => false : undefined;
     const parse = ({ cells }: TableRow) => parseFailure(cells, options);
-    await table.forEach(handle, ours, reading, (rows) => visit(rows.map(parse)));
+    await table.forEach(
+      handle,
+      ours.columns,
+      { what: `the failures file ${path}`, endsRow, signal },
+      (rows) => visit(rows.map(parse)),
+    );
   } finally {
     await handle.close();
   }

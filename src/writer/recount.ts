@@ -1,7 +1,6 @@
 import { type ErrorCode, isDecidedAnew } from '../shared/jobs.js';
 import { type FailureRecord, forEachFailure } from './failures.js';
-import type { OutputOptions } from './output-columns.js';
-import { inspectOutput } from './output-file.js';
+import { type OutputOptions, inspectOutput } from './output-table.js';
 import type { NamedRow, OutputIndex } from './output-index.js';
 
 /** What a recount needs to know of a manifest row. */

@@ -111,10 +111,8 @@ describe.skipIf(!redisAvailable)('whatever earlier runs have left behind', () =>
       for (const row of rows) {
         if (row.state.earlier === 'none' || row.row < row.state.inOutput) continue;
         const outcome = failureOf(row.state.earlier, await left.message(row.url, 'expired'));
-        failures.add({
-          row: { cells: [row.id, row.url], ...(keyed ? { key: row.id } : {}), image: imageHash(row.url) },
-          outcome,
-        });
+        const failed = { cells: [row.id, row.url], image: imageHash(row.url) };
+        await failures.append([{ row: keyed ? { ...failed, key: row.id } : failed, outcome }]);
       }
       await failures.replace(() => true);
       await failures.close();

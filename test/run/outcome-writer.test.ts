@@ -63,7 +63,6 @@ describe('outcomes on their way to the disk', () => {
       ...options,
       index: onFile,
       path: workspace.at('out.csv'),
-      create: true,
     });
     failures = await FailuresFile.open({ ...options, path: workspace.at('out.failed.csv') });
     control = new RunControl(undefined);
@@ -90,8 +89,7 @@ describe('outcomes on their way to the disk', () => {
   const failedIds = async () =>
     (await workspace.records('out.failed.csv.partial')).map((record) => record['id']);
   const idle = () => ledger.waitUntil(() => ledger.rows === 0, AbortSignal.timeout(5000));
-  const known = () =>
-    new RowLookup({ ledger, onFile, failures, earlierFailures: undefined, retriesAll: false });
+  const known = () => new RowLookup({ ledger, onFile, failures, failedBefore: new Map(), retriesAll: false });
 
   test('acknowledges a result when all rows of its image are on disk, and counts them', async () => {
     take(row(1, 'a'));

@@ -2,16 +2,8 @@ import { chmod, readFile, readdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
-import { createFile, removeFile, replaceFile } from '../../src/writer/durable-file.js';
+import { removeFile, replaceFile } from '../../src/writer/durable-file.js';
 import { makeFolder } from './fixtures.js';
-
-test('creates a file once and leaves one that is there alone', async () => {
-  const path = join(await makeFolder(), 'file');
-  await createFile(path, 'first');
-  await createFile(path, 'second');
-  expect(await readFile(path, 'utf8')).toBe('first');
-  expect(await readdir(dirname(path))).toEqual(['file']);
-});
 
 test('replaces a file as a whole and keeps its mode', async () => {
   const path = join(await makeFolder(), 'file');
@@ -42,8 +34,10 @@ test('says in one line where nothing can be written', async () => {
     [join(folder, 'missing', 'x'), 'the folder does not exist (ENOENT)'],
   ] as const;
   for (const [path, reason] of cases) {
-    await expect(createFile(path, 'x')).rejects.toThrow(FatalError);
-    await expect(createFile(path, 'x')).rejects.toThrow(`${path} cannot be written: ${reason}`);
+    await expect(replaceFile(path, (handle) => handle.writeFile('x'))).rejects.toThrow(FatalError);
+    await expect(replaceFile(path, (handle) => handle.writeFile('x'))).rejects.toThrow(
+      `${path} cannot be written: ${reason}`,
+    );
   }
 });
 

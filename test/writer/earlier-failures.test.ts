@@ -2,7 +2,7 @@ import { readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { FAILURE_COLUMNS, OUTPUT_COLUMNS } from '../../src/shared/jobs.js';
-import { readEarlierFailures } from '../../src/writer/failures.js';
+import { readFailures } from '../../src/writer/failures.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
 import { COLUMNS, described, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
@@ -24,7 +24,7 @@ async function readNights(files: Readonly<Record<string, string>>, keyed = false
   const options = outputOptions(own, keyed);
   const paths = nights.map((night) => join(folder, night));
   const earlier = await EarlierOutputs.read(paths, options);
-  const failures = await readEarlierFailures(earlier.files, options, (row) => options.index.has(row));
+  const failures = await readFailures(earlier.files, options, (row) => options.index.has(row));
   const lastMessage = (name: string) =>
     failures.get(keyed ? name : imageOf(`https://${name}`))?.outcome.messageId;
   return { folder, failures, lastMessage };

@@ -5,7 +5,12 @@ import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
 import type { ErrorCode } from '../../src/shared/jobs.js';
-import { type FailureOptions, type FailureRecord, FailuresFile } from '../../src/writer/failures.js';
+import {
+  type FailureOptions,
+  type FailureRecord,
+  FailuresFile,
+  readFailures,
+} from '../../src/writer/failures.js';
 import { COLUMNS, imageOf, makeFolder, resolveUrl } from './fixtures.js';
 
 /** Of version 0.1. */
@@ -35,9 +40,11 @@ async function makePath(content?: string, partial?: string): Promise<string> {
 
 async function openFailures(path: string, options: Partial<FailureOptions> = {}) {
   const defaults = { path, columns: COLUMNS, delimiter: ',', urlColumn: 1, resolveUrl };
-  const failures = await FailuresFile.open({ ...defaults, ...options });
+  const all = { ...defaults, ...options };
+  const failures = await FailuresFile.open(all);
   onTestFinished(() => failures.close());
-  return failures;
+  const previous = await readFailures([{ path: path.replace(/\.failed\.csv$/, '.csv') }], all);
+  return Object.assign(failures, { previous });
 }
 
 async function ids(path: string): Promise<string[]> {
@@ -58,12 +65,10 @@ describe('a run', () => {
     );
     const image = (id: string) => imageOf(`https://${id}`);
     expect(failures.failedNow(image('é"'))).toBeUndefined();
-    failures.add(failureOf('1'));
-    failures.add(failureOf('é"'), image('é"'));
-    failures.add(failureOf('3'), image('3'));
-    await failures.flush();
-    failures.add(failureOf('3', { code: 'deadline' }), image('3'));
-    await failures.flush();
+    await failures.append([failureOf('1')]);
+    await failures.append([{ ...failureOf('é"'), image: image('é"') }]);
+    await failures.append([{ ...failureOf('3'), image: image('3') }]);
+    await failures.append([{ ...failureOf('3', { code: 'deadline' }), image: image('3') }]);
     expect(failures.failedNow(image('é"'))).toEqual(failureOf('é"').outcome);
     expect(failures.failedNow(image('3'))).toMatchObject({ code: 'deadline' });
     expect(['0', '1'].map((id) => failures.failedNow(image(id)))).toEqual([undefined, undefined]);
@@ -72,50 +77,43 @@ describe('a run', () => {
   test('writes nothing as long as nothing fails', async () => {
     const path = await makePath();
     const failures = await openFailures(path);
-    await failures.flush();
     expect(await failures.replace(() => true)).toBe(0);
     expect(await files(path)).toEqual([]);
   });
 
-  test('has each failure on disk after flush, and in the failures file at its end', async () => {
+  test('has each failure on disk when it was appended, and in the failures file at its end', async () => {
     const path = await makePath();
     const failures = await openFailures(path, keyed);
-    failures.add(failureOf('1'));
-    failures.add({
-      row: { cells: ['2,"é\n', ''], key: '2' },
-      outcome: { status: 'failed', code: 'invalid-url', reason: 'no URL', attempts: 0 },
-    });
-    await failures.flush();
-    failures.add(failureOf('3'));
-    await failures.flush();
+    await failures.append([failureOf('1')]);
+    await failures.append([
+      {
+        row: { cells: ['2,"é\n', ''], key: '2' },
+        outcome: { status: 'failed', code: 'invalid-url', reason: 'no URL', attempts: 0 },
+      },
+    ]);
+    await failures.append([failureOf('3')]);
     const content =
       `${HEADER}1,https://1,network,reason of 1,5,m-1,\n` +
       '"2,""é\n",,invalid-url,no URL,0,,\n3,https://3,network,reason of 3,5,m-3,\n';
     expect(await readFile(`${path}.partial`, 'utf8')).toBe(content);
     expect(await files(path)).toEqual(['out.failed.csv.partial']);
-    expect(await failures.replace(() => false)).toBe(3);
+    expect(await failures.replace((_, isAdded) => isAdded)).toBe(3);
     expect(await readFile(path, 'utf8')).toBe(content);
     expect(await files(path)).toEqual(['out.failed.csv']);
-  });
-
-  test('brings what was added to disk when it ends without another flush', async () => {
-    const path = await makePath();
-    const failures = await openFailures(path, keyed);
-    failures.add(failureOf('1'));
-    expect(await failures.replace(() => false)).toBe(1);
-    expect(await ids(path)).toEqual(['1']);
   });
 
   test('brings bad records to as many cells as there are columns', async () => {
     const path = await makePath();
     const failures = await openFailures(path);
     for (const cells of [['short'], ['a', 'b', 'c', 'd']]) {
-      failures.add({
-        row: { cells },
-        outcome: { status: 'failed', code: 'bad-record', reason: 'line 3', attempts: 0 },
-      });
+      await failures.append([
+        {
+          row: { cells },
+          outcome: { status: 'failed', code: 'bad-record', reason: 'line 3', attempts: 0 },
+        },
+      ]);
     }
-    await failures.replace(() => false);
+    await failures.replace((_, isAdded) => isAdded);
     expect(await readFile(path, 'utf8')).toBe(
       `${HEADER}short,,bad-record,line 3,0,,\na,b,bad-record,line 3,0,,\n`,
     );
@@ -124,12 +122,13 @@ describe('a run', () => {
   test('keeps of the earlier failures those that still are, and drops those it has added anew', async () => {
     const path = await makePath();
     const first = await openFailures(path, keyed);
-    for (const id of ['1', '2', '3', '4']) first.add(failureOf(id));
+    for (const id of ['1', '2', '3', '4']) await first.append([failureOf(id)]);
     await first.replace(() => true);
     const second = await openFailures(path, keyed);
-    second.add(failureOf('3', { code: 'deadline' }));
+    await second.append([failureOf('3', { code: 'deadline' })]);
     const asked: (string | undefined)[] = [];
-    const count = await second.replace(({ row }) => {
+    const count = await second.replace(({ row }, isAdded) => {
+      if (isAdded) return true;
       asked.push(row.key);
       return row.key !== '2';
     });
@@ -142,19 +141,19 @@ describe('a run', () => {
   test('removes the failures file when nothing is failed any more', async () => {
     const path = await makePath(`${OLD_HEADER}1,https://1,network,x,5,\n`);
     const failures = await openFailures(path, keyed);
-    expect(await failures.replace(() => false)).toBe(0);
+    expect(await failures.replace((_, isAdded) => isAdded)).toBe(0);
     expect(await files(path)).toEqual([]);
   });
 
   test('without keys replaces all failures of an image by those it adds', async () => {
     const path = await makePath();
     const first = await openFailures(path);
-    for (const id of ['1', '2', '3']) first.add(failureOf(id, { image: 'same', keyed: false }));
-    first.add(failureOf('4', { keyed: false }));
+    for (const id of ['1', '2', '3']) await first.append([failureOf(id, { image: 'same', keyed: false })]);
+    await first.append([failureOf('4', { keyed: false })]);
     await first.replace(() => true);
     expect(await ids(path)).toEqual(['1', '2', '3', '4']);
     const second = await openFailures(path);
-    for (const id of ['1', '2']) second.add(failureOf(id, { image: 'same', keyed: false }));
+    for (const id of ['1', '2']) await second.append([failureOf(id, { image: 'same', keyed: false })]);
     await second.replace(() => true);
     expect(await ids(path)).toEqual(['4', '1', '2']);
   });
@@ -162,12 +161,12 @@ describe('a run', () => {
   test('tells failures that every run finds anew by their records, not by a key that may be another row', async () => {
     const path = await makePath();
     const first = await openFailures(path, keyed);
-    first.add(failureOf('1'));
-    first.add(failureOf('1', { image: 'other', code: 'duplicate-key' }));
+    await first.append([failureOf('1')]);
+    await first.append([failureOf('1', { image: 'other', code: 'duplicate-key' })]);
     await first.replace(() => true);
     const second = await openFailures(path, keyed);
     expect(second.previous.get('1')?.outcome.code).toBe('network');
-    second.add(failureOf('1', { image: 'other', code: 'duplicate-key' }));
+    await second.append([failureOf('1', { image: 'other', code: 'duplicate-key' })]);
     await second.replace(() => true);
     expect(parse(await readFile(path, 'utf8')).map((cells) => cells[2])).toEqual([
       'error_code',
@@ -190,11 +189,10 @@ describe('what a model answered in place of prompts', () => {
   test('is the last column, also where the partial file of a killed run and an older one are merged', async () => {
     const path = await makePath(`${OLD_HEADER}1,https://1,network,old,5,\n`);
     const killed = await openFailures(path, keyed);
-    killed.add(answered('2', 'I see "a barn",\nand no more.'));
-    await killed.flush();
+    await killed.append([answered('2', 'I see "a barn",\nand no more.')]);
     await killed.close();
     const next = await openFailures(path, keyed);
-    next.add(failureOf('3'));
+    await next.append([failureOf('3')]);
     expect(await next.replace(() => true)).toBe(3);
     expect(await readFile(path, 'utf8')).toMatch(/^id,url,error_code,error,attempts,message_id,answer\n/);
     expect(await column(path, 'answer')).toEqual(['', 'I see "a barn",\nand no more.', '']);
@@ -203,8 +201,7 @@ describe('what a model answered in place of prompts', () => {
   test('is not kept in memory, since there may be very many', async () => {
     const path = await makePath();
     const failures = await openFailures(path, keyed);
-    failures.add(answered('1', 'long'), 'image');
-    await failures.flush();
+    await failures.append([{ ...answered('1', 'long'), image: 'image' }]);
     expect(failures.failedNow('image')?.answer).toBeUndefined();
     await failures.replace(() => true);
     expect((await openFailures(path, keyed)).previous.get('1')?.outcome.answer).toBeUndefined();
@@ -216,7 +213,9 @@ describe('what a model answered in place of prompts', () => {
     const options = { ...keyed, columns: [...COLUMNS, 'answer'] };
     const failures = await openFailures(path, options);
     const failure = answered('1', 'of the model');
-    failures.add({ ...failure, row: { ...failure.row, cells: ['1', 'https://1', 'of the manifest'] } });
+    await failures.append([
+      { ...failure, row: { ...failure.row, cells: ['1', 'https://1', 'of the manifest'] } },
+    ]);
     await failures.replace(() => true);
     expect(await column(path, 'answer')).toEqual(['of the manifest']);
     expect(await readFile(path, 'utf8')).toMatch(/,message_id\n/);
@@ -259,7 +258,7 @@ describe('earlier failures', () => {
     const first = await openFailures(path, keyed);
     for (let id = 0; id < 50; id++) {
       const failure = failureOf(String(id));
-      first.add({ ...failure, outcome: { ...failure.outcome, reason: `${id} ${long}` } });
+      await first.append([{ ...failure, outcome: { ...failure.outcome, reason: `${id} ${long}` } }]);
     }
     await first.replace(() => true);
     const second = await openFailures(path, keyed);
@@ -340,8 +339,7 @@ describe('after a crash', () => {
           const flushedAt: number[] = [];
           for (const [id, reason] of reasons.entries()) {
             const failure = failureOf(String(id));
-            failures.add({ ...failure, outcome: { ...failure.outcome, reason } });
-            await failures.flush();
+            await failures.append([{ ...failure, outcome: { ...failure.outcome, reason } }]);
             flushedAt.push((await readFile(`${path}.partial`)).length);
           }
           await failures.close();
@@ -371,12 +369,10 @@ describe('after a crash', () => {
 test('ends the run when the failures cannot be written, and loses none that were', async () => {
   const path = await makePath();
   const failures = await openFailures(path, keyed);
-  failures.add(failureOf('1'));
-  await failures.flush();
+  await failures.append([failureOf('1')]);
   const before = await readFile(`${path}.partial`);
   await rm(`${path}.partial`);
-  failures.add(failureOf('2'));
-  await expect(failures.flush()).rejects.toThrow(FatalError);
+  await expect(failures.append([failureOf('2')])).rejects.toThrow(FatalError);
   await expect(failures.replace(() => true)).resolves.toBe(0);
   await writeFile(`${path}.partial`, before);
   expect((await openFailures(path, keyed)).previous.get('1')).toBeDefined();

@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { parse } from 'csv-parse/sync';
-import { mkdir, readFile, readdir, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
-import { inspectOutput, type OpenOutputOptions, OutputFile } from '../../src/writer/output-file.js';
+import { OutputFile } from '../../src/writer/output-file.js';
+import { type OutputOptions, type ScannedOutput, inspectOutput } from '../../src/writer/output-table.js';
 import {
   described,
   DESCRIBED_AT,
@@ -25,9 +26,9 @@ function textOf(...rows: string[][]): string {
   return HEADER + rows.map((row) => formatRecord(row, ',')).join('');
 }
 
-async function openOutput(path: string, options: Partial<OpenOutputOptions> = {}) {
-  const all = { create: true, ...outputOptions(path, options.keyColumn !== undefined), ...options };
-  const output = await OutputFile.open(all);
+async function openOutput(path: string, options: Partial<OutputOptions> = {}, inspected?: ScannedOutput) {
+  const all = { ...outputOptions(path, options.keyColumn !== undefined), ...options };
+  const output = await OutputFile.open(all, inspected);
   onTestFinished(() => output.close());
   const { index } = all;
   const placeOf = (image: string) => index.placeOf(imageOf(`https://${image}`))?.offset;
@@ -43,7 +44,7 @@ async function openOutput(path: string, options: Partial<OpenOutputOptions> = {}
   };
 }
 
-function toDescribed(all: readonly string[], options: Pick<OpenOutputOptions, 'urlColumn' | 'keyColumn'>) {
+function toDescribed(all: readonly string[], options: Pick<OutputOptions, 'urlColumn' | 'keyColumn'>) {
   const cells = all.slice(0, -6);
   const [one = '', two = '', three = '', four = '', messageId = '', describedAt = ''] = all.slice(-6);
   return {
@@ -71,11 +72,6 @@ describe('opening', () => {
     expect(output.rows()).toBe(0);
   });
 
-  test('refuses when there is none and none may be created', async () => {
-    const { path } = await makeOutput();
-    await expect(openOutput(path, { create: false })).rejects.toThrow(`there is no output ${path}`);
-  });
-
   test('indexes what is there', async () => {
     const { path } = await makeOutput(textOf(rowOf('1', 'a'), rowOf('2', 'b', 'sim-7'), rowOf('3', 'a')));
     const output = await openOutput(path);
@@ -92,7 +88,7 @@ describe('opening', () => {
     const { path, read } = await makeOutput(textOf(rowOf('1', 'a')) + 'torn');
     const options = outputOptions(path);
     const inspected = await inspectOutput(options);
-    const output = await openOutput(path, { index: options.index, inspected });
+    const output = await openOutput(path, { index: options.index }, inspected);
     expect([output.rows(), await read()]).toEqual([1, textOf(rowOf('1', 'a'))]);
     expect(output.placeOf('a')).toBe(HEADER.length);
   });
@@ -102,7 +98,7 @@ describe('opening', () => {
     const options = outputOptions(path);
     const inspected = await inspectOutput(options);
     await writeFile(path, textOf(rowOf('1', 'b')));
-    const output = await openOutput(path, { index: options.index, inspected });
+    const output = await openOutput(path, { index: options.index }, inspected);
     expect([output.placeOf('a'), output.placeOf('b')]).toEqual([undefined, HEADER.length]);
   });
 
@@ -240,6 +236,21 @@ describe('a torn end', () => {
     const { path, read } = await makeOutput(content);
     await expect(openOutput(path)).rejects.toThrow('a quote too many or too few in the record at line 2');
     expect(await read()).toBe(content);
+  });
+
+  test('is cut though a quoted cell of it holds a timestamp at a line end', async () => {
+    const torn = `2,"https://b\nseen, ${DESCRIBED_AT}\r\n""${DESCRIBED_AT}""\nand`;
+    const { path, read } = await makeOutput(textOf(rowOf('1')) + torn);
+    const output = await openOutput(path);
+    expect(output.rows()).toBe(1);
+    expect(await read()).toBe(textOf(rowOf('1')));
+  });
+
+  test('is not cut when it is longer than any row, nor read any further', async () => {
+    const { path } = await makeOutput(`${textOf(rowOf('1'))}2,"https://b`);
+    await truncate(path, (1 << 26) + 1000);
+    await expect(openOutput(path)).rejects.toThrow('a quote too many or too few in the record at line 3');
+    expect((await stat(path)).size).toBe((1 << 26) + 1000);
   });
 
   test('a broken record in the midst of others is refused with its line', async () => {

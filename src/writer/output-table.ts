@@ -1,0 +1,169 @@
+import type { Stats } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { isDeepStrictEqual } from 'node:util';
+import { FatalError, UsageError } from '../shared/errors.js';
+import { type DescribedOutcome, OUTPUT_COLUMNS } from '../shared/jobs.js';
+import { CsvTable, type TableEnd, type TableRow } from './csv-table.js';
+import { describeFileError, openPlainFile } from './durable-file.js';
+import type { OutputIndex } from './output-index.js';
+
+/** What an output is opened or inspected with. */
+export interface OutputOptions {
+  readonly path: string;
+  /** The manifest's columns, in order. */
+  readonly columns: readonly string[];
+  /** Of a new output. An existing one keeps its own, which is found from its header. */
+  readonly delimiter: string;
+  /** See `CsvTable`; of this output and the files that belong to it. */
+  readonly escapeFormulas?: boolean | undefined;
+  /** Which of `columns` hold the image and, where rows have one, the key. */
+  readonly urlColumn: number;
+  readonly keyColumn?: number | undefined;
+  /** The hash of the image that a URL cell means; undefined when it means none. */
+  readonly resolveUrl: (raw: string) => string | undefined;
+  /** Gets the rows. */
+  readonly index: OutputIndex;
+  /** The manifest may have columns that the output lacks: it is rewritten once with them. */
+  readonly newColumns?: boolean | undefined;
+  /** Ends the reading of a large output with its reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What one pass over an output finds, besides what goes into the index. */
+export interface ScannedOutput extends TableEnd {
+  /** As the file was before it was read. */
+  readonly stats: Stats;
+  /** Whether there are message ids of the simulator, and of a real API. */
+  readonly hasSimulated: boolean;
+  readonly hasReal: boolean;
+}
+
+/** How messages name an output. */
+export function outputAt(path: string): string {
+  return `the output ${path}`;
+}
+
+/** A new output for a manifest. */
+export function newOutputTable(options: OutputOptions): CsvTable {
+  return new CsvTable([...options.columns, ...OUTPUT_COLUMNS], options);
+}
+
+/**
+ * Opens an output's table and checks its columns. With `newColumns` it may have fewer than are expected, in any order.
+ * @returns undefined when the file holds nothing yet
+ * @throws {UsageError} that says what differs
+ */
+export async function openOutputTable(
+  handle: FileHandle,
+  expected: OutputOptions,
+): Promise<CsvTable | undefined> {
+  const fresh = newOutputTable(expected);
+  const table = await CsvTable.open(handle, fresh, (found) => isDeepStrictEqual(found, fresh.columns));
+  const trouble = table && compareColumns(table.columns, expected);
+  if (trouble !== undefined) throw new UsageError(`${outputAt(expected.path)} ${trouble}`);
+  return table;
+}
+
+/**
+ * What keeps an output with these columns from being continued, to be read behind its path; undefined when nothing does.
+ * With `newColumns` the manifest may have more columns, and others may have moved.
+ */
+function compareColumns(found: readonly string[], expected: OutputOptions): string | undefined {
+  const notOurs = OUTPUT_COLUMNS.filter((name) => !found.includes(name));
+  if (notOurs.length > 0) return `is no output of bulk-describe: it has no column ${list(notOurs)}`;
+  const twice = found.filter((name, index) => found.indexOf(name) !== index);
+  if (twice.length > 0) return `has two columns named ${list(twice)}`;
+
+  const wanted = newOutputTable(expected).columns;
+  const removed = found.filter((name) => !wanted.includes(name));
+  const added = wanted.filter((name) => !found.includes(name));
+  if (removed.length > 0) {
+    const lacks = added.length > 0 ? ` and lacks ${list(added)}` : '';
+    return `has columns that the manifest does not have: ${list(removed)}${lacks}; name another output with -o`;
+  }
+  if (expected.newColumns || isDeepStrictEqual(found, wanted)) return undefined;
+  const remedy = '; --new-columns rewrites it once with the columns of the manifest';
+  if (added.length > 0) return `lacks columns that the manifest has: ${list(added)}${remedy}`;
+  return `has its columns in another order than the manifest: ${list(found)}${remedy}`;
+}
+
+function list(names: readonly string[]): string {
+  return names.map((name) => JSON.stringify(name)).join(', ');
+}
+
+/**
+ * Reads and indexes an output as `OutputFile.open` does, but creates and changes nothing. What the index knew of it
+ * before is forgotten.
+ * @returns undefined when there is none
+ * @throws {UsageError} as `OutputFile.open`
+ */
+export async function inspectOutput(options: OutputOptions): Promise<ScannedOutput | undefined> {
+  options.index.forgetOwn();
+  const handle = await openPlainFile(options.path, 'r', 'the output');
+  try {
+    const table = handle && (await openOutputTable(handle, options));
+    return handle && table && (await scanOutput(outputAt(options.path), handle, table, options));
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** The message ids that the built-in simulator gives begin with this. */
+const SIMULATED_MESSAGE_PREFIX = 'sim-';
+const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+/** `described_at` is the last cell of an output: where it is whole, so is the row. */
+export function endsRow(cells: readonly string[]): boolean {
+  return cells.length >= 3 && TIMESTAMP.test(cells.at(-1) ?? '');
+}
+
+/**
+ * Reads an output from its first row on and indexes it.
+ * @param what for messages: `the output out.csv`
+ * @param file 0, or the number of an earlier output
+ * @throws {UsageError} as `CsvTable.forEach`
+ */
+export async function scanOutput(
+  what: string,
+  handle: FileHandle,
+  table: CsvTable,
+  { columns, urlColumn, keyColumn, resolveUrl, index, signal }: OutputOptions,
+  file = 0,
+): Promise<ScannedOutput> {
+  let [hasSimulated, hasReal] = [false, false];
+  const named = [columns[urlColumn] ?? '', columns[keyColumn ?? -1] ?? '', 'message_id'];
+  const addRows = (rows: readonly TableRow[]) => {
+    for (const { cells, offset } of rows) {
+      // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
+      const [url = '', key = '', message = ''] = cells;
+      index.addFound({ image: resolveUrl(url), key, offset, file });
+      if (message.startsWith(SIMULATED_MESSAGE_PREFIX)) hasSimulated = true;
+      else if (message !== '') hasReal = true;
+    }
+  };
+  const stats = await handle.stat();
+  const end = await table.forEach(handle, named, { what, endsRow, signal }, addRows);
+  return { ...end, stats, hasSimulated, hasReal };
+}
+
+/**
+ * Reads what a row was described with.
+ * @param what for messages: `the output out.csv`
+ * @param offset of the row, from the index
+ * @throws {FatalError} when there is no row, which means that the file was changed
+ */
+export async function readDescribed(
+  what: string,
+  handle: FileHandle,
+  table: CsvTable,
+  offset: number,
+): Promise<DescribedOutcome> {
+  const cells = await table.readAt(handle, offset, OUTPUT_COLUMNS).catch((error: unknown) => {
+    throw new FatalError(`${describeFileError(error)}: ${what} cannot be read`, { cause: error });
+  });
+  if (cells === undefined) {
+    throw new FatalError(`${what} was changed while the run goes on: no row at byte ${offset}`);
+  }
+  const [one = '', two = '', three = '', four = '', messageId = '', describedAt = ''] = cells;
+  return { status: 'described', prompts: [one, two, three, four], messageId, describedAt };
+}
