@@ -10,7 +10,7 @@ import * as registry from '../shared/queue/registry.js';
 import { reclaimJob } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
-import { RUNS_QUEUE, type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
+import { type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
 
 export type Cancelled =
   /** Its server takes nothing more on, and finishes what is in flight. */
@@ -46,7 +46,8 @@ export async function cancelRun(
     const state = status === undefined ? undefined : runState(status, Date.now());
     const isStopping = state === 'running' && status?.stopping !== undefined;
     if (isStopping || (state === 'ended' && orderedAt > 0)) {
-      await keepCancelled(connection, found.job?.id);
+      // A server that dies while it finishes what is in flight leaves a request that only collects that.
+      if (found.job !== undefined) await onlyCollect(found.job);
       return { kind: 'winding-down', output };
     }
     if (state === 'running') {
@@ -66,20 +67,17 @@ export async function cancelRun(
       signal.throwIfAborted();
       throw new FatalError(`the server of ${output} has not answered for ${DEADLINE_MS / 1000} s: try again`);
     }
-    // The run file was found by the output's path, and is not by the id.
-    found = { ...(await lookAgain(connection, found)), file: found.file };
+    found = await findKnownRun(connection, status?.run ?? name);
   }
 }
 
-/** A server that dies while it finishes what is in flight leaves a request that only collects that. */
-async function keepCancelled(connection: QueueConnection, jobId: string | undefined): Promise<void> {
-  const job = jobId === undefined ? undefined : await connection.queue(RUNS_QUEUE).getJob(jobId);
-  const request = runRequestSchema.safeParse(job?.data).data;
-  if (job === undefined || request === undefined || job.finishedOn !== undefined) return;
+/** The request pays for nothing more. One that has ended in this moment stays as it is. */
+async function onlyCollect(job: RunRequestJob): Promise<void> {
+  const request = runRequestSchema.safeParse(job.data).data;
+  if (request === undefined) return;
   await job
     .updateData({ ...request, collectOnly: true, stoppedBefore: CANCELLED })
     .catch((error: unknown) => {
-      // It has ended in this moment.
       if (!messageOf(error).includes('Missing key')) throw error;
     });
 }
@@ -106,91 +104,53 @@ function refuseEnded({ status, job, output, run }: FoundRun): void {
 
 /** @returns undefined when a server is about to take the run up, or has just died with it */
 async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Cancelled | undefined> {
-  const { job, output, status } = found;
-  if (job !== undefined) {
-    if ((await job.getState()) === 'active') {
-      const living = await registry.listLiving(connection.store, SERVERS);
-      if (job.processedBy === undefined || living.has(job.processedBy)) return undefined;
-      // Where no server is left, nobody looks for stalled jobs.
-      await reclaimJob(job);
-    }
-    const waiting = await leaveToCollect(connection, found, job);
-    if (waiting !== 'done') return waiting;
-    await job.remove().catch((error: unknown) => {
-      // A server has taken it in this moment, or the lock of one that has died is not over yet.
-      if (!messageOf(error).includes('locked')) throw error;
-    });
-    if ((await job.getState()) !== 'unknown') return undefined;
+  const { job, output, run } = found;
+  const hasBegun = job !== undefined && runJobProgress(job)?.state === 'opened';
+  if (job !== undefined && (await job.getState()) === 'active') {
+    const living = await registry.listLiving(connection.store, SERVERS);
+    if (job.processedBy === undefined || living.has(job.processedBy)) return undefined;
+    // Where no server is left, nobody looks for stalled jobs.
+    await reclaimJob(job);
+  }
+  if (hasBegun) {
+    // Before the looks that follow: a server that takes it meanwhile has either the old request, and is ordered to cancel
+    // it, or this one.
+    await onlyCollect(job);
+    if ((await job.getState()) === 'active') return undefined;
   }
   // One that has just begun, or just died, has not published anything yet, or will not any more: the lease knows.
-  if (found.run !== undefined && (await hasCoordinator(connection.store, found.run))) return undefined;
-  const removed = await removeWaiting(connection, found);
-  if (job !== undefined && status === undefined) return { kind: 'taken-out', output };
-  return { kind: job !== undefined && removed === 0 ? 'taken-out' : 'abandoned', output, removed };
+  if (run !== undefined && (await hasCoordinator(connection.store, run))) return undefined;
+  const { removed, inFlight } = await removeWaiting(connection, found);
+  if (job === undefined) return { kind: 'abandoned', output, removed };
+  // Its request stays, and only collects those.
+  if (hasBegun && inFlight > 0) return { kind: 'to-be-collected', output, images: inFlight };
+  await job.remove().catch((error: unknown) => {
+    // A server has taken it in this moment, or the lock of one that has died is not over yet.
+    if (!messageOf(error).includes('locked')) throw error;
+  });
+  return (await job.getState()) === 'unknown' ? { kind: 'taken-out', output } : undefined;
 }
 
 /**
- * A run that has begun may have images in flight: then its request stays, and only collects those. Changed before it is
- * looked at: a server that takes it meanwhile has either the old request, and is ordered to cancel it, or this one.
- * @returns 'done' where nothing is in flight; undefined when a server may have it
+ * Removes what a server that is gone has left in its account's queue, unsubmitted.
+ * @returns how many those were, and how many are submitted, or have results that wait for a server
  */
-async function leaveToCollect(
+async function removeWaiting(
   connection: QueueConnection,
-  found: FoundRun,
-  job: RunRequestJob,
-): Promise<Extract<Cancelled, { kind: 'to-be-collected' }> | 'done' | undefined> {
-  const progress = runJobProgress(job);
-  const request = runRequestSchema.safeParse(job.data).data;
-  if (progress?.state !== 'opened' || request === undefined) return 'done';
-  await job.updateData({ ...request, collectOnly: true, stoppedBefore: CANCELLED });
-  if ((await job.getState()) === 'active' || (await hasCoordinator(connection.store, progress.run)))
-    return undefined;
-  await removeWaiting(connection, found);
-  const images = await countInFlight(connection, found);
-  return images === 0 ? 'done' : { kind: 'to-be-collected', output: found.output, images };
-}
-
-/** Images that are submitted, or whose results wait for a server. */
-async function countInFlight(connection: QueueConnection, found: FoundRun): Promise<number> {
-  const { run } = found;
-  const jobs = jobsOf(connection, found);
-  if (run === undefined || jobs === undefined) return 0;
+  { run, status, file }: FoundRun,
+): Promise<{ removed: number; inFlight: number }> {
+  const account = parseAccountLabel(status?.account ?? file?.account ?? '');
+  if (run === undefined || account === undefined) return { removed: 0, inFlight: 0 };
+  const { store } = connection;
+  const jobs = new RunJobs(connection, account, run);
+  const removed = await jobs.remove(({ data }) => data.messageId === undefined);
+  const maybePaid = [...removed.values()].reduce((sum, calls) => sum + (calls.maybePaid ?? 0), 0);
+  if (maybePaid > 0) {
+    const kept = await readLostSubmits(store, run);
+    await keepLostSubmits(store, run, { ...kept, maybePaidTwice: kept.maybePaidTwice + maybePaid });
+  }
   // In this order: a job's result is there before its job has ended.
   const unfinished = [...(await jobs.places()).values()].filter((place) => place === 'unfinished').length;
-  return unfinished + (await connection.countJobs(resultsQueueName(run), UNFINISHED_STATES));
-}
-
-/** What a server that is gone has left in its account's queue, unsubmitted. */
-async function removeWaiting(connection: QueueConnection, found: FoundRun): Promise<number> {
-  const { run } = found;
-  const jobs = jobsOf(connection, found);
-  if (run === undefined || jobs === undefined) return 0;
-  const removed = await jobs.remove(({ data }) => data.messageId === undefined);
-  let maybePaid = 0;
-  for (const calls of removed.values()) maybePaid += calls.maybePaid ?? 0;
-  if (maybePaid > 0) {
-    const kept = await readLostSubmits(connection.store, run);
-    const counts = { ...kept, maybePaidTwice: kept.maybePaidTwice + maybePaid };
-    await keepLostSubmits(connection.store, run, counts);
-  }
-  return removed.size;
-}
-
-function jobsOf(connection: QueueConnection, { run, status, file }: FoundRun): RunJobs | undefined {
-  const account = parseAccountLabel(status?.account ?? file?.account ?? '');
-  if (run === undefined || account === undefined) return undefined;
-  return new RunJobs(connection, account, run);
-}
-
-async function lookAgain(connection: QueueConnection, found: FoundRun): Promise<FoundRun> {
-  const name = found.run ?? found.job?.id;
-  if (name === undefined) return found;
-  try {
-    return await findKnownRun(connection, name);
-  } catch (error) {
-    // Its request has ended or was taken away meanwhile; what its server publishes remains.
-    if (!(error instanceof UsageError)) throw error;
-    const status = (await registry.list(connection.store, RUNS)).find(({ run }) => run === name);
-    return { ...found, status, job: undefined };
-  }
+  const results = await connection.countJobs(resultsQueueName(run), UNFINISHED_STATES);
+  return { removed: removed.size, inFlight: unfinished + results };
 }

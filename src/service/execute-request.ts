@@ -8,7 +8,7 @@ import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { defaultOutputPath, runPaths } from '../writer/output-paths.js';
 import { readRunFile } from '../writer/run-file.js';
-import { checkTimeZone, datedOutput, isDated, localDate, otherDates } from './schedule-dates.js';
+import { beginRequest, checkTimeZone, isDated, otherDates } from './schedule-dates.js';
 import type { RootFolder } from './root-folder.js';
 import {
   type RunOutcome,
@@ -49,6 +49,36 @@ export type Execution =
   /** Another process has the output, or the run. */
   | { readonly kind: 'busy'; readonly reason: string; readonly exitCode: number };
 
+/** Executes what a job of the runs queue asks for. Never rejects. */
+export async function executeJob(
+  job: RunRequestJob,
+  deps: ExecutorDeps,
+  { wasOpened, ...options }: Pick<ExecutionOptions, 'signal' | 'onEvent'> & { readonly wasOpened: boolean },
+): Promise<Execution> {
+  const { id = '' } = job;
+  try {
+    const read = readRequest(job.data, `the request of job ${id}`);
+    // A run that has begun has changed the account's limits already; somebody may have changed them since.
+    const request = wasOpened ? { ...read, limits: undefined } : read;
+    const execution = { ...options, newRun: /^[a-z][a-z0-9]{11}$/.test(id) ? id : undefined };
+    if (request.schedule === undefined) return await executeRequest(request, deps, execution);
+    return await executeScheduledRun(job, request, deps, execution);
+  } catch (error) {
+    return failed(error, deps, options);
+  }
+}
+
+/** What became of a request that could not be begun, or whose run broke off without a receipt. */
+function failed(error: unknown, { logger }: ExecutorDeps, { signal }: { signal: AbortSignal }): Execution {
+  if (signal.aborted) return { kind: 'released' };
+  const reason = messageOf(error);
+  if (error instanceof BusyError) return { kind: 'busy', reason, exitCode: error.exitCode };
+  const isForeseen = error instanceof Error && 'exitCode' in error && typeof error.exitCode === 'number';
+  if (!isForeseen) logger.error({ err: error }, 'this is a defect, please report it');
+  const exitCode = isForeseen ? Number(error.exitCode) : 1;
+  return { kind: 'over', outcome: { outcome: 'refused', exitCode, reason } };
+}
+
 /** Does what a request says, with the function that `bulk-describe run` calls. Never rejects. */
 async function executeRequest(
   request: RunRequest,
@@ -66,24 +96,14 @@ async function executeRequest(
     const { receipt, stop, differences, exitCode } = result;
     if (options.signal.aborted && stop?.kind === 'interrupted') return { kind: 'released' };
     const unbalanced =
-      differences.length > 0 ? `the receipt does not balance: ${differences.join('; ')}` : '';
-    const reason = stop?.reason ?? (unbalanced || undefined);
+      differences.length > 0 ? `the receipt does not balance: ${differences.join('; ')}` : undefined;
+    const reason = stop?.reason ?? unbalanced;
     return { kind: 'over', outcome: { outcome: 'ended', exitCode, reason, receipt }, stop };
   } catch (error) {
-    if (options.signal.aborted) return { kind: 'released' };
-    const reason = messageOf(error);
-    if (error instanceof BusyError) return { kind: 'busy', reason, exitCode: error.exitCode };
-    return { kind: 'over', outcome: refusal(error, deps.logger) };
+    return failed(error, deps, options);
   } finally {
     options.signal.removeEventListener('abort', end);
   }
-}
-
-/** The outcome of a request that could not be begun, or whose run broke off without a receipt. */
-function refusal(error: unknown, logger: Logger): RunOutcome {
-  const isForeseen = error instanceof Error && 'exitCode' in error && typeof error.exitCode === 'number';
-  if (!isForeseen) logger.error({ err: error }, 'this is a defect, please report it');
-  return { outcome: 'refused', exitCode: isForeseen ? Number(error.exitCode) : 1, reason: messageOf(error) };
 }
 
 async function runOptionsOf(
@@ -108,51 +128,41 @@ async function runOptionsOf(
   return { ...wanted, ...files, ...around, api, dialect, account, work: false, run: newRun };
 }
 
-/** What a scheduled run is to do. */
-type Plan =
-  | {
-      readonly kind: 'run';
-      /** With its output's date. */
-      readonly request: RunRequest;
-      /** Files of other dates, whose rows count as done. */
-      readonly earlierOutputs: readonly string[];
-      /** Of those, the ones that have images in flight: to be collected first, or they would be paid for again. */
-      readonly unfinished: readonly string[];
-    }
-  | { readonly kind: 'skip'; readonly reason: string };
+/** The exit code of a scheduled run that was skipped: another run has the schedule. */
+const BUSY_EXIT = 5;
 
 /**
- * Begins a scheduled run, or takes one up again: with the date that it began with, which its job keeps.
- * @param request the job's data, read
+ * Begins a scheduled run, or takes one up again: with the date that it began with, which its job keeps. Collects what
+ * other dates' files have in flight, without paying for anything, and then executes the request, for which their rows
+ * are done.
  * @throws {UsageError} when its time zone, the output's folder, or an earlier file, cannot be used
  */
-export async function beginScheduledRun(
-  connection: QueueConnection,
+async function executeScheduledRun(
   job: RunRequestJob,
   request: RunRequest,
-  root: RootFolder,
-): Promise<Plan> {
+  deps: ExecutorDeps,
+  options: ExecutionOptions,
+): Promise<Execution> {
   if (request.timeZone !== undefined) checkTimeZone(request.timeZone);
   const begun = beginRequest(request, Date.now());
   // Before the look at others: of two that begin together at least one sees the other.
   if (begun !== request) await job.updateData(begun);
-  const predecessor = await findPredecessor(connection, job, begun);
-  if (predecessor !== undefined) return { kind: 'skip', reason: predecessor };
-  const earlierOutputs = await findEarlier(begun, root);
-  return { kind: 'run', request: begun, earlierOutputs, unfinished: await unfinishedOf(earlierOutputs) };
-}
-
-/** Fixes the moment in which a scheduled run has begun, and its date with it; one that has begun stays as it is. */
-export function beginRequest(request: RunRequest, nowMs: number): RunRequest {
-  const { output, timeZone = 'UTC' } = request;
-  if (request.begunAt !== undefined) return request;
-  if (output === undefined || !isDated(output)) return { ...request, begunAt: nowMs };
-  const dated = datedOutput(output, localDate(nowMs, timeZone));
-  return { ...request, begunAt: nowMs, output: dated, outputPattern: output };
+  const reason = await findPredecessor(deps.connection, job, begun);
+  if (reason !== undefined) {
+    return { kind: 'over', outcome: { outcome: 'skipped', exitCode: BUSY_EXIT, reason } };
+  }
+  const earlierOutputs = await findEarlier(begun, deps.root);
+  for (const output of earlierOutputs) {
+    const isUnfinished = (await readRunFile(runPaths(output).runFile))?.open === true;
+    const others = earlierOutputs.filter((path) => path !== output);
+    const trouble = isUnfinished && (await finishEarlier(output, others, begun, deps, options.signal));
+    if (trouble) return trouble;
+  }
+  return await executeRequest(begun, deps, { ...options, earlierOutputs });
 }
 
 /** Says which earlier run of the schedule still goes on, or waits to be taken up again. */
-async function findPredecessor(
+export async function findPredecessor(
   connection: QueueConnection,
   job: RunRequestJob,
   { schedule, begunAt = 0 }: RunRequest,
@@ -180,76 +190,18 @@ async function findEarlier({ output, outputPattern }: RunRequest, root: RootFold
   );
 }
 
-async function unfinishedOf(outputs: readonly string[]): Promise<string[]> {
-  const unfinished: string[] = [];
-  for (const output of outputs) {
-    const runFile = await readRunFile(runPaths(output).runFile);
-    if (runFile?.open === true) unfinished.push(output);
-  }
-  return unfinished;
-}
-
-/** The exit code of a scheduled run that was skipped: another run has the schedule. */
-const BUSY_EXIT = 5;
-
-/** Executes what a job of the runs queue asks for. Never rejects. */
-export async function executeJob(
-  job: RunRequestJob,
-  deps: ExecutorDeps,
-  { wasOpened, ...options }: Pick<ExecutionOptions, 'signal' | 'onEvent'> & { readonly wasOpened: boolean },
-): Promise<Execution> {
-  const { id = '' } = job;
-  try {
-    const read = readRequest(job.data, `the request of job ${id}`);
-    // A run that has begun has changed the account's limits already; somebody may have changed them since.
-    const request = wasOpened ? { ...read, limits: undefined } : read;
-    const execution = { ...options, newRun: /^[a-z][a-z0-9]{11}$/.test(id) ? id : undefined };
-    if (request.schedule === undefined) return await executeRequest(request, deps, execution);
-    return await executeScheduledRun(job, request, deps, execution);
-  } catch (error) {
-    if (options.signal.aborted) return { kind: 'released' };
-    return { kind: 'over', outcome: refusal(error, deps.logger) };
-  }
-}
-
-/**
- * Does what a scheduled run is to do: collects what other dates' files have in flight, without paying for anything, and
- * then executes the request, for which their rows are done.
- */
-async function executeScheduledRun(
-  job: RunRequestJob,
-  request: RunRequest,
-  deps: ExecutorDeps,
-  options: ExecutionOptions,
-): Promise<Execution> {
-  const plan = await beginScheduledRun(deps.connection, job, request, deps.root);
-  if (plan.kind === 'skip') {
-    const { reason } = plan;
-    return { kind: 'over', outcome: { outcome: 'skipped', exitCode: BUSY_EXIT, reason } };
-  }
-  for (const output of plan.unfinished) {
-    const trouble = await finishEarlier(output, plan, deps, options);
-    if (trouble !== undefined) return trouble;
-  }
-  return await executeRequest(plan.request, deps, { ...options, earlierOutputs: plan.earlierOutputs });
-}
-
 /** @returns what keeps the scheduled run from going on: what is in flight there could be paid for again */
 async function finishEarlier(
   output: string,
-  plan: Extract<Plan, { kind: 'run' }>,
+  earlierOutputs: readonly string[],
+  request: RunRequest,
   deps: ExecutorDeps,
-  options: ExecutionOptions,
+  signal: AbortSignal,
 ): Promise<Execution | undefined> {
   // Columns that the manifest has gained since are no reason to leave it unfinished.
-  const request = { ...plan.request, output, collectOnly: true, newColumns: true };
-  const earlierOutputs = plan.earlierOutputs.filter((path) => path !== output);
-  const finished = await executeRequest(request, deps, {
-    signal: options.signal,
-    newRun: undefined,
-    earlierOutputs,
-    onEvent: () => undefined,
-  });
+  const collecting = { ...request, output, collectOnly: true, newColumns: true };
+  const quietly = { signal, newRun: undefined, earlierOutputs, onEvent: () => undefined };
+  const finished = await executeRequest(collecting, deps, quietly);
   if (finished.kind === 'released') return finished;
   const { reason = '', exitCode } = finished.kind === 'busy' ? finished : finished.outcome;
   const about = `${output} has images in flight: ${reason}`;

@@ -2,6 +2,7 @@ import { basename, dirname } from 'node:path';
 import { getNextMillis } from 'bullmq';
 import { z } from 'zod';
 import { UsageError, messageOf } from '../shared/errors.js';
+import type { RunRequest } from './run-request.js';
 
 const EXAMPLE = '"0 2 * * *" is every night at 2:00';
 
@@ -82,9 +83,13 @@ export function localDate(atMs: number, timeZone: string): string {
   return new Date(atMs).toLocaleDateString('sv-SE', { timeZone });
 }
 
-/** An output's name with its date. */
-export function datedOutput(pattern: string, date: string): string {
-  return pattern.replace(DATE, date);
+/** Fixes the moment in which a scheduled run has begun, and its date with it; one that has begun stays as it is. */
+export function beginRequest(request: RunRequest, nowMs: number): RunRequest {
+  const { output, timeZone = 'UTC' } = request;
+  if (request.begunAt !== undefined) return request;
+  if (output === undefined || !isDated(output)) return { ...request, begunAt: nowMs };
+  const dated = output.replace(DATE, localDate(nowMs, timeZone));
+  return { ...request, begunAt: nowMs, output: dated, outputPattern: output };
 }
 
 /**

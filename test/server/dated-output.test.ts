@@ -1,12 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import {
-  checkDatedOutput,
-  datedOutput,
-  isDated,
-  localDate,
-  otherDates,
-} from '../../src/service/schedule-dates.js';
-import { beginRequest } from '../../src/service/execute-request.js';
+import { beginRequest, checkDatedOutput, localDate, otherDates } from '../../src/service/schedule-dates.js';
 
 describe('the date of a night', () => {
   test.each([
@@ -35,11 +28,6 @@ describe('the date of a night', () => {
 });
 
 describe('a dated output', () => {
-  test('gets its date in its name', () => {
-    expect(datedOutput('out/prompts-{date}.csv', '2026-11-25')).toBe('out/prompts-2026-11-25.csv');
-    expect([isDated('out/{date}.csv'), isDated('out.csv')]).toEqual([true, false]);
-  });
-
   test('finds the files of other dates, in their order, and nothing else', () => {
     const names = [
       'prompts-2026-11-25.csv',
