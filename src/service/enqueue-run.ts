@@ -28,16 +28,9 @@ class RefusedError extends BulkDescribeError {
   }
 }
 
-/** A run that a server has begun. */
-interface BegunRun {
-  readonly run: string;
-  readonly manifest: string;
-  readonly output: string;
-}
-
 /** What ended the waiting for a server. */
 export type Enqueued =
-  | ({ readonly kind: 'begun' } & BegunRun)
+  | { readonly kind: 'begun'; readonly run: string; readonly manifest: string; readonly output: string }
   /** Interrupted: the request was taken out of the queue again. */
   | { readonly kind: 'taken-back' }
   /** Interrupted, and a server has it already. */
@@ -52,8 +45,9 @@ export interface EnqueueOptions {
 }
 
 const LOOK_EVERY_MS = 150;
-const SERVERS_EVERY_MS = 2000;
-const WAITING_AFTER_MS = 5000;
+/** The servers are counted every other second. Whoever waits is told after six. */
+const LOOKS_PER_COUNT = 13;
+const WAITING_AFTER_LOOKS = 3 * LOOKS_PER_COUNT;
 const TAKE_BACK_MS = 3000;
 
 /**
@@ -64,57 +58,36 @@ const TAKE_BACK_MS = 3000;
 export async function enqueueRun(
   connection: QueueConnection,
   request: RunRequest,
-  options: EnqueueOptions,
+  { signal, onWaiting }: EnqueueOptions,
 ): Promise<Enqueued> {
   const { store, label } = connection;
-  const { signal } = options;
   const id = newRunId();
   const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
+  const ask = <T>(question: () => Promise<T>) => retryUntilUp(connection, question, signal);
+  const countServers = async () => (await ask(() => registry.listProcesses(store, SERVERS))).length;
   let isPutIn = false;
   try {
-    if ((await retryUntilUp(connection, () => registry.listProcesses(store, SERVERS), signal)).length === 0)
-      throw noServer(label);
+    if ((await countServers()) === 0) throw noServer(label);
     isPutIn = true;
     // The id makes it one request however often it is put in.
-    await retryUntilUp(connection, () => queue.add(RUN_JOB, request, { jobId: id }), signal);
-    return await untilBegun(connection, id, options);
+    await ask(() => queue.add(RUN_JOB, request, { jobId: id }));
+    for (let looks = 1; ; looks++) {
+      const job = await ask(() => queue.getJob(id));
+      if (job === undefined) {
+        throw new UsageError('the request was taken out of the queue: somebody has cancelled it');
+      }
+      const begun = begunRun(job);
+      if (begun !== undefined) return { kind: 'begun', ...begun };
+      if (looks % LOOKS_PER_COUNT === 0) {
+        const servers = await countServers();
+        if (servers === 0 && (await ask(() => queue.remove(id))) === 1) throw noServer(label);
+        if (looks === WAITING_AFTER_LOOKS) onWaiting?.(servers);
+      }
+      await sleep(LOOK_EVERY_MS, signal);
+    }
   } catch (error) {
     if (!signal.aborted || error !== signal.reason) throw error;
     return isPutIn ? takeBack(connection, id) : { kind: 'taken-back' };
-  }
-}
-
-/** @throws the signal's reason when it aborts */
-async function untilBegun(
-  connection: QueueConnection,
-  id: string,
-  options: EnqueueOptions,
-): Promise<Enqueued> {
-  const { store, label } = connection;
-  const { signal } = options;
-  const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
-  const startedAt = performance.now();
-  let lookedAt = startedAt;
-  let isReported = false;
-  for (;;) {
-    const job = await retryUntilUp(connection, () => queue.getJob(id), signal);
-    if (job === undefined)
-      throw new UsageError('the request was taken out of the queue: somebody has cancelled it');
-    const begun = begunRun(job);
-    if (begun !== undefined) return { kind: 'begun', ...begun };
-    const now = performance.now();
-    if (now - lookedAt > SERVERS_EVERY_MS) {
-      lookedAt = now;
-      const servers = (await retryUntilUp(connection, () => registry.listProcesses(store, SERVERS), signal))
-        .length;
-      if (servers === 0 && (await retryUntilUp(connection, () => queue.remove(id), signal)) === 1)
-        throw noServer(label);
-      if (!isReported && now - startedAt > WAITING_AFTER_MS) {
-        options.onWaiting?.(servers);
-        isReported = true;
-      }
-    }
-    await sleep(LOOK_EVERY_MS, signal);
   }
 }
 
@@ -131,7 +104,7 @@ async function takeBack(connection: QueueConnection, id: string): Promise<Enqueu
 }
 
 /** @throws {RefusedError} when it was refused */
-function begunRun(job: RunRequestJob): BegunRun | undefined {
+function begunRun(job: RunRequestJob) {
   const progress = runJobProgress(job);
   if (progress?.state === 'refused') throw new RefusedError(progress.reason, progress.exitCode);
   const outcome = runOutcomeOf(job);

@@ -30,15 +30,11 @@ export class RootFolder {
    */
   async existing(name: string, what: string): Promise<string> {
     if (name === '-') throw new UsageError(`${what} is a file of the server, not stdin`);
-    const wanted = resolve(this.path, name);
-    const real = await realpath(wanted).catch((error: unknown) => {
+    return await this.#realPath(resolve(this.path, name), `${what} ${name}`, (wanted, error) => {
       // What is not there is named as it was asked for, and nothing is said about the rest of the machine.
       this.#refuseOutside(wanted, `${what} ${name}`);
       throw new UsageError(`${shownPath(wanted)} cannot be opened: ${fileTrouble(error)}`);
     });
-    this.#refuseOutside(real, `${what} ${name}`);
-    refuseOther(await lookAt(real), `${what} ${name}`);
-    return real;
   }
 
   /**
@@ -47,29 +43,36 @@ export class RootFolder {
    */
   async output(name: string): Promise<string> {
     const output = await this.#mayBeThere(resolve(this.path, name), `the output ${name}`);
-    for (const path of filesOf(output)) {
+    const { failures, failuresPartial, runFile, lock } = runPaths(output);
+    for (const path of [failures, failuresPartial, runFile, lock]) {
       await this.#mayBeThere(path, `${basename(path)}, which belongs to the output ${name},`);
     }
     return output;
   }
 
-  async #mayBeThere(path: string, what: string): Promise<string> {
-    const folder = await realpath(dirname(path)).catch((error: unknown) => {
-      this.#refuseOutside(path, what);
-      throw new UsageError(`the folder of ${what} cannot be used: ${fileTrouble(error)}`);
-    });
-    this.#refuseOutside(folder, what);
-    const plain = join(folder, basename(path));
-    const there = await lookAt(plain);
-    if (there?.isSymbolicLink() !== true) {
-      refuseOther(there, what);
-      return plain;
-    }
-    const real = await realpath(plain).catch(() => {
+  #mayBeThere(path: string, what: string): Promise<string> {
+    return this.#realPath(path, what, async () => {
+      const folder = await realpath(dirname(path)).catch((error: unknown) => {
+        this.#refuseOutside(path, what);
+        throw new UsageError(`the folder of ${what} cannot be used: ${fileTrouble(error)}`);
+      });
+      this.#refuseOutside(folder, what);
+      const plain = join(folder, basename(path));
+      if ((await lookAt(plain))?.isSymbolicLink() !== true) return plain;
       throw new UsageError(`${what} is a symbolic link to nothing: remove it, or name another output`);
     });
+  }
+
+  /** @param missing gives the path of what is not there, or throws */
+  async #realPath(
+    path: string,
+    what: string,
+    missing: (path: string, error: unknown) => string | Promise<string>,
+  ): Promise<string> {
+    const real = await realpath(path).catch((error: unknown) => missing(path, error));
     this.#refuseOutside(real, what);
-    refuseOther(await lookAt(real), what);
+    const there = await lookAt(real);
+    if (there?.isFile() === false) throw new UsageError(`${what} is no regular file: name one`);
     return real;
   }
 
@@ -78,15 +81,6 @@ export class RootFolder {
     if (inside !== '..' && !inside.startsWith(`..${sep}`) && !isAbsolute(inside)) return;
     throw new UsageError(`${what} leads out of the server's folder ${this.path}: name a file in it`);
   }
-}
-
-function filesOf(output: string): string[] {
-  const { failures, failuresPartial, runFile, lock } = runPaths(output);
-  return [failures, failuresPartial, runFile, lock];
-}
-
-function refuseOther(there: Stats | undefined, what: string): void {
-  if (there?.isFile() === false) throw new UsageError(`${what} is no regular file: name one`);
 }
 
 /** What is there, which may be a link; undefined when nothing is. */

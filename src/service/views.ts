@@ -1,4 +1,6 @@
+import type { JobType } from 'bullmq';
 import { readAccountLimits } from '../shared/account-limits.js';
+import { partsOfJobId } from '../shared/jobs.js';
 import { DEFAULT_LIMITS, formatRate, scaleRate } from '../shared/limits.js';
 import {
   ACCOUNTS,
@@ -111,7 +113,7 @@ const HEARD_OF_MS = 4000;
 
 export async function readServiceStatus(
   connection: QueueConnection,
-  nowMs: number = Date.now(),
+  nowMs = Date.now(),
 ): Promise<ServiceStatus> {
   const { runs, requests, servers } = await readRuns(connection, nowMs);
   const images = new Map<string, RunImages>();
@@ -132,26 +134,16 @@ export async function readServiceStatus(
 }
 
 /** The runs of the last day, without what their accounts' queues hold of them, and who executes requests. */
-export async function readRuns(
-  connection: QueueConnection,
-  nowMs: number,
-): Promise<{
-  readonly runs: readonly Omit<RunView, keyof RunImages>[];
-  readonly requests: RequestsView;
-  readonly servers: readonly ServerStatus[];
-}> {
+export async function readRuns(connection: QueueConnection, nowMs: number) {
   const { store } = connection;
-  const servers = await registry.listLiving(store, SERVERS);
-  const [runs, { view, byRun }] = await Promise.all([
+  const living = await registry.listLiving(store, SERVERS);
+  const [runs, { requests, byRun }] = await Promise.all([
     registry.list(store, RUNS),
-    readRequests(connection, servers),
+    readRequests(connection, living),
   ]);
   const viewRun = async (run: RunStatus) => ({ ...run, ...(await stateOf(run, byRun.get(run.run), nowMs)) });
-  return {
-    runs: await Promise.all(runs.map(viewRun)),
-    requests: view,
-    servers: [...servers.values()].filter((server) => server !== undefined),
-  };
+  const servers = [...living.values()].filter((server) => server !== undefined);
+  return { runs: await Promise.all(runs.map(viewRun)), requests, servers };
 }
 
 /** What helps a run that nobody has at the moment; undefined where nothing is to be done. */
@@ -225,25 +217,34 @@ async function viewAccount(
   };
 }
 
-export interface PauseFacts {
-  readonly workers: readonly WorkerView[];
-  readonly fellAt: number;
-  readonly heldUntil: number;
-  /** Somebody has paused the queue, such as on the dashboard. */
-  readonly isQueuePaused: boolean;
-  /** Images that wait or are in flight. */
-  readonly images: number;
-}
-
 /** What keeps an account from being worked for. A worker that has given up is no pause while another goes on. */
-export function pausesOf(facts: PauseFacts, nowMs: number): Pause[] {
+export function pausesOf(
+  {
+    workers,
+    ...facts
+  }: {
+    readonly workers: readonly WorkerView[];
+    readonly fellAt: number;
+    readonly heldUntil: number;
+    /** Somebody has paused the queue, such as on the dashboard. */
+    readonly isQueuePaused: boolean;
+    /** Images that wait or are in flight. */
+    readonly images: number;
+  },
+  nowMs: number,
+): Pause[] {
   const pauses: Pause[] = [];
-  const workers = facts.workers.flatMap(({ state, ...worker }) =>
-    state === 'silent' ? [] : [{ ...worker, state }],
+  const heard = workers.filter(({ state }) => state !== 'silent').sort((a, b) => a.since - b.since);
+  const stopped = heard.flatMap(({ state: kind, since, reason }) =>
+    kind === 'silent' || kind === 'working' ? [] : [{ kind, since, reason }],
   );
-  const ofWorkers = pauseOfWorkers(workers);
-  if (ofWorkers !== undefined) pauses.push(ofWorkers);
-  if (workers.length === 0 && facts.images > 0) pauses.push({ kind: 'no-worker', reason: '' });
+  const last = stopped.at(-1);
+  if (last !== undefined && stopped.length === heard.length) {
+    // It began when the last worker stopped. One that only waits for the API may still come back.
+    const { kind, reason } = stopped.find((worker) => worker.kind === 'down') ?? last;
+    pauses.push({ kind, since: last.since, reason });
+  }
+  if (heard.length === 0 && facts.images > 0) pauses.push({ kind: 'no-worker', reason: '' });
   if (facts.heldUntil > nowMs) {
     pauses.push({ kind: 'rate', since: facts.fellAt, until: facts.heldUntil, reason: '' });
   }
@@ -251,69 +252,47 @@ export function pausesOf(facts: PauseFacts, nowMs: number): Pause[] {
   return pauses;
 }
 
-/** It began when the last worker stopped. */
-function pauseOfWorkers(workers: readonly WorkerStatus[]): Pause | undefined {
-  const last = [...workers].sort((a, b) => a.since - b.since).at(-1);
-  if (last === undefined || workers.some(({ state }) => state === 'working')) return undefined;
-  // One that only waits for the API may still come back.
-  const shown = workers.find(({ state }) => state === 'down') ?? last;
-  if (shown.state === 'working') return undefined;
-  return { kind: shown.state, since: last.since, reason: shown.reason };
-}
-
-/** Images of one run in an account's queue. */
 interface RunImages {
   inFlight: number;
   waiting: number;
 }
 
-async function countImages(
-  connection: QueueConnection,
-  queueName: string,
-  images: Map<string, RunImages>,
-): Promise<void> {
+/** Counts the images of each run in an account's queue. */
+async function countImages(connection: QueueConnection, queueName: string, images: Map<string, RunImages>) {
   const queue = connection.queue(queueName);
+  const countsOf = (jobId: string) => {
+    const { run = '' } = partsOfJobId(jobId) ?? {};
+    const counts = images.get(run) ?? { inFlight: 0, waiting: 0 };
+    images.set(run, counts);
+    return counts;
+  };
   const [active, waiting] = await Promise.all([
     queue.getRanges(['active'], 0, MOST_IMAGES - 1),
     queue.getRanges(['waiting', 'prioritized', 'delayed'], 0, MOST_IMAGES - 1),
   ]);
-  const count = (jobIds: readonly string[], where: keyof RunImages) => {
-    for (const id of jobIds) {
-      // A job's id begins with its run's.
-      const run = id.slice(0, id.indexOf('.'));
-      const counts = images.get(run) ?? { inFlight: 0, waiting: 0 };
-      counts[where]++;
-      images.set(run, counts);
-    }
-  };
-  count(active, 'inFlight');
-  count(waiting, 'waiting');
+  for (const id of active) countsOf(id).inFlight++;
+  for (const id of waiting) countsOf(id).waiting++;
 }
 
-/** The request of a run whose files a server has opened. */
+/** Of a run whose files a server has opened. */
 interface OpenedRequest {
   /** A server has it, or had it when it died. */
   readonly isTaken: boolean;
   readonly isCancelled: boolean;
 }
 
-async function readRequests(
-  connection: QueueConnection,
-  servers: ReadonlyMap<string, unknown>,
-): Promise<{ view: RequestsView; byRun: Map<string, OpenedRequest> }> {
+async function readRequests(connection: QueueConnection, servers: ReadonlyMap<string, unknown>) {
   const queue = connection.queue<unknown, never>(RUNS_QUEUE);
-  // One that goes meanwhile is missing, whatever BullMQ's types say.
-  const look = async (
-    ...states: ('active' | 'waiting' | 'prioritized' | 'delayed')[]
-  ): Promise<RunRequestJob[]> => {
+  const look = async (states: JobType[]): Promise<RunRequestJob[]> => {
+    // One that goes meanwhile is missing, whatever BullMQ's types say.
     const jobs: (RunRequestJob | undefined)[] = await queue.getJobs(states, 0, MOST_REQUESTS - 1, true);
     return jobs.filter((job) => job !== undefined);
   };
   const [counts, active, waiting, delayed] = await Promise.all([
     queue.getJobCounts('active', 'waiting', 'prioritized'),
-    look('active'),
-    look('waiting', 'prioritized'),
-    look('delayed'),
+    look(['active']),
+    look(['waiting', 'prioritized']),
+    look(['delayed']),
   ]);
   const byRun = new Map<string, OpenedRequest>();
   for (const job of [...waiting, ...delayed, ...active]) {
@@ -323,16 +302,16 @@ async function readRequests(
     byRun.set(progress.run, { isTaken: active.includes(job), isCancelled: stop?.kind === 'cancelled' });
   }
   const next = waiting.slice(0, SHOWN_REQUESTS).flatMap((job) => {
-    const names = requestNames(job.data);
-    if (names === undefined) return [];
-    const { manifest, output, schedule } = names;
-    return [{ job: job.id ?? '', manifest, output, schedule, since: job.timestamp }];
+    const { manifest, output, schedule } = requestNames(job.data) ?? {};
+    const about = { job: job.id ?? '', output, schedule, since: job.timestamp };
+    return manifest === undefined ? [] : [{ ...about, manifest }];
   });
   // Where no server is left, nobody looks for the jobs of one that has died.
   const left = active.filter(({ processedBy }) => processedBy !== undefined && !servers.has(processedBy));
-  const { active: taken = 0, ...rest } = counts;
-  const total = Object.values(rest).reduce((sum, count) => sum + count, left.length);
-  return { view: { executing: taken - left.length, waiting: total, next }, byRun };
+  const { active: taken = 0, waiting: queued = 0, prioritized = 0 } = counts;
+  const executing = taken - left.length;
+  const requests: RequestsView = { executing, waiting: queued + prioritized + left.length, next };
+  return { requests, byRun };
 }
 
 async function stateOf(
@@ -340,10 +319,9 @@ async function stateOf(
   request: OpenedRequest | undefined,
   nowMs: number,
 ): Promise<Pick<RunView, 'state' | 'cancelled' | 'served'>> {
-  const silent = runState(run, nowMs) === 'running' && (await registry.isKnownDead(run));
-  const published = silent ? 'silent' : runState(run, nowMs);
-  const isWaiting = request?.isTaken === false && published !== 'running';
-  const state = isWaiting ? 'waiting' : published;
+  const known = runState(run, nowMs);
+  const published = known === 'running' && (await registry.isKnownDead(run)) ? 'silent' : known;
+  const state = request?.isTaken === false && published !== 'running' ? 'waiting' : published;
   const isCancelled = run.stopKind === 'cancelled' || (state !== 'ended' && request?.isCancelled === true);
   return { state, served: request !== undefined, ...(isCancelled && { cancelled: true }) };
 }

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { type PauseFacts, pausesOf } from '../../src/service/views.js';
+import { pausesOf } from '../../src/service/views.js';
 import type { WorkerStatus } from '../../src/shared/published.js';
+
+type PauseFacts = Parameters<typeof pausesOf>[0];
 
 const worker = (state: WorkerStatus['state'], since = 0): WorkerStatus => ({
   ...{ host: 'h', pid: 1, state, since, share: 1 },
