@@ -25,7 +25,6 @@ export type Cancelled =
 const CANCELLED = { kind: 'cancelled', reason: 'cancelled with `bulk-describe cancel`' } as const;
 const DEADLINE_MS = 40_000;
 const LOOK_EVERY_MS = 200;
-const ORDER_EVERY_MS = 3000;
 
 /**
  * Cancels a run, wherever it is: with a server, waiting for one, or left by one that has died.
@@ -38,24 +37,22 @@ export async function cancelRun(
   signal: AbortSignal,
 ): Promise<Cancelled> {
   const giveUpAt = performance.now() + DEADLINE_MS;
-  let orderedAt = -Infinity;
+  let wasOrdered = false;
   let found = await findKnownRun(connection, name);
   refuseEnded(found);
   for (;;) {
     const { output, status } = found;
     const state = status === undefined ? undefined : runState(status, Date.now());
     const isStopping = state === 'running' && status?.stopping !== undefined;
-    if (isStopping || (state === 'ended' && orderedAt > 0)) {
+    if (isStopping || (state === 'ended' && wasOrdered)) {
       // A server that dies while it finishes what is in flight leaves a request that only collects that.
       if (found.job !== undefined) await onlyCollect(found.job);
       return { kind: 'winding-down', output };
     }
     if (state === 'running') {
-      // Again, since a server that has just begun takes earlier orders away.
-      if (performance.now() - orderedAt > ORDER_EVERY_MS) {
-        await orderRun(connection.store, status?.run ?? '', 'cancel');
-        orderedAt = performance.now();
-      }
+      // At each look, since a server that has just begun takes earlier orders away.
+      await orderRun(connection.store, status?.run ?? '', 'cancel');
+      wasOrdered = true;
     } else {
       const taken = await takeOut(connection, found);
       if (taken !== undefined) {

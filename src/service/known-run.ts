@@ -10,7 +10,6 @@ import { type RunFile, readRunFile } from '../writer/run-file.js';
 import {
   KEPT_REQUESTS,
   type KeptRequest,
-  type QueuedRequest,
   type RunRequestJob,
   queuedRequests,
   runJobProgress,
@@ -99,7 +98,7 @@ export function findRun<R extends NamedRun>(runs: readonly R[], name: string): R
 /** One entry for each run, whoever knows of it; the newest first. */
 function collect(
   statuses: readonly RunStatus[],
-  jobs: readonly QueuedRequest[],
+  jobs: Awaited<ReturnType<typeof queuedRequests>>,
   kept: readonly KeptRequest[],
 ): FoundRun[] {
   const nothing = { status: undefined, job: undefined, kept: undefined, file: undefined };

@@ -4,12 +4,11 @@ import type { Logger } from '../shared/log.js';
 import type { RequestNames, RunOutcome } from './run-request.js';
 import { sleep } from '../shared/waiting.js';
 
-/** What `--on-done` is called for. */
+/** What `--on-done` is called for: run and output as far as they are known. */
 interface EndOfRun {
   /** Of what its job holds; nothing where that is no request. */
   readonly names: Partial<RequestNames>;
   readonly outcome: RunOutcome;
-  /** As far as they are known. */
   readonly run: string | undefined;
   readonly output: string | undefined;
 }
@@ -22,7 +21,7 @@ interface OnDoneOptions {
   readonly logger: Logger;
   /** 60 seconds. */
   readonly deadlineMs?: number | undefined;
-  /** Aborts when the server is to end: the command has 10 seconds from then on. */
+  /** Aborts when the server is to end: the command has `stopDeadlineMs` from then on, 10 seconds. */
   readonly signal?: AbortSignal | undefined;
   readonly stopDeadlineMs?: number | undefined;
 }
@@ -69,7 +68,9 @@ async function call(end: EndOfRun, options: OnDoneOptions): Promise<string | und
   child.stdin?.on('error', () => {
     // A command that does not read its input is none the worse.
   });
-  child.stdin?.end(`${JSON.stringify(accountOf(end))}\n`);
+  const { names, outcome, output } = end;
+  const about = { error: outcome.reason ?? '', manifest: names.manifest, output: output ?? names.output };
+  child.stdin?.end(`${JSON.stringify(outcome.receipt ?? about)}\n`);
   const [failure, late] = await Promise.all([ended, endInTime(child.pid, options, over.signal)]);
   return late ?? failure;
 }
@@ -84,13 +85,11 @@ async function endInTime(
   options: OnDoneOptions,
   over: AbortSignal,
 ): Promise<string | undefined> {
-  const { signal, deadlineMs = DEADLINE_MS, stopDeadlineMs = STOP_DEADLINE_MS } = options;
-  const beginning = performance.now();
-  const stopping = signal === undefined ? over : AbortSignal.any([over, signal]);
+  const { signal = over, deadlineMs = DEADLINE_MS, stopDeadlineMs = STOP_DEADLINE_MS } = options;
+  const startedAt = performance.now();
   let late = `was ended after ${Math.round(deadlineMs / 1000)} s`;
-  if (!(await sleep(deadlineMs, stopping))) {
-    if (over.aborted) return undefined;
-    const left = Math.max(0, Math.min(stopDeadlineMs, deadlineMs - (performance.now() - beginning)));
+  if (!(await sleep(deadlineMs, AbortSignal.any([over, signal])))) {
+    const left = Math.max(0, Math.min(stopDeadlineMs, startedAt + deadlineMs - performance.now()));
     if (!(await sleep(left, over))) return undefined;
     late = `was ended, since the server ends and it went on for ${Math.round(left / 1000)} s more`;
   }
@@ -106,11 +105,6 @@ function endGroup(pid: number | undefined, signal: NodeJS.Signals): void {
     // It has ended in this moment.
     if (!isSystemError(error) || error.code !== 'ESRCH') throw error;
   }
-}
-
-function accountOf({ names, outcome, output }: EndOfRun): unknown {
-  if (outcome.receipt !== undefined) return outcome.receipt;
-  return { error: outcome.reason ?? '', manifest: names.manifest, output: output ?? names.output };
 }
 
 /** The token is nobody else's business. */

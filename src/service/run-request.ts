@@ -179,22 +179,16 @@ const namesSchema = z.object({
 
 export type RequestNames = z.infer<typeof namesSchema>;
 
-/** A job of the runs queue that holds a request, as far as can be seen. */
-export interface QueuedRequest {
-  readonly job: RunRequestJob;
-  readonly names: RequestNames;
-}
-
 /** What a job of the runs queue is known by; undefined when it is no request at all. */
 export function requestNames(data: unknown): RequestNames | undefined {
   return namesSchema.safeParse(data).data;
 }
 
 /**
- * The requests of the runs queue that are not over. Jobs that are none are left out: a server refuses them when they are
+ * The requests of the runs queue that are not over, with what they are known by as far as can be seen. Jobs that are none are left out: a server refuses them when they are
  * due, and they concern nobody else.
  */
-export async function queuedRequests(connection: QueueConnection): Promise<QueuedRequest[]> {
+export async function queuedRequests(connection: QueueConnection) {
   // One that goes meanwhile is missing, whatever BullMQ's types say.
   const jobs: (RunRequestJob | undefined)[] = await connection
     .queue<unknown, never>(RUNS_QUEUE)

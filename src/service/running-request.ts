@@ -77,6 +77,8 @@ type JobEnd = RunOutcome | Error;
  *   as the first one did, or resumes the run.
  */
 export class RunningRequest {
+  /** Its files are being opened, or its run goes on. */
+  isExecuting = false;
   readonly #id: string;
   /** As the queue gave it last. */
   #job: RunRequestJob;
@@ -84,7 +86,7 @@ export class RunningRequest {
   #token: string | undefined;
   #opened: { readonly run: string; readonly manifest: string; readonly output: string } | undefined;
   #writing: Promise<void> = Promise.resolve();
-  #isExecuting = false;
+  #end: Promise<JobEnd> | undefined;
 
   constructor(
     job: RunRequestJob,
@@ -105,10 +107,6 @@ export class RunningRequest {
   /** Whether the processing with this token is the one that ends the job. */
   isOf(token: string): boolean {
     return this.#token === token;
-  }
-
-  get isExecuting(): boolean {
-    return this.#isExecuting;
   }
 
   /** What the server's heartbeat shows of it. */
@@ -132,16 +130,21 @@ export class RunningRequest {
     return this.#opened?.output ?? output ?? manifest ?? `job ${this.#id}`;
   }
 
-  async execute(): Promise<JobEnd> {
+  /** Once, whoever else waits for its end. */
+  execute(): Promise<JobEnd> {
+    return (this.#end ??= this.#execute());
+  }
+
+  async #execute(): Promise<JobEnd> {
     try {
       const elsewhere = await this.#lookElsewhere();
       if (elsewhere !== undefined) return elsewhere;
       const wasOpened = runJobProgress(this.#job)?.state === 'opened';
       const signal = this.deps.stopping;
       const onEvent = (event: RunEvent) => this.#note(event);
-      this.#isExecuting = true;
+      this.isExecuting = true;
       const execution = await executeJob(this.#job, this.deps, { wasOpened, signal, onEvent });
-      this.#isExecuting = false;
+      this.isExecuting = false;
       if (execution.kind === 'over') return await this.#over(execution.outcome, execution.stop);
       if (execution.kind === 'busy') return await this.#busy(execution, wasOpened);
       return await this.#release();

@@ -171,14 +171,14 @@ async function unknownSchedule(connection: QueueConnection, name: string): Promi
 }
 
 function changesBetween(before: Schedule, now: Schedule): string[] {
-  const [old, wanted] = [before, now].map(({ cron, timeZone, request }) => {
-    const values: Record<string, unknown> = { cron, ...request, timeZone };
-    return values;
-  });
-  const names = [...new Set([...Object.keys(old ?? {}), ...Object.keys(wanted ?? {})])];
-  return names
-    .filter((name) => !isDeepStrictEqual(old?.[name], wanted?.[name]))
-    .map((name) => `${name}: ${textOf(old?.[name])} -> ${textOf(wanted?.[name])}`);
+  const valuesOf = ({ cron, timeZone, request }: Schedule): Record<string, unknown> => {
+    return { cron, ...request, timeZone };
+  };
+  const old = valuesOf(before);
+  const wanted = valuesOf(now);
+  return Object.keys({ ...old, ...wanted })
+    .filter((name) => !isDeepStrictEqual(old[name], wanted[name]))
+    .map((name) => `${name}: ${textOf(old[name])} -> ${textOf(wanted[name])}`);
 }
 
 function textOf(value: unknown): string {

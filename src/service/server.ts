@@ -37,10 +37,7 @@ export class RunsServer {
   readonly #id = randomUUID();
   readonly #since = Date.now();
   readonly #stopping = new AbortController();
-  readonly #running = new Map<
-    string,
-    { readonly request: RunningRequest; readonly end: ReturnType<RunningRequest['execute']> }
-  >();
+  readonly #running = new Map<string, RunningRequest>();
   readonly #deps: RequestDeps;
   #worker: JobWorker<unknown, RunOutcome> | undefined;
   #background: Promise<unknown> = Promise.resolve();
@@ -89,7 +86,7 @@ export class RunsServer {
     this.#stopping.abort();
     const isClosed = new AbortController();
     const outOfTime = outOfPatience(isClosed.signal, (waitedMs) => {
-      const isExecuting = [...this.#running.values()].some(({ request }) => request.isExecuting);
+      const isExecuting = [...this.#running.values()].some((request) => request.isExecuting);
       const mayAnswer = !connection.isAway() || isExecuting;
       return waitedMs < STOP_DEADLINE_MS && (mayAnswer || waitedMs < AWAY_DEADLINE_MS);
     });
@@ -105,28 +102,21 @@ export class RunsServer {
 
   /** Of several processings of a job the newest one ends it; the others leave it alone. */
   async #process(job: RunRequestJob, token: string): Promise<RunOutcome> {
-    const known = this.#running.get(job.id ?? '');
-    known?.request.rejoin(job, token);
-    const { request, end } = known ?? this.#begin(job, token);
-    const ended = await end;
+    const id = job.id ?? '';
+    const known = this.#running.get(id);
+    known?.rejoin(job, token);
+    const request = known ?? new RunningRequest(job, token, this.#deps);
+    this.#running.set(id, request);
+    const ended = await request.execute().finally(() => this.#running.delete(id));
     if (!request.isOf(token)) throw new WaitingError();
     if (ended instanceof Error) throw ended;
     if (ended.outcome === 'refused') throw new UnrecoverableError(ended.reason ?? '');
     return ended;
   }
 
-  #begin(job: RunRequestJob, token: string) {
-    const id = job.id ?? '';
-    const request = new RunningRequest(job, token, this.#deps);
-    const end = request.execute().finally(() => this.#running.delete(id));
-    const begun = { request, end };
-    this.#running.set(id, begun);
-    return begun;
-  }
-
   async #publish(): Promise<void> {
     const { connection, root, runsAtOnce = RUNS_AT_ONCE } = this.options;
-    const runs = [...this.#running.values()].map(({ request }) => request.shown);
+    const runs = [...this.#running.values()].map((request) => request.shown);
     const about = { host: hostname(), pid: process.pid, root: root.path, since: this.#since };
     await registry.publish(connection.store, SERVERS, this.#id, { ...about, runsAtOnce, runs });
   }

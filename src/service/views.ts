@@ -7,7 +7,6 @@ import {
   RUNS,
   type RunStatus,
   SERVERS,
-  type ServerStatus,
   type WorkerStatus,
   runState,
   workersOf,
@@ -28,17 +27,7 @@ import {
  * epoch milliseconds.
  */
 
-export interface ServiceStatus {
-  readonly at: number;
-  /** The queue, without a password. */
-  readonly queue: string;
-  /** The newest first. */
-  readonly runs: readonly RunView[];
-  readonly accounts: readonly AccountView[];
-  readonly requests: RequestsView;
-  /** Processes that execute requests (`serve`). */
-  readonly homes: readonly ServerStatus[];
-}
+export type ServiceStatus = Awaited<ReturnType<typeof readServiceStatus>>;
 
 /** A run of the last day, and where its images are. */
 export interface RunView extends RunStatus {
@@ -53,22 +42,7 @@ export interface RunView extends RunStatus {
   readonly waiting: number;
 }
 
-/** An account, as its queue has it. */
-export interface AccountView {
-  readonly account: string;
-  readonly queueName: string;
-  /** The limits as flags take them. */
-  readonly rate: string;
-  readonly pollRate: string;
-  readonly maxInFlight: number;
-  /** The share of the rate that the API lets through, in (0, 1], and the rate that makes. */
-  readonly share: number;
-  readonly learnedRate: string;
-  readonly inFlight: number;
-  readonly waiting: number;
-  readonly workers: readonly WorkerView[];
-  readonly pauses: readonly Pause[];
-}
+export type AccountView = Awaited<ReturnType<typeof viewAccount>>;
 
 export interface WorkerView extends Omit<WorkerStatus, 'state'> {
   /** silent: it has missed some heartbeats, so it has died, is frozen or has lost the queue. */
@@ -111,10 +85,7 @@ const SHOWN_REQUESTS = 20;
 /** Workers publish each second. */
 const HEARD_OF_MS = 4000;
 
-export async function readServiceStatus(
-  connection: QueueConnection,
-  nowMs = Date.now(),
-): Promise<ServiceStatus> {
+export async function readServiceStatus(connection: QueueConnection, nowMs = Date.now()) {
   const { runs, requests, servers } = await readRuns(connection, nowMs);
   const images = new Map<string, RunImages>();
   const accounts = await Promise.all(
@@ -125,10 +96,13 @@ export async function readServiceStatus(
   );
   return {
     at: nowMs,
+    /** The queue, without a password. */
     queue: connection.label,
-    runs: runs.map((run) => ({ ...run, ...(images.get(run.run) ?? { inFlight: 0, waiting: 0 }) })),
+    /** The newest first. */
+    runs: runs.map((run): RunView => ({ ...run, ...(images.get(run.run) ?? { inFlight: 0, waiting: 0 }) })),
     accounts: accounts.sort((a, b) => (a.account < b.account ? -1 : 1)),
     requests,
+    /** Processes that execute requests (`serve`). */
     homes: servers,
   };
 }
@@ -185,12 +159,12 @@ export async function knownAccounts(
   return new Map(all.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** An account as it is now. */
+/** An account, as its queue has it. */
 async function viewAccount(
   connection: QueueConnection,
   { account, queueName }: { readonly account: string; readonly queueName: string },
   nowMs: number,
-): Promise<AccountView> {
+) {
   const queue = connection.queue(queueName);
   const [limits, workers, counts, isQueuePaused] = await Promise.all([
     readAccountLimits(connection.store, queueName, nowMs),
@@ -205,9 +179,11 @@ async function viewAccount(
   return {
     account,
     queueName,
+    /** The limits as flags take them. */
     rate: formatRate(configured.rate),
     pollRate: formatRate(configured.pollRate),
     maxInFlight: configured.maxInFlight,
+    /** The share of the rate that the API lets through, in (0, 1], and the rate that makes. */
     share,
     learnedRate: formatRate(scaleRate(configured.rate, share)),
     inFlight,
