@@ -20,11 +20,11 @@ export interface FoundRun {
   /** Undefined for a request that no server has begun. */
   readonly run: string | undefined;
   readonly output: string;
-  readonly status: RunStatus | undefined;
+  readonly status?: RunStatus | undefined;
   /** Its request in the runs queue, as long as that is not over. */
-  readonly job: RunRequestJob | undefined;
-  readonly kept: KeptRequest | undefined;
-  readonly file: RunFile | undefined;
+  readonly job?: RunRequestJob | undefined;
+  readonly kept?: KeptRequest | undefined;
+  readonly file?: RunFile | undefined;
 }
 
 const MOST_SHOWN = 5;
@@ -51,15 +51,11 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
   const found = exact ?? findByEnd(recent, name) ?? findByEnd(known, name);
   if (found !== undefined) return { ...found, file };
   if (file === undefined) throw unknownRun(name, known);
-  return { run: file.run, output: path, status: undefined, job: undefined, kept: undefined, file };
+  return { run: file.run, output: path, file };
 }
 
 /** What a run is named by. */
-interface NamedRun {
-  readonly run: string | undefined;
-  readonly output: string;
-  readonly job?: RunRequestJob | undefined;
-}
+type NamedRun = Pick<FoundRun, 'run' | 'output' | 'job'>;
 
 function isNamed({ run, output, job }: NamedRun, name: string, path = resolve(name)): boolean {
   return [run, job?.id, output].includes(name) || output === path;
@@ -101,16 +97,12 @@ function collect(
   jobs: Awaited<ReturnType<typeof queuedRequests>>,
   kept: readonly KeptRequest[],
 ): FoundRun[] {
-  const nothing = { status: undefined, job: undefined, kept: undefined, file: undefined };
   const runs = new Map<string, FoundRun>();
-  for (const status of statuses) {
-    const { run, output } = status;
-    runs.set(run, { ...nothing, run, output, status });
-  }
+  for (const status of statuses) runs.set(status.run, { run: status.run, output: status.output, status });
   for (const each of kept) {
     const { run, request } = each;
     const output = request.output ?? request.manifest;
-    runs.set(run, { ...nothing, run, output, ...runs.get(run), kept: each });
+    runs.set(run, { run, output, ...runs.get(run), kept: each });
   }
   const justAsked: FoundRun[] = [];
   for (const { job, names } of [...jobs].sort((a, b) => b.job.timestamp - a.job.timestamp)) {
@@ -119,7 +111,7 @@ function collect(
     const output = progress?.state === 'opened' ? progress.output : (names.output ?? names.manifest);
     const key = run ?? [...runs.values()].find((known) => known.output === output)?.run ?? '';
     const known = runs.get(key);
-    if (known === undefined) justAsked.push({ ...nothing, run, output, job });
+    if (known === undefined) justAsked.push({ run, output, job });
     else runs.set(key, { ...known, job });
   }
   return [...justAsked, ...runs.values()];
