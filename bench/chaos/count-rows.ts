@@ -1,8 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
-import { hashUrl } from '../../src/simulator/random.js';
-import { parseMessageId } from '../../src/simulator/messages.js';
+import { parseMessageId, hashUrl } from '../../src/simulator/messages.js';
 import type { PlannedRow } from './plan-rows.js';
 
 const cells = { number: z.string(), key: z.string(), title: z.string(), image: z.string() };

@@ -1,4 +1,4 @@
-import { type Random, seededRandom } from '../../src/simulator/random.js';
+import { type Random, seededRandom } from '../../src/simulator/messages.js';
 
 /** Draws of one round, all from its seed. */
 export class Draw {

@@ -1,4 +1,4 @@
-import { seededRandom } from '../../src/simulator/random.js';
+import { seededRandom } from '../../src/simulator/messages.js';
 import type { PollSchedule } from '../../src/worker/poll-schedule.js';
 
 /** What became of the images of a simulation. */

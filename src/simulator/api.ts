@@ -1,21 +1,26 @@
 import { randomBytes } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
 import type { FastifyRequest } from 'fastify';
+import { Agent, request as post } from 'undici';
 import { z } from 'zod';
+import { sleep } from '../shared/waiting.js';
 import type { Refusal, SimulatedDialect } from './dialects.js';
 import { AccountLimits, formatRetryAfter } from './limits.js';
 import {
   DEFAULT_EXPIRE_MINS,
+  type MessageFacts,
+  type Random,
+  drawKind,
+  drawLatencyMs,
   endsAt,
   formatMessageId,
+  hashUrl,
   messageAt,
-  type MessageFacts,
   parseMessageId,
+  randomOfHash,
+  seededRandom,
 } from './messages.js';
-import type { FailureKind, SimulatorSettings, StartOptions } from './options.js';
-import { drawKind, drawLatencyMs, hashUrl, type Random, randomOfHash, seededRandom } from './random.js';
-import { nothingYet, type SimulatorStats } from './stats.js';
-import { type OnDelivery, WebhookSender } from './webhooks.js';
+import type { CompleteOptions, FailureKind } from './options.js';
 
 /** What is done with a call: an answer (after a while), or one of the ways to leave it without. */
 export type Reply =
@@ -29,9 +34,7 @@ export type Reply =
   | 'reset'
   | 'hang';
 
-const httpUrl = z.string().refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), {
-  message: 'is not an http(s) URL',
-});
+const httpUrl = z.url({ protocol: /^https?$/, error: 'is not an http(s) URL' });
 const submitSchema = z.object({
   url: httpUrl,
   ref: z.string().max(200).optional(),
@@ -52,6 +55,49 @@ const REFUSAL_TEXTS: Readonly<Record<Exclude<Refusal, 'invalid'>, string>> = {
   reject400: 'The image could not be downloaded',
 };
 
+const WEBHOOK_TIMEOUT_MS = 10_000;
+
+/** What a submit that has named a webhook leads to. */
+export interface Delivery {
+  /** The webhook, with whatever secret is in it. */
+  readonly url: string;
+  readonly facts: MessageFacts;
+  /** What the API delivers for a message of these facts. */
+  readonly bodyOf: (facts: MessageFacts) => object;
+}
+
+/** Decides about a delivery: it may be sent once, after its latency, or never, or more often. */
+export type OnDelivery = (delivery: Delivery, sendAfter: (ms: number) => void) => void;
+
+/** What has happened since the start. */
+export type SimulatorStats = ReturnType<typeof nothingYet>;
+
+function nothingYet() {
+  const failures: { [kind in FailureKind]?: number } = {};
+  return {
+    /** Accepted submits: each of them is paid. */
+    paid: 0,
+    /** The same by URL; empty with `trackUrls: false`. */
+    paidByUrl: new Map<string, number>(),
+    /** Calls by kind, whatever they were answered; `submits` are `posts` and `gets`. */
+    requests: { posts: 0, gets: 0, polls: 0 },
+    submits: 0,
+    polls: 0,
+    answered401: 0,
+    answered429: 0,
+    answered503: 0,
+    /** Failures that were played, by kind. */
+    failures,
+    /** Most submits in any second, rate-limited ones included. */
+    maxSubmitsInASecond: 0,
+    inFlight: 0,
+    maxInFlight: 0,
+    /** Deliveries that were taken in, and those that were not. */
+    webhooksSent: 0,
+    webhooksFailed: 0,
+  };
+}
+
 /** What the API answers to each call, in the words of a dialect. */
 export class SimulatedApi {
   readonly #stats = nothingYet();
@@ -59,22 +105,17 @@ export class SimulatedApi {
   readonly #lastSecond: number[] = [];
   readonly #limits = new AccountLimits();
   readonly #random: Random;
-  readonly #webhooks = new WebhookSender(this.#stats);
+  readonly #agent = new Agent({ connect: { timeout: WEBHOOK_TIMEOUT_MS } });
+  readonly #closing = new AbortController();
   readonly #process = randomBytes(3).toString('hex');
   #accepted = 0;
+  onDelivery: OnDelivery = ({ facts }, sendAfter) => sendAfter(facts.latencyMs);
 
   /** @throws when the journal cannot be written */
-  constructor(
-    private readonly options: StartOptions,
-    public settings: SimulatorSettings,
-  ) {
+  constructor(public options: CompleteOptions) {
     this.#random = seededRandom(options.seed);
     // One that cannot be written is an error before anything is accepted.
     if (options.journal !== null) appendFileSync(options.journal, '');
-  }
-
-  set onDelivery(hook: OnDelivery) {
-    this.#webhooks.onDelivery = hook;
   }
 
   /** A copy: it does not change any more. */
@@ -82,8 +123,10 @@ export class SimulatedApi {
     return structuredClone({ ...this.#stats, inFlight: this.#limits.inFlight(Date.now()) });
   }
 
+  /** Drops the deliveries that are not due yet, and breaks off those under way. */
   close(): Promise<void> {
-    return this.#webhooks.close();
+    this.#closing.abort();
+    return this.#agent.destroy();
   }
 
   /** Takes a submit: checks, limits, failures, and then the message that is paid for. */
@@ -99,7 +142,7 @@ export class SimulatedApi {
       const text = `Invalid ${issue?.path.join('.') || 'body'}: ${issue?.message ?? ''}`;
       return refusal(dialect, 'invalid', text);
     }
-    const waitMs = this.#limits.admit(this.settings, nowMs);
+    const waitMs = this.#limits.admit(this.options, nowMs);
     if (waitMs !== undefined) return this.#rateLimited(dialect, waitMs, nowMs);
     const urlHash = hashUrl(submit.data.url);
     const failure =
@@ -138,14 +181,14 @@ export class SimulatedApi {
   }
 
   #drawFailure<Kind extends FailureKind>(kinds: readonly Kind[], random = this.#random): Kind | undefined {
-    const kind = drawKind(kinds, this.settings.failures, random);
+    const kind = drawKind(kinds, this.options.failures, random);
     if (kind !== undefined) this.#stats.failures[kind] = (this.#stats.failures[kind] ?? 0) + 1;
     return kind;
   }
 
   /** The answer to everybody, or to whoever has not the token. */
   #shut(dialect: SimulatedDialect, request: FastifyRequest): Reply | undefined {
-    const { down, token } = this.settings;
+    const { down, token } = this.options;
     if (down) {
       this.#stats.answered503++;
       return { status: 503, body: '<h1>Service Unavailable</h1>' };
@@ -157,7 +200,7 @@ export class SimulatedApi {
 
   #rateLimited(dialect: SimulatedDialect, waitMs: number, nowMs: number): Reply {
     this.#stats.answered429++;
-    const retryAfter = formatRetryAfter(waitMs, this.settings.retryAfter, nowMs);
+    const retryAfter = formatRetryAfter(waitMs, this.options.retryAfter, nowMs);
     return refusal(dialect, 'rateLimited', undefined, {
       ...(retryAfter !== undefined && { 'retry-after': retryAfter }),
       ...dialect.limitHeaders?.({ remaining: 0, waitMs }),
@@ -167,7 +210,7 @@ export class SimulatedApi {
   /** From here on the submit is paid, whether the caller learns of it or not. */
   #accept(dialect: SimulatedDialect, submit: Submit, urlHash: string, nowMs: number): Reply {
     const { url, ref = '', webhook } = submit;
-    const { latencyMs, latencySpread } = this.settings;
+    const { latencyMs, latencySpread, journal, trackUrls } = this.options;
     const fault = this.#drawFailure(['incomplete', 'never']);
     const facts: MessageFacts = {
       submittedAt: nowMs,
@@ -177,7 +220,6 @@ export class SimulatedApi {
       nonce: `${this.#process}${(this.#accepted++).toString(36)}`,
       ref,
     };
-    const { journal, trackUrls } = this.options;
     // Without a buffer: it is there when the process is killed right after.
     if (journal !== null)
       appendFileSync(journal, `${JSON.stringify({ time: nowMs, url, messageId: formatMessageId(facts) })}\n`);
@@ -189,9 +231,29 @@ export class SimulatedApi {
     const { messages } = dialect;
     if (webhook && messages && facts.fate === 'completes') {
       const bodyOf = (of: MessageFacts) => messages.delivered(messageAt(of, of.submittedAt + of.latencyMs));
-      this.#webhooks.expect({ url: webhook, facts, bodyOf });
+      const delivery = { url: webhook, facts, bodyOf };
+      this.onDelivery(delivery, (ms) => void this.#deliver(delivery, ms));
     }
     return this.#answer(dialect, facts, submit);
+  }
+
+  /** Posts a completed message to its webhook when it is due. Failures are counted, and not reported to anybody. */
+  async #deliver({ url, facts, bodyOf }: Delivery, afterMs: number): Promise<void> {
+    if (!(await sleep(afterMs, this.#closing.signal))) return;
+    try {
+      const { statusCode, body } = await post(url, {
+        dispatcher: this.#agent,
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(bodyOf(facts)),
+        signal: AbortSignal.timeout(WEBHOOK_TIMEOUT_MS),
+      });
+      await body.dump();
+      this.#stats[statusCode < 300 ? 'webhooksSent' : 'webhooksFailed']++;
+    } catch {
+      // Like the real service, the simulator gives no reason.
+      this.#stats.webhooksFailed++;
+    }
   }
 
   #answer(dialect: SimulatedDialect, facts: MessageFacts, submit: Submit): Reply {
@@ -212,7 +274,7 @@ export class SimulatedApi {
       case 'html':
         return { status: 200, body: '<html><body>Just a moment...</body></html>', delayMs };
       case undefined: {
-        const limit = this.#limits.left(this.settings.rateLimit, facts.submittedAt);
+        const limit = this.#limits.left(this.options.rateLimit, facts.submittedAt);
         const headers = (limit && dialect.limitHeaders?.(limit)) ?? {};
         return { status: 200, body, headers, delayMs };
       }

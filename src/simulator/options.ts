@@ -47,7 +47,7 @@ const settingsSchema = z.strictObject({
   down: z.boolean().default(false),
 });
 
-const startSchema = z.strictObject({
+const startSchema = settingsSchema.extend({
   /** Port to listen on; 0 takes a free one. */
   port: z.int().min(0).max(65_535).default(0),
   /** Start of all random decisions. */
@@ -60,25 +60,19 @@ const startSchema = z.strictObject({
 
 /** What `setOptions` and `POST /options` can change while the simulator runs. */
 export type SimulatorSettings = Readonly<z.output<typeof settingsSchema>>;
-/** What a simulator is started with, and cannot change. */
-export type StartOptions = Readonly<z.output<typeof startSchema>>;
-export type SimulatorOptions = Readonly<z.input<typeof settingsSchema> & z.input<typeof startSchema>>;
+export type SimulatorOptions = Readonly<z.input<typeof startSchema>>;
+export type CompleteOptions = Readonly<z.output<typeof startSchema>>;
 export type FailureShares = SimulatorSettings['failures'];
 
 /** Completes the options of a new simulator. @throws {UsageError} for values that cannot be */
-export function completeOptions({ port, seed, trackUrls, journal, ...settings }: SimulatorOptions): {
-  readonly start: StartOptions;
-  readonly settings: SimulatorSettings;
-} {
-  return {
-    start: check(startSchema, { port, seed, trackUrls, journal }),
-    settings: check(settingsSchema, settings),
-  };
+export function completeOptions(options: SimulatorOptions): CompleteOptions {
+  return check(startSchema, options);
 }
 
-/** The settings with those changed that are given. @throws {UsageError} for values that cannot be */
-export function changeSettings(settings: SimulatorSettings, changes: object): SimulatorSettings {
-  return check(settingsSchema, { ...settings, ...changes });
+/** The options with those settings changed that are given. @throws {UsageError} for values that cannot be */
+export function changeSettings(options: CompleteOptions, changes: object): CompleteOptions {
+  check(settingsSchema, changes);
+  return check(startSchema, { ...options, ...changes });
 }
 
 function check<T>(schema: z.ZodType<T>, options: object): T {

@@ -3,11 +3,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import { createHttpServer } from '../shared/http-server.js';
-import { type Reply, SimulatedApi } from './api.js';
+import { type OnDelivery, type Reply, SimulatedApi, type SimulatorStats } from './api.js';
 import { SIMULATED_DIALECTS } from './dialects.js';
 import { changeSettings, completeOptions, type SimulatorOptions, type SimulatorSettings } from './options.js';
-import type { SimulatorStats } from './stats.js';
-import type { OnDelivery } from './webhooks.js';
 
 export type { SimulatorOptions, SimulatorSettings } from './options.js';
 
@@ -37,18 +35,17 @@ export interface Simulator {
  * @throws when the port is taken or the journal cannot be written
  */
 export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
-  const { start, settings } = completeOptions(options);
-  const api = new SimulatedApi(start, settings);
+  const api = new SimulatedApi(completeOptions(options));
   const app = createApp(api);
   app.addHook('onClose', () => api.close());
-  const origin = await app.listen({ port: start.port, host: '127.0.0.1' });
+  const origin = await app.listen({ port: api.options.port, host: '127.0.0.1' });
   return {
     url: `${origin}/v2`,
     urlOf: (dialect) => (dialect === 'thenextleg' ? `${origin}/v2` : origin),
     port: Number(new URL(origin).port),
     stats: () => api.stats,
     setOptions: (changes) => {
-      api.settings = changeSettings(api.settings, changes);
+      api.options = changeSettings(api.options, changes);
     },
     onDelivery: (hook) => {
       api.onDelivery = hook;
@@ -79,7 +76,7 @@ function createApp(api: SimulatedApi): FastifyInstance {
   app.get('/stats', () => ({ ...api.stats, paidByUrl: Object.fromEntries(api.stats.paidByUrl) }));
   app.post('/options', (request, reply) => {
     try {
-      api.settings = changeSettings(api.settings, z.looseObject({}).parse(request.body));
+      api.options = changeSettings(api.options, z.looseObject({}).parse(request.body));
     } catch (error) {
       return send(reply, failure(400, messageOf(error)));
     }

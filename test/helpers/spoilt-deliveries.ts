@@ -1,7 +1,12 @@
-import { type MessageFacts, formatMessageId } from '../../src/simulator/messages.js';
-import { drawKind, pick, seededRandom } from '../../src/simulator/random.js';
+import {
+  type MessageFacts,
+  formatMessageId,
+  drawKind,
+  pick,
+  seededRandom,
+} from '../../src/simulator/messages.js';
 import type { Simulator } from '../../src/simulator/simulator.js';
-import type { Delivery } from '../../src/simulator/webhooks.js';
+import type { Delivery } from '../../src/simulator/api.js';
 
 const KINDS = ['lost', 'late', 'early', 'doubled'] as const;
 

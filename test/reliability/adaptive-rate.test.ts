@@ -9,7 +9,7 @@ import {
   afterSubmit,
   shareAt,
 } from '../../src/shared/account-limits.js';
-import { seededRandom } from '../../src/simulator/random.js';
+import { seededRandom } from '../../src/simulator/messages.js';
 import { holdQueue } from '../../src/shared/queue/limiter.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';

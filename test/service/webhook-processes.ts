@@ -1,7 +1,6 @@
 import { expect } from 'vitest';
 import { readPrompts } from '../../src/describe-api/shapes.js';
-import { makePrompts } from '../../src/simulator/messages.js';
-import { hashUrl } from '../../src/simulator/random.js';
+import { makePrompts, hashUrl } from '../../src/simulator/messages.js';
 import type { CliProcess } from '../helpers/cli.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import type { ProcessFixture } from './process-fixture.js';

@@ -4,8 +4,7 @@ import { DescribeClient, type DescribeClientOptions } from '../../src/describe-a
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { MessageFailedError } from '../../src/describe-api/errors.js';
 import { readPrompts } from '../../src/describe-api/shapes.js';
-import { hashUrl } from '../../src/simulator/random.js';
-import { makePrompts } from '../../src/simulator/messages.js';
+import { makePrompts, hashUrl } from '../../src/simulator/messages.js';
 import type { Simulator } from '../../src/simulator/simulator.js';
 import { simulate } from './api.js';
 

@@ -1,8 +1,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import { readPrompts } from '../../src/describe-api/shapes.js';
-import { hashUrl } from '../../src/simulator/random.js';
-import { makePrompts } from '../../src/simulator/messages.js';
+import { makePrompts, hashUrl } from '../../src/simulator/messages.js';
 import { aNumber, aText, call, post, simulate, submit } from './api.js';
 
 const IMAGE = 'https://images.example/1.jpg';
