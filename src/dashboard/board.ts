@@ -14,8 +14,8 @@ import { RUNS, runState, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
 import { repeat, unlessAborted } from '../shared/waiting.js';
-import { BOARD_PATH } from './pages/html.js';
-import { fileNameOf, httpUrl, shortUrl, visible } from './texts.js';
+import { BOARD_PATH } from './html.js';
+import { fileNameOf, httpUrl, imageDataSchema, shortUrl, visible } from './texts.js';
 
 const EVERY_MS = 2000;
 
@@ -175,7 +175,6 @@ interface BoardJob {
   readonly data?: unknown;
 }
 
-const describeDataSchema = z.object({ url: z.string(), row: z.number() });
 const resultDataSchema = z.object({
   outcome: z.union([
     z.object({ status: z.literal('described'), messageId: z.string() }),
@@ -190,7 +189,7 @@ const runDataSchema = z.object({
 
 /** What a person is to see of a job: its image and row, how the image ended, or the files of a run and its schedule. */
 export const TITLES = {
-  describe: titledBy(describeDataSchema, ({ url, row }) => `${shortUrl(url)}, row ${row}`),
+  describe: titledBy(imageDataSchema, ({ url, row }) => `${shortUrl(url)}, row ${row}`),
   results: titledBy(resultDataSchema, ({ outcome }) =>
     outcome.status === 'described'
       ? `described, message ${outcome.messageId}`
@@ -211,7 +210,7 @@ function titledBy<T>(schema: z.ZodType<T>, title: (data: T) => string): (job: Bo
 
 /** Where a describe job's link leads: to its image. Anything but http(s) is no link. */
 export function imageLink({ data }: BoardJob): { displayText: string; href: string } | undefined {
-  const href = httpUrl(describeDataSchema.safeParse(data).data?.url ?? '');
+  const href = httpUrl(imageDataSchema.safeParse(data).data?.url ?? '');
   return href === undefined ? undefined : { displayText: 'image', href };
 }
 

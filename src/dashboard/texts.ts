@@ -1,3 +1,24 @@
+import { z } from 'zod';
+import type { RunStatus } from '../shared/published.js';
+
+/** What is shown of a describe job; its data may be anybody's. */
+export const imageDataSchema = z.object({ url: z.string(), row: z.number() });
+
+/** Whole numbers as people write them: 12,345. */
+export function count(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+/** `0.5/s` or `20.0/min`. */
+export function speedText(perSecond: number): string {
+  return perSecond >= 1 ? `${perSecond.toFixed(1)}/s` : `${(perSecond * 60).toFixed(1)}/min`;
+}
+
+/** Rows that are accounted for. */
+export function settledRows({ described, resumed, copied, failed }: RunStatus): number {
+  return described + resumed + copied + failed;
+}
+
 const UNSEEN = /[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069\ufeff]/gu;
 const CONTROL_PICTURES = 0x2400;
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { TITLES, imageLink, refuseWrite } from '../../src/dashboard/board.js';
-import { html } from '../../src/dashboard/pages/html.js';
+import { html } from '../../src/dashboard/html.js';
 import { httpUrl, shortUrl, visible } from '../../src/dashboard/texts.js';
 
 describe('html', () => {

@@ -1,16 +1,10 @@
 import { z } from 'zod';
-import {
-  type AccountView,
-  type RunView,
-  type ServiceStatus,
-  adviceFor,
-  readServiceStatus,
-} from '../../service/views.js';
-import { type DescribeJobData, type ResultJobData, describeJobId } from '../../shared/jobs.js';
-import { formatDuration } from '../../shared/limits.js';
-import type { RunStatus } from '../../shared/published.js';
-import type { JobQueue, QueueConnection } from '../../shared/queue/connection.js';
-import { fileNameOf, httpUrl, shortUrl } from '../texts.js';
+import { type AccountView, type RunView, adviceFor, readServiceStatus } from '../service/views.js';
+import { describeJobId } from '../shared/jobs.js';
+import { formatDuration } from '../shared/limits.js';
+import type { RunStatus } from '../shared/published.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
+import { count, fileNameOf, httpUrl, imageDataSchema, settledRows, shortUrl, speedText } from './texts.js';
 import { BOARD_PATH, type Html, type Page, html, layout } from './html.js';
 
 const IMAGES = 12;
@@ -21,7 +15,7 @@ const LOOKED_THROUGH = 300;
 
 /** All runs of the last day, the newest first. */
 export async function runsPage(connection: QueueConnection): Promise<Page> {
-  const views = runsOnPage(await readServiceStatus(connection));
+  const views = await readRunsOnPage(connection);
   const running = views.filter(({ status }) => status.state === 'running').length;
   const title = running === 0 ? 'Runs' : `Runs (${running} going on)`;
   const cards = views.map(
@@ -45,18 +39,16 @@ export async function runsPage(connection: QueueConnection): Promise<Page> {
 
 /** One run, with its newest images; or that there is none, or no such page. */
 export async function runPage(connection: QueueConnection, id: string): Promise<Page> {
-  const view = runsOnPage(await readServiceStatus(connection)).find(({ status }) => status.run === id);
+  const view = (await readRunsOnPage(connection)).find(({ status }) => status.run === id);
   if (view === undefined) {
     const main = html`<p class="empty">There is no such page, or no such run in the last day.</p>`;
     return layout('Not found', main, 404);
   }
-  const [described, failed] = await Promise.all([
-    newestImages(connection, 'completed', view.status, IMAGES),
-    newestImages(connection, 'failed', view.status, FAILURES),
-  ]);
   const { status } = view;
-  const jobUrl = (jobId: string) =>
-    `${BOARD_PATH}/queue/${encodeURIComponent(status.queueName)}/${encodeURIComponent(jobId)}`;
+  const [described, failed] = await Promise.all([
+    newestImages(connection, 'completed', status, IMAGES),
+    newestImages(connection, 'failed', status, FAILURES),
+  ]);
   const main = html`<section class="card">
       <div class="title">
         <h1>${runTitle(status)}</h1>
@@ -64,13 +56,13 @@ export async function runPage(connection: QueueConnection, id: string): Promise<
       </div>
       ${whereLine(view)} ${progressBar(view)} ${facts(view)} ${notes(view)}
     </section>
-    ${failed.length > 0 && failedPart(failed, jobUrl)}
+    ${failed.length > 0 && failedPart(failed)}
     <section>
       <h2>Newest prompts</h2>
       ${
         described.length > 0
           ? html`<ul class="images">
-              ${described.map((image) => imageItem(image, jobUrl(image.jobId)))}
+              ${described.map(imageItem)}
             </ul>`
           : html`<p class="empty">None in the queue yet.</p>`
       }
@@ -78,24 +70,31 @@ export async function runPage(connection: QueueConnection, id: string): Promise<
   return layout(runTitle(status), main);
 }
 
-function runsOnPage(service: ServiceStatus): RunOnPage[] {
-  const { at, runs, accounts } = service;
-  const byQueue = new Map(accounts.map((account) => [account.queueName, account]));
-  return runs.flatMap((status) => {
-    const account = byQueue.get(status.queueName);
-    return account === undefined ? [] : [{ status, account, nowMs: at, advice: adviceFor(status, service) }];
+/** A run as the pages show it, and what is true of its account for all of its runs together. */
+interface RunOnPage {
+  readonly status: RunView;
+  readonly account: AccountView;
+  readonly nowMs: number;
+  /** What helps it, where nobody has it at the moment. */
+  readonly advice: string | undefined;
+}
+
+async function readRunsOnPage(connection: QueueConnection): Promise<RunOnPage[]> {
+  const service = await readServiceStatus(connection);
+  return service.runs.flatMap((status) => {
+    const account = service.accounts.find(({ queueName }) => queueName === status.queueName);
+    const advice = adviceFor(status, service);
+    return account === undefined ? [] : [{ status, account, nowMs: service.at, advice }];
   });
 }
 
-function imageItem(image: NewestImage, jobUrl: string): Html {
-  return html`<li class="image" data-key="${image.jobId}.${String(image.at)}">
-    ${thumbnail(image.url)}
+function imageItem({ key, url, row, jobUrl, prompts }: NewestImage): Html {
+  return html`<li class="image" data-key="${key}">
+    ${thumbnail(url)}
     <div class="told">
-      <div class="name">
-        <span>${shortUrl(image.url)}</span><a class="soft" href="${jobUrl}">row ${image.row}</a>
-      </div>
+      <div class="name"><span>${shortUrl(url)}</span><a class="soft" href="${jobUrl}">row ${row}</a></div>
       <ol class="prompts">
-        ${image.prompts.map((prompt) => html`<li>${prompt}</li>`)}
+        ${prompts.map((prompt) => html`<li>${prompt}</li>`)}
       </ol>
     </div>
   </li>`;
@@ -110,17 +109,17 @@ function thumbnail(url: string): Html {
   /></a>`;
 }
 
-function failedPart(failed: readonly NewestImage[], jobUrl: (jobId: string) => string): Html {
+function failedPart(failed: readonly NewestImage[]): Html {
   return html`<section>
     <h2>Newest failures</h2>
     <table>
       <tbody>
         ${failed.map(
-          ({ jobId, url, row, reason }) =>
-            html`<tr data-key="${jobId}">
+          ({ key, url, row, jobUrl, reason }) =>
+            html`<tr data-key="${key}">
               <td>${imageName(url)}</td>
               <td>${reason}</td>
-              <td><a href="${jobUrl(jobId)}">row ${row}</a></td>
+              <td><a href="${jobUrl}">row ${row}</a></td>
             </tr>`,
         )}
       </tbody>
@@ -134,70 +133,36 @@ function imageName(url: string): Html {
   return html`<a href="${href}" target="_blank" rel="noopener noreferrer">${shortUrl(url)}</a>`;
 }
 
-/** An image of a run: with its prompts, or why it failed. */
-interface NewestImage {
-  readonly jobId: string;
-  readonly url: string;
-  readonly row: number;
-  readonly prompts: readonly string[];
-  readonly reason: string;
-  /** Epoch milliseconds. */
-  readonly at: number | undefined;
-}
+type NewestImage = Awaited<ReturnType<typeof newestImages>>[number];
 
-type ImageState = 'completed' | 'failed';
-type Job = Awaited<ReturnType<JobQueue<DescribeJobData, ResultJobData>['getJobs']>>[number];
+const describedSchema = z.object({ outcome: z.object({ prompts: z.array(z.string()) }) });
 
 /** The images of a run that were described last, or failed last, the newest first. */
 async function newestImages(
   connection: QueueConnection,
-  state: ImageState,
-  { run, queueName }: RunStatus,
+  state: 'completed' | 'failed',
+  { run, queueName }: RunView,
   count: number,
-): Promise<NewestImage[]> {
-  const queue = connection.queue<DescribeJobData, ResultJobData>(queueName);
-  const found: NewestImage[] = [];
-  const isMine = (jobId: string) => jobId.startsWith(describeJobId(run, ''));
+) {
+  const queue = connection.queue<unknown, unknown>(queueName);
+  const boardUrl = `${BOARD_PATH}/queue/${encodeURIComponent(queueName)}`;
+  const found = [];
   for (let start = 0; start < LOOKED_THROUGH && found.length < count; start += LOOKED_AT_ONCE) {
     const ids = await queue.getRanges([state], start, start + LOOKED_AT_ONCE - 1);
-    const mine = ids.filter(isMine).slice(0, count - found.length);
-    const jobs = await Promise.all(mine.map((id) => queue.getJob(id)));
-    found.push(...jobs.flatMap((job) => (job === undefined ? [] : readImage(job, state))));
+    const mine = ids.filter((id) => id.startsWith(describeJobId(run, ''))).slice(0, count - found.length);
+    for (const job of await Promise.all(mine.map((id) => queue.getJob(id)))) {
+      // Anybody may have added jobs to the queue.
+      const image = imageDataSchema.safeParse(job?.data).data;
+      const described = describedSchema.safeParse(job?.returnvalue).data?.outcome;
+      const prompts = state === 'failed' ? [] : described?.prompts;
+      if (job === undefined || image === undefined || prompts === undefined) continue;
+      const { id = '', failedReason: reason, finishedOn = 0 } = job;
+      const jobUrl = `${boardUrl}/${encodeURIComponent(id)}`;
+      found.push({ ...image, key: `${id}.${finishedOn}`, jobUrl, prompts, reason });
+    }
     if (ids.length < LOOKED_AT_ONCE) break;
   }
   return found;
-}
-
-/** What is read of jobs that anybody may have added to the queue. */
-const dataSchema = z.object({ run: z.string(), url: z.string(), row: z.number() });
-const describedSchema = z.object({
-  outcome: z.object({ status: z.literal('described'), prompts: z.array(z.string()) }),
-});
-
-function readImage(job: Job, state: ImageState): NewestImage[] {
-  const { id = '', returnvalue, failedReason: reason, finishedOn: at } = job;
-  const about = dataSchema.safeParse(job.data).data;
-  const prompts = state === 'failed' ? [] : describedSchema.safeParse(returnvalue).data?.outcome.prompts;
-  if (about === undefined || prompts === undefined) return [];
-  return [{ jobId: id, url: about.url, row: about.row, prompts, reason, at }];
-}
-
-/** A run as the pages show it, and what is true of its account for all of its runs together. */
-interface RunOnPage {
-  readonly status: RunView;
-  readonly account: AccountView;
-  readonly nowMs: number;
-  /** What helps it, where nobody has it at the moment. */
-  readonly advice: string | undefined;
-}
-
-/** Rows that are accounted for. */
-function settledRows({ described, resumed, copied, failed }: RunStatus): number {
-  return described + resumed + copied + failed;
-}
-
-function count(value: number): string {
-  return value.toLocaleString('en-US');
 }
 
 /** A run's state, as people say it. */
@@ -257,9 +222,9 @@ function facts(view: RunOnPage): Html {
       <dd class="${status.failed > 0 ? 'some' : ''}">${count(status.failed)}</dd>
     </div>
     ${(status.ended?.remaining ?? 0) > 0 && fact('Left for later', count(status.ended?.remaining ?? 0))}
-    ${isRunning && fact('In flight', ofLimit(account.inFlight, account.maxInFlight))}
+    ${isRunning && fact('In flight', `${count(account.inFlight)} of ${count(account.maxInFlight)}`)}
     ${isRunning && fact('Waiting', count(account.waiting))}
-    ${(isRunning || state === 'ended') && fact('Speed', speed(status.perSecond))}
+    ${(isRunning || state === 'ended') && fact('Speed', speedText(status.perSecond))}
     ${fact('Rate', account.rate)} ${account.share < 1 && fact('The API lets through', account.learnedRate)}
     ${isRunning && fact('Left', status.etaMs === undefined ? '…' : formatDuration(status.etaMs))}
     ${fact(isRunning ? 'Since' : 'Ran', ran(view))}
@@ -271,15 +236,6 @@ function fact(name: string, value: string): Html {
     <dt>${name}</dt>
     <dd>${value}</dd>
   </div>`;
-}
-
-function ofLimit(value: number, limit: number): string {
-  return `${count(value)} of ${count(limit)}`;
-}
-
-function speed(perSecond: number): string {
-  if (perSecond >= 1) return `${perSecond.toFixed(1)}/s`;
-  return `${(perSecond * 60).toFixed(1)}/min`;
 }
 
 function ran({ status, nowMs }: RunOnPage): string {

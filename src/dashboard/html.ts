@@ -1,4 +1,5 @@
-import { visible } from '../texts.js';
+import { createHash } from 'node:crypto';
+import { visible } from './texts.js';
 
 /** Markup that is safe to send: only `html` makes it. */
 export class Html {
@@ -41,8 +42,7 @@ function escapeHtml(text: string): string {
 /** A page that can be sent. */
 export interface Page {
   readonly status: number;
-  /** @param nonce lets the page's own script and style through its content security policy */
-  render(nonce: string): string;
+  readonly text: string;
 }
 
 /** Where Bull Board is. */
@@ -50,37 +50,27 @@ export const BOARD_PATH = '/board';
 
 /** Puts a page's main part between head and foot. */
 export function layout(title: string, main: Html, status = 200): Page {
-  return {
-    status,
-    render: (nonce) =>
-      html`<!doctype html>
-        <html lang="en">
-          <head>
-            <meta charset="utf-8" />
-            <meta name="viewport" content="width=device-width, initial-scale=1" />
-            <meta name="color-scheme" content="light dark" />
-            <meta name="robots" content="noindex" />
-            <title>${title} · bulk-describe</title>
-            <link rel="icon" href="data:," />
-            <style nonce="${nonce}">
-              ${new Html(STYLE)}
-            </style>
-            <script nonce="${nonce}">
-              ${new Html(SCRIPT)};
-            </script>
-          </head>
-          <body>
-            <header>
-              <a class="brand" href="/runs">bulk-describe</a>
-              <nav>
-                <a href="/runs">Runs</a><a href="${BOARD_PATH}">Board</a><a href="/metrics">Metrics</a>
-              </nav>
-            </header>
-            <p id="stale" hidden>No answer from the dashboard: what you see is not new any more.</p>
-            <main>${main}</main>
-          </body>
-        </html> `.markup,
-  };
+  const page = html`<!doctype html>
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta name="color-scheme" content="light dark" />
+        <meta name="robots" content="noindex" />
+        <title>${title} · bulk-describe</title>
+        <link rel="icon" href="data:," />
+        ${new Html(`<style>${STYLE}</style><script>${SCRIPT}</script>`)}
+      </head>
+      <body>
+        <header>
+          <a class="brand" href="/runs">bulk-describe</a>
+          <nav><a href="/runs">Runs</a><a href="${BOARD_PATH}">Board</a><a href="/metrics">Metrics</a></nav>
+        </header>
+        <p id="stale" hidden>No answer from the dashboard: what you see is not new any more.</p>
+        <main>${main}</main>
+      </body>
+    </html> `;
+  return { status, text: page.markup };
 }
 
 /** The look of the pages; light or dark as the reader's system is. */
@@ -191,9 +181,7 @@ const SCRIPT = `
     try {
       const answer = await fetch(location.href, { cache: 'no-store', signal: AbortSignal.timeout(8000) });
       if (answer.status >= 500) throw new Error('no answer');
-      // The style and the script are here already, and have another nonce there.
-      const text = (await answer.text()).replace(/<(style|script)\\b[^]*?<\\/\\1>/g, '');
-      const page = new DOMParser().parseFromString(text, 'text/html');
+      const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
       const main = page.querySelector('main');
       if (main) patch(document.querySelector('main'), document.adoptNode(main));
       document.title = page.title || document.title;
@@ -203,3 +191,15 @@ const SCRIPT = `
   (async () => { for (;;) { await new Promise((next) => setTimeout(next, 2000)); await refresh(); } })();
 })();
 `;
+
+/** What a browser may do with a page: run its one script with its one style, and show images from wherever the manifest says. */
+export const PAGE_SOURCES = {
+  'img-src': '* data:',
+  'style-src': sourceOf(STYLE),
+  'script-src': sourceOf(SCRIPT),
+  'connect-src': "'self'",
+};
+
+function sourceOf(text: string): string {
+  return `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+}
