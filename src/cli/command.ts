@@ -25,8 +25,8 @@ interface CommandSpec<Name extends CommandName> {
   readonly examples: string;
   /** What helps who gives too few or too many arguments. */
   readonly hint?: string;
-  /** @returns the exit code */
-  readonly execute: (options: OptionsOf<Name>, ...args: string[]) => Promise<number>;
+  /** @returns what executes it, and gives the exit code */
+  readonly load: () => Promise<(options: OptionsOf<Name>, ...args: string[]) => Promise<number>>;
 }
 
 /** A command that has others below it: the program itself, or `schedule`. */
@@ -37,7 +37,7 @@ export function createParent(name: string, about: string, after: string): Comman
 
 /** A command. Its options and their help come from the table of options. */
 export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>): Command {
-  const { name, args = '', usage = args, summary = '', about, notes, examples, hint = '', execute } = spec;
+  const { name, args = '', usage = args, summary = '', about, notes, examples, hint = '', load } = spec;
   const command = new Command(name.split(' ').at(-1)).usage(usage);
   if (args !== '') command.arguments(args);
   command.summary(summary).description(about);
@@ -53,6 +53,7 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
     }
     for (const option of options) await readValue(command, option);
     nameCommand(first);
+    const execute = await load();
     process.exitCode = await execute(command.opts<OptionsOf<Name>>(), ...command.args);
   });
   return styled(command, hint);

@@ -27,7 +27,7 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
   bulk-describe run paintings.jsonl.gz -o prompts.csv --queue redis://localhost:6379
   zcat urls.gz | bulk-describe run - --format list -o prompts.csv`,
     hint: ' (or - for stdin)',
-    execute: async (options, manifest: string) => (await import('./run.js')).run(options, manifest),
+    load: async () => (await import('./run.js')).run,
   }),
   createCommand({
     name: 'verify',
@@ -40,8 +40,7 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
       'and so are the earlier outputs (of a schedule) that count with this one.',
     examples: `
   bulk-describe verify paintings.csv paintings.prompts.csv`,
-    execute: async (options, manifest: string, output: string) =>
-      (await import('./run.js')).verify(options, manifest, output),
+    load: async () => (await import('./run.js')).verify,
   }),
   createCommand({
     name: 'simulate',
@@ -53,7 +52,7 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
   bulk-describe simulate --port 8080 --latency 20s --fail http500=0.05
   bulk-describe run paintings.csv --api http://127.0.0.1:8080/v2 --rate 10/s
   bulk-describe run paintings.csv --api http://127.0.0.1:8080 --dialect openai --model any -o openai.csv`,
-    execute: async (options) => (await import('./simulate.js')).simulate(options),
+    load: async () => (await import('./simulate.js')).simulate,
   }),
 ];
 
@@ -71,7 +70,7 @@ const SERVICE_COMMANDS = [
   bulk-describe worker --queue redis://redis.example:6379
   bulk-describe worker --queue redis://redis.example:6379 --rate 1/3s --health-port 8081`,
     hint: ' (runs are fed by `run --no-work` or `serve`)',
-    execute: async (options) => (await import('./worker.js')).worker(options),
+    load: async () => (await import('./worker.js')).worker,
   }),
   createCommand({
     name: 'serve',
@@ -85,7 +84,7 @@ const SERVICE_COMMANDS = [
   bulk-describe serve --work --root /data --queue redis://localhost:6379
   bulk-describe serve --root /data --on-done 'jq .failed | mail -s "exit $BULK_DESCRIBE_EXIT" me@example.org'`,
     hint: ' (give it runs with `bulk-describe enqueue`)',
-    execute: async (options) => (await import('./serve.js')).serve(options),
+    load: async () => (await import('./serve.js')).serve,
   }),
   createCommand({
     name: 'enqueue',
@@ -98,7 +97,7 @@ const SERVICE_COMMANDS = [
     examples: `
   bulk-describe enqueue paintings.csv -o prompts.csv --queue redis://redis.example:6379
   bulk-describe enqueue paintings.csv --limit 100`,
-    execute: async (options, manifest: string) => (await import('./requests.js')).enqueue(options, manifest),
+    load: async () => (await import('./requests.js')).enqueue,
   }),
   createCommand({
     name: 'status',
@@ -111,7 +110,7 @@ const SERVICE_COMMANDS = [
   bulk-describe status --queue redis://localhost:6379
   bulk-describe status paintings.prompts.csv --watch
   bulk-describe status --json | jq '.accounts[].pauses'`,
-    execute: async (options, run?: string) => (await import('./status.js')).status(options, run),
+    load: async () => (await import('./status.js')).status,
   }),
   createCommand({
     name: 'retry',
@@ -125,7 +124,7 @@ const SERVICE_COMMANDS = [
   bulk-describe retry paintings.prompts.csv
   bulk-describe retry k3v9q0zt5w1x`,
     hint: RUN_ARGUMENT_HINT,
-    execute: async (options, run: string) => (await import('./requests.js')).retry(options, run),
+    load: async () => (await import('./requests.js')).retry,
   }),
   createCommand({
     name: 'cancel',
@@ -138,7 +137,7 @@ const SERVICE_COMMANDS = [
   bulk-describe cancel paintings.prompts.csv
   bulk-describe cancel k3v9q0zt5w1x`,
     hint: RUN_ARGUMENT_HINT,
-    execute: async (options, run: string) => (await import('./requests.js')).cancel(options, run),
+    load: async () => (await import('./requests.js')).cancel,
   }),
   createCommand({
     name: 'dashboard',
@@ -153,7 +152,7 @@ writes, else 503 and why.`,
     examples: `
   bulk-describe dashboard --queue redis://localhost:6379
   DASHBOARD_USER=ada DASHBOARD_PASSWORD=... bulk-describe dashboard --host 0.0.0.0 --read-only`,
-    execute: async (options) => (await import('./companions.js')).dashboard(options),
+    load: async () => (await import('./companions.js')).dashboard,
   }),
   createCommand({
     name: 'webhook',
@@ -166,7 +165,7 @@ writes, else 503 and why.`,
     examples: `
   bulk-describe webhook --webhook-listen 127.0.0.1:8787 --queue redis://redis.example:6379
   bulk-describe worker --webhook-url https://hooks.example.org/describe --queue redis://redis.example:6379`,
-    execute: async (options) => (await import('./companions.js')).webhook(options),
+    load: async () => (await import('./companions.js')).webhook,
   }),
 ];
 
@@ -182,15 +181,14 @@ const SCHEDULE_COMMANDS = [
       "again. Relative paths are the server's. Names have letters, digits, dashes and underscores.",
     examples: `
   bulk-describe schedule add nightly paintings.csv -o 'prompts-{date}.csv' --cron "0 2 * * *" --tz Europe/Prague`,
-    execute: async (options, name: string, manifest: string) =>
-      (await import('./schedule.js')).add(options, name, manifest),
+    load: async () => (await import('./schedule.js')).add,
   }),
   createCommand({
     name: 'schedule list',
     about: 'Shows the schedules: when each comes next, and how it ended last.',
     examples: `
   bulk-describe schedule list --json | jq .[].next`,
-    execute: async (options) => (await import('./schedule.js')).list(options),
+    load: async () => (await import('./schedule.js')).list,
   }),
   createCommand({
     name: 'schedule run',
@@ -198,7 +196,7 @@ const SCHEDULE_COMMANDS = [
     about: 'Has a server execute a schedule now, beside its times.',
     examples: `
   bulk-describe schedule run nightly`,
-    execute: async (options, name: string) => (await import('./schedule.js')).run(options, name),
+    load: async () => (await import('./schedule.js')).run,
   }),
   createCommand({
     name: 'schedule remove',
@@ -206,7 +204,7 @@ const SCHEDULE_COMMANDS = [
     about: 'Removes a schedule. A run of it that is going on goes on.',
     examples: `
   bulk-describe schedule remove nightly`,
-    execute: async (options, name: string) => (await import('./schedule.js')).remove(options, name),
+    load: async () => (await import('./schedule.js')).remove,
   }),
 ];
 

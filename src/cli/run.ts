@@ -8,7 +8,8 @@ import { accountOptionsOf, limitsWarning, taskOptionsOf } from './settings.js';
 import { listenForSignals } from './process.js';
 import { previewLines, receiptLines, unbalancedLine } from './summary.js';
 import { Terminal } from './terminal.js';
-import { count, passwordNote, printable, shellQuote, withoutPassword } from './text.js';
+import { count } from '../dashboard/texts.js';
+import { passwordNote, printable, shellQuote, withoutPassword } from './text.js';
 
 /** `bulk-describe run <manifest>`. @returns the exit code */
 export async function run(options: OptionsOf<'run'>, manifest: string): Promise<number> {

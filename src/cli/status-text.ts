@@ -10,8 +10,8 @@ import {
 import { formatDuration } from '../shared/limits.js';
 import type { ServerStatus } from '../shared/published.js';
 import { localEnd } from './summary.js';
-import { rateText } from './terminal.js';
-import { count, fields, listOf, nearPath, plural, printable } from './text.js';
+import { count, settledRows, speedText } from '../dashboard/texts.js';
+import { fields, listOf, nearPath, plural, printable } from './text.js';
 
 const PATH_LENGTH = 300;
 
@@ -55,7 +55,7 @@ export function runPageLines(run: RunView, status: ServiceStatus): string[] {
         failures.length > 0 && listOf(failures.map(([code, n]) => `${count(n)} ${printable(code, 40)}`)),
       ],
       ['images', `${count(run.inFlight)} in flight, ${count(run.waiting)} waiting`],
-      ['speed', isGoing && listOf([rateText(run.perSecond) || 'nothing yet', etaText(run, status.at)])],
+      ['speed', isGoing && listOf([rateText(run) || 'nothing yet', etaText(run, status.at)])],
       ...ofAccount.map((line, i) => [i === 0 ? 'account' : '', line] as const),
     ),
   ];
@@ -97,7 +97,7 @@ function runLines(run: RunView, status: ServiceStatus): string[] {
     isOver && (run.ended?.remaining ?? 0) > 0 && `${count(run.ended?.remaining ?? 0)} remaining`,
     (!isOver || run.inFlight > 0) && `${count(run.inFlight)} in flight`,
     (!isOver || run.waiting > 0) && `${count(run.waiting)} waiting`,
-    run.state === 'running' && rateText(run.perSecond),
+    run.state === 'running' && rateText(run),
     run.state === 'running' &&
       account !== undefined &&
       (account.share < 1
@@ -140,11 +140,14 @@ function stateText(run: RunView, status: ServiceStatus): string {
   }
 }
 
-function rowsText({ rows, totalRows, described, resumed, copied, failed }: RunView): string {
-  const settled = described + resumed + copied + failed;
-  return totalRows === undefined
-    ? `${count(settled)} of ${count(rows)} rows read`
-    : `${count(settled)}/${count(totalRows)} rows`;
+function rowsText(run: RunView): string {
+  const settled = count(settledRows(run));
+  if (run.totalRows === undefined) return `${settled} of ${count(run.rows)} rows read`;
+  return `${settled}/${count(run.totalRows)} rows`;
+}
+
+function rateText({ perSecond }: RunView): string {
+  return perSecond === 0 ? '' : speedText(perSecond);
 }
 
 function countsText({ described, resumed, copied, failed, ended }: RunView): string {

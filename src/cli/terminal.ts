@@ -3,7 +3,8 @@ import { z } from 'zod';
 import type { Progress } from '../run/run-options.js';
 import { formatDuration } from '../shared/limits.js';
 import { type LogLevel, type Logger, createLogger } from '../shared/log.js';
-import { count, listOf, printable } from './text.js';
+import { count, speedText } from '../dashboard/texts.js';
+import { listOf, printable } from './text.js';
 
 const BAR_WIDTH = 24;
 /** A narrower bar shows nothing. */
@@ -104,12 +105,6 @@ function bar(share: number, room: number): string {
   return `[${'#'.repeat(full)}${'.'.repeat(width - full)}] `;
 }
 
-/** `0.5/s` or `20.0/min`; empty for none. */
-export function rateText(perSecond: number): string {
-  if (perSecond === 0) return '';
-  return perSecond >= 1 ? `${perSecond.toFixed(1)}/s` : `${(perSecond * 60).toFixed(1)}/min`;
-}
-
 /** Progress on one line, at most `width` columns wide: the bar gives way to the figures. */
 export function progressLine(progress: Progress, width: number): string {
   const { settled, totalRows, share } = progress;
@@ -120,7 +115,7 @@ export function progressLine(progress: Progress, width: number): string {
     progress.resumed > 0 && `${count(progress.resumed)} resumed`,
     progress.failed > 0 && `${count(progress.failed)} failed`,
     `${count(progress.inFlight)} in flight`,
-    rateText(progress.perSecond),
+    progress.perSecond > 0 && speedText(progress.perSecond),
     share < 1 && `slowed to ${Math.round(share * 100)} % by the API`,
     progress.trouble === undefined &&
       progress.etaMs !== undefined &&

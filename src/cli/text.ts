@@ -1,9 +1,5 @@
 import { relative } from 'node:path';
-
-/** Whole numbers as people write them: 12,345. */
-export function count(value: number): string {
-  return value.toLocaleString('en-US');
-}
+import { count } from '../dashboard/texts.js';
 
 /** `1 row`, `2 rows`. */
 export function plural(value: number, one: string): string {

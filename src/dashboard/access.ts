@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { hash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { UsageError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
@@ -82,11 +82,8 @@ export function isAuthorized(header: string | undefined, { user, password }: Cre
   const encoded = /^Basic +([A-Za-z0-9+/=]+)$/i.exec(header ?? '')?.[1] ?? '';
   const given = Buffer.from(encoded, 'base64').toString('utf8');
   // Equally long whatever was given; the colon cannot be part of the user.
+  const digest = (text: string) => hash('sha256', text, 'buffer');
   return timingSafeEqual(digest(given), digest(`${user}:${password}`));
-}
-
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
 }
 
 /**

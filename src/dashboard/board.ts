@@ -13,30 +13,26 @@ import type { Logger } from '../shared/log.js';
 import { RUNS, runState, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
+import type { UndoStack } from '../shared/undo.js';
 import { repeat, unlessAborted } from '../shared/waiting.js';
 import { BOARD_PATH } from './html.js';
 import { fileNameOf, httpUrl, imageDataSchema, shortUrl, visible } from './texts.js';
 
 const EVERY_MS = 2000;
 
-export interface Board {
-  /** What serves it; to be registered under its base path. */
-  readonly plugin: FastifyPluginCallback;
-  stop(): Promise<void>;
-}
-
-/** Bull Board over the queues there are; it looks for others every other second. */
+/**
+ * Bull Board over the queues there are; it looks for others every other second until the undo.
+ * @returns what serves it; to be registered under its base path
+ */
 export async function startBoard(
   connection: QueueConnection,
+  undo: UndoStack,
   { readOnly, logger }: { readOnly: boolean; logger: Logger },
-): Promise<Board> {
+): Promise<FastifyPluginCallback> {
   const adapter = new FastifyAdapter();
   adapter.setBasePath(BOARD_PATH);
-  const board = createBullBoard({
-    queues: [],
-    serverAdapter: adapter,
-    options: { uiConfig: uiConfig(connection), handlerHooks: { before: guardWrites } },
-  });
+  const options = { uiConfig: uiConfig(connection), handlerHooks: { before: guardWrites } };
+  const board = createBullBoard({ queues: [], serverAdapter: adapter, options });
   const adapters = new Map<string, BullMQAdapter>();
   const ended = new AbortController();
   const refresh = async () => {
@@ -54,29 +50,32 @@ export async function startBoard(
     connection.noteTrouble(error);
     logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
   });
-  return {
-    plugin: adapter.registerPlugin(),
-    stop: async () => {
-      ended.abort();
-      await watching;
-    },
-  };
+  undo.defer(() => {
+    ended.abort();
+    return watching;
+  });
+  return adapter.registerPlugin();
+}
+
+/** A queue that is to be seen on the board. */
+interface BoardQueue {
+  readonly name: string;
+  readonly kind: 'runs' | 'describe' | 'results';
+  readonly description: string;
+  /** Shown instead of its name. */
+  readonly displayName?: string;
 }
 
 function adapt(
   connection: QueueConnection,
-  { name, kind, title, description }: BoardQueue,
+  { name, kind, ...shown }: BoardQueue,
   readOnly: boolean,
 ): BullMQAdapter {
   // Runs come and go; one that is let go meanwhile can still be looked at.
   const queue = kind === 'results' ? connection.passingQueue(name) : connection.queue(name);
   if (!isPlainQueue(queue)) throw new TypeError(`the queue ${name} is none of BullMQ's`);
-  const adapter = new BullMQAdapter(queue, {
-    // Results are the coordinator's to take, and runs are handed in with `enqueue`.
-    readOnlyMode: readOnly || kind !== 'describe',
-    description,
-    ...(title !== undefined && { displayName: title }),
-  });
+  // Results are the coordinator's to take, and runs are handed in with `enqueue`.
+  const adapter = new BullMQAdapter(queue, { readOnlyMode: readOnly || kind !== 'describe', ...shown });
   adapter.setFormatter('name', (job: BoardJob) => TITLES[kind](job));
   // What the types leave out: a job may have no link, and completed ones are never done again.
   return Object.assign(adapter, {
@@ -85,47 +84,34 @@ function adapt(
   });
 }
 
-/** A queue that is to be seen on the board. */
-interface BoardQueue {
-  readonly name: string;
-  readonly kind: 'runs' | 'describe' | 'results';
-  /** Shown instead of its name. */
-  readonly title?: string;
-  readonly description: string;
+/** BullMQ's queue is the same class whatever it is kept in. */
+function isPlainQueue(queue: unknown): queue is Queue {
+  return queue instanceof Queue;
 }
 
 /** The queues of the moment: the runs, the accounts' images, and the results of runs that are going on. */
 async function boardQueues(connection: QueueConnection, nowMs: number): Promise<BoardQueue[]> {
-  const runs = await registry.list(connection.store, RUNS);
-  const withRuns = new Set(runs.map((run) => run.queueName));
-  const accounts = await Promise.all(
-    [...(await knownAccounts(connection.store, runs))].map(async ([name, label]) => {
-      const workers = await registry.listLiving(connection.store, workersOf(name));
-      const isBusy = withRuns.has(name) || workers.size > 0;
-      return isBusy ? [{ name, kind: 'describe' as const, description: `Images of ${label}` }] : [];
-    }),
-  );
-  return [
+  const { store } = connection;
+  const runs = await registry.list(store, RUNS);
+  const queues: BoardQueue[] = [
     {
       name: RUNS_QUEUE,
       kind: 'runs',
       description: 'Runs that servers execute: enqueued or scheduled. To look at only.',
     },
-    ...accounts.flat(),
-    ...runs
-      .filter((run) => runState(run, nowMs) !== 'ended')
-      .map((run) => ({
-        name: resultsQueueName(run.run),
-        kind: 'results' as const,
-        title: `results of ${fileNameOf(run.output)}`,
-        description: `Outcomes on their way to ${fileNameOf(run.output)}`,
-      })),
   ];
-}
-
-/** BullMQ's queue is the same class whatever it is kept in. */
-function isPlainQueue(queue: unknown): queue is Queue {
-  return queue instanceof Queue;
+  for (const [name, label] of await knownAccounts(store, runs)) {
+    const isBusy = runs.some((run) => run.queueName === name);
+    if (!isBusy && (await registry.listLiving(store, workersOf(name))).size === 0) continue;
+    queues.push({ name, kind: 'describe', description: `Images of ${label}` });
+  }
+  for (const run of runs) {
+    if (runState(run, nowMs) === 'ended') continue;
+    const file = fileNameOf(run.output);
+    const shown = { description: `Outcomes on their way to ${file}`, displayName: `results of ${file}` };
+    queues.push({ name: resultsQueueName(run.run), kind: 'results', ...shown });
+  }
+  return queues;
 }
 
 const paramsSchema = z.object({
@@ -143,14 +129,7 @@ const guardWrites: BeforeHook = async ({ method, route, request }) => {
 };
 
 const RETRIES = ['/api/queues/:queueName/:jobId/retry', '/api/queues/:queueName/retry/:queueStatus'];
-const ALWAYS_GOOD = [
-  '/api/queues/:queueName/:jobId/promote',
-  '/api/queues/:queueName/promote',
-  '/api/queues/:queueName/pause',
-  '/api/queues/:queueName/resume',
-  '/api/queues/pause',
-  '/api/queues/resume',
-];
+const ALWAYS_GOOD = /^\/api\/queues(\/:\w+)*\/(promote|pause|resume)$/;
 
 /**
  * What may be changed from the board: failed images can be taken up again, waiting ones be brought forward, and the
@@ -161,7 +140,7 @@ const ALWAYS_GOOD = [
  * @returns why not, or undefined
  */
 export function refuseWrite(route: string, state: string | undefined): string | undefined {
-  if (ALWAYS_GOOD.includes(route)) return undefined;
+  if (ALWAYS_GOOD.test(route)) return undefined;
   if (!RETRIES.includes(route)) {
     return 'not from the board: it could pay for an image twice, lose a row or lift a limit';
   }

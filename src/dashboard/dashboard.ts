@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyInstance, FastifyPluginCallback, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import { createHttpServer, listen, queueTrouble } from '../shared/http-server.js';
@@ -6,7 +6,7 @@ import { silentLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UndoStack } from '../shared/undo.js';
 import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
-import { type Board, startBoard } from './board.js';
+import { startBoard } from './board.js';
 import { renderMetrics } from './metrics.js';
 import { BOARD_PATH, PAGE_SOURCES, type Page } from './html.js';
 import { runPage, runsPage } from './pages.js';
@@ -39,8 +39,7 @@ export async function startDashboard(
   refuseOpenDashboard(host, credentials);
   const undo = new UndoStack();
   try {
-    const board = await startBoard(connection, { readOnly, logger });
-    undo.defer(() => board.stop());
+    const board = await startBoard(connection, undo, { readOnly, logger });
     const app = await createServer(connection, board, { ...options, logger });
     undo.defer(() => app.close());
     const { url, port: actualPort } = await listen(app, { host, port }, 'the dashboard at');
@@ -54,7 +53,7 @@ export async function startDashboard(
 /** The dashboard's HTTP server, not listening yet. */
 async function createServer(
   connection: QueueConnection,
-  board: Board,
+  board: FastifyPluginCallback,
   options: DashboardOptions,
 ): Promise<FastifyInstance> {
   const app = createHttpServer({
@@ -102,7 +101,7 @@ async function createServer(
   });
   // Asks the queue as every page does: while it is away, nobody is told that something is not there.
   app.setNotFoundHandler(async ({ url }, reply) => sendPage(reply, await runPage(connection, url)));
-  await app.register(board.plugin, { prefix: BOARD_PATH });
+  await app.register(board, { prefix: BOARD_PATH });
   return app;
 }
 

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { visible } from './texts.js';
 
 /** Markup that is safe to send: only `html` makes it. */
@@ -201,5 +201,5 @@ export const PAGE_SOURCES = {
 };
 
 function sourceOf(text: string): string {
-  return `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+  return `'sha256-${hash('sha256', text, 'base64')}'`;
 }
