@@ -3,6 +3,7 @@ import type { ErrorCode } from '../shared/jobs.js';
 import {
   ConnectionError,
   DescribeApiError,
+  FormatRefusedError,
   InterruptedError,
   RejectedError,
   ResponseShapeError,
@@ -14,7 +15,8 @@ import { SET_UP_ADVICE, setUpAdvice } from './refusals.js';
 
 /**
  * What to do about a failed submit:
- * - `retry-free`: the API has not seen it; again, as often as it takes
+ * - `retry-free`: the API has not seen it, or described nothing; again, as often as it takes (at once where `isOther`: it is
+ *   asked for in another way)
  * - `retry`: again with a backoff (not before `retryAfterMs`), which costs an attempt; `mostAttempts` of them at most
  * - `rateLimited`: the whole account waits; costs no attempt
  * - `fail`: the image ends here, unless `mayBeSetUp`, and the API has described nothing and refuses every image alike
@@ -23,7 +25,7 @@ import { SET_UP_ADVICE, setUpAdvice } from './refusals.js';
  *   three times where the API says so in words (`isSaid`). Else it costs an attempt, as it may be about this image
  */
 export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: boolean } & (
-  | { readonly action: 'retry-free' }
+  | { readonly action: 'retry-free'; readonly isOther?: boolean }
   | {
       readonly action: 'retry';
       readonly code: ErrorCode;
@@ -31,6 +33,8 @@ export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: bo
       readonly retryAfterMs?: number | undefined;
       readonly mostAttempts?: number | undefined;
       readonly answer?: string | undefined;
+      /** What a model is told that was wrong with its answer. */
+      readonly wrong?: string | undefined;
     }
   | { readonly action: 'rateLimited'; readonly retryAfterMs?: number | undefined }
   | {
@@ -115,13 +119,15 @@ export function judgeSubmitFailure(error: unknown): SubmitVerdict {
   }
   const { reason } = error;
   if (error instanceof StatusError || error instanceof RejectedError) return judgeAnswer(error);
+  if (error instanceof FormatRefusedError)
+    return { action: 'retry-free', isOther: true, reason, countsAsDown: false };
   if (error instanceof ConnectionError) return { action: 'retry-free', reason, countsAsDown: true };
   if (error instanceof SetUpError)
     return { action: 'stop', why: 'set-up', isPaid: true, reason, countsAsDown: false };
   if (error instanceof UnreadableAnswerError) {
     const about = { code: 'bad-response', answer: error.answer, reason, countsAsDown: false } as const;
     if (error.isRefusal) return { action: 'fail', mayBeSetUp: false, ...about };
-    return { action: 'retry', maybePaid: true, mostAttempts: MOST_UNREADABLE, ...about };
+    return { action: 'retry', maybePaid: true, mostAttempts: MOST_UNREADABLE, wrong: error.wrong, ...about };
   }
   if (error instanceof ResponseShapeError) {
     const limits = { mostAttempts: MOST_UNREADABLE, countsAsDown: false };

@@ -5,6 +5,8 @@ import { sleep, unlessAborted } from '../shared/waiting.js';
 import { readAnswer } from './answers.js';
 import { backoffMs, judgePollFailure } from './attempt-policy.js';
 import {
+  ANSWER_FORMATS,
+  type AnswerFormat,
   type Dialect,
   type DialectName,
   type DialectSettings,
@@ -16,11 +18,14 @@ import {
   type ApiCall,
   DeadlineError,
   DescribeApiError,
+  FormatRefusedError,
   MessageFailedError,
   type Redact,
   redactorOf,
   RejectedError,
+  StatusError,
 } from './errors.js';
+import { isOfFormat } from './refusals.js';
 import { type HttpAnswer, type HttpRequest, createAgent, sendHttp } from './http.js';
 import type { CompletedMessage, Message, Submitted } from './shapes.js';
 
@@ -93,6 +98,8 @@ function checkToken(token: string | undefined): void {
  */
 export class DescribeClient {
   readonly dialect: Dialect;
+  /** How answers are asked for at the moment: looser, once the API has refused what was asked. */
+  answerFormat: AnswerFormat;
   private readonly base: string;
   private readonly redact: Redact;
   private readonly limit: LimitFunction;
@@ -106,6 +113,7 @@ export class DescribeClient {
     this.base = parseBaseUrl(baseUrl);
     this.dialect = typeof dialect === 'object' ? dialect : dialectFor({ dialect, api: baseUrl });
     checkSettings(this.dialect, options);
+    this.answerFormat = options.format ?? 'json_schema';
     checkWait('timeoutMs', options.timeoutMs);
     const { maxConcurrent = DEFAULTS.maxConcurrent } = options;
     if (!(maxConcurrent >= 1) || (maxConcurrent !== Infinity && !Number.isInteger(maxConcurrent)))
@@ -128,8 +136,8 @@ export class DescribeClient {
     { deadlineMs }: { readonly deadlineMs?: number | undefined } = {},
   ): Promise<Submitted> {
     checkWait('deadlineMs', deadlineMs);
-    const { dialect, options } = this;
-    const body = dialect.submitBody(request, options);
+    const { dialect, options, answerFormat: format } = this;
+    const body = dialect.submitBody(request, { ...options, format });
     const isGet = options.submitMethod === 'get';
     const call = this.call(isGet ? 'GET' : 'POST', dialect.submitUrl(this.base));
     const target = new URL(call.url);
@@ -140,7 +148,9 @@ export class DescribeClient {
     const { body: answered, answer } = await this.send(
       { call, target, headers, body: isGet ? undefined : JSON.stringify(body), timeoutMs },
       { isSubmit: true },
-    );
+    ).catch((error: unknown) => {
+      throw this.refusedFormat(error, format, call) ?? error;
+    });
     const restMs = dialect.restMs?.(answer.headers, Date.now());
     return { ...dialect.readSubmitted(answered, call, options), ...(restMs !== undefined && { restMs }) };
   }
@@ -233,6 +243,17 @@ export class DescribeClient {
   /** Waits for the calls under way (their own timeouts bound that), then closes the connections. */
   async close(): Promise<void> {
     await (this.closing ??= this.agent.close());
+  }
+
+  /** Asks for answers in the next looser format from now on, where a submit was refused for its own. */
+  private refusedFormat(error: unknown, format: AnswerFormat, call: ApiCall): FormatRefusedError | undefined {
+    const looser = ANSWER_FORMATS[ANSWER_FORMATS.indexOf(format) + 1];
+    const isRefusal = error instanceof RejectedError || error instanceof StatusError;
+    if (this.dialect.takesModel !== true || looser === undefined || !isRefusal || !isOfFormat(error.reason))
+      return undefined;
+    // Calls that were under way together are refused together.
+    if (this.answerFormat === format) this.answerFormat = looser;
+    return new FormatRefusedError(call, `${error.reason}: asking with ${this.answerFormat}`);
   }
 
   private call(method: ApiCall['method'], url: string): ApiCall {

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import { messageOf } from '../shared/errors.js';
 import { type About, aboutOf } from './refusals.js';
+import type { Usage } from './shapes.js';
 
 /** The HTTP call an error is about. */
 export interface ApiCall {
@@ -132,7 +133,12 @@ export class ResponseShapeError extends DescribeApiError {
   }
 }
 
-/** A model was paid for an answer that holds no four prompts. */
+/** The API does not take the format of answers that it was asked for, and has described nothing: a looser one is used from now on. */
+export class FormatRefusedError extends DescribeApiError {
+  override name = 'FormatRefusedError';
+}
+
+/** A model was paid for an answer that does not hold what it was asked for. */
 export class UnreadableAnswerError extends DescribeApiError {
   override name = 'UnreadableAnswerError';
   /** The answer with its line ends; of a long one the first 8,000 characters. */
@@ -140,10 +146,25 @@ export class UnreadableAnswerError extends DescribeApiError {
   /** It says that it will not, or cannot: it would say so again. */
   readonly isRefusal: boolean;
 
-  constructor(call: ApiCall, about: { answer: string; isRefusal: boolean; isCut: boolean }) {
+  /** What is wrong with it, for the model. */
+  readonly wrong: string;
+  readonly usage: Usage | undefined;
+
+  /** @param about.expected what an answer is to hold, in words */
+  constructor(
+    call: ApiCall,
+    about: {
+      answer: string;
+      isRefusal: boolean;
+      isCut: boolean;
+      expected: string;
+      wrong: string;
+      usage: Usage | undefined;
+    },
+  ) {
     const cut = about.isCut ? ' (it was cut off at the length limit)' : '';
     const excerpt = excerptOf(about.answer, EXCERPT_LENGTH, call.redact) || 'an empty one';
-    const reason = `expected an answer that holds four prompts${cut}, got ${excerpt}`;
+    const reason = `expected an answer that holds ${about.expected}${cut}, got ${excerpt}`;
     super(call, about.isRefusal ? `the model refuses: ${about.answer}` : reason);
     // Not half of a surrogate pair at the end.
     this.answer = call
@@ -151,6 +172,8 @@ export class UnreadableAnswerError extends DescribeApiError {
       .slice(0, ANSWER_LENGTH)
       .replace(/[\uD800-\uDBFF]$/, '');
     this.isRefusal = about.isRefusal;
+    this.wrong = about.isCut ? 'it was cut off: be shorter' : about.wrong;
+    this.usage = about.usage;
   }
 }
 
@@ -161,7 +184,14 @@ export class SetUpError extends DescribeApiError {
 
 /** Whether something answered at all, be it with a refusal or with nonsense. */
 export function isAnswer(error: unknown): boolean {
-  const answers = [StatusError, RejectedError, ResponseShapeError, UnreadableAnswerError, SetUpError];
+  const answers = [
+    StatusError,
+    RejectedError,
+    ResponseShapeError,
+    UnreadableAnswerError,
+    FormatRefusedError,
+    SetUpError,
+  ];
   return answers.some((kind) => error instanceof kind);
 }
 

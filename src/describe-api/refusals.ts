@@ -94,6 +94,14 @@ export function aboutOf(facts: AnswerFacts): About {
   return status === 403 && !ABOUT_THE_MOMENT.test(words) ? 'forbidden' : 'moment';
 }
 
+const ABOUT_THE_FORMAT =
+  /\b(response_?format|json_schema|json_object|structured[ _]outputs?|json mode|grammar)\b/i;
+
+/** Whether a refusal speaks of the format that answers were asked for in. */
+export function isOfFormat(reason: string): boolean {
+  return ABOUT_THE_FORMAT.test(withoutUrls(reason));
+}
+
 /** What is wrong with a set-up that describes nothing, and what to try. */
 export function setUpAdvice(status: number, reason: string): string {
   const words = withoutUrls(reason);

@@ -15,8 +15,17 @@ export interface Submitted {
 export interface CompletedMessage {
   readonly status: 'completed';
   readonly messageId: string;
+  /** The four prompts; with an `AnswerShape` of one's own the value of each of its columns. */
   readonly prompts: Prompts;
   readonly ref?: string | undefined;
+  /** What a model says that the answer cost. */
+  readonly usage?: Usage | undefined;
+}
+
+/** Tokens, as the API counts them. */
+export interface Usage {
+  readonly inputTokens: number;
+  readonly outputTokens: number;
 }
 
 /**
@@ -36,16 +45,13 @@ export const refSchema = idSchema.optional().catch(undefined);
 /** A keycap digit: the digit, U+FE0F (which some senders leave out), U+20E3. It is numbering, not prompt. */
 const LEADING_KEYCAP = /^[1-4]\uFE0F?\u20E3/u;
 
-function cleanPrompt(text: string): string {
+export function cleanPrompt(text: string): string {
   return text.trim().replace(LEADING_KEYCAP, '').trim();
 }
 
-function toPrompts(texts: readonly string[]): Prompts | undefined {
-  const [first, second, third, fourth, ...more] = texts.map(cleanPrompt);
-  if (first === undefined || second === undefined || third === undefined || fourth === undefined)
-    return undefined;
-  const prompts: Prompts = [first, second, third, fourth];
-  return more.length > 0 || prompts.every((prompt) => prompt === '') ? undefined : prompts;
+function toPrompts(texts: readonly string[]): readonly string[] | undefined {
+  const prompts = texts.map(cleanPrompt);
+  return prompts.length !== 4 || prompts.every((prompt) => prompt === '') ? undefined : prompts;
 }
 
 /** Cuts before keycaps 1, 2, 3, 4 in this order, each the first that follows `before` after the one before it. */
@@ -73,7 +79,7 @@ function splitPrompts(text: string): string[] | undefined {
  * Keycaps and outer white space are taken off, inner line breaks stay.
  * @returns undefined when there are not exactly four, or all are empty
  */
-export function readPrompts(content: string | readonly string[]): Prompts | undefined {
+export function readPrompts(content: string | readonly string[]): readonly string[] | undefined {
   if (typeof content !== 'string' && content.length !== 1) return toPrompts(content);
   const texts = splitPrompts(typeof content === 'string' ? content : (content[0] ?? ''));
   return texts && toPrompts(texts);

@@ -4,7 +4,8 @@ import { z } from 'zod';
 export const UNFINISHED_STATES = ['waiting', 'active', 'delayed', 'prioritized'] as const;
 
 const count = z.number().int().nonnegative();
-const prompts = z.tuple([z.string(), z.string(), z.string(), z.string()]).readonly();
+/** JSON, a value for each of the output's columns for answers; by default they are the four prompts. */
+const answerValues = z.array(z.json()).min(1).readonly();
 
 /** What a describe job has to hold before anything is done with it: anybody who reaches the queue can put anything in. */
 const describeJobSchema = z.object({
@@ -32,7 +33,7 @@ const describeJobSchema = z.object({
    * What a synchronous API has answered to the submit: the message is completed with it, and nothing is polled.
    * Whoever takes the job up publishes it.
    */
-  answered: prompts.optional(),
+  answered: answerValues.optional(),
   /** Milliseconds that a worker has waited for it, up to the last orderly end of a processing. */
   waitedMs: z.number().optional(),
   /** The message of an earlier failure, to be asked for once before anything is paid again. */
@@ -48,6 +49,11 @@ const describeJobSchema = z.object({
   submittedIn: z.number().optional(),
   /** With webhooks: processings whose submits are unconfirmed, and whose deliveries are still waited for. */
   unanswered: z.array(z.number()).readonly().optional(),
+  /** What was wrong with a model's last answer: it is told so when it is asked once more. */
+  wrong: z.string().optional(),
+  /** What the API says that the image has cost so far, in tokens. */
+  inputTokens: count.optional(),
+  outputTokens: count.optional(),
   /** Submits whose answer was lost, and that need not be made again, since their delivery came. */
   rescued: z.number().optional(),
 });
@@ -83,6 +89,8 @@ export interface ResultJobData {
   readonly polls: number;
   readonly maybePaid: number;
   readonly rescued?: number | undefined;
+  readonly inputTokens?: number | undefined;
+  readonly outputTokens?: number | undefined;
 }
 
 /** A job of a results queue: a result, and those that were published together with it. */
@@ -174,8 +182,11 @@ export const ERROR_CODES = [
 
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
-/** The four prompts of one image, keycaps stripped. */
-export type Prompts = z.infer<typeof prompts>;
+/** One value of an answer: a text, or what else a field is asked to be. */
+export type AnswerValue = z.infer<typeof answerValues>[number];
+
+/** What was answered of one image, a value for each column: the four prompts (keycaps stripped), or fields of one's own. */
+export type Prompts = readonly AnswerValue[];
 
 /** An image that the API described. */
 export interface DescribedOutcome {

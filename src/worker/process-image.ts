@@ -16,7 +16,7 @@ import {
 } from './processing.js';
 import { publishDescribed, publishFailed } from './publish-result.js';
 import { countCrashes, recoverUnconfirmed, seedOf } from './recovery.js';
-import { endSubmitFailure, holdSubmits } from './submit-failure.js';
+import { endSubmitFailure, holdSubmits, withUsage } from './submit-failure.js';
 
 const FIRST_POLLS_LOOK_MS = 100;
 
@@ -154,15 +154,16 @@ async function submit(
   let submitted: Submitted;
   try {
     const callsBack = callback && { ref: callback.ref, webhookOverride: callback.url };
-    const { url, deadlineMs } = data;
-    submitted = await deps.metrics.submit(deps.client.submit({ url, ...callsBack }, { deadlineMs }));
+    const { url, wrong, deadlineMs } = data;
+    submitted = await deps.metrics.submit(deps.client.submit({ url, wrong, ...callsBack }, { deadlineMs }));
   } catch (error) {
     return endSubmitFailure(processing, counted, error);
   }
   const { messageId, completed, restMs } = submitted;
   const attempts = data.attempts + 1;
   const submittedIn = callback && job.attemptsStarted;
-  const paid = { ...counted, attempts, messageId, submittedIn, waitedMs: 0, lastMessageId: undefined };
+  const known = withUsage(counted, completed?.usage);
+  const paid = { ...known, attempts, messageId, submittedIn, waitedMs: 0, lastMessageId: undefined };
   const stored = completed === undefined ? paid : { ...paid, answered: completed.prompts };
   await job.save(stored);
   deps.health.succeeded('submit');

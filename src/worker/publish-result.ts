@@ -61,8 +61,8 @@ async function publish(
   data: DescribeJobData,
   outcome: Outcome,
 ): Promise<ResultJobData> {
-  const { run, submits, polls, maybePaid, rescued } = data;
-  const result = { image: job.image, outcome, submits, polls, maybePaid, rescued };
+  const { run, submits, polls, maybePaid, rescued, inputTokens, outputTokens } = data;
+  const result = { image: job.image, outcome, submits, polls, maybePaid, rescued, inputTokens, outputTokens };
   job.log(`published to run ${run}`);
   await deps.publisher.commit({ run, result });
   return result;

@@ -1,6 +1,13 @@
 import { backoffMs, judgeSubmitFailure, type SubmitVerdict } from '../describe-api/attempt-policy.js';
-import { ConnectionError, isAnswer, isUnreachable, StatusError } from '../describe-api/errors.js';
+import {
+  ConnectionError,
+  isAnswer,
+  isUnreachable,
+  StatusError,
+  UnreadableAnswerError,
+} from '../describe-api/errors.js';
 import { SET_UP_ADVICE } from '../describe-api/refusals.js';
+import type { Usage } from '../describe-api/shapes.js';
 import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import { processingWindow } from '../shared/limits.js';
@@ -28,7 +35,8 @@ export async function endSubmitFailure(
     case 'retry-free': {
       // What was not sent does not count as a call.
       const submits = error instanceof ConnectionError ? data.submits - 1 : data.submits;
-      return { kind: 'delay', data: { ...data, submits }, ms: backoffMs(data.attempts + 1, Math.random()) };
+      const ms = verdict.isOther === true ? 0 : backoffMs(data.attempts + 1, Math.random());
+      return { kind: 'delay', data: { ...data, submits }, ms };
     }
     case 'rateLimited': {
       const { retryAfterMs } = verdict;
@@ -106,6 +114,21 @@ function hasDescribed({ health, schedule }: ProcessingDeps): boolean {
   return health.hasWorked || schedule.slowMs !== undefined;
 }
 
+function usageOf(error: unknown): Usage | undefined {
+  return error instanceof UnreadableAnswerError ? error.usage : undefined;
+}
+
+/** Adds what an answer has cost, where the API says that. */
+export function withUsage(data: DescribeJobData, usage: Usage | undefined): DescribeJobData {
+  if (usage === undefined) return data;
+  const { inputTokens = 0, outputTokens = 0 } = data;
+  return {
+    ...data,
+    inputTokens: inputTokens + usage.inputTokens,
+    outputTokens: outputTokens + usage.outputTokens,
+  };
+}
+
 /** @param wasDown whether the API was down when it was submitted: then it was a probe */
 async function retryLater(
   processing: Processing,
@@ -117,7 +140,7 @@ async function retryLater(
   const { job, deps, callback } = processing;
   // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
   const attempts = wasDown && verdict.countsAsDown ? data.attempts : data.attempts + 1;
-  let tried: DescribeJobData = { ...data, attempts };
+  let tried: DescribeJobData = { ...withUsage(data, usageOf(error)), attempts, wrong: verdict.wrong };
   if (verdict.maybePaid) {
     // An API that is down has hardly taken what it answers with a 5xx: probes are not to wait for that.
     const canWait = callback !== undefined && !(wasDown && error instanceof StatusError);

@@ -21,7 +21,10 @@ const status = (
 ) => new StatusError(call, { status: code, refused: false, reason: 'why', ...about });
 const rejected = (reason: string, code = 200) => new RejectedError(call, { status: code, reason });
 const unreadable = (isRefusal: boolean) =>
-  new UnreadableAnswerError(call, { answer: 'No.', isRefusal, isCut: false });
+  new UnreadableAnswerError(call, {
+    ...{ answer: 'No.', isRefusal, isCut: false, expected: 'four prompts', wrong: 'no JSON' },
+    usage: undefined,
+  });
 const retry = (code: string, maybePaid: boolean, countsAsDown: boolean) => ({
   action: 'retry',
   code,

@@ -1,5 +1,4 @@
-import type { Prompts } from '../../shared/jobs.js';
-import { readPrompts } from '../shapes.js';
+import { cleanPrompt, readPrompts } from '../shapes.js';
 import { type FoundJson, type Loose, jsonIn } from './loose-json.js';
 
 /** One of a model's answers (`choices`). */
@@ -16,21 +15,34 @@ export interface ModelAnswer {
  * prompt each. Of more than four in JSON the first four are taken, which are paid for.
  * @returns undefined when anything else could be meant: no prompts are better than wrong ones
  */
-export function answeredPrompts(answers: readonly ModelAnswer[]): Prompts | undefined {
+export function answeredPrompts(answers: readonly ModelAnswer[]): readonly string[] | undefined {
   for (const { text, isCut } of answers) {
     const json = jsonIn(text);
     const isJson = json.values.length > 0 || json.isBroken;
     const list = isJson ? listInJson(json) : isCut ? undefined : listInLines(text);
-    const prompts = firstFour(list);
+    const prompts = firstPrompts(list, 4);
     if (prompts !== undefined) return prompts;
   }
-  return answers.length < 4 ? undefined : firstFour(answers.map(onlyPrompt));
+  return answers.length < 4 ? undefined : firstPrompts(answers.map(onlyPrompt), 4);
 }
 
-function firstFour(list: readonly (string | undefined)[] | undefined): Prompts | undefined {
+/** The first so many of a list, where all of these are prompts; numbers and quotes around them are taken off. */
+export function firstPrompts(
+  list: readonly (string | undefined)[] | undefined,
+  count: number,
+): readonly string[] | undefined {
   const filled = list?.map((text) => text?.trim()).filter((text) => text !== '');
-  const prompts = filled?.slice(0, 4).flatMap((text) => (text !== undefined && isPrompt(text) ? [text] : []));
-  return prompts?.length === 4 ? readPrompts(undecorated(prompts)) : undefined;
+  const prompts = filled
+    ?.slice(0, count)
+    .flatMap((text) => (text !== undefined && isPrompt(text) ? [text] : []));
+  return prompts?.length === count ? undecorated(prompts).map(cleanPrompt) : undefined;
+}
+
+/** The text of an answer in which one prompt was asked for, and that says nothing else. */
+export function wholePrompt({ text, isCut }: ModelAnswer): readonly string[] | undefined {
+  const bare = text.replace(/^```\w*\n|\n```$/g, '').trim();
+  const isPlain = !isCut && bare !== '' && !/^[[{]/.test(bare) && !/\n\s*\n/.test(bare) && !refuses(bare);
+  return isPlain ? firstPrompts([bare.replace(/^(["“])(.*)["”]$/s, '$2')], 1) : undefined;
 }
 
 /** Takes numbers and quotes off where each of them has its own. */

@@ -1,10 +1,16 @@
+import type { AnswerShape } from '../answer-shape.js';
 import type { ApiCall } from '../errors.js';
 import type { AnswerHeaders } from '../retry-after.js';
 import type { Message, Submitted } from '../shapes.js';
 
 /** What is submitted. */
 export interface SubmitRequest {
+  /** Where the API loads the image from; or the image itself, as a `data:` URI. */
   readonly url: string;
+  /** What a model is asked of this image, where that is not the same for all. */
+  readonly prompt?: string | undefined;
+  /** What was wrong with a model's last answer, where it is asked once more. */
+  readonly wrong?: string | undefined;
   readonly ref?: string | undefined;
   readonly webhookOverride?: string | undefined;
 }
@@ -17,11 +23,24 @@ export interface DialectSettings {
   readonly expireMins?: number | undefined;
   /** Name of the model that describes. */
   readonly model?: string | undefined;
-  /** What the model is asked; a text that asks for four prompts as a JSON list unless it is given. */
+  /** What the model is asked; what the shape of its answer asks for unless it is given. */
   readonly prompt?: string | undefined;
+  /** What it is told before. */
+  readonly system?: string | undefined;
+  /** What its answer holds; four prompts. */
+  readonly answer?: AnswerShape | undefined;
+  /** How it is held to that; `json_schema`. */
+  readonly format?: AnswerFormat | undefined;
+  /** More fields of the request, such as `temperature`; `detail` is the image's. */
+  readonly params?: Readonly<Record<string, unknown>> | undefined;
   /** 4 asks the model for four answers of one prompt each; 1 for one that holds all four. */
   readonly choices?: 1 | 4 | undefined;
 }
+
+/** How a model is held to the shape of its answer, the strictest first; each server takes some of them. */
+export const ANSWER_FORMATS = ['json_schema', 'json_object', 'words'] as const;
+
+export type AnswerFormat = (typeof ANSWER_FORMATS)[number];
 
 /**
  * One way to speak to a describe API: paths, credentials, field names, status words. It knows neither HTTP nor
@@ -55,7 +74,7 @@ export interface Dialect {
   submitBody(request: SubmitRequest, settings: DialectSettings): Record<string, unknown>;
   /**
    * @throws {ResponseShapeError} when it is no answer to a submit; {RejectedError} for a refusal;
-   *   {UnreadableAnswerError} when a model has answered with no four prompts
+   *   {UnreadableAnswerError} when a model has answered with something else than was asked for
    */
   readSubmitted(body: unknown, call: ApiCall, settings: DialectSettings): Submitted;
   /** @throws {ResponseShapeError} when it is no message */

@@ -4,6 +4,7 @@ import type { Dialect, DialectSettings } from './dialect.js';
 import { openai } from './openai.js';
 import { imaginepro, legnext, thenextleg } from './polled.js';
 
+export { ANSWER_FORMATS, type AnswerFormat } from './dialect.js';
 export type { Dialect, DialectSettings, SubmitRequest } from './dialect.js';
 
 /** Every dialect: a new one is one more object, and a line here. The first is the default. */
@@ -36,12 +37,22 @@ export function dialectFor({
   return ofHost ?? thenextleg;
 }
 
+/** Settings that only a model can be given, and their flags. */
+const MODEL_FLAGS = {
+  model: '--model',
+  prompt: '--prompt',
+  choices: '--choices',
+  answer: '--count, --fields or --schema',
+  system: '--system',
+  params: '--param',
+} as const satisfies Partial<Record<keyof DialectSettings, string>>;
+
 /** @throws {UsageError} when the settings ask for something that the dialect does not have, or leave out what it needs */
 export function checkSettings(dialect: Dialect, settings: DialectSettings): void {
   const refuse = (flag: string, what: string): never => {
     throw new UsageError(`${flag}: the ${dialect.name} dialect has no ${what}: leave it away`);
   };
-  const { submitMethod, expireMins, model, prompt, choices } = settings;
+  const { submitMethod, expireMins, model, choices } = settings;
   if (submitMethod === 'get' && dialect.getTokenParameter === undefined)
     refuse('--submit-method get', 'GET form');
   if (expireMins !== undefined && dialect.expireParameter === undefined)
@@ -51,9 +62,12 @@ export function checkSettings(dialect: Dialect, settings: DialectSettings): void
   if (dialect.takesModel === true) {
     if (model === undefined || model.trim() === '')
       throw new UsageError(`the ${dialect.name} dialect needs a model: name it with --model <name>`);
+    if (choices === 4 && settings.answer !== undefined)
+      throw new UsageError(
+        '--choices 4 asks for four prompts: leave it away with --count, --fields and --schema',
+      );
     return;
   }
-  if (model !== undefined) refuse('--model', 'choice of models');
-  if (prompt !== undefined) refuse('--prompt-file', 'prompt of ours');
-  if (choices !== undefined) refuse('--choices', 'number of answers');
+  const ofModels = Object.entries(MODEL_FLAGS) as readonly [keyof typeof MODEL_FLAGS, string][];
+  for (const [name, flag] of ofModels) if (settings[name] !== undefined) refuse(flag, 'model to ask');
 }

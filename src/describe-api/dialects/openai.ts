@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
+import { parseJson } from '../../shared/parse-json.js';
+import { type AnswerShape, promptsShape } from '../answer-shape.js';
 import {
   type ApiCall,
   RejectedError,
@@ -9,15 +11,28 @@ import {
 } from '../errors.js';
 import { exhaustedForMs } from '../retry-after.js';
 import { reasonIn, refSchema, type Submitted } from '../shapes.js';
-import { type ModelAnswer, answeredPrompts, isRefusal, withoutThoughts } from './answered-prompts.js';
-import { type Dialect, type DialectSettings, bearer } from './dialect.js';
+import {
+  type ModelAnswer,
+  answeredPrompts,
+  firstPrompts,
+  isRefusal,
+  wholePrompt,
+  withoutThoughts,
+} from './answered-prompts.js';
+import {
+  type AnswerFormat,
+  type Dialect,
+  type DialectSettings,
+  type SubmitRequest,
+  bearer,
+} from './dialect.js';
 
-/** What a model is asked where no other prompt is given. */
-const DEFAULT_PROMPT = `Write four different prompts for a text-to-image model, each of which would make a picture like this one.
-Each prompt is one line of 20 to 60 words: the subject first, then setting, composition, medium or style (name artists or
-movements where they fit), light, colours and mood. Do not number them and do not mention that there is an image.
-End each prompt with --ar W:H, the picture's aspect ratio in small whole numbers.
-Answer with a JSON list of exactly four strings and nothing else.`;
+const DEFAULT_SHAPE = promptsShape(4);
+/** Of several answers each is a prompt as it stands. */
+const ONE_OF_SEVERAL = {
+  prompt: promptsShape(1).prompt,
+  inWords: 'Answer with the prompt and nothing else.',
+};
 
 const completionSchema = z.object({
   id: refSchema,
@@ -41,7 +56,14 @@ const completionSchema = z.object({
       }),
     )
     .min(1),
+  usage: z
+    .object({ prompt_tokens: z.number(), completion_tokens: z.number() })
+    .transform((usage) => ({ inputTokens: usage.prompt_tokens, outputTokens: usage.completion_tokens }))
+    .optional()
+    .catch(undefined),
 });
+
+type Completion = z.infer<typeof completionSchema>;
 
 const errorSchema = z.object({
   error: z.object({
@@ -57,19 +79,43 @@ function endpointOf(base: string): string {
   return `${root}${hasVersion ? '' : '/v1'}/chat/completions`;
 }
 
-type Choice = z.infer<typeof completionSchema>['choices'][number];
-
 const CUT: ReadonlySet<unknown> = new Set(['length', 'max_tokens', 'content_filter', 'error']);
 
-function answerIn({ message, finish_reason: reason }: Choice): ModelAnswer {
+function answerIn({ message, finish_reason: reason }: Completion['choices'][number]): ModelAnswer {
   return { text: withoutThoughts(message.content ?? ''), isCut: CUT.has(reason) };
 }
 
-/** Why there are no four prompts in an answer. */
+/** The one JSON value that an answer consists of, fenced or with talk around it. */
+function jsonOf(text: string): unknown {
+  const [, object] = /^[^{]*(\{.*\})[^}]*$/s.exec(text) ?? [];
+  const value = parseJson(text) ?? parseJson(object ?? '');
+  return Array.isArray(value) ? { prompts: value } : value;
+}
+
+/** What an answer holds for each column: as it was asked for, else as four prompts without doubt, or one. */
+function valuesIn(answers: readonly ModelAnswer[], shape: AnswerShape): ReturnType<AnswerShape['read']> {
+  const [first, ...more] = answers;
+  const json = first === undefined || more.length > 0 ? undefined : jsonOf(first.text);
+  const found = json === undefined ? { wrong: 'it was no JSON object' } : shape.read(json);
+  if (shape.prompts === undefined) return found;
+  const asked = 'values' in found ? z.array(z.string()).safeParse(found.values).data : undefined;
+  const prompts = firstPrompts(asked, shape.prompts) ?? guessed(answers, shape.prompts);
+  if (prompts !== undefined) return { values: prompts };
+  return 'wrong' in found ? found : { wrong: 'these were no prompts' };
+}
+
+function guessed(answers: readonly ModelAnswer[], count: number): readonly string[] | undefined {
+  if (count === 4) return answeredPrompts(answers);
+  const [only] = answers;
+  return count === 1 && only !== undefined ? wholePrompt(only) : undefined;
+}
+
+/** Why there is nothing to be used in an answer. */
 function unreadable(
-  choices: readonly Choice[],
+  { choices, usage }: Completion,
   answers: readonly ModelAnswer[],
-  asked: number,
+  { answer: shape = DEFAULT_SHAPE, choices: asked = 1 }: DialectSettings,
+  wrong: string,
   call: ApiCall,
 ): Error {
   if (choices.length < asked) {
@@ -85,12 +131,18 @@ function unreadable(
     const reason = `the content filter stopped the answer${said === '' ? '' : `: ${said}`}`;
     return new RejectedError(call, { status: 200, reason, about: 'image' });
   }
-  // Thoughts are worth keeping where there is nothing else.
-  const answer = said || choices.map(({ message }) => message.content ?? '').join('\n');
-  return new UnreadableAnswerError(call, { answer, isRefusal: isRefusal(said), isCut: isFor('length') });
+  return new UnreadableAnswerError(call, {
+    // Thoughts are worth keeping where there is nothing else.
+    answer: said || choices.map(({ message }) => message.content ?? '').join('\n'),
+    isRefusal: isRefusal(said),
+    isCut: isFor('length'),
+    expected: shape.expected,
+    wrong,
+    usage,
+  });
 }
 
-function readCompletion(body: unknown, call: ApiCall, { choices: asked = 1 }: DialectSettings): Submitted {
+function readCompletion(body: unknown, call: ApiCall, settings: DialectSettings): Submitted {
   const error = errorSchema.safeParse(body);
   const completion = completionSchema.safeParse(body);
   if (!completion.success) {
@@ -98,17 +150,55 @@ function readCompletion(body: unknown, call: ApiCall, { choices: asked = 1 }: Di
       throw new RejectedError(call, { status: 200, reason: reasonIn(body) ?? 'refused without a reason' });
     throw new ResponseShapeError(call, 'a chat completion', body);
   }
-  const { choices, id } = completion.data;
+  const { choices, id, usage } = completion.data;
   const refusal = choices.map(({ message }) => message.refusal).find((text) => text);
   if (refusal) {
     throw new RejectedError(call, { status: 200, reason: `the model refuses: ${refusal}`, about: 'image' });
   }
   const answers = choices.map(answerIn);
-  // Where the format of the answer is asked for (structured output), it is read here, before anything is guessed.
-  const prompts = answeredPrompts(answers);
-  if (prompts === undefined) throw unreadable(choices, answers, asked, call);
+  const found = valuesIn(answers, settings.answer ?? DEFAULT_SHAPE);
+  if ('wrong' in found) throw unreadable(completion.data, answers, settings, found.wrong, call);
   const messageId = id ?? `completion-${randomUUID()}`;
-  return { messageId, completed: { status: 'completed', messageId, prompts } };
+  return { messageId, completed: { status: 'completed', messageId, prompts: found.values, usage } };
+}
+
+/** `response_format`, for servers that have it. */
+function formatOf({ schema, isStrict }: AnswerShape, format: AnswerFormat) {
+  switch (format) {
+    case 'json_schema':
+      return { type: format, json_schema: { name: 'answer', strict: isStrict, schema } };
+    case 'json_object':
+      return { type: format };
+    case 'words':
+      return undefined;
+  }
+}
+
+function completionRequest(
+  { url, prompt: ofImage, wrong }: SubmitRequest,
+  { model, prompt, system, choices = 1, answer = DEFAULT_SHAPE, format, params }: DialectSettings,
+): Record<string, unknown> {
+  const { detail, ...more } = params ?? {};
+  const asked = choices > 1 ? ONE_OF_SEVERAL : answer;
+  const corrected =
+    wrong === undefined ? [] : [`Your last answer to this could not be used: ${wrong}. Answer again.`];
+  const responseFormat = choices > 1 ? undefined : formatOf(answer, format ?? 'json_schema');
+  return {
+    model,
+    ...(choices > 1 && { n: choices }),
+    ...(responseFormat !== undefined && { response_format: responseFormat }),
+    messages: [
+      ...(system === undefined ? [] : [{ role: 'system', content: system }]),
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: [ofImage ?? prompt ?? asked.prompt, asked.inWords, ...corrected].join('\n') },
+          { type: 'image_url', image_url: { url, ...(detail !== undefined && { detail }) } },
+        ],
+      },
+    ],
+    ...more,
+  };
 }
 
 /**
@@ -129,19 +219,7 @@ export const openai = {
   credentials: bearer,
   isTokenOptional: true,
   takesModel: true,
-  submitBody: ({ url }, { model, prompt = DEFAULT_PROMPT, choices = 1 }) => ({
-    model,
-    ...(choices > 1 && { n: choices }),
-    messages: [
-      {
-        role: 'user',
-        content: [
-          { type: 'text', text: prompt },
-          { type: 'image_url', image_url: { url } },
-        ],
-      },
-    ],
-  }),
+  submitBody: completionRequest,
   readSubmitted: readCompletion,
   statusIn: (body) => {
     const code = Number(errorSchema.safeParse(body).data?.error.code);
