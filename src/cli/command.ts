@@ -78,7 +78,15 @@ function styled(command: Command, hint: string): Command {
     });
 }
 
-function commanderOption({ flags, about, heading, env, file, default: preset }: CommandOption): Option {
+function commanderOption({
+  flags,
+  about,
+  heading,
+  env,
+  file,
+  isRepeatable,
+  default: preset,
+}: CommandOption): Option {
   const extra = [
     preset === undefined ? [] : `default: ${preset}`,
     env === undefined ? [] : file === undefined ? `environment: ${env}` : `or what is in it as ${env}`,
@@ -88,6 +96,7 @@ function commanderOption({ flags, about, heading, env, file, default: preset }: 
   return option.helpGroup(heading).argParser((text: string, before: unknown) => {
     // What `--no-x` turns off is on from the start.
     const isSecond = option.negate ? before === false : before !== undefined;
+    if (isSecond && isRepeatable === true) return `${String(before)}\n${text}`;
     if (isSecond) throw new UsageError(`${longFlag(flags)} is given twice: give it once`);
     return text;
   });

@@ -16,6 +16,8 @@ interface OptionSpec {
   readonly needs?: { readonly name: string; readonly text: string };
   /** What holds without it, for people; the code that uses the value has the default itself. */
   readonly default?: string;
+  /** It may be given several times; `parse` gets a line for each. */
+  readonly isRepeatable?: boolean;
   readonly parse?: (text: string, source: string) => unknown;
 }
 
@@ -137,6 +139,13 @@ const GROUPS = [
     output: option('-o, --output <path>', 'where prompts go; `.simulated.csv` with the simulator', {
       default: '<manifest>.prompts.csv',
     }),
+    listSeparator: option(
+      '--list-separator <text>',
+      'between the items of a list; `json` writes it as JSON',
+      {
+        default: "', '",
+      },
+    ),
     escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
     newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
   }),
@@ -169,10 +178,34 @@ const GROUPS = [
       { default: "the API's: 12m", parse: parseDuration },
     ),
     model: option('--model <name>', 'openai: the model that describes (required there)'),
-    promptFile: option('--prompt-file <path>', 'openai: what the model is asked', {
-      default: 'our own prompt, for a JSON list of four',
+    prompt: option(
+      '--prompt <text>',
+      'openai: what the model is asked; `{{title}}` is that column of the row',
+      {
+        default: 'for four prompts, or for the fields',
+      },
+    ),
+    promptFile: option('--prompt-file <path>', 'the same in a file', {
       file: 'what the model is to be asked',
     }),
+    system: option('--system <text>', 'openai: what the model is told before'),
+    count: option('--count <n>', 'openai: how many prompts an image gets; 1 makes one column `prompt`', {
+      default: '4',
+      parse: parse.integer(1),
+    }),
+    fields: option(
+      '--fields <list>',
+      'openai: fields in place of prompts, each a column: `caption, tags[], nsfw:boolean, mood:calm|tense`',
+    ),
+    schema: option('--schema <path>', 'openai: the same as a JSON Schema', { file: 'a JSON Schema' }),
+    param: option(
+      '--param <name=value>',
+      'openai: a field of each request, such as temperature=0.2; repeatable',
+      {
+        isRepeatable: true,
+        parse: parse.parameters,
+      },
+    ),
     choices: option(
       '--choices <n>',
       'openai: 4 for four answers of one prompt each, 1 for one with all four',

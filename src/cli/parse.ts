@@ -1,5 +1,6 @@
 import { UsageError } from '../shared/errors.js';
 import { ERROR_CODES } from '../shared/jobs.js';
+import { parseJson } from '../shared/parse-json.js';
 import { alternatives } from './text.js';
 
 // How the values of options are read. Each refuses what it cannot take with a UsageError that names the flag or variable.
@@ -47,6 +48,17 @@ export const percent = parser('a percentage from 0 to 100', (text) => {
 export const choices = parser<1 | 4>('1 (one answer with four prompts) or 4 (one prompt each)', (text) =>
   ([1, 4] as const).find((known) => String(known) === text),
 );
+
+/** Reads lines of `temperature=0.2`: values are JSON, or texts where they are none. */
+export const parameters = (text: string, source: string) =>
+  Object.fromEntries(
+    text.split('\n').map((line): [string, unknown] => {
+      const [, name, value] = /^([\w.-]+)=(.*)$/s.exec(line) ?? [];
+      if (name === undefined || value === undefined)
+        throw new UsageError(`${source} ${line}: expected name=value, such as temperature=0.2`);
+      return [name, parseJson(value) ?? value];
+    }),
+  );
 
 const code = parser(`codes among ${ERROR_CODES.join(', ')}`, (text) =>
   ERROR_CODES.find((known) => known === text),

@@ -1,17 +1,19 @@
 import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
 import { type ApiOptions, checkWebhookUrl } from '../run/api-options.js';
 import type { RunOptions } from '../run/run-options.js';
+import { UsageError } from '../shared/errors.js';
 import { type Limits, perSecond } from '../shared/limits.js';
 import type { OptionsOf } from './options.js';
 
 /** Which rows there are, and what is to be done with them, whoever executes the run. */
 export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
-  const { format, delimiter, escapeFormulas, urlColumn, keyColumn, baseUrl, output } = options;
+  const { format, delimiter, escapeFormulas, listSeparator, urlColumn, keyColumn, baseUrl, output } = options;
   const { attempts, deadline, limit, accept = [], stopFailing, newColumns = false, payAgain } = options;
   const task = { attempts, deadlineMs: deadline, limit, accept, stopFailing, newColumns, payAgain };
   // A server of another version refuses what it does not know.
   const header = options.header ? undefined : false;
-  return { format, delimiter, escapeFormulas, header, urlColumn, keyColumn, baseUrl, output, ...task };
+  const written = { escapeFormulas, listSeparator, output };
+  return { format, delimiter, header, urlColumn, keyColumn, baseUrl, ...written, ...task };
 }
 
 /** What a command that works has been given of its API and account. */
@@ -20,9 +22,12 @@ export type AccountOptions = ApiOptions & Pick<RunOptions, 'limits'>;
 /** Whose API is called, how, and how fast. @throws {UsageError} for a webhook URL that the API could not call */
 export function accountOptionsOf(options: OptionsOf<'worker'>): AccountOptions {
   const { api, account, dialect, submitMethod, expireAfter, model, choices } = options;
-  const { tokenFile: token, promptFile: prompt, webhookUrl, webhookSecretFile: secret } = options;
+  const { system, count, fields, schema, param: params, prompt = options.promptFile } = options;
+  const { tokenFile: token, webhookUrl, webhookSecretFile: secret } = options;
+  if (options.prompt !== undefined && options.promptFile !== undefined)
+    throw new UsageError('--prompt and --prompt-file: give one of them');
   return {
-    ...{ api, account, dialect, submitMethod, model, prompt, choices },
+    ...{ api, account, dialect, submitMethod, model, prompt, choices, system, count, fields, schema, params },
     expireAfterMs: expireAfter,
     token: api === 'simulator' ? undefined : token,
     limits: limitsOf(options),

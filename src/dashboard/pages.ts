@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type AccountView, type RunView, adviceFor, readServiceStatus } from '../service/views.js';
-import { describeJobId } from '../shared/jobs.js';
+import { answerCell, describeJobId } from '../shared/jobs.js';
 import { formatDuration } from '../shared/limits.js';
 import type { RunStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -94,7 +94,7 @@ function imageItem({ key, url, row, jobUrl, prompts }: NewestImage): Html {
     <div class="told">
       <div class="name"><span>${shortUrl(url)}</span><a class="soft" href="${jobUrl}">row ${row}</a></div>
       <ol class="prompts">
-        ${prompts.map((prompt) => html`<li>${prompt}</li>`)}
+        ${prompts.map((prompt) => html`<li>${answerCell(prompt)}</li>`)}
       </ol>
     </div>
   </li>`;
@@ -135,7 +135,7 @@ function imageName(url: string): Html {
 
 type NewestImage = Awaited<ReturnType<typeof newestImages>>[number];
 
-const describedSchema = z.object({ outcome: z.object({ prompts: z.array(z.string()) }) });
+const describedSchema = z.object({ outcome: z.object({ prompts: z.array(z.json()) }) });
 
 /** The images of a run that were described last, or failed last, the newest first. */
 async function newestImages(

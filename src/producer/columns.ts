@@ -1,19 +1,16 @@
 import { UsageError } from '../shared/errors.js';
-import { FAILURE_COLUMNS, OUTPUT_COLUMNS } from '../shared/jobs.js';
+import { FAILURE_COLUMNS, MESSAGE_COLUMNS } from '../shared/jobs.js';
 import { nearest } from '../shared/nearest.js';
 import { NOTHING, holdsUrls } from './image-url.js';
 import type { ManifestRecord } from './manifest-format.js';
-
-/** A manifest's columns may not be named like these. */
-const OWN_COLUMNS: readonly string[] = [...OUTPUT_COLUMNS, ...FAILURE_COLUMNS];
 
 /** More columns than this do not fit a message. */
 const MOST_LISTED = 12;
 
 /**
- * Refuses column names that the output could not keep apart.
+ * Refuses column names that cannot be kept apart.
  * @param name the manifest, for messages
- * @throws {UsageError} for names that are empty, there twice, or ours
+ * @throws {UsageError} for names that are empty, or there twice
  */
 export function checkColumnNames(columns: readonly string[], name: string): void {
   const empty = columns.findIndex((column) => column.trim() === '');
@@ -24,12 +21,26 @@ export function checkColumnNames(columns: readonly string[], name: string): void
   if (twice.length > 0) {
     throw new UsageError(`${name}: several columns are named ${listNames(twice)}: rename all but one`);
   }
-  const own = columns.filter((column) => OWN_COLUMNS.includes(column));
-  if (own.length > 0) {
+}
+
+/**
+ * Refuses a manifest's columns, or those of answers, that are named like others of the output or the failures file.
+ * @param name the manifest, for messages
+ * @throws {UsageError}
+ */
+export function checkOwnColumns(columns: readonly string[], answer: readonly string[], name: string): void {
+  const ours: readonly string[] = [...MESSAGE_COLUMNS, ...FAILURE_COLUMNS, 'answer'];
+  const reserved = answer.filter((column) => ours.includes(column));
+  if (reserved.length > 0)
     throw new UsageError(
-      `${name}: the output adds ${own.length === 1 ? 'a column' : 'columns'} named ${listNames(own)} of its own: rename the manifest's`,
+      `the output has columns named ${listNames(reserved)} of its own: name the fields otherwise`,
     );
-  }
+  const taken = columns.filter((column) => ours.includes(column) || answer.includes(column));
+  if (taken.length === 0) return;
+  const added = taken.length === 1 ? 'a column' : 'columns';
+  throw new UsageError(
+    `${name}: the output adds ${added} named ${listNames(taken)} of its own: rename the manifest's`,
+  );
 }
 
 /** Names for a message, on one line, not more than a screen can show. */

@@ -1,8 +1,11 @@
 import { hash } from 'node:crypto';
+import { type AnswerShape, parseFields, parseSchema, promptsShape } from '../describe-api/answer-shape.js';
 import { type Dialect, checkSettings, dialectFor } from '../describe-api/dialects/index.js';
 import type { DialectSettings } from '../describe-api/dialects/dialect.js';
 import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
+import { PROMPT_COLUMNS } from '../shared/jobs.js';
+import { parseJson } from '../shared/parse-json.js';
 import type { WebhookOptions } from '../worker/webhooks.js';
 
 /** Of a model's name in that of its account. */
@@ -26,6 +29,15 @@ export interface ApiOptions {
   readonly prompt?: string | undefined;
   /** 4: four answers of one prompt each; 1: one answer that holds all four. 1. */
   readonly choices?: 1 | 4 | undefined;
+  /** How many prompts a model is asked for; 4. */
+  readonly count?: number | undefined;
+  /** Fields that it is asked for in their place, see `parseFields`; or a JSON Schema of an object that has them. */
+  readonly fields?: string | undefined;
+  readonly schema?: string | undefined;
+  /** What it is told before. */
+  readonly system?: string | undefined;
+  /** More fields of each request, such as `temperature`. */
+  readonly params?: Readonly<Record<string, unknown>> | undefined;
   /** Where the API is to say that an image is done; its messages are polled for alone without. */
   readonly webhooks?: WebhookOptions | undefined;
   /** Milliseconds that one call of the API may take, its answer's body included; 30 seconds. */
@@ -37,14 +49,19 @@ export function apiOf(options: Pick<ApiOptions, 'api' | 'dialect'>): string {
   return options.api ?? dialectFor(options).api;
 }
 
+/** What belongs to an account: any worker of it describes any of its images. */
+type AccountOptions = Pick<
+  ApiOptions,
+  | ('api' | 'account' | 'dialect' | 'model' | 'prompt' | 'choices' | 'count' | 'fields' | 'schema')
+  | ('system' | 'params')
+>;
+
 /**
  * The account that options name. Where a model is asked, each model, prompt and number of choices has an account of its
  * own: any worker of an account describes any of its images.
  * @throws {UsageError} when its API, dialect or name cannot be, or its model is not said
  */
-export function accountOf(
-  options: Pick<ApiOptions, 'api' | 'account' | 'dialect' | 'model' | 'prompt' | 'choices'>,
-): Account {
+export function accountOf(options: AccountOptions): Account {
   const api = apiOf(options);
   const { name: dialect, takesModel } = dialectFor(options);
   const given = parseAccountName(options.account ?? 'default');
@@ -60,14 +77,17 @@ export function accountOf(
 function askedOf(options: ApiOptions): string {
   const settings = dialectSettingsOf(options);
   checkSettings(dialectFor(options), settings);
-  const { model = '', prompt, choices } = settings;
-  const digest = hash('sha256', JSON.stringify([model, prompt, choices ?? 1]), 'hex');
+  const { model = '', prompt, choices, system, params, answer } = settings;
+  const more = [answer?.schema, system, params];
+  // What is asked as ever has the account that it has had.
+  const others = more.every((value) => value === undefined) ? [] : [more];
+  const digest = hash('sha256', JSON.stringify([model, prompt, choices ?? 1, ...others]), 'hex');
   return `${model.replace(/[^\w.-]+/g, '-').slice(0, MODEL_CHARACTERS)}.${digest.slice(0, 8)}`;
 }
 
 /** What of the options only some dialects have. */
 export function dialectSettingsOf(options: ApiOptions): DialectSettings {
-  const { submitMethod, expireAfterMs, prompt, choices } = options;
+  const { submitMethod, expireAfterMs, prompt, choices, system, params } = options;
   const isSimulated = options.api === 'simulator' && dialectFor(options).takesModel === true;
   return {
     submitMethod,
@@ -75,7 +95,27 @@ export function dialectSettingsOf(options: ApiOptions): DialectSettings {
     model: options.model ?? (isSimulated ? 'simulator' : undefined),
     prompt,
     choices,
+    answer: answerShapeOf(options),
+    system,
+    params,
   };
+}
+
+/**
+ * What a model is asked for, where it is anything else than the four prompts.
+ * @throws {UsageError} when it cannot be
+ */
+function answerShapeOf({ count, fields, schema }: ApiOptions): AnswerShape | undefined {
+  if ([count, fields, schema].filter((value) => value !== undefined).length > 1)
+    throw new UsageError('--count, --fields and --schema: give one of them');
+  if (fields !== undefined) return parseFields(fields);
+  if (schema !== undefined) return parseSchema(parseJson(schema), '--schema');
+  return count === undefined ? undefined : promptsShape(count);
+}
+
+/** The output's columns for answers. */
+export function answerColumnsOf(options: ApiOptions): readonly string[] {
+  return answerShapeOf(options)?.columns ?? PROMPT_COLUMNS;
 }
 
 /**

@@ -185,6 +185,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     earlierOutputs: rememberEarlier(earlier, paths.output),
     output: paths.output,
     escapeFormulas: prepared.outputOptions.escapeFormulas,
+    answerColumns: [...prepared.outputOptions.answerColumns],
     open: true,
   };
 }

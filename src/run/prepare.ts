@@ -1,6 +1,6 @@
 import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
-import { findKeyColumn, findUrlColumn } from '../producer/columns.js';
+import { checkOwnColumns, findKeyColumn, findUrlColumn } from '../producer/columns.js';
 import { imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import type { RowPlan } from '../producer/row-reader.js';
@@ -13,7 +13,7 @@ import { OutputIndex } from '../writer/output-index.js';
 import { type RunPaths, assertManifestIsSafe, defaultOutputPath, runPaths } from '../writer/output-paths.js';
 import { type OutputOptions, type ScannedOutput, inspectOutput } from '../writer/output-table.js';
 import { type RunFile, readRunFile, refuseCopiedRunFile } from '../writer/run-file.js';
-import { accountOf, apiOf } from './api-options.js';
+import { accountOf, answerColumnsOf, apiOf } from './api-options.js';
 import type { RunOptions } from './run-options.js';
 
 /** Everything a run needs to know before it touches anything. */
@@ -76,7 +76,12 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
 }
 
 /** Opens a manifest, and finds what identifies its rows and where their images are. */
-export async function openRows(options: Omit<RunOptions, 'api'>, paths: RunPaths, undo: UndoStack) {
+export async function openRows(
+  options: Omit<RunOptions, 'api'>,
+  paths: RunPaths,
+  undo: UndoStack,
+  answerColumns: readonly string[] = answerColumnsOf(options),
+) {
   const manifest = await openManifest({
     path: options.manifest,
     format: options.format,
@@ -87,6 +92,7 @@ export async function openRows(options: Omit<RunOptions, 'api'>, paths: RunPaths
   });
   undo.defer(() => manifest.close());
   const { columns, sample } = manifest;
+  checkOwnColumns(columns, answerColumns, manifest.name);
   const { urlColumn, keyColumn } = options;
   const baseUrl = options.baseUrl === undefined ? undefined : parseBaseUrl(options.baseUrl);
   const plan: RowPlan = {
@@ -99,6 +105,8 @@ export async function openRows(options: Omit<RunOptions, 'api'>, paths: RunPaths
     columns,
     delimiter: manifest.format === 'csv' ? manifest.delimiter : paths.output.endsWith('.tsv') ? '\t' : ',',
     escapeFormulas: options.escapeFormulas,
+    answerColumns,
+    listSeparator: options.listSeparator,
     urlColumn: plan.urlColumn,
     keyColumn: plan.keyColumn,
     resolveUrl: (raw) => {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { readRows } from '../producer/row-reader.js';
 import { UsageError, messageOf, shownPath } from '../shared/errors.js';
-import type { ErrorCode } from '../shared/jobs.js';
+import { type ErrorCode, PROMPT_COLUMNS } from '../shared/jobs.js';
 import { failedRows } from '../shared/run-counts.js';
 import { UndoStack } from '../shared/undo.js';
 import { runPaths } from '../writer/output-paths.js';
@@ -190,6 +190,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
       },
       paths,
       undo,
+      runFile?.answerColumns ?? PROMPT_COLUMNS,
     );
     await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
     return await recountOutput({

@@ -20,6 +20,8 @@ export interface RunOptions extends ApiOptions {
   readonly delimiter?: string | undefined;
   /** Cells that a spreadsheet would take for formulas are written with an apostrophe before them; for a new output only. */
   readonly escapeFormulas?: boolean | undefined;
+  /** What is put between the items of a list in an answer; `json` writes lists as JSON. `, `. */
+  readonly listSeparator?: string | undefined;
   /** False when a csv's or tsv's first record is none: its columns are `c1`, `c2`, ... then. */
   readonly header?: boolean | undefined;
   /** Path of the output; by default beside the manifest, see `defaultOutputPath`. */

@@ -46,6 +46,7 @@ export const runRequestSchema = z.strictObject({
   delimiter: textSchema.optional(),
   header: z.boolean().optional(),
   escapeFormulas: z.boolean().optional(),
+  listSeparator: textSchema.optional(),
   urlColumn: textSchema.optional(),
   keyColumn: textSchema.optional(),
   baseUrl: textSchema.optional(),

@@ -185,6 +185,16 @@ export type ErrorCode = (typeof ERROR_CODES)[number];
 /** One value of an answer: a text, or what else a field is asked to be. */
 export type AnswerValue = z.infer<typeof answerValues>[number];
 
+/** A value of an answer as a cell: texts as they are, lists with the separator between, what is nested as JSON. */
+export function answerCell(value: AnswerValue, listSeparator = ', '): string {
+  if (value === null) return '';
+  if (typeof value !== 'object') return String(value);
+  const isPlainList =
+    Array.isArray(value) && value.every((item) => typeof item !== 'object' || item === null);
+  if (!isPlainList || listSeparator === 'json') return JSON.stringify(value);
+  return value.map((item) => answerCell(item)).join(listSeparator);
+}
+
 /** What was answered of one image, a value for each column: the four prompts (keycaps stripped), or fields of one's own. */
 export type Prompts = readonly AnswerValue[];
 
@@ -197,15 +207,9 @@ export interface DescribedOutcome {
   readonly describedAt: string;
 }
 
-/** What an output has behind the manifest's columns, in this order. */
-export const OUTPUT_COLUMNS = [
-  'prompt_1',
-  'prompt_2',
-  'prompt_3',
-  'prompt_4',
-  'message_id',
-  'described_at',
-] as const;
+/** What an output has behind the manifest's columns: the answer's, by default these, then when it came. */
+export const PROMPT_COLUMNS = ['prompt_1', 'prompt_2', 'prompt_3', 'prompt_4'] as const;
+export const MESSAGE_COLUMNS = ['message_id', 'described_at'] as const;
 
 /** What a failures file has behind them. */
 export const FAILURE_COLUMNS = ['error_code', 'error', 'attempts', 'message_id'] as const;

@@ -1,6 +1,6 @@
 import { realpath, type FileHandle } from 'node:fs/promises';
 import { UsageError } from '../shared/errors.js';
-import { type DescribedOutcome, OUTPUT_COLUMNS } from '../shared/jobs.js';
+import { type DescribedOutcome, MESSAGE_COLUMNS } from '../shared/jobs.js';
 import { CsvTable } from './csv-table.js';
 import { openPlainFile } from './durable-file.js';
 import { type OutputOptions, newOutputTable, readDescribed, scanOutput } from './output-table.js';
@@ -18,7 +18,10 @@ interface EarlierFile {
  * one that tells rows apart and ours: the manifest may have had others then.
  */
 export class EarlierOutputs {
-  private constructor(readonly files: readonly EarlierFile[]) {}
+  private constructor(
+    readonly files: readonly EarlierFile[],
+    private readonly answerColumns: readonly string[],
+  ) {}
 
   /**
    * Reads the files and adds them to the index. Rows that somebody appends to one later are not known.
@@ -36,7 +39,7 @@ export class EarlierOutputs {
       });
       if (file !== undefined) files.push(file);
     }
-    return new EarlierOutputs(files);
+    return new EarlierOutputs(files, options.answerColumns);
   }
 
   /**
@@ -47,7 +50,7 @@ export class EarlierOutputs {
     const earlier = this.files[file - 1];
     if (earlier === undefined) throw new RangeError(`there is no earlier output ${file}`);
     return await withEarlier(earlier.path, (handle, what) =>
-      readDescribed(what, handle, earlier.table, offset),
+      readDescribed(what, handle, earlier.table, offset, this.answerColumns),
     );
   }
 }
@@ -89,7 +92,8 @@ async function openTable(
   what: string,
   options: OutputOptions,
 ): Promise<CsvTable | undefined> {
-  const needed = [...OUTPUT_COLUMNS, options.columns[options.keyColumn ?? options.urlColumn] ?? ''];
+  const key = options.columns[options.keyColumn ?? options.urlColumn] ?? '';
+  const needed = [...options.answerColumns, ...MESSAGE_COLUMNS, key];
   const missingIn = (found: readonly string[]) => needed.filter((name) => !found.includes(name));
   const expected = newOutputTable(options);
   const table = await CsvTable.open(handle, expected, (found) => missingIn(found).length === 0);

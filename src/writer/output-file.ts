@@ -1,7 +1,7 @@
 import { realpath, type FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { FatalError } from '../shared/errors.js';
-import type { DescribedOutcome } from '../shared/jobs.js';
+import { type DescribedOutcome, answerCell } from '../shared/jobs.js';
 import { AppendFile } from './append-file.js';
 import type { CsvTable, TableEnd } from './csv-table.js';
 import { describeFileError, openPlainFile, replaceFile } from './durable-file.js';
@@ -78,7 +78,8 @@ export class OutputFile {
   async append(rows: readonly DescribedRow[]): Promise<void> {
     const { columns } = this.table;
     const lines = rows.map(({ row, outcome: { prompts, messageId, describedAt } }) => {
-      const cells = [...row.cells, ...prompts, messageId, describedAt];
+      const values = prompts.map((value) => answerCell(value, this.options.listSeparator));
+      const cells = [...row.cells, ...values, messageId, describedAt];
       if (cells.length !== columns.length)
         throw new RangeError(`a row has ${cells.length} cells, not ${columns.length}`);
       return this.table.format([cells]);
@@ -91,7 +92,13 @@ export class OutputFile {
 
   /** See `readDescribed`. */
   async readDescribed(offset: number): Promise<DescribedOutcome> {
-    return await readDescribed(outputAt(this.path), this.handle, this.table, offset);
+    return await readDescribed(
+      outputAt(this.path),
+      this.handle,
+      this.table,
+      offset,
+      this.options.answerColumns,
+    );
   }
 
   async close(): Promise<void> {

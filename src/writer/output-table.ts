@@ -2,7 +2,7 @@ import type { Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { FatalError, UsageError } from '../shared/errors.js';
-import { type DescribedOutcome, OUTPUT_COLUMNS } from '../shared/jobs.js';
+import { type DescribedOutcome, MESSAGE_COLUMNS } from '../shared/jobs.js';
 import { CsvTable, type TableEnd, type TableRow } from './csv-table.js';
 import { describeFileError, openPlainFile } from './durable-file.js';
 import type { OutputIndex } from './output-index.js';
@@ -12,6 +12,9 @@ export interface OutputOptions {
   readonly path: string;
   /** The manifest's columns, in order. */
   readonly columns: readonly string[];
+  /** Of the answers, in order; and what is put between the items of a list in one of them: `json` writes it as JSON. */
+  readonly answerColumns: readonly string[];
+  readonly listSeparator?: string | undefined;
   /** Of a new output. An existing one keeps its own, which is found from its header. */
   readonly delimiter: string;
   /** See `CsvTable`; of this output and the files that belong to it. */
@@ -45,7 +48,7 @@ export function outputAt(path: string): string {
 
 /** A new output for a manifest. */
 export function newOutputTable(options: OutputOptions): CsvTable {
-  return new CsvTable([...options.columns, ...OUTPUT_COLUMNS], options);
+  return new CsvTable([...options.columns, ...options.answerColumns, ...MESSAGE_COLUMNS], options);
 }
 
 /**
@@ -69,7 +72,7 @@ export async function openOutputTable(
  * With `newColumns` the manifest may have more columns, and others may have moved.
  */
 function compareColumns(found: readonly string[], expected: OutputOptions): string | undefined {
-  const notOurs = OUTPUT_COLUMNS.filter((name) => !found.includes(name));
+  const notOurs = MESSAGE_COLUMNS.filter((name) => !found.includes(name));
   if (notOurs.length > 0) return `is no output of bulk-describe: it has no column ${list(notOurs)}`;
   const twice = found.filter((name, index) => found.indexOf(name) !== index);
   if (twice.length > 0) return `has two columns named ${list(twice)}`;
@@ -157,13 +160,16 @@ export async function readDescribed(
   handle: FileHandle,
   table: CsvTable,
   offset: number,
+  answerColumns: readonly string[],
 ): Promise<DescribedOutcome> {
-  const cells = await table.readAt(handle, offset, OUTPUT_COLUMNS).catch((error: unknown) => {
-    throw new FatalError(`${describeFileError(error)}: ${what} cannot be read`, { cause: error });
-  });
+  const cells = await table
+    .readAt(handle, offset, [...MESSAGE_COLUMNS, ...answerColumns])
+    .catch((error: unknown) => {
+      throw new FatalError(`${describeFileError(error)}: ${what} cannot be read`, { cause: error });
+    });
   if (cells === undefined) {
     throw new FatalError(`${what} was changed while the run goes on: no row at byte ${offset}`);
   }
-  const [one = '', two = '', three = '', four = '', messageId = '', describedAt = ''] = cells;
-  return { status: 'described', prompts: [one, two, three, four], messageId, describedAt };
+  const [messageId = '', describedAt = '', ...prompts] = cells;
+  return { status: 'described', prompts, messageId, describedAt };
 }

@@ -19,6 +19,8 @@ const runFileSchema = z.object({
   keyColumn: z.string().optional(),
   baseUrl: z.string().optional(),
   escapeFormulas: z.boolean().optional(),
+  /** The output's columns for answers, where they are not the four prompts. */
+  answerColumns: z.array(z.string()).optional(),
   /** Files whose rows count as done; relative ones to the output's folder. */
   earlierOutputs: z.array(z.string()).optional(),
   /** The output that the run was last written to: where it is still there, this file is a copy. */

@@ -14,6 +14,7 @@ import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js'
 import { Workspace } from '../helpers/workspace.js';
 import { FAST } from '../helpers/run-fixture.js';
 import { EARLIER, type ImageState, JOBS, LeftBehind, RESULTS, failureOf, fateOf } from './left-behind.js';
+import { PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 
 const OUR_COLUMNS = 'prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at';
 const OUR_CELLS = 'a,b,c,d,sim-before,2026-01-02T03:04:05.678Z';
@@ -106,6 +107,7 @@ describe.skipIf(!redisAvailable)('whatever earlier runs have left behind', () =>
         delimiter: ',',
         urlColumn: 1,
         keyColumn: keyed ? 0 : undefined,
+        answerColumns: PROMPT_COLUMNS,
         resolveUrl: imageHash,
       });
       for (const row of rows) {

@@ -11,6 +11,7 @@ import { OutputIndex } from '../../src/writer/output-index.js';
 import { FailuresFile } from '../../src/writer/failures.js';
 import { OutputFile } from '../../src/writer/output-file.js';
 import { Workspace } from '../helpers/workspace.js';
+import { PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 
 const url = (name: string) => `http://h.test/${name}`;
 const row = (number: number, name: string): Row => ({
@@ -57,7 +58,13 @@ describe('outcomes on their way to the disk', () => {
   });
 
   async function open(): Promise<void> {
-    const options = { columns: ['id', 'image'], delimiter: ',', urlColumn: 1, resolveUrl: imageHash };
+    const options = {
+      columns: ['id', 'image'],
+      delimiter: ',',
+      urlColumn: 1,
+      resolveUrl: imageHash,
+      answerColumns: PROMPT_COLUMNS,
+    };
     onFile = new OutputIndex({ keyed: false });
     output = await OutputFile.open({
       ...options,

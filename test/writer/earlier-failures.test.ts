@@ -1,12 +1,12 @@
 import { readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { FAILURE_COLUMNS, OUTPUT_COLUMNS } from '../../src/shared/jobs.js';
+import { FAILURE_COLUMNS, MESSAGE_COLUMNS, PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 import { readFailures } from '../../src/writer/failures.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
 import { COLUMNS, described, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
-const OUTPUT = formatRecord([...COLUMNS, ...OUTPUT_COLUMNS], ',');
+const OUTPUT = formatRecord([...COLUMNS, ...PROMPT_COLUMNS, ...MESSAGE_COLUMNS], ',');
 const HEADER = formatRecord([...COLUMNS, ...FAILURE_COLUMNS], ',');
 
 /** A failed row: its key, its image's name and its last message. */

@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { OUTPUT_COLUMNS } from '../../src/shared/jobs.js';
+import { MESSAGE_COLUMNS, PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 import { OutputIndex } from '../../src/writer/output-index.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
 import {
@@ -18,7 +18,9 @@ const A = imageOf('https://a');
 const B = imageOf('https://b');
 
 function csv(columns: readonly string[], rows: readonly (readonly string[])[], delimiter = ','): string {
-  return [[...columns, ...OUTPUT_COLUMNS], ...rows].map((cells) => formatRecord(cells, delimiter)).join('');
+  return [[...columns, ...PROMPT_COLUMNS, ...MESSAGE_COLUMNS], ...rows]
+    .map((cells) => formatRecord(cells, delimiter))
+    .join('');
 }
 
 function readDescribed(earlier: EarlierOutputs, index: OutputIndex, image: string) {

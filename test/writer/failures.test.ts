@@ -12,6 +12,7 @@ import {
   readFailures,
 } from '../../src/writer/failures.js';
 import { COLUMNS, imageOf, makeFolder, resolveUrl } from './fixtures.js';
+import { PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 
 /** Of version 0.1. */
 const OLD_HEADER = 'id,url,error_code,error,attempts,message_id\n';
@@ -39,7 +40,14 @@ async function makePath(content?: string, partial?: string): Promise<string> {
 }
 
 async function openFailures(path: string, options: Partial<FailureOptions> = {}) {
-  const defaults = { path, columns: COLUMNS, delimiter: ',', urlColumn: 1, resolveUrl };
+  const defaults = {
+    path,
+    columns: COLUMNS,
+    delimiter: ',',
+    urlColumn: 1,
+    resolveUrl,
+    answerColumns: PROMPT_COLUMNS,
+  };
   const all = { ...defaults, ...options };
   const failures = await FailuresFile.open(all);
   onTestFinished(() => failures.close());

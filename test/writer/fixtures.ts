@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { formatCsv } from '../../src/shared/csv.js';
 import { OutputIndex } from '../../src/writer/output-index.js';
+import { PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 
 /** A folder that is removed when the test has ended. */
 export async function makeFolder(): Promise<string> {
@@ -37,7 +38,16 @@ export const COLUMNS = ['id', 'url'];
 export function outputOptions(path: string, keyed = false) {
   const index = new OutputIndex({ keyed });
   const keyColumn = keyed ? 0 : undefined;
-  return { path, columns: COLUMNS, delimiter: ',', urlColumn: 1, keyColumn, resolveUrl, index };
+  return {
+    path,
+    columns: COLUMNS,
+    delimiter: ',',
+    urlColumn: 1,
+    keyColumn,
+    resolveUrl,
+    index,
+    answerColumns: PROMPT_COLUMNS,
+  };
 }
 
 /** One line of a file of ours. */

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { FAILURE_COLUMNS, OUTPUT_COLUMNS } from '../../src/shared/jobs.js';
+import { FAILURE_COLUMNS, MESSAGE_COLUMNS, PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 import { recountOutput, type RecountRow } from '../../src/writer/recount.js';
 import { COLUMNS, described, formatRecord, imageOf, makeFolder, outputOptions } from './fixtures.js';
 
@@ -49,7 +49,7 @@ async function recount({ manifest, output, failures, partial, keyed = false }: C
     const [key = '', image = ''] = text.split(' ');
     return [key, `https://${image}`, ...described(image)];
   });
-  if (outputRows) await writeFile(path, csv([...COLUMNS, ...OUTPUT_COLUMNS], outputRows));
+  if (outputRows) await writeFile(path, csv([...COLUMNS, ...PROMPT_COLUMNS, ...MESSAGE_COLUMNS], outputRows));
   if (failures) await writeFile(failuresPath, failuresCsv(failures));
   if (partial) await writeFile(`${failuresPath}.partial`, failuresCsv(partial));
   const before = await readdir(dirname(path));
@@ -117,7 +117,7 @@ test('counts what a killed run left as the next one will, and leaves it alone', 
 test('leaves a torn output as it is', async () => {
   const folder = await makeFolder();
   const path = join(folder, 'out.csv');
-  const torn = `${csv([...COLUMNS, ...OUTPUT_COLUMNS], [['1', 'https://a', ...described('a')]])}2,https://b,"to`;
+  const torn = `${csv([...COLUMNS, ...PROMPT_COLUMNS, ...MESSAGE_COLUMNS], [['1', 'https://a', ...described('a')]])}2,https://b,"to`;
   await writeFile(path, torn);
   const rows = inBatches([rowOf('1 a', false), rowOf('2 b', false)]);
   const counted = await recountOutput({ ...outputOptions(path), failuresPath: join(folder, 'f.csv'), rows });
