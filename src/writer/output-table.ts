@@ -72,7 +72,9 @@ export async function openOutputTable(
  * With `newColumns` the manifest may have more columns, and others may have moved.
  */
 function compareColumns(found: readonly string[], expected: OutputOptions): string | undefined {
-  const notOurs = MESSAGE_COLUMNS.filter((name) => !found.includes(name));
+  const isOurs = MESSAGE_COLUMNS.every((name) => found.includes(name));
+  const ours = [...expected.answerColumns, ...MESSAGE_COLUMNS];
+  const notOurs = isOurs ? [] : ours.filter((name) => !found.includes(name));
   if (notOurs.length > 0) return `is no output of bulk-describe: it has no column ${list(notOurs)}`;
   const twice = found.filter((name, index) => found.indexOf(name) !== index);
   if (twice.length > 0) return `has two columns named ${list(twice)}`;

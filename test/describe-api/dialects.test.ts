@@ -165,10 +165,13 @@ describe('what is sent', () => {
         { role: 'user', content: [{ type: 'text' }, { type: 'image_url', image_url: { url: IMAGE } }] },
       ],
     });
-    expect(JSON.stringify(own?.body)).toContain('JSON list of exactly four strings');
+    expect(JSON.stringify(own?.body)).toContain('4 different prompts');
+    expect(own?.body).toMatchObject({ response_format: { type: 'json_schema' } });
     expect(own?.body).not.toHaveProperty('n');
     const [other] = await sentBy('openai', '', { prompt: 'Describe it.', choices: 4 });
-    expect(other?.body).toMatchObject({ n: 4, messages: [{ content: [{ text: 'Describe it.' }, {}] }] });
+    expect(other?.body).toMatchObject({ n: 4, messages: [{ content: [{}, {}] }] });
+    expect(JSON.stringify(other?.body)).toContain('Describe it.');
+    expect(other?.body).not.toHaveProperty('response_format');
   });
 });
 

@@ -96,7 +96,6 @@ describe('a JSON Lines manifest', () => {
     ['is not UTF-8', Buffer.from([0xe9, 0x0a, 0xe9, 0x0a])],
     ['has only empty objects', '{}\n{}'],
     ['has a key that is empty', '{"":1}'],
-    ['has a key that is one of the output', '{"prompt_1":1}'],
   ])('is refused when it %s', async (_, text) => {
     await expect(openText(text, { format })).rejects.toThrow(/^stdin[: ].*/);
     await expect(openText(text, { format })).rejects.toMatchObject({ name: 'UsageError', exitCode: 1 });

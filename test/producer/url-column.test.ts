@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { openManifest } from '../../src/producer/manifest.js';
-import { findKeyColumn, findUrlColumn } from '../../src/producer/columns.js';
+import { checkOwnColumns, findKeyColumn, findUrlColumn } from '../../src/producer/columns.js';
 import { openText } from './manifest-texts.js';
 
 const base = new URL('https://images.example.org/');
@@ -88,4 +88,15 @@ describe('findKeyColumn', () => {
       '--key-column ID: the manifest has no such column: did you mean id?',
     );
   });
+});
+
+test('the manifest’s columns and those of answers are kept apart from one another and from the output’s own', () => {
+  const check = (columns: string[], answer: string[]) => () => checkOwnColumns(columns, answer, 'm.csv');
+  expect(check(['id', 'prompt_1', 'error'], ['prompt_1'])).toThrow(
+    "m.csv: the output adds columns named prompt_1, error of its own: rename the manifest's",
+  );
+  expect(check(['id', 'prompt_1'], ['caption'])).not.toThrow();
+  expect(check(['id'], ['caption', 'described_at'])).toThrow(
+    /columns named described_at of its own: name the fields/,
+  );
 });

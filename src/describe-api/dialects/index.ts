@@ -38,14 +38,14 @@ export function dialectFor({
 }
 
 /** Settings that only a model can be given, and their flags. */
-const MODEL_FLAGS = {
-  model: '--model',
-  prompt: '--prompt',
-  choices: '--choices',
-  answer: '--count, --fields or --schema',
-  system: '--system',
-  params: '--param',
-} as const satisfies Partial<Record<keyof DialectSettings, string>>;
+const MODEL_FLAGS: readonly (readonly [keyof DialectSettings, string])[] = [
+  ['model', '--model'],
+  ['prompt', '--prompt'],
+  ['choices', '--choices'],
+  ['answer', '--count, --fields and --schema'],
+  ['system', '--system'],
+  ['params', '--param'],
+];
 
 /** @throws {UsageError} when the settings ask for something that the dialect does not have, or leave out what it needs */
 export function checkSettings(dialect: Dialect, settings: DialectSettings): void {
@@ -68,6 +68,5 @@ export function checkSettings(dialect: Dialect, settings: DialectSettings): void
       );
     return;
   }
-  const ofModels = Object.entries(MODEL_FLAGS) as readonly [keyof typeof MODEL_FLAGS, string][];
-  for (const [name, flag] of ofModels) if (settings[name] !== undefined) refuse(flag, 'model to ask');
+  for (const [name, flag] of MODEL_FLAGS) if (settings[name] !== undefined) refuse(flag, 'model to ask');
 }
