@@ -195,7 +195,7 @@ const GROUPS = [
     }),
     fields: option(
       '--fields <list>',
-      'openai: fields in place of prompts, each a column: `caption, tags[], nsfw:boolean, mood:calm|tense`',
+      'openai: fields in place of prompts, each a column: `caption, tags[], nsfw:boolean`',
     ),
     schema: option('--schema <path>', 'openai: the same as a JSON Schema', { file: 'a JSON Schema' }),
     param: option(

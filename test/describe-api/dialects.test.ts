@@ -7,6 +7,7 @@ import { readAnswer } from '../../src/describe-api/answers.js';
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
 import { answeredPrompts } from '../../src/describe-api/dialects/answered-prompts.js';
 import { DIALECT_NAMES, type DialectName, dialectFor } from '../../src/describe-api/dialects/index.js';
+import { answerCell } from '../../src/shared/jobs.js';
 import { exhaustedForMs } from '../../src/describe-api/retry-after.js';
 import { DescribeApiError } from '../../src/describe-api/errors.js';
 import type { Message } from '../../src/describe-api/shapes.js';
@@ -302,7 +303,7 @@ describe('whatever comes', () => {
     if (message.status !== 'completed') return;
     expect(message.messageId).not.toBe('');
     expect(message.prompts.map((prompt) => typeof prompt)).toEqual(Array(4).fill('string'));
-    expect(message.prompts.join('')).not.toBe('');
+    expect(message.prompts.map((prompt) => answerCell(prompt)).join('')).not.toBe('');
   }
 
   function typedErrorOrValue(read: () => unknown): void {

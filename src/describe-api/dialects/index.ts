@@ -68,5 +68,6 @@ export function checkSettings(dialect: Dialect, settings: DialectSettings): void
       );
     return;
   }
-  for (const [name, flag] of MODEL_FLAGS) if (settings[name] !== undefined) refuse(flag, 'model to ask');
+  for (const [name, flag] of MODEL_FLAGS)
+    if (settings[name] !== undefined) refuse(flag, 'choice of models, prompts or answers');
 }
