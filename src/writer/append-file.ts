@@ -1,19 +1,6 @@
+import type { FileHandle } from 'node:fs/promises';
 import { FatalError } from '../shared/errors.js';
 import { describeFileError, statIfThere } from './durable-file.js';
-
-/** What appending needs of a file handle; a test can give one whose disk is full. */
-export interface AppendHandle {
-  write(
-    buffer: Uint8Array,
-    offset: number,
-    length: number,
-    position: number,
-  ): Promise<{ bytesWritten: number }>;
-  datasync(): Promise<void>;
-  truncate(size: number): Promise<void>;
-  stat(): Promise<{ dev: number; ino: number; size: number }>;
-  close(): Promise<void>;
-}
 
 /**
  * A file that only grows, by whole groups, each on disk before `append` returns. After an append that failed it takes
@@ -21,7 +8,7 @@ export interface AppendHandle {
  * time without having written anything.
  */
 export class AppendFile {
-  readonly #handle: AppendHandle;
+  readonly #handle: FileHandle;
   #size: number;
   #failure: FatalError | undefined;
 
@@ -33,7 +20,7 @@ export class AppendFile {
   constructor(
     readonly path: string,
     readonly what: string,
-    handle: AppendHandle,
+    handle: FileHandle,
     size: number,
   ) {
     this.#handle = handle;
@@ -79,13 +66,10 @@ export class AppendFile {
   /** An editor that saves puts another file in this one's place; rows would go to a file that nobody sees. */
   async #assertUnchanged(): Promise<void> {
     const [ours, named] = await Promise.all([this.#handle.stat(), statIfThere(this.path)]);
-    if (named === undefined) throw this.#changed('deleted');
-    if (named.dev !== ours.dev || named.ino !== ours.ino) throw this.#changed('replaced');
-    if (ours.size !== this.#size) throw this.#changed('changed');
-  }
-
-  #changed(how: string): FatalError {
-    return new FatalError(
+    const isSame = named?.dev === ours.dev && named.ino === ours.ino;
+    const how = named === undefined ? 'deleted' : isSame ? 'changed' : 'replaced';
+    if (isSame && ours.size === this.#size) return;
+    throw new FatalError(
       `${this.what} ${this.path} was ${how} while the run goes on; check it before the same command is run again: what is no longer in it is paid for again`,
     );
   }

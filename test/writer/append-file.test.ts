@@ -3,24 +3,16 @@ import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError } from '../../src/shared/errors.js';
-import { AppendFile, type AppendHandle } from '../../src/writer/append-file.js';
+import { AppendFile } from '../../src/writer/append-file.js';
 import { makeFolder } from './fixtures.js';
 
-/** A handle on a disk that is full after so many more bytes: those that fit are written, as the system does. */
-function onFullDisk(handle: FileHandle, room: number): AppendHandle {
-  let left = room;
-  return {
-    async write(buffer, offset, length, position) {
-      const fits = Math.min(left, length);
-      if (fits === 0) throw await noSpaceError(buffer);
-      left -= fits;
-      return await handle.write(buffer, offset, fits, position);
-    },
-    datasync: () => handle.datasync(),
-    truncate: (size) => handle.truncate(size),
-    stat: () => handle.stat(),
-    close: () => handle.close(),
-  };
+/** Replaces a method of a handle. */
+function replaceMethod(
+  handle: FileHandle,
+  name: 'write' | 'datasync' | 'truncate',
+  value: (buffer: Buffer, offset: number, length: number, position: number) => Promise<unknown>,
+): void {
+  Object.defineProperty(handle, name, { value, configurable: true });
 }
 
 /** What the system itself says, where there is a device that is always full. */
@@ -37,13 +29,24 @@ async function noSpaceError(buffer: Uint8Array): Promise<unknown> {
   }
 }
 
+/** @param options.room bytes until the disk is full: those that fit are written, as the system does */
 async function makeFile({ room = Infinity } = {}) {
   const path = join(await makeFolder(), 'out.csv');
   await writeFile(path, 'header\n');
-  const handle = await open(path, 'r+');
-  const file = new AppendFile(path, 'the output', onFullDisk(handle, room), 7);
-  onTestFinished(() => file.close());
-  return { path, file, handle, content: () => readFile(path, 'utf8') };
+  const [handle, disk] = [await open(path, 'r+'), await open(path, 'r+')];
+  let left = room;
+  replaceMethod(handle, 'write', async (buffer, offset, length, position) => {
+    const fits = Math.min(left, length);
+    if (fits === 0) throw await noSpaceError(buffer);
+    left -= fits;
+    return await disk.write(buffer, offset, fits, position);
+  });
+  const file = new AppendFile(path, 'the output', handle, 7);
+  onTestFinished(async () => {
+    await file.close();
+    await disk.close();
+  });
+  return { path, file, handle, disk, content: () => readFile(path, 'utf8') };
 }
 
 describe('append', () => {
@@ -56,10 +59,8 @@ describe('append', () => {
   });
 
   test('goes on after a write that took only a part', async () => {
-    const { handle, path, content } = await makeFile();
-    const byBytes = { ...onFullDisk(handle, Infinity) };
-    byBytes.write = (buffer, offset, _, position) => handle.write(buffer, offset, 1, position);
-    const file = new AppendFile(path, 'the output', byBytes, 7);
+    const { file, handle, disk, content } = await makeFile();
+    replaceMethod(handle, 'write', (buffer, offset, _, position) => disk.write(buffer, offset, 1, position));
     await file.append(['some bytes\n']);
     expect(await content()).toBe('header\nsome bytes\n');
   });
@@ -78,17 +79,15 @@ describe('append', () => {
   });
 
   test('takes no more after an fsync that failed, and says when the end may be torn', async () => {
-    const { handle, path } = await makeFile();
-    const failing = { ...onFullDisk(handle, Infinity) };
+    const { file, handle } = await makeFile();
     const trouble = () =>
       Promise.reject(Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' }));
-    failing.datasync = trouble;
-    failing.truncate = trouble;
-    const file = new AppendFile(path, 'the output', failing, 7);
+    replaceMethod(handle, 'datasync', trouble);
+    replaceMethod(handle, 'truncate', trouble);
     await expect(file.append(['x\n'])).rejects.toThrow(
       'its end may be torn (the disk reports an error (EIO))',
     );
-    failing.datasync = () => Promise.resolve();
+    replaceMethod(handle, 'datasync', () => Promise.resolve());
     await expect(file.append(['x\n'])).rejects.toThrow('the disk reports an error (EIO): the output');
   });
 
