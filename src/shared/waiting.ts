@@ -4,18 +4,7 @@
  * @returns true when the time has passed, false when the signal cut it short
  */
 export function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
-  if (signal?.aborted) return Promise.resolve(false);
-  return new Promise((resolve) => {
-    const cutShort = () => {
-      stop();
-      resolve(false);
-    };
-    const stop = startTimer(ms, () => {
-      signal?.removeEventListener('abort', cutShort);
-      resolve(true);
-    });
-    signal?.addEventListener('abort', cutShort, { once: true });
-  });
+  return new Notifier().waitFor(ms, signal);
 }
 
 /** Node.js takes no longer ones: it would end them at once. */
@@ -47,15 +36,15 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | u
   if (signal === undefined) return work;
   if (signal.aborted) work.catch(() => undefined);
   signal.throwIfAborted();
-  let onAbort: (() => void) | undefined;
+  const isOver = new AbortController();
   const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(abortReason(signal));
-    signal.addEventListener('abort', onAbort, { once: true });
+    const onAbort = () => reject(abortReason(signal));
+    signal.addEventListener('abort', onAbort, { signal: isOver.signal });
   });
   try {
     return await Promise.race([work, aborted]);
   } finally {
-    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort);
+    isOver.abort();
   }
 }
 
@@ -94,18 +83,22 @@ export class Notifier {
     for (const wake of this.#waiting) wake();
   }
 
-  /** Waits until it is notified, `ms` milliseconds have passed or the signal has aborted. */
-  waitFor(ms: number, signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return Promise.resolve();
+  /**
+   * Waits until it is notified, `ms` milliseconds have passed or the signal has aborted.
+   * @returns whether the time has passed
+   */
+  waitFor(ms: number, signal?: AbortSignal): Promise<boolean> {
+    if (signal?.aborted) return Promise.resolve(false);
     return new Promise((resolve) => {
-      const wake = () => {
+      const end = (hasPassed: boolean) => {
         stop();
-        signal.removeEventListener('abort', wake);
+        signal?.removeEventListener('abort', wake);
         this.#waiting.delete(wake);
-        resolve();
+        resolve(hasPassed);
       };
-      const stop = startTimer(ms, wake);
-      signal.addEventListener('abort', wake, { once: true });
+      const wake = () => end(false);
+      const stop = startTimer(ms, () => end(true));
+      signal?.addEventListener('abort', wake, { once: true });
       this.#waiting.add(wake);
     });
   }
