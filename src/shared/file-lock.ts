@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { constants, copyFile, link, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { constants, copyFile, link, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { parseJson } from './parse-json.js';
 import { BusyError, UsageError, fileTrouble, isSystemError, shownPath } from './errors.js';
@@ -77,7 +77,9 @@ export async function acquireFileLock(
   // The random id makes every lock file's content unique, which is what claims are named after.
   const content = `${JSON.stringify({ ...owner, id: randomUUID() })}\n`;
   const temp = `${path}.${randomUUID().slice(0, 8)}.tmp`;
-  await writeTemp(temp, path, content);
+  await writeFile(temp, content, { flag: 'wx', mode: 0o600, flush: true }).catch((error: unknown) => {
+    throw noLockAt(path, error);
+  });
   try {
     for (let look = 0; look < MAX_LOOKS; look++) {
       if (await linkIfAbsent(temp, path)) return lockAt(path, content);
@@ -114,20 +116,10 @@ function lockAt(path: string, content: string): FileLock {
   };
 }
 
-async function writeTemp(temp: string, path: string, content: string): Promise<void> {
-  try {
-    const handle = await open(temp, 'wx', 0o600);
-    try {
-      await handle.writeFile(content);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    throw new UsageError(`no lock file can be made at ${shownPath(path)}: ${fileTrouble(error)}`, {
-      cause: error,
-    });
-  }
+function noLockAt(path: string, error: unknown): UsageError {
+  return new UsageError(`no lock file can be made at ${shownPath(path)}: ${fileTrouble(error)}`, {
+    cause: error,
+  });
 }
 
 async function linkIfAbsent(temp: string, path: string): Promise<boolean> {
@@ -141,9 +133,7 @@ async function linkIfAbsent(temp: string, path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (isSystemError(error) && error.code === 'EEXIST') return false;
-    throw new UsageError(`no lock file can be made at ${shownPath(path)}: ${fileTrouble(error)}`, {
-      cause: error,
-    });
+    throw noLockAt(path, error);
   }
 }
 

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { BusyError } from './errors.js';
 import { type Logger, debugError } from './log.js';
-import { isAlive } from './process-identity.js';
 import type { QueueConnection } from './queue/connection.js';
 import { atShutdown } from './queue/outage.js';
+import { isKnownDead } from './queue/registry.js';
 import type { SharedStore } from './queue/store.js';
 import { repeat, sleep } from './waiting.js';
 
@@ -82,7 +82,7 @@ export async function hasCoordinator(store: SharedStore, run: string): Promise<b
 /** Whether the owner of a lease was a process of this host that has ended. */
 async function isDeadHere(owner: string): Promise<boolean> {
   const [host = '', pid] = owner.split('/');
-  return host === hostname() && !(await isAlive({ host, pid: Number(pid), startTime: null, boot: null }));
+  return await isKnownDead({ host, pid: Number(pid) });
 }
 
 /** A coordinator that was frozen for longer looks for its jobs in vain. */
