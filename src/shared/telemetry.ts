@@ -8,14 +8,14 @@ import { sleep } from './waiting.js';
 /** Traces of the queues and workers of this process; only there when OpenTelemetry's variables ask for them. */
 export interface Tracing {
   readonly telemetry: Telemetry;
-  /** Sends what has not been sent, and gives up after a few seconds. */
+  /** Sends what has not been sent yet, and gives up after a few seconds. */
   stop(): Promise<void>;
 }
 
 const FLUSH_MS = 5000;
 
-/** A process has one tracer provider: the connections that are open share it, and the last one ends it. */
-let shared: { readonly tracing: Promise<Tracing>; users: number } | undefined;
+/** A process has one tracer provider, which lasts as long as it does. */
+let started: ReturnType<typeof createTracing> | undefined;
 
 /**
  * Whether traces are asked for: by an OTLP endpoint, or `OTEL_TRACES_EXPORTER=otlp`.
@@ -31,21 +31,22 @@ export function wantsTraces(env: NodeJS.ProcessEnv): boolean {
   return exporter === 'otlp' || endpoints.some((endpoint) => (endpoint ?? '') !== '');
 }
 
-/** Starts tracing, or joins what was started before; undefined, with nothing loaded, when nobody asks for it. */
+/** Starts tracing, unless it was started before; undefined, with nothing loaded, when nobody asks for it. */
 export async function startTracing(
   env: NodeJS.ProcessEnv,
   logger: Logger | undefined,
 ): Promise<Tracing | undefined> {
   if (!wantsTraces(env)) return undefined;
-  const started = (shared ??= { tracing: createTracing(env, logger), users: 0 });
-  started.users++;
-  const tracing = await started.tracing;
+  const { provider, telemetry } = await (started ??= createTracing(env));
   return {
-    telemetry: tracing.telemetry,
+    telemetry,
     stop: async () => {
-      if (--started.users > 0) return;
-      shared = undefined;
-      await tracing.stop();
+      const isDone = new AbortController();
+      const flushed = provider.forceFlush().catch((error: unknown) => {
+        logger?.warn(`the last traces could not be sent: ${messageOf(error)}`);
+      });
+      await Promise.race([flushed, sleep(FLUSH_MS, isDone.signal)]);
+      isDone.abort();
     },
   };
 }
@@ -65,13 +66,12 @@ const CONTENT_REMOVER: SpanProcessor = {
   shutdown: () => Promise.resolve(),
 };
 
-async function createTracing(env: NodeJS.ProcessEnv, logger: Logger | undefined): Promise<Tracing> {
-  const [sdk, { OTLPTraceExporter }, { resourceFromAttributes }, { BullMQOtel }, api] = await Promise.all([
+async function createTracing(env: NodeJS.ProcessEnv) {
+  const [sdk, { OTLPTraceExporter }, { resourceFromAttributes }, { BullMQOtel }] = await Promise.all([
     import('@opentelemetry/sdk-trace-node'),
     import('@opentelemetry/exporter-trace-otlp-http'),
     import('@opentelemetry/resources'),
     import('bullmq-otel'),
-    import('@opentelemetry/api'),
   ]);
   const provider = new sdk.NodeTracerProvider({
     resource: resourceFromAttributes({
@@ -82,19 +82,5 @@ async function createTracing(env: NodeJS.ProcessEnv, logger: Logger | undefined)
     spanProcessors: [CONTENT_REMOVER, new sdk.BatchSpanProcessor(new OTLPTraceExporter())],
   });
   provider.register();
-  return {
-    telemetry: new BullMQOtel({ tracerName: 'bulk-describe', version: VERSION }),
-    stop: async () => {
-      const isDone = new AbortController();
-      const flushed = provider.shutdown().catch((error: unknown) => {
-        logger?.warn(`the last traces could not be sent: ${messageOf(error)}`);
-      });
-      await Promise.race([flushed, sleep(FLUSH_MS, isDone.signal)]);
-      isDone.abort();
-      // Whoever starts after this registers its own.
-      api.trace.disable();
-      api.context.disable();
-      api.propagation.disable();
-    },
-  };
+  return { provider, telemetry: new BullMQOtel({ tracerName: 'bulk-describe', version: VERSION }) };
 }
