@@ -95,7 +95,8 @@ export function findKeyColumn(columns: readonly string[], keyColumn: string): nu
   return columnNamed('--key-column', columns, keyColumn);
 }
 
-function columnNamed(flag: string, columns: readonly string[], name: string): number {
+/** The index of a column that a flag names. @throws {UsageError} when it does not exist */
+export function columnNamed(flag: string, columns: readonly string[], name: string): number {
   const index = columns.indexOf(name);
   if (index !== -1) return index;
   const near = nearest(name, columns);

@@ -99,9 +99,12 @@ function excerpt(text: string): string {
   return line.length > 80 ? `${line.slice(0, 79)}…` : line;
 }
 
-/** What stands for an image in ids and in the output's index: the short hash of its absolute URL. */
-export function imageHash(url: string): string {
-  return shortHash(url);
+/**
+ * What stands for an image in ids and in the output's index: the short hash of its absolute URL.
+ * @param prompt what is asked of it, where that is not the same for every row
+ */
+export function imageHash(url: string, prompt?: string): string {
+  return shortHash(prompt === undefined ? url : `${url}\n${prompt}`);
 }
 
 function codePointOf(character: string): string {

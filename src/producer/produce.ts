@@ -20,6 +20,7 @@ export interface QueuedJob {
 export interface NewImage {
   readonly image: string;
   readonly url: string;
+  readonly prompt?: string | undefined;
   readonly row: number;
   readonly previous?: PreviousFailure | undefined;
   /** Its job that is there: a failed one is replaced, one that waits goes on. */
@@ -162,7 +163,8 @@ export class Producer {
       return;
     }
     writer.takeOn(image, row, false);
-    this.#adding.push({ image, url: row.url ?? '', row: row.number, previous, queued });
+    const { url = '', prompt, number } = row;
+    this.#adding.push({ image, url, prompt, row: number, previous, queued });
     if (this.#adding.length >= ADD_AT_ONCE) await this.#flush();
   }
 

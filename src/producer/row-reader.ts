@@ -1,6 +1,7 @@
 import { imageHash, resolveImageUrl } from './image-url.js';
 import type { Manifest } from './manifest.js';
 import type { ManifestRecord } from './manifest-format.js';
+import type { PromptTemplate } from './prompt-template.js';
 
 /** How records become rows. */
 export interface RowPlan {
@@ -8,6 +9,8 @@ export interface RowPlan {
   readonly urlColumn: number;
   readonly keyColumn?: number | undefined;
   readonly baseUrl?: URL | undefined;
+  /** A prompt of the row's own. */
+  readonly prompt?: PromptTemplate | undefined;
 }
 
 /** One row of a manifest. Which occurrence of its image it is, its reader does not count. */
@@ -22,6 +25,8 @@ export interface Row {
   /** The absolute image URL and its `imageHash`, both or neither; never with a problem. */
   readonly url?: string | undefined;
   readonly image?: string | undefined;
+  /** What a model is asked of it, where each row has its own prompt; the hash is of both then. */
+  readonly prompt?: string | undefined;
   /** Why it cannot be described; the reason says the line. */
   readonly problem?: { readonly code: 'invalid-url' | 'bad-record'; readonly reason: string };
 }
@@ -50,7 +55,8 @@ export function toRow(record: ManifestRecord, plan: RowPlan): Row {
   if (key === '') return withProblem(row, 'bad-record', 'no key');
   const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl);
   if ('problem' in resolved) return withProblem(row, 'invalid-url', resolved.problem);
-  return { ...row, url: resolved.url, image: imageHash(resolved.url) };
+  const prompt = plan.prompt?.fill(plan.prompt.columns.map((column) => cells[column] ?? ''));
+  return { ...row, url: resolved.url, prompt, image: imageHash(resolved.url, prompt) };
 }
 
 function withProblem(row: Row, code: 'invalid-url' | 'bad-record', reason: string): Row {

@@ -3,6 +3,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { checkOwnColumns, findKeyColumn, findUrlColumn } from '../producer/columns.js';
 import { imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
+import { parsePromptTemplate } from '../producer/prompt-template.js';
 import type { RowPlan } from '../producer/row-reader.js';
 import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
@@ -99,6 +100,7 @@ export async function openRows(
     urlColumn: findUrlColumn(columns, sample, { urlColumn, baseUrl }),
     baseUrl,
     keyColumn: keyColumn === undefined ? undefined : findKeyColumn(columns, keyColumn),
+    prompt: options.prompt === undefined ? undefined : parsePromptTemplate(options.prompt, columns),
   };
   const outputOptions: OutputOptions = {
     path: paths.output,
@@ -109,9 +111,10 @@ export async function openRows(
     listSeparator: options.listSeparator,
     urlColumn: plan.urlColumn,
     keyColumn: plan.keyColumn,
-    resolveUrl: (raw) => {
+    promptColumns: plan.prompt?.columns,
+    resolveUrl: (raw, ofPrompt) => {
       const resolved = resolveImageUrl(raw, baseUrl);
-      return 'url' in resolved ? imageHash(resolved.url) : undefined;
+      return 'url' in resolved ? imageHash(resolved.url, plan.prompt?.fill(ofPrompt)) : undefined;
     },
     index: new OutputIndex({ keyed: plan.keyColumn !== undefined }),
     newColumns: options.newColumns,

@@ -154,8 +154,10 @@ async function submit(
   let submitted: Submitted;
   try {
     const callsBack = callback && { ref: callback.ref, webhookOverride: callback.url };
-    const { url, wrong, deadlineMs } = data;
-    submitted = await deps.metrics.submit(deps.client.submit({ url, wrong, ...callsBack }, { deadlineMs }));
+    const { url, prompt, wrong, deadlineMs } = data;
+    submitted = await deps.metrics.submit(
+      deps.client.submit({ url, prompt, wrong, ...callsBack }, { deadlineMs }),
+    );
   } catch (error) {
     return endSubmitFailure(processing, counted, error);
   }

@@ -270,7 +270,7 @@ async function forEachIn(
 /** @param all the cells of our columns, in our order */
 function parseFailure(
   all: readonly string[],
-  { columns, urlColumn, keyColumn, resolveUrl }: FailureOptions,
+  { columns, urlColumn, keyColumn, promptColumns = [], resolveUrl }: FailureOptions,
 ): FailureRecord {
   const cells = all.slice(0, columns.length);
   const [code, reason = '', attempts = '', messageId = '', answer = ''] = all.slice(columns.length);
@@ -278,7 +278,10 @@ function parseFailure(
     row: {
       cells,
       key: keyColumn === undefined ? undefined : (cells[keyColumn] ?? ''),
-      image: resolveUrl(cells[urlColumn] ?? ''),
+      image: resolveUrl(
+        cells[urlColumn] ?? '',
+        promptColumns.map((column) => cells[column] ?? ''),
+      ),
     },
     outcome: {
       status: 'failed',

@@ -22,8 +22,10 @@ export interface OutputOptions {
   /** Which of `columns` hold the image and, where rows have one, the key. */
   readonly urlColumn: number;
   readonly keyColumn?: number | undefined;
-  /** The hash of the image that a URL cell means; undefined when it means none. */
-  readonly resolveUrl: (raw: string) => string | undefined;
+  /** Which of them are in the prompt, where each row has its own. */
+  readonly promptColumns?: readonly number[] | undefined;
+  /** The hash of the image that a URL cell means, with the cells of `promptColumns`; undefined when it means none. */
+  readonly resolveUrl: (raw: string, ofPrompt: readonly string[]) => string | undefined;
   /** Gets the rows. */
   readonly index: OutputIndex;
   /** The manifest may have columns that the output lacks: it is rewritten once with them. */
@@ -132,16 +134,17 @@ export async function scanOutput(
   what: string,
   handle: FileHandle,
   table: CsvTable,
-  { columns, urlColumn, keyColumn, resolveUrl, index, signal }: OutputOptions,
+  { columns, urlColumn, keyColumn, promptColumns = [], resolveUrl, index, signal }: OutputOptions,
   file = 0,
 ): Promise<ScannedOutput> {
   let [hasSimulated, hasReal] = [false, false];
-  const named = [columns[urlColumn] ?? '', columns[keyColumn ?? -1] ?? '', 'message_id'];
+  const ofRow = [urlColumn, keyColumn ?? -1, ...promptColumns].map((column) => columns[column] ?? '');
+  const named = ['message_id', ...ofRow];
   const addRows = (rows: readonly TableRow[]) => {
     for (const { cells, offset } of rows) {
       // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
-      const [url = '', key = '', message = ''] = cells;
-      index.addFound({ image: resolveUrl(url), key, offset, file });
+      const [message = '', url = '', key = '', ...ofPrompt] = cells;
+      index.addFound({ image: resolveUrl(url, ofPrompt), key, offset, file });
       if (message.startsWith(SIMULATED_MESSAGE_PREFIX)) hasSimulated = true;
       else if (message !== '') hasReal = true;
     }

@@ -62,7 +62,7 @@ describe('outcomes on their way to the disk', () => {
       columns: ['id', 'image'],
       delimiter: ',',
       urlColumn: 1,
-      resolveUrl: imageHash,
+      resolveUrl: (url: string) => imageHash(url),
       answerColumns: PROMPT_COLUMNS,
     };
     onFile = new OutputIndex({ keyed: false });
