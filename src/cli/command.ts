@@ -3,7 +3,8 @@ import { Command, type CommanderError, Option } from 'commander';
 import { nameCommand } from '../shared/file-lock.js';
 import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
-import { type CommandName, type CommandOption, type OptionsOf, optionsOf } from './options.js';
+import type { CommandName } from './option-spec.js';
+import { type CommandOption, type OptionsOf, optionsOf } from './options.js';
 import { alternatives } from './text.js';
 
 /** Of help that does not go to a terminal. */

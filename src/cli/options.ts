@@ -1,61 +1,15 @@
 import { DASHBOARD_DEFAULTS } from '../dashboard/access.js';
 import type { ManifestFormat } from '../producer/manifest.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
-import { DEFAULT_LIMITS, formatRate, parseDuration, parseRate } from '../shared/limits.js';
+import { parseDuration, parseRate } from '../shared/limits.js';
 import type { LogLevel } from '../shared/log.js';
+import { type CommandName, type OptionSpec, SCHEDULES, SERVICE, group, option } from './option-spec.js';
 import * as parse from './parse.js';
-
-interface OptionSpec {
-  readonly flags: string;
-  readonly about: string;
-  /** The variable that stands in for it; of an option that names a file, the variable holds what would be in the file. */
-  readonly env?: string;
-  /** Of an option that names a small file, whose content is its value: what to put into it. */
-  readonly file?: string;
-  /** The key of another option that it cannot be without, and how to say so. */
-  readonly needs?: { readonly name: string; readonly text: string };
-  /** What holds without it, for people; the code that uses the value has the default itself. */
-  readonly default?: string;
-  /** It may be given several times; `parse` gets a line for each. */
-  readonly isRepeatable?: boolean;
-  readonly parse?: (text: string, source: string) => unknown;
-}
-
-function option<const F extends string, const M extends Omit<OptionSpec, 'flags' | 'about'> = object>(
-  flags: F,
-  about: string,
-  more?: M,
-) {
-  return Object.assign({ flags, about }, more);
-}
-
-const SCHEDULES = ['schedule add', 'schedule list', 'schedule run', 'schedule remove'] as const;
-const SERVICE = ['worker', 'serve', 'enqueue', 'status', 'retry', 'cancel', 'dashboard', 'webhook'] as const;
-export const COMMANDS = ['run', 'verify', 'simulate', ...SERVICE, ...SCHEDULES] as const;
-
-export type CommandName = (typeof COMMANDS)[number];
-
-function group<const Command extends CommandName, const Options extends Readonly<Record<string, OptionSpec>>>(
-  heading: string,
-  commands: readonly Command[],
-  options: Options,
-) {
-  return { heading, commands, options };
-}
+import { WORK_OPTIONS } from './work-options.js';
 
 const MANIFEST = 'The manifest:';
-const API = 'The API:';
-const LIMITS = 'Limits, held over all workers of the account together:';
-const WEBHOOKS = 'Webhooks (the API calls when an image is done, so it costs one poll and finishes at once):';
 const QUEUE = 'The queue:';
 const OUTPUT = 'What it prints and shows:';
-
-const WEBHOOK_SECRET = {
-  env: 'DESCRIBE_WEBHOOK_SECRET',
-  file: 'the secret',
-  default: 'a random one, kept in the queue',
-  parse: parse.secret,
-};
 
 /** Every option, by the heading that it has in the help and the commands that take it. */
 const GROUPS = [
@@ -149,130 +103,7 @@ const GROUPS = [
     escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
     newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
   }),
-  group(API, ['run', 'worker', 'serve', 'webhook', 'enqueue', 'schedule add'], {
-    api: option('--api <url>', 'the API, or `simulator` for the built-in one, which needs no token', {
-      env: 'DESCRIBE_API_URL',
-      default: RUN_DEFAULTS.api,
-    }),
-    account: option('--account <name>', 'whose limits these are, where you have several tokens', {
-      env: 'DESCRIBE_ACCOUNT',
-      default: RUN_DEFAULTS.account,
-    }),
-    dialect: option('--dialect <name>', 'thenextleg, imaginepro, legnext or openai', {
-      default: "by the API's host",
-    }),
-  }),
-  group(API, ['run', 'worker', 'serve'], {
-    tokenFile: option(
-      '--token-file <path>',
-      'a file with the token; there is no `--token`, since other users can see arguments',
-      { env: 'DESCRIBE_API_TOKEN', file: 'the token' },
-    ),
-    submitMethod: option('--submit-method <m>', 'post or get; get puts the token into the URL', {
-      default: 'post',
-      parse: parse.method,
-    }),
-    expireAfter: option(
-      '--expire-after <duration>',
-      'when the API gives a message up, to be submitted again',
-      { default: "the API's: 12m", parse: parseDuration },
-    ),
-    model: option('--model <name>', 'openai: the model that describes (required there)'),
-    prompt: option(
-      '--prompt <text>',
-      'openai: what the model is asked; `{{title}}` is that column of the row',
-      {
-        default: 'for four prompts, or for the fields',
-      },
-    ),
-    promptFile: option('--prompt-file <path>', 'the same in a file', {
-      file: 'what the model is to be asked',
-    }),
-    system: option('--system <text>', 'openai: what the model is told before'),
-    count: option('--count <n>', 'openai: how many prompts an image gets; 1 makes one column `prompt`', {
-      default: '4',
-      parse: parse.integer(1),
-    }),
-    fields: option(
-      '--fields <list>',
-      'openai: fields in place of prompts, each a column: `caption, tags[], nsfw:boolean`',
-    ),
-    schema: option('--schema <path>', 'openai: the same as a JSON Schema', { file: 'a JSON Schema' }),
-    param: option(
-      '--param <name=value>',
-      'openai: a field of each request, such as temperature=0.2; repeatable',
-      {
-        isRepeatable: true,
-        parse: parse.parameters,
-      },
-    ),
-    choices: option(
-      '--choices <n>',
-      'openai: 4 for four answers of one prompt each, 1 for one with all four',
-      { default: '1', parse: parse.choices },
-    ),
-  }),
-  group(API, ['run', 'enqueue', 'schedule add'], {
-    attempts: option('--attempts <n>', 'submits of one image at most', {
-      default: String(RUN_DEFAULTS.attempts),
-      parse: parse.integer(1),
-    }),
-    deadline: option('--deadline <duration>', 'from a submit to its completion', {
-      default: `${RUN_DEFAULTS.deadlineMs / 60_000}m`,
-      parse: parseDuration,
-    }),
-  }),
-  group(LIMITS, ['run', 'worker', 'serve', 'enqueue', 'schedule add'], {
-    rate: option('--rate <n/duration>', 'submits, such as `1/3s`, `10/s` or `500/h`', {
-      env: 'DESCRIBE_RATE',
-      default: formatRate(DEFAULT_LIMITS.rate),
-      parse: parseRate,
-    }),
-    pollRate: option('--poll-rate <n/duration>', 'polls', {
-      env: 'DESCRIBE_POLL_RATE',
-      default: formatRate(DEFAULT_LIMITS.pollRate),
-      parse: parseRate,
-    }),
-    maxInFlight: option('--max-in-flight <n>', 'submitted and not yet completed', {
-      env: 'DESCRIBE_MAX_IN_FLIGHT',
-      default: String(DEFAULT_LIMITS.maxInFlight),
-      parse: parse.integer(1),
-    }),
-  }),
-  group(LIMITS, ['run', 'enqueue', 'schedule add'], {
-    limit: option('--limit <n>', 'images paid for in this run at most', { parse: parse.integer(1) }),
-  }),
-  group(WEBHOOKS, ['run', 'worker', 'serve', 'webhook'], {
-    webhookUrl: option(
-      '--webhook-url <url>',
-      'public URL of the receiver; the API gets it with a secret path',
-    ),
-  }),
-  group(WEBHOOKS, ['run', 'worker', 'serve'], {
-    webhookListen: option(
-      '--webhook-listen <host:port>',
-      'receive in this process (else: `bulk-describe webhook`)',
-      {
-        parse: parse.address,
-        needs: {
-          name: 'webhookUrl',
-          text: '--webhook-url <url>: the public URL that leads to it, which the API is given',
-        },
-      },
-    ),
-    webhookSecretFile: option('--webhook-secret-file <path>', 'what the secret path is made from', {
-      ...WEBHOOK_SECRET,
-      needs: { name: 'webhookUrl', text: '--webhook-url <url>, whose path is made from it' },
-    }),
-  }),
-  group(WEBHOOKS, ['webhook'], {
-    webhookListen: option('--webhook-listen <host:port>', 'where to listen', {
-      default: '127.0.0.1:8787',
-      parse: parse.address,
-    }),
-    webhookSecretFile: option('--webhook-secret-file <path>', "the workers' own, if any", WEBHOOK_SECRET),
-    showUrl: option('--show-url', 'print the URL with the secret path, for a test or a proxy'),
-  }),
+  ...WORK_OPTIONS,
   group(QUEUE, ['run'], {
     queue: option('--queue <url>', '`redis://`, `rediss://` or `embedded:<dir>`', {
       env: 'QUEUE_URL',

@@ -34,6 +34,10 @@ export const number = parser('a number of at least 0', (text) =>
   /^\d+(\.\d+)?$/.test(text) ? Number(text) : undefined,
 );
 
+export const positive = parser('a number above 0', (text) =>
+  /^\d+(\.\d+)?$/.test(text) && Number(text) > 0 ? Number(text) : undefined,
+);
+
 export const port = parser('a port up to 65535, or 0 for a free one', (text) =>
   /^\d+$/.test(text) && Number(text) <= 65_535 ? Number(text) : undefined,
 );

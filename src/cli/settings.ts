@@ -12,7 +12,17 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   const task = { attempts, deadlineMs: deadline, limit, accept, stopFailing, newColumns, payAgain };
   // A server of another version refuses what it does not know.
   const header = options.header ? undefined : false;
-  const written = { escapeFormulas, listSeparator, output };
+  const {
+    usage,
+    price: perImage,
+    priceIn: perMillionIn,
+    priceOut: perMillionOut,
+    maxCost,
+    maxCalls,
+  } = options;
+  const isPriced = [perImage, perMillionIn, perMillionOut].some((price) => price !== undefined);
+  const prices = isPriced ? { perImage, perMillionIn, perMillionOut } : undefined;
+  const written = { escapeFormulas, listSeparator, output, usage, prices, maxCost, maxCalls };
   return { format, delimiter, header, urlColumn, keyColumn, baseUrl, ...written, ...task };
 }
 

@@ -46,6 +46,7 @@ export function previewLines(preview: Preview, now: Date): string[] {
     ['images', `column "${printable(preview.urlColumn)}", first ${printable(preview.firstUrl, 120)}`],
     ['output', nearPath(preview.output)],
     ['to do', preview.sampled && `${rate}, ${preview.limits.maxInFlight} in flight`],
+    ['cost', preview.cost !== undefined && `about ${preview.cost.toFixed(2)}`],
     ['to do', !preview.sampled && (toSubmit === 0 ? 'nothing to submit' : doing)],
   );
 }
@@ -73,6 +74,8 @@ export function receiptLines(result: RunResult, resume: string): string[] {
   const calls = listOf([
     plural(receipt.submits, 'submit'),
     plural(receipt.polls, 'poll'),
+    receipt.inputTokens + receipt.outputTokens > 0 &&
+      `${count(receipt.inputTokens)} tokens in, ${count(receipt.outputTokens)} out`,
     receipt.reattached > 0 && `${count(receipt.reattached)} in flight since an earlier run`,
     receipt.maybePaidTwice > 0 && `${count(receipt.maybePaidTwice)} perhaps paid twice`,
     receipt.rescued > 0 && `${count(receipt.rescued)} rescued by webhooks`,
@@ -89,6 +92,7 @@ export function receiptLines(result: RunResult, resume: string): string[] {
     `${plural(receipt.rows, 'row')}${receipt.complete ? '' : ' read'}: ${counts}`,
     ...fields(
       ['calls', calls],
+      ['cost', receipt.cost !== undefined && `${receipt.cost.toFixed(2)} over all starts of the run`],
       ['output', nearPath(receipt.output)],
       ['failures', receipt.failed > 0 && `${nearPath(receipt.failures)} (${codes})`],
       ['extra', extra > 0 && `${plural(extra, 'row')} of the output ${isOrAre(extra)} not in the manifest`],

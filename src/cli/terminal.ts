@@ -116,6 +116,7 @@ export function progressLine(progress: Progress, width: number): string {
     progress.failed > 0 && `${count(progress.failed)} failed`,
     `${count(progress.inFlight)} in flight`,
     progress.perSecond > 0 && speedText(progress.perSecond),
+    progress.cost !== undefined && `${progress.cost.toFixed(2)} spent`,
     share < 1 && `slowed to ${Math.round(share * 100)} % by the API`,
     progress.trouble === undefined &&
       progress.etaMs !== undefined &&

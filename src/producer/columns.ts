@@ -1,5 +1,5 @@
 import { UsageError } from '../shared/errors.js';
-import { FAILURE_COLUMNS, MESSAGE_COLUMNS } from '../shared/jobs.js';
+import { FAILURE_COLUMNS, MESSAGE_COLUMNS, USAGE_COLUMNS } from '../shared/jobs.js';
 import { nearest } from '../shared/nearest.js';
 import { NOTHING, holdsUrls } from './image-url.js';
 import type { ManifestRecord } from './manifest-format.js';
@@ -29,7 +29,7 @@ export function checkColumnNames(columns: readonly string[], name: string): void
  * @throws {UsageError}
  */
 export function checkOwnColumns(columns: readonly string[], answer: readonly string[], name: string): void {
-  const ours: readonly string[] = [...MESSAGE_COLUMNS, ...FAILURE_COLUMNS, 'answer'];
+  const ours: readonly string[] = [...USAGE_COLUMNS, ...MESSAGE_COLUMNS, ...FAILURE_COLUMNS, 'answer'];
   const reserved = answer.filter((column) => ours.includes(column));
   if (reserved.length > 0)
     throw new UsageError(

@@ -15,13 +15,14 @@ import type { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import type { FailureRecord } from '../writer/failures.js';
 import { writeRunFile } from '../writer/run-file.js';
-import { type OpenRun, keepCounts, openRun } from './open-run.js';
+import { type OpenRun, keepCounts, openRun, stopAtBudget } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
 import { closeAccounts, exitCodeOf } from './receipt.js';
 import type { Calls } from './ledger.js';
 import { RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
 import { RunWatch, publishStatus } from './run-watch.js';
+import { affordable, spentWith } from './spending.js';
 
 /**
  * Runs what has been prepared and counted until every row has its outcome on disk, or the run is stopped.
@@ -42,6 +43,7 @@ export async function coordinate(
   let isRead = false;
   try {
     await recover(run);
+    stopAtBudget(run, run.ledger);
     const { webhooks } = options;
     if (client !== undefined)
       worker = await DescribeWorker.start({ connection, account, client, limits, logger, webhooks });
@@ -61,7 +63,7 @@ export async function coordinate(
 
 /** Whether every row was read and taken on. */
 function isWhole({ control, options }: OpenRun, isRead: boolean): boolean {
-  const hasLimit = options.limit !== undefined || options.collectOnly === true;
+  const hasLimit = (options.limit ?? options.maxCalls) !== undefined || options.collectOnly === true;
   return isRead && control.reason === undefined && !hasLimit;
 }
 
@@ -105,7 +107,12 @@ async function recover(run: OpenRun): Promise<void> {
 async function produce(run: OpenRun): Promise<boolean> {
   const { prepared, control, limits } = run;
   if (control.noMore.aborted) return false;
-  const windowRows = () => pendingWindow(limits.configured, run.timing.windowMs);
+  const { maxInFlight } = limits.configured;
+  const windowRows = () =>
+    Math.min(
+      pendingWindow(limits.configured, run.timing.windowMs),
+      affordable(spentWith(run.spentBefore, run.ledger.counts), run.options, maxInFlight),
+    );
   const producer = new Producer({ ...run, windowRows }, control.noMore);
   try {
     await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
@@ -195,7 +202,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
 
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
 async function endFiles(
-  { control, failures, onFile, lookup, prepared, runFile }: OpenRun,
+  { control, failures, onFile, lookup, ledger, prepared, runFile, spentBefore }: OpenRun,
   isRead: boolean,
   isOpen: boolean,
 ): Promise<void> {
@@ -212,7 +219,8 @@ async function endFiles(
     control.fail(error);
   }
   try {
-    await writeRunFile(prepared.paths.runFile, { ...runFile, open: isOpen });
+    const spent = spentWith(spentBefore, ledger.counts);
+    await writeRunFile(prepared.paths.runFile, { ...runFile, open: isOpen, spent });
   } catch (error) {
     control.fail(`the run file could not be written: ${messageOf(error)}`);
   }
@@ -227,7 +235,10 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const { receipt, differences } = await closeAccounts(run, isRead);
   await forget(run, isRead);
   const { failedByCode } = run.ledger.counts;
-  const stop = control.reason ?? (receipt.remaining > 0 ? options.stoppedBefore : undefined);
+  // A budget that has just sufficed has stopped nothing.
+  const isDone = receipt.complete && receipt.remaining === 0;
+  const reason = isDone && control.reason?.kind === 'budget' ? undefined : control.reason;
+  const stop = reason ?? (receipt.remaining > 0 ? options.stoppedBefore : undefined);
   const exitCode = exitCodeOf(receipt, stop, failedByCode, new Set(options.accept));
   const learnedShare = limits.share();
   const { rows, described, copied, failed, remaining, complete, seconds } = receipt;

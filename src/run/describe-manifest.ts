@@ -5,6 +5,7 @@ import { checkApi } from './api-options.js';
 import { prepareRun } from './prepare.js';
 import { previewRun, refusePayingAgain } from './preview.js';
 import type { RunOptions, RunResult } from './run-options.js';
+import { checkBudget } from './spending.js';
 
 /**
  * Describes every row of a manifest: what `bulk-describe run` does. The same call again resumes.
@@ -15,6 +16,7 @@ import type { RunOptions, RunResult } from './run-options.js';
 export async function describeManifest(options: RunOptions): Promise<RunResult> {
   const undo = new UndoStack();
   try {
+    checkBudget(options);
     const prepared = await prepareRun(options, undo);
     const preview = await previewRun(prepared, options);
     if (options.dryRun === true) {

@@ -14,7 +14,9 @@ import type { ResultFate } from '../writer/results-consumer.js';
 export type ImageState = 'found' | 'answered' | 'pending' | 'settled';
 
 /** HTTP calls made for an image over its whole life, and those of its submits that may have been paid for twice. */
-export type Calls = Pick<ResultJobData, 'submits' | 'polls'> & { readonly maybePaid?: number };
+export type Calls = Pick<ResultJobData, 'submits' | 'polls' | 'inputTokens' | 'outputTokens'> & {
+  readonly maybePaid?: number;
+};
 
 /** A result that has not been acknowledged yet. */
 interface HeldResult {
@@ -241,7 +243,8 @@ export class Ledger {
    * Counts what was called for an image since it was counted last.
    * @returns how many more submits may have been paid for twice
    */
-  countCalls(image: string, { submits, polls, maybePaid = 0 }: Calls): number {
+  countCalls(image: string, calls: Calls): number {
+    const { submits, polls, maybePaid = 0, inputTokens = 0, outputTokens = 0 } = calls;
     const entry = this.#images.get(image);
     if (entry === undefined) return 0;
     const { counted } = entry;
@@ -249,11 +252,15 @@ export class Ledger {
     this.counts.submits += Math.max(0, submits - counted.submits);
     this.counts.polls += Math.max(0, polls - counted.polls);
     this.counts.maybePaidTwice += more;
+    this.counts.inputTokens += Math.max(0, inputTokens - (counted.inputTokens ?? 0));
+    this.counts.outputTokens += Math.max(0, outputTokens - (counted.outputTokens ?? 0));
     // A job that was taken for lost knows of no calls.
     entry.counted = {
       submits: Math.max(submits, counted.submits),
       polls: Math.max(polls, counted.polls),
       maybePaid: Math.max(maybePaid, counted.maybePaid ?? 0),
+      inputTokens: Math.max(inputTokens, counted.inputTokens ?? 0),
+      outputTokens: Math.max(outputTokens, counted.outputTokens ?? 0),
     };
     return more;
   }

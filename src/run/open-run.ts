@@ -26,6 +26,7 @@ import { previewOfRetry, pricePreview } from './preview.js';
 import { RowLookup } from './row-lookup.js';
 import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
+import { NOTHING_SPENT, budgetStop, spentWith } from './spending.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
 /** All that a run works with. */
@@ -42,7 +43,9 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
   const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
   const onFile = outputOptions.index;
   onFile.startPass();
-  const limit = options.collectOnly === true ? 0 : (options.limit ?? Infinity);
+  const { limit: wanted = Infinity, maxCalls = Infinity } = options;
+  const callsLeft = Math.max(0, maxCalls - opened.spentBefore.submits);
+  const limit = options.collectOnly === true ? 0 : Math.min(wanted, callsLeft);
   const ledger = new Ledger(new PayBudget(limit));
   const writer = new OutcomeWriter({
     ...{ ledger, onFile, output, earlier, failures, control, failing },
@@ -55,7 +58,12 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
     /** Rows that the output held when the run started. */
     rowsBefore: onFile.rows,
     jobs: new RunJobs(connection, account, id, control.signal, options),
-    results: new ResultsConsumer(connection, id, (result) => writer.settle(result), logger),
+    results: new ResultsConsumer(
+      connection,
+      id,
+      (result) => writer.settle(result).finally(() => stopAtBudget(opened, ledger)),
+      logger,
+    ),
     ledger,
     lookup: new RowLookup({ ...opened, ledger, onFile }, options.onlyFailed),
     writer,
@@ -78,7 +86,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   const id = runFile.run;
   const { retryAll } = await readRunOrders(connection.store, id);
   const whole = retryAll ? previewOfRetry(counted, options.limit) : counted;
-  const preview = pricePreview(whole, limits.configured);
+  const preview = pricePreview(whole, limits.configured, options, runFile.spent);
   if (limits.lastChange !== undefined) warn(limits.lastChange);
   emit({ type: 'preview', preview });
   undo.defer(await takeRunLease(connection, id, control, logger));
@@ -98,6 +106,8 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   return {
     ...{ id, options, logger, emit, control, prepared, runFile, output, failures, failedBefore },
     ...{ preview, connection, queueName, limits, startedAt },
+    /** What earlier starts have spent. */
+    spentBefore: runFile.spent ?? NOTHING_SPENT,
     /** Whether permanent failures are taken up too. */
     retriesAll: retryAll || options.retryAll === true,
     /** Of the API; undefined where others work. */
@@ -116,6 +126,15 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
       startedAt: Date.now(),
     },
   };
+}
+
+/** Takes nothing more on once the budget is spent; what is in flight is finished. */
+export function stopAtBudget(
+  { options, control, spentBefore }: Awaited<ReturnType<typeof openAll>>,
+  { counts }: Ledger,
+): void {
+  const stop = budgetStop(spentWith(spentBefore, counts), options);
+  if (stop !== undefined) control.windDown(stop);
 }
 
 /** The queue keeps the counts until a receipt says them; without the queue they are this process's alone. */
@@ -186,6 +205,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     output: paths.output,
     escapeFormulas: prepared.outputOptions.escapeFormulas,
     answerColumns: [...prepared.outputOptions.answerColumns],
+    usage: prepared.outputOptions.usage,
     open: true,
   };
 }

@@ -16,6 +16,8 @@ interface Batch {
   readonly outcome: Outcome;
   /** The image whose outcome it is; rows that were not submitted have none. */
   readonly image?: string | undefined;
+  /** What that has cost; its first row says it. */
+  readonly usage?: Pick<ResultJobData, 'inputTokens' | 'outputTokens'> | undefined;
 }
 
 interface OutcomeWriterDeps {
@@ -108,7 +110,7 @@ export class OutcomeWriter {
     if (entry.state === 'settled') return 'done';
     const rows = [...entry.rows];
     try {
-      await this.#commit.commit({ rows, outcome, image });
+      await this.#commit.commit({ rows, outcome, image, usage: result });
     } catch (error) {
       control.fail(error);
       return 'put-back';
@@ -153,13 +155,13 @@ export class OutcomeWriter {
 
   async #flush(batches: readonly Batch[]): Promise<void> {
     const { output, failures } = this.deps;
-    const described: { row: Row; outcome: DescribedOutcome }[] = [];
+    const described: Parameters<OutputFile['append']>[0][number][] = [];
     const failed: { row: Row; outcome: FailedOutcome; image: string | undefined }[] = [];
     // Failures first: when the disk takes those and no prompts, the counts and the files still agree.
-    for (const { rows, outcome, image } of batches) {
+    for (const { rows, outcome, image, usage } of batches) {
       for (const row of rows) {
         if (outcome.status === 'failed') failed.push({ row, outcome, image });
-        else described.push({ row, outcome });
+        else described.push({ row, outcome, usage: row === rows[0] ? usage : undefined });
       }
     }
     await failures.append(failed);

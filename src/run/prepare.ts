@@ -109,6 +109,7 @@ export async function openRows(
     escapeFormulas: options.escapeFormulas,
     answerColumns,
     listSeparator: options.listSeparator,
+    usage: options.usage,
     urlColumn: plan.urlColumn,
     keyColumn: plan.keyColumn,
     promptColumns: plan.prompt?.columns,

@@ -5,6 +5,7 @@ import { isPermanent } from '../shared/jobs.js';
 import { readFailures } from '../writer/failures.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
+import { NOTHING_SPENT, estimatedCost } from './spending.js';
 
 /** Counts what there is to do; priced at the limits that are known without asking the queue. */
 export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
@@ -38,7 +39,7 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
     unnamedColumns: manifest.unnamedColumns,
     urlColumn: manifest.columns[plan.urlColumn] ?? '',
   };
-  return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits });
+  return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits }, options, prepared.runFile?.spent);
 }
 
 /** The same preview for a run that takes up what failed for good before too. */
@@ -47,9 +48,19 @@ export function previewOfRetry(preview: Preview, limit = Infinity): Preview {
   return { ...preview, toSubmit, failedBefore: 0, failedImages: 0 };
 }
 
-/** The same preview at the account's limits. */
-export function pricePreview(preview: Omit<Preview, 'limits' | 'submitMs'>, limits: Limits): Preview {
-  return { ...preview, limits, submitMs: preview.toSubmit * intervalMs(limits.rate) };
+/**
+ * The same preview at the account's limits.
+ * @param spent what earlier starts of the run have spent: images are taken to cost what those did
+ */
+export function pricePreview(
+  preview: Omit<Preview, 'limits' | 'submitMs'>,
+  limits: Limits,
+  { prices, maxCalls = Infinity }: Pick<RunOptions, 'prices' | 'maxCalls'>,
+  spent = NOTHING_SPENT,
+): Preview {
+  const toSubmit = Math.min(preview.toSubmit, Math.max(0, maxCalls - spent.submits));
+  const cost = estimatedCost(toSubmit, spent, prices);
+  return { ...preview, toSubmit, limits, submitMs: toSubmit * intervalMs(limits.rate), cost };
 }
 
 /**

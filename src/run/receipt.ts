@@ -12,6 +12,7 @@ import { readRunFile } from '../writer/run-file.js';
 import type { OpenRun } from './open-run.js';
 import { openEarlierOutputs, openRows } from './prepare.js';
 import type { Receipt, RunOptions, RunStop } from './run-options.js';
+import { costOf, spentWith } from './spending.js';
 
 const STOP_EXIT_CODES: Readonly<Record<RunStop['kind'], number>> = {
   interrupted: 130,
@@ -21,6 +22,7 @@ const STOP_EXIT_CODES: Readonly<Record<RunStop['kind'], number>> = {
   'set-up': 3,
   down: 4,
   failing: 4,
+  budget: 4,
   fatal: 1,
 };
 
@@ -75,6 +77,7 @@ export async function closeAccounts(
     twice: complete ? recount.twice : 0,
     ...calls,
     seconds,
+    cost: costOf(spentWith(run.spentBefore, ledger.counts), run.options.prices),
     complete,
     balanced: differences.length === 0,
   };
@@ -98,7 +101,7 @@ function findDifferences({ ledger, rowsBefore, options, control }: OpenRun, reco
   const expected = rowsBefore + described + copied;
   const mayLeave =
     control.reason !== undefined ||
-    options.limit !== undefined ||
+    (options.limit ?? options.maxCalls) !== undefined ||
     options.collectOnly === true ||
     options.onlyFailed === true;
   const where = recount.earlier === undefined ? 'the output' : 'the output and earlier ones';
@@ -187,6 +190,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
         keyColumn: options.keyColumn ?? runFile?.keyColumn,
         baseUrl: options.baseUrl ?? runFile?.baseUrl,
         escapeFormulas: runFile?.escapeFormulas,
+        usage: runFile?.usage,
       },
       paths,
       undo,

@@ -5,6 +5,7 @@ import type { Logger } from '../shared/log.js';
 import type { ErrorCode } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { ApiOptions } from './api-options.js';
+import type { Prices } from './spending.js';
 import type { RunCounts } from '../shared/run-counts.js';
 
 /** Starts something on an open queue. @returns what ends it */
@@ -50,6 +51,12 @@ export interface RunOptions extends ApiOptions {
   readonly baseUrl?: string | undefined;
   /** Images paid for in this run at most. */
   readonly limit?: number | undefined;
+  /** What the API takes, and what all starts of the run may cost, or how many submits they may make. */
+  readonly prices?: Prices | undefined;
+  readonly maxCost?: number | undefined;
+  readonly maxCalls?: number | undefined;
+  /** Whether the output has the tokens of each row, in two columns. */
+  readonly usage?: boolean | undefined;
   /** Failures with these codes do not make exit code 2. */
   readonly accept?: readonly ErrorCode[] | undefined;
   /** Percent of the last 50 outcomes that may be failures of the manifest's making; 50. 100 turns it off. */
@@ -112,6 +119,8 @@ export interface Preview extends Readonly<
   readonly limits: Limits;
   /** Milliseconds that submitting them takes at the configured rate. */
   readonly submitMs: number;
+  /** What they cost, where that is known. */
+  readonly cost?: number | undefined;
 }
 
 /** Where a run is; emitted each second. */
@@ -131,6 +140,8 @@ export interface Progress {
   readonly perSecond: number;
   /** Share of the configured rate that the API lets through, in (0, 1]. */
   readonly share: number;
+  /** What the run has cost over all its starts, with prices. */
+  readonly cost?: number | undefined;
   /** Why a worker's calls do not reach the API at the moment. */
   readonly trouble?: string | undefined;
   /** Milliseconds to the end, where a rate is known. */
@@ -162,6 +173,8 @@ export interface Receipt extends Readonly<Omit<RunCounts, 'failedByCode'>> {
   /** Of those, how many have a key or an image that the output has more often than the manifest. */
   readonly twice: number;
   readonly seconds: number;
+  /** What the run has cost over all its starts; only with prices. */
+  readonly cost?: number | undefined;
   /** False when the manifest was not read to its end; `rows` counts what was read then. */
   readonly complete: boolean;
   /** Whether the counts agree with one another and with a recount of the files. */
@@ -170,7 +183,8 @@ export interface Receipt extends Readonly<Omit<RunCounts, 'failedByCode'>> {
 
 /** Why a run ended before its manifest did. */
 export interface RunStop {
-  readonly kind: 'interrupted' | 'cancelled' | 'token' | 'quota' | 'set-up' | 'down' | 'failing' | 'fatal';
+  readonly kind:
+    'interrupted' | 'cancelled' | 'token' | 'quota' | 'set-up' | 'down' | 'failing' | 'budget' | 'fatal';
   /** One line for people. */
   readonly reason: string;
 }

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { describeJobId, isDecidedAnew } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
@@ -10,6 +11,8 @@ import type { OpenRun } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
 import type { JobPlace } from './run-jobs.js';
 import type { Preview, Progress } from './run-options.js';
+import { type Spent, costOf, spentWith } from './spending.js';
+import { writeRunFile } from '../writer/run-file.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
 export class RunWatch {
@@ -17,6 +20,7 @@ export class RunWatch {
   readonly #startedMs = performance.now();
   #reconciledAt = performance.now();
   #saysNoWorker: boolean;
+  #spent: Spent | undefined;
   /** Pending images without an unfinished job, as of the last look. */
   #suspects = new Map<string, JobPlace | undefined>();
 
@@ -44,7 +48,8 @@ export class RunWatch {
   }
 
   async #tick(): Promise<void> {
-    const { connection, client, limits, control, queueName, failing, ledger, jobs, timing } = this.run;
+    const { connection, client, limits, control, queueName, failing, ledger, jobs, timing, options } =
+      this.run;
     if (client === undefined) await limits.refresh();
     const [workers, inFlight] = await Promise.all([
       registry.listProcesses(connection.store, workersOf(queueName)),
@@ -61,15 +66,27 @@ export class RunWatch {
     await this.#obey(workers.length > 0);
     await jobs.takeUpSetAside((image) => {
       const row = ledger.get(image)?.rows[0];
-      return row && { image, url: row.url ?? '', row: row.number };
+      return row && { image, url: row.url ?? '', prompt: row.prompt, row: row.number };
     });
     const share = Math.min(1, ...workers.map((worker) => worker.share));
     const { trouble } = workers.find((worker) => worker.trouble !== undefined) ?? {};
-    const progress = this.#meter.read(ledger.counts, { inFlight, share, trouble }, performance.now());
+    const spent = spentWith(this.run.spentBefore, ledger.counts);
+    const cost = costOf(spent, options.prices);
+    const progress = this.#meter.read(ledger.counts, { inFlight, share, trouble, cost }, performance.now());
+    await this.#keepSpent(spent);
     this.run.emit({ type: 'progress', progress });
     // What is left of a run that was stopped may be collected by another coordinator.
     const { reason, kind } = control.reason ?? this.run.options.stoppedBefore ?? {};
     await publishStatus(this.run, { ...progress, stopping: reason, stopKind: kind });
+  }
+
+  /** For a budget over all starts of the run: this one may be killed. */
+  async #keepSpent(spent: Spent): Promise<void> {
+    const { options, prepared, runFile } = this.run;
+    const isBudget = (options.maxCost ?? options.maxCalls ?? options.prices) !== undefined;
+    if (!isBudget || isDeepStrictEqual(spent, this.#spent)) return;
+    this.#spent = spent;
+    await writeRunFile(prepared.paths.runFile, { ...runFile, spent });
   }
 
   /** @param isWorked whether what is in flight can end by itself */
@@ -131,7 +148,11 @@ export class ProgressMeter {
       (Pick<Preview, 'rows' | 'toSubmit'> & { readonly isLimited?: boolean | undefined }) | undefined,
   ) {}
 
-  read(counts: RunCounts, live: Pick<Progress, 'inFlight' | 'share' | 'trouble'>, nowMs: number): Progress {
+  read(
+    counts: RunCounts,
+    live: Pick<Progress, 'inFlight' | 'share' | 'trouble' | 'cost'>,
+    nowMs: number,
+  ): Progress {
     const { plan } = this;
     const failed = failedRows(counts);
     const byRecord = [...counts.failedByCode].filter(([code]) => isDecidedAnew(code));

@@ -26,7 +26,17 @@ const limitsSchema = z.object({
 const formatSchema = z.enum(['csv', 'tsv', 'jsonl', 'list']) satisfies z.ZodType<ManifestFormat>;
 
 const runStopSchema = z.object({
-  kind: z.enum(['interrupted', 'cancelled', 'token', 'quota', 'set-up', 'down', 'failing', 'fatal']),
+  kind: z.enum([
+    'interrupted',
+    'cancelled',
+    'token',
+    'quota',
+    'set-up',
+    'down',
+    'failing',
+    'budget',
+    'fatal',
+  ]),
   reason: z.string(),
 }) satisfies z.ZodType<RunStop>;
 
@@ -61,6 +71,13 @@ export const runRequestSchema = z.strictObject({
   attempts: z.number().int().min(1).optional(),
   deadlineMs: z.number().refine(isDuration, 'expected a duration above 0').optional(),
   limit: z.number().int().min(0).optional(),
+  prices: z
+    .strictObject({ perMillionIn: z.number(), perMillionOut: z.number(), perImage: z.number() })
+    .partial()
+    .optional(),
+  maxCost: z.number().positive().optional(),
+  maxCalls: z.number().int().positive().optional(),
+  usage: z.boolean().optional(),
   accept: z.array(z.enum(ERROR_CODES)).optional(),
   stopFailing: z.number().min(0).max(100).optional(),
   newColumns: z.boolean().optional(),

@@ -209,8 +209,9 @@ export interface DescribedOutcome {
   readonly describedAt: string;
 }
 
-/** What an output has behind the manifest's columns: the answer's, by default these, then when it came. */
+/** What an output has behind the manifest's columns: the answer's, by default these; with `--usage` its tokens; then when it came. */
 export const PROMPT_COLUMNS = ['prompt_1', 'prompt_2', 'prompt_3', 'prompt_4'] as const;
+export const USAGE_COLUMNS = ['input_tokens', 'output_tokens'] as const;
 export const MESSAGE_COLUMNS = ['message_id', 'described_at'] as const;
 
 /** What a failures file has behind them. */

@@ -15,6 +15,9 @@ export interface RunCounts {
   /** HTTP calls made for this run. */
   submits: number;
   polls: number;
+  /** Tokens that the API says were used for what has ended, failed answers included. */
+  inputTokens: number;
+  outputTokens: number;
   /** Images that were in flight since an earlier run, and were not paid for again. */
   reattached: number;
   /** Submits whose answer was lost, so that the image may have been paid for once more. */
@@ -35,6 +38,8 @@ export function createRunCounts(): RunCounts {
     failedByCode: new Map(),
     submits: 0,
     polls: 0,
+    inputTokens: 0,
+    outputTokens: 0,
     reattached: 0,
     maybePaidTwice: 0,
     rescued: 0,

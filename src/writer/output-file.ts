@@ -1,7 +1,7 @@
 import { realpath, type FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { FatalError } from '../shared/errors.js';
-import { type DescribedOutcome, answerCell } from '../shared/jobs.js';
+import { type DescribedOutcome, type ResultJobData, answerCell } from '../shared/jobs.js';
 import { AppendFile } from './append-file.js';
 import type { CsvTable, TableEnd } from './csv-table.js';
 import { describeFileError, openPlainFile, replaceFile } from './durable-file.js';
@@ -21,6 +21,8 @@ import {
 interface DescribedRow {
   readonly row: NamedRow & { readonly cells: readonly string[] };
   readonly outcome: DescribedOutcome;
+  /** What its image has cost; one that shares the image of another row costs nothing. */
+  readonly usage?: Pick<ResultJobData, 'inputTokens' | 'outputTokens'> | undefined;
 }
 
 /** The output of a run, open for appending. Whoever opens it holds the output's lock. */
@@ -77,9 +79,11 @@ export class OutputFile {
    */
   async append(rows: readonly DescribedRow[]): Promise<void> {
     const { columns } = this.table;
-    const lines = rows.map(({ row, outcome: { prompts, messageId, describedAt } }) => {
-      const values = prompts.map((value) => answerCell(value, this.options.listSeparator));
-      const cells = [...row.cells, ...values, messageId, describedAt];
+    const { listSeparator, usage: hasUsage } = this.options;
+    const lines = rows.map(({ row, outcome: { prompts, messageId, describedAt }, usage }) => {
+      const values = prompts.map((value) => answerCell(value, listSeparator));
+      const tokens = [usage?.inputTokens, usage?.outputTokens].map((count) => String(count ?? ''));
+      const cells = [...row.cells, ...values, ...(hasUsage === true ? tokens : []), messageId, describedAt];
       if (cells.length !== columns.length)
         throw new RangeError(`a row has ${cells.length} cells, not ${columns.length}`);
       return this.table.format([cells]);

@@ -2,7 +2,7 @@ import type { Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { FatalError, UsageError } from '../shared/errors.js';
-import { type DescribedOutcome, MESSAGE_COLUMNS } from '../shared/jobs.js';
+import { type DescribedOutcome, MESSAGE_COLUMNS, USAGE_COLUMNS } from '../shared/jobs.js';
 import { CsvTable, type TableEnd, type TableRow } from './csv-table.js';
 import { describeFileError, openPlainFile } from './durable-file.js';
 import type { OutputIndex } from './output-index.js';
@@ -15,6 +15,8 @@ export interface OutputOptions {
   /** Of the answers, in order; and what is put between the items of a list in one of them: `json` writes it as JSON. */
   readonly answerColumns: readonly string[];
   readonly listSeparator?: string | undefined;
+  /** Whether what each row has cost in tokens is in two columns more. */
+  readonly usage?: boolean | undefined;
   /** Of a new output. An existing one keeps its own, which is found from its header. */
   readonly delimiter: string;
   /** See `CsvTable`; of this output and the files that belong to it. */
@@ -50,7 +52,8 @@ export function outputAt(path: string): string {
 
 /** A new output for a manifest. */
 export function newOutputTable(options: OutputOptions): CsvTable {
-  return new CsvTable([...options.columns, ...options.answerColumns, ...MESSAGE_COLUMNS], options);
+  const usage = options.usage === true ? USAGE_COLUMNS : [];
+  return new CsvTable([...options.columns, ...options.answerColumns, ...usage, ...MESSAGE_COLUMNS], options);
 }
 
 /**

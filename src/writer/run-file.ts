@@ -21,6 +21,11 @@ const runFileSchema = z.object({
   escapeFormulas: z.boolean().optional(),
   /** The output's columns for answers, where they are not the four prompts. */
   answerColumns: z.array(z.string()).optional(),
+  usage: z.boolean().optional(),
+  /** What all starts of the run have spent, for `--max-cost` and `--max-calls`. */
+  spent: z
+    .object({ submits: z.number(), described: z.number(), inputTokens: z.number(), outputTokens: z.number() })
+    .optional(),
   /** Files whose rows count as done; relative ones to the output's folder. */
   earlierOutputs: z.array(z.string()).optional(),
   /** The output that the run was last written to: where it is still there, this file is a copy. */

@@ -9,6 +9,8 @@ import { Workspace } from '../helpers/workspace.js';
 const partSchema = z.object({ text: z.string().optional() });
 const askedSchema = z.looseObject({ messages: z.array(z.object({ content: z.array(partSchema) })) });
 
+const receiptSchema = z.object({ described: z.number(), inputTokens: z.number(), cost: z.number() });
+
 /** A model's server that answers with `content`, and the texts that it was asked. */
 async function serveModel(content: (text: string, call: number) => string) {
   const asked: string[] = [];
@@ -76,7 +78,43 @@ describe('a model', () => {
     expect(verified.code).toBe(0);
   });
 
+  test('says what it has cost; a budget over all starts stops the run, and a higher one goes on', async () => {
+    const rows = Array.from({ length: 20 }, (_, row) => `${row},https://i.test/${row}.jpg\n`).join('');
+    const workspace = await workspaceOf(`id,image\n${rows}`);
+    const model = await serveModel(() => JSON.stringify({ prompts: ['a', 'b'] }));
+    // 100 tokens in at 1 each, and 20 out at 5: 200 an image, in millionths.
+    const asked = ['--count', '2', '--price-in', '1', '--price-out', '5', '--usage', '--max-in-flight', '1'];
+    const first = await runCli(args(model.url, ...asked, '--max-cost', '0.001', '--json'), {
+      cwd: workspace.path,
+    });
+    expect(first.code).toBe(4);
+    expect(first.stderr).toContain('of --max-cost 0.001 are spent: give a higher one to go on');
+    const receipt = receiptSchema.parse(JSON.parse(first.stdout));
+    expect(receipt.described).toBeGreaterThanOrEqual(5);
+    expect(receipt.described).toBeLessThanOrEqual(6);
+    expect(receipt.inputTokens).toBe(receipt.described * 100);
+    expect(receipt.cost).toBeCloseTo(receipt.described * 0.0002);
+    const same = await runCli(args(model.url, ...asked, '--max-cost', '0.001'), { cwd: workspace.path });
+    expect([same.code, model.asked.length]).toEqual([4, receipt.described]);
+    const calls = await runCli(args(model.url, ...asked, '--max-calls', '10'), { cwd: workspace.path });
+    expect([calls.code, model.asked.length]).toEqual([4, 10]);
+    const higher = await runCli(args(model.url, ...asked, '--max-cost', '1', '--max-calls', '20'), {
+      cwd: workspace.path,
+    });
+    expect([higher.code, model.asked.length]).toEqual([0, 20]);
+    expect(higher.stdout).toMatch(/^cost +0\.00 over all starts/m);
+    const output = await workspace.read('m.prompts.csv');
+    expect(output).toMatch(
+      /^id,image,prompt_1,prompt_2,input_tokens,output_tokens,message_id,described_at\n/,
+    );
+    expect(output.match(/,a,b,100,20,c\d+,/g)).toHaveLength(20);
+    const verified = await runCli(['verify', 'm.csv', 'm.prompts.csv'], { cwd: workspace.path });
+    expect(verified.code).toBe(0);
+  });
+
   test.each([
+    [['--max-cost', '1'], '--max-cost needs prices'],
+    [['--price', 'cheap'], '--price cheap: expected a number'],
     [['--prompt', '{{titel}}'], '--prompt titel: the manifest has no such column'],
     [['--fields', 'title'], 'the output adds a column named title of its own'],
     [['--fields', 'a,a'], '--fields: a is there twice'],

@@ -1,7 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { COMMANDS, type CommandOption, optionsOf } from '../../src/cli/options.js';
+import { COMMANDS } from '../../src/cli/option-spec.js';
+import { type CommandOption, optionsOf } from '../../src/cli/options.js';
 import { createProgram } from '../../src/cli/program.js';
 
 const PAGE = fileURLToPath(new URL('../../docs/options.md', import.meta.url));

@@ -59,6 +59,8 @@ const receipt: Receipt = {
   twice: 0,
   submits: 7,
   polls: 9,
+  inputTokens: 0,
+  outputTokens: 0,
   reattached: 0,
   maybePaidTwice: 0,
   rescued: 0,

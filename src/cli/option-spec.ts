@@ -1,0 +1,47 @@
+export interface OptionSpec {
+  readonly flags: string;
+  readonly about: string;
+  /** The variable that stands in for it; of an option that names a file, the variable holds what would be in the file. */
+  readonly env?: string;
+  /** Of an option that names a small file, whose content is its value: what to put into it. */
+  readonly file?: string;
+  /** The key of another option that it cannot be without, and how to say so. */
+  readonly needs?: { readonly name: string; readonly text: string };
+  /** What holds without it, for people; the code that uses the value has the default itself. */
+  readonly default?: string;
+  /** It may be given several times; `parse` gets a line for each. */
+  readonly isRepeatable?: boolean;
+  readonly parse?: (text: string, source: string) => unknown;
+}
+
+/** An option. */
+export function option<const F extends string, const M extends Omit<OptionSpec, 'flags' | 'about'> = object>(
+  flags: F,
+  about: string,
+  more?: M,
+) {
+  return Object.assign({ flags, about }, more);
+}
+
+export const SCHEDULES = ['schedule add', 'schedule list', 'schedule run', 'schedule remove'] as const;
+export const SERVICE = [
+  'worker',
+  'serve',
+  'enqueue',
+  'status',
+  'retry',
+  'cancel',
+  'dashboard',
+  'webhook',
+] as const;
+export const COMMANDS = ['run', 'verify', 'simulate', ...SERVICE, ...SCHEDULES] as const;
+
+export type CommandName = (typeof COMMANDS)[number];
+
+/** Options under one heading, and the commands that take them. */
+export function group<
+  const Command extends CommandName,
+  const Options extends Readonly<Record<string, OptionSpec>>,
+>(heading: string, commands: readonly Command[], options: Options) {
+  return { heading, commands, options };
+}

@@ -1,0 +1,162 @@
+import { RUN_DEFAULTS } from '../run/run-options.js';
+import { DEFAULT_LIMITS, formatRate, parseDuration, parseRate } from '../shared/limits.js';
+import { group, option } from './option-spec.js';
+import * as parse from './parse.js';
+
+const API = 'The API:';
+const LIMITS = 'Limits, held over all workers of the account together:';
+const COSTS = 'What it costs:';
+const WEBHOOKS = 'Webhooks (the API calls when an image is done, so it costs one poll and finishes at once):';
+
+const WEBHOOK_SECRET = {
+  env: 'DESCRIBE_WEBHOOK_SECRET',
+  file: 'the secret',
+  default: 'a random one, kept in the queue',
+  parse: parse.secret,
+};
+
+/** The options of whoever works: the API and what is asked of it, limits, costs and webhooks. */
+export const WORK_OPTIONS = [
+  group(API, ['run', 'worker', 'serve', 'webhook', 'enqueue', 'schedule add'], {
+    api: option('--api <url>', 'the API, or `simulator` for the built-in one, which needs no token', {
+      env: 'DESCRIBE_API_URL',
+      default: RUN_DEFAULTS.api,
+    }),
+    account: option('--account <name>', 'whose limits these are, where you have several tokens', {
+      env: 'DESCRIBE_ACCOUNT',
+      default: RUN_DEFAULTS.account,
+    }),
+    dialect: option('--dialect <name>', 'thenextleg, imaginepro, legnext or openai', {
+      default: "by the API's host",
+    }),
+  }),
+  group(API, ['run', 'worker', 'serve'], {
+    tokenFile: option(
+      '--token-file <path>',
+      'a file with the token; there is no `--token`, since other users can see arguments',
+      { env: 'DESCRIBE_API_TOKEN', file: 'the token' },
+    ),
+    submitMethod: option('--submit-method <m>', 'post or get; get puts the token into the URL', {
+      default: 'post',
+      parse: parse.method,
+    }),
+    expireAfter: option(
+      '--expire-after <duration>',
+      'when the API gives a message up, to be submitted again',
+      { default: "the API's: 12m", parse: parseDuration },
+    ),
+    model: option('--model <name>', 'openai: the model that describes (required there)'),
+    prompt: option(
+      '--prompt <text>',
+      'openai: what the model is asked; `{{title}}` is that column of the row',
+      {
+        default: 'for four prompts, or for the fields',
+      },
+    ),
+    promptFile: option('--prompt-file <path>', 'the same in a file', {
+      file: 'what the model is to be asked',
+    }),
+    system: option('--system <text>', 'openai: what the model is told before'),
+    count: option('--count <n>', 'openai: how many prompts an image gets; 1 makes one column `prompt`', {
+      default: '4',
+      parse: parse.integer(1),
+    }),
+    fields: option(
+      '--fields <list>',
+      'openai: fields in place of prompts, each a column: `caption, tags[], nsfw:boolean`',
+    ),
+    schema: option('--schema <path>', 'openai: the same as a JSON Schema', { file: 'a JSON Schema' }),
+    param: option(
+      '--param <name=value>',
+      'openai: a field of each request, such as temperature=0.2; repeatable',
+      {
+        isRepeatable: true,
+        parse: parse.parameters,
+      },
+    ),
+    choices: option(
+      '--choices <n>',
+      'openai: 4 for four answers of one prompt each, 1 for one with all four',
+      { default: '1', parse: parse.choices },
+    ),
+  }),
+  group(API, ['run', 'enqueue', 'schedule add'], {
+    attempts: option('--attempts <n>', 'submits of one image at most', {
+      default: String(RUN_DEFAULTS.attempts),
+      parse: parse.integer(1),
+    }),
+    deadline: option('--deadline <duration>', 'from a submit to its completion', {
+      default: `${RUN_DEFAULTS.deadlineMs / 60_000}m`,
+      parse: parseDuration,
+    }),
+  }),
+  group(LIMITS, ['run', 'worker', 'serve', 'enqueue', 'schedule add'], {
+    rate: option('--rate <n/duration>', 'submits, such as `1/3s`, `10/s` or `500/h`', {
+      env: 'DESCRIBE_RATE',
+      default: formatRate(DEFAULT_LIMITS.rate),
+      parse: parseRate,
+    }),
+    pollRate: option('--poll-rate <n/duration>', 'polls', {
+      env: 'DESCRIBE_POLL_RATE',
+      default: formatRate(DEFAULT_LIMITS.pollRate),
+      parse: parseRate,
+    }),
+    maxInFlight: option('--max-in-flight <n>', 'submitted and not yet completed', {
+      env: 'DESCRIBE_MAX_IN_FLIGHT',
+      default: String(DEFAULT_LIMITS.maxInFlight),
+      parse: parse.integer(1),
+    }),
+  }),
+  group(LIMITS, ['run', 'enqueue', 'schedule add'], {
+    limit: option('--limit <n>', 'images paid for in this run at most', { parse: parse.integer(1) }),
+  }),
+  group(COSTS, ['run', 'enqueue', 'schedule add'], {
+    usage: option('--usage', 'tokens of each row in the columns input_tokens and output_tokens'),
+    priceIn: option('--price-in <amount>', 'of a million input tokens, in whatever currency', {
+      parse: parse.number,
+    }),
+    priceOut: option('--price-out <amount>', 'of a million output tokens', { parse: parse.number }),
+    price: option('--price <amount>', 'of an image', { parse: parse.number }),
+    maxCost: option(
+      '--max-cost <amount>',
+      'stop when all starts of the run have cost that much (exit code 4)',
+      {
+        parse: parse.positive,
+      },
+    ),
+    maxCalls: option('--max-calls <n>', 'stop when they have made so many submits', {
+      parse: parse.integer(1),
+    }),
+  }),
+  group(WEBHOOKS, ['run', 'worker', 'serve', 'webhook'], {
+    webhookUrl: option(
+      '--webhook-url <url>',
+      'public URL of the receiver; the API gets it with a secret path',
+    ),
+  }),
+  group(WEBHOOKS, ['run', 'worker', 'serve'], {
+    webhookListen: option(
+      '--webhook-listen <host:port>',
+      'receive in this process (else: `bulk-describe webhook`)',
+      {
+        parse: parse.address,
+        needs: {
+          name: 'webhookUrl',
+          text: '--webhook-url <url>: the public URL that leads to it, which the API is given',
+        },
+      },
+    ),
+    webhookSecretFile: option('--webhook-secret-file <path>', 'what the secret path is made from', {
+      ...WEBHOOK_SECRET,
+      needs: { name: 'webhookUrl', text: '--webhook-url <url>, whose path is made from it' },
+    }),
+  }),
+  group(WEBHOOKS, ['webhook'], {
+    webhookListen: option('--webhook-listen <host:port>', 'where to listen', {
+      default: '127.0.0.1:8787',
+      parse: parse.address,
+    }),
+    webhookSecretFile: option('--webhook-secret-file <path>', "the workers' own, if any", WEBHOOK_SECRET),
+    showUrl: option('--show-url', 'print the URL with the secret path, for a test or a proxy'),
+  }),
+];

@@ -1,0 +1,87 @@
+import { UsageError } from '../shared/errors.js';
+import type { RunCounts } from '../shared/run-counts.js';
+import type { RunFile } from '../writer/run-file.js';
+import type { RunOptions, RunStop } from './run-options.js';
+
+/** What an API takes, in whatever currency: for a million tokens, and for each described image. */
+export interface Prices {
+  readonly perMillionIn?: number | undefined;
+  readonly perMillionOut?: number | undefined;
+  readonly perImage?: number | undefined;
+}
+
+/** What a run has spent over all its starts. */
+export type Spent = NonNullable<RunFile['spent']>;
+
+export const NOTHING_SPENT: Spent = { submits: 0, described: 0, inputTokens: 0, outputTokens: 0 };
+
+/** @param before what earlier starts have spent */
+export function spentWith(before: Spent, counts: RunCounts): Spent {
+  return {
+    submits: before.submits + counts.submits,
+    described: before.described + counts.described,
+    inputTokens: before.inputTokens + counts.inputTokens,
+    outputTokens: before.outputTokens + counts.outputTokens,
+  };
+}
+
+/** What that costs; undefined without prices. */
+export function costOf(spent: Omit<Spent, 'submits'>, prices: Prices | undefined): number | undefined {
+  if (prices === undefined) return undefined;
+  const { perMillionIn = 0, perMillionOut = 0, perImage = 0 } = prices;
+  const tokens = (spent.inputTokens * perMillionIn + spent.outputTokens * perMillionOut) / 1e6;
+  return Number((tokens + spent.described * perImage).toFixed(6));
+}
+
+/** What so many more images cost, as far as that is known: by their price, and the tokens of those before. */
+export function estimatedCost(images: number, before: Spent, prices: Prices | undefined): number | undefined {
+  const isByTokens = prices?.perMillionIn !== undefined || prices?.perMillionOut !== undefined;
+  if (isByTokens && before.described === 0) return undefined;
+  const share = images / Math.max(1, before.described);
+  const { inputTokens, outputTokens } = before;
+  return costOf(
+    { described: images, inputTokens: inputTokens * share, outputTokens: outputTokens * share },
+    prices,
+  );
+}
+
+/** Why nothing more is to be spent; undefined while more may be. */
+export function budgetStop(
+  spent: Spent,
+  { prices, maxCost = Infinity, maxCalls = Infinity }: Pick<RunOptions, 'prices' | 'maxCost' | 'maxCalls'>,
+): RunStop | undefined {
+  const cost = costOf(spent, prices) ?? 0;
+  if (cost >= maxCost)
+    return {
+      kind: 'budget',
+      reason: `${cost} of --max-cost ${maxCost} are spent: give a higher one to go on`,
+    };
+  if (spent.submits < maxCalls) return undefined;
+  return {
+    kind: 'budget',
+    reason: `${spent.submits} of --max-calls ${maxCalls} are made: give a higher one to go on`,
+  };
+}
+
+/**
+ * How many images may be under way so that they do not cost more than is left, if they cost what those before did.
+ * @param unknown as long as none has been described
+ */
+export function affordable(
+  spent: Spent,
+  { prices, maxCost }: Pick<RunOptions, 'prices' | 'maxCost'>,
+  unknown: number,
+): number {
+  if (maxCost === undefined) return Infinity;
+  if (spent.described === 0) return unknown;
+  const cost = costOf(spent, prices) ?? 0;
+  const ofOne = cost / spent.described;
+  return ofOne === 0 ? Infinity : Math.max(1, Math.floor((maxCost - cost) / ofOne));
+}
+
+/** @throws {UsageError} for a budget that could never be reached */
+export function checkBudget({ prices, maxCost }: Pick<RunOptions, 'prices' | 'maxCost'>): void {
+  const isPriced = Object.values(prices ?? {}).some((price) => price !== undefined);
+  if (maxCost !== undefined && !isPriced)
+    throw new UsageError('--max-cost needs prices: --price-in and --price-out, or --price');
+}
