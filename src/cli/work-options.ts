@@ -26,7 +26,7 @@ export const WORK_OPTIONS = [
       env: 'DESCRIBE_ACCOUNT',
       default: RUN_DEFAULTS.account,
     }),
-    dialect: option('--dialect <name>', 'thenextleg, imaginepro, legnext or openai', {
+    dialect: option('--dialect <name>', 'thenextleg, imaginepro, legnext, openai or mj', {
       default: "by the API's host",
     }),
   }),

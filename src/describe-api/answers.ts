@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http';
 import { parseJson } from '../shared/parse-json.js';
-import type { Dialect } from './dialects/dialect.js';
+import type { Dialect, Refused } from './dialects/dialect.js';
 import { type ApiCall, RejectedError, ResponseShapeError, StatusError } from './errors.js';
 import type { HttpAnswer } from './http.js';
 import { aboutOf } from './refusals.js';
@@ -29,7 +29,7 @@ function errorAlone(body: unknown): string | undefined {
 }
 
 /**
- * The JSON body of a successful answer.
+ * The JSON body of a successful answer; null for an empty one to a poll.
  * @param about.isSubmit a poll's failure says nothing of the set-up: a submit went through before
  * @throws {RejectedError} for a refusal of this request
  * @throws {StatusError} for any other status than 2xx
@@ -45,9 +45,11 @@ export function readAnswer(
   // Some servers begin with a byte order mark, which is no JSON.
   const body = parseJson(answer.text.replace(/^\uFEFF/, ''));
   const isSuccess = (code: number) => code >= 200 && code < 300;
-  const status = (isSuccess(answer.status) ? dialect.statusIn?.(body) : undefined) ?? answer.status;
-  const refused = isRefusal(body);
-  if (isSuccess(status)) {
+  const own = dialect.refusedBy?.(body, answer.status);
+  const ofBody = isSuccess(answer.status) ? dialect.statusIn?.(body) : undefined;
+  const status = own?.status ?? ofBody ?? answer.status;
+  const refused = own !== undefined || isRefusal(body);
+  if (isSuccess(status) && own === undefined) {
     const reason = isSubmit ? errorAlone(body) : undefined;
     if (refused || reason !== undefined)
       throw new RejectedError(call, {
@@ -55,10 +57,12 @@ export function readAnswer(
         reason: reason ?? reasonIn(body) ?? 'refused without a reason',
       });
     if (answer.tooLong) throw new ResponseShapeError(call, 'an answer of at most 1 MB', answer.text);
+    // How some say that there is no such message.
+    if (!isSubmit && answer.text.trim() === '') return null;
     if (body === undefined) throw new ResponseShapeError(call, 'JSON', answer.text || 'an empty body');
     return body;
   }
-  throw refusalOf(answer, body, call, nowMs, dialect, { status, refused, isSubmit });
+  throw refusalOf(answer, body, call, nowMs, dialect, { status, refused, isSubmit, about: own?.about });
 }
 
 function refusalOf(
@@ -67,21 +71,26 @@ function refusalOf(
   call: ApiCall,
   nowMs: number,
   dialect: Dialect,
-  { status, refused, isSubmit }: { status: number; refused: boolean; isSubmit: boolean },
+  known: { status: number; refused: boolean; isSubmit: boolean; about: Refused['about'] },
 ): StatusError | RejectedError {
+  const { status, refused, isSubmit } = known;
   const page = body === undefined ? pageIn(answer) : undefined;
   const said = reasonIn(body);
-  const about = aboutOf({
-    ...{ status, refused, said, isPage: page !== undefined },
-    isQuota: dialect.isQuota?.(body),
-    isNotFoundSetUp: dialect.isNotFoundSetUp,
-  });
+  const about =
+    known.about ??
+    aboutOf({
+      ...{ status, refused, said, isPage: page !== undefined },
+      isQuota: dialect.isQuota?.(body),
+      isNotFoundSetUp: dialect.isNotFoundSetUp,
+    });
   const isRejected = about === 'image' || about === 'request' || (status === 404 && !isSubmit);
   if (isRejected) return new RejectedError(call, { status, reason: said ?? statusText(status), about });
   const words = about === 'page' ? page : said;
   return new StatusError(call, {
     ...{ status, refused, about },
-    reason: words === undefined ? statusText(status) : `${statusText(status)}: ${words}`,
+    reason: [...(status < 300 ? [] : [statusText(status)]), ...(words === undefined ? [] : [words])].join(
+      ': ',
+    ),
     retryAfterMs: retryAfterIn(answer.headers, nowMs) ?? dialect.restMs?.(answer.headers, nowMs),
   });
 }

@@ -43,6 +43,14 @@ const submitSchema = z.object({
 });
 type Submit = z.infer<typeof submitSchema>;
 
+const dataUri = z.string().refine(isImage, 'is neither an http(s) URL nor a data: URI of an image');
+const submitWithDataSchema = submitSchema.extend({ url: z.union([httpUrl, dataUri]) });
+
+function isImage(text: string): boolean {
+  const [, base64 = ''] = /^data:image\/[\w.+-]+;base64,([\w+/]{4})/.exec(text) ?? [];
+  return base64 !== '';
+}
+
 const pollSchema = z.object({ expireMins: z.coerce.number().positive().default(DEFAULT_EXPIRE_MINS) });
 
 const REFUSAL_TEXTS: Readonly<Record<Exclude<Refusal, 'invalid'>, string>> = {
@@ -77,7 +85,7 @@ function nothingYet() {
   return {
     /** Accepted submits: each of them is paid. */
     paid: 0,
-    /** The same by URL; empty with `trackUrls: false`. */
+    /** The same by URL, or `data:` and the start of the hash of its data; empty with `trackUrls: false`. */
     paidByUrl: new Map<string, number>(),
     /** Calls by kind, whatever they were answered; `submits` are `posts` and `gets`. */
     requests: { posts: 0, gets: 0, polls: 0 },
@@ -136,7 +144,8 @@ export class SimulatedApi {
     const shut = this.#shut(dialect, request);
     if (shut !== undefined) return shut;
     const nowMs = Date.now();
-    const submit = submitSchema.safeParse(dialect.readSubmit(isGet ? request.query : request.body));
+    const schema = dialect.takesData === true ? submitWithDataSchema : submitSchema;
+    const submit = schema.safeParse(dialect.readSubmit(isGet ? request.query : request.body));
     if (!submit.success) {
       const issue = submit.error.issues[0];
       const text = `Invalid ${issue?.path.join('.') || 'body'}: ${issue?.message ?? ''}`;
@@ -209,7 +218,8 @@ export class SimulatedApi {
 
   /** From here on the submit is paid, whether the caller learns of it or not. */
   #accept(dialect: SimulatedDialect, submit: Submit, urlHash: string, nowMs: number): Reply {
-    const { url, ref = '', webhook } = submit;
+    const { ref = '', webhook } = submit;
+    const url = submit.url.startsWith('data:') ? `data:${urlHash}` : submit.url;
     const { latencyMs, latencySpread, journal, trackUrls } = this.options;
     const fault = this.#drawFailure(['incomplete', 'never']);
     const facts: MessageFacts = {

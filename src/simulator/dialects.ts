@@ -17,6 +17,8 @@ export interface SimulatedDialect {
   /** Paths that take a submit by POST; `getPaths`, those that take one by GET as well. */
   readonly submitPaths: readonly string[];
   readonly getPaths?: readonly string[];
+  /** It takes images in base64 as well, as `data:` URIs. */
+  readonly takesData?: boolean;
   /** Its messages. None: the answer to a submit is the outcome, after the latency. */
   readonly messages?: {
     /** With `:id`. */
@@ -173,6 +175,7 @@ function imageIn(body: unknown): string | undefined {
 /** Synchronous: no messages, no webhooks. */
 const openai: SimulatedDialect = {
   submitPaths: ['/v1/chat/completions'],
+  takesData: true,
   tokenOf: bearerOf,
   readSubmit: (body) => ({ url: imageIn(body), choices: fieldOf(body, 'n') }),
   accepted: ({ id, state, submittedAt, prompts: numbered }, choices) => {
@@ -205,5 +208,48 @@ const openai: SimulatedDialect = {
   }),
 };
 
+function mjTask(message: SimulatedMessage): object {
+  const { id, state, progress, submittedAt, completedAt } = message;
+  const isDone = state === 'completed';
+  const workingStatus = progress === 0 ? 'SUBMITTED' : 'IN_PROGRESS';
+  const finalPrompt = isDone ? message.prompts.join('\n\n') : '';
+  return {
+    id,
+    action: 'DESCRIBE',
+    status: state === 'working' ? workingStatus : isDone ? 'SUCCESS' : 'FAILURE',
+    progress: state === 'working' ? `${progress}%` : '100%',
+    prompt: '',
+    promptEn: finalPrompt,
+    failReason: state === 'failed' ? FAILED : '',
+    submitTime: Date.parse(submittedAt),
+    finishTime: state === 'working' ? 0 : Date.parse(completedAt),
+    properties: { finalPrompt },
+  };
+}
+
+/** As a gateway has it before the proxy: the proxy's own words are an HTTP 200 with a code. */
+const mj: SimulatedDialect = {
+  submitPaths: ['/mj/submit/describe', '/mj-fast/mj/submit/describe'],
+  takesData: true,
+  messages: {
+    paths: ['/mj/task/:id/fetch', '/mj-fast/mj/task/:id/fetch'],
+    polled: mjTask,
+    delivered: mjTask,
+  },
+  tokenOf: (request) => bearerOf(request) ?? request.headers['mj-api-secret'],
+  readSubmit: (body) => ({
+    url: fieldOf(body, 'link') ?? fieldOf(body, 'base64'),
+    webhook: fieldOf(body, 'notifyHook'),
+  }),
+  accepted: ({ id }) => ({ code: 1, description: 'Submit success', result: id, properties: {} }),
+  refusal: (why, text) => {
+    if (why === 'reject') return { status: 200, body: { code: 24, description: text, properties: {} } };
+    const said = why === 'quota' ? 'quota_not_enough' : why === 'missing' ? 'task_no_found' : text;
+    const status = why === 'quota' || why === 'missing' ? 400 : STATUSES[why];
+    const code = why === 'rateLimited' ? 30 : 4;
+    return { status, body: { description: said, type: 'upstream_error', code } };
+  },
+};
+
 /** All are spoken on one port: their paths tell them apart. */
-export const SIMULATED_DIALECTS: readonly SimulatedDialect[] = [thenextleg, imaginepro, legnext, openai];
+export const SIMULATED_DIALECTS: readonly SimulatedDialect[] = [thenextleg, imaginepro, legnext, openai, mj];

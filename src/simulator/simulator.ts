@@ -9,7 +9,8 @@ import { changeSettings, completeOptions, type SimulatorOptions, type SimulatorS
 
 export type { SimulatorOptions, SimulatorSettings } from './options.js';
 
-const BODY_LIMIT_BYTES = 1024 * 1024;
+/** An image of 20 MB in base64. */
+const BODY_LIMIT_BYTES = 30 * 1024 * 1024;
 const paramsSchema = z.object({ id: z.string() });
 const errorSchema = z.object({ statusCode: z.int().min(400).max(599) });
 

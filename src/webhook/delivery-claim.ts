@@ -6,6 +6,8 @@ export interface DeliveryClaim {
   /** A ref that was made here, see `CallbackKeys`. */
   readonly ref: string | undefined;
   readonly messageId: string | undefined;
+  /** It says that its message is still worked on: there is nothing to ask for yet. */
+  readonly isWorking?: true | undefined;
 }
 
 /** No service has others in an id, and not every store can hold control characters and lone surrogates. */
@@ -30,6 +32,8 @@ const claimSchema = z.object({
 const bodySchema = z.intersection(
   claimSchema,
   z.object({
+    // The words of `mj`, which calls at every change; the others call when a message is done.
+    status: z.enum(['NOT_START', 'SUBMITTED', 'IN_PROGRESS', 'MODAL']).optional().catch(undefined),
     response: claimSchema.optional().catch(undefined),
     data: claimSchema.optional().catch(undefined),
   }),
@@ -44,6 +48,7 @@ export function readClaim(body: string): DeliveryClaim | undefined {
   const first = (read: (part: z.infer<typeof claimSchema>) => string | undefined) =>
     parts.map((part) => part && read(part)).find((id) => id !== undefined);
   return {
+    ...(claim.data.status !== undefined && { isWorking: true }),
     ref: first(({ ref }) => ref),
     messageId: first(
       (part) => part.originatingMessageId ?? part.messageId ?? part.job_id ?? part.jobId ?? part.id,

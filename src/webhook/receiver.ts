@@ -93,7 +93,7 @@ export async function startReceiver({ keys, onDelivery, ...address }: ReceiverOp
     const ref = named !== undefined && keys.isOwnRef(named) ? named : undefined;
     if (claim === undefined || (ref === undefined && claim.messageId === undefined))
       return refuse(reply, 400);
-    onDelivery({ ref, messageId: claim.messageId });
+    if (claim.isWorking !== true) onDelivery({ ref, messageId: claim.messageId });
     return reply.send({});
   });
   return listen(app, address, '--webhook-listen');

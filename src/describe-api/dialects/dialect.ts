@@ -1,5 +1,6 @@
 import type { AnswerShape } from '../answer-shape.js';
 import type { ApiCall } from '../errors.js';
+import type { About } from '../refusals.js';
 import type { AnswerHeaders } from '../retry-after.js';
 import type { Message, Submitted } from '../shapes.js';
 
@@ -35,6 +36,13 @@ export interface DialectSettings {
   readonly params?: Readonly<Record<string, unknown>> | undefined;
   /** 4 asks the model for four answers of one prompt each; 1 for one that holds all four. */
   readonly choices?: 1 | 4 | undefined;
+}
+
+/** What a dialect knows of a refusal; the rest is known by its words. */
+export interface Refused {
+  /** The HTTP status that stands for it; the answer's own. */
+  readonly status?: number;
+  readonly about?: About;
 }
 
 /** How a model is held to the shape of its answer, the strictest first; each server takes some of them. */
@@ -83,6 +91,8 @@ export interface Dialect {
   readonly givesRefs?: boolean;
   /** The status that an error in the body of a 200 stands for. */
   readonly statusIn?: (body: unknown) => number | undefined;
+  /** What an answer says by a code of the dialect's own; undefined unless that is a refusal, which has described nothing. */
+  readonly refusedBy?: (body: unknown, status: number) => Refused | undefined;
   /** Whether a failing answer says that the quota is spent, whatever its status is. */
   readonly isQuota?: (body: unknown) => boolean;
   /** Whether every 404 at a submit is about the set-up (path, model), whatever reason it gives. */

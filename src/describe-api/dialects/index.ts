@@ -1,6 +1,7 @@
 import { UsageError } from '../../shared/errors.js';
 import { nearest } from '../../shared/nearest.js';
 import type { Dialect, DialectSettings } from './dialect.js';
+import { mj } from './mj.js';
 import { openai } from './openai.js';
 import { imaginepro, legnext, thenextleg } from './polled.js';
 
@@ -8,7 +9,7 @@ export { ANSWER_FORMATS, type AnswerFormat } from './dialect.js';
 export type { Dialect, DialectSettings, SubmitRequest } from './dialect.js';
 
 /** Every dialect: a new one is one more object, and a line here. The first is the default. */
-const DIALECTS = [thenextleg, imaginepro, legnext, openai] as const satisfies readonly Dialect[];
+const DIALECTS = [thenextleg, imaginepro, legnext, openai, mj] as const satisfies readonly Dialect[];
 
 export type DialectName = (typeof DIALECTS)[number]['name'];
 

@@ -66,7 +66,7 @@ export function readStatusMessage(
     case 'failed':
       return { status: 'incomplete', reason: reasonIn(body) ?? 'the API says that it failed' };
     case 'working': {
-      const progress = z.coerce.number().safeParse(fieldOf(body, 'progress')).data ?? 0;
+      const progress = Number.parseFloat(String(fieldOf(body, 'progress'))) || 0;
       return { status: 'working', progress: Math.min(99, Math.max(0, progress)) };
     }
     case 'completed': {

@@ -1,0 +1,107 @@
+import { z } from 'zod';
+import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
+import { idSchema, type Message, type Submitted } from '../shapes.js';
+import { type Dialect, type Refused, type SubmitRequest, bearer } from './dialect.js';
+import { type StatusWords, readStatusMessage } from './polled.js';
+
+const WORDS: StatusWords = {
+  working: ['NOT_START', 'SUBMITTED', 'IN_PROGRESS', 'MODAL', ''],
+  completed: ['SUCCESS'],
+  failed: ['FAILURE', 'CANCEL'],
+  idFields: ['result'],
+  promptFields: ['properties.finalPrompt', 'promptEn', 'prompt'],
+};
+
+/** Submitted; exists already, under the id that is given; queued. */
+const ACCEPTED: ReadonlySet<number> = new Set([1, 21, 22]);
+
+/** What the other codes of an answer say. None of these submits is charged. */
+const REFUSED: Readonly<Record<number, Refused>> = {
+  // No account is free, or connected: for no image.
+  3: { status: 503 },
+  // Invalid. Gateways say it of anything that is wrong: the words are left.
+  4: { status: 400 },
+  // The queue is full, whatever `result` says.
+  23: { status: 429 },
+  // Banned words.
+  24: { about: 'image' },
+  // A gateway's group of channels is busy.
+  30: { status: 429 },
+};
+/** A failure (9), or what nobody has documented. */
+const FAILED: Refused = { about: 'moment' };
+
+const codeSchema = z.object({
+  code: z.union([
+    z.int(),
+    z
+      .string()
+      .regex(/^-?\d+$/)
+      .transform(Number),
+  ]),
+  description: z.string().catch(''),
+});
+const submittedSchema = z.object({ result: idSchema });
+
+/** @param status of the answer: a gateway's own errors are a 400, and what says more than that is left to it */
+function refusedBy(body: unknown, status: number): Refused | undefined {
+  const answer = codeSchema.safeParse(body).data;
+  if (answer === undefined || ACCEPTED.has(answer.code) || (status >= 300 && status !== 400))
+    return undefined;
+  return isUnknownTask(answer.description) ? { status: 404 } : (REFUSED[answer.code] ?? FAILED);
+}
+
+function isUnknownTask(description: string): boolean {
+  return /\btask_(no|not)_found\b/.test(description);
+}
+
+function readSubmitted(body: unknown, call: ApiCall): Submitted {
+  const submitted = submittedSchema.safeParse(body);
+  if (!submitted.success) throw new ResponseShapeError(call, 'an answer to a submit, with a result', body);
+  return { messageId: submitted.data.result };
+}
+
+function readTask(body: unknown, messageId: string, call: ApiCall): Message {
+  if (body === null) throw new RejectedError(call, { status: 404, reason: 'there is no such task' });
+  const message = readStatusMessage(body, messageId, call, WORDS);
+  if (message.status !== 'completed') return message;
+  const prompts = message.prompts.map((prompt) =>
+    typeof prompt === 'string' ? withoutLinks(prompt) : prompt,
+  );
+  return { ...message, prompts };
+}
+
+/** Markdown links to what a prompt speaks of are reduced to their text. */
+function withoutLinks(prompt: string): string {
+  return prompt.replace(/!?\[([^[\]]*)\]\(\s*<?https?:\/\/[^()\s]*(?:\([^()\s]*\)[^()\s]*)*>?\s*\)/gi, '$1');
+}
+
+function submitBody({ url, webhookOverride }: SubmitRequest): Record<string, unknown> {
+  const image = url.startsWith('data:') ? { base64: url } : { link: url };
+  return { ...image, botType: 'MID_JOURNEY', notifyHook: webhookOverride };
+}
+
+/** The base URL may end in `/mj`; a mode of new-api (`/mj-fast`) stays before it. */
+function rootOf(base: string): string {
+  return `${base.replace(/\/mj(\/submit\/describe)?$/, '')}/mj`;
+}
+
+/** The Midjourney proxy (novicezk, trueai-org), and the gateways that resell it (new-api): tasks with a status word, and no `ref`. */
+export const mj = {
+  name: 'mj',
+  hosts: [],
+  api: 'http://127.0.0.1:8080',
+  submitUrl: (base) => `${rootOf(base)}/submit/describe`,
+  messageUrl: (base, messageId) => `${rootOf(base)}/task/${encodeURIComponent(messageId)}/fetch`,
+  credentials: bearer,
+  isTokenOptional: true,
+  givesRefs: false,
+  submitBody,
+  readSubmitted,
+  readMessage: readTask,
+  refusedBy,
+  isQuota: (body) =>
+    /\b(quota_not_enough|insufficient_(user_)?quota)\b/.test(
+      codeSchema.safeParse(body).data?.description ?? '',
+    ),
+} as const satisfies Dialect;
