@@ -16,6 +16,7 @@ const HELP = {
   polls_total: 'Polls that reached the API, whatever it answered.',
   throttled_total: 'Calls that were answered with a 429.',
   outcomes_total: 'Images that were described, or failed with a code.',
+  tokens_total: 'Tokens that the API says were used; `kind` is input or output.',
   configured_rate_per_second: 'Submits a second that the account may make.',
   learned_rate_per_second: 'Submits a second that the API lets through at the moment.',
   in_flight_limit: 'Images that may be in flight at once.',
@@ -118,6 +119,7 @@ async function readAccount(
     { name: 'queue_paused', value: isPaused ? 1 : 0 },
     ...sampled('throttled_total', 'call', ['submit', 'poll'], (call) => count(`throttled:${call}`)),
     ...sampled('outcomes_total', 'code', ['described', ...ERROR_CODES], (code) => count(`outcomes:${code}`)),
+    ...sampled('tokens_total', 'kind', ['input', 'output'], (kind) => count(`tokens:${kind}`)),
     ...sampled('queue_jobs', 'state', JOB_STATES, (state) => jobs[state] ?? 0),
     ...sampled('workers', 'state', WORKER_STATES, countWorkers),
     ...HISTOGRAMS.flatMap(([name, field]) => {

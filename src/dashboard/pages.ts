@@ -209,7 +209,7 @@ function percent(part: number, whole: number): string {
 /** The numbers of a run. */
 function facts(view: RunOnPage): Html {
   const { status, account } = view;
-  const { state } = status;
+  const { state, inputTokens = 0, outputTokens = 0 } = status;
   const total = status.totalRows;
   const isRunning = state === 'running';
   return html`<dl class="facts">
@@ -225,7 +225,9 @@ function facts(view: RunOnPage): Html {
     ${isRunning && fact('In flight', `${count(account.inFlight)} of ${count(account.maxInFlight)}`)}
     ${isRunning && fact('Waiting', count(account.waiting))}
     ${(isRunning || state === 'ended') && fact('Speed', speedText(status.perSecond))}
-    ${fact('Rate', account.rate)} ${account.share < 1 && fact('The API lets through', account.learnedRate)}
+    ${inputTokens + outputTokens > 0 && fact('Tokens', `${count(inputTokens)} in, ${count(outputTokens)} out`)}
+    ${status.cost !== undefined && fact('Cost', status.cost.toFixed(2))} ${fact('Rate', account.rate)}
+    ${account.share < 1 && fact('The API lets through', account.learnedRate)}
     ${isRunning && fact('Left', status.etaMs === undefined ? '…' : formatDuration(status.etaMs))}
     ${fact(isRunning ? 'Since' : 'Ran', ran(view))}
   </dl>`;

@@ -188,6 +188,8 @@ export async function publishStatus(
 ): Promise<void> {
   const failedByCode = Object.fromEntries(ledger.counts.failedByCode);
   await registry.publish(connection.store, RUNS, about.run, {
+    inputTokens: ledger.counts.inputTokens,
+    outputTokens: ledger.counts.outputTokens,
     ...status,
     ...about,
     failedByCode,

@@ -108,6 +108,11 @@ const runStatusSchema = z.object({
   /** Milliseconds to the end, when there is a rate to tell it from. */
   etaMs: z.number().optional(),
 
+  /** What this start of the run has used in tokens, and what all have cost. */
+  inputTokens: z.number().optional(),
+  outputTokens: z.number().optional(),
+  cost: z.number().optional(),
+
   /** Why it takes nothing more on, while it waits for what is in flight. */
   stopping: z.string().optional(),
   /** The kind of what stops it, or has stopped it: `cancelled`, `interrupted`, `down`, ... */

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { DescribeClient } from '../describe-api/client.js';
+import { ANSWER_FORMATS, type AnswerFormat } from '../describe-api/dialects/index.js';
 import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
@@ -67,6 +68,7 @@ export class DescribeWorker {
   #clockAheadMs = clockAheadMs();
   #ticking: Promise<void> = Promise.resolve();
   #trouble = { text: '', loggedAt: -Infinity };
+  #keptFormat: AnswerFormat;
   #stopped: Promise<void> | undefined;
 
   private constructor(
@@ -76,6 +78,7 @@ export class DescribeWorker {
   ) {
     const { connection, limits } = options;
     this.#queueName = describeQueueName(options.account);
+    this.#keptFormat = options.client.answerFormat;
     this.#queue = connection.queue(this.#queueName);
     const logger = options.logger.child({ worker: this.id });
     this.#logger = logger;
@@ -124,6 +127,7 @@ export class DescribeWorker {
   }
 
   async #start(): Promise<void> {
+    await this.#recallFormat();
     await this.#applyLimits();
     await this.#publishStatus();
     // Before anything is taken: a run that has died may have left thousands.
@@ -166,6 +170,7 @@ export class DescribeWorker {
     await this.#applyLimits();
     await this.#publishStatus();
     this.#logTrouble();
+    await this.#keepFormat();
     await this.schedule.save(connection.store, this.#queueName);
     await this.#metrics.publish(connection.store, this.#queueName);
     await this.#jobLogs.send();
@@ -188,6 +193,23 @@ export class DescribeWorker {
     // Those that have images know whether many wait.
     if (present === null || !this.#processor.processings.isIdle)
       await this.#queue.setGlobalRateLimit(max, duration);
+  }
+
+  /** Which format of answers the account's API takes, as an earlier worker has found. */
+  async #recallFormat(): Promise<void> {
+    const { connection, client } = this.options;
+    const { answerFormat } = await connection.store.getFields(`account:${this.#queueName}`);
+    this.#keptFormat = ANSWER_FORMATS.find((format) => format === answerFormat) ?? this.#keptFormat;
+    client.answerFormat = this.#keptFormat;
+  }
+
+  async #keepFormat(): Promise<void> {
+    const { connection, client } = this.options;
+    const { answerFormat } = client;
+    if (answerFormat === this.#keptFormat) return;
+    this.#logger.info({ answerFormat }, 'the API does not take the format that answers were asked for in');
+    await connection.store.setFields(`account:${this.#queueName}`, { answerFormat });
+    this.#keptFormat = answerFormat;
   }
 
   /** Whoever is not heard of counts as gone. */

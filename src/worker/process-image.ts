@@ -164,7 +164,7 @@ async function submit(
   const { messageId, completed, restMs } = submitted;
   const attempts = data.attempts + 1;
   const submittedIn = callback && job.attemptsStarted;
-  const known = withUsage(counted, completed?.usage);
+  const known = withUsage(deps, counted, completed?.usage);
   const paid = { ...known, attempts, messageId, submittedIn, waitedMs: 0, lastMessageId: undefined };
   const stored = completed === undefined ? paid : { ...paid, answered: completed.prompts };
   await job.save(stored);

@@ -119,8 +119,13 @@ function usageOf(error: unknown): Usage | undefined {
 }
 
 /** Adds what an answer has cost, where the API says that. */
-export function withUsage(data: DescribeJobData, usage: Usage | undefined): DescribeJobData {
+export function withUsage(
+  { metrics }: ProcessingDeps,
+  data: DescribeJobData,
+  usage: Usage | undefined,
+): DescribeJobData {
   if (usage === undefined) return data;
+  metrics.used(usage);
   const { inputTokens = 0, outputTokens = 0 } = data;
   return {
     ...data,
@@ -140,7 +145,7 @@ async function retryLater(
   const { job, deps, callback } = processing;
   // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
   const attempts = wasDown && verdict.countsAsDown ? data.attempts : data.attempts + 1;
-  let tried: DescribeJobData = { ...withUsage(data, usageOf(error)), attempts, wrong: verdict.wrong };
+  let tried: DescribeJobData = { ...withUsage(deps, data, usageOf(error)), attempts, wrong: verdict.wrong };
   if (verdict.maybePaid) {
     // An API that is down has hardly taken what it answers with a 5xx: probes are not to wait for that.
     const canWait = callback !== undefined && !(wasDown && error instanceof StatusError);

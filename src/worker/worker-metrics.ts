@@ -1,4 +1,5 @@
 import { ConnectionError, StatusError } from '../describe-api/errors.js';
+import type { Usage } from '../describe-api/shapes.js';
 import type { ErrorCode, Outcome } from '../shared/jobs.js';
 import { HISTOGRAM_BOUNDS, type HistogramName } from '../shared/published.js';
 import type { SharedStore } from '../shared/queue/store.js';
@@ -11,6 +12,7 @@ type MetricField =
   /** Of those, the ones that were answered with a 429. */
   | `throttled:${CallName}`
   | `outcomes:${'described' | ErrorCode}`
+  | `tokens:${'input' | 'output'}`
   | `${HistogramName}:le:${string}`
   | `${HistogramName}:sum`;
 
@@ -41,6 +43,12 @@ export class WorkerMetrics {
   completed(seenMs: number, gapMs: number): void {
     this.#observe('latency', seenMs / 1000);
     this.#observe('pollLag', gapMs / 1000);
+  }
+
+  /** What an answer cost, where the API says so. */
+  used({ inputTokens, outputTokens }: Usage): void {
+    this.#add('tokens:input', inputTokens);
+    this.#add('tokens:output', outputTokens);
   }
 
   ended(outcome: Outcome): void {
