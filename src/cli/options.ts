@@ -89,10 +89,7 @@ const GROUPS = [
     keyColumn: option('--key-column <name>', 'what identifies a row', { default: 'its image URL' }),
     baseUrl: option('--base-url <url>', 'what relative image paths are relative to'),
   }),
-  group(MANIFEST, ['run', 'enqueue', 'schedule add'], {
-    output: option('-o, --output <path>', 'where prompts go; `.simulated.csv` with the simulator', {
-      default: '<manifest>.prompts.csv',
-    }),
+  group(MANIFEST, ['run', 'enqueue', 'schedule add', 'reparse'], {
     listSeparator: option(
       '--list-separator <text>',
       'between the items of a list; `json` writes it as JSON',
@@ -100,6 +97,11 @@ const GROUPS = [
         default: "', '",
       },
     ),
+  }),
+  group(MANIFEST, ['run', 'enqueue', 'schedule add'], {
+    output: option('-o, --output <path>', 'where prompts go; `.simulated.csv` with the simulator', {
+      default: '<manifest>.prompts.csv',
+    }),
     escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
     newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
   }),

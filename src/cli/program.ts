@@ -43,6 +43,17 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
     load: async () => (await import('./run.js')).verify,
   }),
   createCommand({
+    name: 'reparse',
+    args: '<output>',
+    summary: "read a model's kept answers again, unpaid",
+    about:
+      'Reads the answers that the failures file beside an output has kept (column `answer`), as --count, --fields or --schema say now, and ' +
+      'writes those that fit to the output. Nothing is asked or paid. Exit code 0 when all fit, else 2.',
+    examples: `
+  bulk-describe reparse paintings.prompts.csv --fields "caption, tags[]"`,
+    load: async () => (await import('./run.js')).reparse,
+  }),
+  createCommand({
     name: 'simulate',
     summary: 'a describe API on localhost',
     about:

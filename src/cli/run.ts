@@ -115,3 +115,11 @@ export async function verify(
   process.stdout.write(`${lines.join('\n')}\n`);
   return recount.described + (recount.accepted ?? 0) === recount.rows && recount.twice === 0 ? 0 : 2;
 }
+
+/** `bulk-describe reparse <output>`. @returns 0 when every kept answer fits now; 2 otherwise */
+export async function reparse(options: OptionsOf<'reparse'>, output: string): Promise<number> {
+  const { reparseOutput } = await import('../run/reparse.js');
+  const { described, left } = await reparseOutput({ ...options, output });
+  process.stdout.write(`${count(described)} described from kept answers, ${count(left)} left as they are\n`);
+  return left === 0 ? 0 : 2;
+}

@@ -57,15 +57,6 @@ export const WORK_OPTIONS = [
       file: 'what the model is to be asked',
     }),
     system: option('--system <text>', 'openai: what the model is told before'),
-    count: option('--count <n>', 'openai: how many prompts an image gets; 1 makes one column `prompt`', {
-      default: '4',
-      parse: parse.integer(1),
-    }),
-    fields: option(
-      '--fields <list>',
-      'openai: fields in place of prompts, each a column: `caption, tags[], nsfw:boolean`',
-    ),
-    schema: option('--schema <path>', 'openai: the same as a JSON Schema', { file: 'a JSON Schema' }),
     param: option(
       '--param <name=value>',
       'openai: a field of each request, such as temperature=0.2; repeatable',
@@ -79,6 +70,17 @@ export const WORK_OPTIONS = [
       'openai: 4 for four answers of one prompt each, 1 for one with all four',
       { default: '1', parse: parse.choices },
     ),
+  }),
+  group(API, ['run', 'worker', 'serve', 'reparse'], {
+    count: option('--count <n>', 'openai: how many prompts an image gets; 1 makes one column `prompt`', {
+      default: '4',
+      parse: parse.integer(1),
+    }),
+    fields: option(
+      '--fields <list>',
+      'openai: fields in place of prompts, each a column: `caption, tags[], nsfw:boolean`',
+    ),
+    schema: option('--schema <path>', 'openai: the same as a JSON Schema', { file: 'a JSON Schema' }),
   }),
   group(API, ['run', 'enqueue', 'schedule add'], {
     attempts: option('--attempts <n>', 'submits of one image at most', {

@@ -105,7 +105,11 @@ export function dialectSettingsOf(options: ApiOptions): DialectSettings {
  * What a model is asked for, where it is anything else than the four prompts.
  * @throws {UsageError} when it cannot be
  */
-function answerShapeOf({ count, fields, schema }: ApiOptions): AnswerShape | undefined {
+export function answerShapeOf({
+  count,
+  fields,
+  schema,
+}: Pick<ApiOptions, 'count' | 'fields' | 'schema'>): AnswerShape | undefined {
   if ([count, fields, schema].filter((value) => value !== undefined).length > 1)
     throw new UsageError('--count, --fields and --schema: give one of them');
   if (fields !== undefined) return parseFields(fields);

@@ -72,6 +72,10 @@ export class CsvTable {
     private readonly firstRow = 0,
   ) {}
 
+  get delimiter(): string {
+    return this.layout.delimiter;
+  }
+
   /** What the table consists of while it has no rows. */
   header(): string {
     return formatCsv([this.columns], this.layout.delimiter);

@@ -24,6 +24,25 @@ function newFailuresTable(options: FailureOptions): CsvTable {
   return new CsvTable([...options.columns, ...FAILURE_COLUMNS, ...ours], options);
 }
 
+/**
+ * The manifest's columns in a failures file, and how that is delimited.
+ * @throws {UsageError} when there is none
+ */
+export async function failureColumnsIn(path: string): Promise<{ columns: string[]; delimiter: string }> {
+  const handle = await openPlainFile(path, 'r', 'the failures file');
+  if (handle === undefined)
+    throw new UsageError(`there is no failures file ${path}: nothing is kept to be read`);
+  try {
+    const isOurs = (columns: readonly string[]) => FAILURE_COLUMNS.every((name) => columns.includes(name));
+    const table = await CsvTable.open(handle, new CsvTable([], { delimiter: ',' }), isOurs);
+    if (table === undefined || !isOurs(table.columns)) throw new UsageError(`${path} is no failures file`);
+    const ours: readonly string[] = [...FAILURE_COLUMNS, ANSWER_COLUMN];
+    return { columns: table.columns.filter((name) => !ours.includes(name)), delimiter: table.delimiter };
+  } finally {
+    await handle.close();
+  }
+}
+
 /** A row that failed, and how. */
 export interface FailureRecord {
   readonly row: NamedRow & {

@@ -112,6 +112,28 @@ describe('a model', () => {
     expect(verified.code).toBe(0);
   });
 
+  test('answers that were kept are read again, unpaid, as other fields', async () => {
+    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
+    const model = await serveModel((_, call) => JSON.stringify({ text: call === 1 ? 'good' : 'a cat' }));
+    const failed = await runCli(args(model.url, '--fields', 'text, tags[]', '-o', 'o.csv'), {
+      cwd: workspace.path,
+    });
+    expect([failed.code, model.asked.length]).toEqual([2, 4]);
+    const wrong = await runCli(['reparse', 'o.csv', '--fields', 'text'], { cwd: workspace.path });
+    expect(wrong.stderr).toMatch(/^bulk-describe: the output .*o\.csv has columns that .*: "tags"/);
+    await workspace.write('o.csv', 'id,image,text,message_id,described_at\n');
+    const read = await runCli(['reparse', 'o.csv', '--fields', 'text'], { cwd: workspace.path });
+    expect([read.stderr, read.code, read.stdout]).toEqual([
+      '',
+      0,
+      '2 described from kept answers, 0 left as they are\n',
+    ]);
+    expect(await workspace.read('o.csv')).toMatch(/^1,https:\/\/i\.test\/a\.jpg,a cat,/m);
+    expect(await workspace.files()).not.toContain('o.failed.csv');
+    const again = await runCli(args(model.url, '--fields', 'text', '-o', 'o.csv'), { cwd: workspace.path });
+    expect([again.code, model.asked.length]).toEqual([0, 4]);
+  });
+
   test.each([
     [['--max-cost', '1'], '--max-cost needs prices'],
     [['--price', 'cheap'], '--price cheap: expected a number'],

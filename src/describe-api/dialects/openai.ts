@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
+import type { AnswerValue } from '../../shared/jobs.js';
 import { parseJson } from '../../shared/parse-json.js';
 import { type AnswerShape, promptsShape } from '../answer-shape.js';
 import {
@@ -27,7 +28,7 @@ import {
   bearer,
 } from './dialect.js';
 
-const DEFAULT_SHAPE = promptsShape(4);
+export const FOUR_PROMPTS = promptsShape(4);
 /** Of several answers each is a prompt as it stands. */
 const ONE_OF_SEVERAL = {
   prompt: promptsShape(1).prompt,
@@ -110,11 +111,17 @@ function guessed(answers: readonly ModelAnswer[], count: number): readonly strin
   return count === 1 && only !== undefined ? wholePrompt(only) : undefined;
 }
 
+/** The values in an answer that was kept, if there are any by now. */
+export function readKeptAnswer(text: string, shape: AnswerShape): readonly AnswerValue[] | undefined {
+  const found = valuesIn([{ text, isCut: false }], shape);
+  return 'values' in found ? found.values : undefined;
+}
+
 /** Why there is nothing to be used in an answer. */
 function unreadable(
   { choices, usage }: Completion,
   answers: readonly ModelAnswer[],
-  { answer: shape = DEFAULT_SHAPE, choices: asked = 1 }: DialectSettings,
+  { answer: shape = FOUR_PROMPTS, choices: asked = 1 }: DialectSettings,
   wrong: string,
   call: ApiCall,
 ): Error {
@@ -156,7 +163,7 @@ function readCompletion(body: unknown, call: ApiCall, settings: DialectSettings)
     throw new RejectedError(call, { status: 200, reason: `the model refuses: ${refusal}`, about: 'image' });
   }
   const answers = choices.map(answerIn);
-  const found = valuesIn(answers, settings.answer ?? DEFAULT_SHAPE);
+  const found = valuesIn(answers, settings.answer ?? FOUR_PROMPTS);
   if ('wrong' in found) throw unreadable(completion.data, answers, settings, found.wrong, call);
   const messageId = id ?? `completion-${randomUUID()}`;
   return { messageId, completed: { status: 'completed', messageId, prompts: found.values, usage } };
@@ -176,7 +183,7 @@ function formatOf({ schema, isStrict }: AnswerShape, format: AnswerFormat) {
 
 function completionRequest(
   { url, prompt: ofImage, wrong }: SubmitRequest,
-  { model, prompt, system, choices = 1, answer = DEFAULT_SHAPE, format, params }: DialectSettings,
+  { model, prompt, system, choices = 1, answer = FOUR_PROMPTS, format, params }: DialectSettings,
 ): Record<string, unknown> {
   const { detail, ...more } = params ?? {};
   const asked = choices > 1 ? ONE_OF_SEVERAL : answer;

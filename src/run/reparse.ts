@@ -1,0 +1,88 @@
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { FOUR_PROMPTS, readKeptAnswer } from '../describe-api/dialects/openai.js';
+import { imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
+import { UsageError } from '../shared/errors.js';
+import { acquireFileLock } from '../shared/file-lock.js';
+import { UndoStack } from '../shared/undo.js';
+import { FailuresFile, type FailureRecord, failureColumnsIn, forEachFailure } from '../writer/failures.js';
+import { OutputFile } from '../writer/output-file.js';
+import { OutputIndex } from '../writer/output-index.js';
+import { runPaths } from '../writer/output-paths.js';
+import type { OutputOptions } from '../writer/output-table.js';
+import { readRunFile } from '../writer/run-file.js';
+import { type ApiOptions, answerShapeOf } from './api-options.js';
+
+interface Reparsed {
+  /** Rows that were written to the output. */
+  readonly described: number;
+  /** Kept answers that still do not fit. */
+  readonly left: number;
+}
+
+/**
+ * Reads the answers that the failures file has kept once more, and pays for nothing: those that fit what is asked for now
+ * go to the output, and are no failures any more.
+ * @throws {UsageError} when there are no such files, or their columns are others
+ * @throws {BusyError} when a run has the output
+ */
+export async function reparseOutput(
+  options: Pick<ApiOptions, 'count' | 'fields' | 'schema'> &
+    Pick<OutputOptions, 'listSeparator'> & { readonly output: string },
+): Promise<Reparsed> {
+  const shape = answerShapeOf(options) ?? FOUR_PROMPTS;
+  const paths = runPaths(resolve(options.output));
+  const undo = new UndoStack();
+  try {
+    const lock = await acquireFileLock(paths.lock, { what: `the output ${paths.output}` });
+    undo.defer(() => lock.release());
+    const runFile = await readRunFile(paths.runFile);
+    if (runFile === undefined || !existsSync(paths.output))
+      throw new UsageError(`${options.output} is no output with its .run file beside it: name one`);
+    const { columns, delimiter } = await failureColumnsIn(paths.failures);
+    const keyColumn = runFile.keyColumn === undefined ? undefined : columns.indexOf(runFile.keyColumn);
+    const baseUrl = runFile.baseUrl === undefined ? undefined : parseBaseUrl(runFile.baseUrl);
+    const outputOptions: OutputOptions = {
+      ...{ columns, delimiter, keyColumn, path: paths.output, answerColumns: shape.columns },
+      urlColumn: columns.indexOf(runFile.urlColumn),
+      listSeparator: options.listSeparator,
+      escapeFormulas: runFile.escapeFormulas,
+      usage: runFile.usage,
+      index: new OutputIndex({ keyed: keyColumn !== undefined }),
+      resolveUrl: (raw) => {
+        const resolved = resolveImageUrl(raw, baseUrl);
+        return 'url' in resolved ? imageHash(resolved.url) : undefined;
+      },
+    };
+    const output = await OutputFile.open(outputOptions);
+    undo.defer(() => output.close());
+    const failures = await FailuresFile.open({ ...outputOptions, path: paths.failures });
+    undo.defer(() => failures.close());
+    const written = new Set<string>();
+    let left = 0;
+    await forEachFailure({ ...outputOptions, path: paths.failures }, async (found) => {
+      const rows = found.flatMap(({ row, outcome }) => {
+        // One that is described already: a reparse before this one was killed.
+        if (outcome.answer === undefined || outputOptions.index.has(row)) return [];
+        const prompts = readKeptAnswer(outcome.answer, shape);
+        if (prompts === undefined) left++;
+        else written.add(nameOf(row));
+        const { messageId = '' } = outcome;
+        const describedAt = new Date().toISOString();
+        return prompts === undefined
+          ? []
+          : [{ row, outcome: { status: 'described', prompts, messageId, describedAt } as const }];
+      });
+      await output.append(rows);
+    });
+    if (written.size > 0)
+      await failures.replace(({ row }) => !written.has(nameOf(row)) && !outputOptions.index.has(row));
+    return { described: written.size, left };
+  } finally {
+    await undo.release();
+  }
+}
+
+function nameOf({ cells }: FailureRecord['row']): string {
+  return JSON.stringify(cells);
+}
