@@ -87,7 +87,14 @@ const GROUPS = [
       default: 'the one column that has some',
     }),
     keyColumn: option('--key-column <name>', 'what identifies a row', { default: 'its image URL' }),
-    baseUrl: option('--base-url <url>', 'what relative image paths are relative to'),
+    baseUrl: option('--base-url <url>', 'what relative image paths are relative to, on the web'),
+    imageRoot: option(
+      '--image-root <folder>',
+      'the folder of local images, to which their paths are relative',
+      {
+        default: "the manifest's",
+      },
+    ),
   }),
   group(MANIFEST, ['run', 'enqueue', 'schedule add', 'reparse'], {
     listSeparator: option(

@@ -28,6 +28,7 @@ export function oneOf<const T extends string>(choices: readonly T[]): Parse<T> {
 }
 
 export const method = oneOf(['post', 'get']);
+export const send = oneOf(['url', 'data', 'auto']);
 export const retryAfter = oneOf(['seconds', 'date', 'none']);
 
 export const number = parser('a number of at least 0', (text) =>
@@ -41,6 +42,15 @@ export const positive = parser('a number above 0', (text) =>
 export const port = parser('a port up to 65535, or 0 for a free one', (text) =>
   /^\d+$/.test(text) && Number(text) <= 65_535 ? Number(text) : undefined,
 );
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
+
+/** Reads `20MB`, `500k` or a number of bytes, up to 1 GB. */
+export const bytes = parser('a size up to 1GB, such as 20MB', (text) => {
+  const [, count = '', unit = ''] = /^(\d+)\s*([kmg]?)(?:i?b)?$/i.exec(text) ?? [];
+  const value = Number(count) * (UNITS[unit.toLowerCase()] ?? NaN);
+  return value >= 1 && value <= 1024 ** 3 ? value : undefined;
+});
 
 /** Reads `50` or `50%`. */
 export const percent = parser('a percentage from 0 to 100', (text) => {

@@ -17,10 +17,11 @@ import { startHealth, startWorker } from './worker.js';
 
 /** `bulk-describe serve`: executes enqueued and scheduled runs until it is stopped. @returns 0 */
 export async function serve(options: OptionsOf<'serve'>): Promise<number> {
-  const api = accountOptionsOf(options);
-  checkWork(options, api);
-  const queueName = describeQueueName(accountOf(api));
+  const given = accountOptionsOf(options);
+  checkWork(options, given);
+  const queueName = describeQueueName(accountOf(given));
   const root = await RootFolder.open(options.root ?? '.');
+  const api = { ...given, images: { ...given.images, roots: [root.path] } };
   const terminal = new Terminal(process.stderr, options);
   const { logger } = terminal;
   const about = {

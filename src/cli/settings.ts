@@ -3,11 +3,13 @@ import { type ApiOptions, checkWebhookUrl } from '../run/api-options.js';
 import type { RunOptions } from '../run/run-options.js';
 import { UsageError } from '../shared/errors.js';
 import { type Limits, perSecond } from '../shared/limits.js';
+import type { ImageOptions } from '../worker/image-options.js';
 import type { OptionsOf } from './options.js';
 
 /** Which rows there are, and what is to be done with them, whoever executes the run. */
 export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   const { format, delimiter, escapeFormulas, listSeparator, urlColumn, keyColumn, baseUrl, output } = options;
+  const { imageRoot } = options;
   const { attempts, deadline, limit, accept = [], stopFailing, newColumns = false, payAgain } = options;
   const task = { attempts, deadlineMs: deadline, limit, accept, stopFailing, newColumns, payAgain };
   // A server of another version refuses what it does not know.
@@ -23,7 +25,7 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   const isPriced = [perImage, perMillionIn, perMillionOut].some((price) => price !== undefined);
   const prices = isPriced ? { perImage, perMillionIn, perMillionOut } : undefined;
   const written = { escapeFormulas, listSeparator, output, usage, prices, maxCost, maxCalls };
-  return { format, delimiter, header, urlColumn, keyColumn, baseUrl, ...written, ...task };
+  return { format, delimiter, header, urlColumn, keyColumn, baseUrl, imageRoot, ...written, ...task };
 }
 
 /** What a command that works has been given of its API and account. */
@@ -41,8 +43,14 @@ export function accountOptionsOf(options: OptionsOf<'worker'>): AccountOptions {
     expireAfterMs: expireAfter,
     token: api === 'simulator' ? undefined : token,
     limits: limitsOf(options),
+    images: imageOptionsOf(options),
     webhooks: webhookUrl === undefined ? undefined : { url: checkWebhookUrl(webhookUrl), secret },
   };
+}
+
+function imageOptionsOf(options: OptionsOf<'serve'>): ImageOptions {
+  const { send, maxImageBytes: maxBytes, imageSide: side, followLinks, allowPrivate } = options;
+  return { send, maxBytes, side, followLinks, allowPrivate };
 }
 
 /** The limits that are given. */

@@ -1,9 +1,11 @@
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { DEFAULT_LIMITS, formatRate, parseDuration, parseRate } from '../shared/limits.js';
+import { IMAGE_DEFAULTS } from '../worker/image-options.js';
 import { group, option } from './option-spec.js';
 import * as parse from './parse.js';
 
 const API = 'The API:';
+const IMAGES = 'How images are sent (by URL where the API loads it, else the image itself):';
 const LIMITS = 'Limits, held over all workers of the account together:';
 const COSTS = 'What it costs:';
 const WEBHOOKS = 'Webhooks (the API calls when an image is done, so it costs one poll and finishes at once):';
@@ -81,6 +83,28 @@ export const WORK_OPTIONS = [
       'openai: fields in place of prompts, each a column: `caption, tags[], nsfw:boolean`',
     ),
     schema: option('--schema <path>', 'openai: the same as a JSON Schema', { file: 'a JSON Schema' }),
+  }),
+  group(IMAGES, ['worker'], {
+    imageRoot: option('--image-root <folder>', 'the only folder whose images it reads; without it, none'),
+  }),
+  group(IMAGES, ['run', 'worker', 'serve'], {
+    send: option('--send <how>', 'url, data (the image itself) or auto: as the API takes it', {
+      default: IMAGE_DEFAULTS.send,
+      parse: parse.send,
+    }),
+    maxImageBytes: option('--max-image-bytes <n>', 'larger ones fail, such as `5MB`', {
+      default: `${IMAGE_DEFAULTS.maxBytes / 1024 ** 2}MB`,
+      parse: parse.bytes,
+    }),
+    imageSide: option('--image-side <pixels>', 'larger ones are made smaller before they are sent', {
+      default: String(IMAGE_DEFAULTS.side),
+      parse: parse.integer(16),
+    }),
+    followLinks: option('--follow-links', 'symbolic links may lead out of the folder of images'),
+    allowPrivate: option(
+      '--allow-private',
+      'fetch images from this machine and private networks too, where they are sent themselves',
+    ),
   }),
   group(API, ['run', 'enqueue', 'schedule add'], {
     attempts: option('--attempts <n>', 'submits of one image at most', {

@@ -1,5 +1,6 @@
 import { type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
 import { type ApiOptions, accountOf, checkApi } from '../run/api-options.js';
+import { openImageRoot } from '../run/prepare.js';
 import { describeQueueName } from '../shared/account.js';
 import { type Limits, formatRate } from '../shared/limits.js';
 import { queueTrouble, startHealthServer } from '../shared/http-server.js';
@@ -14,7 +15,10 @@ import { plural, printable } from './text.js';
 
 /** `bulk-describe worker`: works for everybody's runs until it is stopped. @returns 0 */
 export async function worker(options: OptionsOf<'worker'>): Promise<number> {
-  const api = accountOptionsOf(options);
+  const given = accountOptionsOf(options);
+  const { imageRoot } = options;
+  const roots = imageRoot === undefined ? [] : [(await openImageRoot(imageRoot)).real];
+  const api = { ...given, images: { ...given.images, roots } };
   checkApi(api);
   const terminal = new Terminal(process.stderr, options);
   const about = {

@@ -102,6 +102,14 @@ export function isOfFormat(reason: string): boolean {
   return ABOUT_THE_FORMAT.test(withoutUrls(reason));
 }
 
+const ABOUT_A_URL =
+  /\bbase ?64\b|\bdata:? ?ur[il]s?\b|\b(download|fetch|load|retriev|access)\w*\b.{0,40}\b(image|url|file)|\b(image|remote|external|https?|invalid|unsupported) ur[il]s?\b|\bur[il]s? (is|are|not|must)\b/i;
+
+/** Whether a refusal speaks of the image's URL, such as that it has to be the image itself. */
+export function isOfUrl(reason: string): boolean {
+  return ABOUT_A_URL.test(withoutUrls(reason));
+}
+
 /** What is wrong with a set-up that describes nothing, and what to try. */
 export function setUpAdvice(status: number, reason: string): string {
   const words = withoutUrls(reason);

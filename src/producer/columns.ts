@@ -1,7 +1,7 @@
 import { UsageError } from '../shared/errors.js';
 import { FAILURE_COLUMNS, MESSAGE_COLUMNS, USAGE_COLUMNS } from '../shared/jobs.js';
 import { nearest } from '../shared/nearest.js';
-import { NOTHING, holdsUrls } from './image-url.js';
+import { NOTHING, holdsLocalImage, holdsUrls } from './image-url.js';
 import type { ManifestRecord } from './manifest-format.js';
 
 /** More columns than this do not fit a message. */
@@ -61,8 +61,8 @@ export interface UrlColumnOptions {
 
 /**
  * Finds the column that holds the images' URLs: the one that is named, else the only one in which most of the sample's
- * non-empty values are http(s) URLs (a few bad ones do not hide it). With a base URL the values tell nothing, and
- * it is the only column whose name says image or url.
+ * non-empty values are http(s) URLs (a few bad ones do not hide it), else paths of images or `data:` URIs. With a base URL
+ * the values tell nothing, and it is the only column whose name says image or url.
  * @returns its index
  * @throws {UsageError} when it does not exist, or when none or several could be it: lists them with a value each
  */
@@ -74,12 +74,16 @@ export function findUrlColumn(
   if (options.urlColumn !== undefined) return columnNamed('--url-column', columns, options.urlColumn);
   const isByName = options.baseUrl !== undefined;
   const indexes = [...columns.keys()];
-  const found = indexes.filter((index) =>
-    isByName ? /image|url/i.test(columns[index] ?? '') : isUrlColumn(sample, index),
+  const urls = indexes.filter((index) =>
+    isByName ? /image|url/i.test(columns[index] ?? '') : isMostly(holdsUrls, sample, index),
   );
+  const hasUrls = urls.length > 0 || isByName;
+  const found = hasUrls ? urls : indexes.filter((index) => hasLocalImages(sample, index));
   const [only] = found;
   if (only !== undefined && found.length === 1) return only;
-  const what = isByName ? 'is named like an image or a url' : 'holds http(s) URLs in the first records';
+  const what = isByName
+    ? 'is named like an image or a url'
+    : `holds ${found.length > 0 && !hasUrls ? 'images' : 'http(s) URLs'} in the first records`;
   const count = found.length === 0 ? 'no column' : 'more than one column';
   const listed = listWithValues(columns, sample, found.length === 0 ? indexes : found);
   const relative = found.length === 0 && !isByName ? ' (and --base-url <url> if its paths are relative)' : '';
@@ -106,14 +110,23 @@ export function columnNamed(flag: string, columns: readonly string[], name: stri
   );
 }
 
-function isUrlColumn(sample: readonly ManifestRecord[], index: number): boolean {
+/** Whether most values of a column look like local images. */
+export function hasLocalImages(sample: readonly ManifestRecord[], index: number): boolean {
+  return isMostly(holdsLocalImage, sample, index);
+}
+
+function isMostly(
+  holds: (cell: string) => boolean,
+  sample: readonly ManifestRecord[],
+  index: number,
+): boolean {
   const values = valuesOf(sample, index);
-  const urls = values.filter(holdsUrls);
-  return urls.length > 0 && urls.length * 2 > values.length;
+  const found = values.filter(holds);
+  return found.length > 0 && found.length * 2 > values.length;
 }
 
 /** Bad records are left out: their cells may be another column's. */
-function valuesOf(sample: readonly ManifestRecord[], index: number): string[] {
+export function valuesOf(sample: readonly ManifestRecord[], index: number): string[] {
   return sample
     .filter(({ problem }) => problem === undefined)
     .map(({ cells }) => (cells[index] ?? '').trim())

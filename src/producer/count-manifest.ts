@@ -31,6 +31,8 @@ export interface ManifestCounts {
   failedImages: number;
   /** What is to be paid for. */
   newImages: number;
+  /** Those of them that are on this machine, or in the manifest itself. */
+  localImages: number;
   /** Rows without a URL, or with one that is none. */
   badUrls: number;
   badRecords: number;
@@ -93,6 +95,7 @@ class RowCounter {
     failedBefore: 0,
     failedImages: 0,
     newImages: 0,
+    localImages: 0,
     badUrls: 0,
     badRecords: 0,
     duplicateKeys: 0,
@@ -145,6 +148,7 @@ class RowCounter {
       this.#images.set(image, 'failed');
     } else {
       counts.newImages++;
+      if (!/^https?:/.test(url)) counts.localImages++;
       this.#images.set(image, 'new');
     }
   }

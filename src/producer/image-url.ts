@@ -1,4 +1,7 @@
+import { join, relative, resolve, sep } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { UsageError } from '../shared/errors.js';
+import { isBelow } from '../shared/local-file.js';
 import { shortHash } from '../shared/short-hash.js';
 
 /** Longer URLs are refused by most servers; they are data that went into the wrong column. */
@@ -15,18 +18,36 @@ const AROUND = /^(?:\s|\p{Cf})+|(?:\s|\p{Cf})+$/gu;
 /** `name.jpg (https://...)`, as Airtable has it, and Markdown's `![alt](https://...)`. */
 const IN_PARENTHESES = /^[^]*\((https?:\/\/[^()\s]+)\)$/i;
 
-type ResolvedImageUrl = { readonly url: string } | { readonly problem: string };
+/** What sharp reads, by the endings of their names. */
+export const IMAGE_ENDING = /\.(jpe?g|jpe|jfif|png|webp|avif|gif|tiff?|svg|heic|heif|jxl|jp2|bmp)$/i;
+/** With two slashes: `a:b.jpg` is a file's name. */
+const HAS_SCHEME = /^[a-z][a-z\d+.-]*:\/\//i;
+const DATA_URI = /^data:image\/[\w.+-]+(;[\w.+=-]+)*;base64,[\w+/-]+={0,2}$/i;
+
+/** The folder that local images are in. */
+export interface ImageRoot {
+  /** Absolute, as it was given; and where that is really. */
+  readonly path: string;
+  readonly real: string;
+}
+
+type ResolvedImageUrl =
+  /** `identity`: what tells the image from others, where that is not its URL. */
+  { readonly url: string; readonly identity?: string } | { readonly problem: string };
 
 /**
- * Makes the absolute, canonical http(s) URL of what a manifest's cell holds. Blanks, invisible characters, quotes and angle
- * brackets around it do not count.
+ * Makes the absolute, canonical URL of what a manifest's cell holds: http(s), a `data:` URI of an image, or a `file:` URL where
+ * there is a folder of local images. Blanks, invisible characters, quotes and angle brackets around it do not count.
  * @param baseUrl what relative ones are relative to
+ * @param root what paths are relative to; without it they are no images
  * @returns the URL, or what is wrong with the cell, in a few words
  */
-export function resolveImageUrl(raw: string, baseUrl?: URL): ResolvedImageUrl {
+export function resolveImageUrl(raw: string, baseUrl?: URL, root?: ImageRoot): ResolvedImageUrl {
   const cell = raw.replace(AROUND, '');
+  if (/^data:image\//i.test(cell)) return resolveDataUri(cell);
   const text = unwrap(cell);
   if (NOTHING.test(text)) return { problem: 'no URL' };
+  if (root !== undefined && isPath(text)) return resolvePath(text, root);
   if (text.length > MAX_URL_LENGTH) return tooLong(text.length);
   const urls = cell.match(URL_STARTS)?.length ?? 0;
   if (urls > 1) return { problem: `holds ${urls} URLs: ${excerpt(cell)}` };
@@ -42,6 +63,40 @@ export function resolveImageUrl(raw: string, baseUrl?: URL): ResolvedImageUrl {
   }
   if (!isHttp(url)) return { problem: `not an http(s) URL: ${excerpt(text)}` };
   return url.href.length > MAX_URL_LENGTH ? tooLong(url.href.length) : { url: url.href };
+}
+
+function resolveDataUri(cell: string): ResolvedImageUrl {
+  const uri = cell.replace(/\s+/g, '');
+  return DATA_URI.test(uri) ? { url: uri } : { problem: `not an image in base64: ${excerpt(cell)}` };
+}
+
+function isPath(text: string): boolean {
+  return /^file:/i.test(text) || !(HAS_SCHEME.test(text) || text.startsWith('//'));
+}
+
+/** The identity is the path below the root, so that images and manifest can move together. */
+function resolvePath(text: string, { path, real }: ImageRoot): ResolvedImageUrl {
+  if (text.includes('\0')) return { problem: `not a path: ${excerpt(text)}` };
+  let file: string;
+  try {
+    file = /^file:/i.test(text) ? fileURLToPath(text) : resolve(path, text);
+  } catch {
+    return { problem: `not a file: URL of this machine: ${excerpt(text)}` };
+  }
+  const root = [path, real].find((folder) => isBelow(file, folder));
+  if (root === undefined)
+    return { problem: `outside of the images' folder ${path}, which --image-root names: ${excerpt(text)}` };
+  const inside = relative(root, file);
+  return {
+    url: pathToFileURL(join(real, inside)).href,
+    identity: `file:${inside.split(sep).join('/')}`,
+  };
+}
+
+/** Whether a cell looks like an image on this machine, or holds one: where no column has URLs, such cells make the images' one. */
+export function holdsLocalImage(cell: string): boolean {
+  const text = unwrap(cell.replace(AROUND, ''));
+  return /^data:image\//i.test(text) || (isPath(text) && IMAGE_ENDING.test(text));
 }
 
 /** Whether a cell holds one or more URLs, and nothing else that would matter: such cells make the column of the images. */
@@ -100,7 +155,7 @@ function excerpt(text: string): string {
 }
 
 /**
- * What stands for an image in ids and in the output's index: the short hash of its absolute URL.
+ * What stands for an image in ids and in the output's index: the short hash of its absolute URL, or of what else identifies it.
  * @param prompt what is asked of it, where that is not the same for every row
  */
 export function imageHash(url: string, prompt?: string): string {

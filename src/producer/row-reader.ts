@@ -1,4 +1,4 @@
-import { imageHash, resolveImageUrl } from './image-url.js';
+import { type ImageRoot, imageHash, resolveImageUrl } from './image-url.js';
 import type { Manifest } from './manifest.js';
 import type { ManifestRecord } from './manifest-format.js';
 import type { PromptTemplate } from './prompt-template.js';
@@ -9,6 +9,8 @@ export interface RowPlan {
   readonly urlColumn: number;
   readonly keyColumn?: number | undefined;
   readonly baseUrl?: URL | undefined;
+  /** Where local images are; undefined where all are URLs. */
+  readonly imageRoot?: ImageRoot | undefined;
   /** A prompt of the row's own. */
   readonly prompt?: PromptTemplate | undefined;
 }
@@ -53,10 +55,10 @@ export function toRow(record: ManifestRecord, plan: RowPlan): Row {
   const row = { number, line, cells, key: key === '' ? undefined : key };
   if (record.problem !== undefined) return withProblem(row, 'bad-record', record.problem);
   if (key === '') return withProblem(row, 'bad-record', 'no key');
-  const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl);
+  const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl, plan.imageRoot);
   if ('problem' in resolved) return withProblem(row, 'invalid-url', resolved.problem);
   const prompt = plan.prompt?.fill(plan.prompt.columns.map((column) => cells[column] ?? ''));
-  return { ...row, url: resolved.url, prompt, image: imageHash(resolved.url, prompt) };
+  return { ...row, url: resolved.url, prompt, image: imageHash(resolved.identity ?? resolved.url, prompt) };
 }
 
 function withProblem(row: Row, code: 'invalid-url' | 'bad-record', reason: string): Row {

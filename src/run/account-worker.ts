@@ -44,12 +44,15 @@ export async function startAccountWorker(
   undo: UndoStack,
   { logger, onEvent }: { readonly logger: Logger; readonly onEvent: (event: WorkerEvent) => void },
 ): Promise<DescribeWorker> {
-  const { webhooks } = options;
+  const { webhooks, images } = options;
   const account = accountOf(options);
   const queueName = describeQueueName(account);
-  const client = await openClient(options, undo, (text) => onEvent({ type: 'notice', text }));
+  const onNotice = (text: string) => onEvent({ type: 'notice', text });
+  const client = await openClient(options, undo, onNotice);
   const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
-  const worker = await DescribeWorker.start({ connection, account, client, limits, logger, webhooks });
+  const worker = await DescribeWorker.start({
+    ...{ connection, account, client, limits, logger, webhooks, images, onNotice },
+  });
   undo.defer(() => worker.stop());
   let state: WorkerStatus['state'] = 'working';
   let reported = '';

@@ -6,6 +6,7 @@ import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/accoun
 import { UsageError } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { parseJson } from '../shared/parse-json.js';
+import type { ImageOptions } from '../worker/image-options.js';
 import type { WebhookOptions } from '../worker/webhooks.js';
 
 /** Of a model's name in that of its account. */
@@ -40,6 +41,8 @@ export interface ApiOptions {
   readonly params?: Readonly<Record<string, unknown>> | undefined;
   /** Where the API is to say that an image is done; its messages are polled for alone without. */
   readonly webhooks?: WebhookOptions | undefined;
+  /** How images are sent. */
+  readonly images?: ImageOptions | undefined;
   /** Milliseconds that one call of the API may take, its answer's body included; 30 seconds. */
   readonly requestTimeoutMs?: number | undefined;
 }
@@ -129,6 +132,7 @@ export function answerColumnsOf(options: ApiOptions): readonly string[] {
 export function checkApi(options: ApiOptions): void {
   const dialect: Dialect = dialectFor(options);
   checkSettings(dialect, dialectSettingsOf(options));
+  if (options.images?.send === 'data') refuseBytes(dialect, '--send data');
   if (options.webhooks !== undefined) {
     checkWebhooks(options, '--webhook-url');
     checkWebhookUrl(options.webhooks.url);
@@ -138,6 +142,25 @@ export function checkApi(options: ApiOptions): void {
   if (dialect.isTokenOptional === true && !isOwn) return;
   throw new UsageError(
     'no token: give one with DESCRIBE_API_TOKEN or --token-file <path>, or try without one with --api simulator',
+  );
+}
+
+/**
+ * Refuses images that have no URL where nothing else can be sent.
+ * @param count how many there are
+ * @throws {UsageError}
+ */
+export function checkLocalImages(options: ApiOptions, count: number): void {
+  if (count === 0) return;
+  if (options.images?.send === 'url')
+    throw new UsageError('--send url: images on this machine have no URL: leave it away');
+  refuseBytes(dialectFor(options), 'the images are on this machine');
+}
+
+function refuseBytes(dialect: Dialect, what: string): void {
+  if (dialect.takesData === true) return;
+  throw new UsageError(
+    `${what}: the dialect ${dialect.name} takes URLs alone: put the images on a web server and name it with --base-url <url>`,
   );
 }
 

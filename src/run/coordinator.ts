@@ -45,8 +45,10 @@ export async function coordinate(
     await recover(run);
     stopAtBudget(run, run.ledger);
     const { webhooks } = options;
-    if (client !== undefined)
-      worker = await DescribeWorker.start({ connection, account, client, limits, logger, webhooks });
+    const images = { ...options.images, roots: rootsOf(prepared) };
+    const onNotice = (text: string) => run.emit({ type: 'notice', text });
+    const about = { connection, account, client, limits, logger, webhooks, images, onNotice };
+    if (client !== undefined) worker = await DescribeWorker.start({ ...about, client });
     watching = new RunWatch(run, worker).watch(over.signal);
     isRead = await produce(run);
     await collect(run);
@@ -59,6 +61,11 @@ export async function coordinate(
   const inFlight = await putBack(run, worker, isRead);
   await endFiles(run, isRead, inFlight > 0);
   return await closeRun(run, isRead);
+}
+
+/** A run's own worker reads the run's images, and those of no other. */
+function rootsOf({ plan: { imageRoot } }: PreparedRun): readonly string[] {
+  return imageRoot === undefined ? [] : [imageRoot.real];
 }
 
 /** Whether every row was read and taken on. */

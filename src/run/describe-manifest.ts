@@ -1,7 +1,7 @@
 import { InterruptedEarlyError } from '../shared/errors.js';
 import { UndoStack } from '../shared/undo.js';
 import { DamagedRunFileError } from '../writer/run-file.js';
-import { checkApi } from './api-options.js';
+import { checkApi, checkLocalImages } from './api-options.js';
 import { prepareRun } from './prepare.js';
 import { previewRun, refusePayingAgain } from './preview.js';
 import type { RunOptions, RunResult } from './run-options.js';
@@ -31,6 +31,7 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
       };
     }
     if (options.work !== false) checkApi(options);
+    checkLocalImages(options, preview.localImages);
     refusePayingAgain(prepared, preview, options);
     // Queues and workers take half a second to load, which nobody has to wait for who is refused.
     const { coordinate } = await import('./coordinator.js');

@@ -1,12 +1,20 @@
+import { existsSync } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
-import { checkOwnColumns, findKeyColumn, findUrlColumn } from '../producer/columns.js';
-import { imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
+import { fileURLToPath } from 'node:url';
+import {
+  checkOwnColumns,
+  findKeyColumn,
+  findUrlColumn,
+  hasLocalImages,
+  valuesOf,
+} from '../producer/columns.js';
+import { type ImageRoot, imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
 import type { RowPlan } from '../producer/row-reader.js';
 import { type Account, accountLabel } from '../shared/account.js';
-import { UsageError } from '../shared/errors.js';
+import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import type { UndoStack } from '../shared/undo.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
@@ -96,9 +104,12 @@ export async function openRows(
   checkOwnColumns(columns, answerColumns, manifest.name);
   const { urlColumn, keyColumn } = options;
   const baseUrl = options.baseUrl === undefined ? undefined : parseBaseUrl(options.baseUrl);
+  const imageColumn = findUrlColumn(columns, sample, { urlColumn, baseUrl });
+  const imageRoot = await findImageRoot(options, manifest, imageColumn);
   const plan: RowPlan = {
-    urlColumn: findUrlColumn(columns, sample, { urlColumn, baseUrl }),
+    urlColumn: imageColumn,
     baseUrl,
+    imageRoot,
     keyColumn: keyColumn === undefined ? undefined : findKeyColumn(columns, keyColumn),
     prompt: options.prompt === undefined ? undefined : parsePromptTemplate(options.prompt, columns),
   };
@@ -114,14 +125,51 @@ export async function openRows(
     keyColumn: plan.keyColumn,
     promptColumns: plan.prompt?.columns,
     resolveUrl: (raw, ofPrompt) => {
-      const resolved = resolveImageUrl(raw, baseUrl);
-      return 'url' in resolved ? imageHash(resolved.url, plan.prompt?.fill(ofPrompt)) : undefined;
+      const resolved = resolveImageUrl(raw, baseUrl, imageRoot);
+      if ('problem' in resolved) return undefined;
+      return imageHash(resolved.identity ?? resolved.url, plan.prompt?.fill(ofPrompt));
     },
     index: new OutputIndex({ keyed: plan.keyColumn !== undefined }),
     newColumns: options.newColumns,
     signal: options.signal,
   };
   return { manifest, plan, outputOptions };
+}
+
+/**
+ * The folder of local images: the one that is named; else the manifest's, where its images are such.
+ * @throws {UsageError} when it cannot be, or none of the first images is there
+ */
+async function findImageRoot(
+  { imageRoot, baseUrl }: Pick<RunOptions, 'imageRoot' | 'baseUrl'>,
+  { path: manifest, name, sample }: Manifest,
+  column: number,
+): Promise<ImageRoot | undefined> {
+  if (imageRoot !== undefined && baseUrl !== undefined)
+    throw new UsageError(
+      '--image-root and --base-url: paths are relative to one of them: leave the other away',
+    );
+  if (imageRoot !== undefined) return openImageRoot(imageRoot);
+  if (baseUrl !== undefined || !hasLocalImages(sample, column)) return undefined;
+  const root = await openImageRoot(manifest === '-' ? '.' : dirname(manifest));
+  const files = valuesOf(sample, column).flatMap((cell) => {
+    const resolved = resolveImageUrl(cell, undefined, root);
+    return 'url' in resolved && resolved.url.startsWith('file:') ? [fileURLToPath(resolved.url)] : [];
+  });
+  const [first] = files;
+  if (first === undefined || files.some((file) => existsSync(file))) return root;
+  throw new UsageError(
+    `${name}: there is no ${shownPath(first)}: name the folder that its paths are relative to with --image-root <folder>, or with --base-url <url> where they are on the web`,
+  );
+}
+
+/** @throws {UsageError} when there is no such folder */
+export async function openImageRoot(path: string): Promise<ImageRoot> {
+  const real = await realpath(path).catch((error: unknown) => {
+    throw new UsageError(`--image-root ${shownPath(path)} cannot be used: ${fileTrouble(error)}`);
+  });
+  if (!(await stat(real)).isDirectory()) throw new UsageError(`--image-root ${path} is no folder`);
+  return { path: resolve(path), real };
 }
 
 async function findPaths(options: RunOptions, simulator: boolean): Promise<RunPaths> {

@@ -164,6 +164,7 @@ export type VerifyOptions = Pick<
   | 'urlColumn'
   | 'keyColumn'
   | 'baseUrl'
+  | 'imageRoot'
   | 'earlierOutputs'
   | 'accept'
 > & { readonly output: string };

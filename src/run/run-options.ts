@@ -49,6 +49,8 @@ export interface RunOptions extends ApiOptions {
   readonly urlColumn?: string | undefined;
   readonly keyColumn?: string | undefined;
   readonly baseUrl?: string | undefined;
+  /** The folder that paths of images are relative to, and that they have to be in; the manifest's. */
+  readonly imageRoot?: string | undefined;
   /** Images paid for in this run at most. */
   readonly limit?: number | undefined;
   /** What the API takes, and what all starts of the run may cost, or how many submits they may make. */

@@ -123,7 +123,8 @@ async function runOptionsOf(
   }
   const output = await root.output(asked ?? defaultOutputPath(manifest, { simulator }));
   const account = request.account ?? deps.api.account;
-  const files = { manifest, output, earlierOutputs, queue };
+  const imageRoot = request.imageRoot && (await root.folder(request.imageRoot, '--image-root'));
+  const files = { manifest, output, imageRoot, earlierOutputs, queue };
   const around = { env, logger, timing, signal, onEvent };
   return { ...wanted, ...files, ...around, api, dialect, account, work: false, run: newRun };
 }

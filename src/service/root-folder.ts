@@ -1,7 +1,8 @@
 import type { Stats } from 'node:fs';
 import { lstat, realpath, stat } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { UsageError, fileTrouble, isSystemError, shownPath } from '../shared/errors.js';
+import { isBelow } from '../shared/local-file.js';
 import { runPaths } from '../writer/output-paths.js';
 
 /**
@@ -35,6 +36,17 @@ export class RootFolder {
       this.#refuseOutside(wanted, `${what} ${name}`);
       throw new UsageError(`${shownPath(wanted)} cannot be opened: ${fileTrouble(error)}`);
     });
+  }
+
+  /** The real path of a folder that is there. @throws {UsageError} see `existing` */
+  async folder(name: string, what: string): Promise<string> {
+    const path = resolve(this.path, name);
+    const real = await realpath(path).catch((error: unknown) => {
+      this.#refuseOutside(path, `${what} ${name}`);
+      throw new UsageError(`${what} ${name} cannot be used: ${fileTrouble(error)}`);
+    });
+    this.#refuseOutside(real, `${what} ${name}`);
+    return real;
   }
 
   /**
@@ -77,8 +89,7 @@ export class RootFolder {
   }
 
   #refuseOutside(path: string, what: string): void {
-    const inside = relative(this.path, path);
-    if (inside !== '..' && !inside.startsWith(`..${sep}`) && !isAbsolute(inside)) return;
+    if (isBelow(path, this.path)) return;
     throw new UsageError(`${what} leads out of the server's folder ${this.path}: name a file in it`);
   }
 }

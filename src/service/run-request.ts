@@ -60,6 +60,8 @@ export const runRequestSchema = z.strictObject({
   urlColumn: textSchema.optional(),
   keyColumn: textSchema.optional(),
   baseUrl: textSchema.optional(),
+  /** A folder of the server. */
+  imageRoot: nameSchema.optional(),
 
   /** Instead of the server's own API and account. */
   api: textSchema.optional(),

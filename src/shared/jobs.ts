@@ -11,7 +11,7 @@ const answerValues = z.array(z.json()).min(1).readonly();
 const describeJobSchema = z.object({
   /** A queue is named after it. */
   run: z.string().regex(/^[a-z][a-z0-9]{11}$/),
-  /** The absolute image URL. */
+  /** The image's absolute URL: http(s), `file:` or `data:`. */
   url: z.string().min(1),
   /** What a model is asked of it, where that is not the same for all images of the account. */
   prompt: z.string().optional(),
@@ -173,6 +173,7 @@ export const ERROR_CODES = [
   'invalid-url',
   'bad-record',
   'duplicate-key',
+  'bad-image',
   'rejected',
   'incomplete',
   'deadline',

@@ -14,6 +14,8 @@ import { promoteFromTheFuture } from '../shared/queue/job-moves.js';
 import * as registry from '../shared/queue/registry.js';
 import { clockAheadMs, repeat } from '../shared/waiting.js';
 import { Intake } from './api-health.js';
+import type { ImageOptions } from './image-options.js';
+import { Images } from './images.js';
 import { JobLogs } from './job-logs.js';
 import { JobProcessor } from './job-processor.js';
 import { LivingRuns } from './living-runs.js';
@@ -31,6 +33,9 @@ export interface WorkerOptions {
   readonly logger: Logger;
   /** Where the API is to say that a message is completed; it is polled for alone without. */
   readonly webhooks?: WebhookOptions | undefined;
+  readonly images?: ImageOptions | undefined;
+  /** Gets what a person should know. */
+  readonly onNotice?: ((text: string) => void) | undefined;
 }
 
 const TICK_MS = 1000;
@@ -75,6 +80,7 @@ export class DescribeWorker {
     private readonly options: WorkerOptions,
     private readonly schedule: PollSchedule,
     private readonly webhooks: WorkerWebhooks | undefined,
+    private readonly images: Images,
   ) {
     const { connection, limits } = options;
     this.#queueName = describeQueueName(options.account);
@@ -93,6 +99,7 @@ export class DescribeWorker {
       connection,
       queue: this.#queue,
       client: options.client,
+      images,
       submitLimiter: this.#submitLimiter,
       pollLimiter: this.#createLimiter('poll', () => limits.configured.pollRate),
       limits,
@@ -116,7 +123,12 @@ export class DescribeWorker {
     const schedule = await PollSchedule.open(connection.store, queueName);
     const webhooks =
       options.webhooks && (await WorkerWebhooks.open(options.webhooks, connection.store, queueName, logger));
-    const worker = new DescribeWorker(options, schedule, webhooks);
+    const { dialect } = options.client;
+    const { host } = account;
+    const onNotice = options.onNotice ?? ((text: string) => logger.warn(text));
+    const about = { dialect, host, connection, queueName, onNotice };
+    const images = await Images.open(options.images ?? {}, about);
+    const worker = new DescribeWorker(options, schedule, webhooks, images);
     try {
       await worker.#start();
     } catch (error) {
@@ -273,6 +285,7 @@ export class DescribeWorker {
       this.#metrics.publish(connection.store, this.#queueName),
       this.#jobLogs.send(),
       this.webhooks?.inbox.close(),
+      this.images.close(),
     ];
     const onError = debugError(this.#logger, 'the queue did not take in time what a worker leaves behind');
     await Promise.all(

@@ -6,6 +6,7 @@ import type { DescribeJobData } from '../shared/jobs.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { noteSetAside } from '../shared/run-leases.js';
 import { sleep } from '../shared/waiting.js';
+import { BadImageError } from './fetch-image.js';
 import { MessagePolls, pollOnce } from './message-polls.js';
 import {
   type ActiveJob,
@@ -59,10 +60,13 @@ export async function processImage(
       }
       if (data.unanswered !== undefined) return await recoverUnconfirmed(processing, data, data.unanswered);
       while (deps.firstPolls.size > 0 && !stopping.aborted) await sleep(FIRST_POLLS_LOOK_MS, stopping);
+      // Before it takes a permit: one that cannot be read costs none.
+      const image = await readImage(processing, data);
+      if (typeof image === 'object') return image;
       if (!(await deps.submitLimiter.take(stopping))) return await release(processing, data);
       // The coordinator may have died while the image waited for its permit.
       if (!(await mayPay(processing))) return await setAside(processing, data);
-      const submitted = await submit(processing, data);
+      const submitted = await submit(processing, data, image);
       if ('kind' in submitted) return submitted;
       data = submitted;
     } else {
@@ -96,6 +100,20 @@ async function setAside({ job, deps }: Processing, data: DescribeJobData): Promi
       : 'its run has no coordinator: it waits until a server or the next start of the run takes it up',
   );
   return { kind: 'delay', data, ms: SET_ASIDE_MS };
+}
+
+/** @returns what is submitted; or, where the image cannot be read, what becomes of the job: nothing is paid for it */
+async function readImage(processing: Processing, data: DescribeJobData): Promise<string | ProcessingOutcome> {
+  const { deps, stopping } = processing;
+  try {
+    return await deps.images.read(data.url, data.maxAttempts, stopping);
+  } catch (error) {
+    if (stopping.aborted) return release(processing, data);
+    if (error instanceof BadImageError)
+      return publishFailed(processing, data, { code: 'bad-image', reason: error.message });
+    const reason = `images cannot be prepared here: ${messageOf(error)}`;
+    return release(processing, data, { why: 'set-up', reason });
+  }
 }
 
 const LAST_MESSAGE_TRIES = 5;
@@ -141,8 +159,9 @@ function isGone(error: unknown): boolean {
 async function submit(
   processing: Processing,
   data: DescribeJobData,
+  image: string,
 ): Promise<DescribeJobData | ProcessingOutcome> {
-  const { job, deps, callback } = processing;
+  const { job, deps, callback, stopping } = processing;
   const downMs = deps.health.submitDelayMs();
   if (downMs > 0) {
     await deps.intake.rest(downMs);
@@ -154,11 +173,15 @@ async function submit(
   let submitted: Submitted;
   try {
     const callsBack = callback && { ref: callback.ref, webhookOverride: callback.url };
-    const { url, prompt, wrong, deadlineMs } = data;
+    const { prompt, wrong, deadlineMs } = data;
     submitted = await deps.metrics.submit(
-      deps.client.submit({ url, prompt, wrong, ...callsBack }, { deadlineMs }),
+      deps.client.submit({ url: image, prompt, wrong, ...callsBack }, { deadlineMs }),
     );
   } catch (error) {
+    if (await deps.images.refusedUrl(error, data.url, image, stopping)) {
+      job.log(`its URL was refused, and it is sent itself: ${messageOf(error)}`);
+      return { kind: 'delay', data: counted, ms: 0 };
+    }
     return endSubmitFailure(processing, counted, error);
   }
   const { messageId, completed, restMs } = submitted;
@@ -169,6 +192,7 @@ async function submit(
   const stored = completed === undefined ? paid : { ...paid, answered: completed.prompts };
   await job.save(stored);
   deps.health.succeeded('submit');
+  await deps.images.described(image);
   await retryUntilUp(deps.connection, () => deps.limits.submitted());
   if (completed !== undefined) {
     deps.schedule.completed(deps.now() - startedAt, 0);

@@ -6,6 +6,7 @@ import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { RateLimiter } from '../shared/queue/limiter.js';
 import type { ApiHealth, Intake } from './api-health.js';
+import type { Images } from './images.js';
 import type { LivingRuns } from './living-runs.js';
 import type { PollSchedule } from './poll-schedule.js';
 import type { PublishedResult } from './publish-result.js';
@@ -35,6 +36,7 @@ export interface ProcessingDeps {
   /** The account's queue of images. */
   readonly queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly client: Pick<DescribeClient, 'submit' | 'message' | 'dialect'>;
+  readonly images: Pick<Images, 'read' | 'refusedUrl' | 'described'>;
   readonly submitLimiter: RateLimiter;
   readonly pollLimiter: RateLimiter;
   readonly limits: AccountLimits;

@@ -16,6 +16,7 @@ const preview: Preview = {
   toCopy: 100,
   failedBefore: 0,
   failedImages: 0,
+  localImages: 0,
   badUrls: 1,
   emptyRecords: 0,
   unknownKeys: new Set(),

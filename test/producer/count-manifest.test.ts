@@ -23,6 +23,7 @@ describe('previewManifest', () => {
       failedBefore: 0,
       failedImages: 0,
       newImages: 22,
+      localImages: 0,
       badUrls: 1,
       badRecords: 0,
       duplicateKeys: 0,

@@ -12,6 +12,7 @@ const preview: Preview = {
   toCopy: 0,
   failedBefore: 4,
   failedImages: 3,
+  localImages: 0,
   badUrls: 0,
   emptyRecords: 0,
   unknownKeys: new Set(),

@@ -90,6 +90,11 @@ async function play(scene: Scene) {
       },
       message: (id) => answer(polls, `poll ${id}`),
     },
+    images: {
+      read: (url) => Promise.resolve(url),
+      refusedUrl: () => Promise.resolve(false),
+      described: () => Promise.resolve(),
+    },
     submitLimiter: limiter(0),
     pollLimiter: limiter(10_000),
     limits: await AccountLimits.open(connection.store, queue.name, {}, silentLogger()),

@@ -79,6 +79,11 @@ async function recoverAt(server: TestServer, dialect: DialectName): Promise<Wait
       connection,
       queue: connection.queue(queueName),
       client,
+      images: {
+        read: (url) => Promise.resolve(url),
+        refusedUrl: () => Promise.resolve(false),
+        described: () => Promise.resolve(),
+      },
       submitLimiter: limiter,
       pollLimiter: limiter,
       limits: await AccountLimits.open(connection.store, queueName, {}, silentLogger()),

@@ -78,6 +78,8 @@ export interface Dialect {
   readonly expireParameter?: string;
   /** Whether `model`, `prompt` and `choices` mean something; a model is required then. */
   readonly takesModel?: boolean;
+  /** Whether an image may come as a `data:` URI in place of its URL. */
+  readonly takesData?: boolean;
   /** Body of a submit by POST, and the query of one by GET; fields that are undefined are left out. */
   submitBody(request: SubmitRequest, settings: DialectSettings): Record<string, unknown>;
   /**

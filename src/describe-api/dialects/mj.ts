@@ -95,6 +95,7 @@ export const mj = {
   messageUrl: (base, messageId) => `${rootOf(base)}/task/${encodeURIComponent(messageId)}/fetch`,
   credentials: bearer,
   isTokenOptional: true,
+  takesData: true,
   givesRefs: false,
   submitBody,
   readSubmitted,

@@ -226,6 +226,7 @@ export const openai = {
   credentials: bearer,
   isTokenOptional: true,
   takesModel: true,
+  takesData: true,
   submitBody: completionRequest,
   readSubmitted: readCompletion,
   statusIn: (body) => {

@@ -1,0 +1,189 @@
+import { type LookupAddress, type LookupOptions, lookup as lookupName } from 'node:dns';
+import { BlockList, isIP } from 'node:net';
+import pLimit, { type LimitFunction } from 'p-limit';
+import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
+import { retryAfterIn } from '../describe-api/retry-after.js';
+import { FatalError, messageOf } from '../shared/errors.js';
+
+const MOST_REDIRECTS = 5;
+const TIMEOUT_MS = 30_000;
+const CONNECT_TIMEOUT_MS = 10_000;
+const AT_A_TIME_PER_HOST = 4;
+const AT_A_TIME = 16;
+/** What is in the way for a moment; other failing statuses are about the image. */
+const MOMENT: ReadonlySet<number> = new Set([408, 425, 429]);
+
+/** Addresses of networks that are not the internet: what a manifest names there is not to be had by whoever wrote it. */
+const PRIVATE = new BlockList();
+const PRIVATE_IPV4 =
+  '0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.168.0.0/16 198.18.0.0/15 224.0.0.0/4 240.0.0.0/4';
+/** Those that hold an IPv4 address within are here too. */
+const PRIVATE_IPV6 =
+  '::/96 64:ff9b::/96 64:ff9b:1::/48 2001::/32 2002::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8';
+for (const [family, ranges] of [['ipv4', PRIVATE_IPV4] as const, ['ipv6', PRIVATE_IPV6] as const]) {
+  for (const range of ranges.split(' ')) {
+    const [net = '', bits] = range.split('/');
+    PRIVATE.addSubnet(net, Number(bits), family);
+  }
+}
+
+/** Whether an address is this machine's, or one of a private network. */
+export function isPrivateAddress(address: string): boolean {
+  return PRIVATE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
+}
+
+/** An image cannot be read, so nothing is paid for it. Its message says why, for people. */
+export class BadImageError extends FatalError {
+  override name = 'BadImageError';
+}
+
+/** It may be otherwise in a moment. */
+export class UnreachedImageError extends BadImageError {
+  override name = 'UnreachedImageError';
+
+  constructor(
+    reason: string,
+    readonly retryAfterMs?: number,
+  ) {
+    super(reason);
+  }
+}
+
+/** Loads images from the web for an API that does not do so itself. */
+export class ImageFetcher {
+  readonly #agent: Dispatcher;
+  readonly #all = pLimit(AT_A_TIME);
+  readonly #hosts = new Map<string, LimitFunction>();
+
+  constructor(private readonly options: { readonly allowPrivate: boolean; readonly maxBytes: number }) {
+    // Judged by the address that is connected to, so that no name leads elsewhere after the look.
+    const guarded = options.allowPrivate ? {} : { lookup: lookupPublic };
+    const connect = { timeout: CONNECT_TIMEOUT_MS, ...guarded };
+    const hasProxy = ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY'].some(
+      (name) => process.env[name],
+    );
+    // A proxy resolves names itself, and knows what it may reach.
+    this.#agent = hasProxy ? new EnvHttpProxyAgent({ connect }) : new Agent({ connect });
+  }
+
+  /**
+   * @throws {UnreachedImageError} for what may be otherwise in a moment; {BadImageError} for what will not
+   * @throws the signal's reason when it aborts
+   */
+  async fetch(url: string, signal: AbortSignal): Promise<Buffer> {
+    const { host } = new URL(url);
+    const limit = this.#hosts.get(host) ?? pLimit(AT_A_TIME_PER_HOST);
+    this.#hosts.set(host, limit);
+    try {
+      return await limit(() => this.#all(() => this.#follow(new URL(url), signal)));
+    } finally {
+      if (limit.activeCount + limit.pendingCount === 0) this.#hosts.delete(host);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+
+  async #follow(start: URL, signal: AbortSignal): Promise<Buffer> {
+    const timeout = AbortSignal.timeout(TIMEOUT_MS);
+    const either = AbortSignal.any([signal, timeout]);
+    let url = start;
+    try {
+      for (let redirects = 0; ; redirects++) {
+        const found = await this.#get(url, either);
+        if (Buffer.isBuffer(found)) return found;
+        if (redirects === MOST_REDIRECTS)
+          throw new BadImageError(`more than ${MOST_REDIRECTS} redirects, the last one to ${found.href}`);
+        url = found;
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof BadImageError) throw error;
+      if (timeout.aborted)
+        throw new UnreachedImageError(`${url.host} did not deliver it within ${TIMEOUT_MS / 1000} s`);
+      throw new UnreachedImageError(`${url.host} cannot be reached: ${reasonOf(error)}`);
+    }
+  }
+
+  /** @returns the image, or where it is */
+  async #get(url: URL, signal: AbortSignal): Promise<Buffer | URL> {
+    this.#refuse(url);
+    const headers = { accept: 'image/*,*/*;q=0.5', 'user-agent': 'bulk-describe' };
+    const {
+      statusCode,
+      headers: answered,
+      body,
+    } = await request(url, { dispatcher: this.#agent, headers, signal });
+    try {
+      const { location, 'retry-after': after } = answered;
+      if (statusCode >= 300 && statusCode < 400 && typeof location === 'string') {
+        if (URL.canParse(location, url.href)) return new URL(location, url);
+        throw new BadImageError(`${url.host} redirects to what is no URL`);
+      }
+      if (MOMENT.has(statusCode) || statusCode >= 500) {
+        const waitMs = retryAfterIn(
+          { 'retry-after': typeof after === 'string' ? after : undefined },
+          Date.now(),
+        );
+        throw new UnreachedImageError(`${url.host} answers ${statusCode}`, waitMs);
+      }
+      if (statusCode !== 200) throw new BadImageError(`${url.host} answers ${statusCode}`);
+      return await this.#readBody(body);
+    } finally {
+      body.on('error', () => undefined).destroy();
+    }
+  }
+
+  async #readBody(body: AsyncIterable<unknown>): Promise<Buffer> {
+    const { maxBytes } = this.options;
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    for await (const chunk of body) {
+      if (!Buffer.isBuffer(chunk)) continue;
+      chunks.push(chunk);
+      bytes += chunk.length;
+      // No further: whatever `Content-Length` says.
+      if (bytes > maxBytes) break;
+    }
+    return Buffer.concat(chunks);
+  }
+
+  /** An address in a URL is looked up by nobody. */
+  #refuse({ protocol, hostname }: URL): void {
+    if (protocol !== 'http:' && protocol !== 'https:')
+      throw new BadImageError(`it redirects to ${protocol}, and only http(s) is followed`);
+    const address = hostname.replace(/^\[|\]$/g, '');
+    const isLocal =
+      isIP(address) === 0 ? /^localhost\.?$|\.localhost\.?$/i.test(address) : isPrivateAddress(address);
+    if (isLocal && !this.options.allowPrivate) throw privateError(hostname);
+  }
+}
+
+function privateError(host: string): BadImageError {
+  return new BadImageError(
+    `${host} is in a private network, where images are fetched only with --allow-private`,
+  );
+}
+
+type LookedUp = (error: Error | null, address: string | LookupAddress[], family?: number) => void;
+
+/** Gives the public addresses of a name alone. */
+function lookupPublic(hostname: string, options: LookupOptions, callback: LookedUp): void {
+  lookupName(hostname, { ...options, all: true }, (error, addresses) => {
+    if (error !== null) {
+      callback(error, []);
+      return;
+    }
+    const allowed = addresses.filter(({ address }) => !isPrivateAddress(address));
+    const [first] = allowed;
+    if (first === undefined) callback(privateError(hostname), []);
+    else if (options.all === true) callback(null, allowed);
+    else callback(null, first.address, first.family);
+  });
+}
+
+/** Of several addresses that were tried the first one's; with the code where the message lacks it. */
+function reasonOf(error: unknown): string {
+  return messageOf(error instanceof AggregateError ? (error.errors[0] ?? error) : error);
+}
