@@ -238,7 +238,7 @@ describe('a poll', () => {
 
   test('has a timeout', async () => {
     const server = await serve(() => undefined);
-    const error = await failureOf(clientFor(server.url, { timeoutMs: 100 }).message('m1'));
+    const error = await failureOf(clientFor(server.url, { timeoutMs: 2000 }).message('m1'));
     expect(error).toBeInstanceOf(TimeoutError);
   });
 
@@ -258,10 +258,11 @@ test('makes no more calls at a time than allowed, and a wait for a turn costs no
     setTimeout(() => {
       open--;
       answering(200, { progress: 1 })(request, response);
-    }, 100);
+    }, 200);
   });
-  const client = clientFor(server.url, { maxConcurrent: 2, timeoutMs: 250 });
-  await Promise.all(Array.from({ length: 10 }, (_, i) => client.message(`m${i}`)));
+  // Twelve in a row take longer than each of them may.
+  const client = clientFor(server.url, { maxConcurrent: 2, timeoutMs: 2000 });
+  await Promise.all(Array.from({ length: 24 }, (_, i) => client.message(`m${i}`)));
   expect(most).toBe(2);
 });
 

@@ -39,7 +39,7 @@ export class EmbeddedProcess {
         if (found.length < times) throw new Error(`it said ${JSON.stringify(this.lines.slice(-5))}`);
         return found;
       },
-      { timeout: 20_000, interval: 5 },
+      { timeout: 60_000, interval: 5 },
     );
   }
 

@@ -76,7 +76,8 @@ describeOnBothQueues('a job', (open, kind) => {
       const added = performance.now();
       const job = await queue.add('x', { n: round });
       await vi.waitFor(async () => expect(await job.getState()).toBe('completed'), soon);
-      expect(performance.now() - added).toBeLessThan(2000);
+      // It would look again after a minute.
+      expect(performance.now() - added).toBeLessThan(20_000);
     }
     await worker.close();
   });

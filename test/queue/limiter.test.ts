@@ -164,7 +164,7 @@ describe('calls that wait for permits', () => {
   });
 
   test('leave their permits to the next ones when they give up', async () => {
-    const { worker } = account(20);
+    const { worker } = account(2);
     const limiter = worker();
     const givesUp = new AbortController();
     const takes = [
@@ -176,7 +176,7 @@ describe('calls that wait for permits', () => {
     givesUp.abort();
     const startedAt = performance.now();
     expect(await Promise.all(takes)).toEqual([true, false, false, false, true]);
-    expect(performance.now() - startedAt).toBeLessThan(4 * 50);
+    expect(performance.now() - startedAt).toBeLessThan(4 * 500);
   });
 
   test('wait for nothing once nobody needs a permit, and again afterwards', async () => {

@@ -75,7 +75,7 @@ describe('a Redis is refused', () => {
       'no Redis at redis://127.0.0.1:1 (ECONNREFUSED): start one with `docker compose up -d redis`, ' +
         'or leave --queue (QUEUE_URL) away to use the embedded queue',
     );
-    expect(performance.now() - began).toBeLessThan(2000);
+    expect(performance.now() - began).toBeLessThan(4500);
   });
 
   test('when the name is unknown', async () => {
@@ -86,7 +86,7 @@ describe('a Redis is refused', () => {
     const port = await fakeServer();
     const began = performance.now();
     expect(await refusal(`redis://127.0.0.1:${port}`)).toMatch(/\(no answer in 5 s\)/);
-    expect(performance.now() - began).toBeLessThan(6500);
+    expect(performance.now() - began).toBeLessThan(15_000);
   });
 
   test('when it speaks TLS or something else', async () => {

@@ -11,7 +11,7 @@ const FAIL_FAST_MS = 5000;
 const LONGEST_RECONNECT_PAUSE_MS = 2000;
 const HEARTBEAT_MS = 2000;
 /** A server that is connected and says nothing for so long is away. */
-const SILENT_MS = 5000;
+const SILENT_MS = 10_000;
 
 /**
  * Opens a queue on Redis or Valkey. One connection serves the queues, the commands of the workers and the
