@@ -80,6 +80,7 @@ function styled(command: Command, hint: string): Command {
 }
 
 function commanderOption({
+  name,
   flags,
   about,
   heading,
@@ -93,6 +94,8 @@ function commanderOption({
     env === undefined ? [] : file === undefined ? `environment: ${env}` : `or what is in it as ${env}`,
   ].flat();
   const option = new Option(flags, extra.length === 0 ? about : `${about} (${extra.join('; ')})`);
+  // `--header` is not the opposite of `--no-header`.
+  option.attributeName = () => name;
   if (env !== undefined) option.env(env);
   return option.helpGroup(heading).argParser((text: string, before: unknown) => {
     // What `--no-x` turns off is on from the start.

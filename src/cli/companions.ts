@@ -6,6 +6,7 @@ import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashb
 import type { CallbackKeys } from '../webhook/callback-keys.js';
 import type { OptionsOf } from './options.js';
 import { runUntilStopped } from './process.js';
+import { callHeadersOf } from './settings.js';
 import { Terminal } from './terminal.js';
 
 /** `bulk-describe dashboard`: serves a queue's pages until it is stopped. @returns 0 */
@@ -28,7 +29,8 @@ export async function webhook(options: OptionsOf<'webhook'>): Promise<number> {
   if (webhookUrl !== undefined) checkWebhookUrl(webhookUrl);
   checkWebhooks({ api, dialect }, 'webhook');
   const terminal = new Terminal(process.stderr, options);
-  const receiver = receiverAt(webhookListen, { api, account, dialect }, secret, terminal, (url, keys) => {
+  const called = { api, account, dialect, ...callHeadersOf(options) };
+  const receiver = receiverAt(webhookListen, called, secret, terminal, (url, keys) => {
     process.stdout.write(`${showUrl ? keys.callbackBase(webhookUrl ?? url) : url}\n`);
   });
   return runUntilStopped({ command: 'webhook', queue, companions: [receiver] }, terminal);

@@ -74,6 +74,35 @@ export const parameters = (text: string, source: string) =>
     }),
   );
 
+/** Reads lines of `name=value`, each a header. */
+export const headers = (text: string, source: string) =>
+  headersIn(
+    text.split('\n'),
+    /^([^=]+)=(.*)$/,
+    () => `${source}: expected name=value, such as OpenAI-Project=proj_1`,
+  );
+
+/** Reads the lines of a file with a header each: `name: value`. */
+export const secretHeaders = (text: string, source: string) =>
+  headersIn(
+    text.split(/\r?\n/).filter((line) => line.trim() !== ''),
+    /^([^:]+):(.*)$/,
+    (line) => `${source}: line ${line}: expected name: value`,
+  );
+
+/** @param expected says what a line is to be; the line itself may be a secret */
+function headersIn(lines: readonly string[], pattern: RegExp, expected: (line: number) => string) {
+  const found = new Map<string, string>();
+  for (const [index, line] of lines.entries()) {
+    const [, name, value] = pattern.exec(line.trim()) ?? [];
+    if (name === undefined || value === undefined || value.trim() === '')
+      throw new UsageError(expected(index + 1));
+    if (found.has(name.trim())) throw new UsageError(`${expected(index + 1)}; this name is there twice`);
+    found.set(name.trim(), value.trim());
+  }
+  return Object.fromEntries(found);
+}
+
 const code = parser(`codes among ${ERROR_CODES.join(', ')}`, (text) =>
   ERROR_CODES.find((known) => known === text),
 );

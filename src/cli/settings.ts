@@ -40,6 +40,7 @@ export function accountOptionsOf(options: OptionsOf<'worker'>): AccountOptions {
     throw new UsageError('--prompt and --prompt-file: give one of them');
   return {
     ...{ api, account, dialect, submitMethod, model, prompt, choices, system, count, fields, schema, params },
+    ...callHeadersOf(options),
     expireAfterMs: expireAfter,
     token: api === 'simulator' ? undefined : token,
     limits: limitsOf(options),
@@ -51,6 +52,11 @@ export function accountOptionsOf(options: OptionsOf<'worker'>): AccountOptions {
 function imageOptionsOf(options: OptionsOf<'serve'>): ImageOptions {
   const { send, maxImageBytes: maxBytes, imageSide: side, followLinks, allowPrivate } = options;
   return { send, maxBytes, side, followLinks, allowPrivate };
+}
+
+/** What every call is to have beside the dialect's own. */
+export function callHeadersOf({ authHeader, headers, headerFile: secretHeaders }: OptionsOf<'webhook'>) {
+  return { authHeader, headers, secretHeaders };
 }
 
 /** The limits that are given. */

@@ -32,6 +32,21 @@ export const WORK_OPTIONS = [
       default: "by the API's host",
     }),
   }),
+  group(API, ['run', 'worker', 'serve', 'webhook'], {
+    authHeader: option(
+      '--auth-header <name>',
+      'the header that holds the token alone, such as mj-api-secret, api-key or Authorization; or `bearer`',
+      { default: "the dialect's, mostly bearer" },
+    ),
+    headers: option('--header <name=value>', 'a header of each call; repeatable', {
+      isRepeatable: true,
+      parse: parse.headers,
+    }),
+    headerFile: option('--header-file <path>', 'a file with secret headers, a line each: `name: value`', {
+      file: 'lines of name: value',
+      parse: parse.secretHeaders,
+    }),
+  }),
   group(API, ['run', 'worker', 'serve'], {
     tokenFile: option(
       '--token-file <path>',

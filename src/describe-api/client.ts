@@ -27,13 +27,14 @@ import {
 } from './errors.js';
 import { isOfFormat } from './refusals.js';
 import { type HttpAnswer, type HttpRequest, createAgent, sendHttp } from './http.js';
+import { type CallHeaders, callHeaders, secretsIn } from './request-headers.js';
 import type { CompletedMessage, Message, Submitted } from './shapes.js';
 
 export type { SubmitRequest } from './dialects/dialect.js';
 export type { CompletedMessage, Message, Submitted } from './shapes.js';
 
-export interface DescribeClientOptions extends DialectSettings {
-  /** The API's base, such as `https://api.thenextleg.io/v2`, with or without a slash at its end. */
+export interface DescribeClientOptions extends DialectSettings, CallHeaders {
+  /** The API's base, such as `https://api.thenextleg.io/v2`, with or without a slash at its end. A query is kept on every call. */
   readonly baseUrl: string;
   /** Without one no credentials are sent. */
   readonly token?: string | undefined;
@@ -76,13 +77,13 @@ export interface DescribeOptions {
   readonly onProgress?: ((progress: WaitProgress) => void) | undefined;
 }
 
-function parseBaseUrl(text: string): string {
+function parseBaseUrl(text: string): { readonly base: string; readonly query: URLSearchParams } {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash) {
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.hash) {
     // The text is not shown: whatever is in it besides a URL may be a secret.
-    throw new UsageError('API URL: expected an http(s) URL without user name, password and query');
+    throw new UsageError('API URL: expected an http(s) URL without user name, password and fragment');
   }
-  return url.href.replace(/\/+$/, '');
+  return { base: `${url.origin}${url.pathname}`.replace(/\/+$/, ''), query: url.searchParams };
 }
 
 function checkToken(token: string | undefined): void {
@@ -101,6 +102,9 @@ export class DescribeClient {
   /** How answers are asked for at the moment: looser, once the API has refused what was asked. */
   answerFormat: AnswerFormat;
   private readonly base: string;
+  /** Of every call. */
+  private readonly query: URLSearchParams;
+  private readonly callHeaders: Readonly<Record<string, string>>;
   private readonly redact: Redact;
   private readonly limit: LimitFunction;
   private readonly agent: Dispatcher;
@@ -110,15 +114,16 @@ export class DescribeClient {
   constructor(private readonly options: DescribeClientOptions) {
     const { baseUrl, dialect } = options;
     checkToken(options.token);
-    this.base = parseBaseUrl(baseUrl);
+    ({ base: this.base, query: this.query } = parseBaseUrl(baseUrl));
     this.dialect = typeof dialect === 'object' ? dialect : dialectFor({ dialect, api: baseUrl });
     checkSettings(this.dialect, options);
+    this.callHeaders = callHeaders(this.dialect, options.token, options);
     this.answerFormat = options.format ?? 'json_schema';
     checkWait('timeoutMs', options.timeoutMs);
     const { maxConcurrent = DEFAULTS.maxConcurrent } = options;
     if (!(maxConcurrent >= 1) || (maxConcurrent !== Infinity && !Number.isInteger(maxConcurrent)))
       throw new UsageError(`maxConcurrent ${maxConcurrent}: expected a whole number of at least 1`);
-    this.redact = redactorOf(options.token);
+    this.redact = redactorOf(options.token, ...secretsIn(options, this.query));
     const connections = Math.min(maxConcurrent, MOST_CONNECTIONS);
     this.limit = pLimit(connections);
     this.agent = createAgent(new URL(this.base), connections, options.timeoutMs ?? DEFAULTS.timeoutMs);
@@ -140,11 +145,11 @@ export class DescribeClient {
     const body = dialect.submitBody(request, { ...options, format });
     const isGet = options.submitMethod === 'get';
     const call = this.call(isGet ? 'GET' : 'POST', dialect.submitUrl(this.base));
-    const target = new URL(call.url);
+    const target = this.targetOf(call, isGet ? this.fieldsOf(body) : []);
     const timeoutMs = this.submitTimeoutMs(deadlineMs);
-    if (isGet) target.search = this.queryOf(body);
     // By GET the token is in the query, and in no header.
-    const headers: Record<string, string> = isGet ? { ...ACCEPT } : { ...this.headers(), ...CONTENT };
+    const more = isGet ? callHeaders(dialect, undefined, options) : { ...this.callHeaders, ...CONTENT };
+    const headers = { ...ACCEPT, ...more };
     const { body: answered, answer } = await this.send(
       { call, target, headers, body: isGet ? undefined : JSON.stringify(body), timeoutMs },
       { isSubmit: true },
@@ -167,12 +172,11 @@ export class DescribeClient {
       throw new RejectedError(this.call('GET', this.base), { status: 404, reason });
     }
     const call = this.call('GET', messageUrl(this.base, messageId));
-    const target = new URL(call.url);
     const { expireMins, timeoutMs = DEFAULTS.timeoutMs } = this.options;
-    if (expireMins !== undefined && expireParameter !== undefined)
-      target.searchParams.set(expireParameter, String(expireMins));
+    const isExpiring = expireMins !== undefined && expireParameter !== undefined;
+    const target = this.targetOf(call, isExpiring ? [[expireParameter, String(expireMins)]] : []);
     const { body } = await unlessAborted(
-      this.send({ call, target, headers: this.headers(), timeoutMs, signal }),
+      this.send({ call, target, headers: { ...ACCEPT, ...this.callHeaders }, timeoutMs, signal }),
       signal,
     );
     return readMessage(body, messageId, call);
@@ -260,18 +264,21 @@ export class DescribeClient {
     return { method, url, redact: this.redact };
   }
 
-  private headers(): Record<string, string> {
-    const { token } = this.options;
-    return { ...ACCEPT, ...(token && this.dialect.credentials(token)) };
+  /** Where a call goes: the base URL's query is on every one. */
+  private targetOf({ url }: ApiCall, parameters: readonly (readonly [string, string])[]): URL {
+    const target = new URL(url);
+    for (const [name, value] of this.query) target.searchParams.append(name, value);
+    for (const [name, value] of parameters) target.searchParams.set(name, value);
+    return target;
   }
 
-  private queryOf(fields: Record<string, unknown>): string {
+  /** The token and the fields of a submit, as parameters of a query. */
+  private fieldsOf(fields: Record<string, unknown>): [string, string][] {
     const { token } = this.options;
     const parameter = this.dialect.getTokenParameter;
-    const query = new URLSearchParams(token && parameter !== undefined ? { [parameter]: token } : {});
     const given = Object.entries(fields).filter(([, value]) => value !== undefined);
-    for (const [name, value] of given) query.set(name, String(value));
-    return query.toString();
+    const texts = given.map(([name, value]): [string, string] => [name, String(value)]);
+    return token && parameter !== undefined ? [[parameter, token], ...texts] : texts;
   }
 
   private submitTimeoutMs(deadlineMs: number | undefined): number {

@@ -205,13 +205,17 @@ export type Redact = (text: string) => string;
 
 const MASK = '[token]';
 
-/** A redactor for one token, in each of the forms in which it can come back: plain, URL-encoded, in JSON. */
-export function redactorOf(token: string | undefined): Redact {
-  if (!token) return (text) => text;
-  const formEncoded = new URLSearchParams({ t: token }).toString().slice(2);
-  const forms = [token, encodeURIComponent(token), formEncoded, JSON.stringify(token).slice(1, -1)];
+/** A redactor for secrets, in each of the forms in which they can come back: plain, URL-encoded, in JSON. */
+export function redactorOf(...secrets: readonly (string | undefined)[]): Redact {
+  const forms = secrets.flatMap((secret) => (secret ? formsOf(secret) : []));
+  if (forms.length === 0) return (text) => text;
   const longestFirst = [...new Set(forms)].sort((a, b) => b.length - a.length);
   return (text) => longestFirst.reduce((rest, form) => rest.replaceAll(form, MASK), text);
+}
+
+function formsOf(secret: string): string[] {
+  const formEncoded = new URLSearchParams({ t: secret }).toString().slice(2);
+  return [secret, encodeURIComponent(secret), formEncoded, JSON.stringify(secret).slice(1, -1)];
 }
 
 /**

@@ -103,6 +103,7 @@ export async function openClient(
     baseUrl,
     dialect,
     token: options.token,
+    ...{ authHeader: options.authHeader, headers: options.headers, secretHeaders: options.secretHeaders },
     timeoutMs: options.requestTimeoutMs,
     ...dialectSettingsOf(options),
   });

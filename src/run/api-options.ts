@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import { type AnswerShape, parseFields, parseSchema, promptsShape } from '../describe-api/answer-shape.js';
 import { type Dialect, checkSettings, dialectFor } from '../describe-api/dialects/index.js';
 import type { DialectSettings } from '../describe-api/dialects/dialect.js';
+import { type CallHeaders, callHeaders } from '../describe-api/request-headers.js';
 import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
@@ -13,8 +14,8 @@ import type { WebhookOptions } from '../worker/webhooks.js';
 const MODEL_CHARACTERS = 40;
 
 /** Which API is spoken to, how, and as whom. */
-export interface ApiOptions {
-  /** The API's base URL, or `simulator` for one in this process; the dialect's own unless it is given. */
+export interface ApiOptions extends CallHeaders {
+  /** The API's base URL, with a query where each call is to have it; or `simulator` for one in this process. The dialect's own unless it is given. */
   readonly api?: string | undefined;
   readonly token?: string | undefined;
   /** Whose limits these are, where one API has several tokens; `default`. */
@@ -53,22 +54,32 @@ export function apiOf(options: Pick<ApiOptions, 'api' | 'dialect'>): string {
 }
 
 /** What belongs to an account: any worker of it describes any of its images. */
-type AccountOptions = Pick<
+export type AccountOptions = Pick<
   ApiOptions,
   | ('api' | 'account' | 'dialect' | 'model' | 'prompt' | 'choices' | 'count' | 'fields' | 'schema')
-  | ('system' | 'params')
+  | ('system' | 'params' | keyof CallHeaders)
 >;
+
+/** Of options those that name the account. */
+export function accountOptionsIn(options: AccountOptions): AccountOptions {
+  const { api, account, dialect, authHeader, headers, secretHeaders } = options;
+  const { model, prompt, choices, count, fields, schema, system, params } = options;
+  const asked = { model, prompt, choices, count, fields, schema, system, params };
+  return { api, account, dialect, authHeader, headers, secretHeaders, ...asked };
+}
 
 /**
  * The account that options name. Where a model is asked, each model, prompt and number of choices has an account of its
- * own: any worker of an account describes any of its images.
+ * own, and so have headers and queries of one's own: any worker of an account describes any of its images.
  * @throws {UsageError} when its API, dialect or name cannot be, or its model is not said
  */
 export function accountOf(options: AccountOptions): Account {
   const api = apiOf(options);
   const { name: dialect, takesModel } = dialectFor(options);
   const given = parseAccountName(options.account ?? 'default');
-  const name = takesModel === true ? `${given}+${askedOf(options)}` : given;
+  const called = calledOf(options, api);
+  const asked = takesModel === true ? askedOf(options, called) : called && shortDigest(called);
+  const name = asked === undefined ? given : `${given}+${asked}`;
   if (api === 'simulator') return { host: SIMULATOR_HOST, dialect, name };
   if (!URL.canParse(api) || !/^https?:$/.test(new URL(api).protocol)) {
     throw new UsageError('--api: expected an http(s) URL, or `simulator` to try without an account');
@@ -77,15 +88,38 @@ export function accountOf(options: AccountOptions): Account {
 }
 
 /** Names what a model is asked, for people, and so that no other model or prompt has the same name. */
-function askedOf(options: ApiOptions): string {
+function askedOf(options: ApiOptions, called: unknown): string {
   const settings = dialectSettingsOf(options);
   checkSettings(dialectFor(options), settings);
   const { model = '', prompt, choices, system, params, answer } = settings;
   const more = [answer?.schema, system, params];
   // What is asked as ever has the account that it has had.
   const others = more.every((value) => value === undefined) ? [] : [more];
-  const digest = hash('sha256', JSON.stringify([model, prompt, choices ?? 1, ...others]), 'hex');
-  return `${model.replace(/[^\w.-]+/g, '-').slice(0, MODEL_CHARACTERS)}.${digest.slice(0, 8)}`;
+  const digest = shortDigest([
+    model,
+    prompt,
+    choices ?? 1,
+    ...others,
+    ...(called === undefined ? [] : [called]),
+  ]);
+  return `${model.replace(/[^\w.-]+/g, '-').slice(0, MODEL_CHARACTERS)}.${digest}`;
+}
+
+/** What every call has beside the dialect's own, of secret headers their names alone; undefined where there is nothing. */
+function calledOf(
+  { authHeader, headers = {}, secretHeaders = {} }: CallHeaders,
+  api: string,
+): readonly unknown[] | undefined {
+  const query = URL.canParse(api) ? new URL(api).search : '';
+  const ofHeaders = Object.entries(headers).map(([name, value]) => `${name.toLowerCase()}: ${value}`);
+  const names = [...ofHeaders, ...Object.keys(secretHeaders).map((name) => name.toLowerCase())].sort();
+  return query === '' && authHeader === undefined && names.length === 0
+    ? undefined
+    : [authHeader?.toLowerCase() ?? '', names, query];
+}
+
+function shortDigest(value: unknown): string {
+  return hash('sha256', JSON.stringify(value), 'hex').slice(0, 8);
 }
 
 /** What of the options only some dialects have. */
@@ -133,11 +167,13 @@ export function checkApi(options: ApiOptions): void {
   const dialect: Dialect = dialectFor(options);
   checkSettings(dialect, dialectSettingsOf(options));
   if (options.images?.send === 'data') refuseBytes(dialect, '--send data');
+  callHeaders(dialect, options.token, options);
   if (options.webhooks !== undefined) {
     checkWebhooks(options, '--webhook-url');
     checkWebhookUrl(options.webhooks.url);
   }
-  if (options.token !== undefined || options.api === 'simulator') return;
+  const hasToken = options.token !== undefined || options.secretHeaders !== undefined;
+  if (hasToken || options.api === 'simulator') return;
   const isOwn = dialect.hosts.includes(accountOf(options).host);
   if (dialect.isTokenOptional === true && !isOwn) return;
   throw new UsageError(

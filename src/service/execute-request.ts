@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { ApiOptions } from '../run/api-options.js';
+import { type AccountOptions, accountOptionsIn } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunEvent, RunOptions, RunStop, RunTiming } from '../run/run-options.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
@@ -25,7 +25,7 @@ export interface ExecutorDeps {
   /** The queue's URL: a run has a connection of its own. */
   readonly queue: string;
   /** What a request does not say about the API. */
-  readonly api: Pick<ApiOptions, 'api' | 'account' | 'dialect'>;
+  readonly api: AccountOptions;
   readonly env: NodeJS.ProcessEnv;
   readonly logger: Logger;
   readonly timing?: Partial<RunTiming> | undefined;
@@ -115,9 +115,9 @@ async function runOptionsOf(
   const { output: asked, ...wanted } = request;
   // A request that names its API is not to get a dialect that belongs to another one.
   const isOwnApi = request.api === undefined && request.dialect === undefined;
-  const { api, dialect } = isOwnApi ? deps.api : request;
+  const named = isOwnApi ? accountOptionsIn(deps.api) : { api: request.api, dialect: request.dialect };
   const manifest = await root.existing(request.manifest, 'the manifest');
-  const simulator = api === 'simulator';
+  const simulator = named.api === 'simulator';
   if (asked !== undefined && isDated(asked)) {
     throw new UsageError(`the output ${asked}: only a schedule's output has a date in its name`);
   }
@@ -126,7 +126,7 @@ async function runOptionsOf(
   const imageRoot = request.imageRoot && (await root.folder(request.imageRoot, '--image-root'));
   const files = { manifest, output, imageRoot, earlierOutputs, queue };
   const around = { env, logger, timing, signal, onEvent };
-  return { ...wanted, ...files, ...around, api, dialect, account, work: false, run: newRun };
+  return { ...wanted, ...files, ...around, ...named, account, work: false, run: newRun };
 }
 
 /** The exit code of a scheduled run that was skipped: another run has the schedule. */
