@@ -92,6 +92,11 @@ export class Images {
     return open(sends === 'url' || sends === 'data' ? sends : 'unknown');
   }
 
+  /** Whether the URL itself is submitted for an image, which costs no time. */
+  sendsUrl(url: string): boolean {
+    return this.sends !== 'data' && isWebUrl(url);
+  }
+
   /**
    * What is submitted for an image: its URL, or its bytes.
    * @param attempts how often a host that fails is asked
@@ -99,7 +104,7 @@ export class Images {
    * @throws the signal's reason when it aborts
    */
   async read(url: string, attempts: number, signal: AbortSignal): Promise<string> {
-    if (this.sends !== 'data' && isWebUrl(url)) return url;
+    if (this.sendsUrl(url)) return url;
     if (this.urlsOnly !== undefined)
       throw new BadImageError(`${this.urlsOnly} sends URLs alone, and it has none`);
     return await this.#dataOf(url, attempts, signal);

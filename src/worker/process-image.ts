@@ -16,7 +16,7 @@ import {
   release,
 } from './processing.js';
 import { publishDescribed, publishFailed } from './publish-result.js';
-import { countCrashes, recoverUnconfirmed, seedOf } from './recovery.js';
+import { WaitBeforeSubmit, countCrashes, recoverUnconfirmed, seedOf } from './recovery.js';
 import { endSubmitFailure, holdSubmits, withUsage } from './submit-failure.js';
 
 const FIRST_POLLS_LOOK_MS = 100;
@@ -53,20 +53,7 @@ export async function processImage(
     if (!isPaid && !(await mayPay(processing))) return await setAside(processing, data);
 
     if (data.messageId === undefined) {
-      if (data.lastMessageId !== undefined) {
-        const checked = await checkLastMessage(processing, data, data.lastMessageId);
-        if ('kind' in checked) return checked;
-        data = checked;
-      }
-      if (data.unanswered !== undefined) return await recoverUnconfirmed(processing, data, data.unanswered);
-      while (deps.firstPolls.size > 0 && !stopping.aborted) await sleep(FIRST_POLLS_LOOK_MS, stopping);
-      // Before it takes a permit: one that cannot be read costs none.
-      const image = await readImage(processing, data);
-      if (typeof image === 'object') return image;
-      if (!(await deps.submitLimiter.take(stopping))) return await release(processing, data);
-      // The coordinator may have died while the image waited for its permit.
-      if (!(await mayPay(processing))) return await setAside(processing, data);
-      const submitted = await submit(processing, data, image);
+      const submitted = await submitInTurn(processing, data);
       if ('kind' in submitted) return submitted;
       data = submitted;
     } else {
@@ -80,6 +67,48 @@ export async function processImage(
     deps.firstPolls.delete(job);
     callback?.watch.end();
   }
+}
+
+/**
+ * Waits for all that a submit has to wait for, and makes it.
+ * @returns what becomes of the job, or the data with the message
+ */
+async function submitInTurn(
+  processing: Processing,
+  start: DescribeJobData,
+): Promise<DescribeJobData | ProcessingOutcome> {
+  const { job, deps, stopping } = processing;
+  const wait = new WaitBeforeSubmit(job);
+  let data = start;
+  if (data.lastMessageId !== undefined) {
+    await wait.begin(data);
+    const checked = await checkLastMessage(processing, data, data.lastMessageId);
+    if ('kind' in checked) return checked;
+    data = checked;
+  }
+  if (data.unanswered !== undefined) return await recoverUnconfirmed(processing, data, data.unanswered);
+  while (deps.firstPolls.size > 0 && !stopping.aborted) {
+    await wait.begin(data);
+    await sleep(FIRST_POLLS_LOOK_MS, stopping);
+  }
+  if (!deps.images.sendsUrl(data.url)) await wait.begin(data);
+  // Before it takes a permit: one that cannot be read costs none.
+  const image = await readImage(processing, data);
+  if (typeof image === 'object') return image;
+  const unsubmitted = data;
+  if (!(await deps.submitLimiter.take(stopping, () => wait.begin(unsubmitted))))
+    return await release(processing, data);
+  // The coordinator may have died while the image waited for its permit.
+  if (!(await mayPay(processing))) return await setAside(processing, data);
+  const downMs = deps.health.submitDelayMs();
+  if (downMs > 0) {
+    await wait.begin(data);
+    await deps.intake.rest(downMs);
+    const why = `the API is down: this worker rests ${(downMs / 1000).toFixed(1)} s`;
+    return { kind: 'release', data, why };
+  }
+  await wait.end(data);
+  return await submit(processing, data, image);
 }
 
 /** The run's coordinator promotes the job when it comes back; looked at again each time, it would spend permits. */
@@ -162,12 +191,6 @@ async function submit(
   image: string,
 ): Promise<DescribeJobData | ProcessingOutcome> {
   const { job, deps, callback, stopping } = processing;
-  const downMs = deps.health.submitDelayMs();
-  if (downMs > 0) {
-    await deps.intake.rest(downMs);
-    const why = `the API is down: this worker rests ${(downMs / 1000).toFixed(1)} s`;
-    return { kind: 'release', data, why };
-  }
   const counted = { ...data, submits: data.submits + 1 };
   const startedAt = deps.now();
   let submitted: Submitted;

@@ -36,7 +36,7 @@ export interface ProcessingDeps {
   /** The account's queue of images. */
   readonly queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly client: Pick<DescribeClient, 'submit' | 'message' | 'dialect'>;
-  readonly images: Pick<Images, 'read' | 'refusedUrl' | 'described'>;
+  readonly images: Pick<Images, 'sendsUrl' | 'read' | 'refusedUrl' | 'described'>;
   readonly submitLimiter: RateLimiter;
   readonly pollLimiter: RateLimiter;
   readonly limits: AccountLimits;

@@ -41,6 +41,28 @@ export async function countCrashes(job: ActiveJob, canWait: boolean): Promise<De
   return { ...orderly, maybePaid: job.data.maybePaid + unconfirmed.length, unanswered: undefined };
 }
 
+/**
+ * Stores that a processing waits, and has submitted nothing yet: BullMQ has counted it when it began, and a crash would look
+ * like that of a submit. An image that is submitted at once costs no call for this.
+ */
+export class WaitBeforeSubmit {
+  #isStored = false;
+
+  constructor(private readonly job: ActiveJob) {}
+
+  /** @param data in which this processing counts as ended in order */
+  async begin(data: DescribeJobData): Promise<void> {
+    if (this.#isStored) return;
+    this.#isStored = true;
+    await this.job.save(data);
+  }
+
+  /** Has to be awaited before the submit: from here on a crash may lose one. */
+  async end(data: DescribeJobData): Promise<void> {
+    if (this.#isStored) await this.job.save({ ...data, orderlyStarts: this.job.attemptsStarted - 1 });
+  }
+}
+
 /** Waits for the deliveries of submits that a crash or a stop has cut off from their answers. */
 export async function recoverUnconfirmed(
   processing: Processing,

@@ -91,6 +91,7 @@ async function play(scene: Scene) {
       message: (id) => answer(polls, `poll ${id}`),
     },
     images: {
+      sendsUrl: () => true,
       read: (url) => Promise.resolve(url),
       refusedUrl: () => Promise.resolve(false),
       described: () => Promise.resolve(),
@@ -219,9 +220,19 @@ describeOnRedis('what becomes of an image', (openQueue) => {
       expect(saved[0]).toMatchObject({ orderlyStarts: 0 });
     });
 
+    test('is stored as ended in order while it waits, and as begun before it submits', async () => {
+      const { saved } = await play({
+        attemptsStarted: 2,
+        data: { lastMessageId: 'old', orderlyStarts: 1 },
+        submits: [{ messageId: 'new' }],
+        polls: [status(404), completed('new')],
+      });
+      expect(saved.map(({ orderlyStarts }) => orderlyStarts)).toEqual([2, 1, 2]);
+    });
+
     test('asks once for the message of an earlier failure before it pays again', async () => {
       const { calls, ending } = await play({ data: { lastMessageId: 'old' }, polls: [completed('old')] });
-      expect(calls).toEqual(['poll old']);
+      expect(calls).toEqual(['save', 'poll old']);
       expect(ending).toMatchObject({ kind: 'complete', result: { submits: 0 } });
     });
 
@@ -235,7 +246,7 @@ describeOnRedis('what becomes of an image', (openQueue) => {
         submits: [{ messageId: 'new' }],
         polls: [poll, completed('new')],
       });
-      expect(calls).toEqual(['poll old', 'submit', 'save', 'poll new']);
+      expect(calls).toEqual(['save', 'poll old', 'save', 'submit', 'save', 'poll new']);
       expect(ending).toMatchObject({ kind: 'complete', result: { maybePaid } });
     });
 
@@ -421,7 +432,10 @@ describeOnRedis('what becomes of an image', (openQueue) => {
       const health = new ApiHealth(() => now);
       for (const image of ['a', 'b', 'c', 'd', 'e']) health.failed('submit', image);
       const waiting = await play({ submits: [], health });
-      expect(waiting).toMatchObject({ calls: ['rest'], ending: { kind: 'release', data: { submits: 0 } } });
+      expect(waiting).toMatchObject({
+        calls: ['save', 'rest'],
+        ending: { kind: 'release', data: { submits: 0 } },
+      });
       now = 60_000;
       const probing = await play({ submits: [status(500)], data: { attempts: 2 }, health });
       expect(probing.ending).toMatchObject({ kind: 'delay', data: { attempts: 2 } });

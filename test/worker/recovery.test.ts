@@ -80,6 +80,7 @@ async function recoverAt(server: TestServer, dialect: DialectName): Promise<Wait
       queue: connection.queue(queueName),
       client,
       images: {
+        sendsUrl: () => true,
         read: (url) => Promise.resolve(url),
         refusedUrl: () => Promise.resolve(false),
         described: () => Promise.resolve(),

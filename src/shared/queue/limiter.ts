@@ -74,6 +74,8 @@ export function limiterName(call: 'submit' | 'poll', queueName: string): string 
 
 interface Waiter {
   readonly resolve: (hasPermit: boolean) => void;
+  /** Called once, when there is no permit for it yet. */
+  wait: (() => void) | undefined;
 }
 
 export interface RateLimiterOptions {
@@ -87,6 +89,8 @@ export interface RateLimiterOptions {
 export class RateLimiter {
   readonly #waiting = new Set<Waiter>();
   #isServing = false;
+  /** The permits have run out: whoever asks now has to wait. */
+  #isDry = false;
   /** Aborts when nobody waits any more. */
   #needed = new AbortController();
   #failure: { readonly error: unknown } | undefined;
@@ -99,20 +103,29 @@ export class RateLimiter {
 
   /**
    * Waits for a permit.
+   * @param onWait done when it cannot be had at once, and awaited as well as the permit
    * @returns false when the signal cut it short
-   * @throws what `take` throws
+   * @throws what `take` or `onWait` throws
    */
-  async take(signal: AbortSignal): Promise<boolean> {
+  async take(signal: AbortSignal, onWait?: () => Promise<void>): Promise<boolean> {
     if (signal.aborted) return false;
     let leave: () => void = () => undefined;
+    let waited: Promise<void> | undefined;
     const hasPermit = await new Promise<boolean>((resolve) => {
-      const waiter = { resolve };
+      const wait = () => {
+        waiter.wait = undefined;
+        waited = onWait?.();
+        waited?.catch(leave);
+      };
+      const waiter: Waiter = { resolve, wait };
       leave = () => this.#leave(waiter);
       signal.addEventListener('abort', leave, { once: true });
       this.#waiting.add(waiter);
+      if (this.#isDry) wait();
       if (!this.#isServing) void this.#serve();
     });
     signal.removeEventListener('abort', leave);
+    await waited;
     if (!hasPermit && this.#failure !== undefined) throw this.#failure.error;
     return hasPermit;
   }
@@ -139,6 +152,7 @@ export class RateLimiter {
       this.#waiting.clear();
     }
     this.#isServing = false;
+    this.#isDry = false;
   }
 
   async #serveSome(unneeded: AbortSignal): Promise<void> {
@@ -146,6 +160,8 @@ export class RateLimiter {
     const count = Math.min(this.#waiting.size, MOST_AT_ONCE);
     const permits = await take(permitsAt(rate(), count));
     const answeredAt = performance.now();
+    this.#isDry = permits.dueInMs.length < count;
+    if (this.#isDry) for (const { wait } of [...this.#waiting].slice(permits.dueInMs.length)) wait?.();
     const waitUntil = (dueInMs: number) => {
       const leftMs = answeredAt + dueInMs - performance.now();
       return leftMs <= 0 || sleep(leftMs, unneeded);
