@@ -14,10 +14,10 @@ import {
   type FormatOptions,
   MAX_RECORD_BYTES,
   type ManifestRecord,
-  type OpenFormat,
   type OpenedFormat,
   type RecordBatches,
   readAhead,
+  textFormat,
 } from './manifest-format.js';
 
 /** Of so many records something has to be in a column that has no name. */
@@ -38,16 +38,16 @@ const REASONS: Readonly<Record<CsvFlaw, string>> = {
 };
 
 /** A csv. Its header tells the delimiter where the options do not. */
-export const openCsv: OpenFormat = (bytes, options) => open(bytes, options, false);
+export const openCsv = textFormat((bytes, options) => open(bytes, options, false));
 
 /** A tsv: quotes within a cell are ordinary characters, unless they close one that the cell begins with. */
-export const openTsv: OpenFormat = (bytes, options) => open(bytes, { ...options, delimiter: '\t' }, true);
+export const openTsv = textFormat((bytes, options) => open(bytes, { ...options, delimiter: '\t' }, true));
 
 async function open(
   bytes: AsyncGenerator<Buffer, void>,
-  { name, delimiter, header: hasHeader = true, columns: known }: FormatOptions,
+  { name, delimiter, header: hasHeader = true, columns: known }: FormatOptions & { readonly name: string },
   relaxQuotes: boolean,
-): Promise<OpenedFormat> {
+): Promise<Omit<OpenedFormat, 'close'>> {
   const { all, header, lineEnd, separator } = await takeHeader(bytes, delimiter, name);
   const given = delimiter ?? separator;
   // The first of equals is taken.

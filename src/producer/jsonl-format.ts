@@ -1,7 +1,7 @@
 import { UsageError, messageOf } from '../shared/errors.js';
 import { checkColumnNames } from './columns.js';
 import { type TextLine, readLines } from './list-format.js';
-import { type ManifestRecord, type OpenFormat, type RecordBatches, readAhead } from './manifest-format.js';
+import { type ManifestRecord, type RecordBatches, readAhead, textFormat } from './manifest-format.js';
 
 /** The columns are the keys of this many records. */
 const HEAD_RECORDS = 100;
@@ -11,12 +11,12 @@ const FIRST_RECORDS = 10;
 type Parsed = { readonly cells: ReadonlyMap<string, string> } | { readonly problem: string };
 
 /** JSON Lines. The columns are the keys of the first 100 records in the order in which they appear. */
-export const openJsonl: OpenFormat = async (bytes, { name, columns: known }) => {
+export const openJsonl = textFormat(async (bytes, { name, columns: known }) => {
   const lines = readLines(bytes, name);
   const { ahead, all } = await readAhead(lines, (taken) => taken.flat().length >= HEAD_RECORDS);
   const columns = known ?? findColumns(ahead.flat().slice(0, HEAD_RECORDS), name);
   return { columns, delimiter: ',', batches: readRecords(all, columns) };
-};
+});
 
 function findColumns(lines: readonly TextLine[], name: string): readonly string[] {
   if (lines[0]?.text.trimStart().startsWith('[')) {

@@ -1,13 +1,14 @@
 import { isUtf8 } from 'node:buffer';
 import { FatalError } from '../shared/errors.js';
-import { MAX_RECORD_BYTES, type ManifestRecord, type OpenFormat } from './manifest-format.js';
+import { MAX_RECORD_BYTES, type ManifestRecord, textFormat } from './manifest-format.js';
 
 const LF = 0x0a;
 const CR = 0x0d;
 
 /** A list: one URL a line, in one column named `url`. */
-export const openList: OpenFormat = (bytes, { name }) =>
-  Promise.resolve({ columns: ['url'], delimiter: ',', batches: readRecords(readLines(bytes, name)) });
+export const openList = textFormat((bytes, { name }) =>
+  Promise.resolve({ columns: ['url'], delimiter: ',', batches: readRecords(readLines(bytes, name)) }),
+);
 
 async function* readRecords(lines: AsyncIterable<readonly TextLine[]>) {
   let number = 0;

@@ -1,3 +1,5 @@
+import { UsageError } from '../shared/errors.js';
+
 /** A record of more bytes than this is taken for broken quoting or for something else than a manifest. */
 export const MAX_RECORD_BYTES = 16 * 1024 * 1024;
 
@@ -20,8 +22,6 @@ export interface ManifestRecord {
 export type RecordBatches = AsyncGenerator<readonly ManifestRecord[], void>;
 
 export interface FormatOptions {
-  /** The manifest, for messages. */
-  readonly name: string;
   /** Of a csv, where the header does not have to tell it. */
   readonly delimiter?: string | undefined;
   /** Whether a csv's or tsv's first record names its columns (the default); they are `c1`, `c2`, ... otherwise. */
@@ -42,17 +42,61 @@ export interface OpenedFormat {
    * @throws {FatalError} where it cannot be read past, after all records before that place
    */
   readonly batches: RecordBatches;
+  /** Ends the reading, and closes what it has opened. */
+  readonly close: () => Promise<unknown>;
+}
+
+/** Where a manifest comes from. */
+export interface ManifestSource {
+  /** `-` for stdin. */
+  readonly path: string;
+  /** How messages name it. */
+  readonly name: string;
+  readonly isFolder: boolean;
+  /** False when it can be read once only: stdin and pipes. */
+  readonly replayable: boolean;
+  /** Bytes on disk, packed if it is packed; undefined for what is no file. */
+  readonly sizeBytes: number | undefined;
+  /**
+   * Its text as bytes: unpacked if it is gzip (the first bytes tell), without its byte order mark, in pieces of at most
+   * 64 KB that are read when they are asked for. Its end, early or not, closes the file; an abort ends it with some error.
+   * @throws {UsageError} at the first piece, when it cannot be opened, is empty, or is no text in UTF-8
+   * @throws {UnreadableError} when reading or unpacking fails
+   */
+  read(signal: AbortSignal): AsyncGenerator<Buffer, void>;
 }
 
 /**
- * A format: finds the columns of a manifest, and makes records of its bytes.
- * @param bytes the manifest's text from its first byte, read no further than necessary; whoever opens ends them too
+ * A format: finds the columns of a manifest, and makes its records, reading no further than necessary. What it has opened is
+ * closed when it throws.
+ * @param signal ends the reading with some error
  * @throws {UsageError} when it is not in this format, or its names cannot be columns
  */
 export type OpenFormat = (
-  bytes: AsyncGenerator<Buffer, void>,
+  source: ManifestSource,
   options: FormatOptions,
+  signal: AbortSignal,
 ) => Promise<OpenedFormat>;
+
+/** A format that is text in a file or a pipe; `name` is the manifest's, for messages. */
+type OpenText = (
+  bytes: AsyncGenerator<Buffer, void>,
+  options: FormatOptions & { readonly name: string },
+) => Promise<Omit<OpenedFormat, 'close'>>;
+
+export function textFormat(open: OpenText): OpenFormat {
+  return async (source, options, signal) => {
+    if (source.isFolder) throw new UsageError(`${source.path} is a folder: name a file in it`);
+    const bytes = source.read(signal);
+    const close = () => bytes.return();
+    try {
+      return { ...(await open(bytes, { ...options, name: source.name })), close };
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  };
+}
 
 /**
  * Takes items off a source until they are enough, or there are no more. An error behind the first one is left to

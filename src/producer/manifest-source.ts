@@ -4,24 +4,7 @@ import { Readable, addAbortSignal } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { FatalError, UsageError, fileTrouble, messageOf, shownPath } from '../shared/errors.js';
-import { readAhead } from './manifest-format.js';
-
-/** Where a manifest comes from. */
-export interface ManifestSource {
-  /** How messages name it. */
-  readonly name: string;
-  /** False when it can be read once only: stdin and pipes. */
-  readonly replayable: boolean;
-  /** Bytes on disk, packed if it is packed; undefined for what is no file. */
-  readonly sizeBytes: number | undefined;
-  /**
-   * Its text as bytes: unpacked if it is gzip (the first bytes tell), without its byte order mark, in pieces of at most
-   * 64 KB that are read when they are asked for. Its end, early or not, closes the file; an abort ends it with some error.
-   * @throws {UsageError} at the first piece, when it cannot be opened, is empty, or is no text in UTF-8
-   * @throws {UnreadableError} when reading or unpacking fails
-   */
-  read(signal: AbortSignal): AsyncGenerator<Buffer, void>;
-}
+import { type ManifestSource, readAhead } from './manifest-format.js';
 
 /** The bytes end too early or cannot be had. Its message says why, and not where: the reader of records knows that. */
 export class UnreadableError extends FatalError {
@@ -37,13 +20,15 @@ const PIECE_BYTES = 64 * 1024;
 /**
  * Looks at where a manifest comes from, without opening it.
  * @param path `-` for `input`
- * @throws {UsageError} when there is no such file, or it is a folder or empty
+ * @throws {UsageError} when there is no such file, or it is empty
  */
 export async function findSource(path: string, input: NodeJS.ReadableStream): Promise<ManifestSource> {
   if (path === '-') {
     const stream = input instanceof Readable ? input : Readable.from(input);
     return {
+      path,
       name: 'stdin',
+      isFolder: false,
       replayable: false,
       sizeBytes: undefined,
       // It is not ours, and does not have to say when it is closed.
@@ -53,11 +38,12 @@ export async function findSource(path: string, input: NodeJS.ReadableStream): Pr
   const stats = await stat(path).catch((error: unknown) => {
     throw cannotOpen(path, error);
   });
-  if (stats.isDirectory()) throw new UsageError(`${path} is a folder: name a file in it`);
   if (stats.isFile() && stats.size === 0) throw emptyManifest(path);
   return {
+    path,
     name: path,
-    replayable: stats.isFile(),
+    isFolder: stats.isDirectory(),
+    replayable: stats.isFile() || stats.isDirectory(),
     sizeBytes: stats.isFile() ? stats.size : undefined,
     async *read(signal) {
       const stream = await (stats.isFIFO() ? openPipe(path) : openFile(path));

@@ -4,23 +4,28 @@ import { openJsonl } from './jsonl-format.js';
 import { openList } from './list-format.js';
 import {
   type ManifestRecord,
+  type ManifestSource,
   type OpenFormat,
   type OpenedFormat,
   type RecordBatches,
   readAhead,
 } from './manifest-format.js';
-import { type ManifestSource, UnreadableError, findSource } from './manifest-source.js';
+import { UnreadableError, findSource } from './manifest-source.js';
 
 interface Format {
   readonly name: string;
   /** Of a manifest's name; `.gz` may follow. */
   readonly endings: readonly string[];
+  /** What `--delimiter` may be, where the format takes it. */
+  readonly delimiters?: 'any' | '\t';
+  /** Whether it takes `--no-header`. */
+  readonly hasHeader?: boolean;
   readonly open: OpenFormat;
 }
 
 const FORMATS = [
-  { name: 'csv', endings: ['.csv'], open: openCsv },
-  { name: 'tsv', endings: ['.tsv'], open: openTsv },
+  { name: 'csv', endings: ['.csv'], delimiters: 'any', hasHeader: true, open: openCsv },
+  { name: 'tsv', endings: ['.tsv'], delimiters: '\t', hasHeader: true, open: openTsv },
   { name: 'jsonl', endings: ['.jsonl', '.ndjson'], open: openJsonl },
   { name: 'list', endings: ['.txt', '.list', '.urls'], open: openList },
 ] as const satisfies readonly Format[];
@@ -28,6 +33,7 @@ const FORMATS = [
 export type { ManifestRecord } from './manifest-format.js';
 
 export type ManifestFormat = (typeof FORMATS)[number]['name'];
+type KnownFormat = Format & { readonly name: ManifestFormat };
 
 /** How many records are looked at before anything is done. */
 const SAMPLE_RECORDS = 100;
@@ -82,8 +88,8 @@ export interface Manifest {
 export async function openManifest(options: ManifestOptions): Promise<Manifest> {
   const { path, signal } = options;
   const format = findFormat(path, options.format);
-  const delimiter = findDelimiter(format.name, options.delimiter);
-  if (options.header === false && format.name !== 'csv' && format.name !== 'tsv') {
+  const delimiter = findDelimiter(format, options.delimiter);
+  if (options.header === false && format.hasHeader !== true) {
     throw new UsageError(
       `--no-header: only csv and tsv have a header, and the manifest's format is ${format.name}`,
     );
@@ -92,11 +98,12 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   const closing = new AbortController();
   const abort = () => closing.abort();
   signal?.addEventListener('abort', abort, { once: true });
-  const bytes = source.read(closing.signal);
+  let opened: OpenedFormat | undefined;
   try {
     signal?.throwIfAborted();
     const { header } = options;
-    const opened = await format.open(bytes, { name: source.name, delimiter, header });
+    opened = await format.open(source, { delimiter, header }, closing.signal);
+    const { columns, close } = opened;
     const { ahead, all } = await readAhead(
       opened.batches,
       (batches) => batches.flat().length >= SAMPLE_RECORDS,
@@ -105,15 +112,16 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
     if (ahead.length === 0) {
       throw new UsageError(`${source.name} has no records, only a header or blank lines: add some`);
     }
-    if (source.replayable) await bytes.return();
+    if (source.replayable) await close();
+    const again = { columns, delimiter: opened.delimiter, header };
     const batches = source.replayable
-      ? readAgain(source, format.open, { ...opened, header }, closing)
-      : readOn(source.name, bytes, all, closing);
+      ? readAgain(source, (ended) => format.open(source, again, ended), closing.signal)
+      : readOnce(source, { ...opened, batches: all }, closing);
     return {
       path,
       name: source.name,
       format: format.name,
-      columns: opened.columns,
+      columns,
       delimiter: opened.delimiter,
       unnamedColumns: opened.unnamedColumns ?? 0,
       sample: ahead.flat().slice(0, SAMPLE_RECORDS),
@@ -122,12 +130,12 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       batches,
       async close() {
         closing.abort();
-        await bytes.return();
+        await close();
       },
     };
   } catch (error) {
     closing.abort();
-    await bytes.return();
+    await opened?.close();
     signal?.throwIfAborted();
     if (error instanceof UnreadableError)
       throw new UsageError(describeUnreadable(source.name, '', error), { cause: error });
@@ -139,24 +147,20 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
 
 /** The readings of a file: each begins at its first record. */
 function readAgain(
-  source: ManifestSource,
-  open: OpenFormat,
-  { columns, delimiter, header }: OpenedFormat & Pick<ManifestOptions, 'header'>,
-  closing: AbortController,
+  { name }: ManifestSource,
+  open: (signal: AbortSignal) => Promise<OpenedFormat>,
+  closing: AbortSignal,
 ): Manifest['batches'] {
   return (signal) => {
-    const ended = signal === undefined ? closing.signal : AbortSignal.any([closing.signal, signal]);
-    const bytes = source.read(ended);
-    const start = async () => (await open(bytes, { name: source.name, columns, delimiter, header })).batches;
-    return readBatches(source.name, bytes, start, ended);
+    const ended = signal === undefined ? closing : AbortSignal.any([closing, signal]);
+    return readBatches(name, () => open(ended), ended);
   };
 }
 
 /** The reading of a pipe: there is one, and an abort ends the pipe. */
-function readOn(
-  name: string,
-  bytes: AsyncGenerator<Buffer, void>,
-  batches: RecordBatches,
+function readOnce(
+  { name }: ManifestSource,
+  opened: OpenedFormat,
   closing: AbortController,
 ): Manifest['batches'] {
   let isRead = false;
@@ -165,7 +169,7 @@ function readOn(
     isRead = true;
     if (signal?.aborted === true) closing.abort();
     signal?.addEventListener('abort', () => closing.abort(), { once: true });
-    return readBatches(name, bytes, () => Promise.resolve(batches), closing.signal);
+    return readBatches(name, () => Promise.resolve(opened), closing.signal);
   };
 }
 
@@ -176,15 +180,15 @@ function describeUnreadable(name: string, place: string, error: UnreadableError)
 /** Every end of it closes the file; an abort ends it without an error. */
 async function* readBatches(
   name: string,
-  bytes: AsyncGenerator<Buffer, void>,
-  start: () => Promise<RecordBatches>,
+  open: () => Promise<OpenedFormat>,
   signal: AbortSignal,
 ): RecordBatches {
   let line = 0;
+  let opened: OpenedFormat | undefined;
   const isEnded = () => signal.aborted;
   try {
-    if (isEnded()) return;
-    for await (const batch of await start()) {
+    opened = await open();
+    for await (const batch of opened.batches) {
       if (isEnded()) return;
       line = batch.at(-1)?.line ?? line;
       yield batch;
@@ -195,7 +199,7 @@ async function* readBatches(
     const place = line === 0 ? '' : ` past the record at line ${line}`;
     throw new FatalError(describeUnreadable(name, place, error), { cause: error });
   } finally {
-    await bytes.return();
+    await opened?.close();
   }
 }
 
@@ -204,9 +208,9 @@ async function* readBatches(
  * @param path `-` for stdin
  * @throws {UsageError} when there is neither
  */
-function findFormat(path: string, given: ManifestFormat | undefined): (typeof FORMATS)[number] {
+function findFormat(path: string, given: ManifestFormat | undefined): KnownFormat {
   const ending = /\.[^./\\]+$/.exec(path.replace(/\.gz$/i, ''))?.[0].toLowerCase() ?? '';
-  const found = FORMATS.find(({ name, endings }: Format) =>
+  const found = FORMATS.find(({ name, endings }: KnownFormat) =>
     given === undefined ? endings.includes(ending) : name === given,
   );
   if (found !== undefined) return found;
@@ -237,11 +241,11 @@ export function parseDelimiter(text: string): string {
  * @returns undefined when none is given
  * @throws {UsageError} when what is given cannot delimit, or does not go with the format
  */
-function findDelimiter(format: ManifestFormat, given: string | undefined): string | undefined {
+function findDelimiter({ name, delimiters }: Format, given: string | undefined): string | undefined {
   if (given === undefined) return undefined;
   const delimiter = parseDelimiter(given);
-  if (format === 'csv' || (format === 'tsv' && delimiter === '\t')) return delimiter;
+  if (delimiters === 'any' || delimiters === delimiter) return delimiter;
   throw new UsageError(
-    `--delimiter ${JSON.stringify(given)}: the manifest's format is ${format}, and only csv has a delimiter to choose: leave one of the two away`,
+    `--delimiter ${JSON.stringify(given)}: the manifest's format is ${name}, and only csv has a delimiter to choose: leave one of the two away`,
   );
 }
