@@ -67,7 +67,7 @@ const GROUPS = [
     requireToken: option('--require-token <token>', 'others get 401'),
     fail: option(
       '--fail <kind=share,...>',
-      'fail so often: http500, quota, resetBefore, reject, reject400, reset, badJson, html, hang, incomplete, ' +
+      'fail so often: http500, quota, resetBefore, reject, reject400, noUrls, noSchema, noFormat, reset, badJson, html, hang, incomplete, ' +
         'never, pollError, pollMissing',
     ),
     seed: option('--seed <n>', 'of all random decisions', { parse: parse.integer(0) }),

@@ -39,7 +39,13 @@ const submitSchema = z.object({
   url: httpUrl,
   ref: z.string().max(200).optional(),
   webhook: z.union([httpUrl, z.literal('')]).optional(),
-  choices: z.unknown().optional(),
+  asked: z
+    .object({
+      choices: z.unknown().optional(),
+      format: z.string().optional(),
+      schema: z.unknown().optional(),
+    })
+    .optional(),
 });
 type Submit = z.infer<typeof submitSchema>;
 
@@ -61,6 +67,9 @@ const REFUSAL_TEXTS: Readonly<Record<Exclude<Refusal, 'invalid'>, string>> = {
   quota: 'Your account has no credits left',
   reject: "Invalid phrase: 'simulated'",
   reject400: 'The image could not be downloaded',
+  noUrls: 'Invalid image_url: it has to be base64 data',
+  noSchema: 'response_format: json_schema is not supported',
+  noFormat: 'response_format is not supported',
 };
 
 const WEBHOOK_TIMEOUT_MS = 10_000;
@@ -154,7 +163,10 @@ export class SimulatedApi {
     const waitMs = this.#limits.admit(this.options, nowMs);
     if (waitMs !== undefined) return this.#rateLimited(dialect, waitMs, nowMs);
     const urlHash = hashUrl(submit.data.url);
+    // Unless it is configured, nothing is drawn: the other decisions stay as they are.
+    const lacking = kindsOf(submit.data).filter((kind) => this.options.failures[kind] !== undefined);
     const failure =
+      (lacking.length > 0 ? this.#drawFailure(lacking) : undefined) ??
       this.#drawFailure(['http500', 'quota', 'resetBefore']) ??
       // The latter depend on the image alone, so that asking again does not help.
       this.#drawFailure(['reject', 'reject400'], randomOfHash(urlHash, 100));
@@ -271,7 +283,7 @@ export class SimulatedApi {
     if (isSynchronous && facts.fate === 'never') return 'hang';
     // Where there are no messages, the answer takes as long as the image does.
     const delayMs = isSynchronous ? facts.latencyMs : 0;
-    const body = dialect.accepted(messageAt(facts, facts.submittedAt + delayMs), submit.choices);
+    const body = dialect.accepted(messageAt(facts, facts.submittedAt + delayMs), submit.asked);
     const lost = this.#drawFailure(['reset', 'badJson', 'html', 'hang']);
     switch (lost) {
       case 'reset':
@@ -290,6 +302,16 @@ export class SimulatedApi {
       }
     }
   }
+}
+
+/** What of a submit a server may not have. */
+function kindsOf({ url, asked }: Submit): ('noUrls' | 'noSchema' | 'noFormat')[] {
+  const format = asked?.format;
+  return [
+    ...(url.startsWith('data:') ? [] : ['noUrls' as const]),
+    ...(format === 'json_schema' ? ['noSchema' as const] : []),
+    ...(format === undefined ? [] : ['noFormat' as const]),
+  ];
 }
 
 /** A refusal in a dialect's words. */

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { LimitView } from './limits.js';
+import { madeUp, schemaInWords } from './made-up.js';
 import type { SimulatedMessage } from './messages.js';
 import type { FailureKind } from './options.js';
 
@@ -10,7 +11,7 @@ export type Refusal =
   | 'token'
   | 'rateLimited'
   | 'missing'
-  | Extract<FailureKind, 'http500' | 'quota' | 'reject' | 'reject400'>;
+  | Extract<FailureKind, 'http500' | 'quota' | 'reject' | 'reject400' | 'noUrls' | 'noSchema' | 'noFormat'>;
 
 /** One dialect as the simulator speaks it: paths, credentials and the words of each answer. */
 export interface SimulatedDialect {
@@ -28,11 +29,20 @@ export interface SimulatedDialect {
     delivered(message: SimulatedMessage): object;
   };
   tokenOf(request: FastifyRequest): unknown;
-  /** A submit's `url`, `ref`, `webhook` and `choices` (the answers asked for), whatever the dialect calls them. */
+  /** A submit's `url`, `ref`, `webhook` and `asked` (what a model is asked for), whatever the dialect calls them. */
   readSubmit(body: unknown): object;
-  accepted(message: SimulatedMessage, choices: unknown): object;
+  accepted(message: SimulatedMessage, asked: Asked | undefined): object;
   refusal(why: Refusal, text: string): { readonly status: number; readonly body: object };
   limitHeaders?(limit: LimitView): Record<string, string>;
+}
+
+/** What a model is asked for. */
+export interface Asked {
+  readonly choices?: unknown;
+  /** The `type` of its `response_format`. */
+  readonly format?: string | undefined;
+  /** A JSON Schema of its answer. */
+  readonly schema?: unknown;
 }
 
 /** The statuses of most dialects. */
@@ -43,6 +53,9 @@ const STATUSES: Readonly<Record<Refusal, number>> = {
   quota: 402,
   reject: 200,
   reject400: 400,
+  noUrls: 400,
+  noSchema: 400,
+  noFormat: 400,
   missing: 404,
   http500: 500,
 };
@@ -161,15 +174,43 @@ const legnext: SimulatedDialect = {
 const completionSchema = z.object({
   // Without a model there is no completion, whatever the image.
   model: z.string(),
+  n: z.unknown().optional(),
+  response_format: z
+    .object({ type: z.string(), json_schema: z.object({ schema: z.unknown() }).optional() })
+    .optional(),
   messages: z.array(
-    z.object({ content: z.array(z.object({ image_url: z.object({ url: z.string() }).optional() })) }),
+    z.object({
+      content: z.union([
+        z.string().transform((text) => [{ text, image_url: undefined }]),
+        z.array(
+          z.object({ text: z.string().optional(), image_url: z.object({ url: z.string() }).optional() }),
+        ),
+      ]),
+    }),
   ),
 });
 
-/** The image among the parts of all messages. */
-function imageIn(body: unknown): string | undefined {
-  const parts = completionSchema.safeParse(body).data?.messages.flatMap(({ content }) => content);
-  return parts?.find((part) => part.image_url !== undefined)?.image_url?.url;
+/** The image among the parts of all messages, and what is asked for. */
+function readCompletionRequest(body: unknown): object {
+  const request = completionSchema.safeParse(body).data;
+  const parts = request?.messages.flatMap(({ content }) => content) ?? [];
+  const { type: format, json_schema: given } = request?.response_format ?? {};
+  const schema = given?.schema ?? schemaInWords(parts.map(({ text = '' }) => text).join('\n'));
+  return {
+    url: parts.find((part) => part.image_url !== undefined)?.image_url?.url,
+    asked: { choices: request?.n, format, schema },
+  };
+}
+
+/** As a model answers: fenced, unless it is held to JSON. */
+function answersOf(
+  prompts: readonly string[],
+  { choices, format, schema }: Partial<Asked> = {},
+): readonly string[] {
+  if (choices === 4) return prompts;
+  if (schema === undefined && format === undefined)
+    return [`\`\`\`json\n${JSON.stringify(prompts, null, 2)}\n\`\`\``];
+  return [JSON.stringify(schema === undefined ? { prompts } : madeUp(schema, prompts))];
 }
 
 /** Synchronous: no messages, no webhooks. */
@@ -177,12 +218,12 @@ const openai: SimulatedDialect = {
   submitPaths: ['/v1/chat/completions'],
   takesData: true,
   tokenOf: bearerOf,
-  readSubmit: (body) => ({ url: imageIn(body), choices: fieldOf(body, 'n') }),
-  accepted: ({ id, state, submittedAt, prompts: numbered }, choices) => {
+  readSubmit: readCompletionRequest,
+  accepted: ({ id, state, submittedAt, prompts: numbered }, asked) => {
     const isCut = state === 'failed';
     // Without their keycaps: a model does not number like this.
     const prompts = numbered.map((prompt) => prompt.replace(/^\d\uFE0F\u20E3 /u, ''));
-    const texts = choices === 4 ? prompts : [`\`\`\`json\n${JSON.stringify(prompts, null, 2)}\n\`\`\``];
+    const texts = answersOf(prompts, asked);
     return {
       id,
       object: 'chat.completion',

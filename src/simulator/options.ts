@@ -5,6 +5,8 @@ import { UsageError } from '../shared/errors.js';
  * Ways to misbehave. "Paid": the submit was accepted, and is counted.
  * - at a submit, nothing paid: `http500`, `quota` (402), `resetBefore` (connection destroyed)
  * - at a submit, nothing paid, and always the same URLs: `reject` (200, `success: false`), `reject400`
+ * - at a submit that asks for what a server may not have, nothing paid: `noUrls` (400 for an image's URL), `noSchema` (400 for
+ *   a `response_format` with a schema), `noFormat` (400 for any `response_format`)
  * - at a submit, paid: `reset` (connection destroyed), `badJson` (cut off), `html` (200), `hang` (no answer)
  * - the accepted message: `incomplete` (expires where it would have completed), `never` (never completes)
  * - at a poll: `pollError` (500), `pollMissing` (404, only while it is working)
@@ -15,6 +17,9 @@ export const FAILURE_KINDS = [
   'resetBefore',
   'reject',
   'reject400',
+  'noUrls',
+  'noSchema',
+  'noFormat',
   'reset',
   'badJson',
   'html',

@@ -86,7 +86,7 @@ export class Images {
       new Images(options, sends, urlsOnly, remember, onNotice);
     if (send !== 'auto') return open(send);
     // The others take URLs.
-    if (dialect.takesModel !== true || LOADS_URLS.has(host)) return open('url');
+    if (dialect.takesData !== true || LOADS_URLS.has(host)) return open('url');
     if (LOADS_NONE.has(host)) return open('data');
     const { sends } = await store.getFields(record);
     return open(sends === 'url' || sends === 'data' ? sends : 'unknown');
