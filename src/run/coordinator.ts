@@ -7,7 +7,7 @@ import { pendingWindow } from '../shared/limits.js';
 import { HELD, hasNothing, isDecidedAnew, isOfRecord, isUntouched, isUntried } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, shutdownTimeout } from '../shared/queue/outage.js';
-import { readLostSubmits } from '../shared/run-counts.js';
+import { forgetLostSubmits, readLostSubmits } from '../shared/run-counts.js';
 import { dropRunOrder } from '../shared/run-leases.js';
 import { workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
@@ -83,7 +83,8 @@ async function recover(run: OpenRun): Promise<void> {
   const { store } = connection;
   // An earlier start may have left it.
   await dropRunOrder(store, run.id, 'cancel');
-  const { maybePaidTwice, rescued } = await readLostSubmits(store, run.id);
+  const { maybePaidTwice, rescued, byImage } = await readLostSubmits(store, run.id);
+  ledger.lostBefore = byImage;
   ledger.counts.maybePaidTwice += maybePaidTwice;
   ledger.counts.rescued += rescued;
   await results.reclaim(control.signal);
@@ -265,7 +266,7 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
 async function forget(run: OpenRun, isRead: boolean): Promise<void> {
   const { connection, ledger, timing, logger } = run;
   const { maybePaidTwice, rescued } = ledger.counts;
-  if (maybePaidTwice + rescued > 0) await keepCounts(run, undefined);
+  if (maybePaidTwice + rescued > 0) await keepCounts(run, forgetLostSubmits(connection.store, run.id));
   if (!run.retriesAll || !isWhole(run, isRead)) return;
   const dropped = dropRunOrder(connection.store, run.id, 'retryAll');
   const onError = debugError(logger, 'the next run takes permanent failures up once more');

@@ -15,7 +15,7 @@ export type ImageState = 'found' | 'answered' | 'pending' | 'settled';
 
 /** HTTP calls made for an image over its whole life, and those of its submits that may have been paid for twice. */
 export type Calls = Pick<ResultJobData, 'submits' | 'polls' | 'inputTokens' | 'outputTokens'> & {
-  readonly maybePaid?: number;
+  readonly maybePaid?: number | undefined;
 };
 
 /** A result that has not been acknowledged yet. */
@@ -70,6 +70,8 @@ const NO_CALLS: Calls = { submits: 0, polls: 0 };
  */
 export class Ledger {
   readonly counts = createRunCounts();
+  /** Lost submits of images that an earlier start has counted, and perhaps not written. */
+  lostBefore: ReadonlyMap<string, number> = new Map();
   readonly #images = new Map<string, ImageEntry>();
   /** Those that are settled, the oldest first. */
   readonly #settled = new Set<string>();
@@ -158,13 +160,14 @@ export class Ledger {
     // A job that takes the place of a failed one counts its calls from nothing.
     const left = job?.state === 'failed' ? undefined : job;
     const isFromBefore = isAnswered && (held?.isOld === true || job === undefined);
-    const { submits, polls } = (isFromBefore ? result : left) ?? NO_CALLS;
+    const before = isFromBefore ? result : left;
+    const { submits, polls } = before ?? NO_CALLS;
     this.#settled.delete(image);
     this.#images.set(image, {
       state: 'pending',
       rows: [row],
       failed: [],
-      counted: { submits, polls },
+      counted: { submits, polls, maybePaid: before && this.lostBefore.get(image) },
       reattached: isReattached,
     });
     this.rows++;

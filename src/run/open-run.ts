@@ -9,7 +9,7 @@ import { type Logger, debugError, silentLogger } from '../shared/log.js';
 import { openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
-import { type LostSubmits, keepLostSubmits } from '../shared/run-counts.js';
+import { keepLostSubmits } from '../shared/run-counts.js';
 import { readRunOrders, takeRunLease } from '../shared/run-leases.js';
 import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
@@ -49,7 +49,8 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
   const ledger = new Ledger(new PayBudget(limit));
   const writer = new OutcomeWriter({
     ...{ ledger, onFile, output, earlier, failures, control, failing },
-    keepLostSubmits: (counts) => keepCounts(opened, counts),
+    keepLostSubmits: (counts, counted) =>
+      keepCounts(opened, keepLostSubmits(connection.store, id, counts, counted)),
   });
   return {
     ...opened,
@@ -139,10 +140,9 @@ export function stopAtBudget(
 
 /** The queue keeps the counts until a receipt says them; without the queue they are this process's alone. */
 export async function keepCounts(
-  { connection, id, timing, logger }: Awaited<ReturnType<typeof openAll>>,
-  counts: LostSubmits | undefined,
+  { timing, logger }: Awaited<ReturnType<typeof openAll>>,
+  kept: Promise<void>,
 ): Promise<void> {
-  const kept = keepLostSubmits(connection.store, id, counts);
   await unlessAborted(kept, AbortSignal.timeout(timing.closeDeadlineMs)).catch(
     debugError(logger, 'it is not kept how many submits may have been paid twice, or were rescued'),
   );

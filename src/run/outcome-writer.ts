@@ -28,7 +28,7 @@ interface OutcomeWriterDeps {
   readonly earlier: EarlierOutputs | undefined;
   readonly failures: FailuresFile;
   /** Keeps what became of submits whose answer was lost, for a receipt that this process may not live to print. */
-  keepLostSubmits(counts: LostSubmits): Promise<void>;
+  keepLostSubmits(counts: LostSubmits, counted?: ResultJobData): Promise<void>;
   /** Fails when the disk does not take rows any more. */
   readonly control: RunControl;
   readonly failing: FailingManifest;
@@ -106,7 +106,7 @@ export class OutcomeWriter {
     const { ledger, control, failing } = this.deps;
     const { image, outcome, rescued = 0 } = result;
     // Before it can be acknowledged: a process that is killed prints no receipt.
-    if (ledger.countCalls(image, result) > 0) await this.deps.keepLostSubmits(ledger.counts);
+    if (ledger.countCalls(image, result) > 0) await this.deps.keepLostSubmits(ledger.counts, result);
     if (entry.state === 'settled') return 'done';
     const rows = [...entry.rows];
     try {

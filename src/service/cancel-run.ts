@@ -141,9 +141,12 @@ async function removeWaiting(
   const { store } = connection;
   const jobs = new RunJobs(connection, account, run);
   const removed = await jobs.remove(({ data }) => data.messageId === undefined);
-  const maybePaid = [...removed.values()].reduce((sum, calls) => sum + (calls.maybePaid ?? 0), 0);
+  const kept = await readLostSubmits(store, run);
+  const maybePaid = [...removed].reduce(
+    (sum, [image, calls]) => sum + Math.max(0, (calls.maybePaid ?? 0) - (kept.byImage.get(image) ?? 0)),
+    0,
+  );
   if (maybePaid > 0) {
-    const kept = await readLostSubmits(store, run);
     await keepLostSubmits(store, run, { ...kept, maybePaidTwice: kept.maybePaidTwice + maybePaid });
   }
   // In this order: a job's result is there before its job has ended.

@@ -63,24 +63,43 @@ export function failedRows({ failedByCode }: Pick<RunCounts, 'failedByCode'>): n
   return [...failedByCode.values()].reduce((sum, count) => sum + count, 0);
 }
 
+/** Before an image's hash. */
+const IMAGE_FIELD = 'image:';
+
 function recordOf(run: string): string {
   return `counts:${run}`;
 }
 
 /** What processes of a run that printed no receipt have counted. */
-export async function readLostSubmits(store: SharedStore, run: string): Promise<LostSubmits> {
-  const { maybePaidTwice = 0, rescued = 0 } = await store.getFields(recordOf(run));
-  return { maybePaidTwice: Number(maybePaidTwice), rescued: Number(rescued) };
+export async function readLostSubmits(
+  store: SharedStore,
+  run: string,
+): Promise<LostSubmits & { readonly byImage: ReadonlyMap<string, number> }> {
+  const { maybePaidTwice = 0, rescued = 0, ...images } = await store.getFields(recordOf(run));
+  const byImage = new Map(
+    Object.entries(images).map(([field, lost]) => [field.slice(IMAGE_FIELD.length), Number(lost)]),
+  );
+  return { maybePaidTwice: Number(maybePaidTwice), rescued: Number(rescued), byImage };
 }
 
-/** Keeps the counts until a receipt says them; without any they are forgotten. */
+/**
+ * Keeps the counts until a receipt says them.
+ * @param counted the image whose lost submits have just been added, and how many it has: when its result comes once more,
+ *   since the process was killed before the row was on disk, they are counted already
+ */
 export async function keepLostSubmits(
   store: SharedStore,
   run: string,
-  counts: LostSubmits | undefined,
+  { maybePaidTwice, rescued }: LostSubmits,
+  counted?: { readonly image: string; readonly maybePaid: number },
 ): Promise<void> {
-  await store.setFields(recordOf(run), {
-    maybePaidTwice: counts === undefined ? null : String(counts.maybePaidTwice),
-    rescued: counts === undefined ? null : String(counts.rescued),
-  });
+  const ofImage = counted && { [IMAGE_FIELD + counted.image]: String(counted.maybePaid) };
+  const totals = { maybePaidTwice: String(maybePaidTwice), rescued: String(rescued) };
+  await store.setFields(recordOf(run), { ...totals, ...ofImage });
+}
+
+/** A receipt has said the counts. */
+export async function forgetLostSubmits(store: SharedStore, run: string): Promise<void> {
+  const fields = Object.keys(await store.getFields(recordOf(run)));
+  await store.setFields(recordOf(run), Object.fromEntries(fields.map((field) => [field, null])));
 }

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { PayBudget, decideImage } from '../../src/producer/produce.js';
 import { imageHash } from '../../src/producer/image-url.js';
 import type { Row } from '../../src/producer/row-reader.js';
@@ -7,12 +7,16 @@ import { OutcomeWriter } from '../../src/run/outcome-writer.js';
 import { FailingManifest, RunControl } from '../../src/run/run-control.js';
 import { RowLookup } from '../../src/run/row-lookup.js';
 import type { ErrorCode, ResultJobData } from '../../src/shared/jobs.js';
+import type { SharedStore } from '../../src/shared/queue/store.js';
+import { forgetLostSubmits, keepLostSubmits, readLostSubmits } from '../../src/shared/run-counts.js';
 import { OutputIndex } from '../../src/writer/output-index.js';
 import { FailuresFile } from '../../src/writer/failures.js';
 import { OutputFile } from '../../src/writer/output-file.js';
+import { describeOnRedis } from '../helpers/queues.js';
 import { Workspace } from '../helpers/workspace.js';
 import { PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 
+const RUN = 'r12345678901';
 const url = (name: string) => `http://h.test/${name}`;
 const row = (number: number, name: string): Row => ({
   number,
@@ -38,7 +42,7 @@ function failed(name: string, code: ErrorCode = 'http'): ResultJobData {
   return { image: imageHash(url(name)), outcome, submits: 5, polls: 0, maybePaid: 1 };
 }
 
-describe('outcomes on their way to the disk', () => {
+describeOnRedis('outcomes on their way to the disk', (openFixture) => {
   let workspace: Workspace;
   let output: OutputFile;
   let failures: FailuresFile;
@@ -46,8 +50,10 @@ describe('outcomes on their way to the disk', () => {
   let onFile: OutputIndex;
   let writer: OutcomeWriter;
   let control: RunControl;
+  let store: SharedStore;
 
   beforeEach(async () => {
+    ({ store } = await (await openFixture()).connect());
     workspace = await Workspace.create();
     await open();
   });
@@ -75,6 +81,9 @@ describe('outcomes on their way to the disk', () => {
     control = new RunControl(undefined);
     ledger = new Ledger(new PayBudget(Infinity));
     onFile.startPass();
+    const { maybePaidTwice, byImage } = await readLostSubmits(store, RUN);
+    ledger.counts.maybePaidTwice = maybePaidTwice;
+    ledger.lostBefore = byImage;
     writer = new OutcomeWriter({
       ledger,
       onFile,
@@ -83,7 +92,7 @@ describe('outcomes on their way to the disk', () => {
       failures,
       control,
       failing: new FailingManifest(50),
-      keepLostSubmits: () => Promise.resolve(),
+      keepLostSubmits: (counts, counted) => keepLostSubmits(store, RUN, counts, counted),
     });
   }
 
@@ -265,6 +274,33 @@ describe('outcomes on their way to the disk', () => {
     expect(await Promise.all(held)).toEqual(['put-back', ofFailure]);
     // One that comes even later is not held any more: the run could not end.
     expect(await writer.settle(described('c'))).toBe('put-back');
+  });
+
+  test('counts lost submits once, though its process was killed before the row was on disk', async () => {
+    const result = { ...described('a'), maybePaid: 2 };
+    take(row(1, 'a'));
+    await output.close();
+    expect(await writer.settle(result)).toBe('put-back');
+    await failures.close();
+
+    await open();
+    const again = writer.settle(result);
+    ledger.begin();
+    take(row(1, 'a'), true);
+    expect(await again).toBe('done');
+    expect(ledger.counts.maybePaidTwice).toBe(2);
+
+    await forgetLostSubmits(store, RUN);
+    expect(await readLostSubmits(store, RUN)).toEqual({ maybePaidTwice: 0, rescued: 0, byImage: new Map() });
+  });
+
+  test('counts the lost submits of a new job of an image whose earlier ones are counted', async () => {
+    ledger.lostBefore = new Map([[imageHash(url('a')), 2]]);
+    ledger.find(imageHash(url('a')), { state: 'failed', submits: 2, polls: 0 });
+    ledger.begin();
+    take(row(1, 'a'));
+    expect(await writer.settle({ ...described('a'), maybePaid: 1 })).toBe('done');
+    expect(ledger.counts.maybePaidTwice).toBe(1);
   });
 
   test('puts a result back when the disk does not take its rows, and says so', async () => {
