@@ -1,5 +1,6 @@
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { openCsv, openTsv } from './csv-format.js';
+import { openFolder } from './folder-format.js';
 import { openJsonl } from './jsonl-format.js';
 import { openList } from './list-format.js';
 import {
@@ -28,6 +29,7 @@ const FORMATS = [
   { name: 'tsv', endings: ['.tsv'], delimiters: '\t', hasHeader: true, open: openTsv },
   { name: 'jsonl', endings: ['.jsonl', '.ndjson'], open: openJsonl },
   { name: 'list', endings: ['.txt', '.list', '.urls'], open: openList },
+  { name: 'folder', endings: [], open: openFolder },
 ] as const satisfies readonly Format[];
 
 export type { ManifestRecord } from './manifest-format.js';
@@ -39,7 +41,7 @@ type KnownFormat = Format & { readonly name: ManifestFormat };
 const SAMPLE_RECORDS = 100;
 
 export interface ManifestOptions {
-  /** A file, or `-` for `input`. */
+  /** A file, a folder of images, or `-` for `input`. */
   readonly path: string;
   /** Default: what the name's ending says. */
   readonly format?: ManifestFormat | undefined;
@@ -87,14 +89,14 @@ export interface Manifest {
  */
 export async function openManifest(options: ManifestOptions): Promise<Manifest> {
   const { path, signal } = options;
-  const format = findFormat(path, options.format);
+  const source = await findSource(path, options.input ?? process.stdin);
+  const format = findFormat(source, options.format);
   const delimiter = findDelimiter(format, options.delimiter);
   if (options.header === false && format.hasHeader !== true) {
     throw new UsageError(
       `--no-header: only csv and tsv have a header, and the manifest's format is ${format.name}`,
     );
   }
-  const source = await findSource(path, options.input ?? process.stdin);
   const closing = new AbortController();
   const abort = () => closing.abort();
   signal?.addEventListener('abort', abort, { once: true });
@@ -208,13 +210,17 @@ async function* readBatches(
  * @param path `-` for stdin
  * @throws {UsageError} when there is neither
  */
-function findFormat(path: string, given: ManifestFormat | undefined): KnownFormat {
+function findFormat({ path, isFolder }: ManifestSource, given: ManifestFormat | undefined): KnownFormat {
+  if (isFolder && given !== undefined)
+    throw new UsageError(`--format ${given}: ${path} is a folder of images: leave it away`);
   const ending = /\.[^./\\]+$/.exec(path.replace(/\.gz$/i, ''))?.[0].toLowerCase() ?? '';
   const found = FORMATS.find(({ name, endings }: KnownFormat) =>
-    given === undefined ? endings.includes(ending) : name === given,
+    isFolder ? name === 'folder' : given === undefined ? endings.includes(ending) : name === given,
   );
   if (found !== undefined) return found;
-  const names = FORMATS.map(({ name }) => name).join('|');
+  const names = FORMATS.flatMap(({ name, endings }: KnownFormat) => (endings.length > 0 ? name : [])).join(
+    '|',
+  );
   if (path === '-') {
     throw new UsageError(`the manifest comes from stdin: say what it is with --format ${names}`);
   }

@@ -203,6 +203,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     account: accountLabel(account),
     earlierOutputs: rememberEarlier(earlier, paths.output),
     output: paths.output,
+    imageRoot: plan.imageRoot?.path,
     escapeFormulas: prepared.outputOptions.escapeFormulas,
     answerColumns: [...prepared.outputOptions.answerColumns],
     usage: prepared.outputOptions.usage,

@@ -9,6 +9,7 @@ import {
   hasLocalImages,
   valuesOf,
 } from '../producer/columns.js';
+import { FILE_COLUMN } from '../producer/folder-format.js';
 import { type ImageRoot, imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
@@ -102,7 +103,8 @@ export async function openRows(
   undo.defer(() => manifest.close());
   const { columns, sample } = manifest;
   checkOwnColumns(columns, answerColumns, manifest.name);
-  const { urlColumn, keyColumn } = options;
+  const { keyColumn } = options;
+  const urlColumn = options.urlColumn ?? (manifest.format === 'folder' ? FILE_COLUMN : undefined);
   const baseUrl = options.baseUrl === undefined ? undefined : parseBaseUrl(options.baseUrl);
   const imageColumn = findUrlColumn(columns, sample, { urlColumn, baseUrl });
   const imageRoot = await findImageRoot(options, manifest, imageColumn);
@@ -142,14 +144,17 @@ export async function openRows(
  */
 async function findImageRoot(
   { imageRoot, baseUrl }: Pick<RunOptions, 'imageRoot' | 'baseUrl'>,
-  { path: manifest, name, sample }: Manifest,
+  { path: manifest, name, format, sample }: Manifest,
   column: number,
 ): Promise<ImageRoot | undefined> {
   if (imageRoot !== undefined && baseUrl !== undefined)
     throw new UsageError(
       '--image-root and --base-url: paths are relative to one of them: leave the other away',
     );
+  if (imageRoot !== undefined && format === 'folder')
+    throw new UsageError('--image-root: the images of a folder are relative to it: leave it away');
   if (imageRoot !== undefined) return openImageRoot(imageRoot);
+  if (format === 'folder' && baseUrl === undefined) return openImageRoot(manifest);
   if (baseUrl !== undefined || !hasLocalImages(sample, column)) return undefined;
   const root = await openImageRoot(manifest === '-' ? '.' : dirname(manifest));
   const files = valuesOf(sample, column).flatMap((cell) => {

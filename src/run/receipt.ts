@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { isFolder } from '../producer/folder-format.js';
 import { readRows } from '../producer/row-reader.js';
 import { UsageError, messageOf, shownPath } from '../shared/errors.js';
 import { type ErrorCode, PROMPT_COLUMNS } from '../shared/jobs.js';
@@ -169,6 +170,11 @@ export type VerifyOptions = Pick<
   | 'accept'
 > & { readonly output: string };
 
+/** A folder is its images' own; one that is gone has moved together with the manifest. */
+async function rememberedRoot(manifest: string, root = ''): Promise<string | undefined> {
+  return (await isFolder(root)) && !(await isFolder(manifest)) ? root : undefined;
+}
+
 /**
  * Counts from the files alone what has become of each manifest row. What identifies rows is taken from the
  * run file beside the output where it is not given, and the earlier outputs that count with it always. Reads only.
@@ -190,6 +196,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
         urlColumn: options.urlColumn ?? runFile?.urlColumn,
         keyColumn: options.keyColumn ?? runFile?.keyColumn,
         baseUrl: options.baseUrl ?? runFile?.baseUrl,
+        imageRoot: options.imageRoot ?? (await rememberedRoot(options.manifest, runFile?.imageRoot)),
         escapeFormulas: runFile?.escapeFormulas,
         usage: runFile?.usage,
       },

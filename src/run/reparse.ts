@@ -42,6 +42,8 @@ export async function reparseOutput(
     const { columns, delimiter } = await failureColumnsIn(paths.failures);
     const keyColumn = runFile.keyColumn === undefined ? undefined : columns.indexOf(runFile.keyColumn);
     const baseUrl = runFile.baseUrl === undefined ? undefined : parseBaseUrl(runFile.baseUrl);
+    const { imageRoot } = runFile;
+    const root = imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot };
     const outputOptions: OutputOptions = {
       ...{ columns, delimiter, keyColumn, path: paths.output, answerColumns: shape.columns },
       urlColumn: columns.indexOf(runFile.urlColumn),
@@ -50,8 +52,8 @@ export async function reparseOutput(
       usage: runFile.usage,
       index: new OutputIndex({ keyed: keyColumn !== undefined }),
       resolveUrl: (raw) => {
-        const resolved = resolveImageUrl(raw, baseUrl);
-        return 'url' in resolved ? imageHash(resolved.url) : undefined;
+        const resolved = resolveImageUrl(raw, baseUrl, root);
+        return 'url' in resolved ? imageHash(resolved.identity ?? resolved.url) : undefined;
       },
     };
     const output = await OutputFile.open(outputOptions);

@@ -116,7 +116,7 @@ async function runOptionsOf(
   // A request that names its API is not to get a dialect that belongs to another one.
   const isOwnApi = request.api === undefined && request.dialect === undefined;
   const named = isOwnApi ? accountOptionsIn(deps.api) : { api: request.api, dialect: request.dialect };
-  const manifest = await root.existing(request.manifest, 'the manifest');
+  const manifest = await root.existing(request.manifest, 'the manifest', true);
   const simulator = named.api === 'simulator';
   if (asked !== undefined && isDated(asked)) {
     throw new UsageError(`the output ${asked}: only a schedule's output has a date in its name`);

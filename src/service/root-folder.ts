@@ -27,15 +27,17 @@ export class RootFolder {
    * The real path of a file that is there.
    * @param name as a request gives it, relative to this folder
    * @param what for the message: `the manifest`
+   * @param mayBeFolder whether a folder will do as well
    * @throws {UsageError} when it is not there, is somewhere else, or no file: a pipe could be waited for without end
    */
-  async existing(name: string, what: string): Promise<string> {
+  async existing(name: string, what: string, mayBeFolder = false): Promise<string> {
     if (name === '-') throw new UsageError(`${what} is a file of the server, not stdin`);
-    return await this.#realPath(resolve(this.path, name), `${what} ${name}`, (wanted, error) => {
+    const missing = (wanted: string, error: unknown) => {
       // What is not there is named as it was asked for, and nothing is said about the rest of the machine.
       this.#refuseOutside(wanted, `${what} ${name}`);
       throw new UsageError(`${shownPath(wanted)} cannot be opened: ${fileTrouble(error)}`);
-    });
+    };
+    return await this.#realPath(resolve(this.path, name), `${what} ${name}`, missing, mayBeFolder);
   }
 
   /** The real path of a folder that is there. @throws {UsageError} see `existing` */
@@ -80,11 +82,13 @@ export class RootFolder {
     path: string,
     what: string,
     missing: (path: string, error: unknown) => string | Promise<string>,
+    mayBeFolder = false,
   ): Promise<string> {
     const real = await realpath(path).catch((error: unknown) => missing(path, error));
     this.#refuseOutside(real, what);
     const there = await lookAt(real);
-    if (there?.isFile() === false) throw new UsageError(`${what} is no regular file: name one`);
+    const isFit = there?.isFile() !== false || (mayBeFolder && there.isDirectory());
+    if (!isFit) throw new UsageError(`${what} is no regular file: name one`);
     return real;
   }
 

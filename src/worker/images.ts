@@ -15,6 +15,7 @@ import { BadImageError, ImageFetcher, UnreachedImageError } from './fetch-image.
 /** More pixels than a file of a camera has are a decompression bomb. */
 const MOST_PIXELS = 2 ** 28;
 const PREPARE_SECONDS = 60;
+const QUALITY = 90;
 /** Each holds a whole image unpacked. */
 const PREPARED_AT_A_TIME = 4;
 /** A host that asks for more is not waited for by an image that holds a place. */
@@ -29,6 +30,10 @@ const LOADS_URLS: ReadonlySet<string> = new Set([
   'simulator',
 ]);
 const LOADS_NONE: ReadonlySet<string> = new Set(['generativelanguage.googleapis.com']);
+
+function dataUri(type: 'jpeg' | 'png', bytes: Buffer): string {
+  return `data:image/${type};base64,${bytes.toString('base64')}`;
+}
 
 function isWebUrl(url: string): boolean {
   return /^https?:/.test(url);
@@ -216,8 +221,12 @@ export class Images {
         .timeout({ seconds: PREPARE_SECONDS })
         .autoOrient()
         .resize({ width: side, height: side, fit: 'inside', withoutEnlargement: true });
-      const prepared = await (hasAlpha ? sized.png() : sized.jpeg({ quality: 90 })).toBuffer();
-      return `data:image/${hasAlpha ? 'png' : 'jpeg'};base64,${prepared.toString('base64')}`;
+      if (!hasAlpha) return dataUri('jpeg', await sized.jpeg({ quality: QUALITY }).toBuffer());
+      const png = await sized.png().toBuffer();
+      // Screenshots have alpha, and nothing to be seen through.
+      const { isOpaque } = await sharp(png).stats();
+      if (!isOpaque) return dataUri('png', png);
+      return dataUri('jpeg', await sharp(png).jpeg({ quality: QUALITY }).toBuffer());
     } catch (error) {
       throw new BadImageError(`it is no image that can be read: ${messageOf(error)}`);
     }

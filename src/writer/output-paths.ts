@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { UsageError } from '../shared/errors.js';
 
 /** All files of one run, absolute. */
@@ -17,10 +17,12 @@ const MANIFEST_ENDING = /(?:\.(?:csv|tsv|jsonl|ndjson|list|txt))?(?:\.gz)?$/i;
 
 /** The output of a manifest, beside it: `a/b.csv.gz` -> `a/b.prompts.csv`, or `a/b.simulated.csv`. */
 export function defaultOutputPath(manifest: string, options: { simulator: boolean }): string {
-  const base = basename(manifest);
+  // Folders of images may be called so.
+  const path = /(^|\/)\.{1,2}\/?$/.test(manifest) ? resolve(manifest) : manifest;
+  const base = basename(path);
   // A file that is named like an ending (`.csv`) keeps it.
   const stem = base.replace(MANIFEST_ENDING, '') || base;
-  return join(dirname(manifest), `${stem}${options.simulator ? '.simulated' : '.prompts'}.csv`);
+  return join(dirname(path), `${stem}${options.simulator ? '.simulated' : '.prompts'}.csv`);
 }
 
 /** The files that belong to an output. */

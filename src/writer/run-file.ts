@@ -18,6 +18,8 @@ const runFileSchema = z.object({
   urlColumn: z.string(),
   keyColumn: z.string().optional(),
   baseUrl: z.string().optional(),
+  /** Where the local images were at its last start. */
+  imageRoot: z.string().optional(),
   escapeFormulas: z.boolean().optional(),
   /** The output's columns for answers, where they are not the four prompts. */
   answerColumns: z.array(z.string()).optional(),

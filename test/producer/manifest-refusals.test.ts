@@ -34,7 +34,9 @@ describe('openManifest refuses', () => {
 
   test('a folder', async () => {
     await mkdir(folder.path('folder.csv'));
-    expect(await refusal(openManifest({ path: folder.path('folder.csv') }))).toContain('is a folder');
+    expect(await refusal(openManifest({ path: folder.path('folder.csv') }))).toContain(
+      'is a folder without images',
+    );
   });
 
   test.each([
