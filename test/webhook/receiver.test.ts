@@ -36,6 +36,13 @@ test('takes a delivery in by the ref of its URL, by the ref in its body, else by
   ]);
 });
 
+test('takes what says that its message is still worked on, and wakes nobody for it', async () => {
+  const { claims, own, post } = await receive();
+  for (const status of ['NOT_START', 'SUBMITTED', 'IN_PROGRESS', 'MODAL', 'SUCCESS', 'FAILURE'])
+    expect(await post(own, JSON.stringify({ id: status, action: 'DESCRIBE', status }))).toBe(200);
+  expect(claims.map(({ messageId }) => messageId)).toEqual(['SUCCESS', 'FAILURE']);
+});
+
 test('tells strangers nothing but 404', async () => {
   const { claims, receiver, base, post } = await receive();
   for (const url of [receiver.url, `${receiver.url}/describe/x`, `${base}/${'x'.repeat(38)}`, `${base}x`]) {
