@@ -1,5 +1,4 @@
 import { setMaxListeners } from 'node:events';
-import { Producer, type QueuedJob } from '../producer/produce.js';
 import { readRows } from '../producer/row-reader.js';
 import { resultsQueueName } from '../shared/account.js';
 import { FatalError, messageOf } from '../shared/errors.js';
@@ -18,8 +17,8 @@ import { writeRunFile } from '../writer/run-file.js';
 import { type OpenRun, keepCounts, openRun, stopAtBudget } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
 import { closeAccounts, exitCodeOf } from './receipt.js';
-import type { Calls } from './ledger.js';
-import { RunJobs } from './run-jobs.js';
+import { Producer } from './produce.js';
+import { type Calls, type QueuedJob, RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
 import { RunWatch, publishStatus } from './run-watch.js';
 import { affordable, spentWith } from './spending.js';

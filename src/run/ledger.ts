@@ -1,4 +1,3 @@
-import type { PayBudget, QueuedJob } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
 import { Notifier } from '../shared/waiting.js';
 import {
@@ -10,13 +9,10 @@ import {
 } from '../shared/jobs.js';
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
 import type { ResultFate } from '../writer/results-consumer.js';
+import type { Calls, QueuedJob } from './run-jobs.js';
+import type { PayBudget } from './spending.js';
 
 export type ImageState = 'found' | 'answered' | 'pending' | 'settled';
-
-/** HTTP calls made for an image over its whole life, and those of its submits that may have been paid for twice. */
-export type Calls = Pick<ResultJobData, 'submits' | 'polls' | 'inputTokens' | 'outputTokens'> & {
-  readonly maybePaid?: number | undefined;
-};
 
 /** A result that has not been acknowledged yet. */
 interface HeldResult {

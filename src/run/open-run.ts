@@ -1,7 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { dialectFor } from '../describe-api/dialects/index.js';
-import { PayBudget } from '../producer/produce.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
@@ -26,7 +25,7 @@ import { previewOfRetry, pricePreview } from './preview.js';
 import { RowLookup } from './row-lookup.js';
 import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
-import { NOTHING_SPENT, budgetStop, spentWith } from './spending.js';
+import { NOTHING_SPENT, PayBudget, budgetStop, spentWith } from './spending.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
 /** All that a run works with. */

@@ -1,6 +1,5 @@
-import type { Lookup } from '../producer/produce.js';
 import type { Row } from '../producer/row-reader.js';
-import type { PreviousFailure } from '../shared/jobs.js';
+import { type FailedOutcome, type PreviousFailure, isPermanent } from '../shared/jobs.js';
 import type { OutputIndex } from '../writer/output-index.js';
 import type { FailuresFile, KnownFailures } from '../writer/failures.js';
 import type { Ledger } from './ledger.js';
@@ -8,14 +7,29 @@ import type { Ledger } from './ledger.js';
 interface RowLookupDeps {
   readonly ledger: Ledger;
   readonly onFile: OutputIndex;
-  readonly failures: FailuresFile;
+  readonly failures: Pick<FailuresFile, 'failedNow'>;
   /** How rows failed before, by this output and earlier ones. */
   readonly failedBefore: KnownFailures;
   readonly retriesAll: boolean;
 }
 
-/** What a run knows of a row when the producer decides on it. */
-export class RowLookup implements Lookup {
+/** What is to become of a row. */
+export type Decision =
+  | { readonly action: 'fail'; readonly outcome: FailedOutcome }
+  | { readonly action: 'resume' }
+  | { readonly action: 'copy'; readonly image: string }
+  | { readonly action: 'attach'; readonly image: string }
+  /** Another run takes it on. */
+  | { readonly action: 'leave' }
+  /** To be submitted; `previous` when it failed before, and is taken up after the new rows. */
+  | { readonly action: 'submit'; readonly image: string; readonly previous?: PreviousFailure | undefined };
+
+function failBeforeSubmit(code: FailedOutcome['code'], reason: string): Decision {
+  return { action: 'fail', outcome: { status: 'failed', code, reason, attempts: 0 } };
+}
+
+/** What a run knows of a row, and what is to become of it by that. */
+export class RowLookup {
   /** Names of rows that failed before. */
   readonly #leftFailed = new Set<string>();
 
@@ -24,11 +38,38 @@ export class RowLookup implements Lookup {
     private readonly onlyFailed = false,
   ) {}
 
-  readonly markSeen = (row: Row) => this.deps.onFile.markSeen(row);
-  readonly isInOutput = (row: Row) => this.deps.onFile.take(row);
-  readonly isDescribed = (image: string) => this.deps.onFile.hasImage(image);
-  readonly isPending = (image: string) => this.deps.ledger.isPending(image);
-  readonly failedNow = (image: string) => this.deps.failures.failedNow(image);
+  /** Decides on a row that is met for the first time in this pass. Uses its occurrence up. */
+  decide(row: Row): Decision {
+    const { onFile } = this.deps;
+    if (row.problem !== undefined) return failBeforeSubmit(row.problem.code, row.problem.reason);
+    if (!onFile.markSeen(row)) {
+      return failBeforeSubmit(
+        'duplicate-key',
+        `line ${row.line}: an earlier row has the key ${row.key ?? ''}`,
+      );
+    }
+    return onFile.take(row) ? { action: 'resume' } : this.decideImage(row);
+  }
+
+  /** Decides by the row's image alone: for rows that are not in the output. May be asked again. */
+  decideImage(row: Row): Decision {
+    const { image } = row;
+    if (image === undefined) return failBeforeSubmit('invalid-url', 'no URL');
+    if (this.isDescribed(image)) return { action: 'copy', image };
+    if (this.deps.ledger.isPending(image)) return { action: 'attach', image };
+    const now = this.deps.failures.failedNow(image);
+    if (now !== undefined) return { action: 'fail', outcome: now };
+    const previous = this.previousFailure(row);
+    if (previous === undefined && this.isLeftUnlessFailed(image)) return { action: 'leave' };
+    if (previous === undefined || previous.image !== image) return { action: 'submit', image };
+    if (isPermanent(previous.outcome.code) && !this.isTakenUp(image))
+      return { action: 'fail', outcome: previous.outcome };
+    return { action: 'submit', image, previous };
+  }
+
+  isDescribed(image: string): boolean {
+    return this.deps.onFile.hasImage(image);
+  }
 
   previousFailure(row: Row): PreviousFailure | undefined {
     const { ledger, failedBefore } = this.deps;

@@ -1,10 +1,10 @@
 import type { Job, JobType } from 'bullmq';
-import type { NewImage, QueuedJob } from '../producer/produce.js';
 import { type Account, describeQueueName, resultsQueueName } from '../shared/account.js';
 import {
   DESCRIBE_JOB,
   type DescribeJobData,
   HELD,
+  type PreviousFailure,
   type PublishedResults,
   type ResultJobData,
   UNFINISHED_STATES,
@@ -21,11 +21,40 @@ import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { promoteJob, reclaimJob, setProgress } from '../shared/queue/job-moves.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
-import type { Calls } from './ledger.js';
 import { RUN_DEFAULTS, type RunOptions } from './run-options.js';
 
 /** Where a job of the run is, as far as the queue knows. */
 export type JobPlace = 'unfinished' | 'completed' | 'failed';
+
+/** A job of this run that was in the queue when the run started. */
+export interface QueuedJob {
+  /**
+   * paid: it has been submitted, perhaps completed: it is taken over, not paid for again.
+   * waiting: it has no message, and is held until its row is read. failed: it is replaced by a new one.
+   */
+  readonly state: 'paid' | 'waiting' | 'failed';
+  readonly submits: number;
+  readonly polls: number;
+  readonly lastMessageId?: string | undefined;
+  /** Of a completed job. */
+  readonly result?: ResultJobData | undefined;
+}
+
+/** An image that is to be added to the queue. */
+export interface NewImage {
+  readonly image: string;
+  readonly url: string;
+  readonly prompt?: string | undefined;
+  readonly row: number;
+  readonly previous?: PreviousFailure | undefined;
+  /** Its job that is there: a failed one is replaced, one that waits goes on. */
+  readonly queued?: QueuedJob | undefined;
+}
+
+/** HTTP calls made for an image over its whole life, and those of its submits that may have been paid for twice. */
+export type Calls = Pick<ResultJobData, 'submits' | 'polls' | 'inputTokens' | 'outputTokens'> & {
+  readonly maybePaid?: number | undefined;
+};
 
 type DescribeJob = Job<DescribeJobData, ResultJobData>;
 

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { PayBudget, decideImage } from '../../src/producer/produce.js';
 import { imageHash } from '../../src/producer/image-url.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { Ledger } from '../../src/run/ledger.js';
 import { OutcomeWriter } from '../../src/run/outcome-writer.js';
 import { FailingManifest, RunControl } from '../../src/run/run-control.js';
 import { RowLookup } from '../../src/run/row-lookup.js';
+import { PayBudget } from '../../src/run/spending.js';
 import type { ErrorCode, ResultJobData } from '../../src/shared/jobs.js';
 import type { SharedStore } from '../../src/shared/queue/store.js';
 import { forgetLostSubmits, keepLostSubmits, readLostSubmits } from '../../src/shared/run-counts.js';
@@ -119,11 +119,11 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
   test('copies for rows that come while their image goes to disk; nobody submits it again', async () => {
     take(row(1, 'a'));
     const settled = writer.settle(described('a'));
-    expect(decideImage(row(2, 'a'), known()).action).toBe('attach');
+    expect(known().decideImage(row(2, 'a')).action).toBe('attach');
     ledger.attach(imageHash(url('a')), row(2, 'a'));
     expect(await settled).toBe('done');
     expect(ledger.rows > 0).toBe(true);
-    expect(decideImage(row(3, 'a'), known()).action).toBe('copy');
+    expect(known().decideImage(row(3, 'a')).action).toBe('copy');
     await writer.flushed();
     await idle();
     expect((await ids()).sort()).toEqual(['1', '2']);
@@ -135,7 +135,7 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
     const settled = writer.settle(failed('a'));
     ledger.attach(imageHash(url('a')), row(2, 'a'));
     await settled;
-    expect(decideImage(row(3, 'a'), known())).toMatchObject({ action: 'fail', outcome: { code: 'http' } });
+    expect(known().decideImage(row(3, 'a'))).toMatchObject({ action: 'fail', outcome: { code: 'http' } });
     await idle();
     expect((await failedIds()).sort()).toEqual(['1', '2']);
     expect([...ledger.counts.failedByCode]).toEqual([['http', 2]]);
@@ -161,7 +161,7 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
     expect(ledger.counts).toMatchObject({ described: 1, copied: 1, submits: 7, polls: 3 });
     expect(ledger.counts.failedByCode.size).toBe(0);
     expect(ledger.rows > 0).toBe(false);
-    expect(decideImage(row(3, 'a'), known())).toMatchObject({ action: 'copy' });
+    expect(known().decideImage(row(3, 'a'))).toMatchObject({ action: 'copy' });
   });
 
   test('keeps prompts that follow a failure when the run is over, for the next start', async () => {
@@ -234,7 +234,7 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
     ledger.find(imageHash(url('a')), { state: 'failed', submits: 5, polls: 0 });
     ledger.begin();
     expect(ledger.isAnswered(imageHash(url('a')))).toBe(false);
-    expect(decideImage(row(1, 'a'), known())).toMatchObject({
+    expect(known().decideImage(row(1, 'a'))).toMatchObject({
       action: 'submit',
       previous: { outcome: { code: 'deadline' } },
     });
@@ -248,7 +248,7 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
   test('does not try a permanent failure from before the run again', () => {
     void writer.settle(failed('a', 'rejected'));
     ledger.begin();
-    expect(decideImage(row(1, 'a'), known())).toMatchObject({
+    expect(known().decideImage(row(1, 'a'))).toMatchObject({
       action: 'fail',
       outcome: { code: 'rejected' },
     });

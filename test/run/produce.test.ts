@@ -1,14 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import {
-  type NewImage,
-  PayBudget,
-  Producer,
-  type ProducerDeps,
-  type QueuedJob,
-} from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
 import { Ledger } from '../../src/run/ledger.js';
+import { Producer } from '../../src/run/produce.js';
+import { RowLookup } from '../../src/run/row-lookup.js';
+import type { NewImage, QueuedJob } from '../../src/run/run-jobs.js';
+import { PayBudget } from '../../src/run/spending.js';
 import type { FailedOutcome, ResultJobData } from '../../src/shared/jobs.js';
+import { OutputIndex } from '../../src/writer/output-index.js';
 import { waitUntil } from '../helpers/wait-until.js';
 
 const outcome: FailedOutcome = { status: 'failed', code: 'http', reason: 'why', attempts: 5, messageId: 'm' };
@@ -55,21 +53,23 @@ class NotingRun {
     return this.ledger.get(image)?.rows.map(({ number }) => number);
   }
 
-  deps(): ProducerDeps {
+  deps(): ConstructorParameters<typeof Producer>[0] {
     const { ledger } = this;
+    const onFile = new OutputIndex({ keyed: false });
+    onFile.startPass();
+    onFile.hasImage = (image) => this.described.has(image);
+    const failures = {
+      failedNow: (image: string) => (this.failedNow.has(image) ? outcome : undefined),
+    };
+    const deps = { ledger, onFile, failures, failedBefore: new Map(), retriesAll: false };
+    const lookup = Object.assign(new RowLookup(deps), {
+      previousFailure: ({ image }: Row) =>
+        image !== undefined && this.failedBefore.has(image) ? { outcome, image } : undefined,
+      isTakenUp: (image: string) => ledger.jobOf(image) !== undefined,
+      leave: ({ number }: Row) => void this.left.push(number),
+    });
     return {
-      lookup: {
-        markSeen: () => true,
-        isInOutput: () => false,
-        isDescribed: (image) => this.described.has(image),
-        isPending: (image) => ledger.isPending(image),
-        failedNow: (image) => (this.failedNow.has(image) ? outcome : undefined),
-        previousFailure: ({ image }) =>
-          image !== undefined && this.failedBefore.has(image) ? { outcome, image } : undefined,
-        isTakenUp: (image) => ledger.jobOf(image) !== undefined,
-        isLeftUnlessFailed: () => false,
-        leave: ({ number }) => void this.left.push(number),
-      },
+      lookup,
       ledger,
       writer: {
         takeOn: (image, taken, isReattached) => void ledger.takeOn(image, taken, isReattached),

@@ -1,24 +1,36 @@
 import { describe, expect, test } from 'vitest';
-import { type Decision, type Lookup, decideImage, decideRow } from '../../src/producer/produce.js';
 import type { Row } from '../../src/producer/row-reader.js';
+import { Ledger } from '../../src/run/ledger.js';
+import { type Decision, RowLookup } from '../../src/run/row-lookup.js';
+import { PayBudget } from '../../src/run/spending.js';
 import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/jobs.js';
+import type { FailuresFile } from '../../src/writer/failures.js';
+import { OutputIndex } from '../../src/writer/output-index.js';
 
 const row: Row = { number: 1, line: 2, cells: ['k', 'u'], key: 'k', url: 'http://h.test/1', image: 'image' };
 const failed = (code: ErrorCode): FailedOutcome => ({ status: 'failed', code, reason: 'why', attempts: 2 });
 
+interface Known
+  extends
+    Partial<Pick<RowLookup, 'previousFailure' | 'isTakenUp' | 'isLeftUnlessFailed'>>,
+    Partial<Pick<Ledger, 'isPending'> & Pick<FailuresFile, 'failedNow'>> {
+  readonly markSeen?: OutputIndex['markSeen'];
+  readonly isInOutput?: OutputIndex['take'];
+  readonly isDescribed?: OutputIndex['hasImage'];
+}
+
 /** Nothing is known, but for what a case says. */
-function know(changes: Partial<Lookup> = {}): Lookup {
-  return {
-    markSeen: () => true,
-    isInOutput: () => false,
-    isDescribed: () => false,
-    isPending: () => false,
-    failedNow: () => undefined,
-    previousFailure: () => undefined,
-    isTakenUp: () => false,
-    isLeftUnlessFailed: () => false,
-    ...changes,
-  };
+function know(known: Known = {}): RowLookup {
+  const { markSeen, isInOutput, isDescribed, isPending, failedNow = () => undefined, ...own } = known;
+  const onFile = new OutputIndex({ keyed: false });
+  onFile.startPass();
+  const ledger = new Ledger(new PayBudget(Infinity));
+  if (markSeen !== undefined) onFile.markSeen = markSeen;
+  if (isInOutput !== undefined) onFile.take = isInOutput;
+  if (isDescribed !== undefined) onFile.hasImage = isDescribed;
+  if (isPending !== undefined) ledger.isPending = isPending;
+  const deps = { ledger, onFile, failures: { failedNow }, failedBefore: new Map(), retriesAll: false };
+  return Object.assign(new RowLookup(deps), own);
 }
 
 const submit: Decision = { action: 'submit', image: 'image' };
@@ -26,7 +38,7 @@ const failsWith = (code: ErrorCode) => ({ action: 'fail', outcome: { code } });
 const before = (code: ErrorCode, image?: string) => ({ outcome: failed(code), image });
 
 describe('what becomes of a row', () => {
-  test.each<[string, Row, Partial<Lookup>, object]>([
+  test.each<[string, Row, Known, object]>([
     ['a new one is submitted', row, {}, submit],
     [
       'one with a problem fails, and neither key nor occurrence is used up',
@@ -104,11 +116,11 @@ describe('what becomes of a row', () => {
       { action: 'submit', image: 'image', previous: before('rejected', 'image') },
     ],
   ])('%s', (_title, given, known, decision) => {
-    expect(decideRow(given, know(known))).toMatchObject(decision);
+    expect(know(known).decide(given)).toMatchObject(decision);
   });
 
   test.each(ERROR_CODES)('after %s: again, unless only another manifest can help', (code) => {
-    const decision = decideRow(row, know({ previousFailure: () => before(code, 'image') }));
+    const decision = know({ previousFailure: () => before(code, 'image') }).decide(row);
     const permanent = ['invalid-url', 'rejected', 'bad-record', 'duplicate-key'].includes(code);
     expect(decision).toEqual(
       permanent
@@ -119,8 +131,8 @@ describe('what becomes of a row', () => {
 
   test('asked again about a row it uses nothing up', () => {
     const known = know({ markSeen: never, isInOutput: never });
-    expect(decideImage(row, known)).toEqual(submit);
-    expect(decideImage(row, known)).toEqual(submit);
+    expect(known.decideImage(row)).toEqual(submit);
+    expect(known.decideImage(row)).toEqual(submit);
   });
 });
 
