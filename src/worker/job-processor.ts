@@ -17,6 +17,7 @@ import type { ActiveJob, ProcessingDeps, ProcessingOutcome } from './processing.
 type DescribeJob = Job<DescribeJobData, ResultJobData>;
 
 const PROGRESS_EVERY_MS = 2000;
+const LOGGED_DATA = 40;
 
 /** Processes the jobs that BullMQ gives to this worker: each is entered here once, and left here once. */
 export class JobProcessor {
@@ -135,7 +136,8 @@ export class JobProcessor {
 
 function aboutJob(job: DescribeJob): { run: string; row: number; url: string } {
   const { run, row, url } = job.data;
-  return { run, row, url };
+  // An image in base64 says nothing to anybody.
+  return { run, row, url: url.startsWith('data:') ? url.slice(0, LOGGED_DATA) : url };
 }
 
 function seconds(ms: number): string {

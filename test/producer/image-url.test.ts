@@ -1,3 +1,4 @@
+import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { imageHash, parseBaseUrl, resolveImageUrl } from '../../src/producer/image-url.js';
 
@@ -96,5 +97,47 @@ describe('imageHash', () => {
     const digest = '1972c518da8e66a8782803107e466159';
     expect(imageHash('http://a/b')).toMatch(/^[\w-]{22}$/);
     expect(Buffer.from(imageHash('http://a/b'), 'base64url').toString('hex')).toBe(digest);
+  });
+});
+
+describe('resolveImageUrl with a folder of images', () => {
+  const root = { path: '/link', real: '/data/photos' };
+
+  test.each([
+    ['a.jpg', 'a.jpg'],
+    ['sub/../b c.png', 'b c.png'],
+    ['./sub/100%#1?.webp', 'sub/100%#1?.webp'],
+    ['"a.jpg"', 'a.jpg'],
+    ['a:b.jpg', 'a:b.jpg'],
+    ['Screenshot 1.23.45\u202FPM.png', 'Screenshot 1.23.45\u202FPM.png'],
+    ['/link/a.jpg', 'a.jpg'],
+    ['/data/photos/a.jpg', 'a.jpg'],
+    ['file:///data/photos/x%20y.jpg', 'x y.jpg'],
+    ['..a.jpg', '..a.jpg'],
+  ])('knows %j by its path below it', (raw, path) => {
+    const url = pathToFileURL(`/data/photos/${path}`).href;
+    expect(resolveImageUrl(raw, undefined, root)).toEqual({ url, identity: `file:${path}` });
+  });
+
+  test.each([
+    ['../a.jpg', /^outside of the images' folder \/link, which --image-root names: \.\.\/a\.jpg$/],
+    ['/etc/passwd', /^outside of/],
+    ['/link2/a.jpg', /^outside of/],
+    ['file:///etc/passwd', /^outside of/],
+    ['file://host/a.jpg', /^not a file: URL of this machine/],
+    ['a\0.jpg', /^not a path/],
+    ['s3://bucket/a.jpg', /^not an http\(s\) URL/],
+    ['', /^no URL/],
+  ])('refuses %j', (raw, problem) => {
+    expect(resolveImageUrl(raw, undefined, root)).toEqual({
+      problem: expect.stringMatching(problem) as unknown,
+    });
+  });
+
+  test('takes URLs and images in base64 all the same', () => {
+    expect(resolveImageUrl('https://h/a.jpg', undefined, root)).toEqual({ url: 'https://h/a.jpg' });
+    expect(resolveImageUrl(' data:image/png;base64,AA\nAA ', undefined, root)).toEqual({
+      url: 'data:image/png;base64,AAAA',
+    });
   });
 });
