@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
 import type { CallHeaders } from '../../src/describe-api/request-headers.js';
 import { headers as readHeaders, secretHeaders } from '../../src/cli/parse.js';
-import { accountOf, checkApi } from '../../src/run/api-options.js';
+import { accountOf, accountOptionsIn, checkApi } from '../../src/run/api-options.js';
 import { answering, serve } from './http-server.js';
 
 const IMAGE = 'https://images.example/1.jpg';
@@ -114,6 +114,19 @@ describe('an account', () => {
     ];
     expect(new Set(names).size).toBe(names.length);
     for (const name of names.slice(0, 5)) expect(name).toMatch(/^default\+[0-9a-f]{8}$/);
+  });
+
+  test('is named by a part of the options, without the token, as a server hands it to its runs', () => {
+    const options = {
+      api: `${api}?v=1`,
+      authHeader: 'a',
+      secretHeaders: { b: SECRET },
+      fields: 'c',
+      model: 'm',
+    };
+    const all = { ...options, dialect: 'openai', account: 'x', token: 'secret' };
+    expect(accountOf(accountOptionsIn(all))).toEqual(accountOf(all));
+    expect(accountOptionsIn(all)).not.toHaveProperty('token');
   });
 
   test('does not depend on case and order, and never on the value of a secret', () => {
