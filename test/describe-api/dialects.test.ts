@@ -133,6 +133,12 @@ describe('what is sent', () => {
     ['openai', '/api/v1/', 'POST /api/v1/chat/completions', undefined],
     ['openai', '/v1beta/openai', 'POST /v1beta/openai/chat/completions', undefined],
     ['openai', '/v1/chat/completions', 'POST /v1/chat/completions', undefined],
+    [
+      'openai',
+      '/openai/deployments/a/chat/completions',
+      'POST /openai/deployments/a/chat/completions',
+      undefined,
+    ],
   ])('by %s to a base URL that ends in "%s" goes to its paths', async (dialect, base, submit, poll) => {
     const paths = (await sentBy(dialect, base)).map(({ path }) => path);
     expect(paths).toEqual(poll === undefined ? [submit] : [submit, poll]);

@@ -74,10 +74,11 @@ const errorSchema = z.object({
 });
 
 function endpointOf(base: string): string {
-  const root = base.replace(/\/chat\/completions$/, '');
+  // The whole of it, as for a deployment of Azure's, which has no version.
+  if (base.endsWith('/chat/completions')) return base;
   // Some services have the version elsewhere in their path: /v1beta/openai.
-  const hasVersion = new URL(root).pathname.split('/').some((segment) => /^v\d/.test(segment));
-  return `${root}${hasVersion ? '' : '/v1'}/chat/completions`;
+  const hasVersion = new URL(base).pathname.split('/').some((segment) => /^v\d/.test(segment));
+  return `${base}${hasVersion ? '' : '/v1'}/chat/completions`;
 }
 
 const CUT: ReadonlySet<unknown> = new Set(['length', 'max_tokens', 'content_filter', 'error']);
