@@ -2,7 +2,12 @@ import { type ApiOptions, accountOf, checkWebhookUrl, checkWebhooks } from '../r
 import type { Companion } from '../run/run-options.js';
 import { describeQueueName } from '../shared/account.js';
 import type { ListenAddress } from '../shared/http-server.js';
-import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashboard/access.js';
+import {
+  DASHBOARD_DEFAULTS,
+  type DashboardOptions,
+  credentialsOf,
+  refuseOpenDashboard,
+} from '../dashboard/access.js';
 import type { CallbackKeys } from '../webhook/callback-keys.js';
 import type { OptionsOf } from './options.js';
 import { runUntilStopped } from './process.js';
@@ -48,7 +53,11 @@ export function companionsOf(
 ): Companion[] {
   const companions: Companion[] = [];
   if (port !== undefined) {
-    companions.push(dashboardAt({ port }, terminal, (url) => terminal.say(`dashboard ${url}`)));
+    companions.push(
+      dashboardAt({ port, imageRoots: api.images?.roots }, terminal, (url) =>
+        terminal.say(`dashboard ${url}`),
+      ),
+    );
   }
   if (listen !== undefined) {
     checkWebhooks(api, '--webhook-listen');
@@ -59,14 +68,14 @@ export function companionsOf(
 }
 
 function dashboardAt(
-  { host, port, readOnly }: Pick<OptionsOf<'dashboard'>, 'host' | 'port' | 'readOnly'>,
+  options: Pick<OptionsOf<'dashboard'>, 'host' | 'port' | 'readOnly'> & Pick<DashboardOptions, 'imageRoots'>,
   { logger }: Terminal,
   onStarted: (url: string) => void,
 ): Companion {
   const credentials = credentialsOf(process.env);
   return async (connection) => {
     const { startDashboard } = await import('../dashboard/dashboard.js');
-    const started = await startDashboard(connection, { host, port, readOnly, credentials, logger });
+    const started = await startDashboard(connection, { ...options, credentials, logger });
     onStarted(started.url);
     return () => started.close();
   };

@@ -18,6 +18,8 @@ export interface DashboardOptions {
   readonly readOnly?: boolean | undefined;
   /** Who is let in; everybody at this machine when it is not given. */
   readonly credentials?: Credentials | undefined;
+  /** Real paths of the folders whose images are shown; none. */
+  readonly imageRoots?: readonly string[] | undefined;
   readonly logger?: Logger | undefined;
 }
 

@@ -8,11 +8,13 @@ import { UndoStack } from '../shared/undo.js';
 import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
 import { startBoard } from './board.js';
 import { renderMetrics } from './metrics.js';
+import { localThumbnail } from './local-image.js';
 import { BOARD_PATH, PAGE_SOURCES, type Page } from './html.js';
 import { runPage, runsPage } from './pages.js';
 
 const HEALTH_PATH = '/healthz';
 const runSchema = z.object({ run: z.string() });
+const thumbnailSchema = runSchema.extend({ image: z.string() });
 const BODY_LIMIT_BYTES = 64 * 1024;
 /** A queue that is away answers when it is back: requests are answered before their callers give up. */
 const ANSWER_DEADLINE_MS = 4000;
@@ -98,6 +100,12 @@ async function createServer(
   app.get('/runs/:run', async (request, reply) => {
     const { run } = runSchema.parse(request.params);
     return sendPage(reply, await runPage(connection, run));
+  });
+  app.get('/runs/:run/images/:image', async (request, reply) => {
+    const asked = thumbnailSchema.parse(request.params);
+    const jpeg = await localThumbnail(connection, asked, options.imageRoots ?? []);
+    if (jpeg === undefined) return reply.code(404).send();
+    return reply.type('image/jpeg').header('cache-control', 'private, max-age=3600').send(jpeg);
   });
   // Asks the queue as every page does: while it is away, nobody is told that something is not there.
   app.setNotFoundHandler(async ({ url }, reply) => sendPage(reply, await runPage(connection, url)));

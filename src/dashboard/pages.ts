@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type AccountView, type RunView, adviceFor, readServiceStatus } from '../service/views.js';
-import { answerCell, describeJobId } from '../shared/jobs.js';
+import { answerCell, describeJobId, imageOfJobId } from '../shared/jobs.js';
 import { formatDuration } from '../shared/limits.js';
 import type { RunStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -88,9 +88,9 @@ async function readRunsOnPage(connection: QueueConnection): Promise<RunOnPage[]>
   });
 }
 
-function imageItem({ key, url, row, jobUrl, prompts }: NewestImage): Html {
+function imageItem({ key, url, row, jobUrl, prompts, imageUrl }: NewestImage): Html {
   return html`<li class="image" data-key="${key}">
-    ${thumbnail(url)}
+    ${thumbnail(url, imageUrl)}
     <div class="told">
       <div class="name"><span>${shortUrl(url)}</span><a class="soft" href="${jobUrl}">row ${row}</a></div>
       <ol class="prompts">
@@ -100,9 +100,11 @@ function imageItem({ key, url, row, jobUrl, prompts }: NewestImage): Html {
   </li>`;
 }
 
-/** The source image itself, which the browser fetches; its host learns nothing of this page. */
-function thumbnail(url: string): Html {
+/** The source image itself, which the browser fetches, or a small one of a local image, which it gets from here; its host learns nothing of this page. */
+function thumbnail(url: string, imageUrl: string): Html {
   const href = httpUrl(url);
+  if (url.startsWith('file:'))
+    return html`<span class="thumb"><img src="${imageUrl}" alt="" loading="lazy" decoding="async" /></span>`;
   if (href === undefined) return html`<span class="thumb"></span>`;
   return html`<a class="thumb" href="${href}" target="_blank" rel="noopener noreferrer"
     ><img src="${href}" alt="" loading="lazy" decoding="async" referrerpolicy="no-referrer"
@@ -158,7 +160,8 @@ async function newestImages(
       if (job === undefined || image === undefined || prompts === undefined) continue;
       const { id = '', failedReason: reason, finishedOn = 0 } = job;
       const jobUrl = `${boardUrl}/${encodeURIComponent(id)}`;
-      found.push({ ...image, key: `${id}.${finishedOn}`, jobUrl, prompts, reason });
+      const imageUrl = `/runs/${run}/images/${encodeURIComponent(imageOfJobId(run, id) ?? '')}`;
+      found.push({ ...image, key: `${id}.${finishedOn}`, jobUrl, imageUrl, prompts, reason });
     }
     if (ids.length < LOOKED_AT_ONCE) break;
   }
