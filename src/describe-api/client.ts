@@ -252,7 +252,7 @@ export class DescribeClient {
   /** Asks for answers in the next looser format from now on, where a submit was refused for its own. */
   private refusedFormat(error: unknown, format: AnswerFormat, call: ApiCall): FormatRefusedError | undefined {
     const looser = ANSWER_FORMATS[ANSWER_FORMATS.indexOf(format) + 1];
-    const isRefusal = error instanceof RejectedError || error instanceof StatusError;
+    const isRefusal = error instanceof RejectedError || (error instanceof StatusError && isRefused(error));
     if (this.dialect.takesModel !== true || looser === undefined || !isRefusal || !isOfFormat(error.reason))
       return undefined;
     // Calls that were under way together are refused together.
@@ -301,4 +301,9 @@ export class DescribeClient {
 function checkWait(name: string, ms: number | undefined): void {
   if (ms === undefined || ms > 0) return;
   throw new UsageError(`${name} ${ms}: expected milliseconds above 0`);
+}
+
+/** Whether a failing answer is a refusal of the request, and none of the moment. */
+function isRefused({ status, about }: StatusError): boolean {
+  return status >= 400 && status < 500 && about !== 'rate' && about !== 'moment';
 }

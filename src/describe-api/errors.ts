@@ -88,15 +88,23 @@ export class RejectedError extends DescribeApiError {
   readonly status: number;
   /** Whom or what it speaks of: a refusal may be one of the moment, or of all images. */
   readonly about: About;
+  /** What a model's refusal has cost all the same. */
+  readonly usage: Usage | undefined;
 
   /** @param facts.about by its reason and status unless it is given */
   constructor(
     call: ApiCall,
-    facts: { readonly status: number; readonly reason: string; readonly about?: About | undefined },
+    facts: {
+      readonly status: number;
+      readonly reason: string;
+      readonly about?: About | undefined;
+      readonly usage?: Usage | undefined;
+    },
   ) {
     super(call, facts.reason);
     const { status, reason } = facts;
     this.status = status;
+    this.usage = facts.usage;
     this.about = facts.about ?? aboutOf({ status, refused: true, said: reason });
   }
 }

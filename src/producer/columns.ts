@@ -26,10 +26,17 @@ export function checkColumnNames(columns: readonly string[], name: string): void
 /**
  * Refuses a manifest's columns, or those of answers, that are named like others of the output or the failures file.
  * @param name the manifest, for messages
+ * @param hasUsage whether the output has the columns of `--usage`
  * @throws {UsageError}
  */
-export function checkOwnColumns(columns: readonly string[], answer: readonly string[], name: string): void {
-  const ours: readonly string[] = [...USAGE_COLUMNS, ...MESSAGE_COLUMNS, ...FAILURE_COLUMNS, 'answer'];
+export function checkOwnColumns(
+  columns: readonly string[],
+  answer: readonly string[],
+  name: string,
+  hasUsage = false,
+): void {
+  const usage = hasUsage ? USAGE_COLUMNS : [];
+  const ours: readonly string[] = [...usage, ...MESSAGE_COLUMNS, ...FAILURE_COLUMNS];
   const reserved = answer.filter((column) => ours.includes(column));
   if (reserved.length > 0)
     throw new UsageError(

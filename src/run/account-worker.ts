@@ -105,6 +105,8 @@ export async function openClient(
     token: options.token,
     ...{ authHeader: options.authHeader, headers: options.headers, secretHeaders: options.secretHeaders },
     timeoutMs: options.requestTimeoutMs,
+    // The queue bounds them: a call that waited here would have its permit already, and could not be taken back.
+    maxConcurrent: Infinity,
     ...dialectSettingsOf(options),
   });
   undo.defer(() => client.close());

@@ -14,14 +14,14 @@ import type { UndoStack } from '../shared/undo.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import type { FailureRecord } from '../writer/failures.js';
 import { writeRunFile } from '../writer/run-file.js';
-import { type OpenRun, keepCounts, openRun, stopAtBudget } from './open-run.js';
+import { type OpenRun, keepCounts, openRun } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
 import { closeAccounts, exitCodeOf } from './receipt.js';
 import { Producer } from './produce.js';
 import { type Calls, type QueuedJob, RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
 import { RunWatch, publishStatus } from './run-watch.js';
-import { affordable, spentWith } from './spending.js';
+import { affordable, budgetStop, spentWith } from './spending.js';
 
 /**
  * Runs what has been prepared and counted until every row has its outcome on disk, or the run is stopped.
@@ -42,7 +42,8 @@ export async function coordinate(
   let isRead = false;
   try {
     await recover(run);
-    stopAtBudget(run, run.ledger);
+    // Spent before: what is in flight, and waits for its rows, is finished all the same.
+    control.reason ??= budgetStop(run.spentBefore, options);
     const { webhooks } = options;
     const images = { ...options.images, roots: rootsOf(prepared) };
     const onNotice = (text: string) => run.emit({ type: 'notice', text });

@@ -44,7 +44,8 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
   onFile.startPass();
   const { limit: wanted = Infinity, maxCalls = Infinity } = options;
   const callsLeft = Math.max(0, maxCalls - opened.spentBefore.submits);
-  const limit = options.collectOnly === true ? 0 : Math.min(wanted, callsLeft);
+  const isSpent = budgetStop(opened.spentBefore, options) !== undefined;
+  const limit = options.collectOnly === true || isSpent ? 0 : Math.min(wanted, callsLeft);
   const ledger = new Ledger(new PayBudget(limit));
   const writer = new OutcomeWriter({
     ...{ ledger, onFile, output, earlier, failures, control, failing },
@@ -129,7 +130,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
 }
 
 /** Takes nothing more on once the budget is spent; what is in flight is finished. */
-export function stopAtBudget(
+function stopAtBudget(
   { options, control, spentBefore }: Awaited<ReturnType<typeof openAll>>,
   { counts }: Ledger,
 ): void {
@@ -205,6 +206,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     imageRoot: plan.imageRoot?.path,
     escapeFormulas: prepared.outputOptions.escapeFormulas,
     answerColumns: [...prepared.outputOptions.answerColumns],
+    prompt: plan.prompt === undefined ? undefined : options.prompt,
     usage: prepared.outputOptions.usage,
     open: true,
   };

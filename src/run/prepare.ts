@@ -102,7 +102,7 @@ export async function openRows(
   });
   undo.defer(() => manifest.close());
   const { columns, sample } = manifest;
-  checkOwnColumns(columns, answerColumns, manifest.name);
+  checkOwnColumns(columns, answerColumns, manifest.name, options.usage);
   const { keyColumn } = options;
   const urlColumn = options.urlColumn ?? (manifest.format === 'folder' ? FILE_COLUMN : undefined);
   const baseUrl = options.baseUrl === undefined ? undefined : parseBaseUrl(options.baseUrl);
@@ -207,7 +207,7 @@ async function refuseForeignOutput(
     const itsRunFile = path === paths.output ? runFile : await readRunFile(runPaths(path).runFile);
     if (itsRunFile?.account === accountLabel(account)) continue;
     throw new UsageError(
-      `${path} holds prompts of a simulator, and the API is ${apiOf(options)}: name another output with -o, or move that one away`,
+      `${path} holds prompts of a simulator, and the API is ${apiOf(options).replace(/\?.*/s, '')}: name another output with -o, or move that one away`,
     );
   }
 }

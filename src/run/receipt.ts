@@ -199,6 +199,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
         imageRoot: options.imageRoot ?? (await rememberedRoot(options.manifest, runFile?.imageRoot)),
         escapeFormulas: runFile?.escapeFormulas,
         usage: runFile?.usage,
+        prompt: runFile?.prompt,
       },
       paths,
       undo,

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { FOUR_PROMPTS, readKeptAnswer } from '../describe-api/dialects/openai.js';
 import { imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
+import { parsePromptTemplate } from '../producer/prompt-template.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import { UndoStack } from '../shared/undo.js';
@@ -44,6 +45,7 @@ export async function reparseOutput(
     const baseUrl = runFile.baseUrl === undefined ? undefined : parseBaseUrl(runFile.baseUrl);
     const { imageRoot } = runFile;
     const root = imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot };
+    const prompt = runFile.prompt === undefined ? undefined : parsePromptTemplate(runFile.prompt, columns);
     const outputOptions: OutputOptions = {
       ...{ columns, delimiter, keyColumn, path: paths.output, answerColumns: shape.columns },
       urlColumn: columns.indexOf(runFile.urlColumn),
@@ -51,9 +53,11 @@ export async function reparseOutput(
       escapeFormulas: runFile.escapeFormulas,
       usage: runFile.usage,
       index: new OutputIndex({ keyed: keyColumn !== undefined }),
-      resolveUrl: (raw) => {
+      promptColumns: prompt?.columns,
+      resolveUrl: (raw, ofPrompt) => {
         const resolved = resolveImageUrl(raw, baseUrl, root);
-        return 'url' in resolved ? imageHash(resolved.identity ?? resolved.url) : undefined;
+        if ('problem' in resolved) return undefined;
+        return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
       },
     };
     const output = await OutputFile.open(outputOptions);

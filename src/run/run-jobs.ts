@@ -245,8 +245,9 @@ export class RunJobs {
     const removed = new Map<string, Calls>();
     await this.#eachUnfinished(async (image, job) => {
       if (!isNeedless(job, image) || !(await this.#remove(image))) return;
-      const { submits, polls, maybePaid, unanswered = [] } = job.data;
-      removed.set(image, { submits, polls, maybePaid: maybePaid + unanswered.length });
+      const { submits, polls, maybePaid, inputTokens, outputTokens, unanswered = [] } = job.data;
+      const lost = maybePaid + unanswered.length;
+      removed.set(image, { submits, polls, maybePaid: lost, inputTokens, outputTokens });
     });
     return removed;
   }

@@ -116,12 +116,14 @@ export class Images {
   }
 
   async #dataOf(url: string, attempts: number, signal: AbortSignal): Promise<string> {
-    const bytes = await this.#bytesOf(url, attempts, signal);
-    if (bytes.length > this.#options.maxBytes) throw this.#tooLarge();
-    if (bytes.length === 0) throw new BadImageError('it has 0 bytes');
-    return await this.#preparing(() => {
+    // A host may take its time; what is on this machine is not read before its turn.
+    const fetched = isWebUrl(url) ? await this.#bytesOf(url, attempts, signal) : undefined;
+    return await this.#preparing(async () => {
       signal.throwIfAborted();
-      return this.#prepare(bytes);
+      const bytes = fetched ?? (await this.#bytesOf(url, attempts, signal));
+      if (bytes.length > this.#options.maxBytes) throw this.#tooLarge();
+      if (bytes.length === 0) throw new BadImageError('it has 0 bytes');
+      return await this.#prepare(bytes);
     });
   }
 

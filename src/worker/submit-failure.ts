@@ -3,6 +3,7 @@ import {
   ConnectionError,
   isAnswer,
   isUnreachable,
+  RejectedError,
   StatusError,
   UnreadableAnswerError,
 } from '../describe-api/errors.js';
@@ -22,10 +23,11 @@ type VerdictOf<Action extends SubmitVerdict['action']> = Extract<SubmitVerdict, 
 /** What follows for the image when its submit has failed, and what the worker learns from that. */
 export async function endSubmitFailure(
   processing: Processing,
-  data: DescribeJobData,
+  submitted: DescribeJobData,
   error: unknown,
 ): Promise<ProcessingOutcome> {
   const { job, deps } = processing;
+  const data = withUsage(deps, submitted, usageOf(error));
   const wasDown = deps.health.downSince !== undefined;
   const verdict = judgeSubmitFailure(error);
   job.log(`submit failed: ${messageOf(error)}`);
@@ -115,7 +117,8 @@ function hasDescribed({ health, schedule }: ProcessingDeps): boolean {
 }
 
 function usageOf(error: unknown): Usage | undefined {
-  return error instanceof UnreadableAnswerError ? error.usage : undefined;
+  const isPaid = error instanceof UnreadableAnswerError || error instanceof RejectedError;
+  return isPaid ? error.usage : undefined;
 }
 
 /** Adds what an answer has cost, where the API says that. */
@@ -145,7 +148,7 @@ async function retryLater(
   const { job, deps, callback } = processing;
   // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
   const attempts = wasDown && verdict.countsAsDown ? data.attempts : data.attempts + 1;
-  let tried: DescribeJobData = { ...withUsage(deps, data, usageOf(error)), attempts, wrong: verdict.wrong };
+  let tried: DescribeJobData = { ...data, attempts, wrong: verdict.wrong };
   if (verdict.maybePaid) {
     // An API that is down has hardly taken what it answers with a 5xx: probes are not to wait for that.
     const canWait = callback !== undefined && !(wasDown && error instanceof StatusError);

@@ -24,6 +24,8 @@ const runFileSchema = z.object({
   /** The output's columns for answers, where they are not the four prompts. */
   answerColumns: z.array(z.string()).optional(),
   usage: z.boolean().optional(),
+  /** With the row's columns in it: it tells images apart then. */
+  prompt: z.string().optional(),
   /** What all starts of the run have spent, for `--max-cost` and `--max-calls`. */
   spent: z
     .object({ submits: z.number(), described: z.number(), inputTokens: z.number(), outputTokens: z.number() })

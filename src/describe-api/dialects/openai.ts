@@ -114,7 +114,7 @@ function guessed(answers: readonly ModelAnswer[], count: number): readonly strin
 
 /** The values in an answer that was kept, if there are any by now. */
 export function readKeptAnswer(text: string, shape: AnswerShape): readonly AnswerValue[] | undefined {
-  const found = valuesIn([{ text, isCut: false }], shape);
+  const found = valuesIn([{ text: withoutThoughts(text), isCut: false }], shape);
   return 'values' in found ? found.values : undefined;
 }
 
@@ -137,7 +137,7 @@ function unreadable(
   const isFor = (what: string) => choices.some(({ finish_reason: reason }) => reason === what);
   if (isFor('content_filter')) {
     const reason = `the content filter stopped the answer${said === '' ? '' : `: ${said}`}`;
-    return new RejectedError(call, { status: 200, reason, about: 'image' });
+    return new RejectedError(call, { status: 200, reason, about: 'image', usage });
   }
   return new UnreadableAnswerError(call, {
     // Thoughts are worth keeping where there is nothing else.
@@ -161,7 +161,8 @@ function readCompletion(body: unknown, call: ApiCall, settings: DialectSettings)
   const { choices, id, usage } = completion.data;
   const refusal = choices.map(({ message }) => message.refusal).find((text) => text);
   if (refusal) {
-    throw new RejectedError(call, { status: 200, reason: `the model refuses: ${refusal}`, about: 'image' });
+    const reason = `the model refuses: ${refusal}`;
+    throw new RejectedError(call, { status: 200, reason, about: 'image', usage });
   }
   const answers = choices.map(answerIn);
   const found = valuesIn(answers, settings.answer ?? FOUR_PROMPTS);
