@@ -115,11 +115,10 @@ async function recover(run: OpenRun): Promise<void> {
 async function produce(run: OpenRun): Promise<boolean> {
   const { prepared, control, limits } = run;
   if (control.noMore.aborted) return false;
-  const { maxInFlight } = limits.configured;
   const windowRows = () =>
     Math.min(
       pendingWindow(limits.configured, run.timing.windowMs),
-      affordable(spentWith(run.spentBefore, run.ledger.counts), run.options, maxInFlight),
+      affordable(spentWith(run.spentBefore, run.ledger.counts), run.options),
     );
   const producer = new Producer({ ...run, windowRows }, control.noMore);
   try {

@@ -218,7 +218,9 @@ export class Ledger {
         entry.failed.push({ row, code });
       }
       entry.rows = [];
-      if (!entry.reattached) this.budget.giveBack();
+      // An answer that cannot be used was paid for as well.
+      const isPaid = outcome.answer !== undefined;
+      if (!entry.reattached) this.budget[isPaid ? 'spend' : 'giveBack']();
       this.#remember(image, entry);
     }
     this.#release(rows.length);

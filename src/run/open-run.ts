@@ -4,6 +4,7 @@ import { dialectFor } from '../describe-api/dialects/index.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
+import { GroupCommit } from '../shared/group-commit.js';
 import { type Logger, debugError, silentLogger } from '../shared/log.js';
 import { openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
@@ -52,6 +53,13 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
     keepLostSubmits: (counts, counted) =>
       keepCounts(opened, keepLostSubmits(connection.store, id, counts, counted)),
   });
+  const hasBudget = (options.maxCost ?? options.maxCalls ?? options.prices) !== undefined;
+  let countsTokens = (options.prices?.perMillionIn ?? options.prices?.perMillionOut) !== undefined;
+  // Before the result is acknowledged: this start may be killed.
+  const spending = new GroupCommit<null>(() => {
+    const spent = spentWith(opened.spentBefore, ledger.counts);
+    return writeRunFile(prepared.paths.runFile, { ...opened.runFile, spent });
+  });
   return {
     ...opened,
     /** The rows on file, of the output and earlier ones; this run's pass over the manifest. */
@@ -62,7 +70,18 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
     results: new ResultsConsumer(
       connection,
       id,
-      (result) => writer.settle(result).finally(() => stopAtBudget(opened, ledger)),
+      async (result) => {
+        const fate = await writer.settle(result);
+        stopAtBudget(opened, ledger);
+        if (countsTokens && result.outcome.status === 'described' && result.inputTokens === undefined) {
+          countsTokens = false;
+          const text =
+            'the API does not say what its answers cost in tokens: --price-in and --price-out count nothing';
+          opened.emit({ type: 'notice', text });
+        }
+        if (hasBudget) await spending.commit(null).catch((error: unknown) => control.fail(error));
+        return fate;
+      },
       logger,
     ),
     ledger,

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { AnswerShape } from '../describe-api/answer-shape.js';
 import { FOUR_PROMPTS, readKeptAnswer } from '../describe-api/dialects/openai.js';
 import { imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
@@ -9,9 +10,9 @@ import { UndoStack } from '../shared/undo.js';
 import { FailuresFile, type FailureRecord, failureColumnsIn, forEachFailure } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { OutputIndex } from '../writer/output-index.js';
-import { runPaths } from '../writer/output-paths.js';
+import { type RunPaths, runPaths } from '../writer/output-paths.js';
 import type { OutputOptions } from '../writer/output-table.js';
-import { readRunFile } from '../writer/run-file.js';
+import { type RunFile, readRunFile } from '../writer/run-file.js';
 import { type ApiOptions, answerShapeOf } from './api-options.js';
 
 interface Reparsed {
@@ -40,26 +41,7 @@ export async function reparseOutput(
     const runFile = await readRunFile(paths.runFile);
     if (runFile === undefined || !existsSync(paths.output))
       throw new UsageError(`${options.output} is no output with its .run file beside it: name one`);
-    const { columns, delimiter } = await failureColumnsIn(paths.failures);
-    const keyColumn = runFile.keyColumn === undefined ? undefined : columns.indexOf(runFile.keyColumn);
-    const baseUrl = runFile.baseUrl === undefined ? undefined : parseBaseUrl(runFile.baseUrl);
-    const { imageRoot } = runFile;
-    const root = imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot };
-    const prompt = runFile.prompt === undefined ? undefined : parsePromptTemplate(runFile.prompt, columns);
-    const outputOptions: OutputOptions = {
-      ...{ columns, delimiter, keyColumn, path: paths.output, answerColumns: shape.columns },
-      urlColumn: columns.indexOf(runFile.urlColumn),
-      listSeparator: options.listSeparator,
-      escapeFormulas: runFile.escapeFormulas,
-      usage: runFile.usage,
-      index: new OutputIndex({ keyed: keyColumn !== undefined }),
-      promptColumns: prompt?.columns,
-      resolveUrl: (raw, ofPrompt) => {
-        const resolved = resolveImageUrl(raw, baseUrl, root);
-        if ('problem' in resolved) return undefined;
-        return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
-      },
-    };
+    const outputOptions = await outputOptionsOf(paths, runFile, shape, options.listSeparator);
     const output = await OutputFile.open(outputOptions);
     undo.defer(() => output.close());
     const failures = await FailuresFile.open({ ...outputOptions, path: paths.failures });
@@ -91,4 +73,33 @@ export async function reparseOutput(
 
 function nameOf({ cells }: FailureRecord['row']): string {
   return JSON.stringify(cells);
+}
+
+/** As a run of it has them, by its run file and the failures file alone. */
+async function outputOptionsOf(
+  paths: RunPaths,
+  runFile: RunFile,
+  shape: AnswerShape,
+  listSeparator: string | undefined,
+): Promise<OutputOptions> {
+  const { columns, delimiter } = await failureColumnsIn(paths.failures);
+  const keyColumn = runFile.keyColumn === undefined ? undefined : columns.indexOf(runFile.keyColumn);
+  const baseUrl = runFile.baseUrl === undefined ? undefined : parseBaseUrl(runFile.baseUrl);
+  const { imageRoot } = runFile;
+  const root = imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot };
+  const prompt = runFile.prompt === undefined ? undefined : parsePromptTemplate(runFile.prompt, columns);
+  return {
+    ...{ columns, delimiter, keyColumn, path: paths.output, answerColumns: shape.columns },
+    urlColumn: columns.indexOf(runFile.urlColumn),
+    listSeparator,
+    escapeFormulas: runFile.escapeFormulas,
+    usage: runFile.usage,
+    index: new OutputIndex({ keyed: keyColumn !== undefined }),
+    promptColumns: prompt?.columns,
+    resolveUrl: (raw, ofPrompt) => {
+      const resolved = resolveImageUrl(raw, baseUrl, root);
+      if ('problem' in resolved) return undefined;
+      return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
+    },
+  };
 }

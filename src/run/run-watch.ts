@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import { describeJobId, isDecidedAnew } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
@@ -11,8 +10,7 @@ import type { OpenRun } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
 import type { JobPlace } from './run-jobs.js';
 import type { Preview, Progress } from './run-options.js';
-import { type Spent, costOf, spentWith } from './spending.js';
-import { writeRunFile } from '../writer/run-file.js';
+import { costOf, spentWith } from './spending.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
 export class RunWatch {
@@ -20,7 +18,6 @@ export class RunWatch {
   readonly #startedMs = performance.now();
   #reconciledAt = performance.now();
   #saysNoWorker: boolean;
-  #spent: Spent | undefined;
   /** Pending images without an unfinished job, as of the last look. */
   #suspects = new Map<string, JobPlace | undefined>();
 
@@ -73,20 +70,10 @@ export class RunWatch {
     const spent = spentWith(this.run.spentBefore, ledger.counts);
     const cost = costOf(spent, options.prices);
     const progress = this.#meter.read(ledger.counts, { inFlight, share, trouble, cost }, performance.now());
-    await this.#keepSpent(spent);
     this.run.emit({ type: 'progress', progress });
     // What is left of a run that was stopped may be collected by another coordinator.
     const { reason, kind } = control.reason ?? this.run.options.stoppedBefore ?? {};
     await publishStatus(this.run, { ...progress, stopping: reason, stopKind: kind });
-  }
-
-  /** For a budget over all starts of the run: this one may be killed. */
-  async #keepSpent(spent: Spent): Promise<void> {
-    const { options, prepared, runFile } = this.run;
-    const isBudget = (options.maxCost ?? options.maxCalls ?? options.prices) !== undefined;
-    if (!isBudget || isDeepStrictEqual(spent, this.#spent)) return;
-    this.#spent = spent;
-    await writeRunFile(prepared.paths.runFile, { ...runFile, spent });
   }
 
   /** @param isWorked whether what is in flight can end by itself */

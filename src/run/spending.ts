@@ -1,3 +1,4 @@
+import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
 import { UsageError } from '../shared/errors.js';
 import type { RunCounts } from '../shared/run-counts.js';
 import type { RunFile } from '../writer/run-file.js';
@@ -13,13 +14,13 @@ export interface Prices {
 /** What a run has spent over all its starts. */
 export type Spent = NonNullable<RunFile['spent']>;
 
-export const NOTHING_SPENT: Spent = { submits: 0, described: 0, inputTokens: 0, outputTokens: 0 };
+export const NOTHING_SPENT: Spent = { submits: 0, answered: 0, inputTokens: 0, outputTokens: 0 };
 
 /** @param before what earlier starts have spent */
 export function spentWith(before: Spent, counts: RunCounts): Spent {
   return {
     submits: before.submits + counts.submits,
-    described: before.described + counts.described,
+    answered: before.answered + counts.described + (counts.failedByCode.get('bad-response') ?? 0),
     inputTokens: before.inputTokens + counts.inputTokens,
     outputTokens: before.outputTokens + counts.outputTokens,
   };
@@ -30,17 +31,17 @@ export function costOf(spent: Omit<Spent, 'submits'>, prices: Prices | undefined
   if (prices === undefined) return undefined;
   const { perMillionIn = 0, perMillionOut = 0, perImage = 0 } = prices;
   const tokens = (spent.inputTokens * perMillionIn + spent.outputTokens * perMillionOut) / 1e6;
-  return Number((tokens + spent.described * perImage).toFixed(6));
+  return Number((tokens + spent.answered * perImage).toFixed(6));
 }
 
 /** What so many more images cost, as far as that is known: by their price, and the tokens of those before. */
 export function estimatedCost(images: number, before: Spent, prices: Prices | undefined): number | undefined {
   const isByTokens = prices?.perMillionIn !== undefined || prices?.perMillionOut !== undefined;
-  if (isByTokens && before.described === 0) return undefined;
-  const share = images / Math.max(1, before.described);
+  if (isByTokens && before.answered === 0) return undefined;
+  const share = images / Math.max(1, before.answered);
   const { inputTokens, outputTokens } = before;
   return costOf(
-    { described: images, inputTokens: inputTokens * share, outputTokens: outputTokens * share },
+    { answered: images, inputTokens: inputTokens * share, outputTokens: outputTokens * share },
     prices,
   );
 }
@@ -64,26 +65,34 @@ export function budgetStop(
 }
 
 /**
- * How many images may be under way so that they do not cost more than is left, if they cost what those before did.
- * @param unknown as long as none has been described
+ * How many images may be under way so that they do not cost more than is left, if they cost what those before did; one,
+ * as long as nobody knows what one costs.
  */
 export function affordable(
   spent: Spent,
   { prices, maxCost }: Pick<RunOptions, 'prices' | 'maxCost'>,
-  unknown: number,
 ): number {
   if (maxCost === undefined) return Infinity;
-  if (spent.described === 0) return unknown;
-  const cost = costOf(spent, prices) ?? 0;
-  const ofOne = cost / spent.described;
-  return ofOne === 0 ? Infinity : Math.max(1, Math.floor((maxCost - cost) / ofOne));
+  const ofOne = estimatedCost(1, spent, prices);
+  if (ofOne === undefined) return 1;
+  const left = maxCost - (costOf(spent, prices) ?? 0);
+  return ofOne === 0 ? Infinity : Math.max(1, Math.floor(left / ofOne));
 }
 
-/** @throws {UsageError} for a budget that could never be reached */
-export function checkBudget({ prices, maxCost }: Pick<RunOptions, 'prices' | 'maxCost'>): void {
+/** @throws {UsageError} for a budget that could never be reached, and for prices of tokens where there are none */
+export function checkBudget({
+  prices,
+  maxCost,
+  ...api
+}: Pick<RunOptions, 'prices' | 'maxCost' | 'api' | 'dialect'>): void {
   const isPriced = Object.values(prices ?? {}).some((price) => price !== undefined);
   if (maxCost !== undefined && !isPriced)
     throw new UsageError('--max-cost needs prices: --price-in and --price-out, or --price');
+  const { name, takesModel }: Dialect = dialectFor(api);
+  if (takesModel !== true && (prices?.perMillionIn ?? prices?.perMillionOut) !== undefined)
+    throw new UsageError(
+      `--price-in, --price-out: the ${name} dialect counts no tokens: give --price instead`,
+    );
 }
 
 /** How many images a run may pay for (`--limit`). What fails was not paid for, and gives its place back. */

@@ -112,6 +112,19 @@ describe('a model', () => {
     expect(verified.code).toBe(0);
   });
 
+  test('an answer that cannot be used was paid for: it has its place of --limit, and its cost', async () => {
+    const rows = Array.from({ length: 9 }, (_, row) => `${row},https://i.test/${row}.jpg\n`).join('');
+    const workspace = await workspaceOf(`id,image\n${rows}`);
+    const model = await serveModel((_, call) => (call === 1 ? '{"text": "fine"}' : '{"text": 1}'));
+    const asked = ['--fields', 'text', '--price', '1', '--max-in-flight', '1', '--json'];
+    const limited = await runCli(args(model.url, ...asked, '--limit', '2'), { cwd: workspace.path });
+    expect([limited.code, model.asked.length]).toEqual([2, 3]);
+    expect(JSON.parse(limited.stdout)).toMatchObject({ described: 1, failed: 1, remaining: 7, cost: 2 });
+    const stopped = await runCli(args(model.url, ...asked, '--max-cost', '4'), { cwd: workspace.path });
+    expect([stopped.code, model.asked.length]).toEqual([4, 7]);
+    expect(stopped.stderr).toContain('4 of --max-cost 4 are spent');
+  });
+
   test('answers that were kept are read again, unpaid, as other fields', async () => {
     const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
     const model = await serveModel((_, call) => JSON.stringify({ text: call === 1 ? 'good' : 'a cat' }));
@@ -143,6 +156,7 @@ describe('a model', () => {
     [['--fields', 'a', '--count', '2'], '--count, --fields and --schema: give one of them'],
     [['--count', '99'], '--count 99: expected a whole number from 1 to 16'],
     [['--schema', 'm.csv'], '--schema: expected a JSON Schema'],
+    [['--param', 'messages=[]'], '--param messages: this field is not yours to set'],
     [['--param', 'temperature'], '--param temperature: expected name=value'],
   ])('is not asked anything with %j', async (more, message) => {
     const workspace = await workspaceOf('id,image,title\n1,https://i.test/a.jpg,Barn\n');

@@ -8,7 +8,7 @@ import {
   estimatedCost,
 } from '../../src/run/spending.js';
 
-const SPENT = { submits: 12, described: 10, inputTokens: 10_000, outputTokens: 2000 };
+const SPENT = { submits: 12, answered: 10, inputTokens: 10_000, outputTokens: 2000 };
 const TOKENS = { perMillionIn: 1, perMillionOut: 10 };
 
 describe('what a run costs', () => {
@@ -38,14 +38,16 @@ describe('a budget', () => {
   });
 
   test('bounds what is under way by what is left', () => {
-    const left = (maxCost: number) => affordable(SPENT, { prices: TOKENS, maxCost }, 8);
+    const left = (maxCost: number) => affordable(SPENT, { prices: TOKENS, maxCost });
     expect([left(0.3), left(0.06), left(0.0305), left(0.01)]).toEqual([90, 10, 1, 1]);
-    expect(affordable(NOTHING_SPENT, { prices: TOKENS, maxCost: 1 }, 8)).toBe(8);
-    expect(affordable(SPENT, { prices: TOKENS }, 8)).toBe(Infinity);
+    expect(affordable(NOTHING_SPENT, { prices: TOKENS, maxCost: 1 })).toBe(1);
+    expect(affordable(NOTHING_SPENT, { prices: { perImage: 0.1 }, maxCost: 1 })).toBe(10);
+    expect(affordable(SPENT, { prices: TOKENS })).toBe(Infinity);
   });
 
   test('needs prices', () => {
     expect(() => checkBudget({ maxCost: 1 })).toThrow('--max-cost needs prices');
+    expect(() => checkBudget({ prices: TOKENS, dialect: 'mj' })).toThrow('the mj dialect counts no tokens');
     expect(() => checkBudget({ maxCost: 1, prices: { perImage: 1 } })).not.toThrow();
   });
 });

@@ -48,6 +48,9 @@ const MODEL_FLAGS: readonly (readonly [keyof DialectSettings, string])[] = [
   ['params', '--param'],
 ];
 
+/** Fields of a request that say what is asked, and how its answer is read. */
+const OWN_FIELDS = ['model', 'messages', 'n', 'response_format', 'stream'] as const;
+
 /** @throws {UsageError} when the settings ask for something that the dialect does not have, or leave out what it needs */
 export function checkSettings(dialect: Dialect, settings: DialectSettings): void {
   const refuse = (flag: string, what: string): never => {
@@ -63,6 +66,9 @@ export function checkSettings(dialect: Dialect, settings: DialectSettings): void
   if (dialect.takesModel === true) {
     if (model === undefined || model.trim() === '')
       throw new UsageError(`the ${dialect.name} dialect needs a model: name it with --model <name>`);
+    const own = OWN_FIELDS.find((name) => settings.params?.[name] !== undefined);
+    if (own !== undefined)
+      throw new UsageError(`--param ${own}: this field is not yours to set: leave it away`);
     if (choices === 4 && settings.answer !== undefined)
       throw new UsageError(
         '--choices 4 asks for four prompts: leave it away with --count, --fields and --schema',
