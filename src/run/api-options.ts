@@ -150,8 +150,14 @@ export function answerShapeOf({
   if ([count, fields, schema].filter((value) => value !== undefined).length > 1)
     throw new UsageError('--count, --fields and --schema: give one of them');
   if (fields !== undefined) return parseFields(fields);
-  if (schema !== undefined) return parseSchema(parseJson(schema), '--schema');
+  if (schema !== undefined) return parseSchema(jsonOf(schema), '--schema');
   return count === undefined ? undefined : promptsShape(count);
+}
+
+function jsonOf(schema: string): unknown {
+  const json = parseJson(schema);
+  if (json === undefined) throw new UsageError('--schema: the file is no JSON');
+  return json;
 }
 
 /** The output's columns for answers. */

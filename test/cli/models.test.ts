@@ -155,7 +155,7 @@ describe('a model', () => {
     [['--fields', 'a,a'], '--fields: a is there twice'],
     [['--fields', 'a', '--count', '2'], '--count, --fields and --schema: give one of them'],
     [['--count', '99'], '--count 99: expected a whole number from 1 to 16'],
-    [['--schema', 'm.csv'], '--schema: expected a JSON Schema'],
+    [['--schema', 'm.csv'], '--schema: the file is no JSON'],
     [['--param', 'messages=[]'], '--param messages: this field is not yours to set'],
     [['--param', 'temperature'], '--param temperature: expected name=value'],
   ])('is not asked anything with %j', async (more, message) => {

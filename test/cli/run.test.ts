@@ -22,6 +22,8 @@ const receiptSchema = z.strictObject({
   twice: z.number(),
   submits: z.number(),
   polls: z.number(),
+  inputTokens: z.number(),
+  outputTokens: z.number(),
   reattached: z.number(),
   maybePaidTwice: z.number(),
   rescued: z.number(),
