@@ -29,6 +29,8 @@ export interface AnswerShape {
 }
 
 const MOST_PROMPTS = 16;
+const textsSchema = z.array(z.string().trim().min(1));
+const fieldsSchema = z.record(z.string(), z.json());
 
 const STYLE = `one line of 20 to 60 words: the subject first, then setting, composition, medium or style (name artists or
 movements where they fit), light, colours and mood. Do not mention that there is an image.
@@ -58,7 +60,7 @@ export function promptsShape(count: number): AnswerShape {
     read: (answer) => {
       const found = read(answer);
       if ('wrong' in found) return found;
-      const texts = z.array(z.string().trim().min(1)).safeParse(found.values[0]);
+      const texts = textsSchema.safeParse(found.values[0]);
       return texts.success ? { values: texts.data } : { wrong: 'prompts: an empty text' };
     },
   };
@@ -151,7 +153,6 @@ function objectSchema(properties: ObjectSchema['properties']): ObjectSchema {
 function shapeOf(schema: ObjectSchema): Pick<AnswerShape, 'schema' | 'columns' | 'read'> {
   const columns = Object.keys(schema.properties);
   const checker = z.fromJSONSchema({ ...schema, additionalProperties: true });
-  const fieldsSchema = z.record(z.string(), z.json());
   return {
     schema,
     columns,

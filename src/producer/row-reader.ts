@@ -61,6 +61,21 @@ export function toRow(record: ManifestRecord, plan: RowPlan): Row {
   return { ...row, url: resolved.url, prompt, image: imageHash(resolved.identity ?? resolved.url, prompt) };
 }
 
+/**
+ * What identifies the image of a row that a file holds, as `toRow` does for a manifest's.
+ * @param ofPrompt the cells of the prompt's columns
+ * @returns undefined when the cell means none
+ */
+export function imageOf(
+  { baseUrl, imageRoot, prompt }: Omit<RowPlan, 'urlColumn' | 'keyColumn'>,
+  raw: string,
+  ofPrompt: readonly string[],
+): string | undefined {
+  const resolved = resolveImageUrl(raw, baseUrl, imageRoot);
+  if ('problem' in resolved) return undefined;
+  return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
+}
+
 function withProblem(row: Row, code: 'invalid-url' | 'bad-record', reason: string): Row {
   return { ...row, problem: { code, reason: `line ${row.line}: ${reason}` } };
 }

@@ -10,10 +10,10 @@ import {
   valuesOf,
 } from '../producer/columns.js';
 import { FILE_COLUMN } from '../producer/folder-format.js';
-import { type ImageRoot, imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
+import { type ImageRoot, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
-import type { RowPlan } from '../producer/row-reader.js';
+import { type RowPlan, imageOf } from '../producer/row-reader.js';
 import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
@@ -126,11 +126,7 @@ export async function openRows(
     urlColumn: plan.urlColumn,
     keyColumn: plan.keyColumn,
     promptColumns: plan.prompt?.columns,
-    resolveUrl: (raw, ofPrompt) => {
-      const resolved = resolveImageUrl(raw, baseUrl, imageRoot);
-      if ('problem' in resolved) return undefined;
-      return imageHash(resolved.identity ?? resolved.url, plan.prompt?.fill(ofPrompt));
-    },
+    resolveUrl: (raw, ofPrompt) => imageOf(plan, raw, ofPrompt),
     index: new OutputIndex({ keyed: plan.keyColumn !== undefined }),
     newColumns: options.newColumns,
     signal: options.signal,

@@ -2,8 +2,9 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { AnswerShape } from '../describe-api/answer-shape.js';
 import { FOUR_PROMPTS, readKeptAnswer } from '../describe-api/dialects/openai.js';
-import { imageHash, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
+import { parseBaseUrl } from '../producer/image-url.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
+import { imageOf } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import { UndoStack } from '../shared/undo.js';
@@ -96,10 +97,6 @@ async function outputOptionsOf(
     usage: runFile.usage,
     index: new OutputIndex({ keyed: keyColumn !== undefined }),
     promptColumns: prompt?.columns,
-    resolveUrl: (raw, ofPrompt) => {
-      const resolved = resolveImageUrl(raw, baseUrl, root);
-      if ('problem' in resolved) return undefined;
-      return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
-    },
+    resolveUrl: (raw, ofPrompt) => imageOf({ baseUrl, imageRoot: root, prompt }, raw, ofPrompt),
   };
 }

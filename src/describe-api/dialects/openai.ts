@@ -64,6 +64,8 @@ const completionSchema = z.object({
     .catch(undefined),
 });
 
+const textsSchema = z.array(z.string());
+
 type Completion = z.infer<typeof completionSchema>;
 
 const errorSchema = z.object({
@@ -100,7 +102,7 @@ function valuesIn(answers: readonly ModelAnswer[], shape: AnswerShape): ReturnTy
   const json = first === undefined || more.length > 0 ? undefined : jsonOf(first.text);
   const found = json === undefined ? { wrong: 'it was no JSON object' } : shape.read(json);
   if (shape.prompts === undefined) return found;
-  const asked = 'values' in found ? z.array(z.string()).safeParse(found.values).data : undefined;
+  const asked = 'values' in found ? textsSchema.safeParse(found.values).data : undefined;
   const prompts = firstPrompts(asked, shape.prompts) ?? guessed(answers, shape.prompts);
   if (prompts !== undefined) return { values: prompts };
   return 'wrong' in found ? found : { wrong: 'these were no prompts' };
