@@ -52,7 +52,7 @@ export interface ManifestCounts {
  * distinct image that is not described.
  * @param options `signal` ends the counting early
  */
-export async function previewManifest(
+export async function countManifest(
   manifest: Manifest,
   plan: RowPlan,
   options: {
@@ -69,12 +69,8 @@ export async function previewManifest(
   const counter = new RowCounter(isKnown, meetDescribed);
   const { counts } = counter;
   counts.sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
-  if (counts.sampled) {
-    for (const record of manifest.sample) counter.count(record, plan);
-    return counts;
-  }
   try {
-    for await (const records of manifest.batches(signal)) {
+    for await (const records of counts.sampled ? [manifest.sample] : manifest.batches(signal)) {
       for (const record of records) counter.count(record, plan);
     }
   } catch (error) {

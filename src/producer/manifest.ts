@@ -1,8 +1,7 @@
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { openCsv, openTsv } from './csv-format.js';
 import { openFolder } from './folder-format.js';
-import { openJsonl } from './jsonl-format.js';
-import { openList } from './list-format.js';
+import { openJsonl, openList } from './line-formats.js';
 import {
   type ManifestRecord,
   type ManifestSource,
@@ -116,9 +115,9 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
     }
     if (source.replayable) await close();
     const again = { columns, delimiter: opened.delimiter, header };
-    const batches = source.replayable
-      ? readAgain(source, (ended) => format.open(source, again, ended), closing.signal)
-      : readOnce(source, { ...opened, batches: all }, closing);
+    const once = { ...opened, batches: all };
+    const reopen = (ended: AbortSignal) =>
+      source.replayable ? format.open(source, again, ended) : Promise.resolve(once);
     return {
       path,
       name: source.name,
@@ -129,7 +128,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       sample: ahead.flat().slice(0, SAMPLE_RECORDS),
       sizeBytes: source.sizeBytes,
       replayable: source.replayable,
-      batches,
+      batches: readings(source, reopen, closing),
       async close() {
         closing.abort();
         await close();
@@ -147,31 +146,21 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   }
 }
 
-/** The readings of a file: each begins at its first record. */
-function readAgain(
-  { name }: ManifestSource,
+/** Of a file each reading begins at its first record; of a pipe there is one, and its abort ends the pipe. */
+function readings(
+  { name, replayable }: ManifestSource,
   open: (signal: AbortSignal) => Promise<OpenedFormat>,
-  closing: AbortSignal,
-): Manifest['batches'] {
-  return (signal) => {
-    const ended = signal === undefined ? closing : AbortSignal.any([closing, signal]);
-    return readBatches(name, () => open(ended), ended);
-  };
-}
-
-/** The reading of a pipe: there is one, and an abort ends the pipe. */
-function readOnce(
-  { name }: ManifestSource,
-  opened: OpenedFormat,
   closing: AbortController,
 ): Manifest['batches'] {
   let isRead = false;
   return (signal) => {
-    if (isRead && !closing.signal.aborted) throw new FatalError(`${name} can be read only once`);
+    if (isRead && !replayable && !closing.signal.aborted)
+      throw new FatalError(`${name} can be read only once`);
     isRead = true;
-    if (signal?.aborted === true) closing.abort();
-    signal?.addEventListener('abort', () => closing.abort(), { once: true });
-    return readBatches(name, () => Promise.resolve(opened), closing.signal);
+    const ended = AbortSignal.any([closing.signal, ...(signal === undefined ? [] : [signal])]);
+    // A reading that waits for a pipe's bytes ends only by this.
+    if (!replayable) ended.addEventListener('abort', () => closing.abort(), { once: true });
+    return readBatches(name, () => open(ended), ended);
   };
 }
 
@@ -190,6 +179,7 @@ async function* readBatches(
   const isEnded = () => signal.aborted;
   try {
     opened = await open();
+    if (isEnded()) return;
     for await (const batch of opened.batches) {
       if (isEnded()) return;
       line = batch.at(-1)?.line ?? line;

@@ -1,4 +1,4 @@
-import { previewManifest } from '../producer/count-manifest.js';
+import { countManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
@@ -16,7 +16,7 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
   const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
   const files = [...others, { path: paths.output }];
   const failures = options.retryAll === true ? undefined : await readFailures(files, outputOptions);
-  const { resumed, copied, newImages, ...counted } = await previewManifest(manifest, plan, {
+  const { resumed, copied, newImages, ...counted } = await countManifest(manifest, plan, {
     isKnown: (row) => {
       if (!onFile.markSeen(row)) return 'repeated';
       if (onFile.take(row)) return 'resumed';

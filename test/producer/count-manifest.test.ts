@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type IsKnown, previewManifest } from '../../src/producer/count-manifest.js';
+import { type IsKnown, countManifest } from '../../src/producer/count-manifest.js';
 import { type Manifest, openManifest } from '../../src/producer/manifest.js';
 import { OutputIndex } from '../../src/writer/output-index.js';
 import { openText, useManifestFolder } from './manifest-texts.js';
@@ -11,10 +11,10 @@ async function openCsv(text: string): Promise<Manifest> {
   return openManifest({ path: await folder.write('manifest.csv', text) });
 }
 
-describe('previewManifest', () => {
+describe('countManifest', () => {
   test('counts the example: one row without a URL, two that share an image', async () => {
     const manifest = await openManifest({ path: 'examples/paintings.csv' });
-    expect(await previewManifest(manifest, { urlColumn: 8 }, { isKnown: allNew })).toEqual({
+    expect(await countManifest(manifest, { urlColumn: 8 }, { isKnown: allNew })).toEqual({
       sampled: false,
       rows: 24,
       images: 22,
@@ -39,7 +39,7 @@ describe('previewManifest', () => {
     );
     const asked: string[] = [];
     const answers = ['resumed', 'copied', 'copied', 'new', 'new'] as const;
-    const counts = await previewManifest(
+    const counts = await countManifest(
       manifest,
       { urlColumn: 1 },
       {
@@ -64,7 +64,7 @@ describe('previewManifest', () => {
 
   test('counts an image as new once, even when some of its rows are copied from the output', async () => {
     const manifest = await openCsv('id,url\n1,http://a/1\n2,http://a/1\n3,http://a/1\n');
-    const counts = await previewManifest(manifest, { urlColumn: 1 }, { isKnown: allNew });
+    const counts = await countManifest(manifest, { urlColumn: 1 }, { isKnown: allNew });
     expect(counts).toMatchObject({ rows: 3, images: 1, newImages: 1, copied: 2 });
   });
 
@@ -72,7 +72,7 @@ describe('previewManifest', () => {
     const manifest = await openCsv('id,url\na,http://a/1\nb,\na,http://a/2\n,http://a/3\nb,http://a/4\n');
     const index = new OutputIndex({ keyed: true });
     const asked: (string | undefined)[] = [];
-    const counts = await previewManifest(
+    const counts = await countManifest(
       manifest,
       { urlColumn: 1, keyColumn: 0 },
       {
@@ -98,7 +98,7 @@ describe('previewManifest', () => {
     const manifest = await openCsv(`id,url\n${lines.join('\n')}\nbad\n`);
     const answers = ['new', 'resumed', 'copied', 'failed'] as const;
     for (const keyColumn of [undefined, 0]) {
-      const counts = await previewManifest(
+      const counts = await countManifest(
         manifest,
         { urlColumn: 1, keyColumn },
         { isKnown: ({ url }) => answers[Number(url.at(-1))] ?? 'new' },
@@ -113,7 +113,7 @@ describe('previewManifest', () => {
   test('counts the first records only of a pipe, which stays readable, and of what is over 1 GB', async () => {
     const text = `id,url\n${Array.from({ length: 300 }, (_, row) => `${row},http://a/${row}`).join('\n')}\n`;
     const pipe = await openText(text);
-    expect(await previewManifest(pipe, { urlColumn: 1 }, { isKnown: allNew })).toMatchObject({
+    expect(await countManifest(pipe, { urlColumn: 1 }, { isKnown: allNew })).toMatchObject({
       sampled: true,
       rows: 100,
     });
@@ -121,7 +121,7 @@ describe('previewManifest', () => {
     for await (const batch of pipe.batches()) rows += batch.length;
     expect(rows).toBe(300);
     const huge = { ...(await openCsv(text)), sizeBytes: 1024 ** 3 + 1 };
-    expect(await previewManifest(huge, { urlColumn: 1 }, { isKnown: allNew })).toMatchObject({
+    expect(await countManifest(huge, { urlColumn: 1 }, { isKnown: allNew })).toMatchObject({
       sampled: true,
       rows: 100,
     });
@@ -129,7 +129,7 @@ describe('previewManifest', () => {
 
   test('counts up to a place that cannot be read past, and says so', async () => {
     const manifest = await openCsv('id,url\n1,http://a/1\n2,http://a/2\n"3,http://a/3\n');
-    const counts = await previewManifest(manifest, { urlColumn: 1 }, { isKnown: allNew });
+    const counts = await countManifest(manifest, { urlColumn: 1 }, { isKnown: allNew });
     expect(counts.rows).toBe(2);
     expect(counts.unreadable).toContain('line 4: cannot be read past');
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { findUrlColumn } from '../../src/producer/columns.js';
-import { previewManifest } from '../../src/producer/count-manifest.js';
+import { countManifest } from '../../src/producer/count-manifest.js';
 import { type ManifestOptions, openManifest } from '../../src/producer/manifest.js';
 import { type Row, readRows } from '../../src/producer/row-reader.js';
 
@@ -12,7 +12,7 @@ async function read(name: string, options: Omit<ManifestOptions, 'path'> = {}) {
     const plan = { urlColumn: findUrlColumn(manifest.columns, manifest.sample) };
     const rows: Row[] = [];
     for await (const batch of readRows(manifest, plan)) rows.push(...batch);
-    const counts = await previewManifest(manifest, plan, { isKnown: () => 'new' });
+    const counts = await countManifest(manifest, plan, { isKnown: () => 'new' });
     return {
       columns: manifest.columns,
       unnamedColumns: manifest.unnamedColumns,

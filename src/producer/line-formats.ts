@@ -1,12 +1,31 @@
-import { UsageError, messageOf } from '../shared/errors.js';
+import { isUtf8 } from 'node:buffer';
+import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { checkColumnNames } from './columns.js';
-import { type TextLine, readLines } from './list-format.js';
-import { type ManifestRecord, type RecordBatches, readAhead, textFormat } from './manifest-format.js';
+import {
+  MAX_RECORD_BYTES,
+  type ManifestRecord,
+  type RecordBatches,
+  readAhead,
+  textFormat,
+} from './manifest-format.js';
 
+const LF = 0x0a;
+const CR = 0x0d;
 /** The columns are the keys of this many records. */
 const HEAD_RECORDS = 100;
 /** A file whose first lines, this many, hold no object at all is something else than JSON Lines. */
 const FIRST_RECORDS = 10;
+
+/** A list: one URL a line, in one column named `url`. */
+export const openList = textFormat((bytes, { name }) => {
+  const batches = readRecords(readLines(bytes, name), ({ line, text, isValid }, number) => ({
+    line,
+    number,
+    cells: [text],
+    ...(!isValid && { problem: 'not valid UTF-8' }),
+  }));
+  return Promise.resolve({ columns: ['url'], delimiter: ',', batches });
+});
 
 type Parsed = { readonly cells: ReadonlyMap<string, string> } | { readonly problem: string };
 
@@ -15,7 +34,9 @@ export const openJsonl = textFormat(async (bytes, { name, columns: known }) => {
   const lines = readLines(bytes, name);
   const { ahead, all } = await readAhead(lines, (taken) => taken.flat().length >= HEAD_RECORDS);
   const columns = known ?? findColumns(ahead.flat().slice(0, HEAD_RECORDS), name);
-  return { columns, delimiter: ',', batches: readRecords(all, columns) };
+  const keys = new Set(columns);
+  const batches = readRecords(all, (line, number) => recordOf(line, number, keys));
+  return { columns, delimiter: ',', batches };
 });
 
 function findColumns(lines: readonly TextLine[], name: string): readonly string[] {
@@ -40,27 +61,24 @@ function findColumns(lines: readonly TextLine[], name: string): readonly string[
 
 async function* readRecords(
   lines: AsyncIterable<readonly TextLine[]>,
-  columns: readonly string[],
+  toRecord: (line: TextLine, number: number) => ManifestRecord,
 ): RecordBatches {
-  const known = new Set(columns);
   let number = 0;
-  for await (const some of lines) {
-    yield some.map((line) => recordOf(line, ++number, columns, known));
-  }
+  for await (const some of lines) yield some.map((line) => toRecord(line, ++number));
 }
 
-function recordOf(
-  line: TextLine,
-  number: number,
-  columns: readonly string[],
-  known: ReadonlySet<string>,
-): ManifestRecord {
+/** @param columns in their order */
+function recordOf(line: TextLine, number: number, columns: ReadonlySet<string>): ManifestRecord {
   const parsed = parseLine(line);
   if ('problem' in parsed) {
-    return { line: line.line, number, cells: columns.map(() => ''), problem: parsed.problem };
+    return { line: line.line, number, cells: Array.from(columns, () => ''), problem: parsed.problem };
   }
-  const record = { line: line.line, number, cells: columns.map((column) => parsed.cells.get(column) ?? '') };
-  const unknown = [...parsed.cells.keys()].filter((key) => !known.has(key));
+  const record = {
+    line: line.line,
+    number,
+    cells: Array.from(columns, (column) => parsed.cells.get(column) ?? ''),
+  };
+  const unknown = [...parsed.cells.keys()].filter((key) => !columns.has(key));
   if (unknown.length === 0) return record;
   // What is kept of the record is not to hold megabytes of what is left out: a piece of a text holds all of it.
   return { ...record, cells: structuredClone(record.cells), unknownKeys: structuredClone(unknown) };
@@ -121,4 +139,58 @@ function endOfString(text: string, open: number): number {
   let position = open + 1;
   while (text[position] !== '"') position += text[position] === '\\' ? 2 : 1;
   return position;
+}
+
+interface TextLine {
+  /** From 1. */
+  readonly line: number;
+  /** Without its line end. */
+  readonly text: string;
+  /** Whether its bytes are UTF-8; where they are not it has U+FFFD. */
+  readonly isValid: boolean;
+}
+
+/**
+ * Splits bytes into lines that end in LF or CRLF; those that are blank are left out. Gives the lines of each piece
+ * of bytes together. Not by `node:readline`: it decodes before anybody can tell what is no UTF-8, holds lines of any
+ * length, and takes a CR or U+2028 within a line for its end.
+ * @param name the manifest, for messages
+ * @throws {FatalError} when a line is longer than `MAX_RECORD_BYTES`
+ */
+async function* readLines(
+  bytes: AsyncIterable<Buffer>,
+  name: string,
+): AsyncGenerator<readonly TextLine[], void> {
+  let unfinished: Buffer[] = [];
+  let unfinishedBytes = 0;
+  let line = 0;
+  for await (const chunk of bytes) {
+    const lines: TextLine[] = [];
+    let start = 0;
+    for (let end = chunk.indexOf(LF); end !== -1; end = chunk.indexOf(LF, start)) {
+      const decoded = decodeLine([...unfinished, chunk.subarray(start, end)], ++line);
+      if (decoded !== undefined) lines.push(decoded);
+      unfinished = [];
+      unfinishedBytes = 0;
+      start = end + 1;
+    }
+    if (lines.length > 0) yield lines;
+    if (start === chunk.length) continue;
+    unfinished.push(chunk.subarray(start));
+    unfinishedBytes += chunk.length - start;
+    if (unfinishedBytes > MAX_RECORD_BYTES) {
+      throw new FatalError(
+        `${name}, line ${line + 1}: longer than ${MAX_RECORD_BYTES / 1024 ** 2} MB: this is no manifest with a record a line`,
+      );
+    }
+  }
+  const last = decodeLine(unfinished, line + 1);
+  if (last !== undefined) yield [last];
+}
+
+function decodeLine(parts: readonly Buffer[], line: number): TextLine | undefined {
+  const [first] = parts;
+  const bytes = parts.length === 1 && first !== undefined ? first : Buffer.concat(parts);
+  const text = bytes.toString('utf8', 0, bytes.at(-1) === CR ? bytes.length - 1 : bytes.length);
+  return text.trim() === '' ? undefined : { line, text, isValid: isUtf8(bytes) };
 }
