@@ -172,14 +172,29 @@ export class DescribeClient {
       throw new RejectedError(this.call('GET', this.base), { status: 404, reason });
     }
     const call = this.call('GET', messageUrl(this.base, messageId));
-    const { expireMins, timeoutMs = DEFAULTS.timeoutMs } = this.options;
+    const { expireMins } = this.options;
     const isExpiring = expireMins !== undefined && expireParameter !== undefined;
     const target = this.targetOf(call, isExpiring ? [[expireParameter, String(expireMins)]] : []);
-    const { body } = await unlessAborted(
-      this.send({ call, target, headers: { ...ACCEPT, ...this.callHeaders }, timeoutMs, signal }),
-      signal,
-    );
-    return readMessage(body, messageId, call);
+    const headers = { ...ACCEPT, ...this.callHeaders };
+    return readMessage(await this.poll({ call, target, headers, signal }), messageId, call);
+  }
+
+  /**
+   * Polls many messages by one call.
+   * @returns those that its answer tells of; the others can only be asked for alone
+   * @throws as `message`; {RejectedError} with a dialect that has no `list`
+   */
+  async messages(
+    messageIds: readonly string[],
+    { signal }: { signal?: AbortSignal | undefined } = {},
+  ): Promise<ReadonlyMap<string, Message>> {
+    const { list } = this.dialect;
+    const call = this.call('POST', list?.url(this.base) ?? this.base);
+    if (list === undefined)
+      throw new RejectedError(call, { status: 404, reason: `${this.dialect.name} has no lists of messages` });
+    const headers = { ...ACCEPT, ...CONTENT, ...this.callHeaders };
+    const body = JSON.stringify(list.body(messageIds));
+    return list.read(await this.poll({ call, target: this.targetOf(call, []), headers, body, signal }), call);
   }
 
   /**
@@ -286,6 +301,12 @@ export class DescribeClient {
     if (timeoutMs !== undefined) return timeoutMs;
     const isSynchronous = this.dialect.messageUrl === undefined;
     return isSynchronous ? (deadlineMs ?? DEFAULTS.synchronousTimeoutMs) : DEFAULTS.timeoutMs;
+  }
+
+  /** @returns the body of the answer */
+  private async poll(request: Omit<HttpRequest, 'timeoutMs'>): Promise<unknown> {
+    const { timeoutMs = DEFAULTS.timeoutMs } = this.options;
+    return (await unlessAborted(this.send({ ...request, timeoutMs }), request.signal)).body;
   }
 
   private async send(

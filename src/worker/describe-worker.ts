@@ -20,6 +20,7 @@ import { JobLogs } from './job-logs.js';
 import { JobProcessor } from './job-processor.js';
 import { LivingRuns } from './living-runs.js';
 import { PollSchedule } from './poll-schedule.js';
+import { PollTurns } from './poll-turns.js';
 import type { ProcessingDeps } from './processing.js';
 import { createResultPublisher } from './publish-result.js';
 import { type WebhookOptions, WorkerWebhooks } from './webhooks.js';
@@ -101,7 +102,13 @@ export class DescribeWorker {
       client: options.client,
       images,
       submitLimiter: this.#submitLimiter,
-      pollLimiter: this.#createLimiter('poll', () => limits.configured.pollRate),
+      pollTurns: new PollTurns({
+        client: options.client,
+        limiter: this.#createLimiter('poll', () => limits.configured.pollRate),
+        metrics: this.#metrics,
+        logger,
+        stopping: this.#release.signal,
+      }),
       limits,
       health: this.#intake.health,
       living: this.#living,

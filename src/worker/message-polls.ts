@@ -27,14 +27,17 @@ export async function pollOnce(
   longestHoldMs: () => number,
 ): Promise<Poll> {
   const { client, metrics, health, connection, queue } = deps;
-  if (!(await deps.pollLimiter.take(stopping))) return { kind: 'end', polls: 0 };
+  const turn = await deps.pollTurns.take(messageId, stopping);
+  if (turn.kind === 'message') health.succeeded('poll');
+  if (turn.kind !== 'alone') return turn;
+  let polls = turn.polls + 1;
   try {
     const message = await metrics.poll(client.message(messageId, { signal: stopping }));
     health.succeeded('poll');
-    return { kind: 'message', message, polls: 1 };
+    return { kind: 'message', message, polls };
   } catch (error) {
-    if (stopping.aborted) return { kind: 'end', polls: 1 };
-    const polls = error instanceof ConnectionError ? 0 : 1;
+    if (stopping.aborted) return { kind: 'end', polls };
+    if (error instanceof ConnectionError) polls--;
     const verdict = judgePollFailure(error);
     if (verdict.countsAsDown) health.failed('poll', job.image, verdict.reason, isUnreachable(error));
     else if (isAnswer(error)) health.answered('poll');

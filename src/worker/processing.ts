@@ -9,6 +9,7 @@ import type { ApiHealth, Intake } from './api-health.js';
 import type { Images } from './images.js';
 import type { LivingRuns } from './living-runs.js';
 import type { PollSchedule } from './poll-schedule.js';
+import type { PollTurns } from './poll-turns.js';
 import type { PublishedResult } from './publish-result.js';
 import type { Callback, WorkerWebhooks } from './webhooks.js';
 import type { WorkerMetrics } from './worker-metrics.js';
@@ -38,7 +39,7 @@ export interface ProcessingDeps {
   readonly client: Pick<DescribeClient, 'submit' | 'message' | 'dialect'>;
   readonly images: Pick<Images, 'sendsUrl' | 'read' | 'refusedUrl' | 'described'>;
   readonly submitLimiter: RateLimiter;
-  readonly pollLimiter: RateLimiter;
+  readonly pollTurns: Pick<PollTurns, 'take'>;
   readonly limits: AccountLimits;
   readonly health: ApiHealth;
   /** Only for runs whose coordinator lives anything is paid. */

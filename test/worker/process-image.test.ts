@@ -79,6 +79,7 @@ async function play(scene: Scene) {
         return Promise.resolve({ dueInMs: [0], nextInMs: 0 });
       },
     });
+  const pollLimiter = limiter(10_000);
   const deps: ProcessingDeps = {
     connection,
     queue,
@@ -97,7 +98,12 @@ async function play(scene: Scene) {
       described: () => Promise.resolve(),
     },
     submitLimiter: limiter(0),
-    pollLimiter: limiter(10_000),
+    pollTurns: {
+      take: async (_id, stopping) => ({
+        kind: (await pollLimiter.take(stopping)) ? 'alone' : 'end',
+        polls: 0,
+      }),
+    },
     limits: await AccountLimits.open(connection.store, queue.name, {}, silentLogger()),
     health: scene.health ?? new ApiHealth(() => 0),
     living: { has: () => Promise.resolve(scene.lives?.shift() ?? true) },

@@ -86,7 +86,12 @@ async function recoverAt(server: TestServer, dialect: DialectName): Promise<Wait
         described: () => Promise.resolve(),
       },
       submitLimiter: limiter,
-      pollLimiter: limiter,
+      pollTurns: {
+        take: async (_id, stopping) => ({
+          kind: (await limiter.take(stopping)) ? 'alone' : 'end',
+          polls: 0,
+        }),
+      },
       limits: await AccountLimits.open(connection.store, queueName, {}, silentLogger()),
       health: new ApiHealth(),
       living: { has: () => Promise.resolve(true) },

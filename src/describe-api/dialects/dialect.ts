@@ -89,6 +89,18 @@ export interface Dialect {
   readSubmitted(body: unknown, call: ApiCall, settings: DialectSettings): Submitted;
   /** @throws {ResponseShapeError} when it is no message */
   readonly readMessage?: (body: unknown, messageId: string, call: ApiCall) => Message;
+  /** The call for many messages at a time, where there is one. */
+  readonly list?: {
+    /** How many it may ask for. */
+    readonly most: number;
+    url(base: string): string;
+    body(messageIds: readonly string[]): object;
+    /**
+     * @returns the messages that can be read, by their ids
+     * @throws {ResponseShapeError} when it is no list
+     */
+    read(body: unknown, call: ApiCall): ReadonlyMap<string, Message>;
+  };
   /** Whether each completed message bears the ref of its submit: one without that ref is another submit's then. */
   readonly givesRefs?: boolean;
   /** The status that an error in the body of a 200 stands for. */

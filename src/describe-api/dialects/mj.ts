@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
+import { type ApiCall, DescribeApiError, RejectedError, ResponseShapeError } from '../errors.js';
 import { idSchema, type Message, type Submitted } from '../shapes.js';
 import { type Dialect, type Refused, type SubmitRequest, bearer } from './dialect.js';
 import { type StatusWords, readStatusMessage } from './polled.js';
@@ -71,6 +71,26 @@ function readTask(body: unknown, messageId: string, call: ApiCall): Message {
   return { ...message, prompts };
 }
 
+/** More would be near the longest answer that is read. */
+const MOST_LISTED = 50;
+const listedSchema = z.looseObject({ id: idSchema });
+
+/** One that cannot be read is left out: asked for alone, it says what is wrong with it. */
+function readTasks(body: unknown, call: ApiCall): ReadonlyMap<string, Message> {
+  if (!Array.isArray(body)) throw new ResponseShapeError(call, 'a list of tasks', body);
+  const messages = new Map<string, Message>();
+  for (const listed of body) {
+    const task = listedSchema.safeParse(listed).data;
+    if (task === undefined) continue;
+    try {
+      messages.set(task.id, readTask(task, task.id, call));
+    } catch (error) {
+      if (!(error instanceof DescribeApiError)) throw error;
+    }
+  }
+  return messages;
+}
+
 /** Markdown links to what a prompt speaks of are reduced to their text. */
 function withoutLinks(prompt: string): string {
   return prompt.replace(/!?\[([^[\]]*)\]\(\s*<?https?:\/\/[^()\s]*(?:\([^()\s]*\)[^()\s]*)*>?\s*\)/gi, '$1');
@@ -100,6 +120,12 @@ export const mj = {
   submitBody,
   readSubmitted,
   readMessage: readTask,
+  list: {
+    most: MOST_LISTED,
+    url: (base) => `${rootOf(base)}/task/list-by-condition`,
+    body: (ids) => ({ ids }),
+    read: readTasks,
+  },
   refusedBy,
   isQuota: (body) =>
     /\b(quota_not_enough|insufficient_(user_)?quota)\b/.test(
