@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { DescribeClient, Message } from '../describe-api/client.js';
 import { ConnectionError, StatusError, isAnswer } from '../describe-api/errors.js';
 import { messageOf } from '../shared/errors.js';
@@ -41,7 +42,10 @@ export class PollTurns {
       /** Aborts when the worker asks for nothing any more. */
       readonly stopping: AbortSignal;
     },
-  ) {}
+  ) {
+    // Each call that is under way listens.
+    setMaxListeners(0, deps.stopping);
+  }
 
   /** @param stopping of this message alone, or of all */
   async take(messageId: string, stopping: AbortSignal): Promise<Turn> {

@@ -7,8 +7,6 @@ import { WorkerMetrics } from '../../src/worker/worker-metrics.js';
 import { answering, serve } from '../describe-api/http-server.js';
 
 const working = (id: string) => ({ id, status: 'IN_PROGRESS', progress: '5%' });
-/** Of one message alone; one that all share would warn of so many listeners. */
-const noSignal = () => new AbortController().signal;
 
 /** The turns of a worker at a server that answers each call alike. */
 async function turnsAt(
@@ -29,8 +27,10 @@ async function turnsAt(
     stopping: stopping.signal,
   });
   /** How the turns of these messages end that are wanted together, and the calls that each counts. */
-  const takeAll = async (count: number, signal = NO_SIGNAL) => {
-    const ended = await Promise.all(idsOf(count).map((id) => turns.take(id, signal)));
+  const takeAll = async (count: number, signal?: AbortSignal) => {
+    const ended = await Promise.all(
+      idsOf(count).map((id) => turns.take(id, signal ?? new AbortController().signal)),
+    );
     return ended.map(({ kind, polls }) => `${kind} ${polls}`);
   };
   return { takeAll, stopping, lines, requests: server.requests };
