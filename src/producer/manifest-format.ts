@@ -1,16 +1,15 @@
 import { UsageError } from '../shared/errors.js';
+import type { Cells } from '../shared/json-cells.js';
 
 /** A record of more bytes than this is taken for broken quoting or for something else than a manifest. */
 export const MAX_RECORD_BYTES = 16 * 1024 * 1024;
 
-/** One record of a manifest. */
-export interface ManifestRecord {
+/** One record of a manifest: as many cells as there are columns, in their order. Missing ones of a bad record are empty, surplus ones left out. */
+export interface ManifestRecord extends Cells {
   /** The line of the (unpacked) manifest in which it begins, from 1. */
   readonly line: number;
   /** Which record it is, from 1. */
   readonly number: number;
-  /** As many as there are columns, in their order: missing ones of a bad record are empty, surplus ones left out. */
-  readonly cells: readonly string[];
   /** What is wrong with it, when it is a bad record; for people, without the line. */
   readonly problem?: string;
   /** All its cells are empty: what spreadsheets leave behind, and no row. */

@@ -1,4 +1,5 @@
 import { type ImageRoot, imageHash, resolveImageUrl } from './image-url.js';
+import type { Cells } from '../shared/json-cells.js';
 import type { Manifest } from './manifest.js';
 import type { ManifestRecord } from './manifest-format.js';
 import type { PromptTemplate } from './prompt-template.js';
@@ -15,13 +16,11 @@ export interface RowPlan {
   readonly prompt?: PromptTemplate | undefined;
 }
 
-/** One row of a manifest. Which occurrence of its image it is, its reader does not count. */
-export interface Row {
+/** One row of a manifest, with as many cells as that has columns. Which occurrence of its image it is, its reader does not count. */
+export interface Row extends Cells {
   /** Which record it is, and the line in which it begins, both from 1. */
   readonly number: number;
   readonly line: number;
-  /** As many as the manifest has columns. */
-  readonly cells: readonly string[];
   /** Its cell in the key column, unless there is none or it is empty. */
   readonly key?: string | undefined;
   /** The absolute image URL and its `imageHash`, both or neither; never with a problem. */
@@ -50,9 +49,9 @@ export async function* readRows(
 
 /** Makes a row of a record: its key, its image, or what keeps it from having them. */
 export function toRow(record: ManifestRecord, plan: RowPlan): Row {
-  const { number, line, cells } = record;
+  const { number, line, cells, isJson } = record;
   const key = plan.keyColumn === undefined ? undefined : cells[plan.keyColumn];
-  const row = { number, line, cells, key: key === '' ? undefined : key };
+  const row = { number, line, cells, isJson, key: key === '' ? undefined : key };
   if (record.problem !== undefined) return withProblem(row, 'bad-record', record.problem);
   if (key === '') return withProblem(row, 'bad-record', 'no key');
   const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl, plan.imageRoot);

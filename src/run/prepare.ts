@@ -72,8 +72,8 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
   const found = await inspectOutput(outputOptions);
   // One that is there, whatever its name, is from a version that did not ask.
-  if (found === undefined && /\.(jsonl?|ndjson|xlsx|gz)$/i.test(paths.output)) {
-    throw new UsageError(`the output ${paths.output} would hold CSV: end its name in .csv or .tsv`);
+  if (found === undefined && /\.(json|parquet|xlsx|gz)$/i.test(paths.output)) {
+    throw new UsageError(`the output ${paths.output} would hold CSV: end its name in .csv, .tsv or .jsonl`);
   }
   if (escapeFormulas === true && found !== undefined && runFile?.escapeFormulas !== true) {
     throw new UsageError(

@@ -1,14 +1,14 @@
 import { realpath, type FileHandle } from 'node:fs/promises';
 import { UsageError } from '../shared/errors.js';
 import { type DescribedOutcome, MESSAGE_COLUMNS } from '../shared/jobs.js';
-import { CsvTable } from './csv-table.js';
 import { openPlainFile } from './durable-file.js';
 import { type OutputOptions, newOutputTable, readDescribed, scanOutput } from './output-table.js';
+import type { Table } from './table.js';
 
 /** One earlier file. */
 interface EarlierFile {
   readonly path: string;
-  readonly table: CsvTable;
+  readonly table: Table;
   readonly hasSimulated: boolean;
   readonly hasReal: boolean;
 }
@@ -32,7 +32,7 @@ export class EarlierOutputs {
     const files: EarlierFile[] = [];
     for (const path of await distinctPaths(paths, options.path)) {
       const file = await withEarlier(path, async (handle, what) => {
-        const table = await openTable(handle, what, options);
+        const table = await openTable(handle, path, options);
         if (table === undefined) return undefined;
         const { hasSimulated, hasReal } = await scanOutput(what, handle, table, options, files.length + 1);
         return { path, table, hasSimulated, hasReal };
@@ -89,16 +89,16 @@ async function withEarlier<Result>(
 /** @returns undefined for an empty file */
 async function openTable(
   handle: FileHandle,
-  what: string,
+  path: string,
   options: OutputOptions,
-): Promise<CsvTable | undefined> {
+): Promise<Table | undefined> {
   const key = options.columns[options.keyColumn ?? options.urlColumn] ?? '';
   const needed = [...options.answerColumns, ...MESSAGE_COLUMNS, key];
   const missingIn = (found: readonly string[]) => needed.filter((name) => !found.includes(name));
-  const expected = newOutputTable(options);
-  const table = await CsvTable.open(handle, expected, (found) => missingIn(found).length === 0);
+  const expected = newOutputTable(options, path);
+  const table = await expected.open(handle, (found) => missingIn(found).length === 0);
   const missing = table === undefined ? [] : missingIn(table.columns);
   if (missing.length === 0) return table;
   const list = missing.map((name) => JSON.stringify(name)).join(', ');
-  throw new UsageError(`${what} is none of this manifest: it has no column ${list}`);
+  throw new UsageError(`the earlier output ${path} is none of this manifest: it has no column ${list}`);
 }

@@ -10,11 +10,12 @@ import {
 } from '../shared/jobs.js';
 import { shortHash } from '../shared/short-hash.js';
 import { AppendFile } from './append-file.js';
-import { CsvTable, type TableRow } from './csv-table.js';
+import { CsvTable } from './csv-table.js';
 import { openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
 import type { OutputOptions } from './output-table.js';
 import type { NamedRow } from './output-index.js';
 import { partialPath, runPaths } from './output-paths.js';
+import type { TableRow } from './table.js';
 
 /** The last column: what a model has answered. Files of version 0.1 lack it, as do those of manifests that have one. */
 const ANSWER_COLUMN = 'answer';
@@ -34,7 +35,7 @@ export async function failureColumnsIn(path: string): Promise<{ columns: string[
     throw new UsageError(`there is no failures file ${path}: nothing is kept to be read`);
   try {
     const isOurs = (columns: readonly string[]) => FAILURE_COLUMNS.every((name) => columns.includes(name));
-    const table = await CsvTable.open(handle, new CsvTable([], { delimiter: ',' }), isOurs);
+    const table = await new CsvTable([], { delimiter: ',' }).open(handle, isOurs);
     if (table === undefined || !isOurs(table.columns)) throw new UsageError(`${path} is no failures file`);
     const ours: readonly string[] = [...FAILURE_COLUMNS, ANSWER_COLUMN];
     return { columns: table.columns.filter((name) => !ours.includes(name)), delimiter: table.delimiter };
@@ -239,18 +240,19 @@ function manifestCells({ row }: FailureRecord, columns: readonly string[]): stri
 
 function formatFailures(failures: readonly FailureRecord[], options: FailureOptions): string {
   const table = newFailuresTable(options);
-  const records = failures.map((failure) => {
+  const rows = failures.map((failure) => {
     const { code, reason, attempts, messageId = '', answer = '' } = failure.outcome;
     const cells = manifestCells(failure, options.columns);
-    return [...cells, code, reason, String(attempts), messageId, answer].slice(0, table.columns.length);
+    const all = [...cells, code, reason, String(attempts), messageId, answer];
+    return { cells: all.slice(0, table.columns.length) };
   });
-  return table.format(records);
+  return table.format(rows);
 }
 
 /**
  * Calls `visit` with all failures of a file, many at a time; its columns may be in any order. What follows the last line
  * end is a record in a failures file, which is only ever replaced as a whole, and torn in a partial one.
- * @throws {UsageError} when it is none of ours, lacks the columns that tell rows apart, or as `CsvTable.forEach`
+ * @throws {UsageError} when it is none of ours, lacks the columns that tell rows apart, or as `Table.forEach`
  */
 async function forEachIn(
   path: string,
@@ -262,9 +264,7 @@ async function forEachIn(
   try {
     const { columns, keyColumn, urlColumn, signal } = options;
     const ours = newFailuresTable(options);
-    const table = await CsvTable.open(handle, ours, (found) =>
-      FAILURE_COLUMNS.every((name) => found.includes(name)),
-    );
+    const table = await ours.open(handle, (found) => FAILURE_COLUMNS.every((name) => found.includes(name)));
     if (table === undefined) return;
     const needed = [...FAILURE_COLUMNS, columns[urlColumn] ?? '', columns[keyColumn ?? urlColumn] ?? ''];
     const missing = needed.find((name) => !table.columns.includes(name));

@@ -1,9 +1,9 @@
 import { realpath, type FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { FatalError } from '../shared/errors.js';
-import { type DescribedOutcome, type ResultJobData, answerCell } from '../shared/jobs.js';
+import type { DescribedOutcome, ResultJobData } from '../shared/jobs.js';
+import type { Cells } from '../shared/json-cells.js';
 import { AppendFile } from './append-file.js';
-import type { CsvTable, TableEnd } from './csv-table.js';
 import { describeFileError, openPlainFile, replaceFile } from './durable-file.js';
 import type { NamedRow } from './output-index.js';
 import {
@@ -16,10 +16,11 @@ import {
   readDescribed,
   scanOutput,
 } from './output-table.js';
+import type { Table, TableEnd } from './table.js';
 
 /** A row that is to be appended: the manifest's cells, then what it was described with. */
 interface DescribedRow {
-  readonly row: NamedRow & { readonly cells: readonly string[] };
+  readonly row: NamedRow & Cells;
   readonly outcome: DescribedOutcome;
   /** What its image has cost; one that shares the image of another row costs nothing. */
   readonly usage?: Pick<ResultJobData, 'inputTokens' | 'outputTokens'> | undefined;
@@ -33,7 +34,7 @@ export class OutputFile {
     /** The file itself, symbolic links followed. */
     readonly path: string,
     private readonly handle: FileHandle,
-    private readonly table: CsvTable,
+    private readonly table: Table,
     private readonly options: OutputOptions,
     { end, ending }: TableEnd,
   ) {
@@ -78,20 +79,23 @@ export class OutputFile {
    *   append is possible then.
    */
   async append(rows: readonly DescribedRow[]): Promise<void> {
-    const { columns } = this.table;
-    const { listSeparator, usage: hasUsage } = this.options;
-    const lines = rows.map(({ row, outcome: { prompts, messageId, describedAt }, usage }) => {
-      const values = prompts.map((value) => answerCell(value, listSeparator));
-      const tokens = [usage?.inputTokens, usage?.outputTokens].map((count) => String(count ?? ''));
-      const cells = [...row.cells, ...values, ...(hasUsage === true ? tokens : []), messageId, describedAt];
-      if (cells.length !== columns.length)
-        throw new RangeError(`a row has ${cells.length} cells, not ${columns.length}`);
-      return this.table.format([cells]);
-    });
+    const lines = rows.map((row) => this.table.format([this.#cellsOf(row)]));
     const offsets = await this.#file.append(lines);
     for (const [number, { row }] of rows.entries()) {
       this.options.index.addAppended({ image: row.image, key: row.key, offset: offsets[number] ?? 0 });
     }
+  }
+
+  #cellsOf({ row, outcome, usage }: DescribedRow): Cells {
+    const { prompts, messageId, describedAt } = outcome;
+    const tokens =
+      this.options.usage === true ? [usage?.inputTokens ?? null, usage?.outputTokens ?? null] : [];
+    const ours = [...prompts, ...tokens, messageId, describedAt].map((value) => this.table.cellOf(value));
+    const cells = [...row.cells, ...ours.map(({ cell }) => cell)];
+    if (cells.length !== this.table.columns.length)
+      throw new RangeError(`a row has ${cells.length} cells, not ${this.table.columns.length}`);
+    const ofRow = row.isJson ?? row.cells.map(() => false);
+    return { cells, isJson: [...ofRow, ...ours.map(({ isJson }) => isJson)] };
   }
 
   /** See `readDescribed`. */
@@ -118,14 +122,14 @@ export class OutputFile {
 async function rewriteColumns(
   path: string,
   handle: FileHandle,
-  table: CsvTable,
+  table: Table,
   columns: readonly string[],
 ): Promise<void> {
   const rewritten = table.withColumns(columns);
   await replaceFile(path, async (temp) => {
     await temp.writeFile(rewritten.header());
     await table.forEach(handle, columns, { what: outputAt(path), endsRow }, async (rows) => {
-      await temp.writeFile(rewritten.format(rows.map(({ cells }) => cells)));
+      await temp.writeFile(rewritten.format(rows));
     });
   });
 }
@@ -147,7 +151,7 @@ async function repairEnd(path: string, handle: FileHandle, { end, ending }: Tabl
 async function scanUnlessInspected(
   path: string,
   handle: FileHandle,
-  table: CsvTable,
+  table: Table,
   options: OutputOptions,
   inspected: ScannedOutput | undefined,
 ): Promise<TableEnd> {

@@ -3,9 +3,12 @@ import type { FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { FatalError, UsageError } from '../shared/errors.js';
 import { type DescribedOutcome, MESSAGE_COLUMNS, USAGE_COLUMNS } from '../shared/jobs.js';
-import { CsvTable, type TableEnd, type TableRow } from './csv-table.js';
+import { valuesOf } from '../shared/json-cells.js';
+import { CsvTable } from './csv-table.js';
 import { describeFileError, openPlainFile } from './durable-file.js';
+import { JsonlTable } from './jsonl-table.js';
 import type { OutputIndex } from './output-index.js';
+import type { Table, TableEnd, TableRow } from './table.js';
 
 /** What an output is opened or inspected with. */
 export interface OutputOptions {
@@ -50,10 +53,11 @@ export function outputAt(path: string): string {
   return `the output ${path}`;
 }
 
-/** A new output for a manifest. */
-export function newOutputTable(options: OutputOptions): CsvTable {
+/** A new output for a manifest, in the format that the ending of its name says. */
+export function newOutputTable(options: OutputOptions, path = options.path): Table {
   const usage = options.usage === true ? USAGE_COLUMNS : [];
-  return new CsvTable([...options.columns, ...options.answerColumns, ...usage, ...MESSAGE_COLUMNS], options);
+  const columns = [...options.columns, ...options.answerColumns, ...usage, ...MESSAGE_COLUMNS];
+  return /\.(jsonl|ndjson)$/i.test(path) ? new JsonlTable(columns) : new CsvTable(columns, options);
 }
 
 /**
@@ -64,9 +68,9 @@ export function newOutputTable(options: OutputOptions): CsvTable {
 export async function openOutputTable(
   handle: FileHandle,
   expected: OutputOptions,
-): Promise<CsvTable | undefined> {
+): Promise<Table | undefined> {
   const fresh = newOutputTable(expected);
-  const table = await CsvTable.open(handle, fresh, (found) => isDeepStrictEqual(found, fresh.columns));
+  const table = await fresh.open(handle, (found) => isDeepStrictEqual(found, fresh.columns));
   const trouble = table && compareColumns(table.columns, expected);
   if (trouble !== undefined) throw new UsageError(`${outputAt(expected.path)} ${trouble}`);
   return table;
@@ -131,12 +135,12 @@ export function endsRow(cells: readonly string[]): boolean {
  * Reads an output from its first row on and indexes it.
  * @param what for messages: `the output out.csv`
  * @param file 0, or the number of an earlier output
- * @throws {UsageError} as `CsvTable.forEach`
+ * @throws {UsageError} as `Table.forEach`
  */
 export async function scanOutput(
   what: string,
   handle: FileHandle,
-  table: CsvTable,
+  table: Table,
   { columns, urlColumn, keyColumn, promptColumns = [], resolveUrl, index, signal }: OutputOptions,
   file = 0,
 ): Promise<ScannedOutput> {
@@ -166,18 +170,19 @@ export async function scanOutput(
 export async function readDescribed(
   what: string,
   handle: FileHandle,
-  table: CsvTable,
+  table: Table,
   offset: number,
   answerColumns: readonly string[],
 ): Promise<DescribedOutcome> {
-  const cells = await table
+  const found = await table
     .readAt(handle, offset, [...MESSAGE_COLUMNS, ...answerColumns])
     .catch((error: unknown) => {
       throw new FatalError(`${describeFileError(error)}: ${what} cannot be read`, { cause: error });
     });
-  if (cells === undefined) {
+  if (found === undefined) {
     throw new FatalError(`${what} was changed while the run goes on: no row at byte ${offset}`);
   }
-  const [messageId = '', describedAt = '', ...prompts] = cells;
+  const [messageId = '', describedAt = ''] = found.cells;
+  const prompts = valuesOf(found).slice(MESSAGE_COLUMNS.length);
   return { status: 'described', prompts, messageId, describedAt };
 }

@@ -201,7 +201,7 @@ describe('before the first submit, run refuses', () => {
     expect([dry.code, dry.line]).toEqual([code, line]);
   });
 
-  test.each(['o.jsonl', 'o.csv.gz'])(
+  test.each(['o.json', 'o.csv.gz'])(
     'an output whose name promises another format than CSV: %s',
     async (output) => {
       await workspace.write('m.csv', manifestOf(3));

@@ -1,0 +1,79 @@
+import { z } from 'zod';
+import type { AnswerValue } from './jobs.js';
+
+/** A cell, and whether that is the JSON text of what is no string; an empty one is null then. */
+export interface JsonCell {
+  readonly cell: string;
+  readonly isJson: boolean;
+}
+
+/** The cells of a row. */
+export interface Cells {
+  readonly cells: readonly string[];
+  /** See `JsonCell`; undefined where all are strings. */
+  readonly isJson?: readonly boolean[] | undefined;
+}
+
+/**
+ * Reads a JSON object of one line: strings as they are, anything else as its JSON text, character for character as it is
+ * written: `JSON.parse` would round a number such as 12345678901234567890. Of a key that is there twice the last value counts.
+ * @returns undefined when it is JSON, but no object
+ * @throws {SyntaxError} when it is no JSON
+ */
+export function readJsonObject(text: string): Map<string, JsonCell> | undefined {
+  const parsed: unknown = JSON.parse(text);
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return undefined;
+  return new Map(membersOf(text).map(([key, value]) => [String(JSON.parse(key)), readCell(value)]));
+}
+
+function readCell(value: string): JsonCell {
+  if (value.startsWith('"')) return { cell: String(JSON.parse(value)), isJson: false };
+  return { cell: value === 'null' ? '' : value, isJson: true };
+}
+
+/** A value as JSON holds it. */
+export function jsonCell(value: AnswerValue): JsonCell {
+  if (typeof value === 'string') return { cell: value, isJson: false };
+  return { cell: value === null ? '' : JSON.stringify(value), isJson: true };
+}
+
+/** The JSON text of a cell. */
+export function jsonText(cell: string, isJson: boolean): string {
+  if (!isJson) return JSON.stringify(cell);
+  return cell === '' ? 'null' : cell;
+}
+
+/** What the cells of a row are: texts, or what their JSON says. */
+export function valuesOf({ cells, isJson = [] }: Cells): AnswerValue[] {
+  return cells.map((cell, index) =>
+    isJson[index] === true ? z.json().parse(JSON.parse(jsonText(cell, true))) : cell,
+  );
+}
+
+/** The keys and values of an object as they are written. @param text is known to be valid, which keeps this short */
+function membersOf(text: string): [key: string, value: string][] {
+  const members: [key: string, value: string][] = [];
+  let depth = 0;
+  let key = '';
+  let start = 0;
+  for (let position = 0; position < text.length; position++) {
+    const char = text[position] ?? '';
+    if (char === '"') position = endOfString(text, position);
+    else if ('{['.includes(char) && ++depth === 1) start = position + 1;
+    else if (char === ':' && depth === 1) {
+      key = text.slice(start, position).trim();
+      start = position + 1;
+    } else if ((char === ',' && depth === 1) || ('}]'.includes(char) && --depth === 0)) {
+      if (key !== '') members.push([key, text.slice(start, position).trim()]);
+      start = position + 1;
+    }
+  }
+  return members;
+}
+
+/** The place of the quote that closes the one at `open`. */
+function endOfString(text: string, open: number): number {
+  let position = open + 1;
+  while (text[position] !== '"') position += text[position] === '\\' ? 2 : 1;
+  return position;
+}

@@ -1,0 +1,140 @@
+import type { FileHandle } from 'node:fs/promises';
+import { z } from 'zod';
+import { messageOf } from '../shared/errors.js';
+import { type Cells, type JsonCell, jsonCell, jsonText, readJsonObject } from '../shared/json-cells.js';
+import { type TextLine, readLines } from '../shared/lines.js';
+import { parseJson } from '../shared/parse-json.js';
+import {
+  MAX_ROW_BYTES,
+  type ReadTableOptions,
+  type Table,
+  type TableEnd,
+  type TableRow,
+  broken,
+  readPieces,
+} from './table.js';
+
+/** In the file, several prompts are one list. */
+const PROMPTS = 'prompts';
+const PROMPT_COLUMN = /^prompt_\d+$/;
+const MISSING: JsonCell = { cell: '', isJson: true };
+
+const promptsSchema = z.array(z.json());
+
+type Parsed = ReadonlyMap<string, JsonCell> | { readonly problem: string };
+
+/** Rows as JSON Lines: numbers, lists and nulls are such, and the keys of the first row are the columns. */
+export class JsonlTable implements Table {
+  constructor(readonly columns: readonly string[]) {}
+
+  header(): string {
+    return '';
+  }
+
+  cellOf = jsonCell;
+
+  format(rows: readonly Cells[]): string {
+    return rows.map((row) => `${this.#formatRow(row)}\n`).join('');
+  }
+
+  #formatRow({ cells, isJson = [] }: Cells): string {
+    const texts = cells.map((cell, index) => jsonText(cell, isJson[index] ?? false));
+    const isPrompt = this.columns.map((name) => this.#hasPrompts && PROMPT_COLUMN.test(name));
+    const prompts = texts.filter((_, index) => isPrompt[index]);
+    const first = isPrompt.indexOf(true);
+    const members = this.columns.flatMap((name, index) => {
+      if (index === first) return `${JSON.stringify(PROMPTS)}:[${prompts.join(',')}]`;
+      return isPrompt[index] === true ? [] : `${JSON.stringify(name)}:${texts[index] ?? 'null'}`;
+    });
+    return `{${members.join(',')}}`;
+  }
+
+  withColumns(columns: readonly string[]): JsonlTable {
+    return new JsonlTable(columns);
+  }
+
+  async open(handle: FileHandle): Promise<JsonlTable> {
+    const first = await readLineAt(handle, 0);
+    // A new file is empty.
+    if (first?.hasLineEnd !== true) return this;
+    const found = this.#parse(first);
+    return new JsonlTable('problem' in found ? [] : [...found.keys()]);
+  }
+
+  async forEach(
+    handle: FileHandle,
+    columns: readonly string[],
+    { what, endsRow, signal }: ReadTableOptions,
+    visit: (rows: readonly TableRow[]) => void | Promise<void>,
+  ): Promise<TableEnd> {
+    const { size } = await handle.stat();
+    const pieces = readPieces(handle, 0, size, { signal });
+    for await (const lines of readLines(pieces, { name: what, maxBytes: MAX_ROW_BYTES })) {
+      const rows: TableRow[] = [];
+      let torn: TextLine | undefined;
+      for (const line of lines) {
+        const found = this.#readRow(line);
+        const isTorn =
+          !line.hasLineEnd && ('problem' in found || endsRow?.(pick(found, this.columns).cells) === false);
+        if (isTorn && endsRow !== undefined) torn = line;
+        else if ('problem' in found) throw broken(what, line.line, found.problem);
+        else rows.push({ ...pick(found, columns), offset: line.start });
+      }
+      if (rows.length > 0) await visit(rows);
+      if (torn !== undefined) return { end: torn.start, ending: 'torn' };
+      if (lines.at(-1)?.hasLineEnd === false) return { end: size, ending: 'no-line-end' };
+    }
+    return { end: size, ending: 'whole' };
+  }
+
+  async readAt(handle: FileHandle, offset: number, columns: readonly string[]): Promise<Cells | undefined> {
+    const line = await readLineAt(handle, offset);
+    const found = line && this.#readRow(line);
+    return found === undefined || 'problem' in found ? undefined : pick(found, columns);
+  }
+
+  get #hasPrompts(): boolean {
+    return !this.columns.includes(PROMPTS);
+  }
+
+  #readRow(line: TextLine): Parsed {
+    const found = this.#parse(line);
+    if ('problem' in found) return found;
+    const missing = this.columns.find((name) => !found.has(name));
+    if (missing !== undefined) return { problem: `no ${JSON.stringify(missing)}` };
+    const surplus = [...found.keys()].find((name) => !this.columns.includes(name));
+    return surplus === undefined ? found : { problem: `a ${JSON.stringify(surplus)} that others lack` };
+  }
+
+  #parse({ text, isValid }: TextLine): Parsed {
+    if (!isValid) return { problem: 'bytes that are not UTF-8' };
+    try {
+      const members = readJsonObject(text);
+      if (members === undefined) return { problem: 'JSON that is no object' };
+      return this.#hasPrompts ? new Map([...members].flatMap(promptsApart)) : members;
+    } catch (error) {
+      // The engine's message quotes the text, which may be as long as a record can be.
+      return { problem: `no JSON (${messageOf(error).slice(0, 120)})` };
+    }
+  }
+}
+
+async function readLineAt(handle: FileHandle, offset: number): Promise<TextLine | undefined> {
+  const pieces = readPieces(handle, offset, Infinity, { record: true });
+  for await (const [line] of readLines(pieces, { name: 'the output', maxBytes: MAX_ROW_BYTES, offset })) {
+    if (line !== undefined) return line;
+  }
+  return undefined;
+}
+
+/** A list of prompts is a column for each. */
+function promptsApart([name, value]: [string, JsonCell]): [string, JsonCell][] {
+  const list = name === PROMPTS ? promptsSchema.safeParse(parseJson(value.cell)) : undefined;
+  if (list?.success !== true) return [[name, value]];
+  return list.data.map((prompt, index) => [`prompt_${index + 1}`, jsonCell(prompt)]);
+}
+
+function pick(found: ReadonlyMap<string, JsonCell>, columns: readonly string[]): Required<Cells> {
+  const picked = columns.map((name) => found.get(name) ?? MISSING);
+  return { cells: picked.map(({ cell }) => cell), isJson: picked.map(({ isJson }) => isJson) };
+}
