@@ -57,6 +57,7 @@ function isImage(text: string): boolean {
   return base64 !== '';
 }
 
+const listSchema = z.object({ ids: z.array(z.string()) });
 const pollSchema = z.object({ expireMins: z.coerce.number().positive().default(DEFAULT_EXPIRE_MINS) });
 
 const REFUSAL_TEXTS: Readonly<Record<Exclude<Refusal, 'invalid'>, string>> = {
@@ -190,6 +191,22 @@ export class SimulatedApi {
     const failure = this.#drawFailure(kinds);
     if (failure !== undefined) return refusal(dialect, failure === 'pollError' ? 'http500' : 'missing');
     return { status: 200, body: dialect.messages?.polled(message) ?? {} };
+  }
+
+  /** Answers a poll of many messages with those that it knows. */
+  list(dialect: SimulatedDialect, request: FastifyRequest): Reply {
+    this.#stats.polls++;
+    this.#stats.requests.polls++;
+    const shut = this.#shut(dialect, request);
+    if (shut !== undefined) return shut;
+    const list = listSchema.safeParse(request.body);
+    if (!list.success) return refusal(dialect, 'invalid', 'Invalid ids');
+    if (this.#drawFailure(['pollError']) !== undefined) return refusal(dialect, 'http500');
+    const known = list.data.ids.flatMap((id) => parseMessageId(id) ?? []);
+    return {
+      status: 200,
+      body: known.map((facts) => dialect.messages?.polled(messageAt(facts, Date.now()))),
+    };
   }
 
   #countSubmit(how: 'posts' | 'gets'): void {

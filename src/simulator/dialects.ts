@@ -24,6 +24,8 @@ export interface SimulatedDialect {
   readonly messages?: {
     /** With `:id`. */
     readonly paths: readonly string[];
+    /** Paths that take a list of `ids` by POST. */
+    readonly listPaths?: readonly string[];
     polled(message: SimulatedMessage): object;
     /** What a webhook is sent. */
     delivered(message: SimulatedMessage): object;
@@ -274,6 +276,7 @@ const mj: SimulatedDialect = {
   takesData: true,
   messages: {
     paths: ['/mj/task/:id/fetch', '/mj-fast/mj/task/:id/fetch'],
+    listPaths: ['/mj/task/list-by-condition', '/mj-fast/mj/task/list-by-condition'],
     polled: mjTask,
     delivered: mjTask,
   },

@@ -68,6 +68,8 @@ function createApp(api: SimulatedApi): FastifyInstance {
       send(reply, api.submit(dialect, request));
     for (const path of dialect.submitPaths) app.post(path, submit);
     for (const path of dialect.getPaths ?? []) app.get(path, submit);
+    for (const path of dialect.messages?.listPaths ?? [])
+      app.post(path, (request, reply) => send(reply, api.list(dialect, request)));
     for (const path of dialect.messages?.paths ?? []) {
       app.get(path, (request, reply) =>
         send(reply, api.poll(dialect, paramsSchema.parse(request.params).id, request)),

@@ -33,7 +33,7 @@ const bodySchema = z.intersection(
   claimSchema,
   z.object({
     // The words of `mj`, which calls at every change; the others call when a message is done.
-    status: z.enum(['NOT_START', 'SUBMITTED', 'IN_PROGRESS', 'MODAL']).optional().catch(undefined),
+    status: z.enum(['NOT_START', 'SUBMITTED', 'IN_PROGRESS', 'MODAL', '']).optional().catch(undefined),
     response: claimSchema.optional().catch(undefined),
     data: claimSchema.optional().catch(undefined),
   }),

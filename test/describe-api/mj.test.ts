@@ -2,6 +2,7 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { judgePollFailure, judgeSubmitFailure } from '../../src/describe-api/attempt-policy.js';
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
+import { readClaim } from '../../src/webhook/delivery-claim.js';
 import { answering, serve } from './http-server.js';
 
 const IMAGE = 'https://images.example/1.jpg';
@@ -106,6 +107,8 @@ describe('a task', () => {
     async (status) => {
       const client = await clientOf(200, { ...task, status, progress: '58%' });
       expect(await client.message('17')).toEqual({ status: 'working', progress: 58 });
+      // Its notices lead to no poll.
+      expect(readClaim(JSON.stringify({ ...task, status }))).toMatchObject({ isWorking: true });
     },
   );
 
@@ -160,18 +163,43 @@ describe('what is sent', () => {
     expect(server.requests).toEqual([`POST ${root}/submit/describe`, `GET ${root}/task/a%2Fb/fetch`]);
   });
 
-  test('is a link or the image, with the hook', async () => {
+  /** A server that answers each call alike, and keeps the bodies. */
+  async function serveAndKeep(answer: unknown) {
     const bodies: unknown[] = [];
     const server = await serve((request, response) => {
       void text(request).then((body) => {
         bodies.push(JSON.parse(body));
-        answering(200, { code: 1, result: '17' })(request, response);
+        answering(200, answer)(request, response);
       });
     });
+    return { ...server, bodies };
+  }
+
+  test('for many tasks are their ids, and those that can be read come back', async () => {
+    const tasks = [
+      { id: 18, status: 'FAILURE', failReason: 'no' },
+      { id: '17', status: 'SUBMITTED', progress: '0%' },
+      { id: '19', status: 'SUCCESS', properties: {} },
+      { status: 'SUCCESS' },
+    ];
+    const server = await serveAndKeep(tasks);
+    const messages = await clientFor(`${server.url}/mj-fast`).messages(['17', '18', '19', '20']);
+    expect(server.requests).toEqual(['POST /mj-fast/mj/task/list-by-condition']);
+    expect(server.bodies).toEqual([{ ids: ['17', '18', '19', '20'] }]);
+    expect(Object.fromEntries(messages)).toEqual({
+      17: { status: 'working', progress: 0 },
+      18: { status: 'incomplete', reason: 'no' },
+    });
+    const other = clientFor(server.url, { dialect: 'thenextleg' });
+    await expect(other.messages(['17'])).rejects.toThrow('thenextleg has no lists of messages');
+  });
+
+  test('is a link or the image, with the hook', async () => {
+    const server = await serveAndKeep({ code: 1, result: '17' });
     const client = clientFor(server.url);
     await client.submit({ url: IMAGE, webhookOverride: 'https://h.example/w', ref: 'r' });
     await client.submit({ url: 'data:image/png;base64,AAAA' });
-    expect(bodies).toEqual([
+    expect(server.bodies).toEqual([
       { link: IMAGE, botType: 'MID_JOURNEY', notifyHook: 'https://h.example/w' },
       { base64: 'data:image/png;base64,AAAA', botType: 'MID_JOURNEY' },
     ]);

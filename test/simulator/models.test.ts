@@ -75,3 +75,13 @@ test.each(['openai', 'mj'] as const)('%s without URLs says so, and takes the byt
   await client.describe(BYTES);
   expect(simulator.stats()).toMatchObject({ paid: 1, failures: { noUrls: 1 } });
 });
+
+test('mj lists the messages that it knows, by one call', async () => {
+  const simulator = await simulate({ latencyMs: 60_000 });
+  const client = clientFor(simulator, { dialect: 'mj' });
+  const ids = await Promise.all([1, 2].map(async () => (await client.submit({ url: IMAGE })).messageId));
+  const messages = await client.messages([...ids, 'unknown']);
+  expect([...messages.keys()].sort()).toEqual([...ids].sort());
+  expect(messages.get(ids[0] ?? '')).toMatchObject({ status: 'working' });
+  expect(simulator.stats().polls).toBe(1);
+});
