@@ -43,7 +43,7 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
   if (args !== '') command.arguments(args);
   command.summary(summary).description(about);
   const options = optionsOf(name);
-  for (const option of options) command.addOption(commanderOption(option));
+  for (const option of options) command.addOption(commanderOption(command, option));
   command.addHelpText('after', `\n${notes === undefined ? '' : `${notes}\n\n`}Examples:${examples}`);
   command.action(async () => {
     const [first = name] = name.split(' ');
@@ -79,16 +79,8 @@ function styled(command: Command, hint: string): Command {
     });
 }
 
-function commanderOption({
-  name,
-  flags,
-  about,
-  heading,
-  env,
-  file,
-  isRepeatable,
-  default: preset,
-}: CommandOption): Option {
+function commanderOption(command: Command, spec: CommandOption): Option {
+  const { name, flags, about, heading, env, file, isRepeatable, default: preset } = spec;
   const extra = [
     preset === undefined ? [] : `default: ${preset}`,
     env === undefined ? [] : file === undefined ? `environment: ${env}` : `or what is in it as ${env}`,
@@ -99,6 +91,9 @@ function commanderOption({
   if (env !== undefined) option.env(env);
   return option.helpGroup(heading).argParser((text: string, before: unknown) => {
     // What `--no-x` turns off is on from the start.
+    // A forgotten value must not make the next flag its value: `-o --dry-run` would pay.
+    if (isFlag(command, text) && process.argv.includes(text))
+      throw new UsageError(`${longFlag(flags)} needs a value`);
     const isSecond = option.negate ? before === false : before !== undefined;
     if (isSecond && isRepeatable === true) return `${String(before)}\n${text}`;
     if (isSecond) throw new UsageError(`${longFlag(flags)} is given twice: give it once`);
@@ -113,9 +108,7 @@ async function readValue(command: Command, option: CommandOption): Promise<void>
   if (typeof given !== 'string') return;
   const flag = longFlag(flags);
   const isFromEnv = command.getOptionValueSource(name) === 'env';
-  // A forgotten value must not make the next flag its value: `-o --dry-run` would pay.
-  const isForgotten = given === '' || (isFlag(command, given) && process.argv.includes(given));
-  if (isForgotten && !isFromEnv) throw new UsageError(`${flag} needs a value`);
+  if (given === '' && !isFromEnv) throw new UsageError(`${flag} needs a value`);
   const source = isFromEnv ? env : file === undefined ? flag : `${flag} ${given}`;
   let text = given;
   if (file !== undefined) text = (isFromEnv ? given : await readSmallFile(given, source)).trim();

@@ -1,4 +1,5 @@
 import { type ApiOptions, accountOf, checkWebhookUrl, checkWebhooks } from '../run/api-options.js';
+import { openImageRoot } from '../run/prepare.js';
 import type { Companion } from '../run/run-options.js';
 import { describeQueueName } from '../shared/account.js';
 import type { ListenAddress } from '../shared/http-server.js';
@@ -19,7 +20,9 @@ export async function dashboard(options: OptionsOf<'dashboard'>): Promise<number
   const { host = DASHBOARD_DEFAULTS.host, queue } = options;
   refuseOpenDashboard(host, credentialsOf(process.env));
   const terminal = new Terminal(process.stderr, options);
-  const companions = [dashboardAt(options, terminal, (url) => process.stdout.write(`${url}\n`))];
+  const imageRoots = options.imageRoot === undefined ? [] : [(await openImageRoot(options.imageRoot)).real];
+  const shown = { ...options, imageRoots };
+  const companions = [dashboardAt(shown, terminal, (url) => process.stdout.write(`${url}\n`))];
   return runUntilStopped({ command: 'dashboard', queue, companions }, terminal);
 }
 

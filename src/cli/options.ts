@@ -43,6 +43,7 @@ const GROUPS = [
       default: String(DASHBOARD_DEFAULTS.port),
       parse: parse.port,
     }),
+    imageRoot: option('--image-root <folder>', 'whose images the run pages show; without it, none'),
     readOnly: option('--read-only', 'nothing can be changed from here'),
   }),
   group('The simulated API:', ['simulate'], {

@@ -130,7 +130,14 @@ export async function verify(
 /** `bulk-describe reparse <output>`. @returns 0 when every kept answer fits now; 2 otherwise */
 export async function reparse(options: OptionsOf<'reparse'>, output: string): Promise<number> {
   const { reparseOutput } = await import('../run/reparse.js');
-  const { described, left } = await reparseOutput({ ...options, output });
+  const { described, left, added, rowsBefore } = await reparseOutput({ ...options, output });
   process.stdout.write(`${count(described)} described from kept answers, ${count(left)} left as they are\n`);
+  if (added.length > 0 && rowsBefore > 0)
+    process.stdout.write(
+      printable(
+        `new in the output, and empty in its ${count(rowsBefore)} rows of before: ${added.join(', ')}`,
+        Infinity,
+      ) + '\n',
+    );
   return left === 0 ? 0 : 2;
 }

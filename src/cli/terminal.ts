@@ -55,14 +55,14 @@ export class Terminal {
   phase(text: string): void {
     if (!this.#isOn) return;
     // On one line: what is drawn over could not be taken away otherwise.
-    if (this.stream.isTTY) this.#redraw(text.slice(0, (this.stream.columns ?? 80) - 1));
+    if (this.stream.isTTY) this.#redraw(text.slice(0, this.#width));
     else this.stream.write(`${text}\n`);
   }
 
   progress(progress: Progress): void {
     if (!this.#isOn) return;
     if (this.stream.isTTY) {
-      this.#redraw(progressLine(progress, (this.stream.columns ?? 80) - 1));
+      this.#redraw(progressLine(progress, this.#width));
       return;
     }
     const isNews = progress.trouble !== undefined && progress.trouble !== this.#trouble;
@@ -76,6 +76,11 @@ export class Terminal {
   end(): void {
     this.#erase();
     this.#drawn = '';
+  }
+
+  /** A terminal writes `^C` behind the line: on the next one it would stay, and the line could not be taken away. */
+  get #width(): number {
+    return (this.stream.columns ?? 80) - '^C'.length - 1;
   }
 
   get #isOn(): boolean {

@@ -164,13 +164,14 @@ export class UnreadableAnswerError extends DescribeApiError {
     about: {
       answer: string;
       isRefusal: boolean;
-      isCut: boolean;
+      /** What cut it off: `at the length limit`. */
+      cutOff: string | undefined;
       expected: string;
       wrong: string;
       usage: Usage | undefined;
     },
   ) {
-    const cut = about.isCut ? ' (it was cut off at the length limit)' : '';
+    const cut = about.cutOff === undefined ? '' : ` (it was cut off ${about.cutOff})`;
     const excerpt = excerptOf(about.answer, EXCERPT_LENGTH, call.redact) || 'an empty one';
     const reason = `expected an answer that holds ${about.expected}${cut}, got ${excerpt}`;
     super(call, about.isRefusal ? `the model refuses: ${about.answer}` : reason);
@@ -180,9 +181,21 @@ export class UnreadableAnswerError extends DescribeApiError {
       .slice(0, ANSWER_LENGTH)
       .replace(/[\uD800-\uDBFF]$/, '');
     this.isRefusal = about.isRefusal;
-    this.wrong = about.isCut ? 'it was cut off: be shorter' : about.wrong;
+    this.wrong = about.cutOff !== undefined ? 'it was cut off: be shorter' : about.wrong;
     this.usage = about.usage;
   }
+}
+
+/** Whether an answer that was kept lacks its end: it was cut off by the server, or for being so long. */
+export function isKeptCut({
+  answer = '',
+  reason,
+}: {
+  readonly answer?: string | undefined;
+  readonly reason: string;
+}): boolean {
+  // Half of a surrogate pair may have been taken off a long one.
+  return / \(it was cut off [a-z ]+\), got /.test(reason) || answer.length >= ANSWER_LENGTH - 1;
 }
 
 /** The API does not do what is asked for, whatever the image is: other settings are needed. */

@@ -40,8 +40,13 @@ async function recordsBelow(path: string) {
   return names.map((name, index) => {
     let record: ManifestRecord | undefined;
     return async () => {
+      if (record !== undefined) return record;
       const number = index + 1;
-      record ??= { line: number, number, cells: [name, ...(await lookInto(join(root, name), root))] };
+      const found = await lookInto(join(root, name), root);
+      // Bytes that are no UTF-8 are lost in it, so that there is no such file.
+      const isLost = name.includes('\uFFFD') && found[0] === '';
+      const problem = isLost ? { problem: 'the name of the file is not valid UTF-8: rename it' } : {};
+      record = { line: number, number, cells: [name, ...found], ...problem };
       return record;
     };
   });

@@ -40,9 +40,17 @@ type ResolvedImageUrl =
  * there is a folder of local images. Blanks, invisible characters, quotes and angle brackets around it do not count.
  * @param baseUrl what relative ones are relative to
  * @param root what paths are relative to; without it they are no images
+ * @param isName it is the name of a file below either, character for character
  * @returns the URL, or what is wrong with the cell, in a few words
  */
-export function resolveImageUrl(raw: string, baseUrl?: URL, root?: ImageRoot): ResolvedImageUrl {
+export function resolveImageUrl(
+  raw: string,
+  baseUrl?: URL,
+  root?: ImageRoot,
+  isName = false,
+): ResolvedImageUrl {
+  if (isName && root !== undefined) return resolvePath(`./${raw}`, root);
+  if (isName) return { url: new URL(`./${raw.split('/').map(encodeURIComponent).join('/')}`, baseUrl).href };
   const cell = raw.replace(AROUND, '');
   if (/^data:image\//i.test(cell)) return resolveDataUri(cell);
   const text = unwrap(cell);
@@ -56,12 +64,17 @@ export function resolveImageUrl(raw: string, baseUrl?: URL, root?: ImageRoot): R
     return { problem: `a URL has no line breaks or invisible characters: ${excerpt(text)}` };
   }
   if (/^https?:\/\/https?:/i.test(text)) return { problem: `not a URL: ${excerpt(text)}` };
-  const url = parse(baseUrl === undefined && text.startsWith('//') ? `https:${text}` : text, baseUrl);
+  // A fragment is never sent: in a path it can only be meant as a part of the name.
+  const isInBase = baseUrl !== undefined && !HAS_SCHEME.test(text) && !text.startsWith('//');
+  const path = isInBase ? text.replaceAll('#', '%23') : text;
+  const url = parse(baseUrl === undefined && text.startsWith('//') ? `https:${text}` : path, baseUrl);
   if (url === undefined) {
     const isRelative = baseUrl === undefined && !/^https?:/i.test(text);
     return { problem: `${isRelative ? 'not an absolute URL' : 'not a URL'}: ${excerpt(text)}` };
   }
   if (!isHttp(url)) return { problem: `not an http(s) URL: ${excerpt(text)}` };
+  // Rows that differ by it alone share one image.
+  if (url.href.includes('#')) url.hash = '';
   return url.href.length > MAX_URL_LENGTH ? tooLong(url.href.length) : { url: url.href };
 }
 

@@ -12,6 +12,8 @@ export interface RowPlan {
   readonly baseUrl?: URL | undefined;
   /** Where local images are; undefined where all are URLs. */
   readonly imageRoot?: ImageRoot | undefined;
+  /** Whether the URL column holds names of files as they are, as a folder's does. */
+  readonly areNames?: boolean | undefined;
   /** A prompt of the row's own. */
   readonly prompt?: PromptTemplate | undefined;
 }
@@ -54,7 +56,7 @@ export function toRow(record: ManifestRecord, plan: RowPlan): Row {
   const row = { number, line, cells, isJson, key: key === '' ? undefined : key };
   if (record.problem !== undefined) return withProblem(row, 'bad-record', record.problem);
   if (key === '') return withProblem(row, 'bad-record', 'no key');
-  const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl, plan.imageRoot);
+  const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl, plan.imageRoot, plan.areNames);
   if ('problem' in resolved) return withProblem(row, 'invalid-url', resolved.problem);
   const prompt = plan.prompt?.fill(plan.prompt.columns.map((column) => cells[column] ?? ''));
   return { ...row, url: resolved.url, prompt, image: imageHash(resolved.identity ?? resolved.url, prompt) };
@@ -66,11 +68,11 @@ export function toRow(record: ManifestRecord, plan: RowPlan): Row {
  * @returns undefined when the cell means none
  */
 export function imageOf(
-  { baseUrl, imageRoot, prompt }: Omit<RowPlan, 'urlColumn' | 'keyColumn'>,
+  { baseUrl, imageRoot, areNames, prompt }: Omit<RowPlan, 'urlColumn' | 'keyColumn'>,
   raw: string,
   ofPrompt: readonly string[],
 ): string | undefined {
-  const resolved = resolveImageUrl(raw, baseUrl, imageRoot);
+  const resolved = resolveImageUrl(raw, baseUrl, imageRoot, areNames);
   if ('problem' in resolved) return undefined;
   return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
 }

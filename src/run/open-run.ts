@@ -223,6 +223,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     earlierOutputs: rememberEarlier(earlier, paths.output),
     output: paths.output,
     imageRoot: plan.imageRoot?.path,
+    folder: plan.areNames === true ? true : undefined,
     escapeFormulas: prepared.outputOptions.escapeFormulas,
     answerColumns: [...prepared.outputOptions.answerColumns],
     prompt: plan.prompt === undefined ? undefined : options.prompt,

@@ -10,12 +10,13 @@ import {
   valuesOf,
 } from '../producer/columns.js';
 import { FILE_COLUMN } from '../producer/folder-format.js';
-import { type ImageRoot, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
+import { IMAGE_ENDING, type ImageRoot, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import { type Manifest, openManifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
 import { type RowPlan, imageOf } from '../producer/row-reader.js';
 import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
+import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import type { UndoStack } from '../shared/undo.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
@@ -68,11 +69,13 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   const runFile = await readRunFile(paths.runFile);
   if (runFile !== undefined) await refuseCopiedRunFile(paths.runFile, paths.output, runFile);
   const { escapeFormulas = runFile?.escapeFormulas } = options;
-  const outputOptions = { ...rows.outputOptions, escapeFormulas };
+  const answerColumnsBefore = runFile && (runFile.answerColumns ?? PROMPT_COLUMNS);
+  const outputOptions = { ...rows.outputOptions, escapeFormulas, answerColumnsBefore };
   const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
   const found = await inspectOutput(outputOptions);
   // One that is there, whatever its name, is from a version that did not ask.
-  if (found === undefined && /\.(json|parquet|xlsx|gz)$/i.test(paths.output)) {
+  const isNoTable = /\.(json|parquet|xlsx|gz)$/i.test(paths.output) || IMAGE_ENDING.test(paths.output);
+  if (found === undefined && isNoTable) {
     throw new UsageError(`the output ${paths.output} would hold CSV: end its name in .csv, .tsv or .jsonl`);
   }
   if (escapeFormulas === true && found !== undefined && runFile?.escapeFormulas !== true) {
@@ -112,6 +115,7 @@ export async function openRows(
     urlColumn: imageColumn,
     baseUrl,
     imageRoot,
+    areNames: manifest.format === 'folder',
     keyColumn: keyColumn === undefined ? undefined : findKeyColumn(columns, keyColumn),
     prompt: options.prompt === undefined ? undefined : parsePromptTemplate(options.prompt, columns),
   };

@@ -1,19 +1,22 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { AnswerShape } from '../describe-api/answer-shape.js';
 import { FOUR_PROMPTS, readKeptAnswer } from '../describe-api/dialects/openai.js';
+import { isKeptCut } from '../describe-api/errors.js';
 import { parseBaseUrl } from '../producer/image-url.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
 import { imageOf } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
+import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { UndoStack } from '../shared/undo.js';
 import { FailuresFile, type FailureRecord, failureColumnsIn, forEachFailure } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { OutputIndex } from '../writer/output-index.js';
 import { type RunPaths, runPaths } from '../writer/output-paths.js';
 import type { OutputOptions } from '../writer/output-table.js';
-import { type RunFile, readRunFile } from '../writer/run-file.js';
+import { type RunFile, readRunFile, writeRunFile } from '../writer/run-file.js';
 import { type ApiOptions, answerShapeOf } from './api-options.js';
 
 interface Reparsed {
@@ -21,12 +24,15 @@ interface Reparsed {
   readonly described: number;
   /** Kept answers that still do not fit. */
   readonly left: number;
+  /** Columns that the output has now, and that are empty in so many rows of before. */
+  readonly added: readonly string[];
+  readonly rowsBefore: number;
 }
 
 /**
  * Reads the answers that the failures file has kept once more, and pays for nothing: those that fit what is asked for now
- * go to the output, and are no failures any more.
- * @throws {UsageError} when there are no such files, or their columns are others
+ * go to the output, and are no failures any more. The output gets the columns of new fields, and loses none.
+ * @throws {UsageError} when there are no such files, or the output has fields that are not asked for now
  * @throws {BusyError} when a run has the output
  */
 export async function reparseOutput(
@@ -42,9 +48,17 @@ export async function reparseOutput(
     const runFile = await readRunFile(paths.runFile);
     if (runFile === undefined || !existsSync(paths.output))
       throw new UsageError(`${options.output} is no output with its .run file beside it: name one`);
+    const before: readonly string[] = runFile.answerColumns ?? PROMPT_COLUMNS;
+    const added = shape.columns.filter((name) => !before.includes(name));
+    if (runFile.open && !isDeepStrictEqual(before, shape.columns))
+      throw new UsageError(
+        `images of ${paths.output} are in flight with the fields ${before.join(', ')}: let the same command end the run first`,
+      );
     const outputOptions = await outputOptionsOf(paths, runFile, shape, options.listSeparator);
     const output = await OutputFile.open(outputOptions);
     undo.defer(() => output.close());
+    const { rows: rowsBefore } = outputOptions.index;
+    await writeRunFile(paths.runFile, { ...runFile, answerColumns: [...shape.columns] });
     const failures = await FailuresFile.open({ ...outputOptions, path: paths.failures });
     undo.defer(() => failures.close());
     const written = new Set<string>();
@@ -53,7 +67,7 @@ export async function reparseOutput(
       const rows = found.flatMap(({ row, outcome }) => {
         // One that is described already: a reparse before this one was killed.
         if (outcome.answer === undefined || outputOptions.index.has(row)) return [];
-        const prompts = readKeptAnswer(outcome.answer, shape);
+        const prompts = readKeptAnswer(outcome.answer, isKeptCut(outcome), shape);
         if (prompts === undefined) left++;
         else written.add(nameOf(row));
         const { messageId = '' } = outcome;
@@ -66,7 +80,7 @@ export async function reparseOutput(
     });
     if (written.size > 0)
       await failures.replace(({ row }) => !written.has(nameOf(row)) && !outputOptions.index.has(row));
-    return { described: written.size, left };
+    return { described: written.size, left, added, rowsBefore };
   } finally {
     await undo.release();
   }
@@ -86,17 +100,18 @@ async function outputOptionsOf(
   const { columns, delimiter } = await failureColumnsIn(paths.failures);
   const keyColumn = runFile.keyColumn === undefined ? undefined : columns.indexOf(runFile.keyColumn);
   const baseUrl = runFile.baseUrl === undefined ? undefined : parseBaseUrl(runFile.baseUrl);
-  const { imageRoot } = runFile;
+  const { imageRoot, folder: areNames } = runFile;
   const root = imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot };
   const prompt = runFile.prompt === undefined ? undefined : parsePromptTemplate(runFile.prompt, columns);
   return {
     ...{ columns, delimiter, keyColumn, path: paths.output, answerColumns: shape.columns },
+    ...{ answerColumnsBefore: runFile.answerColumns ?? PROMPT_COLUMNS, newColumns: true },
     urlColumn: columns.indexOf(runFile.urlColumn),
     listSeparator,
     escapeFormulas: runFile.escapeFormulas,
     usage: runFile.usage,
     index: new OutputIndex({ keyed: keyColumn !== undefined }),
     promptColumns: prompt?.columns,
-    resolveUrl: (raw, ofPrompt) => imageOf({ baseUrl, imageRoot: root, prompt }, raw, ofPrompt),
+    resolveUrl: (raw, ofPrompt) => imageOf({ baseUrl, imageRoot: root, areNames, prompt }, raw, ofPrompt),
   };
 }

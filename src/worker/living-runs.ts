@@ -63,7 +63,10 @@ export class LivingRuns {
     const job = await queue.getJob(id);
     if (job === undefined || notDescribable(job.data) !== undefined || !isUntried(job)) return false;
     await noteSetAside(this.connection.store, parts.run, parts.image);
-    return (await queue.remove(id)) === 1;
+    if ((await queue.remove(id)) !== 1) return false;
+    // A coordinator that came back in between has found the job still there, and dropped the note.
+    await noteSetAside(this.connection.store, parts.run, parts.image);
+    return true;
   }
 
   async #look(run: string): Promise<boolean> {

@@ -57,6 +57,10 @@ export class CsvTable implements Table {
     return this.layout.delimiter;
   }
 
+  isEmpty(size: number): boolean {
+    return size <= this.firstRow;
+  }
+
   header(): string {
     return formatCsv([this.columns], this.layout.delimiter);
   }

@@ -27,6 +27,10 @@ type Parsed = ReadonlyMap<string, JsonCell> | { readonly problem: string };
 export class JsonlTable implements Table {
   constructor(readonly columns: readonly string[]) {}
 
+  isEmpty(size: number): boolean {
+    return size === 0;
+  }
+
   header(): string {
     return '';
   }

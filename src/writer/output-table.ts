@@ -18,6 +18,8 @@ export interface OutputOptions {
   /** Of the answers, in order; and what is put between the items of a list in one of them: `json` writes it as JSON. */
   readonly answerColumns: readonly string[];
   readonly listSeparator?: string | undefined;
+  /** Of the answers when the output was written last, where that is known: they are told from the manifest's then. */
+  readonly answerColumnsBefore?: readonly string[] | undefined;
   /** Whether what each row has cost in tokens is in two columns more. */
   readonly usage?: boolean | undefined;
   /** Of a new output. An existing one keeps its own, which is found from its header. */
@@ -71,9 +73,33 @@ export async function openOutputTable(
 ): Promise<Table | undefined> {
   const fresh = newOutputTable(expected);
   const table = await fresh.open(handle, (found) => isDeepStrictEqual(found, fresh.columns));
-  const trouble = table && compareColumns(table.columns, expected);
+  if (table === undefined) return undefined;
+  const otherFields = compareFields(table.columns, expected);
+  // Nothing was described with the other ones.
+  if (otherFields !== undefined && table.isEmpty((await handle.stat()).size)) return undefined;
+  const trouble = otherFields ?? compareColumns(table.columns, expected);
   if (trouble !== undefined) throw new UsageError(`${outputAt(expected.path)} ${trouble}`);
   return table;
+}
+
+/** That an output was begun with other fields, and what to do; undefined when it was not. */
+function compareFields(found: readonly string[], expected: OutputOptions): string | undefined {
+  const { answerColumns, columns, usage, newColumns } = expected;
+  const behind = found.slice(found.findLastIndex((name) => columns.includes(name)) + 1);
+  const before = [...(expected.answerColumnsBefore ?? behind), ...USAGE_COLUMNS];
+  const asked = [...answerColumns, ...(usage === true ? USAGE_COLUMNS : [])];
+  const added = asked.filter((name) => !found.includes(name));
+  const removed = found.filter(
+    (name) => before.includes(name) && ![...columns, ...asked, ...MESSAGE_COLUMNS].includes(name),
+  );
+  const isOurs = MESSAGE_COLUMNS.every((name) => found.includes(name));
+  if (!isOurs || removed.length + added.length === 0 || (removed.length === 0 && newColumns))
+    return undefined;
+  const has = removed.length > 0 ? [`it has ${list(removed)}`] : [];
+  const lacks = added.length > 0 ? [`it lacks ${list(added)}`] : [];
+  const rewrite =
+    removed.length > 0 ? '' : ' (or let --new-columns add what it lacks, empty in the rows that are there)';
+  return `was begun with other fields (${[...has, ...lacks].join(', ')}): give --count, --fields, --schema and --usage as before, or begin another output${rewrite}`;
 }
 
 /**

@@ -20,6 +20,8 @@ const runFileSchema = z.object({
   baseUrl: z.string().optional(),
   /** Where the local images were at its last start. */
   imageRoot: z.string().optional(),
+  /** Whether the manifest is a folder. */
+  folder: z.boolean().optional(),
   escapeFormulas: z.boolean().optional(),
   /** The output's columns for answers, where they are not the four prompts. */
   answerColumns: z.array(z.string()).optional(),

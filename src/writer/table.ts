@@ -40,6 +40,8 @@ export interface ReadTableOptions {
  */
 export interface Table {
   readonly columns: readonly string[];
+  /** Whether a file of so many bytes holds no row, nor the beginning of one. */
+  isEmpty(size: number): boolean;
   /** What the table consists of while it has no rows. */
   header(): string;
   /** A value of an answer as a cell. */

@@ -12,7 +12,7 @@ const askedSchema = z.looseObject({ messages: z.array(z.object({ content: z.arra
 const receiptSchema = z.object({ described: z.number(), inputTokens: z.number(), cost: z.number() });
 
 /** A model's server that answers with `content`, and the texts that it was asked. */
-async function serveModel(content: (text: string, call: number) => string) {
+async function serveModel(content: (text: string, call: number) => string, end = 'stop') {
   const asked: string[] = [];
   const { url } = await serve((request, response) => {
     void json(request).then((body) => {
@@ -20,7 +20,7 @@ async function serveModel(content: (text: string, call: number) => string) {
       const text = parts.map((part) => part.text ?? '').join('');
       asked.push(text);
       const usage = { prompt_tokens: 100, completion_tokens: 20 };
-      const choices = [{ message: { content: content(text, asked.length) } }];
+      const choices = [{ finish_reason: end, message: { content: content(text, asked.length) } }];
       response.writeHead(200, { 'content-type': 'application/json' });
       response.end(JSON.stringify({ id: `c${asked.length}`, choices, usage }));
     });
@@ -132,25 +132,70 @@ describe('a model', () => {
       cwd: workspace.path,
     });
     expect([failed.code, model.asked.length]).toEqual([2, 4]);
-    const wrong = await runCli(['reparse', 'o.csv', '--fields', 'text'], { cwd: workspace.path });
-    expect(wrong.stderr).toMatch(/^bulk-describe: the output .*o\.csv has columns that .*: "tags"/);
-    await workspace.write('o.csv', 'id,image,text,message_id,described_at\n');
     const read = await runCli(['reparse', 'o.csv', '--fields', 'text'], { cwd: workspace.path });
     expect([read.stderr, read.code, read.stdout]).toEqual([
       '',
       0,
       '2 described from kept answers, 0 left as they are\n',
     ]);
-    expect(await workspace.read('o.csv')).toMatch(/^1,https:\/\/i\.test\/a\.jpg,a cat,/m);
+    expect(await workspace.read('o.csv')).toMatch(
+      /^id,image,text,message_id,described_at\n1,https:\/\/i\.test\/a\.jpg,a cat,/,
+    );
     expect(await workspace.files()).not.toContain('o.failed.csv');
     const again = await runCli(args(model.url, '--fields', 'text', '-o', 'o.csv'), { cwd: workspace.path });
     expect([again.code, model.asked.length]).toEqual([0, 4]);
+  });
+
+  test('an output gets the columns of new fields, loses none, and says which fields it was begun with', async () => {
+    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
+    const model = await serveModel((_, call) =>
+      JSON.stringify(call === 1 ? { text: 'good', n: 1 } : { text: 'a cat', n: 'two', mood: 'calm' }),
+    );
+    const begun = args(model.url, '--fields', 'text, n:integer', '-o', 'o.csv', '--max-in-flight', '1');
+    expect((await runCli(begun, { cwd: workspace.path })).code).toBe(2);
+    const output = await workspace.read('o.csv');
+    const asked = model.asked.length;
+    const others = await runCli(args(model.url, '--fields', 'text, mood', '-o', 'o.csv'), {
+      cwd: workspace.path,
+    });
+    const fewer = await runCli(['reparse', 'o.csv', '--fields', 'text'], { cwd: workspace.path });
+    expect([others.code, fewer.code]).toEqual([1, 1]);
+    expect(others.stderr).toMatch(
+      /^bulk-describe: the output .*o\.csv was begun with other fields \(it has "n", it lacks "mood"\): give --count, [^\n]*\n$/,
+    );
+    expect(fewer.stderr).toMatch(/^bulk-describe: the output .*other fields \(it has "n"\): give [^\n]*\n$/);
+    expect([await workspace.read('o.csv'), model.asked.length]).toEqual([output, asked]);
+    const fields = ['--fields', 'text, n, mood'];
+    const read = await runCli(['reparse', 'o.csv', ...fields], { cwd: workspace.path });
+    expect([read.stderr, read.code, read.stdout]).toEqual([
+      '',
+      0,
+      '1 described from kept answers, 0 left as they are\nnew in the output, and empty in its 1 rows of before: mood\n',
+    ]);
+    expect((await workspace.read('o.csv')).replaceAll(/,(c\d)?,20.*$/gm, '')).toBe(
+      'id,image,text,n,mood,message_id,described_at\n1,https://i.test/a.jpg,good,1,\n2,https://i.test/b.jpg,a cat,two,calm\n',
+    );
+    const again = await runCli(args(model.url, ...fields, '-o', 'o.csv'), { cwd: workspace.path });
+    expect([again.code, model.asked.length]).toEqual([0, asked]);
+    const verified = await runCli(['verify', 'm.csv', 'o.csv'], { cwd: workspace.path });
+    expect(verified.code).toBe(0);
+  });
+
+  test('a text that was cut off is no prompt, neither at once nor when it is read again', async () => {
+    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n');
+    const model = await serveModel(() => 'A barn in the snow, oil on', 'length');
+    expect((await runCli(args(model.url, '--count', '1'), { cwd: workspace.path })).code).toBe(2);
+    expect(await workspace.read('m.prompts.failed.csv')).toContain('"A barn in the snow, oil on"\n');
+    const read = await runCli(['reparse', 'm.prompts.csv', '--count', '1'], { cwd: workspace.path });
+    expect([read.code, read.stdout]).toEqual([2, '0 described from kept answers, 1 left as they are\n']);
   });
 
   test.each([
     [['--max-cost', '1'], '--max-cost needs prices'],
     [['--price', 'cheap'], '--price cheap: expected a number'],
     [['--prompt', '{{titel}}'], '--prompt titel: the manifest has no such column'],
+    [['--prompt', 'About {{}}'], '--prompt: "{{}}" names no column: write {{name}}'],
+    [['--prompt', 'About {{title'], '--prompt: "{{title" names no column: write {{name}}'],
     [['--fields', 'title'], 'the output adds a column named title of its own'],
     [['--fields', 'a,a'], '--fields: a is there twice'],
     [['--fields', 'a', '--count', '2'], '--count, --fields and --schema: give one of them'],

@@ -43,6 +43,17 @@ describe('before the first submit, run refuses', () => {
     ['a token as an argument', ['--token', 'x'], /--token-file <path> or DESCRIBE_API_TOKEN/],
     ['a flag without its value', ['--limit'], /--limit needs a value/],
     ['a flag whose value was forgotten', ['-o', '--dry-run'], /--output needs a value/],
+    [
+      'a flag whose value was forgotten before one that has one',
+      ['--price', '--rate', '1/s'],
+      /: --price needs a value$/m,
+    ],
+    ['a forgotten value that is the flag itself', ['--rate', '--rate', '1/s'], /: --rate needs a value$/m],
+    [
+      'an output that looks like an image',
+      ['-o', 'out.jpg'],
+      /out\.jpg would hold CSV: end its name in \.csv, \.tsv or \.jsonl/,
+    ],
     ['a flag that takes no value', ['--json=yes'], /--json takes no value/],
     ['a flag that is given twice', ['--limit', '1', '--limit', '2'], /--limit is given twice/],
     ['a wrong rate', ['--rate', 'fast'], /--rate fast: expected a rate such as/],

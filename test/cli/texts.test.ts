@@ -197,10 +197,12 @@ describe('the terminal', () => {
   test('redraws progress in place, and keeps lines above it', () => {
     const { stream, text } = open(true);
     const terminal = new Terminal(stream, { quiet: false, progress: true });
-    terminal.progress(progress);
+    terminal.progress({ ...progress, trouble: 'x'.repeat(300) });
     terminal.say('a line');
     terminal.end();
-    const line = progressLine(progress, 199);
+    // Room for the `^C` of a Ctrl-C, which would break the line otherwise.
+    const line = progressLine({ ...progress, trouble: 'x'.repeat(300) }, 197);
+    expect(line).toHaveLength(197);
     const erase = '\r\u001b[2K';
     expect(text()).toBe(`${line}${erase}a line\n${line}${erase}`);
   });

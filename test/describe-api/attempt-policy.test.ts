@@ -22,7 +22,7 @@ const status = (
 const rejected = (reason: string, code = 200) => new RejectedError(call, { status: code, reason });
 const unreadable = (isRefusal: boolean) =>
   new UnreadableAnswerError(call, {
-    ...{ answer: 'No.', isRefusal, isCut: false, expected: 'four prompts', wrong: 'no JSON' },
+    ...{ answer: 'No.', isRefusal, cutOff: undefined, expected: 'four prompts', wrong: 'no JSON' },
     usage: undefined,
   });
 const retry = (code: string, maybePaid: boolean, countsAsDown: boolean) => ({

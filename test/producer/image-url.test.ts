@@ -8,7 +8,7 @@ describe('resolveImageUrl', () => {
     [' \t\r\nhttps://a/b.jpg\n', 'https://a/b.jpg'],
     ['HTTP://Host:80/A b.jpg', 'http://host/A%20b.jpg'],
     ['http://host', 'http://host/'],
-    ['http://host/é?q=ü#x', 'http://host/%C3%A9?q=%C3%BC#x'],
+    ['http://host/é?q=ü#x', 'http://host/%C3%A9?q=%C3%BC'],
     ['http://münchen.example/a', 'http://xn--mnchen-3ya.example/a'],
     ['https://a/b?next=http://c/d', 'https://a/b?next=http://c/d'],
     ['https://a/web/2020/https://c/d', 'https://a/web/2020/https://c/d'],
@@ -71,6 +71,8 @@ describe('resolveImageUrl', () => {
     ['//other/b.jpg', 'https://other/b.jpg'],
     ['http://other/b.jpg', 'http://other/b.jpg'],
     ['a b/c.jpg', 'https://host/images/a%20b/c.jpg'],
+    ['a#1.jpg?w=9', 'https://host/images/a%231.jpg?w=9'],
+    ['http://other/b.jpg#f', 'http://other/b.jpg'],
   ])('resolves %j against a base URL', (raw, url) => {
     for (const base of ['https://host/images', 'https://host/images/', 'https://host/images/?q#f']) {
       expect(resolveImageUrl(raw, parseBaseUrl(base))).toEqual({ url });
@@ -118,6 +120,16 @@ describe('resolveImageUrl with a folder of images', () => {
     const url = pathToFileURL(`/data/photos/${path}`).href;
     expect(resolveImageUrl(raw, undefined, root)).toEqual({ url, identity: `file:${path}` });
   });
+
+  test.each([' a.jpg', 'a&amp;b,"c".jpg', 'file:x%20#?.jpg', 'nan\n.jpg'])(
+    'takes the name %j as it is',
+    (name) => {
+      const local = resolveImageUrl(name, undefined, root, true);
+      expect(local).toEqual({ url: pathToFileURL(`/data/photos/${name}`).href, identity: `file:${name}` });
+      const remote = resolveImageUrl(`d/${name}`, parseBaseUrl('https://host/i'), undefined, true);
+      expect(remote).toEqual({ url: `https://host/i/d/${encodeURIComponent(name)}` });
+    },
+  );
 
   test.each([
     ['../a.jpg', /^outside of the images' folder \/link, which --image-root names: \.\.\/a\.jpg$/],

@@ -20,6 +20,14 @@ describe('a prompt with columns in it', () => {
     );
   });
 
+  test('is literal where braces are JSON, and refused where they seem to be a placeholder', () => {
+    expect(parsePromptTemplate('Answer as {"a": {"b": {}}}', COLUMNS)).toBeUndefined();
+    const prompt = parsePromptTemplate('{"about": {{title}}, "a": {{{id}}}}', COLUMNS);
+    expect(prompt?.fill(['x', '7'])).toBe('{"about": x, "a": {7}}');
+    for (const text of ['{{}}', '{{ }}', '{{title', '{{title}', '{{title}} {{'])
+      expect(() => parsePromptTemplate(text, COLUMNS)).toThrow(/^--prompt: "\{\{.*" names no column: write/);
+  });
+
   test('makes two rows of one image two images, unless their prompts are the same', () => {
     const prompt = parsePromptTemplate('About {{title}}', COLUMNS);
     const rowOf = (id: string, title: string) =>

@@ -114,9 +114,13 @@ function guessed(answers: readonly ModelAnswer[], count: number): readonly strin
   return count === 1 && only !== undefined ? wholePrompt(only) : undefined;
 }
 
-/** The values in an answer that was kept, if there are any by now. */
-export function readKeptAnswer(text: string, shape: AnswerShape): readonly AnswerValue[] | undefined {
-  const found = valuesIn([{ text: withoutThoughts(text), isCut: false }], shape);
+/** The values in an answer that was kept, if there are any by now. @param isCut whether it breaks off */
+export function readKeptAnswer(
+  text: string,
+  isCut: boolean,
+  shape: AnswerShape,
+): readonly AnswerValue[] | undefined {
+  const found = valuesIn([{ text: withoutThoughts(text), isCut }], shape);
   return 'values' in found ? found.values : undefined;
 }
 
@@ -145,7 +149,12 @@ function unreadable(
     // Thoughts are worth keeping where there is nothing else.
     answer: said || choices.map(({ message }) => message.content ?? '').join('\n'),
     isRefusal: isRefusal(said),
-    isCut: isFor('length'),
+    cutOff:
+      isFor('length') || isFor('max_tokens')
+        ? 'at the length limit'
+        : isFor('error')
+          ? 'by an error'
+          : undefined,
     expected: shape.expected,
     wrong,
     usage,
