@@ -89,13 +89,13 @@ function commanderOption(command: Command, spec: CommandOption): Option {
   // `--header` is not the opposite of `--no-header`.
   option.attributeName = () => name;
   if (env !== undefined) option.env(env);
-  return option.helpGroup(heading).argParser((text: string, before: unknown) => {
+  return option.helpGroup(heading).argParser((text: string | undefined, before: unknown) => {
     // What `--no-x` turns off is on from the start.
     // A forgotten value must not make the next flag its value: `-o --dry-run` would pay.
-    if (isFlag(command, text) && process.argv.includes(text))
+    if (text !== undefined && isFlag(command, text) && process.argv.includes(text))
       throw new UsageError(`${longFlag(flags)} needs a value`);
     const isSecond = option.negate ? before === false : before !== undefined;
-    if (isSecond && isRepeatable === true) return `${String(before)}\n${text}`;
+    if (isSecond && isRepeatable === true) return `${String(before)}\n${text ?? ''}`;
     if (isSecond) throw new UsageError(`${longFlag(flags)} is given twice: give it once`);
     return text;
   });
