@@ -53,7 +53,8 @@ describe('an API that cannot work', () => {
       const stopped = await runCli(args(useless.url), { cwd: workspace.path });
       expect(stopped.code).toBe(3);
       expect(stopped.stdout).toMatch(new RegExp(`^stopped .*no answer can be read .*${words}`, 'm'));
-      expect(useless.requests.length).toBeLessThanOrEqual(10);
+      // Five decide, and those in flight then end; without a stop there would be 60.
+      expect(useless.requests.length).toBeLessThan(30);
       const failures = await workspace.read('m.prompts.failed.csv').catch(() => '');
       expect(failures.includes('Hello!')).toBe(isKept);
     },

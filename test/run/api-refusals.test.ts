@@ -68,7 +68,8 @@ describeOnRedis('what an API says instead of prompts', (openQueue) => {
       expect([exitCode, stop?.kind]).toEqual([3, kind]);
       expect(stop?.reason).toMatch(words);
       expect(receipt).toMatchObject({ failed: 0, remaining: receipt.rows, maybePaidTwice: 0 });
-      expect(api.seen.size).toBeLessThan(8);
+      // Five decide; ten may be in flight then.
+      expect(api.seen.size).toBeLessThanOrEqual(15);
       expect(await fixture.workspace.files()).not.toContain('out.failed.csv');
       isMended = true;
       const mended = await fixture.run({ manifest, api: api.url, ...openai });

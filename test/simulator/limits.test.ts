@@ -43,13 +43,13 @@ describe('the rate limit', () => {
 });
 
 test('more images in progress than allowed get 429 until one is done', async () => {
-  const simulator = await simulate({ maxInFlight: 2, latencyMs: 300 });
+  const simulator = await simulate({ maxInFlight: 2, latencyMs: 3000 });
   const send = () => post(`${simulator.url}/describe`, { url: IMAGE });
   expect((await send()).status).toBe(200);
   expect((await send()).status).toBe(200);
   expect((await send()).status).toBe(429);
   expect(simulator.stats()).toMatchObject({ inFlight: 2, maxInFlight: 2 });
-  await expect.poll(async () => (await send()).status).toBe(200);
+  await expect.poll(async () => (await send()).status, { timeout: 30_000 }).toBe(200);
   expect(simulator.stats().maxInFlight).toBe(2);
 });
 
