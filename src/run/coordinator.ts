@@ -11,6 +11,7 @@ import { dropRunOrder } from '../shared/run-leases.js';
 import { workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import type { UndoStack } from '../shared/undo.js';
+import { unlessAborted } from '../shared/waiting.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import type { FailureRecord } from '../writer/failures.js';
 import { writeRunFile } from '../writer/run-file.js';
@@ -21,7 +22,7 @@ import { Producer } from './produce.js';
 import { type Calls, type QueuedJob, RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
 import { RunWatch, publishStatus } from './run-watch.js';
-import { affordable, budgetStop, spentWith } from './spending.js';
+import { affordable } from './spending.js';
 
 /**
  * Runs what has been prepared and counted until every row has its outcome on disk, or the run is stopped.
@@ -42,8 +43,7 @@ export async function coordinate(
   let isRead = false;
   try {
     await recover(run);
-    // Spent before: what is in flight, and waits for its rows, is finished all the same.
-    control.reason ??= budgetStop(run.spentBefore, options);
+    control.reason ??= run.spentBefore;
     const { webhooks } = options;
     const images = { ...options.images, roots: rootsOf(prepared) };
     const onNotice = (text: string) => run.emit({ type: 'notice', text });
@@ -51,6 +51,7 @@ export async function coordinate(
     if (client !== undefined) worker = await DescribeWorker.start({ ...about, client });
     watching = new RunWatch(run, worker).watch(over.signal);
     isRead = await produce(run);
+    if (run.spentBefore !== undefined) control.windDown(run.spentBefore);
     await collect(run);
   } catch (error) {
     // A queue operation that was given up because the run ends is no failure of its own.
@@ -70,7 +71,7 @@ function rootsOf({ plan: { imageRoot } }: PreparedRun): readonly string[] {
 
 /** Whether every row was read and taken on. */
 function isWhole({ control, options }: OpenRun, isRead: boolean): boolean {
-  const hasLimit = (options.limit ?? options.maxCalls) !== undefined || options.collectOnly === true;
+  const hasLimit = options.limit !== undefined || options.collectOnly === true;
   return isRead && control.reason === undefined && !hasLimit;
 }
 
@@ -118,7 +119,7 @@ async function produce(run: OpenRun): Promise<boolean> {
   const windowRows = () =>
     Math.min(
       pendingWindow(limits.configured, run.timing.windowMs),
-      affordable(spentWith(run.spentBefore, run.ledger.counts), run.options),
+      affordable(run.spending.spent, run.options),
     );
   const producer = new Producer({ ...run, windowRows }, control.noMore);
   try {
@@ -173,6 +174,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
     try {
       await step();
     } catch (error) {
+      if (messageOf(error) === run.control.reason?.reason) return;
       logger.warn(`the queue could not be tidied up: ${messageOf(error)}`);
     }
   };
@@ -186,6 +188,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   await Promise.all([worker?.stop(), removeUnsubmitted()]);
   await removeUnsubmitted();
   await unlessAway(() => results.drained(deadline));
+  await unlessAway(() => unlessAborted(run.spending.refresh(), deadline));
   await run.writer.flushed();
   ledger.end(isWhole(run, isRead), (image) => lookup.isDescribed(image));
   // What cannot be acknowledged while the queue is away is reclaimed by the next run.
@@ -209,7 +212,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
 
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
 async function endFiles(
-  { control, failures, onFile, lookup, ledger, prepared, runFile, spentBefore }: OpenRun,
+  { control, connection, failures, onFile, lookup, prepared, runFile, spending, timing, logger }: OpenRun,
   isRead: boolean,
   isOpen: boolean,
 ): Promise<void> {
@@ -226,8 +229,9 @@ async function endFiles(
     control.fail(error);
   }
   try {
-    const spent = spentWith(spentBefore, ledger.counts);
-    await writeRunFile(prepared.paths.runFile, { ...runFile, open: isOpen, spent });
+    await writeRunFile(prepared.paths.runFile, { ...runFile, open: isOpen, spent: spending.spent });
+    const onError = debugError(logger, 'what the run has spent stays in the queue as well');
+    if (!isOpen) await atShutdown(connection, timing.closeDeadlineMs, spending.forget(), onError);
   } catch (error) {
     control.fail(`the run file could not be written: ${messageOf(error)}`);
   }

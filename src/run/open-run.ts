@@ -4,7 +4,6 @@ import { dialectFor } from '../describe-api/dialects/index.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
-import { GroupCommit } from '../shared/group-commit.js';
 import { type Logger, debugError, silentLogger } from '../shared/log.js';
 import { openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
@@ -26,7 +25,7 @@ import { previewOfRetry, pricePreview } from './preview.js';
 import { RowLookup } from './row-lookup.js';
 import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
-import { NOTHING_SPENT, PayBudget, budgetStop, spentWith } from './spending.js';
+import { PayBudget, RunSpending, budgetStop } from './spending.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
 /** All that a run works with. */
@@ -43,23 +42,15 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
   const failing = new FailingManifest(options.stopFailing ?? RUN_DEFAULTS.stopFailing);
   const onFile = outputOptions.index;
   onFile.startPass();
-  const { limit: wanted = Infinity, maxCalls = Infinity } = options;
-  const callsLeft = Math.max(0, maxCalls - opened.spentBefore.submits);
-  const isSpent = budgetStop(opened.spentBefore, options) !== undefined;
-  const limit = options.collectOnly === true || isSpent ? 0 : Math.min(wanted, callsLeft);
-  const ledger = new Ledger(new PayBudget(limit));
+  const { limit = Infinity } = options;
+  const paysNothing = options.collectOnly === true || opened.spentBefore !== undefined;
+  const ledger = new Ledger(new PayBudget(paysNothing ? 0 : limit));
   const writer = new OutcomeWriter({
     ...{ ledger, onFile, output, earlier, failures, control, failing },
     keepLostSubmits: (counts, counted) =>
       keepCounts(opened, keepLostSubmits(connection.store, id, counts, counted)),
   });
-  const hasBudget = (options.maxCost ?? options.maxCalls ?? options.prices) !== undefined;
   let countsTokens = (options.prices?.perMillionIn ?? options.prices?.perMillionOut) !== undefined;
-  // Before the result is acknowledged: this start may be killed.
-  const spending = new GroupCommit<null>(() => {
-    const spent = spentWith(opened.spentBefore, ledger.counts);
-    return writeRunFile(prepared.paths.runFile, { ...opened.runFile, spent });
-  });
   return {
     ...opened,
     /** The rows on file, of the output and earlier ones; this run's pass over the manifest. */
@@ -71,16 +62,15 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
       connection,
       id,
       async (result) => {
-        const fate = await writer.settle(result);
-        stopAtBudget(opened, ledger);
+        // Before it makes room for another image: how many of them are affordable depends on what it has cost.
+        if (options.maxCost !== undefined) await checkSpending(opened);
         if (countsTokens && result.outcome.status === 'described' && result.inputTokens === undefined) {
           countsTokens = false;
           const text =
             'the API does not say what its answers cost in tokens: --price-in and --price-out count nothing';
           opened.emit({ type: 'notice', text });
         }
-        if (hasBudget) await spending.commit(null).catch((error: unknown) => control.fail(error));
-        return fate;
+        return await writer.settle(result);
       },
       logger,
     ),
@@ -99,14 +89,15 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   const control = new RunControl(options.signal);
   const warn = (text: string) => emit({ type: 'notice', text });
   const client = options.work === false ? undefined : await openClient(options, undo, warn);
-  const { connection, queue } = await openConnection(options, prepared, logger, undo);
+  const { connection, queue } = await openConnection(options, prepared, control, logger, undo);
   const queueName = describeQueueName(prepared.account);
   const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
   const runFile = runFileOf(prepared, options, queue);
   const id = runFile.run;
   const { retryAll } = await readRunOrders(connection.store, id);
   const whole = retryAll ? previewOfRetry(counted, options.limit) : counted;
-  const preview = pricePreview(whole, limits.configured, options, runFile.spent);
+  const spending = await RunSpending.open(connection.store, id, runFile.spent, options.maxCalls);
+  const preview = pricePreview(whole, limits.configured, options, spending.spent);
   if (limits.lastChange !== undefined) warn(limits.lastChange);
   emit({ type: 'preview', preview });
   undo.defer(await takeRunLease(connection, id, control, logger));
@@ -125,9 +116,9 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   emit({ type: 'opened', run: id, manifest: manifest.path, output: paths.output });
   return {
     ...{ id, options, logger, emit, control, prepared, runFile, output, failures, failedBefore },
-    ...{ preview, connection, queueName, limits, startedAt },
-    /** What earlier starts have spent. */
-    spentBefore: runFile.spent ?? NOTHING_SPENT,
+    ...{ preview, connection, queueName, limits, startedAt, spending },
+    /** Set where earlier starts have spent the budget: what is in flight, and waits for its rows, is finished all the same. */
+    spentBefore: budgetStop(spending.spent, options),
     /** Whether permanent failures are taken up too. */
     retriesAll: retryAll || options.retryAll === true,
     /** Of the API; undefined where others work. */
@@ -149,12 +140,15 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
 }
 
 /** Takes nothing more on once the budget is spent; what is in flight is finished. */
-function stopAtBudget(
-  { options, control, spentBefore }: Awaited<ReturnType<typeof openAll>>,
-  { counts }: Ledger,
-): void {
-  const stop = budgetStop(spentWith(spentBefore, counts), options);
-  if (stop !== undefined) control.windDown(stop);
+export async function checkSpending({
+  options,
+  control,
+  spending,
+  spentBefore,
+}: Pick<Awaited<ReturnType<typeof openAll>>, 'options' | 'control' | 'spending' | 'spentBefore'>) {
+  await spending.refresh();
+  const stop = budgetStop(spending.spent, options);
+  if (stop !== undefined && spentBefore === undefined) control.windDown(stop);
 }
 
 /** The queue keeps the counts until a receipt says them; without the queue they are this process's alone. */
@@ -168,7 +162,13 @@ export async function keepCounts(
 }
 
 /** Connects to the queue, and starts what goes along with the run there. */
-async function openConnection(options: RunOptions, prepared: PreparedRun, logger: Logger, undo: UndoStack) {
+async function openConnection(
+  options: RunOptions,
+  prepared: PreparedRun,
+  control: RunControl,
+  logger: Logger,
+  undo: UndoStack,
+) {
   const target = targetOf(options);
   refuseOtherQueue(prepared, target.label);
   // Interrupted already: then neither queue nor output is to be made.
@@ -180,7 +180,14 @@ async function openConnection(options: RunOptions, prepared: PreparedRun, logger
   });
   undo.defer(() => connection.close());
   connection.onTrouble((...trouble) => {
-    const isOutage = trouble[0] !== 'notice';
+    const [state, reason] = trouble;
+    if (state === 'lost') {
+      // An operation that failed before that was found says less.
+      control.reason = undefined;
+      control.fail(reason);
+      return;
+    }
+    const isOutage = state !== 'notice';
     options.onEvent?.({ type: 'notice', text: troubleText(...trouble), isOutage });
   });
   for (const start of options.companions ?? []) undo.defer(await start(connection));

@@ -2,10 +2,11 @@ import { countManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
+import { NOTHING_SPENT } from '../shared/run-spending.js';
 import { readFailures } from '../writer/failures.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
-import { NOTHING_SPENT, estimatedCost } from './spending.js';
+import { estimatedCost } from './spending.js';
 
 /** Counts what there is to do; priced at the limits that are known without asking the queue. */
 export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {

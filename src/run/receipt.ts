@@ -13,7 +13,7 @@ import { readRunFile } from '../writer/run-file.js';
 import type { OpenRun } from './open-run.js';
 import { openEarlierOutputs, openRows } from './prepare.js';
 import type { Receipt, RunOptions, RunStop } from './run-options.js';
-import { costOf, spentWith } from './spending.js';
+import { costOf } from './spending.js';
 
 const STOP_EXIT_CODES: Readonly<Record<RunStop['kind'], number>> = {
   interrupted: 130,
@@ -78,7 +78,7 @@ export async function closeAccounts(
     twice: complete ? recount.twice : 0,
     ...calls,
     seconds,
-    cost: costOf(spentWith(run.spentBefore, ledger.counts), run.options.prices),
+    cost: costOf(run.spending.spent, run.options.prices),
     complete,
     balanced: differences.length === 0,
   };
@@ -102,7 +102,7 @@ function findDifferences({ ledger, rowsBefore, options, control }: OpenRun, reco
   const expected = rowsBefore + described + copied;
   const mayLeave =
     control.reason !== undefined ||
-    (options.limit ?? options.maxCalls) !== undefined ||
+    options.limit !== undefined ||
     options.collectOnly === true ||
     options.onlyFailed === true;
   const where = recount.earlier === undefined ? 'the output' : 'the output and earlier ones';

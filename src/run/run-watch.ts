@@ -1,16 +1,19 @@
+import { isDeepStrictEqual } from 'node:util';
 import { describeJobId, isDecidedAnew } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { type RunCounts, failedRows } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
+import type { Spent } from '../shared/run-spending.js';
 import { clockAheadMs, repeat } from '../shared/waiting.js';
 import type { DescribeWorker } from '../worker/describe-worker.js';
-import type { OpenRun } from './open-run.js';
+import { writeRunFile } from '../writer/run-file.js';
+import { type OpenRun, checkSpending } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
 import type { JobPlace } from './run-jobs.js';
 import type { Preview, Progress } from './run-options.js';
-import { costOf, spentWith } from './spending.js';
+import { costOf } from './spending.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
 export class RunWatch {
@@ -18,6 +21,7 @@ export class RunWatch {
   readonly #startedMs = performance.now();
   #reconciledAt = performance.now();
   #saysNoWorker: boolean;
+  #spentOnFile: Spent | undefined;
   /** Pending images without an unfinished job, as of the last look. */
   #suspects = new Map<string, JobPlace | undefined>();
 
@@ -28,6 +32,7 @@ export class RunWatch {
   ) {
     const { preview, options } = run;
     const isLimited = preview.toSubmit === options.limit;
+    this.#spentOnFile = run.runFile.spent;
     this.#meter = new ProgressMeter(preview.sampled ? undefined : { ...preview, isLimited });
     this.#saysNoWorker = options.work === false;
   }
@@ -45,8 +50,19 @@ export class RunWatch {
   }
 
   async #tick(): Promise<void> {
-    const { connection, client, limits, control, queueName, failing, ledger, jobs, timing, options } =
-      this.run;
+    const {
+      connection,
+      client,
+      limits,
+      control,
+      queueName,
+      failing,
+      ledger,
+      jobs,
+      timing,
+      options,
+      spending,
+    } = this.run;
     if (client === undefined) await limits.refresh();
     const [workers, inFlight] = await Promise.all([
       registry.listProcesses(connection.store, workersOf(queueName)),
@@ -61,14 +77,14 @@ export class RunWatch {
     if (failing.isFailing(inFlight)) control.stop({ kind: 'failing', reason: failing.reason });
     if (workers.length === 0) this.#noticeNoWorker();
     await this.#obey(workers.length > 0);
+    await this.#checkSpending();
     await jobs.takeUpSetAside((image) => {
       const row = ledger.get(image)?.rows[0];
       return row && { image, url: row.url ?? '', prompt: row.prompt, row: row.number };
     });
     const share = Math.min(1, ...workers.map((worker) => worker.share));
     const { trouble } = workers.find((worker) => worker.trouble !== undefined) ?? {};
-    const spent = spentWith(this.run.spentBefore, ledger.counts);
-    const cost = costOf(spent, options.prices);
+    const cost = costOf(spending.spent, options.prices);
     const progress = this.#meter.read(ledger.counts, { inFlight, share, trouble, cost }, performance.now());
     this.run.emit({ type: 'progress', progress });
     // What is left of a run that was stopped may be collected by another coordinator.
@@ -85,6 +101,18 @@ export class RunWatch {
       await dropRunOrder(connection.store, id, 'cancel');
     }
     if (control.isWindingDown && !isWorked) control.stop({ kind: 'cancelled', reason: 'cancelled' });
+  }
+
+  /** What was spent is in the run file as well: the queue may be emptied. */
+  async #checkSpending(): Promise<void> {
+    const { run } = this;
+    await checkSpending(run);
+    const { spent } = run.spending;
+    if (isDeepStrictEqual(spent, this.#spentOnFile)) return;
+    this.#spentOnFile = spent;
+    await writeRunFile(run.prepared.paths.runFile, { ...run.runFile, spent }).catch((error: unknown) =>
+      run.control.fail(error),
+    );
   }
 
   #noticeNoWorker(): void {

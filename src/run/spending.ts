@@ -1,7 +1,7 @@
 import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
 import { UsageError } from '../shared/errors.js';
-import type { RunCounts } from '../shared/run-counts.js';
-import type { RunFile } from '../writer/run-file.js';
+import type { SharedStore } from '../shared/queue/store.js';
+import { NOTHING_SPENT, SPENT_FIELDS, type Spent, spentRecordOf } from '../shared/run-spending.js';
 import type { RunOptions, RunStop } from './run-options.js';
 
 /** What an API takes, in whatever currency: for a million tokens, and for each described image. */
@@ -11,22 +11,74 @@ export interface Prices {
   readonly perImage?: number | undefined;
 }
 
-/** What a run has spent over all its starts. */
-export type Spent = NonNullable<RunFile['spent']>;
+/** What a run has spent over all its starts, as the queue knows it, which no kill makes forget anything. */
+export class RunSpending {
+  private constructor(
+    private readonly store: SharedStore,
+    private readonly run: string,
+    private readonly maxCalls: number | undefined,
+    private known: Spent,
+  ) {}
 
-export const NOTHING_SPENT: Spent = { submits: 0, answered: 0, inputTokens: 0, outputTokens: 0 };
+  /** @param before what the run file says, which is older where the start before was killed */
+  static async open(
+    store: SharedStore,
+    run: string,
+    before: Spent = NOTHING_SPENT,
+    maxCalls?: number,
+  ): Promise<RunSpending> {
+    const spending = new RunSpending(store, run, maxCalls, before);
+    const { isKept, stored } = await spending.#read();
+    if (isKept) {
+      const missing = SPENT_FIELDS.map((field) => [field, Math.max(0, before[field] - stored[field])]);
+      await store.addToFields(spentRecordOf(run), Object.fromEntries(missing));
+      await spending.#keepLimit();
+    }
+    await spending.refresh();
+    return spending;
+  }
 
-/** @param before what earlier starts have spent */
-export function spentWith(before: Spent, counts: RunCounts): Spent {
+  get spent(): Spent {
+    return this.known;
+  }
+
+  /** Reads what workers have counted. To a queue that was emptied, what was known before that is added. */
+  async refresh(): Promise<void> {
+    const { isKept, stored } = await this.#read();
+    const { known } = this;
+    this.known = isKept ? stored : spentBy((field) => known[field] + stored[field]);
+    if (isKept) return;
+    await this.store.addToFields(spentRecordOf(this.run), { ...known });
+    await this.#keepLimit();
+  }
+
+  async #read(): Promise<{ isKept: boolean; stored: Spent }> {
+    const fields = await this.store.getFields(spentRecordOf(this.run));
+    return { isKept: fields['isKept'] !== undefined, stored: spentBy((field) => Number(fields[field] ?? 0)) };
+  }
+
+  #keepLimit(): Promise<void> {
+    const maxCalls = this.maxCalls === undefined ? null : String(this.maxCalls);
+    return this.store.setFields(spentRecordOf(this.run), { isKept: 'true', maxCalls });
+  }
+
+  /** The run file has it, and nothing of the run is in the queue any more. */
+  forget(): Promise<void> {
+    const fields = [...SPENT_FIELDS, 'isKept', 'maxCalls'].map((field) => [field, null] as const);
+    return this.store.setFields(spentRecordOf(this.run), Object.fromEntries(fields));
+  }
+}
+
+function spentBy(count: (field: keyof Spent) => number): Spent {
   return {
-    submits: before.submits + counts.submits,
-    answered: before.answered + counts.described + (counts.failedByCode.get('bad-response') ?? 0),
-    inputTokens: before.inputTokens + counts.inputTokens,
-    outputTokens: before.outputTokens + counts.outputTokens,
+    submits: count('submits'),
+    answered: count('answered'),
+    inputTokens: count('inputTokens'),
+    outputTokens: count('outputTokens'),
   };
 }
 
-/** What that costs; undefined without prices. */
+/** What so much costs; undefined without prices. */
 export function costOf(spent: Omit<Spent, 'submits'>, prices: Prices | undefined): number | undefined {
   if (prices === undefined) return undefined;
   const { perMillionIn = 0, perMillionOut = 0, perImage = 0 } = prices;

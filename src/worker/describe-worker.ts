@@ -12,6 +12,7 @@ import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
 import { atShutdown, outOfPatience, retryUntilUp } from '../shared/queue/outage.js';
 import { promoteFromTheFuture } from '../shared/queue/job-moves.js';
 import * as registry from '../shared/queue/registry.js';
+import { SpendingCounter } from '../shared/run-spending.js';
 import { clockAheadMs, repeat } from '../shared/waiting.js';
 import { Intake } from './api-health.js';
 import type { ImageOptions } from './image-options.js';
@@ -110,6 +111,7 @@ export class DescribeWorker {
         stopping: this.#release.signal,
       }),
       limits,
+      spending: new SpendingCounter(connection),
       health: this.#intake.health,
       living: this.#living,
       schedule,

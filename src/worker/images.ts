@@ -157,9 +157,9 @@ export class Images {
     return this.sends === 'data';
   }
 
-  /** An image was described. @param sent what was submitted for it */
-  async described(sent: string): Promise<void> {
-    if (this.sends !== 'unknown' || !isWebUrl(sent)) return;
+  /** An image was described: as long as nothing is known, by its URL if it has one. */
+  async described(url: string): Promise<void> {
+    if (this.sends !== 'unknown' || !isWebUrl(url)) return;
     this.sends = 'url';
     await this.remember('url');
   }

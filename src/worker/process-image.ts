@@ -107,6 +107,8 @@ async function submitInTurn(
     const why = `the API is down: this worker rests ${(downMs / 1000).toFixed(1)} s`;
     return { kind: 'release', data, why };
   }
+  if (!(await deps.spending.takeCall(data.run)))
+    return await setAside(processing, data, 'its run has made as many submits as --max-calls allows');
   await wait.end(data);
   return await submit(processing, data, image);
 }
@@ -120,14 +122,16 @@ async function mayPay({ job, deps }: Processing): Promise<boolean> {
 }
 
 /** Puts off an image that nobody has asked for: it is paid for when its run goes on, and has come to its row. */
-async function setAside({ job, deps }: Processing, data: DescribeJobData): Promise<ProcessingOutcome> {
+async function setAside(
+  { job, deps }: Processing,
+  data: DescribeJobData,
+  why = job.isHeld
+    ? 'its row has not been read yet: it waits for that'
+    : 'its run has no coordinator: it waits until a server or the next start of the run takes it up',
+): Promise<ProcessingOutcome> {
   const { connection } = deps;
   await retryUntilUp(connection, () => noteSetAside(connection.store, data.run, job.image));
-  job.log(
-    job.isHeld
-      ? 'its row has not been read yet: it waits for that'
-      : 'its run has no coordinator: it waits until a server or the next start of the run takes it up',
-  );
+  job.log(why);
   return { kind: 'delay', data, ms: SET_ASIDE_MS };
 }
 
@@ -210,12 +214,11 @@ async function submit(
   const { messageId, completed, restMs } = submitted;
   const attempts = data.attempts + 1;
   const submittedIn = callback && job.attemptsStarted;
-  const known = withUsage(deps, counted, completed?.usage);
+  const known = await withUsage(deps, counted, completed?.usage);
   const paid = { ...known, attempts, messageId, submittedIn, waitedMs: 0, lastMessageId: undefined };
   const stored = completed === undefined ? paid : { ...paid, answered: completed.prompts };
   await job.save(stored);
   deps.health.succeeded('submit');
-  await deps.images.described(image);
   await retryUntilUp(deps.connection, () => deps.limits.submitted());
   if (completed !== undefined) {
     deps.schedule.completed(deps.now() - startedAt, 0);

@@ -5,6 +5,7 @@ import type { GroupCommit } from '../shared/group-commit.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { RateLimiter } from '../shared/queue/limiter.js';
+import type { SpendingCounter } from '../shared/run-spending.js';
 import type { ApiHealth, Intake } from './api-health.js';
 import type { Images } from './images.js';
 import type { LivingRuns } from './living-runs.js';
@@ -41,6 +42,7 @@ export interface ProcessingDeps {
   readonly submitLimiter: RateLimiter;
   readonly pollTurns: Pick<PollTurns, 'take'>;
   readonly limits: AccountLimits;
+  readonly spending: Pick<SpendingCounter, 'takeCall' | 'giveCallBack' | 'add'>;
   readonly health: ApiHealth;
   /** Only for runs whose coordinator lives anything is paid. */
   readonly living: Pick<LivingRuns, 'has'>;

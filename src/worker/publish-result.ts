@@ -19,7 +19,9 @@ export async function publishDescribed(
   data: DescribeJobData,
   prompts: Prompts,
 ): Promise<ProcessingOutcome> {
-  const { job } = processing;
+  const { job, deps } = processing;
+  // Not at the submit: an API may take a URL that it cannot load, and say so of the message.
+  await deps.images.described(data.url);
   job.report(100);
   job.log(`completed after ${data.polls} poll(s)`);
   const messageId = data.messageId ?? '';
@@ -64,6 +66,8 @@ async function publish(
   const { run, submits, polls, maybePaid, rescued, inputTokens, outputTokens } = data;
   const result = { image: job.image, outcome, submits, polls, maybePaid, rescued, inputTokens, outputTokens };
   job.log(`published to run ${run}`);
+  const isPaid = outcome.status === 'described' || outcome.code === 'bad-response';
+  if (isPaid) await deps.spending.add(run, { answered: 1 });
   await deps.publisher.commit({ run, result });
   return result;
 }

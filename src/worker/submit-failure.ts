@@ -27,7 +27,7 @@ export async function endSubmitFailure(
   error: unknown,
 ): Promise<ProcessingOutcome> {
   const { job, deps } = processing;
-  const data = withUsage(deps, submitted, usageOf(error));
+  const data = await withUsage(deps, submitted, usageOf(error));
   const wasDown = deps.health.downSince !== undefined;
   const verdict = judgeSubmitFailure(error);
   job.log(`submit failed: ${messageOf(error)}`);
@@ -36,7 +36,9 @@ export async function endSubmitFailure(
   switch (verdict.action) {
     case 'retry-free': {
       // What was not sent does not count as a call.
-      const submits = error instanceof ConnectionError ? data.submits - 1 : data.submits;
+      const isUnsent = error instanceof ConnectionError;
+      const submits = isUnsent ? data.submits - 1 : data.submits;
+      if (isUnsent) await deps.spending.giveCallBack(data.run);
       const ms = verdict.isOther === true ? 0 : backoffMs(data.attempts + 1, Math.random());
       return { kind: 'delay', data: { ...data, submits }, ms };
     }
@@ -122,13 +124,14 @@ function usageOf(error: unknown): Usage | undefined {
 }
 
 /** Adds what an answer has cost, where the API says that. */
-export function withUsage(
-  { metrics }: ProcessingDeps,
+export async function withUsage(
+  { metrics, spending }: ProcessingDeps,
   data: DescribeJobData,
   usage: Usage | undefined,
-): DescribeJobData {
+): Promise<DescribeJobData> {
   if (usage === undefined) return data;
   metrics.used(usage);
+  await spending.add(data.run, usage);
   const { inputTokens = 0, outputTokens = 0 } = data;
   return {
     ...data,

@@ -33,14 +33,18 @@ describeOnBothQueues('the shared store', (open, kind) => {
       ),
     );
     await a.addToFields('sums', { large: 3_000_000_000, broken: 5, tiny: 0.0001, down: -2 });
-    await b.addToFields('sums', {});
+    expect(await b.addToFields('sums', {})).toEqual({});
+    expect(await b.addToFields('sums', { count: 0, large: 1, none: 0 })).toEqual({
+      ...{ count: 40, large: 3_000_000_001, none: 0 },
+    });
     const { other, ...sums } = await b.getFields('sums');
     expect(other).toBe('text');
     expect(Object.fromEntries(Object.entries(sums).map(([name, text]) => [name, Number(text)]))).toEqual({
       count: 40,
       seconds: 10,
       'with spaces': 80,
-      large: 3_000_000_000,
+      large: 3_000_000_001,
+      none: 0,
       broken: 5,
       tiny: 0.0001,
       down: -2,

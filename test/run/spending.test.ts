@@ -1,12 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import {
-  NOTHING_SPENT,
-  affordable,
-  budgetStop,
-  checkBudget,
-  costOf,
-  estimatedCost,
-} from '../../src/run/spending.js';
+import { affordable, budgetStop, checkBudget, costOf, estimatedCost } from '../../src/run/spending.js';
+import { NOTHING_SPENT } from '../../src/shared/run-spending.js';
 
 const SPENT = { submits: 12, answered: 10, inputTokens: 10_000, outputTokens: 2000 };
 const TOKENS = { perMillionIn: 1, perMillionOut: 10 };

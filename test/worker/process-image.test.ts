@@ -10,6 +10,7 @@ import { RateLimiter, limiterName } from '../../src/shared/queue/limiter.js';
 import { listSetAside } from '../../src/shared/run-leases.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
 import { processImage } from '../../src/worker/process-image.js';
+import { SpendingCounter } from '../../src/shared/run-spending.js';
 import type { ActiveJob, ProcessingDeps, ProcessingOutcome } from '../../src/worker/processing.js';
 import { createResultPublisher } from '../../src/worker/publish-result.js';
 import { PollSchedule } from '../../src/worker/poll-schedule.js';
@@ -49,6 +50,7 @@ async function play(scene: Scene) {
   const fresh = freshJobData({ run, url: 'http://h/i.jpg', row: 1, maxAttempts: 3, deadlineMs: 60_000 });
   const saved: DescribeJobData[] = [];
   const calls: string[] = [];
+  const learned: string[] = [];
   const submits = [...(scene.submits ?? [])];
   const polls = [...(scene.polls ?? [])];
   let clock = 0;
@@ -95,7 +97,7 @@ async function play(scene: Scene) {
       sendsUrl: () => true,
       read: (url) => Promise.resolve(url),
       refusedUrl: () => Promise.resolve(false),
-      described: () => Promise.resolve(),
+      described: (url) => Promise.resolve(void learned.push(url)),
     },
     submitLimiter: limiter(0),
     pollTurns: {
@@ -104,6 +106,7 @@ async function play(scene: Scene) {
         polls: 0,
       }),
     },
+    spending: new SpendingCounter(connection),
     limits: await AccountLimits.open(connection.store, queue.name, {}, silentLogger()),
     health: scene.health ?? new ApiHealth(() => 0),
     living: { has: () => Promise.resolve(scene.lives?.shift() ?? true) },
@@ -123,6 +126,7 @@ async function play(scene: Scene) {
     ending,
     saved,
     calls,
+    learned,
     setAside: await listSetAside(store, run),
     published: await connection.queue<ResultJobData, null>(resultsQueueName(run)).getWaitingCount(),
     heldMs: {
@@ -183,6 +187,14 @@ describeOnRedis('what becomes of an image', (openQueue) => {
     test('polls a message that is paid for, whether its coordinator lives or not', async () => {
       const { calls } = await play({ lives: [], data: { messageId: 'm0' }, polls: [completed('m0')] });
       expect(calls).toEqual(['poll m0']);
+    });
+
+    test('learns that URLs can be sent from what is described, not from what is submitted', async () => {
+      const submits = [{ messageId: 'm1' }];
+      const described = await play({ submits, polls: [completed('m1')] });
+      expect(described.learned).toEqual(['http://h/i.jpg']);
+      const polls = [{ status: 'incomplete', reason: 'the image could not be fetched' } as const];
+      expect((await play({ submits, polls })).learned).toEqual([]);
     });
 
     test('polls and never submits when it starts with a message', async () => {

@@ -10,6 +10,7 @@ import { RateLimiter } from '../../src/shared/queue/limiter.js';
 import { DeliveryWatch } from '../../src/webhook/deliveries.js';
 import { ApiHealth } from '../../src/worker/api-health.js';
 import { PollSchedule } from '../../src/worker/poll-schedule.js';
+import { SpendingCounter } from '../../src/shared/run-spending.js';
 import type { Processing } from '../../src/worker/processing.js';
 import { createResultPublisher } from '../../src/worker/publish-result.js';
 import { awaitRecovery } from '../../src/worker/recovery.js';
@@ -92,6 +93,7 @@ async function recoverAt(server: TestServer, dialect: DialectName): Promise<Wait
           polls: 0,
         }),
       },
+      spending: new SpendingCounter(connection),
       limits: await AccountLimits.open(connection.store, queueName, {}, silentLogger()),
       health: new ApiHealth(),
       living: { has: () => Promise.resolve(true) },

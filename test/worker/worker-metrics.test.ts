@@ -26,9 +26,10 @@ describeOnBothQueues("a worker's counts", (open) => {
     const late = new Promise<void>((resolve) => (answer = resolve));
     // What the queue has taken is there; its answer comes late.
     const addToFields: SharedStore['addToFields'] = async (...counts) => {
-      await connection.store.addToFields(...counts);
+      const sums = await connection.store.addToFields(...counts);
       onTaken();
       await late;
+      return sums;
     };
     const store = new Proxy(connection.store, {
       get: (target, name): unknown =>

@@ -83,8 +83,8 @@ export interface QueueStorage extends OutageOptions {
   /** Puts its own connection in place of the one in the options. */
   readonly createBackend: BackendFactory<IQueueBackend, unknown>;
   readonly skipVersionCheck?: boolean;
-  /** Reports failures that no operation of the queue shows. */
-  watch?(note: (error: unknown) => void): void;
+  /** Reports failures that no operation of the queue shows, and that the queue is gone for good. */
+  watch?(note: (error: unknown) => void, lose: (reason: string) => void): void;
 }
 
 /**
@@ -151,7 +151,10 @@ export class QueueConnection {
     this.kind = storage.kind;
     this.store = storage.store;
     this.#outage = new Outage(storage);
-    storage.watch?.((error) => this.#outage.note(error));
+    storage.watch?.(
+      (error) => this.#outage.note(error),
+      (reason) => this.#outage.lose(reason),
+    );
   }
 
   /** The queue of that name; the same object each time. */
@@ -293,7 +296,7 @@ export class QueueConnection {
   }
 
   #logError(queue: string, error: unknown): void {
-    if (this.#outage.note(error)) return;
+    if (this.#outage.note(error) || this.#outage.isLost) return;
     const vanished = vanishedText(error);
     if (vanished !== undefined) this.#noticeOnce(vanished);
     this.options.logger?.[vanished === undefined ? 'warn' : 'debug'](

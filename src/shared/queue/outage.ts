@@ -2,10 +2,10 @@ import { sleep, unlessAborted } from '../waiting.js';
 import type { QueueConnection } from './connection.js';
 
 /**
- * Called once when the queue goes down and once when it is up again; and with something else that went wrong with it
- * (`notice`: a whole sentence, reported once as well).
+ * Called once when the queue goes down and once when it is up again; once when it is gone for good (`lost`); and with something
+ * else that went wrong with it (`notice`). The latter two are whole sentences.
  */
-export type TroubleListener = (state: 'down' | 'up' | 'notice', reason: string) => void;
+export type TroubleListener = (state: 'down' | 'up' | 'lost' | 'notice', reason: string) => void;
 
 /** The same for people, on one line. */
 export function troubleText(...[state, reason]: Parameters<TroubleListener>): string {
@@ -14,6 +14,7 @@ export function troubleText(...[state, reason]: Parameters<TroubleListener>): st
       return `waiting for the queue: ${reason}`;
     case 'up':
       return 'the queue is back';
+    case 'lost':
     case 'notice':
       return reason;
   }
@@ -40,6 +41,7 @@ export class Outage {
   readonly #closed = new AbortController();
   #watching = false;
   #isReported = false;
+  #isLost = false;
 
   constructor(private readonly options: OutageOptions) {}
 
@@ -51,7 +53,7 @@ export class Outage {
 
   /** Takes note of a failure: true when it is of a kind that passes, so that trying again helps. */
   note(error: unknown): boolean {
-    const reason = this.options.classify(error);
+    const reason = this.#isLost ? undefined : this.options.classify(error);
     if (reason === undefined || this.#closed.signal.aborted) return false;
     if (!this.#watching) void this.#watch(reason);
     return true;
@@ -62,9 +64,19 @@ export class Outage {
     this.#report('notice', text);
   }
 
+  /** It does not come back: nothing is tried again. */
+  lose(reason: string): void {
+    this.#isLost = true;
+    this.#report('lost', reason);
+  }
+
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
   /** Whether a failure was noted, and no probe has succeeded since. */
   get isDown(): boolean {
-    return this.#watching;
+    return this.#watching || this.#isLost;
   }
 
   /** Ends the probing; nothing is reported any more. */

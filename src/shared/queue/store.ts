@@ -18,8 +18,11 @@ export interface SharedStore {
   setFieldOnce(name: string, field: string, value: string): Promise<string>;
   /** Sets fields of a durable record, all or none; null removes one. */
   setFields(name: string, fields: Record<string, string | null>): Promise<void>;
-  /** Adds to fields of a durable record that hold numbers, all or none; one that is not there counts as 0. */
-  addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<void>;
+  /**
+   * Adds to fields of a durable record that hold numbers, all or none; one that is not there counts as 0.
+   * @returns what these fields hold now
+   */
+  addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<Record<string, number>>;
 
   /** Removes what a queue without jobs leaves behind: its settings and events. Without effect while it has one. */
   forgetQueue(queueName: string): Promise<void>;

@@ -4,10 +4,11 @@ import { DEFAULT_SCHEMA, createPostgresBackend, runMigrations } from 'bullmq';
 import { BusyError, FatalError, UsageError, isSystemError, messageOf } from '../../errors.js';
 import { type FileLock, acquireFileLock } from '../../file-lock.js';
 import type { UndoStack } from '../../undo.js';
+import { repeat } from '../../waiting.js';
 import type { OpenQueueOptions, QueueStorage } from '../connection.js';
 import type { QueueTarget } from '../queue-url.js';
 import { EmbeddedStore } from './embedded-store.js';
-import { type Session, SessionPool, openSession, takeOverActiveJobs } from './session.js';
+import { type Session, SessionPool, type SessionResult, openSession, takeOverActiveJobs } from './session.js';
 
 /** SQLSTATE class 53: disk full, out of memory. */
 const OUT_OF_RESOURCES = /^53/;
@@ -27,8 +28,8 @@ export async function openEmbedded(
   const data = await prepareDatabase(target.directory, () =>
     options.onSlow?.(`creating the embedded queue in ${target.directory}, once`),
   );
-  const session = await openOrExplain(data);
-  opened.defer(() => closeSession(session));
+  const session = await GuardedSession.open(data, await openOrExplain(data));
+  opened.defer(() => session.close());
   const pool = new SessionPool(session);
   await prepareSession(pool, options);
   const store = await EmbeddedStore.open(pool);
@@ -39,6 +40,7 @@ export async function openEmbedded(
       createPostgresBackend(name, { ...bullOptions, connection: pool }, factoryOptions),
     classify: passingFailure,
     probe: () => store.setFields('probe', { time: new Date().toISOString() }),
+    watch: (_note, lose) => session.watch(lose),
   };
 }
 
@@ -66,12 +68,72 @@ async function prepareSession(pool: SessionPool, options: OpenQueueOptions): Pro
   if (count > 0) options.logger?.info({ count }, 'jobs of a process that ended early are taken up again');
 }
 
-/** A checkpoint makes the next opening quick; the files are complete without it too. */
-async function closeSession(session: Session): Promise<void> {
-  try {
-    await session.query('CHECKPOINT');
-  } finally {
-    await session.close();
+const LOOK_EVERY_MS = 500;
+
+/**
+ * A session whose files may be removed while it has them open. The database would go on in its memory for a while, keep
+ * nothing, and then fail in words that say nothing to anybody.
+ */
+class GuardedSession implements Session {
+  readonly #closed = new AbortController();
+  #lost: FatalError | undefined;
+
+  private constructor(
+    private readonly data: string,
+    private readonly session: Session,
+    private readonly inode: number,
+  ) {}
+
+  static async open(data: string, session: Session): Promise<GuardedSession> {
+    return new GuardedSession(data, session, (await stat(data)).ino);
+  }
+
+  /** @param lose is called once, when the files are gone */
+  watch(lose: (reason: string) => void): void {
+    const look = async () => {
+      await this.#look();
+      if (this.#lost === undefined) return;
+      this.#closed.abort();
+      lose(this.#lost.message);
+    };
+    void repeat(LOOK_EVERY_MS, this.#closed.signal, look, () => undefined);
+  }
+
+  async query<R>(text: string, params?: readonly unknown[]): Promise<SessionResult<R>> {
+    if (this.#lost !== undefined) throw this.#lost;
+    try {
+      return await this.session.query<R>(text, params);
+    } catch (error) {
+      await this.#look();
+      throw this.#lost ?? error;
+    }
+  }
+
+  onNotification(listener: (channel: string, payload: string) => void): () => void {
+    return this.session.onNotification(listener);
+  }
+
+  /** A checkpoint makes the next opening quick; the files are complete without it too. */
+  async close(): Promise<void> {
+    this.#closed.abort();
+    if (this.#lost !== undefined) return;
+    try {
+      await this.query('CHECKPOINT');
+    } finally {
+      if (this.#lost === undefined) await this.session.close();
+    }
+  }
+
+  async #look(): Promise<void> {
+    const isGone = await stat(this.data).then(
+      ({ ino }) => ino !== this.inode,
+      (error: unknown) => isSystemError(error) && error.code === 'ENOENT',
+    );
+    if (!isGone) return;
+    this.#lost ??= new FatalError(
+      `the embedded queue's files in ${this.data} were removed or moved while it was open: the same command goes on with a ` +
+        'new queue (images in flight are then paid again, finished rows are not)',
+    );
   }
 }
 

@@ -76,16 +76,18 @@ export class EmbeddedStore implements SharedStore {
     );
   }
 
-  async addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<void> {
+  async addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<Record<string, number>> {
     const entries = Object.entries(deltas);
-    if (entries.length === 0) return;
-    await this.pool.query(
+    if (entries.length === 0) return {};
+    const { rows } = await this.pool.query<{ name: string; value: string }>(
       `INSERT INTO bulk_describe.field AS kept (record, name, value)
        SELECT $1, * FROM unnest($2::text[], $3::text[])
        ON CONFLICT (record, name) DO UPDATE SET value =
-         (CASE WHEN kept.value ~ '^-?[0-9.]+(e[-+]?[0-9]+)?$' THEN kept.value::float8 ELSE 0 END + EXCLUDED.value::float8)::text`,
+         (CASE WHEN kept.value ~ '^-?[0-9.]+(e[-+]?[0-9]+)?$' THEN kept.value::float8 ELSE 0 END + EXCLUDED.value::float8)::text
+       RETURNING name, value`,
       [name, entries.map(([field]) => field), entries.map(([, delta]) => String(delta))],
     );
+    return Object.fromEntries(rows.map((row) => [row.name, Number(row.value)]));
   }
 
   async forgetQueue(queueName: string): Promise<void> {

@@ -49,9 +49,12 @@ export class RedisStore implements SharedStore {
     await this.#run('setFields', 'fields', name, set.length / 2, ...set, ...removed);
   }
 
-  async addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<void> {
+  async addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<Record<string, number>> {
+    const fields = Object.keys(deltas);
+    if (fields.length === 0) return {};
     const pairs = Object.entries(deltas).flatMap(([field, delta]) => [field, decimal(delta)]);
-    if (pairs.length > 0) await this.#run('addToFields', 'fields', name, ...pairs);
+    const sums = textsSchema.parse(await this.#run('addToFields', 'fields', name, ...pairs));
+    return Object.fromEntries(fields.map((field, i) => [field, Number(sums[i])]));
   }
 
   async forgetQueue(queueName: string): Promise<void> {

@@ -56,13 +56,14 @@ for i = last + 1, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 return 1
 `;
 
-/** KEYS: record. ARGV: fields and what to add to each. One that holds no number starts at 0. */
+/** KEYS: record. ARGV: fields and what to add to each. One that holds no number starts at 0. Answers what they hold now. */
 const ADD_TO_FIELDS = `
+local sums = {}
 for i = 1, #ARGV, 2 do
   if not tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '0') then redis.call('HDEL', KEYS[1], ARGV[i]) end
-  redis.call('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1])
+  sums[#sums + 1] = redis.call('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1])
 end
-return 1
+return sums
 `;
 
 /** KEYS: record. ARGV: field, value. Answers what the field holds. */

@@ -1,0 +1,103 @@
+import { json } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { serve } from '../describe-api/http-server.js';
+import { type CliProcess, runCli, startCli } from '../helpers/cli.js';
+import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { Workspace } from '../helpers/workspace.js';
+
+/** A model's server that answers the first submits, as many as `answers` says, and keeps the others waiting. */
+async function serveModel(answers: { count: number }) {
+  let submits = 0;
+  const { url } = await serve((request, response) => {
+    void json(request).then(() => {
+      submits++;
+      if (submits > answers.count) return;
+      const usage = { prompt_tokens: 100, completion_tokens: 20 };
+      const choices = [{ message: { content: '{"prompts": ["a"]}' } }];
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ id: `c${submits}`, choices, usage }));
+    });
+  });
+  return { url, submits: () => submits };
+}
+
+describe('a budget over all starts', () => {
+  let queue: QueueFixture;
+  beforeAll(async () => {
+    queue = await embeddedFixture();
+  });
+  afterAll(() => queue.cleanup());
+
+  async function workspaceOf(rows: number): Promise<Workspace> {
+    const workspace = await Workspace.create();
+    onTestFinished(() => workspace.remove());
+    const urls = Array.from({ length: rows }, (_, row) => `${row},https://i.test/${row}.jpg\n`);
+    await workspace.write('m.csv', `id,image\n${urls.join('')}`);
+    return workspace;
+  }
+  const args = (api: string, ...more: string[]) => [
+    ...['run', 'm.csv', '--queue', queue.url, '--rate', '50/s', '--no-progress'],
+    ...['--api', api, '--dialect', 'openai', '--model', 'any', '--count', '1', ...more],
+  ];
+  async function kill9(run: CliProcess): Promise<void> {
+    run.child.kill('SIGKILL');
+    expect((await run.ended).signal).toBe('SIGKILL');
+  }
+
+  test('--max-calls counts the submits that were on the wire at each kill', async () => {
+    const workspace = await workspaceOf(30);
+    const answers = { count: 2 };
+    const model = await serveModel(answers);
+    const asked = ['--max-in-flight', '3', '--max-calls', '12'];
+    for (const onTheWire of [5, 8]) {
+      const run = startCli(args(model.url, ...asked), { cwd: workspace.path });
+      await waitUntil('three wait for their answers', () => model.submits() === onTheWire);
+      await kill9(run);
+    }
+    answers.count = Infinity;
+    const last = await runCli(args(model.url, ...asked), { cwd: workspace.path });
+    expect([last.code, model.submits()], last.stderr).toEqual([4, 12]);
+    expect(last.stdout).toContain('12 of --max-calls 12 are made: give a higher one to go on');
+    const same = await runCli(args(model.url, ...asked), { cwd: workspace.path });
+    expect([same.code, model.submits()], same.stderr).toEqual([4, 12]);
+    const higher = await runCli(args(model.url, '--max-calls', '60'), { cwd: workspace.path });
+    expect([higher.code, model.submits()], higher.stderr).toEqual([0, 36]);
+  });
+
+  test('--max-calls counts each submit of images that expire again and again', async () => {
+    const workspace = await workspaceOf(40);
+    let submits = 0;
+    const api = await serve((request, response) => {
+      const isSubmit = request.url?.startsWith('/describe') === true;
+      if (isSubmit) submits++;
+      response.writeHead(200, { 'content-type': 'application/json' });
+      const answer = isSubmit ? { success: true, messageId: `m${submits}` } : { progress: 'incomplete' };
+      response.end(JSON.stringify(answer));
+    });
+    const run = await runCli(
+      [
+        ...['run', 'm.csv', '--queue', queue.url, '--rate', '50/s', '--no-progress', '--max-in-flight', '20'],
+        ...['--api', api.url, '--dialect', 'thenextleg', '--max-calls', '30', '--stop-failing', '100'],
+      ],
+      { cwd: workspace.path, env: { DESCRIBE_API_TOKEN: 'any' } },
+    );
+    expect([run.code, submits], run.stderr).toEqual([4, 30]);
+  });
+
+  test('a start without prices that was killed has spent what a later --max-cost counts', async () => {
+    const workspace = await workspaceOf(20);
+    const answers = { count: 5 };
+    const model = await serveModel(answers);
+    const asked = ['--max-in-flight', '1'];
+    const run = startCli(args(model.url, ...asked), { cwd: workspace.path });
+    await waitUntil('the sixth waits for its answer', () => model.submits() === 6);
+    await kill9(run);
+    answers.count = Infinity;
+    // 100 tokens in at 1 each, and 20 out at 5: 200 an image, in millionths.
+    const prices = ['--price-in', '1', '--price-out', '5', '--max-cost', '0.001'];
+    const priced = await runCli(args(model.url, ...asked, ...prices, '--json'), { cwd: workspace.path });
+    expect([priced.code, model.submits()], priced.stderr).toEqual([4, 6]);
+    expect(JSON.parse(priced.stdout)).toMatchObject({ described: 0, resumed: 5, cost: 0.001 });
+  });
+});
