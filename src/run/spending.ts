@@ -30,7 +30,9 @@ export class RunSpending {
     const spending = new RunSpending(store, run, maxCalls, before);
     const { isKept, stored } = await spending.#read();
     if (isKept) {
-      const missing = SPENT_FIELDS.map((field) => [field, Math.max(0, before[field] - stored[field])]);
+      const missing = SPENT_FIELDS.map(
+        (field) => [field, Math.max(0, before[field] - stored[field])] as const,
+      );
       await store.addToFields(spentRecordOf(run), Object.fromEntries(missing));
       await spending.#keepLimit();
     }

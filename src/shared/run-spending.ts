@@ -31,6 +31,8 @@ interface Spending {
  */
 export class SpendingCounter {
   readonly #adding: GroupCommit<Spending>;
+  /** By run, as of the last look. */
+  readonly #callsLeft = new Map<string, number>();
 
   constructor(private readonly connection: Pick<QueueConnection, 'store' | 'noteTrouble'>) {
     this.#adding = new GroupCommit((entries) => this.#addAll(entries), { goesOnAfterFailure: true });
@@ -65,23 +67,28 @@ export class SpendingCounter {
   }
 
   async #addTo(run: string, entries: readonly Spending[]): Promise<void> {
-    const sumOf = (field: keyof Spent) => entries.reduce((sum, { delta }) => sum + (delta[field] ?? 0), 0);
-    const sums = SPENT_FIELDS.map((field) => [field, sumOf(field)] as const).filter(([, sum]) => sum !== 0);
     const calls = entries.flatMap(({ call }) => call ?? []);
-    // Nothing is added to the limit: so it is read in the same moment.
-    const limit: Record<string, number> = calls.length > 0 ? { submits: 0, maxCalls: 0 } : {};
-    const { submits = 0, maxCalls = 0 } = await this.#addFields(run, {
-      ...limit,
-      ...Object.fromEntries(sums),
-    });
-    const tooMany = maxCalls > 0 ? Math.min(calls.length, Math.max(0, submits - maxCalls)) : 0;
+    // Near the limit it is looked at first, so that nothing is counted that is not made.
+    if (calls.length > (this.#callsLeft.get(run) ?? 0)) await this.#addFields(run, {});
+    const allowed = calls.slice(0, Math.max(0, this.#callsLeft.get(run) ?? 0));
+    for (const call of allowed) call.isAllowed = true;
+    const made = entries.filter(({ call }) => call?.isAllowed !== false);
+    const sumOf = (field: keyof Spent) => made.reduce((sum, { delta }) => sum + (delta[field] ?? 0), 0);
+    const sums = SPENT_FIELDS.map((field) => [field, sumOf(field)] as const).filter(([, sum]) => sum !== 0);
+    if (sums.length > 0) await this.#addFields(run, Object.fromEntries(sums));
+    // Another worker has taken them in this moment.
+    const tooMany = Math.min(allowed.length, Math.max(0, -(this.#callsLeft.get(run) ?? 0)));
+    for (const call of allowed.slice(allowed.length - tooMany)) call.isAllowed = false;
     if (tooMany > 0) await this.#addFields(run, { submits: -tooMany });
-    for (const call of calls.slice(0, calls.length - tooMany)) call.isAllowed = true;
   }
 
-  /** One whose answer was lost is made again: then too much is counted, and not too little. */
-  #addFields(run: string, deltas: Readonly<Record<string, number>>): Promise<Record<string, number>> {
-    const { connection } = this;
-    return retryUntilUp(connection, () => connection.store.addToFields(spentRecordOf(run), deltas));
+  /** An addition whose answer was lost is made again: then too much is counted, and not too little. */
+  async #addFields(run: string, deltas: Readonly<Record<string, number>>): Promise<void> {
+    const { store } = this.connection;
+    // Nothing is added to the limit: so it is read in the same moment.
+    const all = { submits: 0, maxCalls: 0, ...deltas };
+    const sums = await retryUntilUp(this.connection, () => store.addToFields(spentRecordOf(run), all));
+    const { submits = 0, maxCalls = 0 } = sums;
+    this.#callsLeft.set(run, maxCalls > 0 ? maxCalls - submits : Infinity);
   }
 }

@@ -45,24 +45,18 @@ describe('a budget over all starts', () => {
     expect((await run.ended).signal).toBe('SIGKILL');
   }
 
-  test('--max-calls counts the submits that were on the wire at each kill', async () => {
+  test('--max-calls counts the submits that were on the wire at a kill', async () => {
     const workspace = await workspaceOf(30);
     const answers = { count: 2 };
     const model = await serveModel(answers);
-    const asked = ['--max-in-flight', '3', '--max-calls', '12'];
-    for (const onTheWire of [5, 8]) {
-      const run = startCli(args(model.url, ...asked), { cwd: workspace.path });
-      await waitUntil('three wait for their answers', () => model.submits() === onTheWire);
-      await kill9(run);
-    }
+    const asked = ['--max-in-flight', '3', '--max-calls', '8'];
+    const run = startCli(args(model.url, ...asked), { cwd: workspace.path });
+    await waitUntil('three wait for their answers', () => model.submits() === 5);
+    await kill9(run);
     answers.count = Infinity;
     const last = await runCli(args(model.url, ...asked), { cwd: workspace.path });
-    expect([last.code, model.submits()], last.stderr).toEqual([4, 12]);
-    expect(last.stdout).toContain('12 of --max-calls 12 are made: give a higher one to go on');
-    const same = await runCli(args(model.url, ...asked), { cwd: workspace.path });
-    expect([same.code, model.submits()], same.stderr).toEqual([4, 12]);
-    const higher = await runCli(args(model.url, '--max-calls', '60'), { cwd: workspace.path });
-    expect([higher.code, model.submits()], higher.stderr).toEqual([0, 36]);
+    expect([last.code, model.submits()], last.stderr).toEqual([4, 8]);
+    expect(last.stdout).toContain('8 of --max-calls 8 are made: give a higher one to go on');
   });
 
   test('--max-calls counts each submit of images that expire again and again', async () => {

@@ -91,10 +91,10 @@ class GuardedSession implements Session {
   /** @param lose is called once, when the files are gone */
   watch(lose: (reason: string) => void): void {
     const look = async () => {
-      await this.#look();
-      if (this.#lost === undefined) return;
+      const lost = await this.#look();
+      if (lost === undefined) return;
       this.#closed.abort();
-      lose(this.#lost.message);
+      lose(lost.message);
     };
     void repeat(LOOK_EVERY_MS, this.#closed.signal, look, () => undefined);
   }
@@ -104,8 +104,7 @@ class GuardedSession implements Session {
     try {
       return await this.session.query<R>(text, params);
     } catch (error) {
-      await this.#look();
-      throw this.#lost ?? error;
+      throw (await this.#look()) ?? error;
     }
   }
 
@@ -116,24 +115,24 @@ class GuardedSession implements Session {
   /** A checkpoint makes the next opening quick; the files are complete without it too. */
   async close(): Promise<void> {
     this.#closed.abort();
-    if (this.#lost !== undefined) return;
+    if ((await this.#look()) !== undefined) return;
     try {
-      await this.query('CHECKPOINT');
+      await this.session.query('CHECKPOINT');
     } finally {
-      if (this.#lost === undefined) await this.session.close();
+      await this.session.close();
     }
   }
 
-  async #look(): Promise<void> {
+  async #look(): Promise<FatalError | undefined> {
     const isGone = await stat(this.data).then(
       ({ ino }) => ino !== this.inode,
       (error: unknown) => isSystemError(error) && error.code === 'ENOENT',
     );
-    if (!isGone) return;
-    this.#lost ??= new FatalError(
+    if (!isGone) return undefined;
+    return (this.#lost ??= new FatalError(
       `the embedded queue's files in ${this.data} were removed or moved while it was open: the same command goes on with a ` +
         'new queue (images in flight are then paid again, finished rows are not)',
-    );
+    ));
   }
 }
 
