@@ -1,14 +1,9 @@
-import { type ApiOptions, accountOf, checkWebhookUrl, checkWebhooks } from '../run/api-options.js';
+import { type ApiOptions, accountOf, checkPublicUrl, checkWebhooks } from '../run/api-options.js';
 import { openImageRoot } from '../run/prepare.js';
 import type { Companion } from '../run/run-options.js';
 import { describeQueueName } from '../shared/account.js';
 import type { ListenAddress } from '../shared/http-server.js';
-import {
-  DASHBOARD_DEFAULTS,
-  type DashboardOptions,
-  credentialsOf,
-  refuseOpenDashboard,
-} from '../dashboard/access.js';
+import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashboard/access.js';
 import type { CallbackKeys } from '../webhook/callback-keys.js';
 import type { OptionsOf } from './options.js';
 import { runUntilStopped } from './process.js';
@@ -21,9 +16,8 @@ export async function dashboard(options: OptionsOf<'dashboard'>): Promise<number
   refuseOpenDashboard(host, credentialsOf(process.env));
   const terminal = new Terminal(process.stderr, options);
   const imageRoots = options.imageRoot === undefined ? [] : [(await openImageRoot(options.imageRoot)).real];
-  const shown = { ...options, imageRoots };
-  const companions = [dashboardAt(shown, terminal, (url) => process.stdout.write(`${url}\n`))];
-  return runUntilStopped({ command: 'dashboard', queue, companions }, terminal);
+  const companions = [dashboardAt(options, terminal, (url) => process.stdout.write(`${url}\n`))];
+  return runUntilStopped({ command: 'dashboard', queue, companions, imageRoots }, terminal);
 }
 
 /**
@@ -34,7 +28,7 @@ export async function dashboard(options: OptionsOf<'dashboard'>): Promise<number
 export async function webhook(options: OptionsOf<'webhook'>): Promise<number> {
   const { api, account, dialect, queue, webhookUrl, showUrl = false, webhookSecretFile: secret } = options;
   const { webhookListen = { host: '127.0.0.1', port: 8787 } } = options;
-  if (webhookUrl !== undefined) checkWebhookUrl(webhookUrl);
+  if (webhookUrl !== undefined) checkPublicUrl(webhookUrl, '--webhook-url');
   checkWebhooks({ api, dialect }, 'webhook');
   const terminal = new Terminal(process.stderr, options);
   const called = { api, account, dialect, ...callHeadersOf(options) };
@@ -45,40 +39,55 @@ export async function webhook(options: OptionsOf<'webhook'>): Promise<number> {
 }
 
 /**
- * What `--dashboard` and `--webhook-listen` start beside a run, a server or a worker: the dashboard of its queue, for this
- * machine; and the receiver of its account, which does not show the secret path.
+ * What `--dashboard`, `--webhook-listen` and `--serve-images` start beside a run, a server or a worker: the dashboard of its
+ * queue, for this machine; the receiver of its account, which does not show the secret path; and the server of local images.
  * @throws {UsageError} for half a pair of user and password, and for a dialect that has no webhooks
  */
 export function companionsOf(
-  { dashboard: port, webhookListen: listen }: Pick<OptionsOf<'serve'>, 'dashboard' | 'webhookListen'>,
+  options: Pick<OptionsOf<'serve'>, 'dashboard' | 'webhookListen' | 'serveImages'>,
   api: ApiOptions,
   terminal: Terminal,
 ): Companion[] {
+  const { dashboard: port, webhookListen: listen, serveImages } = options;
   const companions: Companion[] = [];
   if (port !== undefined) {
-    companions.push(
-      dashboardAt({ port, imageRoots: api.images?.roots }, terminal, (url) =>
-        terminal.say(`dashboard ${url}`),
-      ),
-    );
+    companions.push(dashboardAt({ port }, terminal, (url) => terminal.say(`dashboard ${url}`)));
   }
   if (listen !== undefined) {
     checkWebhooks(api, '--webhook-listen');
     const onStarted = (url: string) => terminal.say(`webhooks ${url}`);
     companions.push(receiverAt(listen, api, api.webhooks?.secret, terminal, onStarted));
   }
+  if (serveImages !== undefined) companions.push(imagesAt(serveImages, api, terminal));
   return companions;
 }
 
+function imagesAt(address: ListenAddress, api: ApiOptions, terminal: Terminal): Companion {
+  const queueName = describeQueueName(accountOf(api));
+  const { publicUrl = '' } = api.images ?? {};
+  return async ({ store }, roots) => {
+    const { ImageUrls, startImageServer, whyUnreached } = await import('../worker/image-server.js');
+    const urls = await ImageUrls.open(store, queueName, publicUrl);
+    const server = await startImageServer(urls, address, { ...api.images, roots }, terminal.logger);
+    terminal.say(`local images are served at ${server.url}, where ${publicUrl} has to lead`);
+    const why = await whyUnreached(urls);
+    if (why !== undefined)
+      terminal.warn(
+        `warning: from here ${publicUrl} does not lead to this process (${why}): unless it does from outside, the API can load no image`,
+      );
+    return () => server.close();
+  };
+}
+
 function dashboardAt(
-  options: Pick<OptionsOf<'dashboard'>, 'host' | 'port' | 'readOnly'> & Pick<DashboardOptions, 'imageRoots'>,
+  options: Pick<OptionsOf<'dashboard'>, 'host' | 'port' | 'readOnly'>,
   { logger }: Terminal,
   onStarted: (url: string) => void,
 ): Companion {
   const credentials = credentialsOf(process.env);
-  return async (connection) => {
+  return async (connection, imageRoots) => {
     const { startDashboard } = await import('../dashboard/dashboard.js');
-    const started = await startDashboard(connection, { ...options, credentials, logger });
+    const started = await startDashboard(connection, { ...options, imageRoots, credentials, logger });
     onStarted(started.url);
     return () => started.close();
   };

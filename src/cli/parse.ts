@@ -119,5 +119,8 @@ export const delimiter = async (text: string) =>
 export const address = async (text: string, source: string) =>
   (await import('../webhook/receiver.js')).parseListenAddress(text, source);
 
+export const publicUrl = async (text: string, source: string) =>
+  (await import('../run/api-options.js')).checkPublicUrl(text, source);
+
 export const secret = async (text: string, source: string) =>
   (await import('../webhook/callback-keys.js')).checkSecret(text, source);

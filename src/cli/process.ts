@@ -99,19 +99,21 @@ export function runUntilStopped(
     readonly command: string;
     readonly queue: string | undefined;
     readonly companions: readonly Companion[];
+    /** Real paths of the folders whose images may be read. */
+    readonly imageRoots?: readonly string[];
     readonly goodbye?: string;
   },
   terminal: Terminal,
   start?: (service: Service) => Promise<void>,
 ): Promise<number> {
-  const { companions, goodbye, ...shared } = about;
+  const { companions, imageRoots = [], goodbye, ...shared } = about;
   const onSignal = (name: string) => {
     if (goodbye !== undefined) terminal.say(`${name}: ${goodbye}; once more to quit at once`);
   };
   return withSharedQueue({ ...shared, logger: terminal.logger, onSignal }, async (service) => {
     const { connection, undo, signal } = service;
     connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
-    for (const companion of companions) undo.defer(await companion(connection));
+    for (const companion of companions) undo.defer(await companion(connection, imageRoots));
     await start?.(service);
     await untilAborted(signal);
     return 0;

@@ -1,5 +1,3 @@
-import { realpath, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { RUN_DEFAULTS, type RunEvent, type RunOptions, type RunResult } from '../run/run-options.js';
 import { verifyOutput } from '../run/receipt.js';
 import { UsageError } from '../shared/errors.js';
@@ -18,18 +16,21 @@ export async function run(options: OptionsOf<'run'>, manifest: string): Promise<
   const { queue, dryRun, work, json = false, retryRejected: retryAll } = options;
   const api = accountOptionsOf(options);
   checkReceiver(options, api);
+  if (options.serveImages !== undefined && work === false)
+    throw new UsageError('--serve-images is for workers, which submit the images: leave --no-work away');
   const terminal = new Terminal(process.stderr, options);
   const signals = listenForSignals((name) => {
     terminal.say(`${name}: finishing what is on the wire; once more to quit at once`);
   });
-  const roots = await shownRoots(options, manifest);
   try {
     const { describeManifest } = await import('../run/describe-manifest.js');
     const result = await describeManifest({
       ...{ manifest, queue, dryRun, work, retryAll, env: process.env },
       ...taskOptionsOf(options),
       ...api,
-      companions: companionsOf(options, { ...api, images: { roots } }, terminal),
+      // Without a worker here others decide how images are sent.
+      images: work === false ? undefined : api.images,
+      companions: companionsOf(options, api, terminal),
       input: process.stdin,
       signal: signals.signal,
       logger: terminal.logger,
@@ -43,14 +44,6 @@ export async function run(options: OptionsOf<'run'>, manifest: string): Promise<
     terminal.end();
     signals.dispose();
   }
-}
-
-/** Where the local images of a run can be, for its page. What is wrong with the paths, the run says. */
-async function shownRoots({ dashboard, imageRoot }: OptionsOf<'run'>, manifest: string): Promise<string[]> {
-  if (dashboard === undefined) return [];
-  const isFolder = (await stat(manifest).catch(() => undefined))?.isDirectory() === true;
-  const root = imageRoot ?? (isFolder ? manifest : dirname(manifest));
-  return [await realpath(root).catch(() => [])].flat();
 }
 
 /** An embedded queue belongs to one process: no other can receive for it. @throws {UsageError} */

@@ -28,6 +28,7 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
     command: 'serve',
     queue: options.queue,
     companions: companionsOf(options, api, terminal),
+    imageRoots: [root.path],
     goodbye: 'writing what has come and releasing the runs',
   };
   return runUntilStopped(about, terminal, async (service) => {
@@ -42,7 +43,8 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
       connection,
       root,
       queue: options.queue ?? '',
-      api,
+      // Without a worker here others decide how images are sent.
+      api: worker === undefined ? { ...api, images: undefined } : api,
       env: process.env,
       logger,
       onDone: options.onDone,
@@ -58,8 +60,10 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
 }
 
 /** @throws {UsageError} for what a worker could not work with, and for webhooks that would have no worker */
-function checkWork({ work, webhookListen }: OptionsOf<'serve'>, api: AccountOptions): void {
+function checkWork({ work, webhookListen, serveImages }: OptionsOf<'serve'>, api: AccountOptions): void {
   if (work === true) checkApi(api);
+  else if (serveImages !== undefined)
+    throw new UsageError('--serve-images is for workers, which submit the images: give serve --work too');
   if (work === true || api.webhooks === undefined || webhookListen !== undefined) return;
   throw new UsageError(
     '--webhook-url is for workers: give serve --work too, or --webhook-listen to receive for workers elsewhere',

@@ -1,9 +1,9 @@
 import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
-import { type ApiOptions, checkWebhookUrl } from '../run/api-options.js';
+import { type ApiOptions, checkPublicUrl } from '../run/api-options.js';
 import type { RunOptions } from '../run/run-options.js';
 import { UsageError } from '../shared/errors.js';
 import { type Limits, perSecond } from '../shared/limits.js';
-import type { ImageOptions } from '../worker/image-options.js';
+import type { ImageOptions } from '../shared/image-options.js';
 import type { OptionsOf } from './options.js';
 
 /** Which rows there are, and what is to be done with them, whoever executes the run. */
@@ -45,13 +45,14 @@ export function accountOptionsOf(options: OptionsOf<'worker'>): AccountOptions {
     token: api === 'simulator' ? undefined : token,
     limits: limitsOf(options),
     images: imageOptionsOf(options),
-    webhooks: webhookUrl === undefined ? undefined : { url: checkWebhookUrl(webhookUrl), secret },
+    webhooks:
+      webhookUrl === undefined ? undefined : { url: checkPublicUrl(webhookUrl, '--webhook-url'), secret },
   };
 }
 
 function imageOptionsOf(options: OptionsOf<'serve'>): ImageOptions {
-  const { send, maxImageBytes: maxBytes, imageSide: side, followLinks, allowPrivate } = options;
-  return { send, maxBytes, side, followLinks, allowPrivate };
+  const { send, maxImageBytes: maxBytes, imageSide: side, followLinks, allowPrivate, publicUrl } = options;
+  return { send, maxBytes, side, followLinks, allowPrivate, publicUrl };
 }
 
 /** What every call is to have beside the dialect's own. */

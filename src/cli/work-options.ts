@@ -1,6 +1,6 @@
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { DEFAULT_LIMITS, formatRate, parseDuration, parseRate } from '../shared/limits.js';
-import { IMAGE_DEFAULTS } from '../worker/image-options.js';
+import { IMAGE_DEFAULTS } from '../shared/image-options.js';
 import { group, option } from './option-spec.js';
 import * as parse from './parse.js';
 
@@ -116,6 +116,18 @@ export const WORK_OPTIONS = [
       parse: parse.integer(16),
     }),
     followLinks: option('--follow-links', 'symbolic links may lead out of the folder of images'),
+    serveImages: option(
+      '--serve-images <host:port>',
+      'serve local images here, to an API that takes URLs alone: only those that are submitted, read-only',
+      {
+        parse: parse.address,
+        needs: { name: 'publicUrl', text: '--public-url <url>: what the API loads them from' },
+      },
+    ),
+    publicUrl: option('--public-url <url>', 'the http(s) URL that leads there from the outside', {
+      parse: parse.publicUrl,
+      needs: { name: 'serveImages', text: '--serve-images <host:port>: where this process is to listen' },
+    }),
     allowPrivate: option(
       '--allow-private',
       'fetch images from this machine and private networks too, where they are sent themselves',

@@ -25,6 +25,7 @@ export async function worker(options: OptionsOf<'worker'>): Promise<number> {
     command: 'worker',
     queue: options.queue,
     companions: companionsOf(options, api, terminal),
+    imageRoots: roots,
     goodbye: 'finishing what is on the wire, releasing the rest',
   };
   return runUntilStopped(about, terminal, async (service) => {

@@ -103,9 +103,10 @@ async function createServer(
   });
   app.get('/runs/:run/images/:image', async (request, reply) => {
     const asked = thumbnailSchema.parse(request.params);
-    const jpeg = await localThumbnail(connection, asked, options.imageRoots ?? []);
-    if (jpeg === undefined) return reply.code(404).send();
-    return reply.type('image/jpeg').header('cache-control', 'private, max-age=3600').send(jpeg);
+    const picture = await localThumbnail(connection, asked, options.imageRoots ?? []);
+    if (picture === undefined) return reply.code(404).send();
+    const { type, bytes } = picture;
+    return reply.type(`image/${type}`).header('cache-control', 'private, max-age=3600').send(bytes);
   });
   // Asks the queue as every page does: while it is away, nobody is told that something is not there.
   app.setNotFoundHandler(async ({ url }, reply) => sendPage(reply, await runPage(connection, url)));

@@ -7,7 +7,7 @@ import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/accoun
 import { UsageError } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { parseJson } from '../shared/parse-json.js';
-import type { ImageOptions } from '../worker/image-options.js';
+import type { ImageOptions } from '../shared/image-options.js';
 import type { WebhookOptions } from '../worker/webhooks.js';
 
 /** Of a model's name in that of its account. */
@@ -176,7 +176,7 @@ export function checkApi(options: ApiOptions): void {
   callHeaders(dialect, options.token, options);
   if (options.webhooks !== undefined) {
     checkWebhooks(options, '--webhook-url');
-    checkWebhookUrl(options.webhooks.url);
+    checkPublicUrl(options.webhooks.url, '--webhook-url');
   }
   const hasToken = options.token !== undefined || options.secretHeaders !== undefined;
   if (hasToken || options.api === 'simulator') return;
@@ -192,17 +192,24 @@ export function checkApi(options: ApiOptions): void {
  * @param count how many there are
  * @throws {UsageError}
  */
-export function checkLocalImages(options: ApiOptions, count: number): void {
-  if (count === 0) return;
-  if (options.images?.send === 'url')
-    throw new UsageError('--send url: images on this machine have no URL: leave it away');
+export function checkLocalImages(
+  options: ApiOptions & { readonly work?: boolean | undefined },
+  count: number,
+): void {
+  // Where others work, they may serve them.
+  const { images = options.work === false ? undefined : {} } = options;
+  if (count === 0 || images === undefined || images.publicUrl !== undefined) return;
+  if (images.send === 'url')
+    throw new UsageError(`--send url: images on this machine have no URL: leave it away, or ${SERVE_THEM}`);
   refuseBytes(dialectFor(options), 'the images are on this machine');
 }
+
+const SERVE_THEM = 'serve them from here with --serve-images <host:port> --public-url <url>';
 
 function refuseBytes(dialect: Dialect, what: string): void {
   if (dialect.takesData === true) return;
   throw new UsageError(
-    `${what}: the dialect ${dialect.name} takes URLs alone: put the images on a web server and name it with --base-url <url>`,
+    `${what}: the dialect ${dialect.name} takes URLs alone: ${SERVE_THEM}, or put them on a web server and name it with --base-url <url>`,
   );
 }
 
@@ -220,14 +227,12 @@ export function checkWebhooks(options: Pick<ApiOptions, 'api' | 'dialect'>, aske
 }
 
 /** @throws {UsageError} for what the API could not call */
-export function checkWebhookUrl(text: string): string {
+export function checkPublicUrl(text: string, source: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const isPlain = url?.username === '' && url.password === '' && url.search === '' && url.hash === '';
   if (url !== undefined && /^https?:$/.test(url.protocol) && isPlain) return text;
   // The text is not shown: it may hold a secret.
-  throw new UsageError(
-    '--webhook-url: expected an http(s) URL without user name, password, query and fragment',
-  );
+  throw new UsageError(`${source}: expected an http(s) URL without user name, password, query and fragment`);
 }
 
 /** What a person should know before these options are used, one line each. */

@@ -15,7 +15,7 @@ import { unlessAborted } from '../shared/waiting.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import type { FailureRecord } from '../writer/failures.js';
 import { writeRunFile } from '../writer/run-file.js';
-import { type OpenRun, keepCounts, openRun } from './open-run.js';
+import { type OpenRun, keepCounts, openRun, rootsOf } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
 import { closeAccounts, exitCodeOf } from './receipt.js';
 import { Producer } from './produce.js';
@@ -62,11 +62,6 @@ export async function coordinate(
   const inFlight = await putBack(run, worker, isRead);
   await endFiles(run, isRead, inFlight > 0);
   return await closeRun(run, isRead);
-}
-
-/** A run's own worker reads the run's images, and those of no other. */
-function rootsOf({ plan: { imageRoot } }: PreparedRun): readonly string[] {
-  return imageRoot === undefined ? [] : [imageRoot.real];
 }
 
 /** Whether every row was read and taken on. */

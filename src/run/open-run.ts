@@ -190,8 +190,13 @@ async function openConnection(
     const isOutage = state !== 'notice';
     options.onEvent?.({ type: 'notice', text: troubleText(...trouble), isOutage });
   });
-  for (const start of options.companions ?? []) undo.defer(await start(connection));
+  for (const start of options.companions ?? []) undo.defer(await start(connection, rootsOf(prepared)));
   return { connection, queue: target.label };
+}
+
+/** A run reads its own images, and those of no other. */
+export function rootsOf({ plan: { imageRoot } }: PreparedRun): readonly string[] {
+  return imageRoot === undefined ? [] : [imageRoot.real];
 }
 
 function targetOf({ queue = RUN_DEFAULTS.queue, env = process.env }: RunOptions) {

@@ -9,7 +9,10 @@ import type { Prices } from './spending.js';
 import type { RunCounts } from '../shared/run-counts.js';
 
 /** Starts something on an open queue. @returns what ends it */
-export type Companion = (connection: QueueConnection) => Promise<() => Promise<void>>;
+export type Companion = (
+  connection: QueueConnection,
+  imageRoots: readonly string[],
+) => Promise<() => Promise<void>>;
 
 /** What `describeManifest` takes; the flags of `bulk-describe run` one to one. */
 export interface RunOptions extends ApiOptions {

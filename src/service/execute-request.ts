@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type AccountOptions, accountOptionsIn } from '../run/api-options.js';
+import { type AccountOptions, type ApiOptions, accountOptionsIn } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunEvent, RunOptions, RunStop, RunTiming } from '../run/run-options.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
@@ -25,7 +25,7 @@ export interface ExecutorDeps {
   /** The queue's URL: a run has a connection of its own. */
   readonly queue: string;
   /** What a request does not say about the API. */
-  readonly api: AccountOptions;
+  readonly api: AccountOptions & Pick<ApiOptions, 'images'>;
   readonly env: NodeJS.ProcessEnv;
   readonly logger: Logger;
   readonly timing?: Partial<RunTiming> | undefined;
@@ -126,7 +126,8 @@ async function runOptionsOf(
   const imageRoot = request.imageRoot && (await root.folder(request.imageRoot, '--image-root'));
   const files = { manifest, output, imageRoot, earlierOutputs, queue };
   const around = { env, logger, timing, signal, onEvent };
-  return { ...wanted, ...files, ...around, ...named, account, work: false, run: newRun };
+  const { images } = deps.api;
+  return { ...wanted, ...files, ...around, ...named, account, images, work: false, run: newRun };
 }
 
 /** The exit code of a scheduled run that was skipped: another run has the schedule. */

@@ -28,6 +28,36 @@ export function createHttpServer(
   return fastify({ logger: false, forceCloseConnections: true, ...options });
 }
 
+/** More connections at a time are refused; one that does not get on is ended. */
+const MOST_CONNECTIONS = 256;
+const HEADERS_TIMEOUT_MS = 5000;
+const REQUEST_TIMEOUT_MS = 10_000;
+/** An answer may take its time. */
+const SILENT_TIMEOUT_MS = 120_000;
+
+/** A server that strangers reach: everything is routed to `/`, and handlers judge the original URL. */
+export function createPublicServer({ bodyLimit }: { readonly bodyLimit: number }): FastifyInstance {
+  const app = createHttpServer({
+    bodyLimit,
+    connectionTimeout: SILENT_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: HEADERS_TIMEOUT_MS,
+    http: {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: 1000,
+      maxHeaderSize: 16 * 1024,
+      // Node.js would say 400 to a stranger who leaves it out.
+      requireHostHeader: false,
+    },
+    // Garbage that is no HTTP: Node.js would answer some of it, and tell strangers about the parser.
+    clientErrorHandler: (_error, socket) => socket.destroy(),
+    // What strangers name is never routed.
+    rewriteUrl: () => '/',
+  });
+  app.server.maxConnections = MOST_CONNECTIONS;
+  return app;
+}
+
 /**
  * Listens.
  * @param what how the error names the address: a flag, or `the dashboard at`

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, open, realpath, stat } from 'node:fs/promises';
+import { open, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, relative, sep } from 'node:path';
 import { FatalError } from './errors.js';
 
@@ -7,11 +7,6 @@ import { FatalError } from './errors.js';
 export function isBelow(path: string, folder: string): boolean {
   const inside = relative(folder, path);
   return inside !== '..' && !inside.startsWith(`..${sep}`) && !isAbsolute(inside);
-}
-
-/** A file may not be read, wherever it is: its message says why. */
-export class ForbiddenFileError extends FatalError {
-  override name = 'ForbiddenFileError';
 }
 
 export interface AllowedFiles {
@@ -25,33 +20,22 @@ export interface AllowedFiles {
  * Opens a regular file within the folders that may be read. A pipe or a device is not even opened: that could wait without
  * end, or do something.
  * @param path absolute
- * @throws {ForbiddenFileError} when it is elsewhere or no regular file; the system's own errors
+ * @throws {FatalError} when it is elsewhere or no regular file; the system's own errors
  */
 export async function openAllowed(path: string, { roots, followLinks = false }: AllowedFiles) {
   if (!roots.some((root) => isBelow(path, root)))
-    throw new ForbiddenFileError('it is outside of the folders that may be read');
+    throw new FatalError('it is outside of the folders that may be read');
   const real = await realpath(path);
   if (!followLinks && !roots.some((root) => isBelow(real, root)))
-    throw new ForbiddenFileError(
-      "a symbolic link leads out of the images' folder, which only --follow-links allows",
-    );
-  if (!(await stat(real)).isFile()) throw new ForbiddenFileError('it is no regular file');
+    throw new FatalError("a symbolic link leads out of the images' folder, which only --follow-links allows");
+  if (!(await stat(real)).isFile()) throw new FatalError('it is no regular file');
   const handle = await open(real, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
   try {
     const stats = await handle.stat();
-    if (!stats.isFile()) throw new ForbiddenFileError('it is no regular file');
+    if (!stats.isFile()) throw new FatalError('it is no regular file');
     return { handle, bytes: stats.size };
   } catch (error) {
     await handle.close();
     throw error;
   }
-}
-
-/** Reads a file to its end, but no further than `most` bytes; one more says that it is larger. */
-export async function readUpTo(handle: FileHandle, most: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of handle.createReadStream({ end: most, autoClose: false })) {
-    if (Buffer.isBuffer(chunk)) chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { UsageError, messageOf } from '../shared/errors.js';
-import { type HttpServer, type ListenAddress, createHttpServer, listen } from '../shared/http-server.js';
+import { type HttpServer, type ListenAddress, createPublicServer, listen } from '../shared/http-server.js';
 import type { Logger } from '../shared/log.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { sleep } from '../shared/waiting.js';
@@ -15,10 +15,6 @@ interface ReceiverOptions extends ListenAddress {
 }
 
 const BODY_LIMIT_BYTES = 256 * 1024;
-/** More connections at a time are refused; one that does not get on is ended. */
-const MOST_CONNECTIONS = 256;
-const HEADERS_TIMEOUT_MS = 5000;
-const REQUEST_TIMEOUT_MS = 10_000;
 /** Deliveries that are on their way into the store at most; while it is away more are dropped, and polls find them. */
 const MOST_PENDING = 10_000;
 const CLOSE_DEADLINE_MS = 2000;
@@ -100,23 +96,7 @@ export async function startReceiver({ keys, onDelivery, ...address }: ReceiverOp
 }
 
 function createApp(): FastifyInstance {
-  const app = createHttpServer({
-    bodyLimit: BODY_LIMIT_BYTES,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    keepAliveTimeout: HEADERS_TIMEOUT_MS,
-    http: {
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      connectionsCheckingInterval: 1000,
-      maxHeaderSize: 16 * 1024,
-      // Node.js would say 400 to a stranger who leaves it out.
-      requireHostHeader: false,
-    },
-    // Garbage that is no HTTP: Node.js would answer some of it, and tell strangers about the parser.
-    clientErrorHandler: (_error, socket) => socket.destroy(),
-    // What strangers name is never routed: the hook looks at the original.
-    rewriteUrl: () => '/',
-  });
-  app.server.maxConnections = MOST_CONNECTIONS;
+  const app = createPublicServer({ bodyLimit: BODY_LIMIT_BYTES });
   // Whatever the body is said to be, only its text counts.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));

@@ -15,7 +15,7 @@ import * as registry from '../shared/queue/registry.js';
 import { SpendingCounter } from '../shared/run-spending.js';
 import { clockAheadMs, repeat } from '../shared/waiting.js';
 import { Intake } from './api-health.js';
-import type { ImageOptions } from './image-options.js';
+import type { ImageOptions } from '../shared/image-options.js';
 import { Images } from './images.js';
 import { JobLogs } from './job-logs.js';
 import { JobProcessor } from './job-processor.js';

@@ -1,15 +1,21 @@
 import { type LookupAddress, type LookupOptions, lookup as lookupName } from 'node:dns';
 import { BlockList, isIP } from 'node:net';
 import pLimit, { type LimitFunction } from 'p-limit';
-import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
+import { EnvHttpProxyAgent, request } from 'undici';
+import { backoffMs } from '../describe-api/attempt-policy.js';
 import { retryAfterIn } from '../describe-api/retry-after.js';
-import { FatalError, messageOf } from '../shared/errors.js';
+import { messageOf } from '../shared/errors.js';
+import { sleep } from '../shared/waiting.js';
+import { IMAGE_DEFAULTS, type ImageOptions } from '../shared/image-options.js';
+import { BadImageError } from '../shared/prepare-image.js';
 
 const MOST_REDIRECTS = 5;
 const TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 const AT_A_TIME_PER_HOST = 4;
 const AT_A_TIME = 16;
+/** A host that asks for more is not waited for by an image that holds a place. */
+const LONGEST_WAIT_MS = 60_000;
 /** What is in the way for a moment; other failing statuses are about the image. */
 const MOMENT: ReadonlySet<number> = new Set([408, 425, 429]);
 
@@ -32,52 +38,55 @@ export function isPrivateAddress(address: string): boolean {
   return PRIVATE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
 }
 
-/** An image cannot be read, so nothing is paid for it. Its message says why, for people. */
-export class BadImageError extends FatalError {
-  override name = 'BadImageError';
-}
+/** It would be fetched with `--allow-private`. */
+export class PrivateImageError extends BadImageError {
+  override name = 'PrivateImageError';
 
-/** It may be otherwise in a moment. */
-export class UnreachedImageError extends BadImageError {
-  override name = 'UnreachedImageError';
-
-  constructor(
-    reason: string,
-    readonly retryAfterMs?: number,
-  ) {
-    super(reason);
+  constructor(host: string) {
+    super(`${host} is in a private network, where images are fetched only with --allow-private`);
   }
 }
 
 /** Loads images from the web for an API that does not do so itself. */
 export class ImageFetcher {
-  readonly #agent: Dispatcher;
+  readonly #agent: EnvHttpProxyAgent;
   readonly #all = pLimit(AT_A_TIME);
   readonly #hosts = new Map<string, LimitFunction>();
 
-  constructor(private readonly options: { readonly allowPrivate: boolean; readonly maxBytes: number }) {
+  constructor(private readonly options: Pick<ImageOptions, 'allowPrivate' | 'maxBytes'>) {
     // Judged by the address that is connected to, so that no name leads elsewhere after the look.
-    const guarded = options.allowPrivate ? {} : { lookup: lookupPublic };
-    const connect = { timeout: CONNECT_TIMEOUT_MS, ...guarded };
-    const hasProxy = ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY'].some(
-      (name) => process.env[name],
-    );
+    const guarded = options.allowPrivate === true ? {} : { lookup: lookupPublic };
     // A proxy resolves names itself, and knows what it may reach.
-    this.#agent = hasProxy ? new EnvHttpProxyAgent({ connect }) : new Agent({ connect });
+    this.#agent = new EnvHttpProxyAgent({ connect: { timeout: CONNECT_TIMEOUT_MS, ...guarded } });
   }
 
   /**
-   * @throws {UnreachedImageError} for what may be otherwise in a moment; {BadImageError} for what will not
+   * @param attempts how often a host that fails for the moment is asked
+   * @throws {BadImageError} when it is not to be had
    * @throws the signal's reason when it aborts
    */
-  async fetch(url: string, signal: AbortSignal): Promise<Buffer> {
-    const { host } = new URL(url);
-    const limit = this.#hosts.get(host) ?? pLimit(AT_A_TIME_PER_HOST);
-    this.#hosts.set(host, limit);
+  async fetch(url: string, attempts: number, signal: AbortSignal): Promise<Buffer> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#inTurn(new URL(url), signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        const afterMs = error instanceof BadImageError ? error.retryAfterMs : undefined;
+        if (afterMs === undefined || attempt >= attempts) throw error;
+        const waitMs = Math.max(afterMs, backoffMs(attempt, Math.random()));
+        await sleep(Math.min(LONGEST_WAIT_MS, waitMs), signal);
+        signal.throwIfAborted();
+      }
+    }
+  }
+
+  async #inTurn(url: URL, signal: AbortSignal): Promise<Buffer> {
+    const limit = this.#hosts.get(url.host) ?? pLimit(AT_A_TIME_PER_HOST);
+    this.#hosts.set(url.host, limit);
     try {
-      return await limit(() => this.#all(() => this.#follow(new URL(url), signal)));
+      return await limit(() => this.#all(() => this.#follow(url, signal)));
     } finally {
-      if (limit.activeCount + limit.pendingCount === 0) this.#hosts.delete(host);
+      if (limit.activeCount + limit.pendingCount === 0) this.#hosts.delete(url.host);
     }
   }
 
@@ -101,8 +110,8 @@ export class ImageFetcher {
       signal.throwIfAborted();
       if (error instanceof BadImageError) throw error;
       if (timeout.aborted)
-        throw new UnreachedImageError(`${url.host} did not deliver it within ${TIMEOUT_MS / 1000} s`);
-      throw new UnreachedImageError(`${url.host} cannot be reached: ${reasonOf(error)}`);
+        throw new BadImageError(`${url.host} did not deliver it within ${TIMEOUT_MS / 1000} s`, 0);
+      throw new BadImageError(`${url.host} cannot be reached: ${reasonOf(error)}`, 0);
     }
   }
 
@@ -126,7 +135,7 @@ export class ImageFetcher {
           { 'retry-after': typeof after === 'string' ? after : undefined },
           Date.now(),
         );
-        throw new UnreachedImageError(`${url.host} answers ${statusCode}`, waitMs);
+        throw new BadImageError(`${url.host} answers ${statusCode}`, waitMs ?? 0);
       }
       if (statusCode !== 200) throw new BadImageError(`${url.host} answers ${statusCode}`);
       return await this.#readBody(body);
@@ -136,7 +145,7 @@ export class ImageFetcher {
   }
 
   async #readBody(body: AsyncIterable<unknown>): Promise<Buffer> {
-    const { maxBytes } = this.options;
+    const { maxBytes = IMAGE_DEFAULTS.maxBytes } = this.options;
     const chunks: Buffer[] = [];
     let bytes = 0;
     for await (const chunk of body) {
@@ -156,14 +165,8 @@ export class ImageFetcher {
     const address = hostname.replace(/^\[|\]$/g, '');
     const isLocal =
       isIP(address) === 0 ? /^localhost\.?$|\.localhost\.?$/i.test(address) : isPrivateAddress(address);
-    if (isLocal && !this.options.allowPrivate) throw privateError(hostname);
+    if (isLocal && this.options.allowPrivate !== true) throw new PrivateImageError(hostname);
   }
-}
-
-function privateError(host: string): BadImageError {
-  return new BadImageError(
-    `${host} is in a private network, where images are fetched only with --allow-private`,
-  );
 }
 
 type LookedUp = (error: Error | null, address: string | LookupAddress[], family?: number) => void;
@@ -177,7 +180,7 @@ function lookupPublic(hostname: string, options: LookupOptions, callback: Looked
     }
     const allowed = addresses.filter(({ address }) => !isPrivateAddress(address));
     const [first] = allowed;
-    if (first === undefined) callback(privateError(hostname), []);
+    if (first === undefined) callback(new PrivateImageError(hostname), []);
     else if (options.all === true) callback(null, allowed);
     else callback(null, first.address, first.family);
   });

@@ -6,8 +6,8 @@ import type { DescribeJobData } from '../shared/jobs.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { noteSetAside } from '../shared/run-leases.js';
 import { sleep } from '../shared/waiting.js';
-import { BadImageError } from './fetch-image.js';
 import { MessagePolls, pollOnce } from './message-polls.js';
+import { BadImageError } from '../shared/prepare-image.js';
 import {
   type ActiveJob,
   type Processing,

@@ -8,7 +8,7 @@ import { RejectedError, StatusError } from '../../src/describe-api/errors.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { UndoStack } from '../../src/shared/undo.js';
 import { isPrivateAddress } from '../../src/worker/fetch-image.js';
-import type { ImageOptions } from '../../src/worker/image-options.js';
+import type { ImageOptions } from '../../src/shared/image-options.js';
 import { Images } from '../../src/worker/images.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { Workspace } from '../helpers/workspace.js';
@@ -79,7 +79,7 @@ describeOnRedis('an image', (open) => {
     return Images.open(
       { send: 'data', roots: [workspace.at('root')], maxBytes: 100_000, ...options },
       {
-        dialect: { name: 'openai', takesModel: true, takesData: true },
+        dialect: { name: 'openai', takesData: true },
         host: api,
         connection,
         queueName: `images-${accounts++}`,

@@ -2,6 +2,8 @@
 export interface ImageOptions {
   /** `url`: the API loads them; `data`: they are sent along; `auto`: as the API takes them. */
   readonly send?: 'url' | 'data' | 'auto' | undefined;
+  /** Where local images are served for APIs that take URLs alone; see `startImageServer`. */
+  readonly publicUrl?: string | undefined;
   /** Real paths of the folders whose files may be read; none. */
   readonly roots?: readonly string[] | undefined;
   /** Whether symbolic links may lead out of them. */
