@@ -110,6 +110,13 @@ const GROUPS = [
     output: option('-o, --output <path>', 'where prompts go; `.simulated.csv` with the simulator', {
       default: '<manifest>.prompts.csv',
     }),
+    keep: option('--keep <column,...>', "the manifest's columns that the output has", {
+      default: 'all',
+      parse: parse.columns,
+    }),
+    drop: option('--drop <column,...>', "those of the manifest's columns that it has not", {
+      parse: parse.columns,
+    }),
     escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
     newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
   }),

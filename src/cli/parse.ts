@@ -111,6 +111,9 @@ const code = parser(`codes among ${ERROR_CODES.join(', ')}`, (text) =>
 export const codes = (text: string, source: string) =>
   text.split(',').map((part) => code(part.trim(), source));
 
+/** Reads `id,url`. */
+export const columns = (text: string) => text.split(',').map((name) => name.trim());
+
 // What others know how to read is loaded for those who give it.
 
 export const delimiter = async (text: string) =>

@@ -9,7 +9,7 @@ import type { OptionsOf } from './options.js';
 /** Which rows there are, and what is to be done with them, whoever executes the run. */
 export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   const { format, delimiter, escapeFormulas, listSeparator, urlColumn, keyColumn, baseUrl, output } = options;
-  const { imageRoot } = options;
+  const { imageRoot, keep, drop } = options;
   const { attempts, deadline, limit, accept = [], stopFailing, newColumns = false, payAgain } = options;
   const task = { attempts, deadlineMs: deadline, limit, accept, stopFailing, newColumns, payAgain };
   // A server of another version refuses what it does not know.
@@ -24,7 +24,7 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   } = options;
   const isPriced = [perImage, perMillionIn, perMillionOut].some((price) => price !== undefined);
   const prices = isPriced ? { perImage, perMillionIn, perMillionOut } : undefined;
-  const written = { escapeFormulas, listSeparator, output, usage, prices, maxCost, maxCalls };
+  const written = { keep, drop, escapeFormulas, listSeparator, output, usage, prices, maxCost, maxCalls };
   return { format, delimiter, header, urlColumn, keyColumn, baseUrl, imageRoot, ...written, ...task };
 }
 

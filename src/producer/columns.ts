@@ -106,6 +106,45 @@ export function findKeyColumn(columns: readonly string[], keyColumn: string): nu
   return columnNamed('--key-column', columns, keyColumn);
 }
 
+/** Which columns of a manifest its output has, or which it has not. */
+export interface KeptColumns {
+  readonly keep?: readonly string[] | undefined;
+  readonly drop?: readonly string[] | undefined;
+}
+
+/** What holds: what is asked for now, else what the output was begun with. */
+export function keptColumnsOf({ keep, drop }: KeptColumns, remembered: KeptColumns | undefined): KeptColumns {
+  return (keep ?? drop) === undefined ? { keep: remembered?.keep, drop: remembered?.drop } : { keep, drop };
+}
+
+/**
+ * The columns of a manifest that its output has.
+ * @param remembered columns may have gone since
+ * @param needed those that tell the rows of an output apart
+ * @returns their indexes, in order
+ * @throws {UsageError} when a column that is asked for does not exist, or one that is needed would be left out
+ */
+export function findKeptColumns(
+  columns: readonly string[],
+  asked: KeptColumns,
+  remembered: KeptColumns | undefined,
+  needed: readonly number[],
+): number[] {
+  if (asked.keep !== undefined && asked.drop !== undefined)
+    throw new UsageError('--keep and --drop: give one of them');
+  for (const name of asked.keep ?? []) columnNamed('--keep', columns, name);
+  for (const name of asked.drop ?? []) columnNamed('--drop', columns, name);
+  const { keep, drop } = keptColumnsOf(asked, remembered);
+  const isKept = (name: string) => keep?.includes(name) ?? !(drop ?? []).includes(name);
+  const lost = needed.map((index) => columns[index] ?? '').filter((name) => !isKept(name));
+  if (lost.length > 0) {
+    throw new UsageError(
+      `${keep === undefined ? '--drop' : '--keep'} leaves out ${listNames(unique(lost))}: the output needs it to tell its rows apart when the run goes on`,
+    );
+  }
+  return [...columns.keys()].filter((index) => isKept(columns[index] ?? ''));
+}
+
 /** The index of a column that a flag names. @throws {UsageError} when it does not exist */
 export function columnNamed(flag: string, columns: readonly string[], name: string): number {
   const index = columns.indexOf(name);

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { dialectFor } from '../describe-api/dialects/index.js';
+import { keptColumnsOf } from '../producer/columns.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
@@ -236,6 +237,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     output: paths.output,
     imageRoot: plan.imageRoot?.path,
     folder: plan.areNames === true ? true : undefined,
+    ...keptColumnsOf(options, prepared.runFile),
     escapeFormulas: prepared.outputOptions.escapeFormulas,
     answerColumns: [...prepared.outputOptions.answerColumns],
     prompt: plan.prompt === undefined ? undefined : options.prompt,

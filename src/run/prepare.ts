@@ -3,7 +3,9 @@ import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
+  type KeptColumns,
   checkOwnColumns,
+  findKeptColumns,
   findKeyColumn,
   findUrlColumn,
   hasLocalImages,
@@ -70,7 +72,8 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   if (runFile !== undefined) await refuseCopiedRunFile(paths.runFile, paths.output, runFile);
   const { escapeFormulas = runFile?.escapeFormulas } = options;
   const answerColumnsBefore = runFile && (runFile.answerColumns ?? PROMPT_COLUMNS);
-  const outputOptions = { ...rows.outputOptions, escapeFormulas, answerColumnsBefore };
+  const begun = { ...rows.outputOptions, escapeFormulas, answerColumnsBefore };
+  const outputOptions = withKept(begun, options, runFile);
   const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
   const found = await inspectOutput(outputOptions);
   // One that is there, whatever its name, is from a version that did not ask.
@@ -86,6 +89,17 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   const prepared = { ...rows, outputOptions, paths, found, runFile, earlier, account, isSimulated };
   await refuseForeignOutput(prepared, options);
   return prepared;
+}
+
+/** Finds the columns that the output has. @throws {UsageError} see `findKeptColumns` */
+export function withKept(
+  options: OutputOptions,
+  asked: KeptColumns,
+  remembered: KeptColumns | undefined,
+): OutputOptions {
+  const { columns, urlColumn, keyColumn = urlColumn, promptColumns = [] } = options;
+  const needed = [urlColumn, keyColumn, ...promptColumns];
+  return { ...options, kept: findKeptColumns(columns, asked, remembered, needed) };
 }
 
 /** Opens a manifest, and finds what identifies its rows and where their images are. */

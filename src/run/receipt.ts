@@ -11,7 +11,7 @@ import { inspectOutput } from '../writer/output-table.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
 import { readRunFile } from '../writer/run-file.js';
 import type { OpenRun } from './open-run.js';
-import { openEarlierOutputs, openRows } from './prepare.js';
+import { openEarlierOutputs, openRows, withKept } from './prepare.js';
 import type { Receipt, RunOptions, RunStop } from './run-options.js';
 import { costOf } from './spending.js';
 
@@ -190,7 +190,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
       );
     }
     const runFile = await readRunFile(paths.runFile);
-    const { manifest, plan, outputOptions } = await openRows(
+    const { manifest, plan, ...rows } = await openRows(
       {
         ...options,
         urlColumn: options.urlColumn ?? runFile?.urlColumn,
@@ -205,6 +205,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
       undo,
       runFile?.answerColumns ?? PROMPT_COLUMNS,
     );
+    const outputOptions = withKept(rows.outputOptions, {}, runFile);
     await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
     return await recountOutput({
       ...outputOptions,

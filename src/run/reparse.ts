@@ -18,6 +18,7 @@ import { type RunPaths, runPaths } from '../writer/output-paths.js';
 import type { OutputOptions } from '../writer/output-table.js';
 import { type RunFile, readRunFile, writeRunFile } from '../writer/run-file.js';
 import { type ApiOptions, answerShapeOf } from './api-options.js';
+import { withKept } from './prepare.js';
 
 interface Reparsed {
   /** Rows that were written to the output. */
@@ -103,7 +104,7 @@ async function outputOptionsOf(
   const { imageRoot, folder: areNames } = runFile;
   const root = imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot };
   const prompt = runFile.prompt === undefined ? undefined : parsePromptTemplate(runFile.prompt, columns);
-  return {
+  const outputOptions: OutputOptions = {
     ...{ columns, delimiter, keyColumn, path: paths.output, answerColumns: shape.columns },
     ...{ answerColumnsBefore: runFile.answerColumns ?? PROMPT_COLUMNS, newColumns: true },
     urlColumn: columns.indexOf(runFile.urlColumn),
@@ -114,4 +115,5 @@ async function outputOptionsOf(
     promptColumns: prompt?.columns,
     resolveUrl: (raw, ofPrompt) => imageOf({ baseUrl, imageRoot: root, areNames, prompt }, raw, ofPrompt),
   };
+  return withKept(outputOptions, {}, runFile);
 }

@@ -22,6 +22,9 @@ export interface RunOptions extends ApiOptions {
   readonly input?: NodeJS.ReadableStream | undefined;
   readonly format?: ManifestFormat | undefined;
   readonly delimiter?: string | undefined;
+  /** Which of the manifest's columns a new output has, or has not; an existing one keeps its own. One of them at most. */
+  readonly keep?: readonly string[] | undefined;
+  readonly drop?: readonly string[] | undefined;
   /** Cells that a spreadsheet would take for formulas are written with an apostrophe before them; for a new output only. */
   readonly escapeFormulas?: boolean | undefined;
   /** What is put between the items of a list in an answer; `json` writes lists as JSON. `, `. */

@@ -200,8 +200,9 @@ async function finishEarlier(
   deps: ExecutorDeps,
   signal: AbortSignal,
 ): Promise<Execution | undefined> {
-  // Columns that the manifest has gained since are no reason to leave it unfinished.
-  const collecting = { ...request, output, collectOnly: true, newColumns: true };
+  // Columns that the manifest has gained since are no reason to leave it unfinished, nor others that are to be kept.
+  const layout = { newColumns: true, keep: undefined, drop: undefined };
+  const collecting = { ...request, output, collectOnly: true, ...layout };
   const quietly = { signal, newRun: undefined, earlierOutputs, onEvent: () => undefined };
   const finished = await executeRequest(collecting, deps, quietly);
   if (finished.kind === 'released') return finished;

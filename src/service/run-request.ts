@@ -55,6 +55,8 @@ export const runRequestSchema = z.strictObject({
   format: formatSchema.optional(),
   delimiter: textSchema.optional(),
   header: z.boolean().optional(),
+  keep: z.array(nameSchema).optional(),
+  drop: z.array(nameSchema).optional(),
   escapeFormulas: z.boolean().optional(),
   listSeparator: textSchema.optional(),
   urlColumn: textSchema.optional(),

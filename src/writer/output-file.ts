@@ -10,6 +10,7 @@ import {
   type OutputOptions,
   type ScannedOutput,
   endsRow,
+  keptOf,
   newOutputTable,
   openOutputTable,
   outputAt,
@@ -91,10 +92,10 @@ export class OutputFile {
     const tokens =
       this.options.usage === true ? [usage?.inputTokens ?? null, usage?.outputTokens ?? null] : [];
     const ours = [...prompts, ...tokens, messageId, describedAt].map((value) => this.table.cellOf(value));
-    const cells = [...row.cells, ...ours.map(({ cell }) => cell)];
+    const cells = [...keptOf(this.options, row.cells), ...ours.map(({ cell }) => cell)];
     if (cells.length !== this.table.columns.length)
       throw new RangeError(`a row has ${cells.length} cells, not ${this.table.columns.length}`);
-    const ofRow = row.isJson ?? row.cells.map(() => false);
+    const ofRow = keptOf(this.options, row.isJson ?? row.cells.map(() => false));
     return { cells, isJson: [...ofRow, ...ours.map(({ isJson }) => isJson)] };
   }
 

@@ -15,6 +15,8 @@ export interface OutputOptions {
   readonly path: string;
   /** The manifest's columns, in order. */
   readonly columns: readonly string[];
+  /** The indexes of those that the output has; undefined where it has all. */
+  readonly kept?: readonly number[] | undefined;
   /** Of the answers, in order; and what is put between the items of a list in one of them: `json` writes it as JSON. */
   readonly answerColumns: readonly string[];
   readonly listSeparator?: string | undefined;
@@ -58,8 +60,18 @@ export function outputAt(path: string): string {
 /** A new output for a manifest, in the format that the ending of its name says. */
 export function newOutputTable(options: OutputOptions, path = options.path): Table {
   const usage = options.usage === true ? USAGE_COLUMNS : [];
-  const columns = [...options.columns, ...options.answerColumns, ...usage, ...MESSAGE_COLUMNS];
+  const columns = [
+    ...keptOf(options, options.columns),
+    ...options.answerColumns,
+    ...usage,
+    ...MESSAGE_COLUMNS,
+  ];
   return /\.(jsonl|ndjson)$/i.test(path) ? new JsonlTable(columns) : new CsvTable(columns, options);
+}
+
+/** Of what there is for each of the manifest's columns, what the output has. */
+export function keptOf<T>({ kept }: Pick<OutputOptions, 'kept'>, ofColumns: readonly T[]): readonly T[] {
+  return kept === undefined ? ofColumns : ofColumns.filter((_, index) => kept.includes(index));
 }
 
 /**
@@ -117,13 +129,18 @@ function compareColumns(found: readonly string[], expected: OutputOptions): stri
   const wanted = newOutputTable(expected).columns;
   const removed = found.filter((name) => !wanted.includes(name));
   const added = wanted.filter((name) => !found.includes(name));
+  const leftOut = removed.filter((name) => expected.columns.includes(name));
+  if (leftOut.length > 0) {
+    return `has columns that --keep or --drop leave out: ${list(leftOut)}; go on without the flag, or name another output with -o`;
+  }
   if (removed.length > 0) {
     const lacks = added.length > 0 ? ` and lacks ${list(added)}` : '';
     return `has columns that the manifest does not have: ${list(removed)}${lacks}; name another output with -o`;
   }
   if (expected.newColumns || isDeepStrictEqual(found, wanted)) return undefined;
   const remedy = '; --new-columns rewrites it once with the columns of the manifest';
-  if (added.length > 0) return `lacks columns that the manifest has: ${list(added)}${remedy}`;
+  if (added.length > 0)
+    return `lacks columns that the manifest has: ${list(added)}${remedy}, --drop goes on without them`;
   return `has its columns in another order than the manifest: ${list(found)}${remedy}`;
 }
 

@@ -22,6 +22,9 @@ const runFileSchema = z.object({
   imageRoot: z.string().optional(),
   /** Whether the manifest is a folder. */
   folder: z.boolean().optional(),
+  /** Which of the manifest's columns the output has, or has not, where these are not all. */
+  keep: z.array(z.string()).readonly().optional(),
+  drop: z.array(z.string()).readonly().optional(),
   escapeFormulas: z.boolean().optional(),
   /** The output's columns for answers, where they are not the four prompts. */
   answerColumns: z.array(z.string()).optional(),
