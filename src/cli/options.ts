@@ -75,9 +75,9 @@ const GROUPS = [
     journal: option('--journal <path>', 'a line for each accepted submit'),
   }),
   group(MANIFEST, ['run', 'verify', 'enqueue', 'schedule add'], {
-    format: option('--format <name>', 'csv, tsv, jsonl or list; needed for stdin', {
+    format: option('--format <name>', 'csv, tsv, jsonl, parquet or list; needed for stdin', {
       default: "by the name's ending",
-      parse: parse.oneOf<ManifestFormat>(['csv', 'tsv', 'jsonl', 'list']),
+      parse: parse.oneOf<ManifestFormat>(['csv', 'tsv', 'jsonl', 'parquet', 'list']),
     }),
     delimiter: option('--delimiter <char>', 'where a .csv hides it; or `tab`', { parse: parse.delimiter }),
     header: option(

@@ -16,6 +16,8 @@ export interface ManifestRecord extends Cells {
   readonly isEmpty?: boolean;
   /** Its keys that are no columns: their values come into no file. */
   readonly unknownKeys?: readonly string[];
+  /** Columns, or paths in them, that hold bytes and no text here: they are empty. */
+  readonly binary?: readonly string[];
 }
 
 export type RecordBatches = AsyncGenerator<readonly ManifestRecord[], void>;

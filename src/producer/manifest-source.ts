@@ -192,7 +192,8 @@ function emptyManifest(name: string): UsageError {
   return new UsageError(`${name} is empty: give a manifest with a record for each image`);
 }
 
-function cannotOpen(path: string, error: unknown): UsageError {
+/** One line of why there is no such manifest. */
+export function cannotOpen(path: string, error: unknown): UsageError {
   return new UsageError(`${shownPath(path)}: ${fileTrouble(error, REASONS)}`, { cause: error });
 }
 

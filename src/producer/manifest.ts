@@ -11,6 +11,7 @@ import {
   readAhead,
 } from './manifest-format.js';
 import { UnreadableError, findSource } from './manifest-source.js';
+import { openParquet } from './parquet-format.js';
 
 interface Format {
   readonly name: string;
@@ -27,6 +28,7 @@ const FORMATS = [
   { name: 'csv', endings: ['.csv'], delimiters: 'any', hasHeader: true, open: openCsv },
   { name: 'tsv', endings: ['.tsv'], delimiters: '\t', hasHeader: true, open: openTsv },
   { name: 'jsonl', endings: ['.jsonl', '.ndjson'], open: openJsonl },
+  { name: 'parquet', endings: ['.parquet'], open: openParquet },
   { name: 'list', endings: ['.txt', '.list', '.urls'], open: openList },
   { name: 'folder', endings: [], open: openFolder },
 ] as const satisfies readonly Format[];

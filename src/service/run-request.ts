@@ -23,7 +23,7 @@ const limitsSchema = z.object({
   pollRate: rateSchema.optional(),
   maxInFlight: z.number().int().min(1).optional(),
 }) satisfies z.ZodType<Partial<Limits>>;
-const formatSchema = z.enum(['csv', 'tsv', 'jsonl', 'list']) satisfies z.ZodType<ManifestFormat>;
+const formatSchema = z.enum(['csv', 'tsv', 'jsonl', 'parquet', 'list']) satisfies z.ZodType<ManifestFormat>;
 
 const runStopSchema = z.object({
   kind: z.enum([

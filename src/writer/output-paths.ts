@@ -13,7 +13,7 @@ export interface RunPaths {
 }
 
 /** Endings that a manifest's name loses; `.gz` may follow. */
-const MANIFEST_ENDING = /(?:\.(?:csv|tsv|jsonl|ndjson|list|txt))?(?:\.gz)?$/i;
+const MANIFEST_ENDING = /(?:\.(?:csv|tsv|jsonl|ndjson|json|parquet|list|txt))?(?:\.gz)?$/i;
 
 /** The output of a manifest, beside it: `a/b.csv.gz` -> `a/b.prompts.csv`, or `a/b.simulated.csv`. */
 export function defaultOutputPath(manifest: string, options: { simulator: boolean }): string {
