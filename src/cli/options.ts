@@ -75,15 +75,18 @@ const GROUPS = [
     journal: option('--journal <path>', 'a line for each accepted submit'),
   }),
   group(MANIFEST, ['run', 'verify', 'enqueue', 'schedule add'], {
-    format: option('--format <name>', 'csv, tsv, jsonl, parquet or list; needed for stdin', {
+    format: option('--format <name>', 'csv, tsv, jsonl, json, parquet or list; needed for stdin', {
       default: "by the name's ending",
-      parse: parse.oneOf<ManifestFormat>(['csv', 'tsv', 'jsonl', 'parquet', 'list']),
+      parse: parse.oneOf<ManifestFormat>(['csv', 'tsv', 'jsonl', 'json', 'parquet', 'list']),
     }),
     delimiter: option('--delimiter <char>', 'where a .csv hides it; or `tab`', { parse: parse.delimiter }),
     header: option(
       '--no-header',
       'the first record of a csv or tsv is a row like any other: columns are c1, c2, ...',
     ),
+    records: option('--records <path>', 'the list of records in a json, its keys joined by dots', {
+      default: 'the one list of objects',
+    }),
     urlColumn: option('--url-column <name>', 'where the image URLs are', {
       default: 'the one column that has some',
     }),

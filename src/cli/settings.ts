@@ -25,7 +25,18 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   const isPriced = [perImage, perMillionIn, perMillionOut].some((price) => price !== undefined);
   const prices = isPriced ? { perImage, perMillionIn, perMillionOut } : undefined;
   const written = { keep, drop, escapeFormulas, listSeparator, output, usage, prices, maxCost, maxCalls };
-  return { format, delimiter, header, urlColumn, keyColumn, baseUrl, imageRoot, ...written, ...task };
+  return {
+    format,
+    delimiter,
+    header,
+    records: options.records,
+    urlColumn,
+    keyColumn,
+    baseUrl,
+    imageRoot,
+    ...written,
+    ...task,
+  };
 }
 
 /** What a command that works has been given of its API and account. */

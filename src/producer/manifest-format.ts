@@ -27,6 +27,8 @@ export interface FormatOptions {
   readonly delimiter?: string | undefined;
   /** Whether a csv's or tsv's first record names its columns (the default); they are `c1`, `c2`, ... otherwise. */
   readonly header?: boolean | undefined;
+  /** Of a json: the path of the list of its records, keys joined by dots. */
+  readonly records?: string | undefined;
   /** Those that an earlier reading has found: its records have to fit them. */
   readonly columns?: readonly string[] | undefined;
 }
@@ -36,6 +38,8 @@ export interface OpenedFormat {
   readonly columns: readonly string[];
   /** Between the cells of csv and tsv; a comma for the others, whose records have none. */
   readonly delimiter: string;
+  /** Where the records of a json were found. */
+  readonly records?: string;
   /** Columns of a csv or tsv without a name and without a cell in the first records: they are left out. */
   readonly unnamedColumns?: number;
   /**

@@ -121,7 +121,7 @@ async function* readUtf8(text: AsyncGenerator<Buffer, void>, name: string): Asyn
     const [line = ''] = start.toString('latin1').split('\n', 1);
     if (line.includes('\0')) {
       throw new UsageError(
-        `${name} is no text: it has to be csv, tsv, JSON Lines or a list of URLs, in UTF-8`,
+        `${name} is no text: it has to be csv, tsv, JSON, JSON Lines or a list of URLs, in UTF-8 (or Parquet)`,
       );
     }
     for await (const piece of all) {

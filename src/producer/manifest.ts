@@ -1,7 +1,7 @@
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { openCsv, openTsv } from './csv-format.js';
 import { openFolder } from './folder-format.js';
-import { openJsonl, openList } from './line-formats.js';
+import { openJson, openJsonl, openList } from './line-formats.js';
 import {
   type ManifestRecord,
   type ManifestSource,
@@ -21,6 +21,8 @@ interface Format {
   readonly delimiters?: 'any' | '\t';
   /** Whether it takes `--no-header`. */
   readonly hasHeader?: boolean;
+  /** Whether it takes `--records`. */
+  readonly hasRecords?: boolean;
   readonly open: OpenFormat;
 }
 
@@ -28,6 +30,7 @@ const FORMATS = [
   { name: 'csv', endings: ['.csv'], delimiters: 'any', hasHeader: true, open: openCsv },
   { name: 'tsv', endings: ['.tsv'], delimiters: '\t', hasHeader: true, open: openTsv },
   { name: 'jsonl', endings: ['.jsonl', '.ndjson'], open: openJsonl },
+  { name: 'json', endings: ['.json'], hasRecords: true, open: openJson },
   { name: 'parquet', endings: ['.parquet'], open: openParquet },
   { name: 'list', endings: ['.txt', '.list', '.urls'], open: openList },
   { name: 'folder', endings: [], open: openFolder },
@@ -50,6 +53,7 @@ export interface ManifestOptions {
   readonly delimiter?: string | undefined;
   /** See `FormatOptions`. */
   readonly header?: boolean | undefined;
+  readonly records?: string | undefined;
   /** What `-` stands for; default: this process's stdin. */
   readonly input?: NodeJS.ReadableStream | undefined;
   /** Ends the opening, which waits for a pipe's first records, with its reason. */
@@ -98,14 +102,16 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       `--no-header: only csv and tsv have a header, and the manifest's format is ${format.name}`,
     );
   }
+  if (options.records !== undefined && format.hasRecords !== true)
+    throw new UsageError(`--records: only a json has lists to choose from, and the format is ${format.name}`);
   const closing = new AbortController();
   const abort = () => closing.abort();
   signal?.addEventListener('abort', abort, { once: true });
   let opened: OpenedFormat | undefined;
   try {
     signal?.throwIfAborted();
-    const { header } = options;
-    opened = await format.open(source, { delimiter, header }, closing.signal);
+    const { header, records } = options;
+    opened = await format.open(source, { delimiter, header, records }, closing.signal);
     const { columns, close } = opened;
     const { ahead, all } = await readAhead(
       opened.batches,
@@ -116,7 +122,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       throw new UsageError(`${source.name} has no records, only a header or blank lines: add some`);
     }
     if (source.replayable) await close();
-    const again = { columns, delimiter: opened.delimiter, header };
+    const again = { columns, delimiter: opened.delimiter, header, records: opened.records };
     const once = { ...opened, batches: all };
     const reopen = (ended: AbortSignal) =>
       source.replayable ? format.open(source, again, ended) : Promise.resolve(once);

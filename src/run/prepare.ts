@@ -114,6 +114,7 @@ export async function openRows(
     format: options.format,
     delimiter: options.delimiter,
     header: options.header,
+    records: options.records,
     input: options.input,
     signal: options.signal,
   });

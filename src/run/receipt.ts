@@ -162,6 +162,7 @@ export type VerifyOptions = Pick<
   | 'format'
   | 'delimiter'
   | 'header'
+  | 'records'
   | 'urlColumn'
   | 'keyColumn'
   | 'baseUrl'

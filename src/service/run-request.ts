@@ -23,7 +23,14 @@ const limitsSchema = z.object({
   pollRate: rateSchema.optional(),
   maxInFlight: z.number().int().min(1).optional(),
 }) satisfies z.ZodType<Partial<Limits>>;
-const formatSchema = z.enum(['csv', 'tsv', 'jsonl', 'parquet', 'list']) satisfies z.ZodType<ManifestFormat>;
+const formatSchema = z.enum([
+  'csv',
+  'tsv',
+  'jsonl',
+  'json',
+  'parquet',
+  'list',
+]) satisfies z.ZodType<ManifestFormat>;
 
 const runStopSchema = z.object({
   kind: z.enum([
@@ -55,6 +62,7 @@ export const runRequestSchema = z.strictObject({
   format: formatSchema.optional(),
   delimiter: textSchema.optional(),
   header: z.boolean().optional(),
+  records: textSchema.optional(),
   keep: z.array(nameSchema).optional(),
   drop: z.array(nameSchema).optional(),
   escapeFormulas: z.boolean().optional(),

@@ -85,6 +85,7 @@ describe('a JSON Lines manifest', () => {
       line: 101,
       number: 101,
       cells: ['100'],
+      isJson: [true],
       unknownKeys: ['extra', 'more'],
     });
   });

@@ -81,9 +81,9 @@ describe('openManifest refuses', () => {
       'an unknown ending',
       'h.xlsx',
       'id,url\n1,2\n',
-      '(known: .csv .tsv .jsonl .ndjson .parquet .txt .list .urls, each also with .gz)',
+      '(known: .csv .tsv .jsonl .ndjson .json .parquet .txt .list .urls, each also with .gz)',
     ],
-    ['no ending', 'manifest', 'id,url\n1,2\n', 'say --format csv|tsv|jsonl|parquet|list'],
+    ['no ending', 'manifest', 'id,url\n1,2\n', 'say --format csv|tsv|jsonl|json|parquet|list'],
   ])('a manifest with %s', async (_, name, content, message) => {
     expect(await refusalOfFile(name, content)).toContain(message);
   });
@@ -91,7 +91,7 @@ describe('openManifest refuses', () => {
   test('stdin without a format', async () => {
     const opened = openManifest({ path: '-', input: streamOf('id,url\n1,2\n') });
     expect(await refusal(opened)).toBe(
-      'the manifest comes from stdin: say what it is with --format csv|tsv|jsonl|parquet|list',
+      'the manifest comes from stdin: say what it is with --format csv|tsv|jsonl|json|parquet|list',
     );
   });
 
