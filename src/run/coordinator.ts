@@ -14,6 +14,8 @@ import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import type { FailureRecord } from '../writer/failures.js';
+import { rowsPath } from '../writer/output-paths.js';
+import { packOutput } from '../writer/parquet-output.js';
 import { writeRunFile } from '../writer/run-file.js';
 import { type OpenRun, keepCounts, openRun, rootsOf } from './open-run.js';
 import type { PreparedRun } from './prepare.js';
@@ -238,7 +240,9 @@ const END_DEADLINE_MS = 2000;
 /** Makes the receipt. */
 async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const { options, control, limits, preview } = run;
-  const { receipt, differences } = await closeAccounts(run, isRead);
+  const { receipt: counted, differences } = await closeAccounts(run, isRead);
+  if (counted.balanced) await packRows(run);
+  const receipt = { ...counted, output: rowsPath(counted.output) };
   await forget(run, isRead);
   const { failedByCode } = run.ledger.counts;
   // A budget that has just sufficed has stopped nothing.
@@ -258,6 +262,18 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const onError = debugError(run.logger, 'how the run ended could not be published');
   await atShutdown(run.connection, END_DEADLINE_MS, published, onError);
   return { preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
+}
+
+/** A Parquet output is written when a run ends in order: who interrupts it does not want to wait. */
+async function packRows({ control, prepared }: OpenRun): Promise<void> {
+  await prepared.dropUnchanged?.();
+  if (['interrupted', 'cancelled', 'fatal'].includes(control.reason?.kind ?? '')) return;
+  const { outputOptions, paths } = prepared;
+  await packOutput(outputOptions, paths.output).catch((error: unknown) => {
+    control.fail(
+      `${messageOf(error)}; its rows are in ${paths.working}, and the next start goes on with them`,
+    );
+  });
 }
 
 /** The receipt is about to be printed: the next run counts from nothing, and takes up what it always does. */

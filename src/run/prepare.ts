@@ -23,8 +23,15 @@ import { acquireFileLock } from '../shared/file-lock.js';
 import type { UndoStack } from '../shared/undo.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
 import { OutputIndex } from '../writer/output-index.js';
-import { type RunPaths, assertManifestIsSafe, defaultOutputPath, runPaths } from '../writer/output-paths.js';
+import {
+  type RunPaths,
+  assertManifestIsSafe,
+  defaultOutputPath,
+  rowsPath,
+  runPaths,
+} from '../writer/output-paths.js';
 import { type OutputOptions, type ScannedOutput, inspectOutput } from '../writer/output-table.js';
+import { unpackOutput } from '../writer/parquet-output.js';
 import { type RunFile, readRunFile, refuseCopiedRunFile } from '../writer/run-file.js';
 import { accountOf, answerColumnsOf, apiOf } from './api-options.js';
 import type { RunOptions } from './run-options.js';
@@ -37,6 +44,8 @@ export interface PreparedRun {
   readonly outputOptions: OutputOptions;
   readonly earlier: EarlierOutputs | undefined;
   readonly found: ScannedOutput | undefined;
+  /** Removes the working file that was unpacked from a Parquet output, where nothing has come to it. */
+  readonly dropUnchanged: (() => Promise<void>) | undefined;
   readonly runFile: RunFile | undefined;
   readonly account: Account;
   readonly isSimulated: boolean;
@@ -72,21 +81,36 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   if (runFile !== undefined) await refuseCopiedRunFile(paths.runFile, paths.output, runFile);
   const { escapeFormulas = runFile?.escapeFormulas } = options;
   const answerColumnsBefore = runFile && (runFile.answerColumns ?? PROMPT_COLUMNS);
-  const begun = { ...rows.outputOptions, escapeFormulas, answerColumnsBefore };
+  const path = options.dryRun === true ? rowsPath(paths.output) : paths.working;
+  const begun = { ...rows.outputOptions, path, escapeFormulas, answerColumnsBefore };
   const outputOptions = withKept(begun, options, runFile);
+  const dropUnchanged = options.dryRun ? undefined : await unpackOutput(outputOptions, paths.output);
+  if (dropUnchanged !== undefined) undo.defer(dropUnchanged);
   const earlier = await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
   const found = await inspectOutput(outputOptions);
   // One that is there, whatever its name, is from a version that did not ask.
-  const isNoTable = /\.(json|parquet|xlsx|gz)$/i.test(paths.output) || IMAGE_ENDING.test(paths.output);
+  const isNoTable = /\.(json|xlsx|gz)$/i.test(paths.output) || IMAGE_ENDING.test(paths.output);
   if (found === undefined && isNoTable) {
-    throw new UsageError(`the output ${paths.output} would hold CSV: end its name in .csv, .tsv or .jsonl`);
+    throw new UsageError(
+      `the output ${paths.output} would hold CSV: end its name in .csv, .tsv, .jsonl or .parquet`,
+    );
   }
   if (escapeFormulas === true && found !== undefined && runFile?.escapeFormulas !== true) {
     throw new UsageError(
       `the output ${paths.output} was begun without --escape-formulas: name another with -o`,
     );
   }
-  const prepared = { ...rows, outputOptions, paths, found, runFile, earlier, account, isSimulated };
+  const prepared = {
+    ...rows,
+    dropUnchanged,
+    outputOptions,
+    paths,
+    found,
+    runFile,
+    earlier,
+    account,
+    isSimulated,
+  };
   await refuseForeignOutput(prepared, options);
   return prepared;
 }

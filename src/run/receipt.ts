@@ -6,7 +6,7 @@ import { UsageError, messageOf, shownPath } from '../shared/errors.js';
 import { type ErrorCode, PROMPT_COLUMNS } from '../shared/jobs.js';
 import { failedRows } from '../shared/run-counts.js';
 import { UndoStack } from '../shared/undo.js';
-import { runPaths } from '../writer/output-paths.js';
+import { rowsPath, runPaths } from '../writer/output-paths.js';
 import { inspectOutput } from '../writer/output-table.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
 import { readRunFile } from '../writer/run-file.js';
@@ -185,7 +185,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
   const undo = new UndoStack();
   try {
     const paths = runPaths(resolve(options.output));
-    if (!existsSync(paths.output)) {
+    if (!existsSync(rowsPath(paths.output))) {
       throw new UsageError(
         `there is no output ${shownPath(options.output)}: name the file that \`run\` has written`,
       );
@@ -206,7 +206,8 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
       undo,
       runFile?.answerColumns ?? PROMPT_COLUMNS,
     );
-    const outputOptions = withKept(rows.outputOptions, {}, runFile);
+    const path = rowsPath(paths.output);
+    const outputOptions = withKept({ ...rows.outputOptions, path }, {}, runFile);
     await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
     return await recountOutput({
       ...outputOptions,

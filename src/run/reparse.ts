@@ -14,9 +14,10 @@ import { UndoStack } from '../shared/undo.js';
 import { FailuresFile, type FailureRecord, failureColumnsIn, forEachFailure } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { OutputIndex } from '../writer/output-index.js';
-import { type RunPaths, runPaths } from '../writer/output-paths.js';
+import { type RunPaths, rowsPath, runPaths } from '../writer/output-paths.js';
 import type { OutputOptions } from '../writer/output-table.js';
 import { type RunFile, readRunFile, writeRunFile } from '../writer/run-file.js';
+import { packOutput, unpackOutput } from '../writer/parquet-output.js';
 import { type ApiOptions, answerShapeOf } from './api-options.js';
 import { withKept } from './prepare.js';
 
@@ -47,7 +48,7 @@ export async function reparseOutput(
     const lock = await acquireFileLock(paths.lock, { what: `the output ${paths.output}` });
     undo.defer(() => lock.release());
     const runFile = await readRunFile(paths.runFile);
-    if (runFile === undefined || !existsSync(paths.output))
+    if (runFile === undefined || !existsSync(rowsPath(paths.output)))
       throw new UsageError(`${options.output} is no output with its .run file beside it: name one`);
     const before: readonly string[] = runFile.answerColumns ?? PROMPT_COLUMNS;
     const added = shape.columns.filter((name) => !before.includes(name));
@@ -56,6 +57,7 @@ export async function reparseOutput(
         `images of ${paths.output} are in flight with the fields ${before.join(', ')}: let the same command end the run first`,
       );
     const outputOptions = await outputOptionsOf(paths, runFile, shape, options.listSeparator);
+    undo.defer(await unpackOutput(outputOptions, paths.output));
     const output = await OutputFile.open(outputOptions);
     undo.defer(() => output.close());
     const { rows: rowsBefore } = outputOptions.index;
@@ -81,6 +83,7 @@ export async function reparseOutput(
     });
     if (written.size > 0)
       await failures.replace(({ row }) => !written.has(nameOf(row)) && !outputOptions.index.has(row));
+    if (written.size + added.length > 0) await packOutput(outputOptions, paths.output);
     return { described: written.size, left, added, rowsBefore };
   } finally {
     await undo.release();
@@ -105,7 +108,7 @@ async function outputOptionsOf(
   const root = imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot };
   const prompt = runFile.prompt === undefined ? undefined : parsePromptTemplate(runFile.prompt, columns);
   const outputOptions: OutputOptions = {
-    ...{ columns, delimiter, keyColumn, path: paths.output, answerColumns: shape.columns },
+    ...{ columns, delimiter, keyColumn, path: paths.working, answerColumns: shape.columns },
     ...{ answerColumnsBefore: runFile.answerColumns ?? PROMPT_COLUMNS, newColumns: true },
     urlColumn: columns.indexOf(runFile.urlColumn),
     listSeparator,

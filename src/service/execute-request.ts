@@ -6,7 +6,7 @@ import type { RunEvent, RunOptions, RunStop, RunTiming } from '../run/run-option
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { defaultOutputPath, runPaths } from '../writer/output-paths.js';
+import { defaultOutputPath, outputOf, rowsPath, runPaths } from '../writer/output-paths.js';
 import { readRunFile } from '../writer/run-file.js';
 import { beginRequest, checkTimeZone, isDated, otherDates } from './schedule-dates.js';
 import type { RootFolder } from './root-folder.js';
@@ -183,11 +183,14 @@ export async function findPredecessor(
 async function findEarlier({ output, outputPattern }: RunRequest, root: RootFolder): Promise<string[]> {
   if (output === undefined || outputPattern === undefined) return [];
   const own = await root.output(output);
-  const names = otherDates(outputPattern, own, await readdir(dirname(own)));
+  // Of a Parquet output that has not been ended only the working file may be there.
+  const files = new Set((await readdir(dirname(own))).map(outputOf));
+  const names = otherDates(outputPattern, own, [...files]);
   return await Promise.all(
     names.map(async (name) => {
       // The files that belong to it are read as well.
-      return await root.output(await root.existing(join(dirname(own), name), 'the earlier output'));
+      const rows = await root.existing(rowsPath(join(dirname(own), name)), 'the earlier output');
+      return await root.output(outputOf(rows));
     }),
   );
 }

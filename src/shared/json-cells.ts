@@ -23,10 +23,11 @@ export interface Cells {
 export function readJsonObject(text: string): Map<string, JsonCell> | undefined {
   const parsed: unknown = JSON.parse(text);
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return undefined;
-  return new Map(membersOf(text).map(([key, value]) => [String(JSON.parse(key)), readCell(value)]));
+  return new Map(membersOf(text).map(([key, value]) => [String(JSON.parse(key)), readJsonCell(value)]));
 }
 
-function readCell(value: string): JsonCell {
+/** The cell of a value's JSON text. */
+export function readJsonCell(value: string): JsonCell {
   if (value.startsWith('"')) return { cell: String(JSON.parse(value)), isJson: false };
   return { cell: value === 'null' ? '' : value, isJson: true };
 }

@@ -3,11 +3,14 @@ import { UsageError } from '../shared/errors.js';
 import { type DescribedOutcome, MESSAGE_COLUMNS } from '../shared/jobs.js';
 import { openPlainFile } from './durable-file.js';
 import { type OutputOptions, newOutputTable, readDescribed, scanOutput } from './output-table.js';
+import { rowsPath } from './output-paths.js';
 import type { Table } from './table.js';
 
 /** One earlier file. */
 interface EarlierFile {
   readonly path: string;
+  /** Where its rows are. */
+  readonly rows: string;
   readonly table: Table;
   readonly hasSimulated: boolean;
   readonly hasReal: boolean;
@@ -31,11 +34,12 @@ export class EarlierOutputs {
   static async read(paths: readonly string[], options: OutputOptions): Promise<EarlierOutputs> {
     const files: EarlierFile[] = [];
     for (const path of await distinctPaths(paths, options.path)) {
-      const file = await withEarlier(path, async (handle, what) => {
-        const table = await openTable(handle, path, options);
+      const rows = rowsPath(path);
+      const file = await withEarlier(rows, async (handle, what) => {
+        const table = await openTable(handle, rows, options);
         if (table === undefined) return undefined;
         const { hasSimulated, hasReal } = await scanOutput(what, handle, table, options, files.length + 1);
-        return { path, table, hasSimulated, hasReal };
+        return { path, rows, table, hasSimulated, hasReal };
       });
       if (file !== undefined) files.push(file);
     }
@@ -49,7 +53,7 @@ export class EarlierOutputs {
   async readDescribed({ file, offset }: { file: number; offset: number }): Promise<DescribedOutcome> {
     const earlier = this.files[file - 1];
     if (earlier === undefined) throw new RangeError(`there is no earlier output ${file}`);
-    return await withEarlier(earlier.path, (handle, what) =>
+    return await withEarlier(earlier.rows, (handle, what) =>
       readDescribed(what, handle, earlier.table, offset, this.answerColumns),
     );
   }
@@ -61,7 +65,7 @@ async function distinctPaths(paths: readonly string[], own: string): Promise<Set
   const distinct = new Set<string>();
   for (const path of paths) {
     const real = await realpath(path).catch(() => path);
-    if (real === ownPath) {
+    if (rowsPath(real) === ownPath || real === ownPath) {
       throw new UsageError(`${path} is both the output and an earlier output: name another output with -o`);
     }
     distinct.add(real);

@@ -115,7 +115,7 @@ export class JsonlTable implements Table {
     try {
       const members = readJsonObject(text);
       if (members === undefined) return { problem: 'JSON that is no object' };
-      return this.#hasPrompts ? new Map([...members].flatMap(promptsApart)) : members;
+      return promptsApart(members, this.columns);
     } catch (error) {
       // The engine's message quotes the text, which may be as long as a record can be.
       return { problem: `no JSON (${messageOf(error).slice(0, 120)})` };
@@ -131,14 +131,21 @@ async function readLineAt(handle: FileHandle, offset: number): Promise<TextLine 
   return undefined;
 }
 
-/** A list of prompts is a column for each. */
-function promptsApart([name, value]: [string, JsonCell]): [string, JsonCell][] {
-  const list = name === PROMPTS ? promptsSchema.safeParse(parseJson(value.cell)) : undefined;
-  if (list?.success !== true) return [[name, value]];
-  return list.data.map((prompt, index) => [`prompt_${index + 1}`, jsonCell(prompt)]);
+/** In memory, a list of prompts is a column for each, unless the manifest has a column of that name. */
+export function promptsApart(
+  members: Map<string, JsonCell>,
+  columns: readonly string[],
+): Map<string, JsonCell> {
+  const list = promptsSchema.safeParse(parseJson(members.get(PROMPTS)?.cell ?? ''));
+  if (columns.includes(PROMPTS) || !list.success) return members;
+  const prompts = list.data.map((prompt, index): [string, JsonCell] => [
+    `prompt_${index + 1}`,
+    jsonCell(prompt),
+  ]);
+  return new Map([...members].flatMap((member) => (member[0] === PROMPTS ? prompts : [member])));
 }
 
-function pick(found: ReadonlyMap<string, JsonCell>, columns: readonly string[]): Required<Cells> {
+export function pick(found: ReadonlyMap<string, JsonCell>, columns: readonly string[]): Required<Cells> {
   const picked = columns.map((name) => found.get(name) ?? MISSING);
   return { cells: picked.map(({ cell }) => cell), isJson: picked.map(({ isJson }) => isJson) };
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { UsageError } from '../shared/errors.js';
@@ -5,6 +6,8 @@ import { UsageError } from '../shared/errors.js';
 /** All files of one run, absolute. */
 export interface RunPaths {
   readonly output: string;
+  /** Where its rows are while a run goes on; the output itself unless that is Parquet. */
+  readonly working: string;
   readonly failures: string;
   /** Failures of a run that is still going on or was killed. */
   readonly failuresPartial: string;
@@ -32,11 +35,28 @@ export function runPaths(output: string): RunPaths {
     : `${output}.failed.csv`;
   return {
     output,
+    working: workingPath(output),
     failures,
     failuresPartial: partialPath(failures),
     runFile: `${output}.run`,
     lock: `${output}.lock`,
   };
+}
+
+/** What a run appends to: a Parquet file can only be written as a whole. */
+export function workingPath(output: string): string {
+  return /\.parquet$/i.test(output) ? `${output}.jsonl` : output;
+}
+
+/** The output that a working file belongs to; of other files themselves. */
+export function outputOf(path: string): string {
+  return path.replace(/(\.parquet)\.jsonl$/i, '$1');
+}
+
+/** The file that holds an output's rows now: where a run goes on, or was killed, the working file. */
+export function rowsPath(output: string): string {
+  const working = workingPath(output);
+  return existsSync(working) ? working : output;
 }
 
 /** Where the failures of a run that has not ended are kept. */

@@ -8,6 +8,8 @@ import { CsvTable } from './csv-table.js';
 import { describeFileError, openPlainFile } from './durable-file.js';
 import { JsonlTable } from './jsonl-table.js';
 import type { OutputIndex } from './output-index.js';
+import { workingPath } from './output-paths.js';
+import { ParquetTable } from './parquet-table.js';
 import type { Table, TableEnd, TableRow } from './table.js';
 
 /** What an output is opened or inspected with. */
@@ -66,6 +68,7 @@ export function newOutputTable(options: OutputOptions, path = options.path): Tab
     ...usage,
     ...MESSAGE_COLUMNS,
   ];
+  if (workingPath(path) !== path) return new ParquetTable(columns, path);
   return /\.(jsonl|ndjson)$/i.test(path) ? new JsonlTable(columns) : new CsvTable(columns, options);
 }
 

@@ -1,0 +1,250 @@
+import type { FileHandle } from 'node:fs/promises';
+import type { AsyncBuffer, FileMetaData, SchemaElement } from 'hyparquet';
+import { z } from 'zod';
+import { UsageError, messageOf } from '../shared/errors.js';
+import { type Cells, type JsonCell, jsonCell, jsonText, readJsonCell } from '../shared/json-cells.js';
+import { parseJson } from '../shared/parse-json.js';
+import { JsonlTable, pick, promptsApart } from './jsonl-table.js';
+import { type ReadTableOptions, type TableEnd, type TableRow, readBytes } from './table.js';
+
+/** Where a file says what its columns are, and which program has written it. */
+export const PACKED_BY = 'bulk-describe';
+
+const TYPES = ['string', 'boolean', 'int', 'double', 'list', 'json'] as const;
+/** `json`: the JSON text of what is mixed, nested, or has digits that a double does not hold. */
+export type ColumnType = (typeof TYPES)[number];
+export type ParquetValue = string | boolean | bigint | number | string[] | null;
+
+const packedColumnsSchema = z.array(z.object({ name: z.string(), type: z.enum(TYPES) }));
+export type PackedColumn = z.infer<typeof packedColumnsSchema>[number];
+
+const valueSchema = z.union([
+  z.string(),
+  z.boolean(),
+  z.bigint(),
+  z.number(),
+  z.array(z.string()),
+  z.null(),
+  z.undefined().transform(() => null),
+]);
+const stringsSchema = z.array(z.string());
+
+/** Half of a character of two: no UTF-8 can say it. */
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+/**
+ * The types that a cell allows its column, the plainest first.
+ * @param isExact whether it has to be read back with the very digits and spaces that it has
+ */
+export function typesOf({ cell, isJson }: JsonCell, isExact: boolean): readonly ColumnType[] {
+  if (isJson && cell === '') return TYPES;
+  if (!isJson) return LONE_SURROGATE.test(cell) ? ['json'] : ['string', 'json'];
+  if (cell === 'true' || cell === 'false') return ['boolean', 'json'];
+  if (cell.startsWith('[')) {
+    const strings = stringsSchema.safeParse(parseJson(cell)).data;
+    const isList = strings !== undefined && !strings.some((text) => LONE_SURROGATE.test(text));
+    return isList && !(isExact && JSON.stringify(strings) !== cell) ? ['list', 'json'] : ['json'];
+  }
+  const types: ColumnType[] = ['json'];
+  const shortest = String(Number(cell));
+  if (isExact ? shortest === cell : decimalOf(shortest) === decimalOf(cell)) types.unshift('double');
+  if (/^(0|-?[1-9]\d{0,18})$/.test(cell) && BigInt.asIntN(64, BigInt(cell)) === BigInt(cell)) {
+    types.unshift('int');
+  }
+  return types;
+}
+
+/** The number that a text means, however it is written. */
+function decimalOf(text: string): string {
+  const [, sign = '', whole = '', part = '', exponent = '0'] =
+    /^(-?)(\d+)(?:\.(\d+))?(?:e([+-]?\d+))?$/i.exec(text) ?? [];
+  const digits = (whole + part).replace(/^0+/, '');
+  const kept = digits.replace(/0+$/, '');
+  if (kept === '') return whole === '' ? text : '0';
+  return `${sign}${kept}e${Number(exponent) - part.length + digits.length - kept.length}`;
+}
+
+export function toValue({ cell, isJson }: JsonCell, type: ColumnType): ParquetValue {
+  if (isJson && cell === '') return null;
+  switch (type) {
+    case 'string':
+      return cell;
+    case 'boolean':
+      return cell === 'true';
+    case 'int':
+      return BigInt(cell);
+    case 'double':
+      return Number(cell);
+    case 'list':
+      return stringsSchema.parse(JSON.parse(cell));
+    case 'json':
+      return jsonText(cell, isJson);
+  }
+}
+
+function toCell(value: ParquetValue, type: ColumnType): JsonCell {
+  if (typeof value === 'bigint') return { cell: String(value), isJson: true };
+  return type === 'json' && typeof value === 'string' ? readJsonCell(value) : jsonCell(value);
+}
+
+/** How Parquet is told what a column is. */
+export function schemaOf({ name, type }: PackedColumn): SchemaElement[] {
+  const text = { type: 'BYTE_ARRAY', converted_type: 'UTF8', repetition_type: 'OPTIONAL' } as const;
+  switch (type) {
+    case 'boolean':
+      return [{ name, type: 'BOOLEAN', repetition_type: 'OPTIONAL' }];
+    case 'int':
+      return [{ name, type: 'INT64', repetition_type: 'OPTIONAL' }];
+    case 'double':
+      return [{ name, type: 'DOUBLE', repetition_type: 'OPTIONAL' }];
+    case 'list':
+      return [
+        { name, repetition_type: 'OPTIONAL', converted_type: 'LIST', num_children: 1 },
+        { name: 'list', repetition_type: 'REPEATED', num_children: 1 },
+        { name: 'element', ...text },
+      ];
+    case 'string':
+    case 'json':
+      return [{ name, ...text }];
+  }
+}
+
+/** A Parquet file of this program that is open for reading. */
+interface Packed {
+  readonly metadata: FileMetaData;
+  readonly columns: readonly PackedColumn[];
+}
+
+/**
+ * The rows of a Parquet output, to be read: an offset is the number of a row. What is to be appended to is its working
+ * file, JSON Lines, which is why this is how its rows are written.
+ */
+export class ParquetTable extends JsonlTable {
+  #group: { readonly start: number; readonly rows: readonly (readonly unknown[])[] } | undefined;
+
+  constructor(
+    columns: readonly string[],
+    private readonly path: string,
+    private readonly packed?: Packed,
+  ) {
+    super(columns);
+  }
+
+  override isEmpty(): boolean {
+    return this.packed?.metadata.num_rows === 0n;
+  }
+
+  /** @throws {UsageError} when it is no Parquet file, or not as this program has written it */
+  override async open(handle: FileHandle): Promise<ParquetTable> {
+    const packed = await this.#readMetadata(handle);
+    const table = new ParquetTable(this.columns, this.path, packed);
+    const [first] = await table.#readGroup(handle, 0);
+    if (first === undefined) return table;
+    return new ParquetTable([...table.#cellsOf(first).keys()], this.path, packed);
+  }
+
+  override async forEach(
+    handle: FileHandle,
+    columns: readonly string[],
+    { signal }: ReadTableOptions,
+    visit: (rows: readonly TableRow[]) => void | Promise<void>,
+  ): Promise<TableEnd> {
+    const count = Number(this.packed?.metadata.num_rows ?? 0n);
+    for (let start = 0; start < count;) {
+      signal?.throwIfAborted();
+      const rows = await this.#readGroup(handle, start);
+      const from = start;
+      await visit(rows.map((row, at) => ({ ...pick(this.#cellsOf(row), columns), offset: from + at })));
+      start += rows.length;
+    }
+    return { end: count, ending: 'whole' };
+  }
+
+  override async readAt(
+    handle: FileHandle,
+    offset: number,
+    columns: readonly string[],
+  ): Promise<Cells | undefined> {
+    const group = await this.#readGroup(handle, offset);
+    const row = group[offset - (this.#group?.start ?? 0)];
+    return row && pick(this.#cellsOf(row), columns);
+  }
+
+  #cellsOf(row: readonly unknown[]): Map<string, JsonCell> {
+    const members = (this.packed?.columns ?? []).map(({ name, type }, index): [string, JsonCell] => [
+      name,
+      toCell(valueSchema.parse(row[index]), type),
+    ]);
+    return promptsApart(new Map(members), this.columns);
+  }
+
+  /** The rows of the group that holds one; the last group that was read is kept. */
+  async #readGroup(handle: FileHandle, row: number): Promise<readonly (readonly unknown[])[]> {
+    const held = this.#group;
+    if (held !== undefined && row >= held.start && row < held.start + held.rows.length) return held.rows;
+    const metadata = this.packed?.metadata;
+    let start = 0;
+    for (const { num_rows } of metadata?.row_groups ?? []) {
+      const end = start + Number(num_rows);
+      if (row < end) {
+        const rows = await this.#readRange(handle, start, end);
+        this.#group = { start, rows };
+        return rows;
+      }
+      start = end;
+    }
+    return [];
+  }
+
+  async #readRange(handle: FileHandle, rowStart: number, rowEnd: number) {
+    const { parquetRead } = await import('hyparquet');
+    const file = await bufferOf(handle);
+    let found: readonly (readonly unknown[])[] = [];
+    try {
+      const { metadata } = this.packed ?? {};
+      await parquetRead({ file, metadata, rowStart, rowEnd, onComplete: (rows) => (found = rows) });
+    } catch (error) {
+      throw this.#refusal(error);
+    }
+    if (found.length !== rowEnd - rowStart) throw this.#refusal(new Error('rows are missing'));
+    return found;
+  }
+
+  async #readMetadata(handle: FileHandle): Promise<Packed> {
+    const { parquetMetadataAsync } = await import('hyparquet');
+    let metadata: FileMetaData;
+    try {
+      metadata = await parquetMetadataAsync(await bufferOf(handle), { geoparquet: false });
+    } catch (error) {
+      throw this.#refusal(error);
+    }
+    const said = metadata.key_value_metadata?.find(({ key }) => key === PACKED_BY)?.value ?? '';
+    const columns = packedColumnsSchema.safeParse(parseJson(said)).data ?? [];
+    const expected = columns.flatMap(schemaOf).map(({ name, type }) => `${type ?? ''} ${name}`);
+    const found = metadata.schema.slice(1).map(({ name, type }) => `${type ?? ''} ${name}`);
+    const isOurs = metadata.created_by === PACKED_BY && columns.length > 0;
+    if (!isOurs || expected.join('\n') !== found.join('\n')) {
+      throw this.#refusal(new Error(`written by ${metadata.created_by ?? 'another program'}`));
+    }
+    return { metadata, columns };
+  }
+
+  #refusal(cause: unknown): UsageError {
+    const reason = messageOf(cause).replace(/\s+/g, ' ').slice(0, 120);
+    return new UsageError(
+      `the output ${this.path} is no Parquet file as bulk-describe writes it (${reason}): put its own back, or name another output with -o`,
+      { cause },
+    );
+  }
+}
+
+async function bufferOf(handle: FileHandle): Promise<AsyncBuffer> {
+  const { size } = await handle.stat();
+  return {
+    byteLength: size,
+    slice: async (start, end = size) => {
+      const bytes = await readBytes(handle, start, end - start);
+      return Uint8Array.from(bytes).buffer;
+    },
+  };
+}
