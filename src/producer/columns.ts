@@ -1,5 +1,6 @@
 import { UsageError } from '../shared/errors.js';
 import { FAILURE_COLUMNS, MESSAGE_COLUMNS, USAGE_COLUMNS } from '../shared/jobs.js';
+import { cellAt, objectIn } from '../shared/json-cells.js';
 import { nearest } from '../shared/nearest.js';
 import { NOTHING, holdsLocalImage, holdsUrls } from './image-url.js';
 import type { ManifestRecord } from './manifest-format.js';
@@ -66,44 +67,107 @@ export interface UrlColumnOptions {
   readonly baseUrl?: URL | undefined;
 }
 
+/** A column, or what the JSON of its cells has at a path of keys. */
+export interface ColumnRef {
+  /** Into the manifest's columns. */
+  readonly index: number;
+  readonly path: readonly string[];
+}
+
+/** As flags name it: `image.url`. */
+export function nameOfColumn(columns: readonly string[], { index, path }: ColumnRef): string {
+  return [columns[index] ?? '', ...path].join('.');
+}
+
 /**
  * Finds the column that holds the images' URLs: the one that is named, else the only one in which most of the sample's
- * non-empty values are http(s) URLs (a few bad ones do not hide it), else paths of images or `data:` URIs. With a base URL
- * the values tell nothing, and it is the only column whose name says image or url.
- * @returns its index
+ * non-empty values are http(s) URLs (a few bad ones do not hide it), else paths of images or `data:` URIs. What is in the objects
+ * of a column counts where no column does. With a base URL the values tell nothing, and it is the only column whose name
+ * says image or url.
  * @throws {UsageError} when it does not exist, or when none or several could be it: lists them with a value each
  */
 export function findUrlColumn(
   columns: readonly string[],
   sample: readonly ManifestRecord[],
   options: UrlColumnOptions = {},
-): number {
-  if (options.urlColumn !== undefined) return columnNamed('--url-column', columns, options.urlColumn);
+): ColumnRef {
+  if (options.urlColumn !== undefined) return columnAt('--url-column', columns, options.urlColumn, sample);
+  const whole = columns.map((_, index) => ({ index, path: [] }));
+  const holding = (holds: (cell: string) => boolean) => {
+    const found = whole.filter((ref) => isMostly(holds, sample, ref));
+    return found.length > 0
+      ? found
+      : nestedColumns(columns, sample).filter((ref) => isMostly(holds, sample, ref));
+  };
   const isByName = options.baseUrl !== undefined;
-  const indexes = [...columns.keys()];
-  const urls = indexes.filter((index) =>
-    isByName ? /image|url/i.test(columns[index] ?? '') : isMostly(holdsUrls, sample, index),
-  );
+  const urls = isByName
+    ? whole.filter(({ index }) => /image|url/i.test(columns[index] ?? ''))
+    : holding(holdsUrls);
   const hasUrls = urls.length > 0 || isByName;
-  const found = hasUrls ? urls : indexes.filter((index) => hasLocalImages(sample, index));
+  const found = hasUrls ? urls : holding(holdsLocalImage);
   const [only] = found;
+  const [bytes] = sample.flatMap(({ binary = [] }) => binary);
+  if (!hasUrls && bytes !== undefined && (only === undefined || only.path.length > 0)) {
+    throw new UsageError(
+      `no column holds URLs, and ${bytes} holds bytes, which no manifest can: save them as files into a folder and run that, or name a column with --url-column`,
+    );
+  }
   if (only !== undefined && found.length === 1) return only;
   const what = isByName
     ? 'is named like an image or a url'
     : `holds ${found.length > 0 && !hasUrls ? 'images' : 'http(s) URLs'} in the first records`;
   const count = found.length === 0 ? 'no column' : 'more than one column';
-  const listed = listWithValues(columns, sample, found.length === 0 ? indexes : found);
+  const listed = listWithValues(columns, sample, found.length === 0 ? whole : found);
   const relative = found.length === 0 && !isByName ? ' (and --base-url <url> if its paths are relative)' : '';
   throw new UsageError(`${count} ${what}: say --url-column <name>${relative}: ${listed}`);
 }
 
+/** What is deeper in a cell is no column. */
+const MOST_DEEP = 8;
+
+/** What there is in the objects of the sample's cells; keys with a dot in them cannot be named. */
+function nestedColumns(columns: readonly string[], sample: readonly ManifestRecord[]): ColumnRef[] {
+  const found = new Map<string, ColumnRef>();
+  const visit = (cell: string, { index, path }: ColumnRef) => {
+    for (const [key, { cell: value, isJson }] of objectIn(cell) ?? []) {
+      const ref = { index, path: [...path, key] };
+      if (key.includes('.') || ref.path.length > MOST_DEEP) continue;
+      found.set(nameOfColumn(columns, ref), ref);
+      if (isJson) visit(value, ref);
+    }
+  };
+  for (const { cells } of sample)
+    for (const [index, cell] of cells.entries()) visit(cell, { index, path: [] });
+  return [...found.values()];
+}
+
 /**
- * Finds the column that `--key-column` names.
- * @returns its index
- * @throws {UsageError} when it does not exist
+ * Finds the column that a flag names, or the path in one.
+ * @param sample records of which one has to have such a path; without it any path is believed
+ * @throws {UsageError} when there is none
  */
-export function findKeyColumn(columns: readonly string[], keyColumn: string): number {
-  return columnNamed('--key-column', columns, keyColumn);
+export function columnAt(
+  flag: string,
+  columns: readonly string[],
+  name: string,
+  sample?: readonly ManifestRecord[],
+): ColumnRef {
+  const index = columns.indexOf(name);
+  if (index !== -1) return { index, path: [] };
+  const nested =
+    sample === undefined
+      ? columns.flatMap((column, at) =>
+          name.startsWith(`${column}.`) ? { index: at, path: name.slice(column.length + 1).split('.') } : [],
+        )
+      : nestedColumns(columns, sample);
+  const found = nested.find((ref) => nameOfColumn(columns, ref) === name);
+  if (found !== undefined) return found;
+  throw noSuchColumn(
+    flag,
+    columns,
+    name,
+    nested.map((ref) => nameOfColumn(columns, ref)),
+  );
 }
 
 /** Which columns of a manifest its output has, or which it has not. */
@@ -149,47 +213,56 @@ export function findKeptColumns(
 export function columnNamed(flag: string, columns: readonly string[], name: string): number {
   const index = columns.indexOf(name);
   if (index !== -1) return index;
-  const near = nearest(name, columns);
+  throw noSuchColumn(flag, columns, name);
+}
+
+function noSuchColumn(
+  flag: string,
+  columns: readonly string[],
+  name: string,
+  nested: readonly string[] = [],
+): UsageError {
+  const near = nearest(name, [...columns, ...nested]);
   const hint = near === undefined ? '' : `: did you mean ${near}?`;
-  throw new UsageError(
+  return new UsageError(
     `${flag} ${name}: the manifest has no such column${hint} (it has ${listNames(columns)})`,
   );
 }
 
 /** Whether most values of a column look like local images. */
-export function hasLocalImages(sample: readonly ManifestRecord[], index: number): boolean {
-  return isMostly(holdsLocalImage, sample, index);
+export function hasLocalImages(sample: readonly ManifestRecord[], column: ColumnRef): boolean {
+  return isMostly(holdsLocalImage, sample, column);
 }
 
 function isMostly(
   holds: (cell: string) => boolean,
   sample: readonly ManifestRecord[],
-  index: number,
+  column: ColumnRef,
 ): boolean {
-  const values = valuesOf(sample, index);
+  const values = valuesOf(sample, column);
   const found = values.filter(holds);
   return found.length > 0 && found.length * 2 > values.length;
 }
 
 /** Bad records are left out: their cells may be another column's. */
-export function valuesOf(sample: readonly ManifestRecord[], index: number): string[] {
+export function valuesOf(sample: readonly ManifestRecord[], { index, path }: ColumnRef): string[] {
   return sample
     .filter(({ problem }) => problem === undefined)
-    .map(({ cells }) => (cells[index] ?? '').trim())
+    .map(({ cells }) => cellAt(cells[index] ?? '', path).trim())
     .filter((value) => !NOTHING.test(value));
 }
 
 function listWithValues(
   columns: readonly string[],
   sample: readonly ManifestRecord[],
-  indexes: readonly number[],
+  refs: readonly ColumnRef[],
 ): string {
-  const shown = indexes.slice(0, MOST_LISTED).map((index) => {
-    const [value = ''] = valuesOf(sample, index);
+  const shown = refs.slice(0, MOST_LISTED).map((ref) => {
+    const [value = ''] = valuesOf(sample, ref);
     const line = value.replace(/\s+/g, ' ');
-    const name = (columns[index] ?? '').replace(/\s+/g, ' ');
+    const name = nameOfColumn(columns, ref).replace(/\s+/g, ' ');
     return `${name} (${line === '' ? 'empty' : line.length > 60 ? `${line.slice(0, 59)}…` : line})`;
   });
-  const more = indexes.length - shown.length;
+  const more = refs.length - shown.length;
   return more > 0 ? `${shown.join(', ')} and ${more} more` : shown.join(', ');
 }

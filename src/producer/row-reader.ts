@@ -1,5 +1,5 @@
 import { type ImageRoot, imageHash, resolveImageUrl } from './image-url.js';
-import type { Cells } from '../shared/json-cells.js';
+import { type Cells, cellAt } from '../shared/json-cells.js';
 import type { Manifest } from './manifest.js';
 import type { ManifestRecord } from './manifest-format.js';
 import type { PromptTemplate } from './prompt-template.js';
@@ -9,6 +9,9 @@ export interface RowPlan {
   /** Indexes into the manifest's columns. */
   readonly urlColumn: number;
   readonly keyColumn?: number | undefined;
+  /** Where in the JSON of their cells the URL and the key are, see `ColumnRef`. */
+  readonly urlPath?: readonly string[] | undefined;
+  readonly keyPath?: readonly string[] | undefined;
   readonly baseUrl?: URL | undefined;
   /** Where local images are; undefined where all are URLs. */
   readonly imageRoot?: ImageRoot | undefined;
@@ -52,11 +55,12 @@ export async function* readRows(
 /** Makes a row of a record: its key, its image, or what keeps it from having them. */
 export function toRow(record: ManifestRecord, plan: RowPlan): Row {
   const { number, line, cells, isJson } = record;
-  const key = plan.keyColumn === undefined ? undefined : cells[plan.keyColumn];
+  const key = plan.keyColumn === undefined ? undefined : cellAt(cells[plan.keyColumn] ?? '', plan.keyPath);
   const row = { number, line, cells, isJson, key: key === '' ? undefined : key };
   if (record.problem !== undefined) return withProblem(row, 'bad-record', record.problem);
   if (key === '') return withProblem(row, 'bad-record', 'no key');
-  const resolved = resolveImageUrl(cells[plan.urlColumn] ?? '', plan.baseUrl, plan.imageRoot, plan.areNames);
+  const raw = cellAt(cells[plan.urlColumn] ?? '', plan.urlPath);
+  const resolved = resolveImageUrl(raw, plan.baseUrl, plan.imageRoot, plan.areNames);
   if ('problem' in resolved) return withProblem(row, 'invalid-url', resolved.problem);
   const prompt = plan.prompt?.fill(plan.prompt.columns.map((column) => cells[column] ?? ''));
   return { ...row, url: resolved.url, prompt, image: imageHash(resolved.identity ?? resolved.url, prompt) };
@@ -68,11 +72,11 @@ export function toRow(record: ManifestRecord, plan: RowPlan): Row {
  * @returns undefined when the cell means none
  */
 export function imageOf(
-  { baseUrl, imageRoot, areNames, prompt }: Omit<RowPlan, 'urlColumn' | 'keyColumn'>,
+  { baseUrl, imageRoot, areNames, prompt, urlPath }: Omit<RowPlan, 'urlColumn' | 'keyColumn'>,
   raw: string,
   ofPrompt: readonly string[],
 ): string | undefined {
-  const resolved = resolveImageUrl(raw, baseUrl, imageRoot, areNames);
+  const resolved = resolveImageUrl(cellAt(raw, urlPath), baseUrl, imageRoot, areNames);
   if ('problem' in resolved) return undefined;
   return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
 }

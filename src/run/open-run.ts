@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { dialectFor } from '../describe-api/dialects/index.js';
-import { keptColumnsOf } from '../producer/columns.js';
+import { keptColumnsOf, nameOfColumn } from '../producer/columns.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
@@ -224,7 +224,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     version: 1,
     run: options.run ?? newRunId(),
     simulator: isSimulated,
-    urlColumn: manifest.columns[plan.urlColumn] ?? '',
+    urlColumn: nameOfColumn(manifest.columns, { index: plan.urlColumn, path: plan.urlPath ?? [] }),
     keyColumn: options.keyColumn,
     baseUrl: options.baseUrl,
     createdAt: new Date().toISOString(),

@@ -4,9 +4,10 @@ import { basename, dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
   type KeptColumns,
+  type ColumnRef,
   checkOwnColumns,
+  columnAt,
   findKeptColumns,
-  findKeyColumn,
   findUrlColumn,
   hasLocalImages,
   valuesOf,
@@ -150,13 +151,16 @@ export async function openRows(
   const baseUrl = options.baseUrl === undefined ? undefined : parseBaseUrl(options.baseUrl);
   const imageColumn = findUrlColumn(columns, sample, { urlColumn, baseUrl });
   const imageRoot = await findImageRoot(options, manifest, imageColumn);
+  const key = keyColumn === undefined ? undefined : columnAt('--key-column', columns, keyColumn, sample);
   const plan: RowPlan = {
-    urlColumn: imageColumn,
+    urlColumn: imageColumn.index,
+    urlPath: imageColumn.path,
     baseUrl,
     imageRoot,
     areNames: manifest.format === 'folder',
-    keyColumn: keyColumn === undefined ? undefined : findKeyColumn(columns, keyColumn),
-    prompt: options.prompt === undefined ? undefined : parsePromptTemplate(options.prompt, columns),
+    keyColumn: key?.index,
+    keyPath: key?.path,
+    prompt: options.prompt === undefined ? undefined : parsePromptTemplate(options.prompt, columns, sample),
   };
   const outputOptions: OutputOptions = {
     path: paths.output,
@@ -168,6 +172,7 @@ export async function openRows(
     usage: options.usage,
     urlColumn: plan.urlColumn,
     keyColumn: plan.keyColumn,
+    keyPath: plan.keyPath,
     promptColumns: plan.prompt?.columns,
     resolveUrl: (raw, ofPrompt) => imageOf(plan, raw, ofPrompt),
     index: new OutputIndex({ keyed: plan.keyColumn !== undefined }),
@@ -184,7 +189,7 @@ export async function openRows(
 async function findImageRoot(
   { imageRoot, baseUrl }: Pick<RunOptions, 'imageRoot' | 'baseUrl'>,
   { path: manifest, name, format, sample }: Manifest,
-  column: number,
+  column: ColumnRef,
 ): Promise<ImageRoot | undefined> {
   if (imageRoot !== undefined && baseUrl !== undefined)
     throw new UsageError(

@@ -1,3 +1,4 @@
+import { nameOfColumn } from '../producer/columns.js';
 import { countManifest } from '../producer/count-manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
@@ -38,7 +39,7 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
     toCopy: copied,
     toSubmit: Math.min(newImages, options.limit ?? Infinity),
     unnamedColumns: manifest.unnamedColumns,
-    urlColumn: manifest.columns[plan.urlColumn] ?? '',
+    urlColumn: nameOfColumn(manifest.columns, { index: plan.urlColumn, path: plan.urlPath ?? [] }),
   };
   return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits }, options, prepared.runFile?.spent);
 }

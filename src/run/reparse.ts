@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { AnswerShape } from '../describe-api/answer-shape.js';
 import { FOUR_PROMPTS, readKeptAnswer } from '../describe-api/dialects/openai.js';
 import { isKeptCut } from '../describe-api/errors.js';
+import { columnAt } from '../producer/columns.js';
 import { parseBaseUrl } from '../producer/image-url.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
 import { imageOf } from '../producer/row-reader.js';
@@ -102,21 +103,31 @@ async function outputOptionsOf(
   listSeparator: string | undefined,
 ): Promise<OutputOptions> {
   const { columns, delimiter } = await failureColumnsIn(paths.failures);
-  const keyColumn = runFile.keyColumn === undefined ? undefined : columns.indexOf(runFile.keyColumn);
+  const url = columnAt('--url-column', columns, runFile.urlColumn);
+  const key =
+    runFile.keyColumn === undefined ? undefined : columnAt('--key-column', columns, runFile.keyColumn);
   const baseUrl = runFile.baseUrl === undefined ? undefined : parseBaseUrl(runFile.baseUrl);
   const { imageRoot, folder: areNames } = runFile;
   const root = imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot };
   const prompt = runFile.prompt === undefined ? undefined : parsePromptTemplate(runFile.prompt, columns);
   const outputOptions: OutputOptions = {
-    ...{ columns, delimiter, keyColumn, path: paths.working, answerColumns: shape.columns },
+    ...{
+      columns,
+      delimiter,
+      keyColumn: key?.index,
+      keyPath: key?.path,
+      path: paths.working,
+      answerColumns: shape.columns,
+    },
     ...{ answerColumnsBefore: runFile.answerColumns ?? PROMPT_COLUMNS, newColumns: true },
-    urlColumn: columns.indexOf(runFile.urlColumn),
+    urlColumn: url.index,
     listSeparator,
     escapeFormulas: runFile.escapeFormulas,
     usage: runFile.usage,
-    index: new OutputIndex({ keyed: keyColumn !== undefined }),
+    index: new OutputIndex({ keyed: key !== undefined }),
     promptColumns: prompt?.columns,
-    resolveUrl: (raw, ofPrompt) => imageOf({ baseUrl, imageRoot: root, areNames, prompt }, raw, ofPrompt),
+    resolveUrl: (raw, ofPrompt) =>
+      imageOf({ baseUrl, imageRoot: root, areNames, prompt, urlPath: url.path }, raw, ofPrompt),
   };
   return withKept(outputOptions, {}, runFile);
 }

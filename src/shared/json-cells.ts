@@ -26,6 +26,22 @@ export function readJsonObject(text: string): Map<string, JsonCell> | undefined 
   return new Map(membersOf(text).map(([key, value]) => [String(JSON.parse(key)), readJsonCell(value)]));
 }
 
+/** What the JSON of a cell has at a path of keys; nothing where it is no object, or has no such keys. */
+export function cellAt(cell: string, path: readonly string[] = []): string {
+  return path.reduce((text, key) => objectIn(text)?.get(key)?.cell ?? '', cell);
+}
+
+/** The object that is written in a cell; undefined where there is none. */
+export function objectIn(cell: string): Map<string, JsonCell> | undefined {
+  if (!cell.trimStart().startsWith('{')) return undefined;
+  try {
+    return readJsonObject(cell);
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
 /** The cell of a value's JSON text. */
 export function readJsonCell(value: string): JsonCell {
   if (value.startsWith('"')) return { cell: String(JSON.parse(value)), isJson: false };

@@ -8,6 +8,7 @@ import {
   isDecidedAnew,
   isOfRecord,
 } from '../shared/jobs.js';
+import { cellAt } from '../shared/json-cells.js';
 import { shortHash } from '../shared/short-hash.js';
 import { AppendFile } from './append-file.js';
 import { CsvTable } from './csv-table.js';
@@ -289,14 +290,14 @@ async function forEachIn(
 /** @param all the cells of our columns, in our order */
 function parseFailure(
   all: readonly string[],
-  { columns, urlColumn, keyColumn, promptColumns = [], resolveUrl }: FailureOptions,
+  { columns, urlColumn, keyColumn, keyPath, promptColumns = [], resolveUrl }: FailureOptions,
 ): FailureRecord {
   const cells = all.slice(0, columns.length);
   const [code, reason = '', attempts = '', messageId = '', answer = ''] = all.slice(columns.length);
   return {
     row: {
       cells,
-      key: keyColumn === undefined ? undefined : (cells[keyColumn] ?? ''),
+      key: keyColumn === undefined ? undefined : cellAt(cells[keyColumn] ?? '', keyPath),
       image: resolveUrl(
         cells[urlColumn] ?? '',
         promptColumns.map((column) => cells[column] ?? ''),

@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { FatalError, UsageError } from '../shared/errors.js';
 import { type DescribedOutcome, MESSAGE_COLUMNS, USAGE_COLUMNS } from '../shared/jobs.js';
-import { valuesOf } from '../shared/json-cells.js';
+import { cellAt, valuesOf } from '../shared/json-cells.js';
 import { CsvTable } from './csv-table.js';
 import { describeFileError, openPlainFile } from './durable-file.js';
 import { JsonlTable } from './jsonl-table.js';
@@ -33,6 +33,8 @@ export interface OutputOptions {
   /** Which of `columns` hold the image and, where rows have one, the key. */
   readonly urlColumn: number;
   readonly keyColumn?: number | undefined;
+  /** Where in the JSON of its cell the key is, see `cellAt`. */
+  readonly keyPath?: readonly string[] | undefined;
   /** Which of them are in the prompt, where each row has its own. */
   readonly promptColumns?: readonly number[] | undefined;
   /** The hash of the image that a URL cell means, with the cells of `promptColumns`; undefined when it means none. */
@@ -187,7 +189,7 @@ export async function scanOutput(
   what: string,
   handle: FileHandle,
   table: Table,
-  { columns, urlColumn, keyColumn, promptColumns = [], resolveUrl, index, signal }: OutputOptions,
+  { columns, urlColumn, keyColumn, keyPath, promptColumns = [], resolveUrl, index, signal }: OutputOptions,
   file = 0,
 ): Promise<ScannedOutput> {
   let [hasSimulated, hasReal] = [false, false];
@@ -197,7 +199,7 @@ export async function scanOutput(
     for (const { cells, offset } of rows) {
       // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
       const [message = '', url = '', key = '', ...ofPrompt] = cells;
-      index.addFound({ image: resolveUrl(url, ofPrompt), key, offset, file });
+      index.addFound({ image: resolveUrl(url, ofPrompt), key: cellAt(key, keyPath), offset, file });
       if (message.startsWith(SIMULATED_MESSAGE_PREFIX)) hasSimulated = true;
       else if (message !== '') hasReal = true;
     }

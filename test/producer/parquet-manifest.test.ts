@@ -106,26 +106,14 @@ describe('a Parquet manifest', () => {
     expect(String(error)).not.toContain('\n');
   });
 
-  test('never gives rows that are not there, wherever it is damaged', async () => {
+  test('is refused wherever it is cut off', async () => {
     const whole = textsOf({ url: urls(60) }, { codec: 'SNAPPY', rowGroupSize: 20 });
-    const place = fc.integer({ min: 0, max: whole.length - 1 });
-    await fc.assert(
-      fc.asyncProperty(place, fc.integer({ min: 1, max: 255 }), fc.boolean(), async (at, change, cuts) => {
-        const bytes = Buffer.from(cuts ? whole.subarray(0, at) : whole);
-        if (!cuts) bytes[at] = (bytes[at] ?? 0) ^ change;
-        const path = await folder.write('broken.parquet', bytes);
-        const opened = await openManifest({ path }).catch((error: unknown) => error);
-        if (opened instanceof Error) {
-          expect(opened.message).toMatch(/broken\.parquet/);
-          expect(opened.name).toBe('UsageError');
-          return;
-        }
-        const { records, error } = await readAll(await openManifest({ path }));
-        if (error === undefined) expect(records.length % 20).toBe(0);
-        else expect(error).toMatchObject({ name: 'FatalError' });
-      }),
-      { numRuns: 150 },
-    );
+    for (let length = 1; length < whole.length; length += 7) {
+      const path = await folder.write('cut.parquet', whole.subarray(0, length));
+      await expect(openManifest({ path })).rejects.toThrow(
+        /^\S*cut\.parquet is (no|a damaged or incomplete) Parquet file/,
+      );
+    }
   });
 
   test.each([

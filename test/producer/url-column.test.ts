@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { openManifest } from '../../src/producer/manifest.js';
-import { checkOwnColumns, findKeyColumn, findUrlColumn } from '../../src/producer/columns.js';
+import { checkOwnColumns, columnAt, findUrlColumn } from '../../src/producer/columns.js';
 import { openText } from './manifest-texts.js';
 
 const base = new URL('https://images.example.org/');
 
 async function find(text: string, options?: Parameters<typeof findUrlColumn>[2]): Promise<number> {
   const manifest = await openText(text);
-  return findUrlColumn(manifest.columns, manifest.sample, options);
+  return findUrlColumn(manifest.columns, manifest.sample, options).index;
 }
 
 describe('findUrlColumn', () => {
@@ -28,7 +28,7 @@ describe('findUrlColumn', () => {
 
   test('finds the example’s', async () => {
     const manifest = await openManifest({ path: 'examples/paintings.csv' });
-    expect(manifest.columns[findUrlColumn(manifest.columns, manifest.sample)]).toBe('thumbnailUrl');
+    expect(manifest.columns[findUrlColumn(manifest.columns, manifest.sample).index]).toBe('thumbnailUrl');
   });
 
   test('takes the named column whatever it holds', async () => {
@@ -81,10 +81,10 @@ describe('findUrlColumn', () => {
   });
 });
 
-describe('findKeyColumn', () => {
+describe('columnAt', () => {
   test('finds a column by its exact name only', () => {
-    expect(findKeyColumn(['id', 'url'], 'id')).toBe(0);
-    expect(() => findKeyColumn(['id', 'url'], 'ID')).toThrow(
+    expect(columnAt('--key-column', ['id', 'url'], 'id')).toEqual({ index: 0, path: [] });
+    expect(() => columnAt('--key-column', ['id', 'url'], 'ID')).toThrow(
       '--key-column ID: the manifest has no such column: did you mean id?',
     );
   });
