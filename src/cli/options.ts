@@ -110,9 +110,13 @@ const GROUPS = [
     ),
   }),
   group(MANIFEST, ['run', 'enqueue', 'schedule add'], {
-    output: option('-o, --output <path>', 'where prompts go; `.simulated.csv` with the simulator', {
-      default: '<manifest>.prompts.csv',
-    }),
+    output: option(
+      '-o, --output <path>',
+      'where prompts go, in a .csv, .tsv, .jsonl or .parquet; `.simulated.csv` with the simulator',
+      {
+        default: '<manifest>.prompts.csv',
+      },
+    ),
     keep: option('--keep <column,...>', "the manifest's columns that the output has", {
       default: 'all',
       parse: parse.columns,

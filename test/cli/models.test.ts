@@ -181,6 +181,24 @@ describe('a model', () => {
     expect(verified.code).toBe(0);
   });
 
+  test('a Parquet output gets the columns of new fields and the rows that are read again, and goes on', async () => {
+    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
+    const model = await serveModel((_, call) =>
+      JSON.stringify(call === 1 ? { text: 'good', n: 1 } : { text: 'a cat', n: 'two', mood: 'calm' }),
+    );
+    const begun = args(model.url, '--fields', 'text, n:integer', '-o', 'o.parquet', '--max-in-flight', '1');
+    expect((await runCli(begun, { cwd: workspace.path })).code).toBe(2);
+    const asked = model.asked.length;
+    const fields = ['--fields', 'text, n, mood'];
+    const read = await runCli(['reparse', 'o.parquet', ...fields], { cwd: workspace.path });
+    expect([read.stderr, read.code]).toEqual(['', 0]);
+    expect(await workspace.files()).not.toContain('o.parquet.jsonl');
+    const again = await runCli(args(model.url, ...fields, '-o', 'o.parquet'), { cwd: workspace.path });
+    expect([again.code, model.asked.length]).toEqual([0, asked]);
+    const verified = await runCli(['verify', 'm.csv', 'o.parquet'], { cwd: workspace.path });
+    expect(verified.code).toBe(0);
+  });
+
   test('a text that was cut off is no prompt, neither at once nor when it is read again', async () => {
     const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n');
     const model = await serveModel(() => 'A barn in the snow, oil on', 'length');

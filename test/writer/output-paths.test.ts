@@ -22,11 +22,13 @@ test.each([
 test('names everything that belongs to an output after it', () => {
   expect(runPaths('/a/x.csv')).toEqual({
     output: '/a/x.csv',
+    working: '/a/x.csv',
     failures: '/a/x.failed.csv',
     failuresPartial: '/a/x.failed.csv.partial',
     runFile: '/a/x.csv.run',
     lock: '/a/x.csv.lock',
   });
+  expect(runPaths('/a/x.parquet').working).toBe('/a/x.parquet.jsonl');
   expect(runPaths('/a/x.tsv').failures).toBe('/a/x.tsv.failed.csv');
   expect(runPaths('/a/X.CSV').failures).toBe('/a/X.failed.CSV');
 });
