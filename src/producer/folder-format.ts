@@ -1,9 +1,20 @@
+import { existsSync } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { openAllowed } from '../shared/local-file.js';
+import { openCsv } from './csv-format.js';
 import { IMAGE_ENDING } from './image-url.js';
-import type { ManifestRecord, ManifestSource, OpenFormat, RecordBatches } from './manifest-format.js';
+import { openJsonl } from './line-formats.js';
+import type {
+  ManifestRecord,
+  ManifestSource,
+  OpenFormat,
+  OpenedFormat,
+  RecordBatches,
+} from './manifest-format.js';
+import { findSource } from './manifest-source.js';
+import { openParquet } from './parquet-format.js';
 
 export const FILE_COLUMN = 'file_name';
 const COLUMNS = [FILE_COLUMN, 'bytes', 'width', 'height'] as const;
@@ -17,8 +28,39 @@ export async function isFolder(path: string): Promise<boolean> {
 /** Of each source: all of its readings have to give the same rows, and only the first one looks into the files. */
 const known = new WeakMap<ManifestSource, Promise<readonly (() => Promise<ManifestRecord>)[]>>();
 
-/** A folder of images: a record for each image file below it, sorted by its path. What is hidden is left out, and linked folders are. */
-export const openFolder: OpenFormat = async (source, _options, signal) => {
+/** What a folder of Hugging Face may hold beside its images: their names in a column, and what is known of each. */
+const METADATA = new Map<string, OpenFormat>([
+  ['metadata.csv', openCsv],
+  ['metadata.jsonl', openJsonl],
+  ['metadata.parquet', openParquet],
+]);
+/** Folders whose metadata is of something else. */
+const withoutMetadata = new WeakSet<ManifestSource>();
+
+/** @returns undefined when there is none with such a column */
+async function openMetadata(
+  ...[source, options, signal]: Parameters<OpenFormat>
+): Promise<OpenedFormat | undefined> {
+  const { path } = source;
+  const there = [...METADATA].filter(([name]) => existsSync(join(path, name)));
+  if (there.length > 1) {
+    const names = there.map(([name]) => name).join(' and ');
+    throw new UsageError(`${path} has ${names}: run the one that counts, with --image-root ${path}`);
+  }
+  const [found] = there;
+  if (found === undefined || withoutMetadata.has(source)) return undefined;
+  const [name, open] = found;
+  const opened = await open(await findSource(join(path, name), process.stdin), options, signal);
+  if (opened.columns.includes(FILE_COLUMN)) return opened;
+  withoutMetadata.add(source);
+  await opened.close();
+  return undefined;
+}
+
+/** A folder of images: what its metadata says, else a record for each image file below it, sorted by its path. What is hidden is left out, and linked folders are. */
+export const openFolder: OpenFormat = async (source, options, signal) => {
+  const metadata = await openMetadata(source, options, signal);
+  if (metadata !== undefined) return metadata;
   const found = known.get(source) ?? recordsBelow(source.path);
   known.set(source, found);
   const records = await found;
