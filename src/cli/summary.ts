@@ -42,7 +42,11 @@ export function previewLines(preview: Preview, now: Date): string[] {
     ['manifest', `${preview.manifest}: ${found}`],
     ['', preview.unreadable !== undefined && `${printable(preview.unreadable)}: the rows before are run`],
     ['', emptyRecords + unnamedColumns > 0 && `left out: ${leftOut}`],
-    ['', unknownKeys.size > 0 && `left out: keys that the first records do not have (${printable(keys)})`],
+    [
+      '',
+      unknownKeys.size > 0 &&
+        `left out: bytes, and keys that the first records do not have (${printable(keys)})`,
+    ],
     ['images', `column "${printable(preview.urlColumn)}", first ${printable(preview.firstUrl, 120)}`],
     ['output', nearPath(preview.output)],
     ['to do', preview.sampled && `${rate}, ${preview.limits.maxInFlight} in flight`],

@@ -40,7 +40,7 @@ export interface ManifestCounts {
   duplicateKeys: number;
   /** Records without any cell: they are no rows. */
   emptyRecords: number;
-  /** Keys of JSON Lines that first come later than the columns were found: they are in no file. */
+  /** Keys of JSON Lines that first come later than the columns were found: they are in no file. And names of what holds bytes. */
   unknownKeys: Set<string>;
   firstUrl?: string;
   /** Why the rest was not counted: the manifest cannot be read past some place. */
@@ -110,6 +110,7 @@ class RowCounter {
   count(record: ManifestRecord, plan: RowPlan): void {
     const { counts } = this;
     for (const key of record.unknownKeys ?? []) counts.unknownKeys.add(key);
+    for (const name of record.binary ?? []) counts.unknownKeys.add(`${name}: bytes`);
     if (record.isEmpty === true) {
       counts.emptyRecords++;
       return;

@@ -1,0 +1,67 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parquetWriteBuffer } from 'hyparquet-writer';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { runCli, startCli } from '../helpers/cli.js';
+import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
+import { waitUntil } from '../helpers/wait-until.js';
+import { Workspace } from '../helpers/workspace.js';
+
+let workspace: Workspace;
+let simulator: Simulator;
+let queue: QueueFixture;
+beforeAll(async () => {
+  queue = await embeddedFixture();
+});
+afterAll(() => queue.cleanup());
+beforeEach(async () => {
+  workspace = await Workspace.create();
+  simulator = await startSimulator({ latencyMs: 50, token: 'secret-token' });
+});
+afterEach(async () => {
+  await simulator.close();
+  await workspace.remove();
+});
+
+const rows = Array.from({ length: 60 }, (_, id) => ({
+  id,
+  image: { url: `https://img.example.org/${id}.jpg` },
+}));
+
+test.each([
+  ['m.json', JSON.stringify({ info: {}, images: rows })],
+  [
+    'm.parquet',
+    new Uint8Array(
+      parquetWriteBuffer({
+        columnData: [
+          { name: 'id', data: rows.map(({ id }) => id), type: 'INT32' },
+          { name: 'image', data: rows.map(({ image }) => image), type: 'JSON' },
+        ],
+        rowGroupSize: 25,
+      }),
+    ),
+  ],
+])('%s with URLs in objects has each row once, through a kill', async (name, content) => {
+  await writeFile(join(workspace.path, name), content);
+  const limits = ['--rate', '20/s', '--poll-rate', '400/s', '--max-in-flight', '5'];
+  const args = ['run', name, '--api', simulator.url, '--queue', queue.url, '-o', 'out.jsonl', ...limits];
+  const options = { cwd: workspace.path, env: { DESCRIBE_API_TOKEN: 'secret-token' } };
+  const output = () => readFile(join(workspace.path, 'out.jsonl'), 'utf8').catch(() => '');
+  const first = startCli(args, options);
+  await waitUntil('ten rows', async () => (await output()).split('\n').length > 10);
+  first.child.kill('SIGKILL');
+  await first.ended;
+  const { code, stderr } = await runCli(args, options);
+  expect([code, stderr]).toEqual([0, expect.stringContaining('column "image.url"')]);
+  const found = (await output())
+    .trim()
+    .split('\n')
+    .map((line) => /^\{"id":(\d+),"image":(\{[^}]*\}),/.exec(line)?.slice(1));
+  expect(found.sort((a, b) => Number(a?.[0]) - Number(b?.[0]))).toEqual(
+    rows.map(({ id, image }) => [String(id), JSON.stringify(image)]),
+  );
+  const verified = await runCli(['verify', name, 'out.jsonl'], options);
+  expect([verified.code, verified.stderr]).toEqual([0, expect.any(String)]);
+});
