@@ -97,13 +97,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   const source = await findSource(path, options.input ?? process.stdin);
   const format = findFormat(source, options.format);
   const delimiter = findDelimiter(format, options.delimiter);
-  if (options.header === false && format.hasHeader !== true) {
-    throw new UsageError(
-      `--no-header: only csv and tsv have a header, and the manifest's format is ${format.name}`,
-    );
-  }
-  if (options.records !== undefined && format.hasRecords !== true)
-    throw new UsageError(`--records: only a json has lists to choose from, and the format is ${format.name}`);
+  refuseForeignFlags(format, options);
   const closing = new AbortController();
   const abort = () => closing.abort();
   signal?.addEventListener('abort', abort, { once: true });
@@ -152,6 +146,17 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   } finally {
     signal?.removeEventListener('abort', abort);
   }
+}
+
+/** @throws {UsageError} for what is of other formats */
+function refuseForeignFlags(format: Format, options: ManifestOptions): void {
+  if (options.header === false && format.hasHeader !== true) {
+    throw new UsageError(
+      `--no-header: only csv and tsv have a header, and the manifest's format is ${format.name}`,
+    );
+  }
+  if (options.records !== undefined && format.hasRecords !== true)
+    throw new UsageError(`--records: only a json has lists to choose from, and the format is ${format.name}`);
 }
 
 /** Of a file each reading begins at its first record; of a pipe there is one, and its abort ends the pipe. */
