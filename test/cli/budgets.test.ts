@@ -1,8 +1,8 @@
 import { json } from 'node:stream/consumers';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { serve } from '../describe-api/http-server.js';
 import { type CliProcess, runCli, startCli } from '../helpers/cli.js';
-import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
+import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace } from '../helpers/workspace.js';
 
@@ -22,10 +22,10 @@ async function serveModel(answers: { count: number }) {
   return { url, submits: () => submits };
 }
 
-describe('a budget over all starts', () => {
+describeOnRedis('a budget over all starts', (openQueue) => {
   let queue: QueueFixture;
   beforeAll(async () => {
-    queue = await embeddedFixture();
+    queue = await openQueue();
   });
   afterAll(() => queue.cleanup());
 

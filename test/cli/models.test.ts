@@ -1,9 +1,9 @@
 import { json } from 'node:stream/consumers';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { serve } from '../describe-api/http-server.js';
 import { runCli } from '../helpers/cli.js';
-import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
+import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { Workspace } from '../helpers/workspace.js';
 
 const partSchema = z.object({ text: z.string().optional() });
@@ -28,10 +28,10 @@ async function serveModel(content: (text: string, call: number) => string, end =
   return { url, asked };
 }
 
-describe('a model', () => {
+describeOnRedis('a model', (openQueue) => {
   let queue: QueueFixture;
   beforeAll(async () => {
-    queue = await embeddedFixture();
+    queue = await openQueue();
   });
   afterAll(() => queue.cleanup());
 

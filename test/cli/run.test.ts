@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { runCli, startCli } from '../helpers/cli.js';
-import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
+import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 
@@ -32,13 +32,13 @@ const receiptSchema = z.strictObject({
   balanced: z.boolean(),
 });
 
-describe('bulk-describe run', () => {
+describeOnRedis('bulk-describe run', (openQueue) => {
   let workspace: Workspace;
   let simulator: Simulator;
   let queue: QueueFixture;
 
   beforeAll(async () => {
-    queue = await embeddedFixture();
+    queue = await openQueue();
   });
   afterAll(() => queue.cleanup());
   beforeEach(async () => {

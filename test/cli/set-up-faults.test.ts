@@ -1,14 +1,14 @@
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { answering, serve } from '../describe-api/http-server.js';
 import { runCli, startCli } from '../helpers/cli.js';
-import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
+import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 
-describe('an API that cannot work', () => {
+describeOnRedis('an API that cannot work', (openQueue) => {
   let queue: QueueFixture;
   beforeAll(async () => {
-    queue = await embeddedFixture();
+    queue = await openQueue();
   });
   afterAll(() => queue.cleanup());
 

@@ -4,7 +4,7 @@ import { findKeptColumns } from '../../src/producer/columns.js';
 import { verifyOutput } from '../../src/run/receipt.js';
 import { endOf, kill9 } from '../reliability/run-process.js';
 import { startCli } from '../helpers/cli.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnRedis } from '../helpers/queues.js';
 import { FAST_FLAGS, RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 
@@ -32,7 +32,7 @@ test.each([
   expect(() => findKeptColumns(COLUMNS, asked, undefined, needed)).toThrow(message);
 });
 
-describeOnBothQueues('an output with some of the columns of its manifest', (openQueue, kind) => {
+describeOnRedis('an output with some of the columns of its manifest', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
   const manifestOf = (count: number) =>
     `id,image,title,notes\n${Array.from({ length: count }, (_, index) => `${index + 1},http://k.test/${index + 1}.jpg,t${index + 1},"n, ${index + 1}"\n`).join('')}3b,none,bad,kept\n`;
