@@ -67,8 +67,6 @@ describeOnRedis('an output with some of the columns of its manifest', (openQueue
     expect(simulator.stats().paid).toBe(20);
   });
 
-  if (kind === 'redis') return;
-
   test('is verified, and says what differs from what is asked for later', async () => {
     const { workspace } = fixture;
     const manifest = await workspace.write('m.csv', manifestOf(3));
