@@ -84,6 +84,13 @@ const GROUPS = [
       '--no-header',
       'the first record of a csv or tsv is a row like any other: columns are c1, c2, ...',
     ),
+    columns: option('--columns <name,...>', 'the columns of a csv or tsv without a header', {
+      parse: parse.columns,
+    }),
+    encoding: option('--encoding <name>', 'of text: windows-1252, shift_jis, utf-16le, ...', {
+      default: 'UTF-8, or as its byte order mark says',
+      parse: parse.encoding,
+    }),
     records: option('--records <path>', 'the list of records in a json, its keys joined by dots', {
       default: 'the one list of objects',
     }),

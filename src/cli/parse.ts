@@ -119,6 +119,9 @@ export const columns = (text: string) => text.split(',').map((name) => name.trim
 export const delimiter = async (text: string) =>
   (await import('../producer/manifest.js')).parseDelimiter(text);
 
+export const encoding = async (text: string) =>
+  (await import('../producer/manifest-source.js')).parseEncoding(text);
+
 export const address = async (text: string, source: string) =>
   (await import('../webhook/receiver.js')).parseListenAddress(text, source);
 

@@ -29,6 +29,8 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
     format,
     delimiter,
     header,
+    columns: options.columns,
+    encoding: options.encoding,
     records: options.records,
     urlColumn,
     keyColumn,

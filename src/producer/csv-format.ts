@@ -13,6 +13,8 @@ import { holdsUrls } from './image-url.js';
 import {
   type FormatOptions,
   MAX_RECORD_BYTES,
+  NOT_UTF8,
+  TRY_ENCODING,
   type ManifestRecord,
   type OpenedFormat,
   type RecordBatches,
@@ -24,6 +26,10 @@ import {
 const HEAD_RECORDS = 100;
 /** A header does not take more. */
 const MAX_HEADER_BYTES = 1024 * 1024;
+
+/** The first of equals is taken, and the pipe only where the others find one column. */
+const PIPE = '|';
+const DELIMITERS: readonly string[] = [...USUAL_DELIMITERS, PIPE];
 
 const LF = 0x0a;
 const CR = 0x0d;
@@ -45,13 +51,15 @@ export const openTsv = textFormat((bytes, options) => open(bytes, { ...options, 
 
 async function open(
   bytes: AsyncGenerator<Buffer, void>,
-  { name, delimiter, header: hasHeader = true, columns: known }: FormatOptions & { readonly name: string },
+  options: FormatOptions & { readonly name: string },
   relaxQuotes: boolean,
 ): Promise<Omit<OpenedFormat, 'close'>> {
+  const { name, delimiter, header: hasHeader = true, names, columns: known } = options;
   const { all, header, lineEnd, separator } = await takeHeader(bytes, delimiter, name);
   const given = delimiter ?? separator;
-  // The first of equals is taken.
-  const dialects = (given === undefined ? USUAL_DELIMITERS : [given]).map((candidate) => ({
+  // A URL in a row may have a pipe in it.
+  const candidates = hasHeader ? DELIMITERS : USUAL_DELIMITERS;
+  const dialects = (given === undefined ? candidates : [given]).map((candidate) => ({
     delimiter: candidate,
     lineEnd,
     relaxQuotes,
@@ -70,7 +78,7 @@ async function open(
           ? head.some((record) => !isBlank(record.cells[index]))
           : known.includes(nameOf(index)),
       )
-    : { width: cells.length, kept: [...cells.keys()], columns: cells.map((_, index) => `c${index + 1}`) };
+    : { width: cells.length, kept: [...cells.keys()], columns: namesOf(cells.length, names, name) };
   if (known === undefined && hasHeader) refuseUrls(cells, name);
   if (known === undefined) checkColumnNames(layout.columns, name);
   // The file may have been replaced since, and then the cells would go to the wrong columns.
@@ -80,6 +88,15 @@ async function open(
   const batches = readRecords(records, before, layout, name);
   const unnamedColumns = layout.width - layout.columns.length;
   return { columns: layout.columns, delimiter: dialect.delimiter, unnamedColumns, batches };
+}
+
+/** @throws {UsageError} when there are not as many names as cells */
+function namesOf(count: number, names: readonly string[] | undefined, name: string): readonly string[] {
+  if (names === undefined) return Array.from({ length: count }, (_, index) => `c${index + 1}`);
+  if (names.length === count) return names;
+  throw new UsageError(
+    `--columns: ${name} has ${count} cells in its first record, and ${names.length} names are given`,
+  );
 }
 
 /** Which of a record's cells are whose. */
@@ -151,7 +168,7 @@ function toManifestRecord(record: CsvRecord, number: number, layout: Layout): Ma
   }
   if (invalidCell === undefined) return { line, number, cells };
   const column = listNames([columns[kept.indexOf(invalidCell)] ?? '']);
-  return { line, number, cells, problem: `not valid UTF-8 in column ${column}` };
+  return { line, number, cells, problem: `${NOT_UTF8} in column ${column}${TRY_ENCODING}` };
 }
 
 /** Reads no more bytes than it takes to find the header's end. */
@@ -165,7 +182,7 @@ async function takeHeader(bytes: AsyncGenerator<Buffer, void>, delimiter: string
     if (last !== undefined) head = Buffer.concat([head, last]);
     [start, separator] = readSeparator(head);
     const given = delimiter ?? separator;
-    found = findHeaderEnd(head.subarray(start), given === undefined ? USUAL_DELIMITERS : [given]);
+    found = findHeaderEnd(head.subarray(start), given === undefined ? DELIMITERS : [given]);
     return found !== undefined || head.length > MAX_HEADER_BYTES;
   });
   if (found === undefined && head.length > MAX_HEADER_BYTES) {
@@ -220,7 +237,10 @@ async function readHeader(header: Buffer, dialects: readonly CsvDialect[], name:
     dialects.map(async (dialect) => ({ dialect, ...(await readFirstRecord(header, dialect)) })),
   );
   const size = ({ record }: (typeof readings)[number]) => record?.cells.length ?? 0;
-  const { dialect, record, error } = readings.reduce((best, next) => (size(next) > size(best) ? next : best));
+  const usual = readings.filter((reading) => reading.dialect.delimiter !== PIPE);
+  const { dialect, record, error } = (usual.some((reading) => size(reading) > 1) ? usual : readings).reduce(
+    (best, next) => (size(next) > size(best) ? next : best),
+  );
   if (error !== undefined) throw new UsageError(explain(error, name), { cause: error });
   if (record === undefined) {
     throw new UsageError(
@@ -228,7 +248,7 @@ async function readHeader(header: Buffer, dialects: readonly CsvDialect[], name:
     );
   }
   if (record.invalidCell !== undefined) {
-    throw new UsageError(`${name}: its header is not UTF-8: convert it to UTF-8 (iconv -f LATIN1 -t UTF-8)`);
+    throw new UsageError(`${name}: its header is ${NOT_UTF8}${TRY_ENCODING}`);
   }
   return { dialect, cells: record.cells };
 }

@@ -50,7 +50,11 @@ async function openMetadata(
   const [found] = there;
   if (found === undefined || withoutMetadata.has(source)) return undefined;
   const [name, open] = found;
-  const opened = await open(await findSource(join(path, name), process.stdin), options, signal);
+  const opened = await open(
+    await findSource(join(path, name), process.stdin, source.encoding),
+    options,
+    signal,
+  );
   if (opened.columns.includes(FILE_COLUMN)) return opened;
   withoutMetadata.add(source);
   await opened.close();

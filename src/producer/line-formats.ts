@@ -6,6 +6,8 @@ import { type ItemText, findLists, readItems } from './json-records.js';
 import {
   type FormatOptions,
   MAX_RECORD_BYTES,
+  NOT_UTF8,
+  TRY_ENCODING,
   type ManifestRecord,
   type ManifestSource,
   type OpenFormat,
@@ -27,7 +29,7 @@ export const openList = textFormat((bytes, { name }) => {
       line,
       number,
       cells: [text],
-      ...(!isValid && { problem: 'not valid UTF-8' }),
+      ...(!isValid && { problem: NOT_UTF8 + TRY_ENCODING }),
     }),
   );
   return Promise.resolve({ columns: ['url'], delimiter: ',', batches });
@@ -144,7 +146,7 @@ function recordOf(line: ItemText, number: number, columns: ReadonlySet<string>):
 }
 
 function parseLine({ text, isValid }: Pick<ItemText, 'text' | 'isValid'>): Parsed {
-  if (!isValid) return { problem: 'not valid UTF-8' };
+  if (!isValid) return { problem: NOT_UTF8 + TRY_ENCODING };
   try {
     const cells = readJsonObject(text);
     return cells === undefined ? { problem: 'JSON, but no object' } : { cells };

@@ -1,6 +1,10 @@
 import { UsageError } from '../shared/errors.js';
 import type { Cells } from '../shared/json-cells.js';
 
+/** What is wrong with a record; what is said of where that is stands between. */
+export const NOT_UTF8 = 'not valid UTF-8';
+export const TRY_ENCODING = ': say --encoding, such as windows-1252';
+
 /** A record of more bytes than this is taken for broken quoting or for something else than a manifest. */
 export const MAX_RECORD_BYTES = 16 * 1024 * 1024;
 
@@ -27,6 +31,8 @@ export interface FormatOptions {
   readonly delimiter?: string | undefined;
   /** Whether a csv's or tsv's first record names its columns (the default); they are `c1`, `c2`, ... otherwise. */
   readonly header?: boolean | undefined;
+  /** The columns of a csv or tsv that has no header. */
+  readonly names?: readonly string[] | undefined;
   /** Of a json: the path of the list of its records, keys joined by dots. */
   readonly records?: string | undefined;
   /** Those that an earlier reading has found: its records have to fit them. */
@@ -57,15 +63,17 @@ export interface ManifestSource {
   readonly path: string;
   /** How messages name it. */
   readonly name: string;
+  /** Of its text, where no byte order mark says it. */
+  readonly encoding: string;
   readonly isFolder: boolean;
   /** False when it can be read once only: stdin and pipes. */
   readonly replayable: boolean;
   /** Bytes on disk, packed if it is packed; undefined for what is no file. */
   readonly sizeBytes: number | undefined;
   /**
-   * Its text as bytes: unpacked if it is gzip (the first bytes tell), without its byte order mark, in pieces of at most
+   * Its text as bytes in UTF-8: unpacked if it is gzip (the first bytes tell), without its byte order mark, in pieces of at most
    * 64 KB that are read when they are asked for. Its end, early or not, closes the file; an abort ends it with some error.
-   * @throws {UsageError} at the first piece, when it cannot be opened, is empty, or is no text in UTF-8
+   * @throws {UsageError} at the first piece, when it cannot be opened, is empty, or is no text
    * @throws {UnreadableError} when reading or unpacking fails
    */
   read(signal: AbortSignal): AsyncGenerator<Buffer, void>;

@@ -13,26 +13,49 @@ export class UnreadableError extends FatalError {
 
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const UTF8_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
-const UTF16_MARKS = [Buffer.from([0xff, 0xfe]), Buffer.from([0xfe, 0xff])];
+const UTF16_MARKS = [
+  { mark: Buffer.from([0xff, 0xfe]), encoding: 'utf-16le' },
+  { mark: Buffer.from([0xfe, 0xff]), encoding: 'utf-16be' },
+];
 /** No piece is larger, whatever the stream delivers: parsers hold what one piece gives. */
 const PIECE_BYTES = 64 * 1024;
+const DECODED_BYTES = 4 * 1024;
+
+/**
+ * Reads `--encoding`, a name that `TextDecoder` knows.
+ * @throws {UsageError} when it knows none such
+ */
+export function parseEncoding(text = 'utf-8'): string {
+  try {
+    return new TextDecoder(text).encoding;
+  } catch {
+    const examples = 'windows-1252, latin1, shift_jis, gb18030 or utf-16le';
+    throw new UsageError(`--encoding ${text}: no such encoding is known: expected one such as ${examples}`);
+  }
+}
 
 /**
  * Looks at where a manifest comes from, without opening it.
  * @param path `-` for `input`
+ * @param encoding of its text, where no byte order mark says it
  * @throws {UsageError} when there is no such file, or it is empty
  */
-export async function findSource(path: string, input: NodeJS.ReadableStream): Promise<ManifestSource> {
+export async function findSource(
+  path: string,
+  input: NodeJS.ReadableStream,
+  encoding: string,
+): Promise<ManifestSource> {
   if (path === '-') {
     const stream = input instanceof Readable ? input : Readable.from(input);
     return {
       path,
       name: 'stdin',
+      encoding,
       isFolder: false,
       replayable: false,
       sizeBytes: undefined,
       // It is not ours, and does not have to say when it is closed.
-      read: (signal) => readText(stream, { name: 'stdin', expectGzip: false, signal }),
+      read: (signal) => readText(stream, { name: 'stdin', expectGzip: false, encoding, signal }),
     };
   }
   const stats = await stat(path).catch((error: unknown) => {
@@ -42,13 +65,14 @@ export async function findSource(path: string, input: NodeJS.ReadableStream): Pr
   return {
     path,
     name: path,
+    encoding,
     isFolder: stats.isDirectory(),
     replayable: stats.isFile() || stats.isDirectory(),
     sizeBytes: stats.isFile() ? stats.size : undefined,
     async *read(signal) {
       const stream = await (stats.isFIFO() ? openPipe(path) : openFile(path));
       try {
-        yield* readText(stream, { name: path, expectGzip: /\.gz$/i.test(path), signal });
+        yield* readText(stream, { name: path, expectGzip: /\.gz$/i.test(path), encoding, signal });
       } finally {
         stream.destroy();
         // The descriptor is free then.
@@ -85,8 +109,14 @@ async function* readText(
   {
     name,
     expectGzip,
+    encoding,
     signal,
-  }: { readonly name: string; readonly expectGzip: boolean; readonly signal: AbortSignal },
+  }: {
+    readonly name: string;
+    readonly expectGzip: boolean;
+    readonly encoding: string;
+    readonly signal: AbortSignal;
+  },
 ): AsyncGenerator<Buffer, void> {
   // Errors come out of the reading; one that comes when nobody reads any more is of no interest.
   stream.on('error', () => undefined);
@@ -101,27 +131,39 @@ async function* readText(
         `${name} is not gzip data, though its name ends in .gz: rename it, or pack it again`,
       );
     }
-    yield* readUtf8(isGzip ? unzip(all) : all, name);
+    yield* readUtf8(isGzip ? unzip(all) : all, name, encoding);
   } finally {
     stream.destroy();
   }
 }
 
-/** @throws {UsageError} when it is empty, or no text in UTF-8 */
-async function* readUtf8(text: AsyncGenerator<Buffer, void>, name: string): AsyncGenerator<Buffer, void> {
+/** Its text as UTF-8, without the byte order mark. @throws {UsageError} when it is empty, or no text */
+async function* readUtf8(
+  packed: AsyncGenerator<Buffer, void>,
+  name: string,
+  encoding: string,
+): AsyncGenerator<Buffer, void> {
+  let text = packed;
   try {
-    const { ahead, all } = await readAhead(text, hasBytes(UTF8_MARK.length + 1));
-    const start = Buffer.concat(ahead);
-    if (UTF16_MARKS.some((mark) => startsWith(start, mark))) {
-      throw new UsageError(`${name} is UTF-16: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)`);
+    const isLongEnough = hasBytes(UTF8_MARK.length + 1);
+    let { ahead, all } = await readAhead(packed, isLongEnough);
+    let start = Buffer.concat(ahead);
+    const isMarked = startsWith(start, UTF8_MARK);
+    // What the file says of itself counts.
+    const marked = UTF16_MARKS.find(({ mark }) => startsWith(start, mark))?.encoding;
+    const actual = marked ?? (isMarked ? 'utf-8' : encoding);
+    if (actual !== 'utf-8') {
+      text = decode(all, actual);
+      ({ ahead, all } = await readAhead(text, isLongEnough));
+      start = Buffer.concat(ahead);
     }
-    let markBytes = startsWith(start, UTF8_MARK) ? UTF8_MARK.length : 0;
+    let markBytes = isMarked ? UTF8_MARK.length : 0;
     if (start.length === markBytes) throw emptyManifest(name);
     // Only its first line: a NUL further on is a strange cell, and no reason to refuse a manifest.
     const [line = ''] = start.toString('latin1').split('\n', 1);
     if (line.includes('\0')) {
       throw new UsageError(
-        `${name} is no text: it has to be csv, tsv, JSON, JSON Lines or a list of URLs, in UTF-8 (or Parquet)`,
+        `${name} is no text: it has to be csv, tsv, JSON, JSON Lines or a list of URLs, in UTF-8 or with --encoding (utf-16le for example), or Parquet`,
       );
     }
     for await (const piece of all) {
@@ -131,7 +173,29 @@ async function* readUtf8(text: AsyncGenerator<Buffer, void>, name: string): Asyn
     }
   } finally {
     await text.return();
+    await packed.return();
   }
+}
+
+/** @throws {UnreadableError} at a piece with bytes that cannot be decoded */
+async function* decode(pieces: AsyncIterable<Buffer>, encoding: string): AsyncGenerator<Buffer, void> {
+  const decoder = new TextDecoder(encoding, { fatal: true });
+  const next = (piece?: Buffer) => {
+    try {
+      return Buffer.from(decoder.decode(piece, { stream: piece !== undefined }));
+    } catch {
+      throw new UnreadableError(`it has bytes that are no ${encoding} (is --encoding the right one?)`);
+    }
+  };
+  for await (const piece of pieces) {
+    // A few bytes at a time: of a piece that cannot be decoded nothing is given.
+    for (let start = 0; start < piece.length; start += DECODED_BYTES) {
+      const decoded = next(piece.subarray(start, start + DECODED_BYTES));
+      if (decoded.length > 0) yield decoded;
+    }
+  }
+  const last = next();
+  if (last.length > 0) yield last;
 }
 
 async function* readPieces(stream: Readable): AsyncGenerator<Buffer, void> {

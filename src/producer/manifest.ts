@@ -10,7 +10,7 @@ import {
   type RecordBatches,
   readAhead,
 } from './manifest-format.js';
-import { UnreadableError, findSource } from './manifest-source.js';
+import { UnreadableError, findSource, parseEncoding } from './manifest-source.js';
 import { openParquet } from './parquet-format.js';
 
 interface Format {
@@ -21,6 +21,8 @@ interface Format {
   readonly delimiters?: 'any' | '\t';
   /** Whether it takes `--no-header`. */
   readonly hasHeader?: boolean;
+  /** Whether it is bytes, and takes no `--encoding`. */
+  readonly isBinary?: boolean;
   /** Whether it takes `--records`. */
   readonly hasRecords?: boolean;
   readonly open: OpenFormat;
@@ -31,7 +33,7 @@ const FORMATS = [
   { name: 'tsv', endings: ['.tsv'], delimiters: '\t', hasHeader: true, open: openTsv },
   { name: 'jsonl', endings: ['.jsonl', '.ndjson'], open: openJsonl },
   { name: 'json', endings: ['.json'], hasRecords: true, open: openJson },
-  { name: 'parquet', endings: ['.parquet'], open: openParquet },
+  { name: 'parquet', endings: ['.parquet'], isBinary: true, open: openParquet },
   { name: 'list', endings: ['.txt', '.list', '.urls'], open: openList },
   { name: 'folder', endings: [], open: openFolder },
 ] as const satisfies readonly Format[];
@@ -53,7 +55,10 @@ export interface ManifestOptions {
   readonly delimiter?: string | undefined;
   /** See `FormatOptions`. */
   readonly header?: boolean | undefined;
+  readonly columns?: readonly string[] | undefined;
   readonly records?: string | undefined;
+  /** Of text without a byte order mark, see `parseEncoding`; UTF-8. */
+  readonly encoding?: string | undefined;
   /** What `-` stands for; default: this process's stdin. */
   readonly input?: NodeJS.ReadableStream | undefined;
   /** Ends the opening, which waits for a pipe's first records, with its reason. */
@@ -94,7 +99,7 @@ export interface Manifest {
  */
 export async function openManifest(options: ManifestOptions): Promise<Manifest> {
   const { path, signal } = options;
-  const source = await findSource(path, options.input ?? process.stdin);
+  const source = await findSource(path, options.input ?? process.stdin, parseEncoding(options.encoding));
   const format = findFormat(source, options.format);
   const delimiter = findDelimiter(format, options.delimiter);
   refuseForeignFlags(format, options);
@@ -104,8 +109,8 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   let opened: OpenedFormat | undefined;
   try {
     signal?.throwIfAborted();
-    const { header, records } = options;
-    opened = await format.open(source, { delimiter, header, records }, closing.signal);
+    const { header, columns: names, records } = options;
+    opened = await format.open(source, { delimiter, header, names, records }, closing.signal);
     const { columns, close } = opened;
     const { ahead, all } = await readAhead(
       opened.batches,
@@ -116,7 +121,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       throw new UsageError(`${source.name} has no records, only a header or blank lines: add some`);
     }
     if (source.replayable) await close();
-    const again = { columns, delimiter: opened.delimiter, header, records: opened.records };
+    const again = { columns, delimiter: opened.delimiter, header, names, records: opened.records };
     const once = { ...opened, batches: all };
     const reopen = (ended: AbortSignal) =>
       source.replayable ? format.open(source, again, ended) : Promise.resolve(once);
@@ -155,6 +160,12 @@ function refuseForeignFlags(format: Format, options: ManifestOptions): void {
       `--no-header: only csv and tsv have a header, and the manifest's format is ${format.name}`,
     );
   }
+  if (options.columns !== undefined && options.header !== false)
+    throw new UsageError('--columns names the columns of a manifest without a header: say --no-header too');
+  if (options.encoding !== undefined && format.isBinary === true)
+    throw new UsageError(
+      `--encoding: only text has one, and the manifest's format is ${format.name}: leave it away`,
+    );
   if (options.records !== undefined && format.hasRecords !== true)
     throw new UsageError(`--records: only a json has lists to choose from, and the format is ${format.name}`);
 }

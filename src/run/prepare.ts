@@ -139,7 +139,9 @@ export async function openRows(
     format: options.format,
     delimiter: options.delimiter,
     header: options.header,
+    columns: options.columns,
     records: options.records,
+    encoding: options.encoding,
     input: options.input,
     signal: options.signal,
   });

@@ -31,6 +31,10 @@ export interface RunOptions extends ApiOptions {
   readonly listSeparator?: string | undefined;
   /** False when a csv's or tsv's first record is none: its columns are `c1`, `c2`, ... then. */
   readonly header?: boolean | undefined;
+  /** Their names then; as many as its first record has cells. */
+  readonly columns?: readonly string[] | undefined;
+  /** Of a manifest that is text, without a byte order mark: one of `TextDecoder`'s; UTF-8. */
+  readonly encoding?: string | undefined;
   /** Of a json: the path of the list of its records; by default the one list of objects in it. */
   readonly records?: string | undefined;
   /** Path of the output; by default beside the manifest, see `defaultOutputPath`. */

@@ -62,6 +62,8 @@ export const runRequestSchema = z.strictObject({
   format: formatSchema.optional(),
   delimiter: textSchema.optional(),
   header: z.boolean().optional(),
+  columns: z.array(nameSchema).optional(),
+  encoding: textSchema.optional(),
   records: textSchema.optional(),
   keep: z.array(nameSchema).optional(),
   drop: z.array(nameSchema).optional(),

@@ -150,7 +150,10 @@ describe('a csv or tsv manifest', () => {
       Buffer.from('\n2,\ufffd\n'),
     ]);
     const { records } = await readText(bytes);
-    expect(problemsOf(records)).toEqual(['not valid UTF-8 in column title', undefined]);
+    expect(problemsOf(records)).toEqual([
+      'not valid UTF-8 in column title: say --encoding, such as windows-1252',
+      undefined,
+    ]);
     expect(records[1]?.cells).toEqual(['2', '\ufffd']);
   });
 

@@ -70,7 +70,7 @@ describe('a JSON Lines manifest', () => {
       expect.stringMatching(/^no JSON \(/),
       'JSON, but no object',
       'JSON, but no object',
-      'not valid UTF-8',
+      'not valid UTF-8: say --encoding, such as windows-1252',
       undefined,
     ]);
   });
@@ -118,7 +118,11 @@ describe('a list manifest', () => {
 
   test('gives a line that is not UTF-8 as a bad record', async () => {
     const { records } = await readText(Buffer.from([0x61, 0x0a, 0xe9, 0x0a, 0x62]), { format });
-    expect(problemsOf(records)).toEqual([undefined, 'not valid UTF-8', undefined]);
+    expect(problemsOf(records)).toEqual([
+      undefined,
+      'not valid UTF-8: say --encoding, such as windows-1252',
+      undefined,
+    ]);
   });
 });
 

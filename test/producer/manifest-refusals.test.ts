@@ -47,13 +47,13 @@ describe('openManifest refuses', () => {
     ['only a header', 'c.csv', 'id,url\n\n', 'c.csv has no records'],
     ['no lines', 'c.txt', ' \n\n', 'c.txt has no records'],
     ['no objects', 'c.jsonl', '\n', 'c.jsonl has no records'],
-    ['UTF-16', 'd.csv', Buffer.from('\ufeffid,url\n', 'utf16le'), 'd.csv is UTF-16: convert it to UTF-8'],
+    ['only the mark of UTF-16', 'd.csv', Buffer.from('\ufeff', 'utf16le'), 'd.csv is empty'],
     ['UTF-16 without a mark', 'd.csv', Buffer.from('id,url\n1,2\n', 'utf16le'), 'd.csv is no text'],
     [
       'a header in Latin-1',
       'd.csv',
       Buffer.from('id,größe\n1,2\n', 'latin1'),
-      'd.csv: its header is not UTF-8',
+      'd.csv: its header is not valid UTF-8: say --encoding',
     ],
     ['binary data', 'd.csv', Buffer.from('PK\x03\x04\x14\0\x06\0\n1', 'latin1'), 'd.csv is no text'],
     ['one name twice', 'e.csv', 'id,url,id,url\n1,2,3,4\n', 'several columns are named id, url'],
@@ -108,6 +108,33 @@ describe('openManifest refuses', () => {
     expect(await refusal(openText('a', { format, delimiter }))).toContain(
       'only csv has a delimiter to choose',
     );
+  });
+
+  test.each([
+    [
+      { encoding: 'utf-99' },
+      'a',
+      '--encoding utf-99: no such encoding is known: expected one such as windows-1252',
+    ],
+    [
+      { encoding: 'latin1', format: 'parquet' },
+      'PAR1',
+      "--encoding: only text has one, and the manifest's format is",
+    ],
+    [
+      { columns: ['a'] },
+      'x\n1',
+      '--columns names the columns of a manifest without a header: say --no-header too',
+    ],
+    [
+      { columns: ['a'], header: false },
+      '1,2\n',
+      '--columns: stdin has 2 cells in its first record, and 1 names',
+    ],
+    [{ columns: ['a', 'a'], header: false }, '1,2\n', 'several columns are named a'],
+    [{ columns: ['a'], header: false, format: 'list' }, 'x', '--no-header: only csv and tsv have a header'],
+  ] as const)('flags that do not fit: %j', async (options, text, message) => {
+    expect(await refusal(openText(text, options))).toContain(message);
   });
 
   test.each(['', ';;', '"', '\n', '\r', 'é', '\0'])('%j as a delimiter', async (delimiter) => {
