@@ -9,6 +9,7 @@ import { WORK_OPTIONS } from './work-options.js';
 
 const MANIFEST = 'The manifest:';
 const QUEUE = 'The queue:';
+const CAPTIONS = 'Captions for trainers:';
 const OUTPUT = 'What it prints and shows:';
 
 /** Every option, by the heading that it has in the help and the commands that take it. */
@@ -133,6 +134,25 @@ const GROUPS = [
     }),
     escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
     newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
+  }),
+  group('What it writes:', ['export'], {
+    to: option('--to <format>', 'sidecar, hf, kohya, jsonl, parquet or csv', { parse: parse.exportFormat }),
+    output: option('-o, --output <path>', 'a folder for sidecar and hf, else a file'),
+  }),
+  group(CAPTIONS, ['run'], {
+    sidecar: option('--sidecar <folder>', 'when the run ends, a `.txt` there for each image of the output'),
+  }),
+  group(CAPTIONS, ['run', 'export'], {
+    sidecarName: option(
+      '--sidecar-name <text>',
+      "an image's name, with columns of its row, such as `{{id}}`",
+      { default: "the image's own" },
+    ),
+    promptColumn: option('--prompt-column <name>', 'the prompt or field that captions are made of', {
+      default: 'the only one, or prompt_1',
+    }),
+    ar: option('--no-ar', 'without `--ar W:H` at the end'),
+    overwrite: option('--overwrite', 'replace files that are there'),
   }),
   ...WORK_OPTIONS,
   group(QUEUE, ['run'], {

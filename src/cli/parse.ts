@@ -1,3 +1,4 @@
+import type { ExportFormat } from '../run/export.js';
 import { UsageError } from '../shared/errors.js';
 import { ERROR_CODES } from '../shared/jobs.js';
 import { parseJson } from '../shared/parse-json.js';
@@ -29,6 +30,7 @@ export function oneOf<const T extends string>(choices: readonly T[]): Parse<T> {
 
 export const method = oneOf(['post', 'get']);
 export const send = oneOf(['url', 'data', 'auto']);
+export const exportFormat = oneOf<ExportFormat>(['sidecar', 'hf', 'kohya', 'jsonl', 'parquet', 'csv']);
 export const retryAfter = oneOf(['seconds', 'date', 'none']);
 
 export const number = parser('a number of at least 0', (text) =>

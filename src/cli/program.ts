@@ -55,6 +55,21 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
     load: async () => (await import('./run.js')).reparse,
   }),
   createCommand({
+    name: 'export',
+    args: '<output>',
+    usage: '<output> --to <format> -o <path>',
+    summary: 'an output as a dataset for trainers, or in another format',
+    about:
+      'Writes what an output holds: sidecar (a .txt an image), hf (metadata.jsonl for ImageFolder), kohya (metadata for sd-scripts), or the ' +
+      'same rows as jsonl, parquet or csv. It only reads the output, also while a run goes on. The `.run` file beside it says where images are.',
+    examples: `
+  bulk-describe export photos.prompts.csv --to sidecar -o photos --no-ar
+  bulk-describe export photos.prompts.csv --to hf -o photos --prompt-column prompt_2
+  bulk-describe export paintings.prompts.csv --to sidecar -o captions --sidecar-name '{{id}}'
+  bulk-describe export paintings.prompts.csv --to parquet -o paintings.parquet`,
+    load: async () => (await import('./run.js')).exportRows,
+  }),
+  createCommand({
     name: 'simulate',
     summary: 'a describe API on localhost',
     about:

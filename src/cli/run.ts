@@ -28,6 +28,7 @@ export async function run(options: OptionsOf<'run'>, manifest: string): Promise<
       ...{ manifest, queue, dryRun, work, retryAll, env: process.env },
       ...taskOptionsOf(options),
       ...api,
+      sidecar: sidecarOf(options),
       // Without a worker here others decide how images are sent.
       images: work === false ? undefined : api.images,
       companions: companionsOf(options, api, terminal),
@@ -44,6 +45,17 @@ export async function run(options: OptionsOf<'run'>, manifest: string): Promise<
     terminal.end();
     signals.dispose();
   }
+}
+
+/** @throws {UsageError} for what is said of captions that nobody asks for */
+function sidecarOf({ sidecar, sidecarName, promptColumn, ar, overwrite }: OptionsOf<'run'>) {
+  if (sidecar !== undefined) return { folder: sidecar, sidecarName, promptColumn, ar, overwrite };
+  const given = { '--sidecar-name': sidecarName, '--prompt-column': promptColumn, '--overwrite': overwrite };
+  const [flag] = Object.entries({ ...given, '--no-ar': ar === false ? true : undefined }).find(
+    ([, value]) => value !== undefined,
+  ) ?? [undefined];
+  if (flag !== undefined) throw new UsageError(`${flag} needs --sidecar <folder> too`);
+  return undefined;
 }
 
 /** An embedded queue belongs to one process: no other can receive for it. @throws {UsageError} */
@@ -133,4 +145,18 @@ export async function reparse(options: OptionsOf<'reparse'>, output: string): Pr
       ) + '\n',
     );
   return left === 0 ? 0 : 2;
+}
+
+/** `bulk-describe export <output>`. @returns 0 */
+export async function exportRows(options: OptionsOf<'export'>, output: string): Promise<number> {
+  const { to, output: dest } = options;
+  if (to === undefined || dest === undefined)
+    throw new UsageError('export needs --to <format> and -o <path>: see `bulk-describe export --help`');
+  const { exportOutput } = await import('../run/export.js');
+  const { written, kept, empty } = await exportOutput({ ...options, output, to, dest });
+  const counts = [`${count(written)} written to ${dest}`];
+  if (kept > 0) counts.push(`${count(kept)} that were there kept (--overwrite replaces them)`);
+  if (empty > 0) counts.push(`${count(empty)} without a text left out`);
+  process.stdout.write(`${printable(counts.join(', '), Infinity)}\n`);
+  return 0;
 }

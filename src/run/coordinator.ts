@@ -242,6 +242,7 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const { options, control, limits, preview } = run;
   const { receipt: counted, differences } = await closeAccounts(run, isRead);
   if (counted.balanced) await packRows(run);
+  await captionImages(run);
   const receipt = { ...counted, output: rowsPath(counted.output) };
   await forget(run, isRead);
   const { failedByCode } = run.ledger.counts;
@@ -267,13 +268,38 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
 /** A Parquet output is written when a run ends in order: who interrupts it does not want to wait. */
 async function packRows({ control, prepared }: OpenRun): Promise<void> {
   await prepared.dropUnchanged?.();
-  if (['interrupted', 'cancelled', 'fatal'].includes(control.reason?.kind ?? '')) return;
+  if (!isOrderly(control)) return;
   const { outputOptions, paths } = prepared;
   await packOutput(outputOptions, paths.output).catch((error: unknown) => {
     control.fail(
       `${messageOf(error)}; its rows are in ${paths.working}, and the next start goes on with them`,
     );
   });
+}
+
+/** Who interrupts a run does not want to wait: its captions are written when it ends in order. */
+async function captionImages({
+  control,
+  options,
+  prepared: { paths },
+  emit,
+  onFile,
+}: OpenRun): Promise<void> {
+  const { sidecar } = options;
+  if (sidecar === undefined || onFile.rows === 0 || !isOrderly(control)) return;
+  try {
+    const { exportOutput } = await import('./export.js');
+    const about = { ...sidecar, output: paths.output, to: 'sidecar', dest: sidecar.folder } as const;
+    const { written, kept, empty } = await exportOutput(about);
+    const others = `${kept} that were there kept${empty > 0 ? `, ${empty} without a text left out` : ''}`;
+    emit({ type: 'notice', text: `${written} caption(s) written to ${sidecar.folder}, ${others}` });
+  } catch (error) {
+    control.fail(`captions could not be written: ${messageOf(error)}`);
+  }
+}
+
+function isOrderly({ reason }: OpenRun['control']): boolean {
+  return !['interrupted', 'cancelled', 'fatal'].includes(reason?.kind ?? '');
 }
 
 /** The receipt is about to be printed: the next run counts from nothing, and takes up what it always does. */

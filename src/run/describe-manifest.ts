@@ -2,6 +2,7 @@ import { InterruptedEarlyError } from '../shared/errors.js';
 import { UndoStack } from '../shared/undo.js';
 import { DamagedRunFileError } from '../writer/run-file.js';
 import { checkApi, checkLocalImages } from './api-options.js';
+import { checkSidecars, makeFolder } from './captions.js';
 import { prepareRun } from './prepare.js';
 import { previewRun, refusePayingAgain } from './preview.js';
 import type { RunOptions, RunResult } from './run-options.js';
@@ -19,6 +20,8 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
     checkBudget(options);
     const prepared = await prepareRun(options, undo);
     const preview = await previewRun(prepared, options);
+    const { sidecar } = options;
+    if (sidecar !== undefined) await checkSidecars(prepared, sidecar.folder, sidecar, options.signal);
     if (options.dryRun === true) {
       options.onEvent?.({ type: 'preview', preview });
       return {
@@ -33,6 +36,7 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
     if (options.work !== false) checkApi(options);
     checkLocalImages(options, preview.localImages);
     refusePayingAgain(prepared, preview, options);
+    if (sidecar !== undefined) await makeFolder(sidecar.folder);
     // Queues and workers take half a second to load, which nobody has to wait for who is refused.
     const { coordinate } = await import('./coordinator.js');
     return await coordinate(options, prepared, preview, undo);

@@ -5,6 +5,7 @@ import type { Logger } from '../shared/log.js';
 import type { ErrorCode } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { ApiOptions } from './api-options.js';
+import type { CaptionOptions } from './captions.js';
 import type { Prices } from './spending.js';
 import type { RunCounts } from '../shared/run-counts.js';
 
@@ -63,6 +64,8 @@ export interface RunOptions extends ApiOptions {
   readonly baseUrl?: string | undefined;
   /** The folder that paths of images are relative to, and that they have to be in; the manifest's. */
   readonly imageRoot?: string | undefined;
+  /** A folder that has a caption's file for each image of the output when the run ends. */
+  readonly sidecar?: (CaptionOptions & { readonly folder: string }) | undefined;
   /** Images paid for in this run at most. */
   readonly limit?: number | undefined;
   /** What the API takes, and what all starts of the run may cost, or how many submits they may make. */

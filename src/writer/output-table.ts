@@ -61,8 +61,14 @@ export function outputAt(path: string): string {
   return `the output ${path}`;
 }
 
+/** What a new output is made of. */
+export type TableOptions = Pick<
+  OutputOptions,
+  'path' | 'columns' | 'kept' | 'answerColumns' | 'usage' | 'delimiter' | 'escapeFormulas' | 'listSeparator'
+>;
+
 /** A new output for a manifest, in the format that the ending of its name says. */
-export function newOutputTable(options: OutputOptions, path = options.path): Table {
+export function newOutputTable(options: TableOptions, path = options.path): Table {
   const usage = options.usage === true ? USAGE_COLUMNS : [];
   const columns = [
     ...keptOf(options, options.columns),

@@ -3,7 +3,13 @@ import { FatalError } from '../shared/errors.js';
 import { type JsonCell, readJsonObject } from '../shared/json-cells.js';
 import { readLines } from '../shared/lines.js';
 import { openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
-import { type OutputOptions, newOutputTable, openOutputTable, outputAt } from './output-table.js';
+import {
+  type OutputOptions,
+  type TableOptions,
+  newOutputTable,
+  openOutputTable,
+  outputAt,
+} from './output-table.js';
 import { workingPath } from './output-paths.js';
 import {
   type ColumnType,
@@ -53,12 +59,14 @@ export async function unpackOutput(options: OutputOptions, output: string): Prom
   };
 }
 
+type PackOptions = TableOptions & Pick<OutputOptions, 'urlColumn' | 'keyColumn' | 'promptColumns'>;
+
 /**
  * Writes what a run has in its working file as Parquet, in the place of the output, and removes the working file. Nothing
  * is done for other outputs.
  * @throws {FatalError} when it cannot be written: the working file stays, and the next start goes on with it
  */
-export async function packOutput(options: OutputOptions, output: string): Promise<void> {
+export async function packOutput(options: PackOptions, output: string): Promise<void> {
   const working = workingPath(output);
   const handle = working === output ? undefined : await openPlainFile(working, 'r', 'the output');
   if (handle === undefined) return;
@@ -72,7 +80,7 @@ export async function packOutput(options: OutputOptions, output: string): Promis
 }
 
 /** What the columns' cells are. Those that tell rows apart are to be read back as they were, to the letter. */
-async function findTypes(handle: FileHandle, options: OutputOptions): Promise<PackedColumn[]> {
+async function findTypes(handle: FileHandle, options: PackOptions): Promise<PackedColumn[]> {
   const { columns, urlColumn, keyColumn = urlColumn, promptColumns = [] } = options;
   const exact = new Set([urlColumn, keyColumn, ...promptColumns].map((column) => columns[column]));
   const table = newOutputTable(options);

@@ -1,0 +1,210 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { beforeEach, expect, test, afterEach } from 'vitest';
+import { exportOutput, type ExportOptions } from '../../src/run/export.js';
+import { formatCsv } from '../../src/shared/csv.js';
+import { writeRunFile, type RunFile } from '../../src/writer/run-file.js';
+import { DESCRIBED_AT } from '../writer/fixtures.js';
+import { describeOnBothQueues } from '../helpers/queues.js';
+import { RunFixture } from '../helpers/run-fixture.js';
+import { Workspace, manifestOf } from '../helpers/workspace.js';
+
+const RUN: RunFile = {
+  ...{ version: 1, run: 'a23456789012', queue: 'embedded:', account: 'any', simulator: true, open: false },
+  ...{ urlColumn: 'image', createdAt: DESCRIBED_AT },
+};
+
+let workspace: Workspace;
+beforeEach(async () => {
+  workspace = await Workspace.create();
+});
+afterEach(() => workspace.remove());
+
+/** An output with a row an image: its id, its image, and four prompts or what else is answered. */
+async function writeOutput(
+  rows: readonly (readonly string[])[],
+  {
+    answers = ['prompt_1', 'prompt_2', 'prompt_3', 'prompt_4'],
+    ...more
+  }: Partial<RunFile> & { answers?: string[] } = {},
+): Promise<string> {
+  const header = ['id', 'image', ...answers, 'message_id', 'described_at'];
+  const cells = rows.map((row) => [
+    ...row,
+    ...answers.slice(row.length - 2).map((name) => name),
+    'sim-1',
+    DESCRIBED_AT,
+  ]);
+  const output = await workspace.write('out.csv', formatCsv([header, ...cells], ','));
+  await writeRunFile(`${output}.run`, { ...RUN, answerColumns: answers, ...more });
+  return output;
+}
+
+const to = (output: string, format: ExportOptions['to'], dest: string, more: Partial<ExportOptions> = {}) =>
+  exportOutput({ output, to: format, dest: workspace.at(dest), ...more });
+
+test('a caption is named as its image, without --ar where that is not wanted; what is there is kept', async () => {
+  const output = await writeOutput([
+    ['1', 'https://a.test/x/one%20%C3%A9.jpg?sign=1', 'a cat\nsleeps --ar 16:9'],
+    ['2', 'https://a.test/two', 'a dog --ar 1:1 --v 6'],
+    ['3', 'https://a.test/x/one%20%C3%A9.jpg?sign=1', 'a cat\nsleeps --ar 16:9'],
+    ['4', 'https://a.test/three.png', ' '],
+  ]);
+  expect(await to(output, 'sidecar', 'side', { ar: false })).toEqual({ written: 2, kept: 0, empty: 1 });
+  expect(await workspace.read('side/one é.txt')).toBe('a cat sleeps\n');
+  expect(await workspace.read('side/two.txt')).toBe('a dog --ar 1:1 --v 6\n');
+  expect(await to(output, 'sidecar', 'side')).toEqual({ written: 0, kept: 2, empty: 1 });
+  const again = { overwrite: true, promptColumn: 'prompt_2' };
+  expect(await to(output, 'sidecar', 'side', again)).toEqual({ written: 3, kept: 0, empty: 0 });
+  expect(await workspace.read('side/two.txt')).toBe('prompt_2\n');
+});
+
+test('local images keep their folders, and --sidecar-name names them otherwise', async () => {
+  const rows = [
+    ['7', 'a/x.jpg', 'one'],
+    ['8', 'b/x.jpg', 'two'],
+  ];
+  const output = await writeOutput(rows, { imageRoot: workspace.path });
+  await to(output, 'sidecar', '.');
+  expect([await workspace.read('a/x.txt'), await workspace.read('b/x.txt')]).toEqual(['one\n', 'two\n']);
+  await to(output, 'sidecar', 'ids', { sidecarName: 'n{{id}}' });
+  expect(await workspace.read('ids/n8.txt')).toBe('two\n');
+  await to(output, 'kohya', 'meta.json');
+  expect(JSON.parse(await workspace.read('meta.json'))).toEqual({
+    [workspace.at('a/x.jpg')]: { caption: 'one' },
+    [workspace.at('b/x.jpg')]: { caption: 'two' },
+  });
+  await to(output, 'hf', 'a');
+  expect((await workspace.read('a/metadata.jsonl')).split('\n').map((line) => line.slice(0, 24))).toEqual([
+    '{"file_name":"a/x.jpg","',
+    '{"file_name":"b/x.jpg","',
+    '',
+  ]);
+});
+
+test.each<[string, string, Partial<ExportOptions>, RegExp]>([
+  [
+    'collide',
+    'https://b.test/other/ONE.png',
+    {},
+    /row 2 of .*: another image is named "ONE.txt" too: name images by a column/,
+  ],
+  ['are none', 'https://b.test/folder/', {}, /"\.txt" cannot be a file's name \(there is no name\)/],
+  ['leave the folder', 'https://b.test/..%2Fx.jpg', {}, /"\.\.\/x\.txt" cannot be .* \(slashes/],
+  ['are too long', `https://b.test/${'x'.repeat(240)}`, {}, /over 240 bytes/],
+  ['are devices', 'https://b.test/nul.jpg', {}, /"nul\.txt" cannot be/],
+  ['are images themselves', 'data:image/png;base64,AAAA', {}, /there is no name/],
+  [
+    'come from a column that is not unique',
+    'https://b.test/x',
+    { sidecarName: '{{prompt_4}}' },
+    /row 2 .*: another image .*: give --sidecar-name a column/,
+  ],
+  [
+    'climb by a column',
+    'https://b.test/x',
+    { sidecarName: '{{prompt_1}}' },
+    /row 1 .*"\.\.\/\.\.\/x\.txt" cannot be/,
+  ],
+  ['name no column', 'https://b.test/x', { sidecarName: 'same' }, /gives all images one name/],
+])('names that %s are refused before anything is written', async (_, image, more, message) => {
+  const output = await writeOutput([
+    ['1', 'https://a.test/one.jpg', '../../x'],
+    ['2', image, '../../x'],
+  ]);
+  await expect(to(output, 'sidecar', 'side', more)).rejects.toThrow(message);
+  expect(await workspace.files()).toEqual(['out.csv', 'out.csv.run']);
+});
+
+test('fields are named, lists are tags, and others columns go along', async () => {
+  const rows = [
+    { id: 1, image: 'https://a.test/one.jpg', text: null, caption: 'a "cat"', tags: ['cat', 'sofa'] },
+    { id: 12345678901234567890n, image: 'https://a.test/two.jpg', text: 'x', caption: 'dog', tags: [] },
+  ];
+  const lines = rows.map((row) =>
+    JSON.stringify({ ...row, message_id: 'sim-1', described_at: DESCRIBED_AT }, (_, value: unknown) =>
+      typeof value === 'bigint' ? 'BIG' : value,
+    ).replace('"BIG"', '12345678901234567890'),
+  );
+  const output = await workspace.write('out.jsonl', `${lines.join('\n')}\n{"id":3,"ima`);
+  await writeRunFile(`${output}.run`, { ...RUN, answerColumns: ['caption', 'tags'] });
+  await expect(to(output, 'kohya', 'k.json')).rejects.toThrow('--prompt-column caption|tags');
+  await expect(to(output, 'kohya', 'k.json', { promptColumn: 'x' })).rejects.toThrow(
+    /no such column \(it has id,/,
+  );
+  expect(await to(output, 'kohya', 'k.json', { promptColumn: 'tags' })).toEqual({
+    written: 1,
+    kept: 0,
+    empty: 1,
+  });
+  expect(JSON.parse(await workspace.read('k.json'))).toEqual({ one: { tags: 'cat, sofa' } });
+  await to(output, 'hf', 'hf', { promptColumn: 'caption' });
+  const [first, second = ''] = (await workspace.read('hf/metadata.jsonl')).split('\n');
+  expect(JSON.parse(first ?? '')).toEqual({
+    ...{ file_name: 'one.jpg', text: 'a "cat"', id: 1, image: 'https://a.test/one.jpg', _text: null },
+    ...{ tags: ['cat', 'sofa'], message_id: 'sim-1', described_at: DESCRIBED_AT },
+  });
+  expect(second).toContain('"id":12345678901234567890,');
+});
+
+test('an output becomes another format and itself again, byte by byte', async () => {
+  const hostile = ['=1+1', ' "quoted"\n😀 ', '{"a": 1}', '12345678901234567890'];
+  const output = await writeOutput([
+    ['01', 'https://a.test/one.jpg', ...hostile],
+    ['', 'https://a.test/2', 'x'],
+  ]);
+  await to(output, 'jsonl', 'one.jsonl');
+  await to(workspace.at('one.jsonl'), 'parquet', 'two.parquet');
+  await to(workspace.at('two.parquet'), 'csv', 'three.csv');
+  expect(await readFile(workspace.at('three.csv'))).toEqual(await readFile(output));
+  expect(await workspace.files()).not.toContain('two.parquet.jsonl');
+});
+
+test('what is there, is the output itself, or has another ending is not written over', async () => {
+  const output = await writeOutput([['1', 'https://a.test/one.jpg']]);
+  await workspace.write('there.jsonl', 'x');
+  await expect(to(output, 'jsonl', 'there.jsonl')).rejects.toThrow('--overwrite');
+  await expect(to(output, 'csv', 'out.csv', { overwrite: true })).rejects.toThrow('belongs to the output');
+  await expect(to(output, 'jsonl', 'x.csv')).rejects.toThrow('--to jsonl writes a .jsonl or .ndjson');
+  await expect(to(workspace.at('no.csv'), 'csv', 'x.csv')).rejects.toThrow('there is no output');
+  const other = await workspace.write('other.csv', 'a,b\n1,2\n');
+  await expect(to(other, 'csv', 'x.csv')).rejects.toThrow('is no output of bulk-describe');
+  expect(await workspace.read('there.jsonl')).toBe('x');
+});
+
+describeOnBothQueues('a run with --sidecar', (openQueue) => {
+  const fixture = RunFixture.forSuite(openQueue);
+
+  test('writes captions at its end, and refuses names that collide before anything is paid', async () => {
+    const { workspace: place, simulator } = fixture;
+    const manifest = await place.write('m.csv', manifestOf(3));
+    const sidecar = { folder: place.at('side'), ar: false };
+    const notices: string[] = [];
+    const first = await fixture.run({
+      ...{ manifest, sidecar, limit: 2 },
+      onEvent: (event) => event.type === 'notice' && notices.push(event.text),
+    });
+    expect(first.exitCode).toBe(0);
+    expect(notices).toEqual([`2 caption(s) written to ${sidecar.folder}, 0 that were there kept`]);
+    await fixture.run({ manifest, sidecar });
+    const [row] = await place.records('out.csv');
+    const name = row?.['image']?.slice(-5, -4) ?? '';
+    expect(await place.read(`side/${name}.txt`)).toBe(
+      `${row?.['prompt_1']?.replace(/ --ar \S+$/, '') ?? ''}\n`,
+    );
+    const paid = simulator.stats().paid;
+    await writeFile(manifest, `${manifestOf(3)}9,http://images.test/x/1.jpg\n`);
+    const refused = fixture.run({ manifest, sidecar });
+    await expect(refused).rejects.toThrow(/^line 5 of .*: another image is named "1.txt" too: name images/);
+    await expect(fixture.run({ manifest, sidecar: { ...sidecar, promptColumn: 'no' } })).rejects.toThrow(
+      '--prompt-column no',
+    );
+    expect(simulator.stats().paid).toBe(paid);
+    await mkdir(place.at('side/n9.txt'));
+    const named = await fixture.runAnyhow({
+      manifest,
+      sidecar: { ...sidecar, sidecarName: 'n{{id}}', overwrite: true },
+    });
+    expect(named.stop?.reason).toMatch(/^captions could not be written: .*n9\.txt cannot be written/);
+    expect([named.exitCode, named.receipt.described]).toEqual([1, 1]);
+  });
+});
