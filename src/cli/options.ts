@@ -133,6 +133,7 @@ const GROUPS = [
       parse: parse.columns,
     }),
     escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
+    inOrder: option('--in-order', 'rewrite the output in the order of the manifest when the run ends'),
     newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
   }),
   group('What it writes:', ['export'], {

@@ -240,6 +240,7 @@ const END_DEADLINE_MS = 2000;
 /** Makes the receipt. */
 async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const { options, control, limits, preview } = run;
+  await orderRows(run);
   const { receipt: counted, differences } = await closeAccounts(run, isRead);
   if (counted.balanced) await packRows(run);
   await captionImages(run);
@@ -265,7 +266,18 @@ async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   return { preview, receipt, differences, stop, failedByCode, learnedShare, exitCode };
 }
 
-/** A Parquet output is written when a run ends in order: who interrupts it does not want to wait. */
+/** Rows were written as they were described; with `--in-order` they get the manifest's order when the run ends in order. */
+async function orderRows({ control, options, output, prepared, emit }: OpenRun): Promise<void> {
+  if (options.inOrder !== true || !isOrderly(control)) return;
+  emit({ type: 'phase', text: 'putting the output in the order of the manifest' });
+  try {
+    await output.putInOrder(() => readRows(prepared.manifest, prepared.plan));
+  } catch (error) {
+    if (options.signal?.aborted !== true) control.fail(error);
+  }
+}
+
+/** A Parquet output is written when a run ends in order. */
 async function packRows({ control, prepared }: OpenRun): Promise<void> {
   await prepared.dropUnchanged?.();
   if (!isOrderly(control)) return;

@@ -20,7 +20,6 @@ import { type RowPlan, imageOf } from '../producer/row-reader.js';
 import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
-import { acquireFileLock } from '../shared/file-lock.js';
 import type { UndoStack } from '../shared/undo.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
 import { OutputIndex } from '../writer/output-index.js';
@@ -28,6 +27,7 @@ import {
   type RunPaths,
   assertManifestIsSafe,
   defaultOutputPath,
+  lockOutput,
   rowsPath,
   runPaths,
 } from '../writer/output-paths.js';
@@ -67,6 +67,11 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   }
   const paths = await findPaths(options, isSimulated);
   const rows = await openRows(options, paths, undo);
+  if (options.inOrder === true && !rows.manifest.replayable) {
+    throw new UsageError(
+      `--in-order: ${rows.manifest.name} can be read only once, and its order is needed when the run ends: save it as a file first, or leave the flag away`,
+    );
+  }
   const folder = dirname(paths.output);
   const isFolder = (await stat(folder).catch(() => undefined))?.isDirectory() === true;
   if (!isFolder) {
@@ -74,10 +79,7 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
       `the output's folder ${folder} does not exist: make it, or name another output with -o`,
     );
   }
-  if (options.dryRun !== true) {
-    const lock = await acquireFileLock(paths.lock, { what: `the output ${paths.output}` });
-    undo.defer(() => lock.release());
-  }
+  if (options.dryRun !== true) await lockOutput(paths, undo);
   const runFile = await readRunFile(paths.runFile);
   if (runFile !== undefined) await refuseCopiedRunFile(paths.runFile, paths.output, runFile);
   const { escapeFormulas = runFile?.escapeFormulas } = options;

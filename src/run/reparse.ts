@@ -9,13 +9,12 @@ import { parseBaseUrl } from '../producer/image-url.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
 import { imageOf } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
-import { acquireFileLock } from '../shared/file-lock.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { UndoStack } from '../shared/undo.js';
 import { FailuresFile, type FailureRecord, failureColumnsIn, forEachFailure } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { OutputIndex } from '../writer/output-index.js';
-import { type RunPaths, rowsPath, runPaths } from '../writer/output-paths.js';
+import { type RunPaths, lockOutput, rowsPath, runPaths } from '../writer/output-paths.js';
 import type { OutputOptions } from '../writer/output-table.js';
 import { type RunFile, readRunFile, writeRunFile } from '../writer/run-file.js';
 import { packOutput, unpackOutput } from '../writer/parquet-output.js';
@@ -46,8 +45,7 @@ export async function reparseOutput(
   const paths = runPaths(resolve(options.output));
   const undo = new UndoStack();
   try {
-    const lock = await acquireFileLock(paths.lock, { what: `the output ${paths.output}` });
-    undo.defer(() => lock.release());
+    await lockOutput(paths, undo);
     const runFile = await readRunFile(paths.runFile);
     if (runFile === undefined || !existsSync(rowsPath(paths.output)))
       throw new UsageError(`${options.output} is no output with its .run file beside it: name one`);

@@ -23,6 +23,8 @@ export interface RunOptions extends ApiOptions {
   readonly input?: NodeJS.ReadableStream | undefined;
   readonly format?: ManifestFormat | undefined;
   readonly delimiter?: string | undefined;
+  /** When the run ends in order, the output is rewritten in the order of the manifest, which must not be a pipe. */
+  readonly inOrder?: boolean | undefined;
   /** Which of the manifest's columns a new output has, or has not; an existing one keeps its own. One of them at most. */
   readonly keep?: readonly string[] | undefined;
   readonly drop?: readonly string[] | undefined;

@@ -68,6 +68,7 @@ export const runRequestSchema = z.strictObject({
   keep: z.array(nameSchema).optional(),
   drop: z.array(nameSchema).optional(),
   escapeFormulas: z.boolean().optional(),
+  inOrder: z.boolean().optional(),
   listSeparator: textSchema.optional(),
   urlColumn: textSchema.optional(),
   keyColumn: textSchema.optional(),

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { FatalError, UsageError, fileTrouble, isSystemError, shownPath } from '../shared/errors.js';
 
 /** One line about a file that cannot be written or read. */
@@ -68,6 +68,24 @@ export async function replaceFile(path: string, write: (handle: FileHandle) => P
     await rm(temp, { force: true }).catch(() => undefined);
     if (!isSystemError(error)) throw error;
     throw new FatalError(`${path} cannot be written: ${describeFileError(error)}`, { cause: error });
+  }
+}
+
+const TEMP = /^(.+)\.[0-9a-f]{8}\.tmp$/;
+
+/** Removes what kills have left of new files for `paths`, which are in one folder: nobody else may be replacing them. */
+export async function removeUnfinished(paths: readonly string[]): Promise<void> {
+  const folder = dirname(paths[0] ?? '');
+  const names = await readdir(folder).catch((error: unknown) => {
+    // Who may write there, and not list it, has them removed by nobody.
+    if (isSystemError(error) && error.code === 'EACCES') return [];
+    throw error;
+  });
+  for (const name of names) {
+    const [, replaced] = TEMP.exec(name) ?? [];
+    if (replaced !== undefined && paths.includes(join(folder, replaced))) {
+      await rm(join(folder, name), { force: true });
+    }
   }
 }
 

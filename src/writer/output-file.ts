@@ -5,6 +5,7 @@ import type { DescribedOutcome, ResultJobData } from '../shared/jobs.js';
 import type { Cells } from '../shared/json-cells.js';
 import { AppendFile } from './append-file.js';
 import { describeFileError, openPlainFile, replaceFile } from './durable-file.js';
+import { type ReadManifest, putInOrder } from './manifest-order.js';
 import type { NamedRow } from './output-index.js';
 import {
   type OutputOptions,
@@ -108,6 +109,11 @@ export class OutputFile {
       offset,
       this.options.answerColumns,
     );
+  }
+
+  /** Puts the rows in the order of the manifest, see `putInOrder`. It takes no rows any more then: they would be lost. */
+  async putInOrder(readManifest: ReadManifest): Promise<void> {
+    await putInOrder(this.path, this.handle, this.table, this.options, readManifest);
   }
 
   async close(): Promise<void> {

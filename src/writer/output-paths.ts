@@ -2,6 +2,9 @@ import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { UsageError } from '../shared/errors.js';
+import { acquireFileLock } from '../shared/file-lock.js';
+import type { UndoStack } from '../shared/undo.js';
+import { removeUnfinished } from './durable-file.js';
 
 /** All files of one run, absolute. */
 export interface RunPaths {
@@ -41,6 +44,16 @@ export function runPaths(output: string): RunPaths {
     runFile: `${output}.run`,
     lock: `${output}.lock`,
   };
+}
+
+/**
+ * Locks an output, and clears away what a kill has left half written beside it.
+ * @throws {BusyError} when another process has it
+ */
+export async function lockOutput({ lock, ...files }: RunPaths, undo: UndoStack): Promise<void> {
+  const held = await acquireFileLock(lock, { what: `the output ${files.output}` });
+  undo.defer(() => held.release());
+  await removeUnfinished(Object.values<string>(files));
 }
 
 /** What a run appends to: a Parquet file can only be written as a whole. */

@@ -7,7 +7,7 @@ import { cellAt, valuesOf } from '../shared/json-cells.js';
 import { CsvTable } from './csv-table.js';
 import { describeFileError, openPlainFile } from './durable-file.js';
 import { JsonlTable } from './jsonl-table.js';
-import type { OutputIndex } from './output-index.js';
+import type { NamedRow, OutputIndex } from './output-index.js';
 import { workingPath } from './output-paths.js';
 import { ParquetTable } from './parquet-table.js';
 import type { Table, TableEnd, TableRow } from './table.js';
@@ -185,6 +185,23 @@ export function endsRow(cells: readonly string[]): boolean {
   return cells.length >= 3 && TIMESTAMP.test(cells.at(-1) ?? '');
 }
 
+/** What rows are called: the columns that say it, and how they are read, if they are a row's first cells. */
+export function namesOf(options: OutputOptions): {
+  readonly columns: readonly string[];
+  readonly read: (cells: readonly string[]) => NamedRow;
+} {
+  const { columns, urlColumn, keyColumn, keyPath, promptColumns = [], resolveUrl } = options;
+  const count = promptColumns.length + 2;
+  return {
+    columns: [urlColumn, keyColumn ?? -1, ...promptColumns].map((column) => columns[column] ?? ''),
+    read: (cells) => {
+      // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
+      const [url = '', key = '', ...ofPrompt] = cells.slice(0, count);
+      return { image: resolveUrl(url, ofPrompt), key: cellAt(key, keyPath) };
+    },
+  };
+}
+
 /**
  * Reads an output from its first row on and indexes it.
  * @param what for messages: `the output out.csv`
@@ -195,23 +212,23 @@ export async function scanOutput(
   what: string,
   handle: FileHandle,
   table: Table,
-  { columns, urlColumn, keyColumn, keyPath, promptColumns = [], resolveUrl, index, signal }: OutputOptions,
+  options: OutputOptions,
   file = 0,
 ): Promise<ScannedOutput> {
   let [hasSimulated, hasReal] = [false, false];
-  const ofRow = [urlColumn, keyColumn ?? -1, ...promptColumns].map((column) => columns[column] ?? '');
-  const named = ['message_id', ...ofRow];
+  const { index, signal } = options;
+  const names = namesOf(options);
   const addRows = (rows: readonly TableRow[]) => {
     for (const { cells, offset } of rows) {
-      // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
-      const [message = '', url = '', key = '', ...ofPrompt] = cells;
-      index.addFound({ image: resolveUrl(url, ofPrompt), key: cellAt(key, keyPath), offset, file });
+      index.addFound({ ...names.read(cells), offset, file });
+      const message = cells[names.columns.length] ?? '';
       if (message.startsWith(SIMULATED_MESSAGE_PREFIX)) hasSimulated = true;
       else if (message !== '') hasReal = true;
     }
   };
   const stats = await handle.stat();
-  const end = await table.forEach(handle, named, { what, endsRow, signal }, addRows);
+  const wanted = [...names.columns, 'message_id'];
+  const end = await table.forEach(handle, wanted, { what, endsRow, signal }, addRows);
   return { ...end, stats, hasSimulated, hasReal };
 }
 

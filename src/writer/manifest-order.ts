@@ -1,0 +1,182 @@
+import { hash } from 'node:crypto';
+import type { FileHandle } from 'node:fs/promises';
+import { FatalError } from '../shared/errors.js';
+import type { Cells } from '../shared/json-cells.js';
+import { replaceFile } from './durable-file.js';
+import type { NamedRow } from './output-index.js';
+import { type OutputOptions, keptOf, namesOf, outputAt } from './output-table.js';
+import { type Table, readBytes } from './table.js';
+
+/** Reads the manifest's rows from the first. */
+export type ReadManifest = () => AsyncIterable<readonly (NamedRow & Cells)[]>;
+
+/** Of a row that no row of the manifest stands for: it comes behind those that have a place. */
+const NO_PLACE = 2 ** 32 - 1;
+/** What nobody looks for. */
+const NO_HASH = -1;
+const PIECE_ROWS = 256;
+const PIECE_BYTES = 1 << 20;
+
+/** The rows of a file, numbered as they are in it: some 50 bytes each. */
+interface FileRows {
+  /** Where each begins, and where the last one ends. */
+  readonly offsets: Float64Array;
+  /** Of the manifest's cells, and of the key or the image. */
+  readonly byCells: Float64Array;
+  readonly byName: Float64Array;
+}
+
+/**
+ * Rewrites an output in the order of its manifest, atomically, unless it is in that order: rows are moved as they are, byte
+ * for byte. Rows that the manifest no longer has follow the others.
+ * @param handle of the output, whose rows are all in the index of `options`
+ * @param signal ends it with its reason, and the output is as it was
+ * @throws {FatalError} when the new file cannot be written; the old one is untouched then
+ */
+export async function putInOrder(
+  path: string,
+  handle: FileHandle,
+  table: Table,
+  options: OutputOptions,
+  readManifest: ReadManifest,
+): Promise<void> {
+  const rows = await readFileRows(path, handle, table, options);
+  const places = await findPlaces(rows, options, readManifest);
+  const order = places.map((_, row) => row);
+  order.sort((one, other) => (places[one] ?? 0) - (places[other] ?? 0) || one - other);
+  if (order.every((row, place) => row === place)) return;
+  await replaceFile(path, async (temp) => {
+    await temp.writeFile(await readBytes(handle, 0, rows.offsets[0] ?? 0));
+    for await (const piece of readInOrder(path, handle, rows.offsets, order)) {
+      options.signal?.throwIfAborted();
+      await temp.writeFile(piece);
+    }
+  });
+}
+
+async function readFileRows(
+  path: string,
+  handle: FileHandle,
+  table: Table,
+  options: OutputOptions,
+): Promise<FileRows> {
+  const { index, columns, signal } = options;
+  const [offsets, byCells, byName] = [1, 0, 0].map((more) => new Float64Array(index.rows + more));
+  if (offsets === undefined || byCells === undefined || byName === undefined) throw new RangeError('no rows');
+  const names = namesOf(options);
+  const wanted = [...names.columns, ...keptOf(options, columns)];
+  let count = 0;
+  const about = { what: outputAt(path), signal };
+  const { end, ending } = await table.forEach(handle, wanted, about, (found) => {
+    for (const { cells, offset } of found) {
+      offsets[count] = offset;
+      byCells[count] = hashOf(JSON.stringify(cells.slice(names.columns.length)));
+      byName[count] = hashOfName(names.read(cells), options);
+      count++;
+    }
+  });
+  if (count !== index.rows || ending !== 'whole') throw changed(path);
+  offsets[count] = end;
+  return { offsets, byCells, byName };
+}
+
+/**
+ * Finds the manifest's row of each row: one with the same cells, and only for what is left then one of the same key or image.
+ * Rows that share an image, or a key, keep their own cells so.
+ */
+async function findPlaces(
+  { byCells, byName }: FileRows,
+  options: OutputOptions,
+  readManifest: ReadManifest,
+): Promise<Uint32Array> {
+  const places = new Uint32Array(byCells.length).fill(NO_PLACE);
+  const find = async (hashes: Float64Array, hashOfRow: (row: NamedRow & Cells) => number) => {
+    const taken = places.filter((place) => place !== NO_PLACE).sort();
+    const chains = new RowChains(hashes, places);
+    let [place, met] = [0, 0];
+    for await (const rows of readManifest()) {
+      options.signal?.throwIfAborted();
+      for (const row of rows) {
+        if (taken[met] === place) met++;
+        else chains.putFirst(hashOfRow(row), place);
+        place++;
+      }
+    }
+  };
+  await find(byCells, ({ cells }) => hashOf(JSON.stringify(keptOf(options, cells))));
+  if (places.includes(NO_PLACE)) await find(byName, (row) => hashOfName(row, options));
+  return places;
+}
+
+/** Rows by their hashes: those of one bucket are a chain, in the order of the file. */
+class RowChains {
+  /** The number of a row plus 1; 0 ends a chain. */
+  readonly #first: Uint32Array;
+  readonly #next: Uint32Array;
+
+  constructor(
+    private readonly hashes: Float64Array,
+    private readonly places: Uint32Array,
+  ) {
+    this.#first = new Uint32Array(hashes.length);
+    this.#next = new Uint32Array(hashes.length);
+    for (let row = hashes.length - 1; row >= 0; row--) {
+      const hash = hashes[row] ?? NO_HASH;
+      if (hash === NO_HASH) continue;
+      const bucket = hash % hashes.length;
+      this.#next[row] = this.#first[bucket] ?? 0;
+      this.#first[bucket] = row + 1;
+    }
+  }
+
+  /** Gives a place to the first row of a hash that has none. Those that have one leave their chain. */
+  putFirst(hash: number, place: number): void {
+    if (hash === NO_HASH || this.hashes.length === 0) return;
+    let [chain, at] = [this.#first, hash % this.hashes.length];
+    for (let row = (chain[at] ?? 0) - 1; row >= 0; row = (chain[at] ?? 0) - 1) {
+      if (this.places[row] !== NO_PLACE) {
+        chain[at] = this.#next[row] ?? 0;
+      } else if (this.hashes[row] === hash) {
+        this.places[row] = place;
+        return;
+      } else {
+        [chain, at] = [this.#next, row];
+      }
+    }
+  }
+}
+
+async function* readInOrder(
+  path: string,
+  handle: FileHandle,
+  offsets: Float64Array,
+  order: Uint32Array,
+): AsyncGenerator<Buffer, void> {
+  const lengthOf = (row: number) => (offsets[row + 1] ?? 0) - (offsets[row] ?? 0);
+  for (let start = 0; start < order.length;) {
+    let [end, bytes] = [start, 0];
+    while (end < order.length && end - start < PIECE_ROWS && bytes < PIECE_BYTES) {
+      bytes += lengthOf(order[end++] ?? 0);
+    }
+    const rows = Array.from(order.subarray(start, end));
+    const pieces = rows.map((row) => readBytes(handle, offsets[row] ?? 0, lengthOf(row)));
+    const piece = Buffer.concat(await Promise.all(pieces));
+    if (piece.length !== bytes) throw changed(path);
+    yield piece;
+    start = end;
+  }
+}
+
+function changed(path: string): FatalError {
+  return new FatalError(`${outputAt(path)} was changed while the run goes on: it cannot be put in order`);
+}
+
+function hashOfName({ key = '', image }: NamedRow, { index }: OutputOptions): number {
+  const name = index.keyed ? key : image;
+  return name === undefined ? NO_HASH : hashOf(name);
+}
+
+/** As many bits as a number holds: where two texts share one, rows are in another order, and no more. */
+function hashOf(text: string): number {
+  return Number.parseInt(hash('sha256', text, 'hex').slice(0, 13), 16);
+}
