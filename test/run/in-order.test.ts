@@ -55,10 +55,13 @@ describeOnBothQueues('run --in-order', (openQueue, kind) => {
       await waitUntil('some rows are paid for', () => simulator.stats().paid >= 5);
       await kill9(first);
       simulator.setOptions({ latencyMs: 5 });
-      for (const _ of [1, 2]) {
+      for (const time of ['first', 'second']) {
         const before = await temp();
         const running = start();
-        await waitUntil('the output is rewritten', async () => !['', before].includes(await temp()));
+        await waitUntil(
+          `the output is rewritten for the ${time} time`,
+          async () => !['', before].includes(await temp()),
+        );
         await kill9(running);
         expect(await temp()).not.toBe('');
       }
