@@ -169,7 +169,7 @@ export async function openRows(
   const outputOptions: OutputOptions = {
     path: paths.output,
     columns,
-    delimiter: manifest.format === 'csv' ? manifest.delimiter : paths.output.endsWith('.tsv') ? '\t' : ',',
+    delimiter: /\.tsv$/i.test(paths.output) ? '\t' : manifest.format === 'csv' ? manifest.delimiter : ',',
     escapeFormulas: options.escapeFormulas,
     answerColumns,
     listSeparator: options.listSeparator,

@@ -202,7 +202,11 @@ export class ParquetTable extends JsonlTable {
     let found: readonly (readonly unknown[])[] = [];
     try {
       const { metadata } = this.packed ?? {};
-      await parquetRead({ file, metadata, rowStart, rowEnd, onComplete: (rows) => (found = rows) });
+      await parquetRead({
+        ...{ file, metadata, rowStart, rowEnd },
+        parsers: { stringFromBytes: textOf },
+        onComplete: (rows) => (found = rows),
+      });
     } catch (error) {
       throw this.#refusal(error);
     }
@@ -236,6 +240,11 @@ export class ParquetTable extends JsonlTable {
       { cause },
     );
   }
+}
+
+/** What hyparquet has of its own takes a byte order mark that begins a text for none of it. */
+function textOf(bytes: Uint8Array | undefined): string | undefined {
+  return bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString();
 }
 
 async function bufferOf(handle: FileHandle): Promise<AsyncBuffer> {

@@ -150,7 +150,7 @@ test('an output becomes another format and itself again, byte by byte', async ()
   const hostile = ['=1+1', ' "quoted"\n😀 ', '{"a": 1}', '12345678901234567890'];
   const output = await writeOutput([
     ['01', 'https://a.test/one.jpg', ...hostile],
-    ['', 'https://a.test/2', 'x'],
+    ['', 'https://a.test/2', '\ufeffx'],
   ]);
   await to(output, 'jsonl', 'one.jsonl');
   await to(workspace.at('one.jsonl'), 'parquet', 'two.parquet');
