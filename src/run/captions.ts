@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises';
-import { join, posix, resolve } from 'node:path';
+import { posix, resolve } from 'node:path';
 import { resolveImageUrl } from '../producer/image-url.js';
 import { type PromptTemplate, parsePromptTemplate } from '../producer/prompt-template.js';
 import { type RowPlan, readRows } from '../producer/row-reader.js';
@@ -128,7 +128,7 @@ function troubleOf(file: string, { stem, isLocal }: ImageName): string | undefin
   if (Buffer.byteLength(posix.basename(file)) > MOST_NAME_BYTES) return `over ${MOST_NAME_BYTES} bytes`;
   // The name of a file that is there is one.
   if (isLocal) return undefined;
-  if (UNSAFE.test(stem)) return 'slashes or control characters are in it';
+  if (UNSAFE.test(file)) return 'slashes or control characters are in it';
   return RESERVED.test(stem) ? 'it is a device in Windows' : undefined;
 }
 
@@ -192,8 +192,7 @@ export function sidecarPath(folder: string, { stem }: ImageName): string {
 }
 
 /** @throws {UsageError} */
-export async function makeFolder(folder: string, ...below: readonly string[]): Promise<void> {
-  const path = join(folder, ...below);
+export async function makeFolder(path: string): Promise<void> {
   await mkdir(path, { recursive: true }).catch((error: unknown) => {
     throw new UsageError(`the folder ${shownPath(path)} cannot be made: ${fileTrouble(error)}`);
   });

@@ -301,11 +301,13 @@ async function captionImages({
   if (sidecar === undefined || onFile.rows === 0 || !isOrderly(control)) return;
   try {
     const { exportOutput } = await import('./export.js');
+    emit({ type: 'phase', text: `writing captions to ${sidecar.folder}` });
     const about = { ...sidecar, output: paths.output, to: 'sidecar', dest: sidecar.folder } as const;
-    const { written, kept, empty } = await exportOutput(about);
+    const { written, kept, empty } = await exportOutput({ ...about, signal: options.signal });
     const others = `${kept} that were there kept${empty > 0 ? `, ${empty} without a text left out` : ''}`;
     emit({ type: 'notice', text: `${written} caption(s) written to ${sidecar.folder}, ${others}` });
   } catch (error) {
+    if (options.signal?.aborted === true) return;
     control.fail(`captions could not be written: ${messageOf(error)}`);
   }
 }
