@@ -13,6 +13,7 @@ export type {
 } from './run/run-options.js';
 export { RUN_DEFAULTS } from './run/run-options.js';
 export { type VerifyOptions, exitCodeOf, verifyOutput } from './run/receipt.js';
+export { type ExportOptions, exportOutput } from './run/export.js';
 export type { Recount } from './writer/recount.js';
 export type { ManifestFormat } from './producer/manifest.js';
 
