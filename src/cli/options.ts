@@ -133,6 +133,10 @@ const GROUPS = [
       parse: parse.columns,
     }),
     escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
+    promptsAs: option('--prompts-as <how>', 'columns, or rows: a line for each prompt', {
+      default: 'columns',
+      parse: parse.oneOf<'columns' | 'rows'>(['columns', 'rows']),
+    }),
     inOrder: option('--in-order', 'rewrite the output in the order of the manifest when the run ends'),
     newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
   }),

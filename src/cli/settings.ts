@@ -9,7 +9,7 @@ import type { OptionsOf } from './options.js';
 /** Which rows there are, and what is to be done with them, whoever executes the run. */
 export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   const { format, delimiter, escapeFormulas, listSeparator, urlColumn, keyColumn, baseUrl, output } = options;
-  const { imageRoot, keep, drop, inOrder } = options;
+  const { imageRoot, keep, drop, inOrder, promptsAs } = options;
   const { attempts, deadline, limit, accept = [], stopFailing, newColumns = false, payAgain } = options;
   const task = { attempts, deadlineMs: deadline, limit, accept, stopFailing, newColumns, payAgain };
   // A server of another version refuses what it does not know.
@@ -37,6 +37,7 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
     baseUrl,
     imageRoot,
     inOrder,
+    promptsAs,
     ...written,
     ...task,
   };

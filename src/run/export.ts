@@ -57,8 +57,11 @@ export async function exportOutput(options: ExportOptions): Promise<Exported> {
     );
   try {
     const runFile = await readRunFile(runPaths(output).runFile);
-    const { escapeFormulas } = runFile ?? {};
-    const begun = newOutputTable({ path, columns: [], answerColumns: [], delimiter: ',', escapeFormulas });
+    const { escapeFormulas, promptsAs, answerColumns = PROMPT_COLUMNS } = runFile ?? {};
+    const prompts = promptsAs === 'rows' ? answerColumns : [];
+    const begun = newOutputTable({
+      ...{ path, columns: [], answerColumns: prompts, delimiter: ',', escapeFormulas, promptsAs },
+    });
     const isOurs = (columns: readonly string[]) => MESSAGE_COLUMNS.every((name) => columns.includes(name));
     const table = await begun.open(handle, isOurs);
     if (table === undefined || table.isEmpty((await handle.stat()).size))

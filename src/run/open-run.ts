@@ -239,6 +239,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     folder: plan.areNames === true ? true : undefined,
     ...keptColumnsOf(options, prepared.runFile),
     escapeFormulas: prepared.outputOptions.escapeFormulas,
+    promptsAs: prepared.outputOptions.promptsAs,
     answerColumns: [...prepared.outputOptions.answerColumns],
     prompt: plan.prompt === undefined ? undefined : options.prompt,
     usage: prepared.outputOptions.usage,

@@ -33,6 +33,7 @@ import {
 } from '../writer/output-paths.js';
 import { type OutputOptions, type ScannedOutput, inspectOutput } from '../writer/output-table.js';
 import { unpackOutput } from '../writer/parquet-output.js';
+import { PROMPT_ROW_COLUMNS } from '../writer/prompt-rows-table.js';
 import { type RunFile, readRunFile, refuseCopiedRunFile } from '../writer/run-file.js';
 import { accountOf, answerColumnsOf, apiOf } from './api-options.js';
 import type { RunOptions } from './run-options.js';
@@ -82,10 +83,11 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   if (options.dryRun !== true) await lockOutput(paths, undo);
   const runFile = await readRunFile(paths.runFile);
   if (runFile !== undefined) await refuseCopiedRunFile(paths.runFile, paths.output, runFile);
-  const { escapeFormulas = runFile?.escapeFormulas } = options;
+  const { escapeFormulas = runFile?.escapeFormulas, promptsAs = runFile?.promptsAs } = options;
+  if (promptsAs === 'rows') checkPromptRows(options, rows.manifest);
   const answerColumnsBefore = runFile && (runFile.answerColumns ?? PROMPT_COLUMNS);
   const path = options.dryRun === true ? rowsPath(paths.output) : paths.working;
-  const begun = { ...rows.outputOptions, path, escapeFormulas, answerColumnsBefore };
+  const begun = { ...rows.outputOptions, path, escapeFormulas, promptsAs, answerColumnsBefore };
   const outputOptions = withKept(begun, options, runFile);
   const dropUnchanged = options.dryRun ? undefined : await unpackOutput(outputOptions, paths.output);
   if (dropUnchanged !== undefined) undo.defer(dropUnchanged);
@@ -116,6 +118,15 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   };
   await refuseForeignOutput(prepared, options);
   return prepared;
+}
+
+/** @throws {UsageError} when there are no lines for prompts to be had */
+function checkPromptRows({ count, fields, schema }: RunOptions, { columns, name }: Manifest): void {
+  if (fields !== undefined || schema !== undefined || count === 1) {
+    const flag = count === 1 ? '--count 1' : fields === undefined ? '--schema' : '--fields';
+    throw new UsageError(`--prompts-as rows is for several prompts an image: leave it away with ${flag}`);
+  }
+  checkOwnColumns(columns, PROMPT_ROW_COLUMNS, name);
 }
 
 /** Finds the columns that the output has. @throws {UsageError} see `findKeptColumns` */
@@ -171,6 +182,7 @@ export async function openRows(
     columns,
     delimiter: /\.tsv$/i.test(paths.output) ? '\t' : manifest.format === 'csv' ? manifest.delimiter : ',',
     escapeFormulas: options.escapeFormulas,
+    promptsAs: options.promptsAs,
     answerColumns,
     listSeparator: options.listSeparator,
     usage: options.usage,

@@ -201,6 +201,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
         baseUrl: options.baseUrl ?? runFile?.baseUrl,
         imageRoot: options.imageRoot ?? (await rememberedRoot(options.manifest, runFile?.imageRoot)),
         escapeFormulas: runFile?.escapeFormulas,
+        promptsAs: runFile?.promptsAs,
         usage: runFile?.usage,
         prompt: runFile?.prompt,
       },

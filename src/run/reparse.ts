@@ -121,6 +121,7 @@ async function outputOptionsOf(
     urlColumn: url.index,
     listSeparator,
     escapeFormulas: runFile.escapeFormulas,
+    promptsAs: runFile.promptsAs,
     usage: runFile.usage,
     index: new OutputIndex({ keyed: key !== undefined }),
     promptColumns: prompt?.columns,

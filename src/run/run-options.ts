@@ -28,6 +28,8 @@ export interface RunOptions extends ApiOptions {
   /** Which of the manifest's columns a new output has, or has not; an existing one keeps its own. One of them at most. */
   readonly keep?: readonly string[] | undefined;
   readonly drop?: readonly string[] | undefined;
+  /** Whether the output has a column or a line for each prompt; `columns`, and an existing one keeps its own. */
+  readonly promptsAs?: 'columns' | 'rows' | undefined;
   /** Cells that a spreadsheet would take for formulas are written with an apostrophe before them; for a new output only. */
   readonly escapeFormulas?: boolean | undefined;
   /** What is put between the items of a list in an answer; `json` writes lists as JSON. `, `. */

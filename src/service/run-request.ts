@@ -69,6 +69,7 @@ export const runRequestSchema = z.strictObject({
   drop: z.array(nameSchema).optional(),
   escapeFormulas: z.boolean().optional(),
   inOrder: z.boolean().optional(),
+  promptsAs: z.enum(['columns', 'rows']).optional(),
   listSeparator: textSchema.optional(),
   urlColumn: textSchema.optional(),
   keyColumn: textSchema.optional(),

@@ -94,7 +94,7 @@ export class CsvTable implements Table {
       if (head.length < begun.length && begun.subarray(0, head.length).equals(head)) return undefined;
     }
     for (const delimiter of delimiters) {
-      const header = await readRecordAt(handle, start, delimiter, MAX_HEADER_BYTES);
+      const [header] = await readRecordsAt(handle, start, delimiter, 1, MAX_HEADER_BYTES);
       if (header?.hasLineEnd !== true) continue;
       const table = new CsvTable(header.cells, { ...layout, delimiter }, start, header.end);
       if (fits(table.columns)) return table;
@@ -146,10 +146,16 @@ export class CsvTable implements Table {
     return { end: torn.start, ending: 'torn' };
   }
 
-  async readAt(handle: FileHandle, offset: number, columns: readonly string[]): Promise<Cells | undefined> {
-    const record = await readRecordAt(handle, offset, this.layout.delimiter);
-    if (record?.cells.length !== this.columns.length) return undefined;
-    return { cells: this.#picker(columns)(record.cells) };
+  async readAt(
+    handle: FileHandle,
+    offset: number,
+    columns: readonly string[],
+    count = 1,
+  ): Promise<readonly Cells[]> {
+    const records = await readRecordsAt(handle, offset, this.layout.delimiter, count);
+    if (records.some(({ cells }) => cells.length !== this.columns.length)) return [];
+    const pick = this.#picker(columns);
+    return records.map(({ cells }) => ({ cells: pick(cells) }));
   }
 
   /** Whether a row ends in a text, if no quote of it counts. */
@@ -171,21 +177,23 @@ function dialectAt(offset: number, delimiter: string): CsvDialect {
   return { delimiter, offset, relaxQuotes: true, maxRecordBytes: MAX_ROW_BYTES };
 }
 
-/** The record that starts at an offset, or the first one behind it that is not a blank line. */
-async function readRecordAt(
+/** The records from an offset on, so many at most, blank lines left out; those before a flaw, where there is one. */
+async function readRecordsAt(
   handle: FileHandle,
   offset: number,
   delimiter: string,
+  count: number,
   maxBytes = Infinity,
-): Promise<CsvRecord | undefined> {
+): Promise<readonly CsvRecord[]> {
   const pieces = readPieces(handle, offset, offset + maxBytes, { record: true });
+  const found: CsvRecord[] = [];
   try {
-    for await (const [first] of readCsv(pieces, dialectAt(offset, delimiter))) {
-      if (first !== undefined) return first;
+    for await (const records of readCsv(pieces, dialectAt(offset, delimiter))) {
+      found.push(...records.slice(0, count - found.length));
+      if (found.length === count) break;
     }
-    return undefined;
   } catch (error) {
     if (!(error instanceof CsvSyntaxError)) throw error;
-    return undefined;
   }
+  return found;
 }

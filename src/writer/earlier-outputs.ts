@@ -99,7 +99,9 @@ async function openTable(
   const key = options.columns[options.keyColumn ?? options.urlColumn] ?? '';
   const needed = [...options.answerColumns, ...MESSAGE_COLUMNS, key];
   const missingIn = (found: readonly string[]) => needed.filter((name) => !found.includes(name));
-  const expected = newOutputTable(options, path);
+  // Whichever way that one has its prompts, of which each is one.
+  const promptsAs = options.answerColumns.includes('prompt_1') ? 'rows' : undefined;
+  const expected = newOutputTable({ ...options, promptsAs }, path);
   const table = await expected.open(handle, (found) => missingIn(found).length === 0);
   const missing = table === undefined ? [] : missingIn(table.columns);
   if (missing.length === 0) return table;

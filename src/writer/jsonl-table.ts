@@ -58,7 +58,7 @@ export class JsonlTable implements Table {
   }
 
   async open(handle: FileHandle): Promise<JsonlTable> {
-    const first = await readLineAt(handle, 0);
+    const [first] = await readLinesAt(handle, 0, 1);
     // A new file is empty.
     if (first?.hasLineEnd !== true) return this;
     const found = this.#parse(first);
@@ -91,10 +91,15 @@ export class JsonlTable implements Table {
     return { end: size, ending: 'whole' };
   }
 
-  async readAt(handle: FileHandle, offset: number, columns: readonly string[]): Promise<Cells | undefined> {
-    const line = await readLineAt(handle, offset);
-    const found = line && this.#readRow(line);
-    return found === undefined || 'problem' in found ? undefined : pick(found, columns);
+  async readAt(
+    handle: FileHandle,
+    offset: number,
+    columns: readonly string[],
+    count = 1,
+  ): Promise<readonly Cells[]> {
+    const lines = await readLinesAt(handle, offset, count);
+    const found = lines.map((line) => this.#readRow(line));
+    return found.flatMap((row) => ('problem' in row ? [] : [pick(row, columns)]));
   }
 
   get #hasPrompts(): boolean {
@@ -123,12 +128,14 @@ export class JsonlTable implements Table {
   }
 }
 
-async function readLineAt(handle: FileHandle, offset: number): Promise<TextLine | undefined> {
+async function readLinesAt(handle: FileHandle, offset: number, count: number): Promise<readonly TextLine[]> {
   const pieces = readPieces(handle, offset, Infinity, { record: true });
-  for await (const [line] of readLines(pieces, { name: 'the output', maxBytes: MAX_ROW_BYTES, offset })) {
-    if (line !== undefined) return line;
+  const found: TextLine[] = [];
+  for await (const lines of readLines(pieces, { name: 'the output', maxBytes: MAX_ROW_BYTES, offset })) {
+    found.push(...lines.slice(0, count - found.length));
+    if (found.length === count) break;
   }
-  return undefined;
+  return found;
 }
 
 /** In memory, a list of prompts is a column for each, unless the manifest has a column of that name. */

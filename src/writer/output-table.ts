@@ -10,6 +10,7 @@ import { JsonlTable } from './jsonl-table.js';
 import type { NamedRow, OutputIndex } from './output-index.js';
 import { workingPath } from './output-paths.js';
 import { ParquetTable } from './parquet-table.js';
+import { PromptRowsTable, inRows, isInRows } from './prompt-rows-table.js';
 import type { Table, TableEnd, TableRow } from './table.js';
 
 /** What an output is opened or inspected with. */
@@ -24,6 +25,8 @@ export interface OutputOptions {
   readonly listSeparator?: string | undefined;
   /** Of the answers when the output was written last, where that is known: they are told from the manifest's then. */
   readonly answerColumnsBefore?: readonly string[] | undefined;
+  /** Whether each prompt has a column or a line, see `PromptRowsTable`. */
+  readonly promptsAs?: 'columns' | 'rows' | undefined;
   /** Whether what each row has cost in tokens is in two columns more. */
   readonly usage?: boolean | undefined;
   /** Of a new output. An existing one keeps its own, which is found from its header. */
@@ -64,7 +67,16 @@ export function outputAt(path: string): string {
 /** What a new output is made of. */
 export type TableOptions = Pick<
   OutputOptions,
-  'path' | 'columns' | 'kept' | 'answerColumns' | 'usage' | 'delimiter' | 'escapeFormulas' | 'listSeparator'
+  | 'path'
+  | 'columns'
+  | 'kept'
+  | 'answerColumns'
+  | 'answerColumnsBefore'
+  | 'promptsAs'
+  | 'usage'
+  | 'delimiter'
+  | 'escapeFormulas'
+  | 'listSeparator'
 >;
 
 /** A new output for a manifest, in the format that the ending of its name says. */
@@ -76,6 +88,13 @@ export function newOutputTable(options: TableOptions, path = options.path): Tabl
     ...usage,
     ...MESSAGE_COLUMNS,
   ];
+  if (options.promptsAs !== 'rows') return newTable(options, columns, path);
+  const { answerColumns, answerColumnsBefore } = options;
+  const lines = newTable(options, inRows(columns, answerColumns), path);
+  return new PromptRowsTable(lines, answerColumns, answerColumnsBefore);
+}
+
+function newTable(options: TableOptions, columns: readonly string[], path: string): Table {
   if (workingPath(path) !== path) return new ParquetTable(columns, path);
   return /\.(jsonl|ndjson)$/i.test(path) ? new JsonlTable(columns) : new CsvTable(columns, options);
 }
@@ -97,12 +116,22 @@ export async function openOutputTable(
   const fresh = newOutputTable(expected);
   const table = await fresh.open(handle, (found) => isDeepStrictEqual(found, fresh.columns));
   if (table === undefined) return undefined;
-  const otherFields = compareFields(table.columns, expected);
+  const otherFields = compareLayout(table, expected) ?? compareFields(table.columns, expected);
   // Nothing was described with the other ones.
   if (otherFields !== undefined && table.isEmpty((await handle.stat()).size)) return undefined;
   const trouble = otherFields ?? compareColumns(table.columns, expected);
   if (trouble !== undefined) throw new UsageError(`${outputAt(expected.path)} ${trouble}`);
   return table;
+}
+
+/** That an output has its prompts in columns where lines are expected, or the other way, and what to do. */
+function compareLayout(table: Table, { columns, promptsAs = 'columns' }: OutputOptions): string | undefined {
+  const { columns: found } = table;
+  if (!MESSAGE_COLUMNS.every((name) => found.includes(name))) return undefined;
+  const has =
+    table instanceof PromptRowsTable || (isInRows(found) && !isInRows(columns)) ? 'rows' : 'columns';
+  if (has === promptsAs) return undefined;
+  return `was begun with --prompts-as ${has}: go on with that, or name another output with -o`;
 }
 
 /** That an output was begun with other fields, and what to do; undefined when it was not. */
@@ -116,8 +145,8 @@ function compareFields(found: readonly string[], expected: OutputOptions): strin
     (name) => before.includes(name) && ![...columns, ...asked, ...MESSAGE_COLUMNS].includes(name),
   );
   const isOurs = MESSAGE_COLUMNS.every((name) => found.includes(name));
-  if (!isOurs || removed.length + added.length === 0 || (removed.length === 0 && newColumns))
-    return undefined;
+  const canAdd = newColumns === true && expected.promptsAs !== 'rows';
+  if (!isOurs || removed.length + added.length === 0 || (removed.length === 0 && canAdd)) return undefined;
   const has = removed.length > 0 ? [`it has ${list(removed)}`] : [];
   const lacks = added.length > 0 ? [`it lacks ${list(added)}`] : [];
   const rewrite =
@@ -245,7 +274,7 @@ export async function readDescribed(
   offset: number,
   answerColumns: readonly string[],
 ): Promise<DescribedOutcome> {
-  const found = await table
+  const [found] = await table
     .readAt(handle, offset, [...MESSAGE_COLUMNS, ...answerColumns])
     .catch((error: unknown) => {
       throw new FatalError(`${describeFileError(error)}: ${what} cannot be read`, { cause: error });

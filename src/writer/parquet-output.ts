@@ -84,7 +84,7 @@ async function findTypes(handle: FileHandle, options: PackOptions): Promise<Pack
   const { columns, urlColumn, keyColumn = urlColumn, promptColumns = [] } = options;
   const exact = new Set([urlColumn, keyColumn, ...promptColumns].map((column) => columns[column]));
   const table = newOutputTable(options);
-  const sample = table.format([{ cells: table.columns.map(() => '') }]);
+  const [sample = ''] = table.format([{ cells: table.columns.map(() => '') }]).split('\n', 1);
   const names = [...(readJsonObject(sample) ?? [])].map(([name]) => name);
   const left = new Map<string, readonly ColumnType[] | undefined>(names.map((name) => [name, undefined]));
   for await (const { members } of rowsOf(handle)) {

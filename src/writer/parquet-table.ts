@@ -164,10 +164,14 @@ export class ParquetTable extends JsonlTable {
     handle: FileHandle,
     offset: number,
     columns: readonly string[],
-  ): Promise<Cells | undefined> {
+    count = 1,
+  ): Promise<readonly Cells[]> {
     const group = await this.#readGroup(handle, offset);
-    const row = group[offset - (this.#group?.start ?? 0)];
-    return row && pick(this.#cellsOf(row), columns);
+    const first = offset - (this.#group?.start ?? 0);
+    const rows = group.slice(first, first + count).map((row) => pick(this.#cellsOf(row), columns));
+    const left = count - rows.length;
+    if (left === 0 || rows.length === 0) return rows;
+    return [...rows, ...(await this.readAt(handle, offset + rows.length, columns, left))];
   }
 
   #cellsOf(row: readonly unknown[]): Map<string, JsonCell> {

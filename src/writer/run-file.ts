@@ -26,6 +26,7 @@ const runFileSchema = z.object({
   keep: z.array(z.string()).readonly().optional(),
   drop: z.array(z.string()).readonly().optional(),
   escapeFormulas: z.boolean().optional(),
+  promptsAs: z.enum(['columns', 'rows']).optional(),
   /** The output's columns for answers, where they are not the four prompts. */
   answerColumns: z.array(z.string()).optional(),
   usage: z.boolean().optional(),

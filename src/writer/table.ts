@@ -67,10 +67,15 @@ export interface Table {
     visit: (rows: readonly TableRow[]) => void | Promise<void>,
   ): Promise<TableEnd>;
   /**
-   * Reads cells of a row.
-   * @returns undefined when there is no row of such a table at this offset
+   * Reads cells of a row, or of as many as are asked for from there on.
+   * @returns nothing when there is no row of such a table at this offset
    */
-  readAt(handle: FileHandle, offset: number, columns: readonly string[]): Promise<Cells | undefined>;
+  readAt(
+    handle: FileHandle,
+    offset: number,
+    columns: readonly string[],
+    count?: number,
+  ): Promise<readonly Cells[]>;
 }
 
 export function broken(what: string, line: number, trouble: string, more = ''): UsageError {
