@@ -85,6 +85,7 @@ const GROUPS = [
       '--no-header',
       'the first record of a csv or tsv is a row like any other: columns are c1, c2, ...',
     ),
+    union: option('--union', 'of several manifests: all columns, though not each has them'),
     columns: option('--columns <name,...>', 'the columns of a csv or tsv without a header', {
       parse: parse.columns,
     }),

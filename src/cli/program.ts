@@ -13,8 +13,8 @@ const RUN_ARGUMENT_HINT = " (its id, or its output's path)";
 const LOCAL_COMMANDS = [
   createCommand({
     name: 'run',
-    args: '<manifest>',
-    usage: '<manifest> [-o <output>]',
+    args: '<manifest...>',
+    usage: '<manifest...> [-o <output>]',
     summary: 'describe every row; the same command again resumes',
     about:
       'Describes every row of a manifest (.csv, .tsv, .jsonl, .list, each also .gz, or - for stdin), or of a folder of images. The output has ' +
@@ -26,13 +26,15 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
   bulk-describe run paintings.csv --rate 1/3s --limit 100
   bulk-describe run ./photos --api http://127.0.0.1:11434 --dialect openai --model qwen2.5vl
   bulk-describe run paintings.jsonl.gz -o prompts.csv --queue redis://localhost:6379
+  bulk-describe run 'shards/*.parquet' -o prompts.parquet
   zcat urls.gz | bulk-describe run - --format list -o prompts.csv`,
     hint: ' (or - for stdin)',
     load: async () => (await import('./run.js')).run,
   }),
   createCommand({
     name: 'verify',
-    args: '<manifest> <output>',
+    args: '<manifest> <output...>',
+    usage: '<manifest...> <output>',
     summary: 'recount: described, failed, missing, extra, twice',
     about:
       "Recounts, from the files alone: how many of the manifest's rows are described, failed or missing; and how many " +
@@ -115,8 +117,8 @@ const SERVICE_COMMANDS = [
   }),
   createCommand({
     name: 'enqueue',
-    args: '<manifest>',
-    usage: '<manifest> [-o <output>]',
+    args: '<manifest...>',
+    usage: '<manifest...> [-o <output>]',
     about:
       'Has a server (`bulk-describe serve`) execute a run. Returns when the server has opened both files, with the ' +
       "run's id; or fails with the server's own words and exit code. Paths are the server's, relative to its --root. " +
@@ -199,8 +201,8 @@ writes, else 503 and why.`,
 const SCHEDULE_COMMANDS = [
   createCommand({
     name: 'schedule add',
-    args: '<name> <manifest>',
-    usage: '<name> <manifest> -o <output> --cron <pattern>',
+    args: '<name> <manifest...>',
+    usage: '<name> <manifest...> -o <output> --cron <pattern>',
     summary: 'adds a schedule, or changes the one of that name',
     about:
       'Adds a schedule, or changes the one of that name. {date} in the name of the output starts a new file each night ' +

@@ -9,21 +9,26 @@ import { limitsOf, taskOptionsOf } from './settings.js';
 import { INTERRUPTED, type Service, queueArgument, withSharedQueue } from './process.js';
 import { fields, passwordNote, plural, printable, shellQuote } from './text.js';
 
-/** `bulk-describe enqueue <manifest>`: returns when a server has opened both files. @returns the exit code */
-export function enqueue(options: OptionsOf<'enqueue'>, manifest: string): Promise<number> {
-  const request = requestOf(options, manifest);
+/** `bulk-describe enqueue <manifest...>`: returns when a server has opened both files. @returns the exit code */
+export function enqueue(options: OptionsOf<'enqueue'>, ...manifests: string[]): Promise<number> {
+  const request = requestOf(options, manifests);
   const { queue } = options;
   return withSharedQueue({ command: 'enqueue', queue }, (service) => executeRequest(service, request, queue));
 }
 
 /** Turns the options of `enqueue` and `schedule add` into a request. @throws {UsageError} */
-export function requestOf(options: OptionsOf<'enqueue'>, manifest: string): RunRequest {
-  if (manifest === '-')
+export function requestOf(
+  options: OptionsOf<'enqueue'>,
+  [manifest = '', ...more]: readonly string[],
+): RunRequest {
+  if ([manifest, ...more].includes('-'))
     throw new UsageError('a server reads its own files, not stdin: name a manifest there');
   const { api, account, dialect } = options;
   const given = limitsOf(options);
   const limits = Object.keys(given).length > 0 ? given : undefined;
-  return readRequest({ manifest, ...taskOptionsOf(options), api, account, dialect, limits });
+  // A server of another version refuses what it does not know.
+  const moreManifests = more.length > 0 ? more : undefined;
+  return readRequest({ manifest, moreManifests, ...taskOptionsOf(options), api, account, dialect, limits });
 }
 
 /** Has a server execute a request, and reports what becomes of it. @returns the exit code */

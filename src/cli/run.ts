@@ -11,8 +11,12 @@ import { Terminal } from './terminal.js';
 import { count } from '../dashboard/texts.js';
 import { passwordNote, printable, shellQuote, withoutPassword } from './text.js';
 
-/** `bulk-describe run <manifest>`. @returns the exit code */
-export async function run(options: OptionsOf<'run'>, manifest: string): Promise<number> {
+/** `bulk-describe run <manifest...>`. @returns the exit code */
+export async function run(
+  options: OptionsOf<'run'>,
+  manifest: string,
+  ...moreManifests: string[]
+): Promise<number> {
   const { queue, dryRun, work, json = false, retryRejected: retryAll } = options;
   const api = accountOptionsOf(options);
   checkReceiver(options, api);
@@ -25,7 +29,7 @@ export async function run(options: OptionsOf<'run'>, manifest: string): Promise<
   try {
     const { describeManifest } = await import('../run/describe-manifest.js');
     const result = await describeManifest({
-      ...{ manifest, queue, dryRun, work, retryAll, env: process.env },
+      ...{ manifest, moreManifests, queue, dryRun, work, retryAll, env: process.env },
       ...taskOptionsOf(options),
       ...api,
       sidecar: sidecarOf(options),
@@ -111,15 +115,19 @@ export function resumeCommand(args: readonly string[], manifest: string): string
 }
 
 /**
- * `bulk-describe verify <manifest> <output>`.
+ * `bulk-describe verify <manifest...> <output>`.
  * @returns 0 when every row is described or accepted, and none twice; 2 otherwise
  */
 export async function verify(
   { json = false, ...options }: OptionsOf<'verify'>,
   manifest: string,
-  output: string,
+  ...others: string[]
 ): Promise<number> {
-  const recount = await verifyOutput({ ...options, manifest, output, input: process.stdin });
+  const output = others.pop() ?? '';
+  const recount = await verifyOutput({
+    ...{ ...options, manifest, moreManifests: others, output },
+    input: process.stdin,
+  });
   const { rows, earlier, ...counts } = recount;
   const lines = json
     ? [JSON.stringify(recount)]

@@ -9,7 +9,7 @@ import {
   removeSchedule,
 } from '../service/schedules.js';
 import { formatDuration } from '../shared/limits.js';
-import { UsageError } from '../shared/errors.js';
+import { UsageError, manifestsText } from '../shared/errors.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
 import { SERVERS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -20,11 +20,11 @@ import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
 import { fields, printable } from './text.js';
 
-/** `bulk-describe schedule add <name> <manifest>`. @returns 0 */
+/** `bulk-describe schedule add <name> <manifest...>`. @returns 0 */
 export async function add(
   options: OptionsOf<'schedule add'>,
   name: string,
-  manifest: string,
+  ...manifests: string[]
 ): Promise<number> {
   const { cron, tz: timeZone = Intl.DateTimeFormat().resolvedOptions().timeZone } = options;
   if (options.output === undefined) {
@@ -34,7 +34,7 @@ export async function add(
   }
   if (cron === undefined)
     throw new UsageError('schedule add needs --cron, such as --cron "0 2 * * *" for every night at 2:00');
-  const request = requestOf(options, manifest);
+  const request = requestOf(options, manifests);
   return onSchedules('schedule add', options.queue, async (connection) => {
     const added = await addSchedule(connection, { name, cron, timeZone, request });
     print([
@@ -42,7 +42,7 @@ export async function add(
       ...added.changes.map((change) => `  ${printable(change)}`),
       ...fields(['next', added.nextAt !== undefined && momentText(added.nextAt, timeZone, cron)]),
     ]);
-    await warnWithoutManifest(connection, manifest);
+    for (const manifest of manifests) await warnWithoutManifest(connection, manifest);
     await warnWithoutServer(connection);
     return 0;
   });
@@ -56,7 +56,11 @@ async function warnWithoutManifest(connection: QueueConnection, manifest: string
   const servers = await registry.listProcesses(connection.store, SERVERS);
   const here = servers.filter(({ host }) => host === hostname()).map(({ root }) => root);
   const folders = servers.length === 0 ? [process.cwd()] : here;
-  if (folders.length === 0 || folders.some((folder) => existsSync(resolve(folder, manifest)))) return;
+  const { filesLike, isPattern } = await import('../producer/several-manifests.js');
+  const isThere = async (folder: string) =>
+    existsSync(resolve(folder, manifest)) ||
+    (isPattern(manifest, folder) && (await filesLike(manifest, folder)).length > 0);
+  if (folders.length === 0 || (await Promise.all(folders.map(isThere))).includes(true)) return;
   const where = servers.length === 0 ? 'this folder; a server looks in its --root' : "the server's folder";
   const text = `warning: there is no ${printable(manifest)} in ${where} (${printable(folders.join(', '))}): runs are refused until it is there`;
   process.stderr.write(`${text}\n`);
@@ -140,7 +144,7 @@ function scheduleLines({ name, cron, timeZone, request, nextAt, record }: Listed
     lastAt !== undefined &&
     `${momentText(lastAt, timeZone, cron)}: ${printable(lastText)} (exit code ${lastExit})`;
   return [
-    `${name}: ${printable(request.manifest)} -> ${printable(request.output ?? '')}`,
+    `${name}: ${printable(manifestsText([request.manifest, ...(request.moreManifests ?? [])]))} -> ${printable(request.output ?? '')}`,
     `  cron    ${cron} in ${timeZone}`,
     `  next    ${nextAt === undefined ? 'unknown' : `${momentText(nextAt, timeZone, cron)}${overdue}`}`,
     `  last    ${last || 'no run has ended yet'}`,

@@ -26,6 +26,7 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   const prices = isPriced ? { perImage, perMillionIn, perMillionOut } : undefined;
   const written = { keep, drop, escapeFormulas, listSeparator, output, usage, prices, maxCost, maxCalls };
   return {
+    union: options.union,
     format,
     delimiter,
     header,

@@ -12,6 +12,8 @@ export const MAX_RECORD_BYTES = 16 * 1024 * 1024;
 export interface ManifestRecord extends Cells {
   /** The line of the (unpacked) manifest in which it begins, from 1. */
   readonly line: number;
+  /** The name of that manifest, where it is one of several. */
+  readonly file?: string;
   /** Which record it is, from 1. */
   readonly number: number;
   /** What is wrong with it, when it is a bad record; for people, without the line. */

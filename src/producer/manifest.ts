@@ -44,7 +44,7 @@ export type ManifestFormat = (typeof FORMATS)[number]['name'];
 type KnownFormat = Format & { readonly name: ManifestFormat };
 
 /** How many records are looked at before anything is done. */
-const SAMPLE_RECORDS = 100;
+export const SAMPLE_RECORDS = 100;
 
 export interface ManifestOptions {
   /** A file, a folder of images, or `-` for `input`. */
@@ -68,6 +68,8 @@ export interface ManifestOptions {
 /** A manifest whose header and first records have been read. */
 export interface Manifest {
   readonly path: string;
+  /** The paths of what it is read from, in order. */
+  readonly files: readonly string[];
   /** How messages name it: the path, or `stdin`. */
   readonly name: string;
   readonly format: ManifestFormat;
@@ -127,6 +129,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       source.replayable ? format.open(source, again, ended) : Promise.resolve(once);
     return {
       path,
+      files: [path],
       name: source.name,
       format: format.name,
       columns,

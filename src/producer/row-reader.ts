@@ -26,6 +26,8 @@ export interface Row extends Cells {
   /** Which record it is, and the line in which it begins, both from 1. */
   readonly number: number;
   readonly line: number;
+  /** See `ManifestRecord`. */
+  readonly file?: string | undefined;
   /** Its cell in the key column, unless there is none or it is empty. */
   readonly key?: string | undefined;
   /** The absolute image URL and its `imageHash`, both or neither; never with a problem. */
@@ -54,9 +56,9 @@ export async function* readRows(
 
 /** Makes a row of a record: its key, its image, or what keeps it from having them. */
 export function toRow(record: ManifestRecord, plan: RowPlan): Row {
-  const { number, line, cells, isJson } = record;
+  const { number, line, file, cells, isJson } = record;
   const key = plan.keyColumn === undefined ? undefined : cellAt(cells[plan.keyColumn] ?? '', plan.keyPath);
-  const row = { number, line, cells, isJson, key: key === '' ? undefined : key };
+  const row = { number, line, file, cells, isJson, key: key === '' ? undefined : key };
   if (record.problem !== undefined) return withProblem(row, 'bad-record', record.problem);
   if (key === '') return withProblem(row, 'bad-record', 'no key');
   const raw = cellAt(cells[plan.urlColumn] ?? '', plan.urlPath);
@@ -81,6 +83,11 @@ export function imageOf(
   return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
 }
 
+/** Where a row is in its manifest. */
+export function placeOf({ file, line }: Pick<Row, 'file' | 'line'>): string {
+  return file === undefined ? `line ${line}` : `${file}, line ${line}`;
+}
+
 function withProblem(row: Row, code: 'invalid-url' | 'bad-record', reason: string): Row {
-  return { ...row, problem: { code, reason: `line ${row.line}: ${reason}` } };
+  return { ...row, problem: { code, reason: `${placeOf(row)}: ${reason}` } };
 }

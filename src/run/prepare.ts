@@ -14,11 +14,12 @@ import {
 } from '../producer/columns.js';
 import { FILE_COLUMN } from '../producer/folder-format.js';
 import { IMAGE_ENDING, type ImageRoot, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
-import { type Manifest, openManifest } from '../producer/manifest.js';
+import type { Manifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
 import { type RowPlan, imageOf } from '../producer/row-reader.js';
+import { areSeveral, findManifests, openManifests } from '../producer/several-manifests.js';
 import { type Account, accountLabel } from '../shared/account.js';
-import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
+import { UsageError, fileTrouble, manifestsText, shownPath } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import type { UndoStack } from '../shared/undo.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
@@ -63,11 +64,10 @@ export interface PreparedRun {
 export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<PreparedRun> {
   const isSimulated = options.api === 'simulator';
   const account = accountOf(options);
-  if (options.manifest === '-' && options.output === undefined) {
-    throw new UsageError('the manifest comes from stdin: say with -o <path> where the output goes');
-  }
   const paths = await findPaths(options, isSimulated);
-  const rows = await openRows(options, paths, undo);
+  const files = await findFiles(options, paths);
+  for (const file of files) if (file !== '-') await assertManifestIsSafe(resolve(file), paths);
+  const rows = await openRows(options, files, paths, undo);
   if (options.inOrder === true && !rows.manifest.replayable) {
     throw new UsageError(
       `--in-order: ${rows.manifest.name} can be read only once, and its order is needed when the run ends: save it as a file first, or leave the flag away`,
@@ -143,12 +143,14 @@ export function withKept(
 /** Opens a manifest, and finds what identifies its rows and where their images are. */
 export async function openRows(
   options: Omit<RunOptions, 'api'>,
+  files: readonly [string, ...string[]],
   paths: RunPaths,
   undo: UndoStack,
   answerColumns: readonly string[] = answerColumnsOf(options),
 ) {
-  const manifest = await openManifest({
-    path: options.manifest,
+  const manifest = await openManifests(files, {
+    name: manifestsText([options.manifest, ...(options.moreManifests ?? [])]),
+    union: options.union,
     format: options.format,
     delimiter: options.delimiter,
     header: options.header,
@@ -204,7 +206,7 @@ export async function openRows(
  */
 async function findImageRoot(
   { imageRoot, baseUrl }: Pick<RunOptions, 'imageRoot' | 'baseUrl'>,
-  { path: manifest, name, format, sample }: Manifest,
+  { files, name, format, sample }: Manifest,
   column: ColumnRef,
 ): Promise<ImageRoot | undefined> {
   if (imageRoot !== undefined && baseUrl !== undefined)
@@ -214,15 +216,23 @@ async function findImageRoot(
   if (imageRoot !== undefined && format === 'folder')
     throw new UsageError('--image-root: the images of a folder are relative to it: leave it away');
   if (imageRoot !== undefined) return openImageRoot(imageRoot);
-  if (format === 'folder' && baseUrl === undefined) return openImageRoot(manifest);
+  if (format === 'folder' && baseUrl === undefined) return openImageRoot(files[0] ?? '.');
   if (baseUrl !== undefined || !hasLocalImages(sample, column)) return undefined;
-  const root = await openImageRoot(manifest === '-' ? '.' : dirname(manifest));
-  const files = valuesOf(sample, column).flatMap((cell) => {
+  const [folder = '.', ...others] = new Set(
+    files.map((file) => (file === '-' ? '.' : dirname(resolve(file)))),
+  );
+  if (others.length > 0) {
+    throw new UsageError(
+      `${name}: the manifests are in several folders: name the one that the paths of their images are relative to with --image-root <folder>`,
+    );
+  }
+  const root = await openImageRoot(folder);
+  const images = valuesOf(sample, column).flatMap((cell) => {
     const resolved = resolveImageUrl(cell, undefined, root);
     return 'url' in resolved && resolved.url.startsWith('file:') ? [fileURLToPath(resolved.url)] : [];
   });
-  const [first] = files;
-  if (first === undefined || files.some((file) => existsSync(file))) return root;
+  const [first] = images;
+  if (first === undefined || images.some((file) => existsSync(file))) return root;
   throw new UsageError(
     `${name}: there is no ${shownPath(first)}: name the folder that its paths are relative to with --image-root <folder>, or with --base-url <url> where they are on the web`,
   );
@@ -238,11 +248,23 @@ export async function openImageRoot(path: string): Promise<ImageRoot> {
 }
 
 async function findPaths(options: RunOptions, simulator: boolean): Promise<RunPaths> {
+  if (options.manifest === '-' && options.output === undefined) {
+    throw new UsageError('the manifest comes from stdin: say with -o <path> where the output goes');
+  }
+  if (options.output === undefined && areSeveral([options.manifest, ...(options.moreManifests ?? [])])) {
+    throw new UsageError('several manifests are run as one: say with -o <path> where the output goes');
+  }
   const output = options.output ?? defaultOutputPath(options.manifest, { simulator });
   // By its real name: two links to one file are one output, with one lock.
-  const paths = runPaths(await realpath(output).catch(() => resolve(output)));
-  if (options.manifest !== '-') await assertManifestIsSafe(resolve(options.manifest), paths);
-  return paths;
+  return runPaths(await realpath(output).catch(() => resolve(output)));
+}
+
+/** The files of the manifests. @throws {UsageError} see `findManifests` */
+export async function findFiles(
+  { manifest, moreManifests = [] }: Pick<RunOptions, 'manifest' | 'moreManifests'>,
+  paths: RunPaths,
+) {
+  return await findManifests([manifest, ...moreManifests], Object.values<string>({ ...paths }));
 }
 
 /**

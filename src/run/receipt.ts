@@ -11,7 +11,7 @@ import { inspectOutput } from '../writer/output-table.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
 import { readRunFile } from '../writer/run-file.js';
 import type { OpenRun } from './open-run.js';
-import { openEarlierOutputs, openRows, withKept } from './prepare.js';
+import { openEarlierOutputs, findFiles, openRows, withKept } from './prepare.js';
 import type { Receipt, RunOptions, RunStop } from './run-options.js';
 import { costOf } from './spending.js';
 
@@ -158,6 +158,8 @@ async function* firstRows<Row>(
 export type VerifyOptions = Pick<
   RunOptions,
   | 'manifest'
+  | 'moreManifests'
+  | 'union'
   | 'input'
   | 'format'
   | 'delimiter'
@@ -205,6 +207,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
         usage: runFile?.usage,
         prompt: runFile?.prompt,
       },
+      await findFiles(options, paths),
       paths,
       undo,
       runFile?.answerColumns ?? PROMPT_COLUMNS,

@@ -1,4 +1,4 @@
-import type { Row } from '../producer/row-reader.js';
+import { type Row, placeOf } from '../producer/row-reader.js';
 import { type FailedOutcome, type PreviousFailure, isPermanent } from '../shared/jobs.js';
 import type { OutputIndex } from '../writer/output-index.js';
 import type { FailuresFile, KnownFailures } from '../writer/failures.js';
@@ -45,7 +45,7 @@ export class RowLookup {
     if (!onFile.markSeen(row)) {
       return failBeforeSubmit(
         'duplicate-key',
-        `line ${row.line}: an earlier row has the key ${row.key ?? ''}`,
+        `${placeOf(row)}: an earlier row has the key ${row.key ?? ''}`,
       );
     }
     return onFile.take(row) ? { action: 'resume' } : this.decideImage(row);

@@ -17,8 +17,11 @@ export type Companion = (
 
 /** What `describeManifest` takes; the flags of `bulk-describe run` one to one. */
 export interface RunOptions extends ApiOptions {
-  /** Path of the manifest, or `-` for `input`. */
+  /** Path of the manifest, or `-` for `input`; or a pattern with `*`, `?` or `**`. */
   readonly manifest: string;
+  /** Those that are read after it as one, with the same columns or, with `union`, with all of theirs. */
+  readonly moreManifests?: readonly string[] | undefined;
+  readonly union?: boolean | undefined;
   /** Where `-` reads from. */
   readonly input?: NodeJS.ReadableStream | undefined;
   readonly format?: ManifestFormat | undefined;

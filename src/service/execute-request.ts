@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { type AccountOptions, type ApiOptions, accountOptionsIn } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunEvent, RunOptions, RunStop, RunTiming } from '../run/run-options.js';
+import { areSeveral } from '../producer/several-manifests.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -116,15 +117,20 @@ async function runOptionsOf(
   // A request that names its API is not to get a dialect that belongs to another one.
   const isOwnApi = request.api === undefined && request.dialect === undefined;
   const named = isOwnApi ? accountOptionsIn(deps.api) : { api: request.api, dialect: request.dialect };
-  const manifest = await root.existing(request.manifest, 'the manifest', true);
   const simulator = named.api === 'simulator';
   if (asked !== undefined && isDated(asked)) {
     throw new UsageError(`the output ${asked}: only a schedule's output has a date in its name`);
   }
+  const names = [request.manifest, ...(request.moreManifests ?? [])];
+  if (asked === undefined && areSeveral(names, root.path)) {
+    throw new UsageError('several manifests are run as one: say with -o <path> where the output goes');
+  }
+  const own = asked === undefined ? [] : Object.values<string>({ ...runPaths(await root.output(asked)) });
+  const [manifest, ...moreManifests] = await root.manifests(names, own);
   const output = await root.output(asked ?? defaultOutputPath(manifest, { simulator }));
   const account = request.account ?? deps.api.account;
   const imageRoot = request.imageRoot && (await root.folder(request.imageRoot, '--image-root'));
-  const files = { manifest, output, imageRoot, earlierOutputs, queue };
+  const files = { manifest, moreManifests, output, imageRoot, earlierOutputs, queue };
   const around = { env, logger, timing, signal, onEvent };
   const { images } = deps.api;
   return { ...wanted, ...files, ...around, ...named, account, images, work: false, run: newRun };

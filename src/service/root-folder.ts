@@ -1,6 +1,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { findManifests, isPattern } from '../producer/several-manifests.js';
 import { UsageError, fileTrouble, isSystemError, shownPath } from '../shared/errors.js';
 import { isBelow } from '../shared/local-file.js';
 import { runPaths } from '../writer/output-paths.js';
@@ -38,6 +39,16 @@ export class RootFolder {
       throw new UsageError(`${shownPath(wanted)} cannot be opened: ${fileTrouble(error)}`);
     };
     return await this.#realPath(resolve(this.path, name), `${what} ${name}`, missing, mayBeFolder);
+  }
+
+  /** The real paths of manifests; patterns are of this folder. @throws {UsageError} see `existing` and `findManifests` */
+  async manifests(names: readonly string[], own: readonly string[]): Promise<readonly [string, ...string[]]> {
+    for (const name of names) {
+      if (isPattern(name, this.path)) this.#refuseOutside(resolve(this.path, name), `the manifest ${name}`);
+    }
+    const [first, ...more] = await findManifests(names, own, this.path);
+    const real = (name: string) => this.existing(name, 'the manifest', true);
+    return [await real(first), ...(await Promise.all(more.map(real)))];
   }
 
   /** The real path of a folder that is there. @throws {UsageError} see `existing` */

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { ManifestFormat } from '../producer/manifest.js';
 import type { Receipt, RunStop } from '../run/run-options.js';
 import { type Limits, isDuration, isRate } from '../shared/limits.js';
-import { UsageError } from '../shared/errors.js';
+import { UsageError, manifestsText } from '../shared/errors.js';
 import { ERROR_CODES, RUNS_QUEUE, UNFINISHED_STATES } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { Kind } from '../shared/queue/registry.js';
@@ -57,6 +57,9 @@ export const instantSchema = z.number().int().min(0).max(LATEST_MS);
  */
 export const runRequestSchema = z.strictObject({
   manifest: nameSchema,
+  /** Those that are read after it as one. */
+  moreManifests: z.array(nameSchema).optional(),
+  union: z.boolean().optional(),
   /** Beside the manifest where it is not given. May hold `{date}` for a schedule. */
   output: nameSchema.optional(),
   format: formatSchema.optional(),
@@ -204,12 +207,18 @@ export function outcomeText({ outcome, reason, receipt }: RunOutcome): string {
  * What a request is known by. Whatever else it says may be of another version: its run can still be found and cancelled, and
  * it is still seen as its schedule's.
  */
-const namesSchema = z.object({
-  manifest: z.string(),
-  output: z.string().optional(),
-  schedule: z.string().optional(),
-  begunAt: instantSchema.optional(),
-});
+const namesSchema = z
+  .object({
+    manifest: z.string(),
+    moreManifests: z.array(z.string()).optional(),
+    output: z.string().optional(),
+    schedule: z.string().optional(),
+    begunAt: instantSchema.optional(),
+  })
+  .transform(({ manifest, moreManifests = [], ...names }) => ({
+    ...names,
+    manifest: manifestsText([manifest, ...moreManifests]),
+  }));
 
 export type RequestNames = z.infer<typeof namesSchema>;
 

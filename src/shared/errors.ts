@@ -97,3 +97,11 @@ export function untrustedText(code: string, host: string): string | undefined {
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException & { code: string } {
   return error instanceof Error && 'code' in error && typeof error.code === 'string';
 }
+
+/** More names than these are counted where they are shown. */
+const MOST_NAMED = 3;
+
+/** How several manifests are shown as one. */
+export function manifestsText([first, ...more]: readonly [string, ...string[]]): string {
+  return more.length < MOST_NAMED ? [first, ...more].join(' ') : `${first} and ${more.length} more`;
+}

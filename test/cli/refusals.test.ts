@@ -52,7 +52,7 @@ describe('before the first submit, run refuses', () => {
     [
       'an output that looks like an image',
       ['-o', 'out.jpg'],
-      /out\.jpg would hold CSV: end its name in \.csv, \.tsv or \.jsonl/,
+      /out\.jpg would hold CSV: end its name in \.csv, \.tsv, \.jsonl or \.parquet/,
     ],
     ['a flag that takes no value', ['--json=yes'], /--json takes no value/],
     ['a flag that is given twice', ['--limit', '1', '--limit', '2'], /--limit is given twice/],
@@ -114,7 +114,7 @@ describe('before the first submit, run refuses', () => {
     ['a wrong number of answers', ['--choices', '3'], /--choices 3: expected 1 .* or 4/],
     ['a wrong queue', ['--queue', 'amqp://x'], /expected redis:/],
     ['a wrong account', ['--account', 'a b'], /--account a b: expected/],
-    ['a second manifest', ['other.csv'], /run takes one manifest/],
+    ['a second manifest without an output', ['other.csv'], /several manifests are run as one: say with -o/],
     ['a URL column that is not there', ['--url-column', 'imag'], /imag.*image/],
     ['a key column that is not there', ['--key-column', 'di'], /di.*id/],
     ['a base URL that is none', ['--base-url', 'images'], /--base-url images/],

@@ -41,6 +41,22 @@ describe("a server's folder", () => {
     await expect(root.existing(name, 'the manifest')).rejects.toThrow(/leads out of the server's folder/);
   });
 
+  test('finds what patterns mean, but for the files of the output', async () => {
+    for (const name of ['part-10', 'part-2', 'part-out'])
+      await workspace.write(`root/${name}.csv`, 'image\n');
+    const found = await root.manifests(['m.csv', 'part-*'], [`${root.path}/part-out.csv`]);
+    expect(found).toEqual(['m', 'part-2', 'part-10'].map((name) => `${root.path}/${name}.csv`));
+  });
+
+  test.each(['../else*/m.csv', '/etc/host*', 'deep/../../*/m.csv', 'link/*.csv', 'm-l*.csv'])(
+    'refuses the pattern %s',
+    async (name) => {
+      await symlink(workspace.at('elsewhere'), workspace.at('root/link'));
+      await symlink(workspace.at('elsewhere/m.csv'), workspace.at('root/m-link.csv'));
+      await expect(root.manifests([name], [])).rejects.toThrow(/leads out of the server's folder/);
+    },
+  );
+
   test.each(['../out.csv', '/tmp/out.csv', 'link/out.csv', 'out-link.csv', '../none/out.csv'])(
     'refuses the output %s',
     async (name) => {
