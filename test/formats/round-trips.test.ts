@@ -243,5 +243,5 @@ describeOnRedis('a manifest of every format', (openQueue) => {
     if (process.env['UPDATE_FORMATS'] === '1') await writeFile(PAGE, written);
     else expect(written).toBe(page);
     expect(page).toMatch(MARKERS);
-  }, 60_000);
+  }, 180_000);
 });
