@@ -12,6 +12,7 @@ export class UnreadableError extends FatalError {
 }
 
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
+const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 const UTF8_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const UTF16_MARKS = [
   { mark: Buffer.from([0xff, 0xfe]), encoding: 'utf-16le' },
@@ -124,8 +125,13 @@ async function* readText(
   addAbortSignal(signal, stream);
   try {
     const pieces = readPieces(stream);
-    const { ahead, all } = await readAhead(pieces, hasBytes(GZIP_MAGIC.length));
+    const { ahead, all } = await readAhead(pieces, hasBytes(ZSTD_MAGIC.length));
     const isGzip = startsWith(Buffer.concat(ahead), GZIP_MAGIC);
+    if (startsWith(Buffer.concat(ahead), ZSTD_MAGIC)) {
+      throw new UsageError(
+        `${name} is zstd data: unpack it first (zstd -d), or send it unpacked to stdin (zstdcat)`,
+      );
+    }
     if (expectGzip && !isGzip && ahead.length > 0) {
       throw new UsageError(
         `${name} is not gzip data, though its name ends in .gz: rename it, or pack it again`,

@@ -230,7 +230,7 @@ async function* readBatches(
 function findFormat({ path, isFolder }: ManifestSource, given: ManifestFormat | undefined): KnownFormat {
   if (isFolder && given !== undefined)
     throw new UsageError(`--format ${given}: ${path} is a folder of images: leave it away`);
-  const ending = /\.[^./\\]+$/.exec(path.replace(/\.gz$/i, ''))?.[0].toLowerCase() ?? '';
+  const ending = /\.[^./\\]+$/.exec(path.replace(/\.(gz|zst)$/i, ''))?.[0].toLowerCase() ?? '';
   const found = FORMATS.find(({ name, endings }: KnownFormat) =>
     isFolder ? name === 'folder' : given === undefined ? endings.includes(ending) : name === given,
   );

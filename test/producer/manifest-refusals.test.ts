@@ -68,6 +68,7 @@ describe('openManifest refuses', () => {
       'f.csv, line 2: cannot be read past',
     ],
     ['a header of megabytes', 'f.csv', `"${'x'.repeat(2e6)}`, 'its header does not end within 1 MB'],
+    ['zstd', 'g.csv.zst', Buffer.from('KLUv/SQAAA==', 'base64'), 'g.csv.zst is zstd data: unpack it first'],
     ['no gzip despite its name', 'g.csv.gz', 'id,url\n1,2\n', 'g.csv.gz is not gzip data'],
     [
       'damaged gzip',
