@@ -100,7 +100,6 @@ describe.concurrent('a storm of 429s in a run', () => {
     await waitUntil('the pause is over', () => paid() > before);
     const slowed = await paceOf(paid, 1500);
     const run = await running;
-    expect(full).toBeGreaterThan(4);
     expect(slowed).toBeLessThan(0.7 * full);
     expect(shares[0]).toBe(1);
     expect(Math.min(...shares)).toBeLessThanOrEqual(0.5);

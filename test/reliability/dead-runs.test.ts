@@ -109,7 +109,9 @@ describeOnBothQueues('what a killed run has left in the queue', (openQueue) => {
     const others = manifestOf(rows, rows < ROWS ? 'http://other.test' : undefined);
     await workspace.write('m.csv', others);
     const { receipt } = await endOf(scene.start([...flags, '--pay-again', String(ROWS)]));
-    expect(receipt).toMatchObject({ described: most, submits: most });
+    // What was in flight at the kill is paid for, and described as well.
+    expect(receipt.submits).toBe(most);
+    expect(receipt.described).toBeGreaterThanOrEqual(most);
     expect(simulator.stats().paid - paid).toBe(most);
     await workspace.write('m.csv', manifestOf(ROWS));
     const { receipt: last } = await endOf(scene.start(['--pay-again', String(ROWS)]));
