@@ -4,7 +4,7 @@ import type { SharedStore } from '../shared/queue/store.js';
 import { NOTHING_SPENT, SPENT_FIELDS, type Spent, spentRecordOf } from '../shared/run-spending.js';
 import type { RunOptions, RunStop } from './run-options.js';
 
-/** What an API takes, in whatever currency: for a million tokens, and for each described image. */
+/** What an API takes, in whatever currency: for a million tokens, and for each answer about an image. */
 export interface Prices {
   readonly perMillionIn?: number | undefined;
   readonly perMillionOut?: number | undefined;
@@ -75,6 +75,7 @@ function spentBy(count: (field: keyof Spent) => number): Spent {
   return {
     submits: count('submits'),
     answered: count('answered'),
+    unusable: count('unusable'),
     inputTokens: count('inputTokens'),
     outputTokens: count('outputTokens'),
   };
@@ -85,19 +86,16 @@ export function costOf(spent: Omit<Spent, 'submits'>, prices: Prices | undefined
   if (prices === undefined) return undefined;
   const { perMillionIn = 0, perMillionOut = 0, perImage = 0 } = prices;
   const tokens = (spent.inputTokens * perMillionIn + spent.outputTokens * perMillionOut) / 1e6;
-  return Number((tokens + spent.answered * perImage).toFixed(6));
+  return Number((tokens + (spent.answered + spent.unusable) * perImage).toFixed(6));
 }
 
-/** What so many more images cost, as far as that is known: by their price, and the tokens of those before. */
+/** What so many more images cost, as far as that is known: what those before did, else their price. */
 export function estimatedCost(images: number, before: Spent, prices: Prices | undefined): number | undefined {
   const isByTokens = prices?.perMillionIn !== undefined || prices?.perMillionOut !== undefined;
-  if (isByTokens && before.answered === 0) return undefined;
-  const share = images / Math.max(1, before.answered);
-  const { inputTokens, outputTokens } = before;
-  return costOf(
-    { answered: images, inputTokens: inputTokens * share, outputTokens: outputTokens * share },
-    prices,
-  );
+  if (before.answered === 0)
+    return isByTokens ? undefined : costOf({ ...NOTHING_SPENT, answered: images }, prices);
+  const cost = costOf(before, prices);
+  return cost === undefined ? undefined : Number(((cost * images) / before.answered).toFixed(6));
 }
 
 /** Why nothing more is to be spent; undefined while more may be. */

@@ -5,13 +5,22 @@ import { retryUntilUp } from './queue/outage.js';
 /** What a run has spent over all its starts: calls that were sent, and what their answers have cost. */
 export interface Spent {
   readonly submits: number;
+  /** Images that ended with a paid answer. */
   readonly answered: number;
+  /** Paid answers that could not be used, so that the image was asked for once more. */
+  readonly unusable: number;
   readonly inputTokens: number;
   readonly outputTokens: number;
 }
 
-export const NOTHING_SPENT: Spent = { submits: 0, answered: 0, inputTokens: 0, outputTokens: 0 };
-export const SPENT_FIELDS = ['submits', 'answered', 'inputTokens', 'outputTokens'] as const;
+export const NOTHING_SPENT: Spent = {
+  submits: 0,
+  answered: 0,
+  unusable: 0,
+  inputTokens: 0,
+  outputTokens: 0,
+};
+export const SPENT_FIELDS = ['submits', 'answered', 'unusable', 'inputTokens', 'outputTokens'] as const;
 
 /** The durable record of a run: what it has spent, and `maxCalls`, which is not there without `--max-calls`. */
 export function spentRecordOf(run: string): string {

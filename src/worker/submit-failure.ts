@@ -169,6 +169,8 @@ async function retryLater(
   }
   const mostAttempts = Math.min(data.maxAttempts, verdict.mostAttempts ?? Infinity);
   if (attempts >= mostAttempts) return publishFailed(processing, tried, verdict);
+  // The last answer of an image is counted as its result is published.
+  if (verdict.answer !== undefined) await deps.spending.add(data.run, { unusable: 1 });
   const ms = Math.max(verdict.retryAfterMs ?? 0, backoffMs(attempts, Math.random()));
   return { kind: 'delay', data: tried, ms };
 }

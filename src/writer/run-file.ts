@@ -34,7 +34,13 @@ const runFileSchema = z.object({
   prompt: z.string().optional(),
   /** What all starts of the run have spent, for `--max-cost` and `--max-calls`. */
   spent: z
-    .object({ submits: z.number(), answered: z.number(), inputTokens: z.number(), outputTokens: z.number() })
+    .object({
+      submits: z.number(),
+      answered: z.number(),
+      unusable: z.number().default(0),
+      inputTokens: z.number(),
+      outputTokens: z.number(),
+    })
     .optional(),
   /** Files whose rows count as done; relative ones to the output's folder. */
   earlierOutputs: z.array(z.string()).optional(),

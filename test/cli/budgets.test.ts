@@ -7,14 +7,17 @@ import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace } from '../helpers/workspace.js';
 
 /** A model's server that answers the first submits, as many as `answers` says, and keeps the others waiting. */
-async function serveModel(answers: { count: number }) {
+async function serveModel(
+  answers: { count: number },
+  says: (submit: number) => string = () => '{"prompts": ["a"]}',
+) {
   let submits = 0;
   const { url } = await serve((request, response) => {
     void json(request).then(() => {
       submits++;
       if (submits > answers.count) return;
       const usage = { prompt_tokens: 100, completion_tokens: 20 };
-      const choices = [{ message: { content: '{"prompts": ["a"]}' } }];
+      const choices = [{ message: { content: says(submits) } }];
       response.writeHead(200, { 'content-type': 'application/json' });
       response.end(JSON.stringify({ id: `c${submits}`, choices, usage }));
     });
@@ -77,6 +80,17 @@ describeOnRedis('a budget over all starts', (openQueue) => {
       { cwd: workspace.path, env: { DESCRIBE_API_TOKEN: 'any' } },
     );
     expect([run.code, submits], run.stderr).toEqual([4, 30]);
+  });
+
+  test('--max-cost counts the price of answers that cannot be used', async () => {
+    const workspace = await workspaceOf(10);
+    // Each image is asked for twice, once the first is described.
+    const says = (submit: number) => (submit % 2 === 0 ? '{"prompts": []}' : '{"prompts": ["a"]}');
+    const model = await serveModel({ count: Infinity }, says);
+    const asked = ['--max-in-flight', '1', '--price', '1', '--max-cost', '5', '--json'];
+    const run = await runCli(args(model.url, ...asked), { cwd: workspace.path });
+    expect([run.code, model.submits()], run.stderr).toEqual([4, 5]);
+    expect(JSON.parse(run.stdout)).toMatchObject({ described: 3, cost: 5 });
   });
 
   test('a start without prices that was killed has spent what a later --max-cost counts', async () => {

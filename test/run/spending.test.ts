@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { affordable, budgetStop, checkBudget, costOf, estimatedCost } from '../../src/run/spending.js';
 import { NOTHING_SPENT } from '../../src/shared/run-spending.js';
 
-const SPENT = { submits: 12, answered: 10, inputTokens: 10_000, outputTokens: 2000 };
+const SPENT = { submits: 12, answered: 10, unusable: 0, inputTokens: 10_000, outputTokens: 2000 };
 const TOKENS = { perMillionIn: 1, perMillionOut: 10 };
 
 describe('what a run costs', () => {
@@ -20,6 +20,7 @@ describe('what a run costs', () => {
     expect(estimatedCost(100, SPENT, TOKENS)).toBeCloseTo(0.3);
     expect(estimatedCost(100, NOTHING_SPENT, TOKENS)).toBeUndefined();
     expect(estimatedCost(100, NOTHING_SPENT, { perImage: 0.5 })).toBe(50);
+    expect(estimatedCost(100, { ...SPENT, unusable: 5 }, { perImage: 0.5 })).toBe(75);
   });
 });
 
