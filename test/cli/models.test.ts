@@ -119,10 +119,10 @@ describeOnRedis('a model', (openQueue) => {
     const asked = ['--fields', 'text', '--price', '1', '--max-in-flight', '1', '--json'];
     const limited = await runCli(args(model.url, ...asked, '--limit', '2'), { cwd: workspace.path });
     expect([limited.code, model.asked.length]).toEqual([2, 3]);
-    expect(JSON.parse(limited.stdout)).toMatchObject({ described: 1, failed: 1, remaining: 7, cost: 2 });
-    const stopped = await runCli(args(model.url, ...asked, '--max-cost', '4'), { cwd: workspace.path });
+    expect(JSON.parse(limited.stdout)).toMatchObject({ described: 1, failed: 1, remaining: 7, cost: 3 });
+    const stopped = await runCli(args(model.url, ...asked, '--max-cost', '7'), { cwd: workspace.path });
     expect([stopped.code, model.asked.length]).toEqual([4, 7]);
-    expect(stopped.stderr).toContain('4 of --max-cost 4 are spent');
+    expect(stopped.stderr).toContain('7 of --max-cost 7 are spent');
   });
 
   test('answers that were kept are read again, unpaid, as other fields', async () => {
@@ -214,6 +214,7 @@ describeOnRedis('a model', (openQueue) => {
     [['--prompt', '{{titel}}'], '--prompt titel: the manifest has no such column'],
     [['--prompt', 'About {{}}'], '--prompt: "{{}}" names no column: write {{name}}'],
     [['--prompt', 'About {{title'], '--prompt: "{{title" names no column: write {{name}}'],
+    [['--system', 'Of {{title}}'], '--system: "{{title}}" would be sent as it stands'],
     [['--fields', 'title'], 'the output adds a column named title of its own'],
     [['--fields', 'a,a'], '--fields: a is there twice'],
     [['--fields', 'a', '--count', '2'], '--count, --fields and --schema: give one of them'],
