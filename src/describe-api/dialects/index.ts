@@ -69,6 +69,11 @@ export function checkSettings(dialect: Dialect, settings: DialectSettings): void
     const own = OWN_FIELDS.find((name) => settings.params?.[name] !== undefined);
     if (own !== undefined)
       throw new UsageError(`--param ${own}: this field is not yours to set: leave it away`);
+    const [column] = /\{\{[^{}]*\}\}/.exec(settings.system ?? '') ?? [];
+    if (column !== undefined)
+      throw new UsageError(
+        `--system: ${JSON.stringify(column)} would be sent as it stands: the row's columns are for --prompt`,
+      );
     if (choices === 4 && settings.answer !== undefined)
       throw new UsageError(
         '--choices 4 asks for four prompts: leave it away with --count, --fields and --schema',
