@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { realpath } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dialectFor } from '../describe-api/dialects/index.js';
 import { keptColumnsOf, nameOfColumn } from '../producer/columns.js';
@@ -172,6 +173,7 @@ async function openConnection(
 ) {
   const target = targetOf(options);
   refuseOtherQueue(prepared, target.label);
+  await refuseOtherRoot(prepared);
   // Interrupted already: then neither queue nor output is to be made.
   options.signal?.throwIfAborted();
   const connection = await openQueue(target, {
@@ -214,6 +216,20 @@ function refuseOtherQueue(prepared: PreparedRun, queue: string): void {
   throw new UsageError(
     `images of ${paths.output} are in flight at the account ${runFile.account} in the queue ${runFile.queue}: ` +
       `end the run there first, with the same --queue, --api and --account${model} (or remove ${paths.runFile} and pay for them again)`,
+  );
+}
+
+/**
+ * What is in flight is read below the folder that it was found in, which may have moved: then it is not there any more.
+ * @throws {UsageError} when it is, and another one is given
+ */
+async function refuseOtherRoot({ runFile, plan: { imageRoot }, paths }: PreparedRun): Promise<void> {
+  if (runFile?.open !== true || runFile.imageRoot === undefined || imageRoot === undefined) return;
+  const before = await realpath(runFile.imageRoot).catch(() => undefined);
+  if (before === undefined || before === imageRoot.real) return;
+  throw new UsageError(
+    `images of ${paths.output} are in flight from the folder ${runFile.imageRoot}, and this run has ${imageRoot.path}: ` +
+      `end the run there first (or remove ${paths.runFile} and pay for them again)`,
   );
 }
 

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { UndoStack } from '../../src/shared/undo.js';
 import { runCli, startCli } from '../helpers/cli.js';
 import { describeOnRedis } from '../helpers/queues.js';
+import { freePort } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace } from '../helpers/workspace.js';
 import { endOf, kill9 } from '../reliability/run-process.js';
@@ -45,13 +46,18 @@ describeOnRedis('local images at an API that takes URLs alone', (open) => {
       poll: () => (isAnswering ? undefined : acts.answer(200, { progress: 10 })),
     });
     undo.defer(() => api.close());
-    const port = 20_000 + (process.pid % 20_000);
+    const port = await freePort();
     const base = `http://127.0.0.1:${port}`;
     const args = ['run', 'photos', '-o', 'out.csv', '--api', api.url, '--dialect', 'thenextleg']
       .concat(['--queue', queue.url, '--rate', '50/s', '--poll-rate', '60/s', '--json', '--no-progress'])
       .concat(['--serve-images', `127.0.0.1:${port}`, '--public-url', `${base}/pictures/`]);
     const options = { cwd: workspace.path, env: { DESCRIBE_API_TOKEN: 'any' } };
-    const first = startCli(args, options);
+    const start = () => {
+      const run = startCli(args, options);
+      undo.defer(() => void run.child.kill('SIGKILL'));
+      return run;
+    };
+    const first = start();
     await waitUntil('all are submitted', () => api.paid.size === WIDTHS.length);
     const urls = [...api.paid.keys()];
     const seen = await Promise.all(urls.map(look));
@@ -59,8 +65,11 @@ describeOnRedis('local images at an API that takes URLs alone', (open) => {
     expect(first.stderr()).toContain(`local images are served at ${base}, where ${base}/pictures/ has to`);
     expect(first.stderr()).not.toContain('warning: from here');
     await kill9(first);
+    const elsewhere = await runCli(['run', 'other', ...args.slice(2)], options);
+    expect([elsewhere.code, elsewhere.stderr.trim().split('\n').length]).toEqual([1, 1]);
+    expect(elsewhere.stderr).toContain('are in flight from the folder');
 
-    const second = startCli(args, options);
+    const second = start();
     await waitUntil('it serves', () => second.stderr().includes('local images are served'));
     expect((await Promise.all(urls.map(look))).sort()).toEqual(seen);
     const [url = '', swapped = '', folder = ''] = urls;
