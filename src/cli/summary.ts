@@ -38,6 +38,8 @@ export function previewLines(preview: Preview, now: Date): string[] {
   const rate = `at most ${formatRate(preview.limits.rate)}`;
   const end = `about ${formatDuration(preview.submitMs)}, until ${localEnd(preview.submitMs, now)}`;
   const doing = `${plural(toSubmit, 'image')} to submit, ${rate}: ${end}`;
+  const first =
+    preview.firstUrl === '' ? 'none that can be used' : `first ${printable(preview.firstUrl, 120)}`;
   return fields(
     ['manifest', `${preview.manifest}: ${found}`],
     ['', preview.unreadable !== undefined && `${printable(preview.unreadable)}: the rows before are run`],
@@ -47,7 +49,7 @@ export function previewLines(preview: Preview, now: Date): string[] {
       unknownKeys.size > 0 &&
         `left out: bytes, and keys that the first records do not have (${printable(keys)})`,
     ],
-    ['images', `column "${printable(preview.urlColumn)}", first ${printable(preview.firstUrl, 120)}`],
+    ['images', `column "${printable(preview.urlColumn)}", ${first}`],
     ['output', nearPath(preview.output)],
     ['to do', preview.sampled && `${rate}, ${preview.limits.maxInFlight} in flight`],
     ['cost', preview.cost !== undefined && `about ${preview.cost.toFixed(2)}`],

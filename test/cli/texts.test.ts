@@ -77,6 +77,8 @@ describe('the preview', () => {
       'm.csv: 200,100 rows, 199,000 images, 1,000 already described, 100 to copy, 1 without or with a bad URL',
     );
     expect(text).toContain('column "image", first http://h.test/1.jpg');
+    const none = previewLines({ ...preview, firstUrl: '' }, new Date()).join('\n');
+    expect(none).toContain('column "image", none that can be used\n');
     expect(text).toMatch(
       /198,720 images to submit, at most 20\/min: about 6\.9 days, until Tue 24 Nov \d\d:\d\d/,
     );
