@@ -68,7 +68,9 @@ export class PromptRowsTable implements Table {
   async open(handle: FileHandle, fits: (columns: readonly string[]) => boolean): Promise<Table | undefined> {
     const found = await this.lines.open(handle, (columns) => fits(inColumns(columns, this.prompts)));
     if (found === undefined || !isInRows(found.columns)) return found;
-    return new PromptRowsTable(found, this.promptsBefore);
+    // Without rows it may get any number of prompts.
+    const isEmpty = found.isEmpty((await handle.stat()).size);
+    return new PromptRowsTable(found, isEmpty ? this.prompts : this.promptsBefore);
   }
 
   /** A row that lacks some of its lines is torn as a whole. */

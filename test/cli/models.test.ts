@@ -199,6 +199,23 @@ describeOnRedis('a model', (openQueue) => {
     expect(verified.code).toBe(0);
   });
 
+  test('an output with a line for each prompt gets those of kept answers', async () => {
+    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n');
+    const model = await serveModel(() => '{"prompts": ["a barn", "a mill"]}');
+    const begun = ['--prompts-as', 'rows', '-o', 'o.csv', '--count'];
+    expect((await runCli(args(model.url, ...begun, '3'), { cwd: workspace.path })).code).toBe(2);
+    const asked = model.asked.length;
+    const read = await runCli(['reparse', 'o.csv', '--count', '2'], { cwd: workspace.path });
+    expect([read.stderr, read.code]).toEqual(['', 0]);
+    expect((await workspace.read('o.csv')).replaceAll(/(c\d)?,20.*$/gm, '')).toBe(
+      'id,image,prompt_number,prompt,message_id,described_at\n1,https://i.test/a.jpg,1,a barn,\n1,https://i.test/a.jpg,2,a mill,\n',
+    );
+    const more = await runCli(['reparse', 'o.csv', '--count', '3'], { cwd: workspace.path });
+    expect([more.code, more.stderr]).toEqual([1, expect.stringContaining('no failures file')]);
+    const again = await runCli(args(model.url, '-o', 'o.csv', '--count', '2'), { cwd: workspace.path });
+    expect([again.code, model.asked.length]).toEqual([0, asked]);
+  });
+
   test('a text that was cut off is no prompt, neither at once nor when it is read again', async () => {
     const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n');
     const model = await serveModel(() => 'A barn in the snow, oil on', 'length');
