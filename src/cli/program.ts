@@ -17,7 +17,7 @@ const LOCAL_COMMANDS = [
     usage: '<manifest...> [-o <output>]',
     summary: 'describe every row; the same command again resumes',
     about:
-      'Describes every row of a manifest (.csv, .tsv, .jsonl, .list, each also .gz, or - for stdin), or of a folder of images. The output has ' +
+      'Describes every row of a manifest (.csv, .tsv, .jsonl, .json, .parquet, .list; text also .gz, or - for stdin), or of a folder of images. The output has ' +
       "the manifest's columns, then prompt_1 to prompt_4, message_id and described_at. The same command again resumes.",
     notes: `Exit codes: 0 all described or accepted, 1 usage or a fatal error, 2 some rows failed, 3 token refused or quota
 spent, 4 the API is down or too much fails, 5 another process has this output or queue, 130 interrupted.`,

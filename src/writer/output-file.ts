@@ -53,6 +53,21 @@ export class OutputFile {
    */
   static async open(options: OutputOptions, inspected?: ScannedOutput): Promise<OutputFile> {
     const path = await realpath(options.path).catch(() => options.path);
+    // Where it is created or rewritten, another file is in its place then.
+    const output =
+      (await OutputFile.#openOrWrite(path, options, inspected)) ??
+      (await OutputFile.#openOrWrite(path, options));
+    if (output === undefined)
+      throw new Error(`${outputAt(path)} does not have the columns it was written with`);
+    return output;
+  }
+
+  /** @returns undefined when it was created or rewritten, and is to be opened */
+  static async #openOrWrite(
+    path: string,
+    options: OutputOptions,
+    inspected?: ScannedOutput,
+  ): Promise<OutputFile | undefined> {
     const fresh = newOutputTable(options);
     const handle = await openPlainFile(path, 'r+', 'the output');
     try {
@@ -70,9 +85,8 @@ export class OutputFile {
       await handle?.close();
       throw error;
     }
-    // Another file is in this one's place now.
     await handle?.close();
-    return await OutputFile.open(options);
+    return undefined;
   }
 
   /**

@@ -161,7 +161,7 @@ describe('bulk-describe simulate', () => {
 
 describe('help', () => {
   test.each([
-    [['--help'], /run <manifest>.*verify <manifest> <output>.*simulate/s],
+    [['--help'], /run <manifest\.\.\.>.*verify <manifest\.\.\.> <output>.*simulate/s],
     [['run', '--help'], /--max-in-flight.*Exit codes/s],
     [['verify', '-h'], /Recounts/],
     [['simulate', '--help'], /--latency/],

@@ -77,6 +77,7 @@ const LOOK_EVERY_MS = 500;
 class GuardedSession implements Session {
   readonly #closed = new AbortController();
   #lost: FatalError | undefined;
+  #lose: ((reason: string) => void) | undefined;
 
   private constructor(
     private readonly data: string,
@@ -88,14 +89,10 @@ class GuardedSession implements Session {
     return new GuardedSession(data, session, (await stat(data)).ino);
   }
 
-  /** @param lose is called once, when the files are gone */
+  /** @param lose is called once, when the files are gone: before any statement fails for that */
   watch(lose: (reason: string) => void): void {
-    const look = async () => {
-      const lost = await this.#look();
-      if (lost === undefined) return;
-      this.#closed.abort();
-      lose(lost.message);
-    };
+    this.#lose = lose;
+    const look = () => this.#look();
     void repeat(LOOK_EVERY_MS, this.#closed.signal, look, () => undefined);
   }
 
@@ -128,11 +125,14 @@ class GuardedSession implements Session {
       ({ ino }) => ino !== this.inode,
       (error: unknown) => isSystemError(error) && error.code === 'ENOENT',
     );
-    if (!isGone) return undefined;
-    return (this.#lost ??= new FatalError(
+    if (!isGone || this.#lost !== undefined) return this.#lost;
+    this.#lost = new FatalError(
       `the embedded queue's files in ${this.data} were removed or moved while it was open: the same command goes on with a ` +
         'new queue (images in flight are then paid again, finished rows are not)',
-    ));
+    );
+    this.#closed.abort();
+    this.#lose?.(this.#lost.message);
+    return this.#lost;
   }
 }
 
