@@ -47,7 +47,7 @@ export function previewLines(preview: Preview, now: Date): string[] {
     [
       '',
       unknownKeys.size > 0 &&
-        `left out: bytes, and keys that the first records do not have (${printable(keys)})`,
+        `left out: keys that the first records lack, or that hold bytes (${printable(keys)})`,
     ],
     ['images', `column "${printable(preview.urlColumn)}", ${first}`],
     ['output', nearPath(preview.output)],

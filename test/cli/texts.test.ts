@@ -90,6 +90,11 @@ describe('the preview', () => {
   test('says that there is nothing to do', () => {
     expect(previewLines({ ...preview, toSubmit: 0 }, new Date()).join('\n')).toContain('nothing to submit');
   });
+  test('says which keys come into no file', () => {
+    const lines = previewLines({ ...preview, unknownKeys: new Set(['note', 'image.bytes']) }, new Date());
+    const text = 'left out: keys that the first records lack, or that hold bytes (note, image.bytes)';
+    expect(lines.join('\n')).toContain(text);
+  });
   test('says when only the first records were counted', () => {
     expect(previewLines({ ...preview, sampled: true }, new Date()).join('\n')).toContain(
       '(of the first records)',
