@@ -2,10 +2,7 @@ import { existsSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { realpath } from 'node:fs/promises';
 import { dirname, extname, join, resolve } from 'node:path';
-import { columnAt } from '../producer/columns.js';
-import { parseBaseUrl } from '../producer/image-url.js';
-import { parsePromptTemplate } from '../producer/prompt-template.js';
-import { imageOf } from '../producer/row-reader.js';
+import { type RowPlan, imageOf } from '../producer/row-reader.js';
 import { UsageError, shownPath } from '../shared/errors.js';
 import { MESSAGE_COLUMNS, PROMPT_COLUMNS, answerCell } from '../shared/jobs.js';
 import { type Cells, jsonText, valuesOf } from '../shared/json-cells.js';
@@ -16,6 +13,7 @@ import { packOutput } from '../writer/parquet-output.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import type { Table, TableRow } from '../writer/table.js';
 import { type CaptionOptions, ImageNames, captionColumn, makeFolder, sidecarPath } from './captions.js';
+import { rememberedPlan } from './prepare.js';
 
 export type ExportFormat = 'sidecar' | 'hf' | 'kohya' | 'jsonl' | 'parquet' | 'csv';
 
@@ -136,20 +134,13 @@ class OutputRows {
   }
 
   /** Where the images are, by the run file. @throws {UsageError} when there is none */
-  plan() {
+  plan(): RowPlan {
     const { columns, runFile } = this;
     if (runFile === undefined)
       throw new UsageError(
         `${runPaths(this.path).runFile} is missing, which says where the images of ${this.path} are: put it beside it again`,
       );
-    const { urlColumn, baseUrl, imageRoot, folder: areNames, prompt } = runFile;
-    const { index, path: urlPath } = columnAt('--url-column', columns, urlColumn);
-    return {
-      ...{ urlColumn: index, urlPath, areNames },
-      baseUrl: baseUrl === undefined ? undefined : parseBaseUrl(baseUrl),
-      imageRoot: imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot },
-      prompt: prompt === undefined ? undefined : parsePromptTemplate(prompt, columns),
-    };
+    return rememberedPlan(runFile, columns);
   }
 
   /**

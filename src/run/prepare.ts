@@ -200,6 +200,20 @@ export async function openRows(
   return { manifest, plan, outputOptions };
 }
 
+/** How the rows of an output are read, by its run file; without the key. */
+export function rememberedPlan(
+  { urlColumn, baseUrl, imageRoot, folder: areNames, prompt }: RunFile,
+  columns: readonly string[],
+): RowPlan {
+  const { index, path: urlPath } = columnAt('--url-column', columns, urlColumn);
+  return {
+    ...{ urlColumn: index, urlPath, areNames },
+    baseUrl: baseUrl === undefined ? undefined : parseBaseUrl(baseUrl),
+    imageRoot: imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot },
+    prompt: prompt === undefined ? undefined : parsePromptTemplate(prompt, columns),
+  };
+}
+
 /**
  * The folder of local images: the one that is named; else the manifest's, where its images are such.
  * @throws {UsageError} when it cannot be, or none of the first images is there

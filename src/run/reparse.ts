@@ -5,8 +5,6 @@ import type { AnswerShape } from '../describe-api/answer-shape.js';
 import { FOUR_PROMPTS, readKeptAnswer } from '../describe-api/dialects/openai.js';
 import { isKeptCut } from '../describe-api/errors.js';
 import { columnAt } from '../producer/columns.js';
-import { parseBaseUrl } from '../producer/image-url.js';
-import { parsePromptTemplate } from '../producer/prompt-template.js';
 import { imageOf } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
@@ -19,7 +17,7 @@ import type { OutputOptions } from '../writer/output-table.js';
 import { type RunFile, readRunFile, writeRunFile } from '../writer/run-file.js';
 import { packOutput, unpackOutput } from '../writer/parquet-output.js';
 import { type ApiOptions, answerShapeOf } from './api-options.js';
-import { withKept } from './prepare.js';
+import { rememberedPlan, withKept } from './prepare.js';
 
 interface Reparsed {
   /** Rows that were written to the output. */
@@ -101,13 +99,9 @@ async function outputOptionsOf(
   listSeparator: string | undefined,
 ): Promise<OutputOptions> {
   const { columns, delimiter } = await failureColumnsIn(paths.failures);
-  const url = columnAt('--url-column', columns, runFile.urlColumn);
+  const plan = rememberedPlan(runFile, columns);
   const key =
     runFile.keyColumn === undefined ? undefined : columnAt('--key-column', columns, runFile.keyColumn);
-  const baseUrl = runFile.baseUrl === undefined ? undefined : parseBaseUrl(runFile.baseUrl);
-  const { imageRoot, folder: areNames } = runFile;
-  const root = imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot };
-  const prompt = runFile.prompt === undefined ? undefined : parsePromptTemplate(runFile.prompt, columns);
   const outputOptions: OutputOptions = {
     ...{
       columns,
@@ -118,15 +112,14 @@ async function outputOptionsOf(
       answerColumns: shape.columns,
     },
     ...{ answerColumnsBefore: runFile.answerColumns ?? PROMPT_COLUMNS, newColumns: true },
-    urlColumn: url.index,
+    urlColumn: plan.urlColumn,
     listSeparator,
     escapeFormulas: runFile.escapeFormulas,
     promptsAs: runFile.promptsAs,
     usage: runFile.usage,
     index: new OutputIndex({ keyed: key !== undefined }),
-    promptColumns: prompt?.columns,
-    resolveUrl: (raw, ofPrompt) =>
-      imageOf({ baseUrl, imageRoot: root, areNames, prompt, urlPath: url.path }, raw, ofPrompt),
+    promptColumns: plan.prompt?.columns,
+    resolveUrl: (raw, ofPrompt) => imageOf(plan, raw, ofPrompt),
   };
   return withKept(outputOptions, {}, runFile);
 }
