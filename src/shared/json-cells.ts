@@ -60,10 +60,12 @@ export function jsonText(cell: string, isJson: boolean): string {
   return cell === '' ? 'null' : cell;
 }
 
+const jsonSchema = z.json();
+
 /** What the cells of a row are: texts, or what their JSON says. */
 export function valuesOf({ cells, isJson = [] }: Cells): AnswerValue[] {
   return cells.map((cell, index) =>
-    isJson[index] === true ? z.json().parse(JSON.parse(jsonText(cell, true))) : cell,
+    isJson[index] === true ? jsonSchema.parse(JSON.parse(jsonText(cell, true))) : cell,
   );
 }
 

@@ -25,7 +25,12 @@ type Parsed = ReadonlyMap<string, JsonCell> | { readonly problem: string };
 
 /** Rows as JSON Lines: numbers, lists and nulls are such, and the keys of the first row are the columns. */
 export class JsonlTable implements Table {
-  constructor(readonly columns: readonly string[]) {}
+  /** Which of the columns are prompts. */
+  readonly #isPrompt: readonly boolean[];
+
+  constructor(readonly columns: readonly string[]) {
+    this.#isPrompt = columns.map((name) => !columns.includes(PROMPTS) && PROMPT_COLUMN.test(name));
+  }
 
   isEmpty(size: number): boolean {
     return size === 0;
@@ -43,7 +48,7 @@ export class JsonlTable implements Table {
 
   #formatRow({ cells, isJson = [] }: Cells): string {
     const texts = cells.map((cell, index) => jsonText(cell, isJson[index] ?? false));
-    const isPrompt = this.columns.map((name) => this.#hasPrompts && PROMPT_COLUMN.test(name));
+    const isPrompt = this.#isPrompt;
     const prompts = texts.filter((_, index) => isPrompt[index]);
     const first = isPrompt.indexOf(true);
     const members = this.columns.flatMap((name, index) => {
@@ -102,10 +107,6 @@ export class JsonlTable implements Table {
     return found.flatMap((row) => ('problem' in row ? [] : [pick(row, columns)]));
   }
 
-  get #hasPrompts(): boolean {
-    return !this.columns.includes(PROMPTS);
-  }
-
   #readRow(line: TextLine): Parsed {
     const found = this.#parse(line);
     if ('problem' in found) return found;
@@ -143,8 +144,9 @@ export function promptsApart(
   members: Map<string, JsonCell>,
   columns: readonly string[],
 ): Map<string, JsonCell> {
-  const list = promptsSchema.safeParse(parseJson(members.get(PROMPTS)?.cell ?? ''));
-  if (columns.includes(PROMPTS) || !list.success) return members;
+  const found = columns.includes(PROMPTS) ? undefined : members.get(PROMPTS);
+  const list = found && promptsSchema.safeParse(parseJson(found.cell));
+  if (list?.success !== true) return members;
   const prompts = list.data.map((prompt, index): [string, JsonCell] => [
     `prompt_${index + 1}`,
     jsonCell(prompt),
