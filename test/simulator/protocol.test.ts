@@ -81,16 +81,19 @@ describe('a token', () => {
 
 describe('a message', () => {
   test('works, with rising progress, until its latency is over', async () => {
-    const simulator = await simulate({ latencyMs: 400 });
+    const simulator = await simulate({ latencyMs: 2000 });
     const client = clientFor(simulator.url);
     const { messageId } = await client.submit({ url: IMAGE });
     const seen: number[] = [];
     await expect
-      .poll(async () => {
-        const message = await client.message(messageId);
-        if (message.status === 'working') seen.push(message.progress);
-        return message.status;
-      })
+      .poll(
+        async () => {
+          const message = await client.message(messageId);
+          if (message.status === 'working') seen.push(message.progress);
+          return message.status;
+        },
+        { timeout: 30_000 },
+      )
       .toBe('completed');
     expect(seen.length).toBeGreaterThan(2);
     expect(seen).toEqual([...seen].sort((a, b) => a - b));
