@@ -1,5 +1,5 @@
 import { json } from 'node:stream/consumers';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { serve } from '../describe-api/http-server.js';
 import { type CliProcess, runCli, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
@@ -30,15 +30,11 @@ describeOnRedis('a budget over all starts', (openQueue) => {
   beforeAll(async () => {
     queue = await openQueue();
   });
-  afterAll(() => queue.cleanup());
 
-  async function workspaceOf(rows: number): Promise<Workspace> {
-    const workspace = await Workspace.create();
-    onTestFinished(() => workspace.remove());
+  const workspaceOf = (rows: number) => {
     const urls = Array.from({ length: rows }, (_, row) => `${row},https://i.test/${row}.jpg\n`);
-    await workspace.write('m.csv', `id,image\n${urls.join('')}`);
-    return workspace;
-  }
+    return Workspace.forTest(`id,image\n${urls.join('')}`);
+  };
   const args = (api: string, ...more: string[]) => [
     ...['run', 'm.csv', '--queue', queue.url, '--rate', '50/s', '--no-progress'],
     ...['--api', api, '--dialect', 'openai', '--model', 'any', '--count', '1', ...more],

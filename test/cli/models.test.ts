@@ -1,5 +1,5 @@
 import { json } from 'node:stream/consumers';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { serve } from '../describe-api/http-server.js';
 import { runCli } from '../helpers/cli.js';
@@ -33,21 +33,14 @@ describeOnRedis('a model', (openQueue) => {
   beforeAll(async () => {
     queue = await openQueue();
   });
-  afterAll(() => queue.cleanup());
 
-  async function workspaceOf(manifest: string): Promise<Workspace> {
-    const workspace = await Workspace.create();
-    onTestFinished(() => workspace.remove());
-    await workspace.write('m.csv', manifest);
-    return workspace;
-  }
   const args = (api: string, ...more: string[]) => [
     ...['run', 'm.csv', '--queue', queue.url, '--rate', '50/s'],
     ...['--api', api, '--dialect', 'openai', '--model', 'any', ...more],
   ];
 
   test('fills fields of one’s own, is asked with the row’s columns, and is told what was wrong', async () => {
-    const workspace = await workspaceOf(
+    const workspace = await Workspace.forTest(
       'id,image,title\n1,https://i.test/a.jpg,Barn\n2,https://i.test/a.jpg,"The ""Mill"""\n3,https://i.test/a.jpg,Barn\n',
     );
     const model = await serveModel((text, call) => {
@@ -80,7 +73,7 @@ describeOnRedis('a model', (openQueue) => {
 
   test('says what it has cost; a budget over all starts stops the run, and a higher one goes on', async () => {
     const rows = Array.from({ length: 20 }, (_, row) => `${row},https://i.test/${row}.jpg\n`).join('');
-    const workspace = await workspaceOf(`id,image\n${rows}`);
+    const workspace = await Workspace.forTest(`id,image\n${rows}`);
     const model = await serveModel(() => JSON.stringify({ prompts: ['a', 'b'] }));
     // 100 tokens in at 1 each, and 20 out at 5: 200 an image, in millionths.
     const asked = ['--count', '2', '--price-in', '1', '--price-out', '5', '--usage', '--max-in-flight', '1'];
@@ -114,7 +107,7 @@ describeOnRedis('a model', (openQueue) => {
 
   test('an answer that cannot be used was paid for: it has its place of --limit, and its cost', async () => {
     const rows = Array.from({ length: 9 }, (_, row) => `${row},https://i.test/${row}.jpg\n`).join('');
-    const workspace = await workspaceOf(`id,image\n${rows}`);
+    const workspace = await Workspace.forTest(`id,image\n${rows}`);
     const model = await serveModel((_, call) => (call === 1 ? '{"text": "fine"}' : '{"text": 1}'));
     const asked = ['--fields', 'text', '--price', '1', '--max-in-flight', '1', '--json'];
     const limited = await runCli(args(model.url, ...asked, '--limit', '2'), { cwd: workspace.path });
@@ -126,7 +119,7 @@ describeOnRedis('a model', (openQueue) => {
   });
 
   test('answers that were kept are read again, unpaid, as other fields', async () => {
-    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
+    const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
     const model = await serveModel((_, call) => JSON.stringify({ text: call === 1 ? 'good' : 'a cat' }));
     const failed = await runCli(args(model.url, '--fields', 'text, tags[]', '-o', 'o.csv'), {
       cwd: workspace.path,
@@ -147,7 +140,7 @@ describeOnRedis('a model', (openQueue) => {
   });
 
   test('an output gets the columns of new fields, loses none, and says which fields it was begun with', async () => {
-    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
+    const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
     const model = await serveModel((_, call) =>
       JSON.stringify(call === 1 ? { text: 'good', n: 1 } : { text: 'a cat', n: 'two', mood: 'calm' }),
     );
@@ -182,7 +175,7 @@ describeOnRedis('a model', (openQueue) => {
   });
 
   test('a Parquet output gets the columns of new fields and the rows that are read again, and goes on', async () => {
-    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
+    const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
     const model = await serveModel((_, call) =>
       JSON.stringify(call === 1 ? { text: 'good', n: 1 } : { text: 'a cat', n: 'two', mood: 'calm' }),
     );
@@ -200,7 +193,7 @@ describeOnRedis('a model', (openQueue) => {
   });
 
   test('an output with a line for each prompt gets those of kept answers', async () => {
-    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n');
+    const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n');
     const model = await serveModel(() => '{"prompts": ["a barn", "a mill"]}');
     const begun = ['--prompts-as', 'rows', '-o', 'o.csv', '--count'];
     expect((await runCli(args(model.url, ...begun, '3'), { cwd: workspace.path })).code).toBe(2);
@@ -217,7 +210,7 @@ describeOnRedis('a model', (openQueue) => {
   });
 
   test('a text that was cut off is no prompt, neither at once nor when it is read again', async () => {
-    const workspace = await workspaceOf('id,image\n1,https://i.test/a.jpg\n');
+    const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n');
     const model = await serveModel(() => 'A barn in the snow, oil on', 'length');
     expect((await runCli(args(model.url, '--count', '1'), { cwd: workspace.path })).code).toBe(2);
     expect(await workspace.read('m.prompts.failed.csv')).toContain('"A barn in the snow, oil on"\n');
@@ -240,7 +233,7 @@ describeOnRedis('a model', (openQueue) => {
     [['--param', 'messages=[]'], '--param messages: this field is not yours to set'],
     [['--param', 'temperature'], '--param temperature: expected name=value'],
   ])('is not asked anything with %j', async (more, message) => {
-    const workspace = await workspaceOf('id,image,title\n1,https://i.test/a.jpg,Barn\n');
+    const workspace = await Workspace.forTest('id,image,title\n1,https://i.test/a.jpg,Barn\n');
     const model = await serveModel(() => '');
     const refused = await runCli(args(model.url, ...more), { cwd: workspace.path });
     expect([refused.code, model.asked]).toEqual([1, []]);

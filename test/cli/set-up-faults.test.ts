@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, expect, onTestFinished, test } from 'vitest';
 import { answering, serve } from '../describe-api/http-server.js';
 import { runCli, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
@@ -10,14 +10,8 @@ describeOnRedis('an API that cannot work', (openQueue) => {
   beforeAll(async () => {
     queue = await openQueue();
   });
-  afterAll(() => queue.cleanup());
 
-  async function workspaceOf(rows: number): Promise<Workspace> {
-    const workspace = await Workspace.create();
-    onTestFinished(() => workspace.remove());
-    await workspace.write('m.csv', manifestOf(rows));
-    return workspace;
-  }
+  const workspaceOf = (rows: number) => Workspace.forTest(manifestOf(rows));
   const args = (api: string, ...more: string[]) => {
     const openai = ['--api', api, '--dialect', 'openai', '--model', 'any', '--rate', '20/s'];
     return ['run', 'm.csv', '--queue', queue.url, ...openai, ...more];

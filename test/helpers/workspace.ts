@@ -2,6 +2,7 @@ import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
+import { onTestFinished } from 'vitest';
 import { z } from 'zod';
 
 const recordsSchema = z.array(z.record(z.string(), z.string()));
@@ -12,6 +13,14 @@ export class Workspace {
 
   static async create(): Promise<Workspace> {
     return new Workspace(await mkdtemp(join(tmpdir(), 'bulk-describe-test-')));
+  }
+
+  /** Removed when the test has ended. @param manifest `m.csv` */
+  static async forTest(manifest: string): Promise<Workspace> {
+    const workspace = await Workspace.create();
+    onTestFinished(() => workspace.remove());
+    await workspace.write('m.csv', manifest);
+    return workspace;
   }
 
   at(name: string): string {

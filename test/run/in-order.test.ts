@@ -3,12 +3,11 @@ import { Readable } from 'node:stream';
 import { parquetReadObjects } from 'hyparquet';
 import { asyncBufferFromFile } from 'hyparquet/src/node.js';
 import { expect, test } from 'vitest';
-import { startCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
-import { FAST_FLAGS, RunFixture } from '../helpers/run-fixture.js';
+import { RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { endOf, kill9 } from '../reliability/run-process.js';
+import { endOf, kill9, startRun } from '../reliability/run-process.js';
 
 /** So many that their rewriting can be interrupted. */
 const HELD = 8000;
@@ -34,20 +33,10 @@ describeOnBothQueues('run --in-order', (openQueue, kind) => {
           .join(''),
       );
       const start = () =>
-        startCli(
-          [
-            'run',
-            'm.csv',
-            '-o',
-            'out.csv',
-            '--api',
-            simulator.url,
-            '--queue',
-            queue.url,
-            ...FAST_FLAGS,
-          ].concat(['--in-order', '--json', '--no-progress']),
-          { cwd: workspace.path, env: { DESCRIBE_API_TOKEN: 'any' } },
-        );
+        startRun({
+          ...{ workspace, api: simulator.url, queue: queue.url, rate: '500/s', maxInFlight: 20 },
+          flags: ['--in-order'],
+        });
       const temp = async () =>
         (await workspace.files()).filter((name) => /^out\.csv\.\w{8}\.tmp$/.test(name)).join();
       simulator.setOptions({ latencyMs: 300, latencySpread: 0 });

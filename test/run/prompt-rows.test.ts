@@ -2,10 +2,10 @@ import { expect, test } from 'vitest';
 import { verifyOutput } from '../../src/run/receipt.js';
 import { startCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
-import { FAST_FLAGS, RunFixture } from '../helpers/run-fixture.js';
+import { RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { endOf, kill9 } from '../reliability/run-process.js';
+import { endOf, kill9, startRun } from '../reliability/run-process.js';
 
 describeOnBothQueues('run --prompts-as rows', (openQueue, kind) => {
   const fixture = RunFixture.forSuite(openQueue);
@@ -17,20 +17,10 @@ describeOnBothQueues('run --prompts-as rows', (openQueue, kind) => {
       const { workspace, simulator, queue } = fixture;
       const manifest = await workspace.write('m.csv', `${manifestOf(20)}bad,none\n`);
       const start = (more: string[]) =>
-        startCli(
-          [
-            'run',
-            'm.csv',
-            '-o',
-            'out.csv',
-            '--api',
-            simulator.url,
-            '--queue',
-            queue.url,
-            ...FAST_FLAGS,
-          ].concat(['--in-order', '--json', '--no-progress'], more),
-          { cwd: workspace.path, env: { DESCRIBE_API_TOKEN: 'any' } },
-        );
+        startRun({
+          ...{ workspace, api: simulator.url, queue: queue.url, rate: '500/s', maxInFlight: 20 },
+          flags: ['--in-order', ...more],
+        });
       simulator.setOptions({ latencyMs: 200 });
       const killed = start(['--prompts-as', 'rows']);
       const lines = async () => (await workspace.read('out.csv').catch(() => '')).split('\n').length;

@@ -1,10 +1,11 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import sharp from 'sharp';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import { UndoStack } from '../../src/shared/undo.js';
+import { serveUntil } from '../describe-api/http-server.js';
 import { startCli } from '../helpers/cli.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -86,18 +87,6 @@ async function look(bytes: Buffer): Promise<number | string> {
   return isUpright ? width : `${left.join()} on the left, ${right.join()} on the right`;
 }
 
-async function listen(undo: UndoStack, answer: (request: IncomingMessage, response: ServerResponse) => void) {
-  const server = createServer(answer);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  undo.defer(() => {
-    server.closeAllConnections();
-    return new Promise<void>((resolve) => void server.close(() => resolve()));
-  });
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return `http://127.0.0.1:${address.port}`;
-}
-
 /** A server as Ollama is one: it refuses URLs. What is over its budget it neither answers nor counts. */
 class Blind {
   readonly seen: (number | string)[] = [];
@@ -107,7 +96,7 @@ class Blind {
 
   static async start(undo: UndoStack): Promise<Blind> {
     const blind = new Blind();
-    blind.url = await listen(undo, (request, response) => {
+    blind.url = await serveUntil(undo, (request, response) => {
       const chunks: Buffer[] = [];
       request.on('data', (chunk: Buffer) => chunks.push(chunk));
       request.on('end', () => void blind.#answer(Buffer.concat(chunks), response));
@@ -189,7 +178,7 @@ describeOnRedis('images that are sent themselves', (open) => {
       const { name, bytes } = await picture(index);
       pictures.set(`/${name}`, bytes);
     }
-    const host = await listen(undo, (request, response) => response.end(pictures.get(request.url ?? '')));
+    const host = await serveUntil(undo, (request, response) => response.end(pictures.get(request.url ?? '')));
     const rows = [...pictures.keys()].map((path) => `${host}${path}`);
     const manifest = await workspace.write('m.csv', ['image', ...rows, ''].join('\n'));
     const notices: string[] = [];

@@ -1,11 +1,10 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { RunOptions } from '../../src/run/run-options.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import { UndoStack } from '../../src/shared/undo.js';
+import { serveUntil } from '../describe-api/http-server.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { Workspace } from '../helpers/workspace.js';
 
@@ -13,8 +12,8 @@ const IMAGES = 40;
 const askedSchema = z.looseObject({ model: z.string(), messages: z.array(z.unknown()) });
 
 /** Answers with what it was asked: the model, and whether the prompt was the one of our own. */
-async function serveEcho(undo: UndoStack): Promise<string> {
-  const server = createServer((request, response) => {
+function serveEcho(undo: UndoStack): Promise<string> {
+  return serveUntil(undo, (request, response) => {
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => {
@@ -28,11 +27,6 @@ async function serveEcho(undo: UndoStack): Promise<string> {
       }, 30);
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  undo.defer(() => new Promise<void>((resolve) => void server.close(() => resolve())));
-  const address: AddressInfo | string | null = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return `http://127.0.0.1:${address.port}`;
 }
 
 describeOnRedis('two models at one API', (open) => {

@@ -1,5 +1,5 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
-import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pathToFileURL } from 'node:url';
 import { crc32, deflateSync } from 'node:zlib';
 import sharp from 'sharp';
@@ -10,6 +10,7 @@ import { UndoStack } from '../../src/shared/undo.js';
 import { isPrivateAddress } from '../../src/worker/fetch-image.js';
 import type { ImageOptions } from '../../src/shared/image-options.js';
 import { Images } from '../../src/worker/images.js';
+import { serveUntil } from '../describe-api/http-server.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { Workspace } from '../helpers/workspace.js';
 
@@ -68,7 +69,7 @@ describeOnRedis('an image', (open) => {
     await symlink(workspace.at('other/b.jpg'), workspace.at('root/out.jpg'));
     await symlink(workspace.at('root/a.jpg'), workspace.at('root/inner/in.jpg'));
     await symlink('/dev/zero', workspace.at('root/device.jpg'));
-    host = await serve(undo, (request, response) => {
+    host = await serveUntil(undo, (request, response) => {
       asked.push(request.url ?? '');
       answerImage(request, response, jpeg);
     });
@@ -292,15 +293,3 @@ function answerImage(request: IncomingMessage, response: ServerResponse, jpeg: B
 }
 
 let flaky = 0;
-
-async function serve(undo: UndoStack, answer: (request: IncomingMessage, response: ServerResponse) => void) {
-  const server = createServer(answer);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  undo.defer(() => {
-    server.closeAllConnections();
-    return new Promise<void>((resolve) => void server.close(() => resolve()));
-  });
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return `http://127.0.0.1:${address.port}`;
-}
