@@ -96,6 +96,8 @@ describeOnRedis('a budget over all starts', (openQueue) => {
     const asked = ['--max-in-flight', '1'];
     const run = startCli(args(model.url, ...asked), { cwd: workspace.path });
     await waitUntil('the sixth waits for its answer', () => model.submits() === 6);
+    const lines = async () => (await workspace.read('m.prompts.csv').catch(() => '')).split('\n');
+    await waitUntil('the fifth row is on disk', async () => (await lines()).length === 1 + 5 + 1);
     await kill9(run);
     answers.count = Infinity;
     // 100 tokens in at 1 each, and 20 out at 5: 200 an image, in millionths.
