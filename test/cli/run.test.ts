@@ -1,8 +1,9 @@
+import { spawnSync } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
-import { runCli, startCli } from '../helpers/cli.js';
+import { MAIN, runCli, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
@@ -173,6 +174,9 @@ describe('help', () => {
   test('names every dialect', async () => {
     const { stdout } = await runCli(['run', '--help']);
     for (const name of DIALECT_NAMES) expect(stdout).toMatch(new RegExp(`--dialect <name> .*\\b${name}\\b`));
+  });
+  test('is a program that can be executed, however it came to be built', () => {
+    expect(spawnSync(MAIN, ['--version'], { encoding: 'utf8' }).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
   test('prints the version', async () => {
     expect((await runCli(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
