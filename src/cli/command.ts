@@ -26,6 +26,8 @@ interface CommandSpec<Name extends CommandName> {
   readonly examples: string;
   /** What helps who gives too few or too many arguments. */
   readonly hint?: string;
+  /** Called when an option cannot be used, with what has been read of them. */
+  readonly onRefusal?: (options: OptionsOf<Name>, error: unknown) => Promise<void>;
   /** @returns what executes it, and gives the exit code */
   readonly load: () => Promise<(options: OptionsOf<Name>, ...args: string[]) => Promise<number>>;
 }
@@ -52,7 +54,12 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
         `an argument of ${first} is empty: is it a variable of the shell that is not set?`,
       );
     }
-    for (const option of options) await readValue(command, option);
+    try {
+      for (const option of options) await readValue(command, option);
+    } catch (error) {
+      await spec.onRefusal?.(command.opts<OptionsOf<Name>>(), error);
+      throw error;
+    }
     nameCommand(first);
     const execute = await load();
     process.exitCode = await execute(command.opts<OptionsOf<Name>>(), ...command.args);

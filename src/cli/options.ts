@@ -188,6 +188,14 @@ const GROUPS = [
   group('When it ends:', ['run'], {
     retryRejected: option('--retry-rejected', 'try images again, too, that an earlier run has as `rejected`'),
   }),
+  group('When it ends:', ['run', 'serve'], {
+    ping: option(
+      '--ping <url>',
+      'called as healthchecks.io takes it: `/start`, then the URL itself for exit code 0, else `/<exit code>`; ' +
+        "a server's may hold `{schedule}`, whose name stands there",
+      { env: 'BULK_DESCRIBE_PING', parse: parse.pingUrl },
+    ),
+  }),
   group('Health:', ['worker', 'serve'], {
     healthPort: option(
       '--health-port <n>',

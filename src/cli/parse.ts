@@ -130,5 +130,8 @@ export const address = async (text: string, source: string) =>
 export const publicUrl = async (text: string, source: string) =>
   (await import('../run/api-options.js')).checkPublicUrl(text, source);
 
+export const pingUrl = async (text: string, source: string) =>
+  (await import('../service/ping.js')).checkPingUrl(text, source);
+
 export const secret = async (text: string, source: string) =>
   (await import('../webhook/callback-keys.js')).checkSecret(text, source);

@@ -29,6 +29,7 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
   bulk-describe run 'shards/*.parquet' -o prompts.parquet
   zcat urls.gz | bulk-describe run - --format list -o prompts.csv`,
     hint: ' (or - for stdin)',
+    onRefusal: async (options, error) => (await import('./run.js')).pingRefusal(options, error),
     load: async () => (await import('./run.js')).run,
   }),
   createCommand({

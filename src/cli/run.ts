@@ -1,6 +1,8 @@
 import { RUN_DEFAULTS, type RunEvent, type RunOptions, type RunResult } from '../run/run-options.js';
 import { verifyOutput } from '../run/receipt.js';
-import { UsageError } from '../shared/errors.js';
+import type { Ping } from '../service/ping.js';
+import { outcomeText } from '../service/run-request.js';
+import { BulkDescribeError, UsageError, messageOf } from '../shared/errors.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { companionsOf } from './companions.js';
 import type { OptionsOf } from './options.js';
@@ -12,17 +14,54 @@ import { count } from '../dashboard/texts.js';
 import { passwordNote, printable, shellQuote, withoutPassword } from './text.js';
 
 /** `bulk-describe run <manifest...>`. @returns the exit code */
-export async function run(
+export async function run(options: OptionsOf<'run'>, ...manifests: [string, ...string[]]): Promise<number> {
+  const terminal = new Terminal(process.stderr, options);
+  const ping = await pingOf(options, terminal);
+  try {
+    const { exitCode, stop, differences, receipt } = await describe(options, terminal, ping, ...manifests);
+    const unbalanced = differences.length > 0 ? 'the receipt does not balance' : undefined;
+    const outcome = { outcome: 'ended', exitCode, reason: stop?.reason ?? unbalanced, receipt } as const;
+    await ping?.end(exitCode, `${receipt?.output ?? ''}: ${outcomeText(outcome)}`);
+    return exitCode;
+  } catch (error) {
+    await pingFailure(ping, error);
+    throw error;
+  }
+}
+
+/** A dry run is none. @throws {UsageError} */
+async function pingOf(
+  { ping: url, dryRun }: OptionsOf<'run'>,
+  terminal: Terminal,
+): Promise<Ping | undefined> {
+  if (url === undefined || dryRun === true) return undefined;
+  const { Ping, checkPingUrl, isPerSchedule } = await import('../service/ping.js');
+  if (isPerSchedule(checkPingUrl(url, '--ping')))
+    throw new UsageError('--ping: {schedule} is for serve, whose runs have schedules: name the check itself');
+  return new Ping(url, (line) => terminal.warn(line));
+}
+
+async function pingFailure(ping: Ping | undefined, error: unknown): Promise<void> {
+  await ping?.end(error instanceof BulkDescribeError ? error.exitCode : 1, messageOf(error));
+}
+
+/** Of a run whose options cannot be used, such as a file with a token that is not there. */
+export async function pingRefusal(options: OptionsOf<'run'>, error: unknown): Promise<void> {
+  await pingFailure(await pingOf(options, new Terminal(process.stderr, {})), error);
+}
+
+async function describe(
   options: OptionsOf<'run'>,
+  terminal: Terminal,
+  ping: Ping | undefined,
   manifest: string,
   ...moreManifests: string[]
-): Promise<number> {
+): Promise<RunResult> {
   const { queue, dryRun, work, json = false, retryRejected: retryAll } = options;
   const api = accountOptionsOf(options);
   checkReceiver(options, api);
   if (options.serveImages !== undefined && work === false)
     throw new UsageError('--serve-images is for workers, which submit the images: leave --no-work away');
-  const terminal = new Terminal(process.stderr, options);
   const signals = listenForSignals((name) => {
     terminal.say(`${name}: finishing what is on the wire; once more to quit at once`);
   });
@@ -39,12 +78,15 @@ export async function run(
       input: process.stdin,
       signal: signals.signal,
       logger: terminal.logger,
-      onEvent: (event) => showEvent(event, terminal, api),
+      onEvent: (event) => {
+        if (event.type === 'opened') ping?.start(`${event.manifest} -> ${event.output}`);
+        showEvent(event, terminal, api);
+      },
     });
     terminal.end();
     if (json) printJson(result, terminal);
     else printReceipt(result, manifest);
-    return result.exitCode;
+    return result;
   } finally {
     terminal.end();
     signals.dispose();

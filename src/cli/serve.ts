@@ -48,6 +48,7 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
       env: process.env,
       logger,
       onDone: options.onDone,
+      ping: options.ping,
       onEvent: (event) => showServerEvent(event, terminal),
     });
     undo.defer(() => server.stop());

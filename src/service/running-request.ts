@@ -10,6 +10,7 @@ import { unlessAborted } from '../shared/waiting.js';
 import { type Execution, type ExecutorDeps, executeJob } from './execute-request.js';
 import type { LateResults } from './late-results.js';
 import { callOnDone } from './on-done.js';
+import { Ping, pingUrlOf } from './ping.js';
 import {
   KEPT_REQUESTS,
   RUNS_QUEUE,
@@ -20,6 +21,7 @@ import {
   type RunRequestJob,
   lastingRequest,
   requestNames,
+  outcomeText,
   runJobProgress,
   runRequestSchema,
 } from './run-request.js';
@@ -28,6 +30,8 @@ import { noteScheduledRun } from './schedules.js';
 export interface RunsServerOptions extends ExecutorDeps {
   /** Called through the shell at every end of a run. */
   readonly onDone?: string | undefined;
+  /** Pinged at every start and end of a run. */
+  readonly ping?: string | undefined;
   /** 20. */
   readonly runsAtOnce?: number | undefined;
   readonly onEvent: (event: ServerEvent) => void;
@@ -86,6 +90,7 @@ export class RunningRequest {
   #token: string | undefined;
   #opened: { readonly run: string; readonly manifest: string; readonly output: string } | undefined;
   #writing: Promise<void> = Promise.resolve();
+  readonly #ping: Ping;
   #end: Promise<JobEnd> | undefined;
 
   constructor(
@@ -96,6 +101,8 @@ export class RunningRequest {
     this.#id = job.id ?? '';
     this.#job = job;
     this.#token = token;
+    const url = pingUrlOf(deps.ping, this.#names.schedule);
+    this.#ping = new Ping(url, (line) => deps.logger.error({ output: this.#name }, line));
   }
 
   /** The job was given to this server once more. */
@@ -175,6 +182,7 @@ export class RunningRequest {
       const { run, manifest, output } = event;
       this.#opened = { run, manifest, output };
       this.deps.waiting.delete(this.#id);
+      this.#ping.start(`${manifest} -> ${output}`);
       this.#show({ state: 'opened', ...this.#opened });
       this.#write(async () => {
         onEvent({ type: 'opened', run, output });
@@ -265,6 +273,8 @@ export class RunningRequest {
         logger.warn({ schedule, error: messageOf(error) }, "the end of a schedule's run is not kept");
       });
     }
+    // The process lives until it has arrived, and the next run of the schedule does not wait for it.
+    void this.#ping.end(exitCode, `${this.#name}: ${outcomeText(outcome)}`);
     if (onDone !== undefined) {
       const about = { command: onDone, cwd: root.path, env, logger, signal: stopping };
       await callOnDone({ names, outcome, run, output }, about);
