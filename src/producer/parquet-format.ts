@@ -69,7 +69,9 @@ async function readMetadata({ name }: ManifestSource, handle: FileHandle): Promi
     metadata = await parquetMetadataAsync(file, { geoparquet: false });
     columns = parquetSchema(metadata).children;
   } catch (error) {
-    const reason = messageOf(error).slice(0, 120);
+    // A footer that is none, but has a length that fits, sends the reader astray.
+    const isAstray = error instanceof TypeError || error instanceof RangeError;
+    const reason = isAstray ? 'it has no footer' : messageOf(error).slice(0, 120);
     throw new UsageError(
       `${name} is a damaged or incomplete Parquet file (${reason}): make or fetch it again`,
       {

@@ -130,6 +130,13 @@ describe('a Parquet manifest', () => {
       gzipSync(textsOf({ url: urls(9) })),
       /is gzip data: unpack it first/,
     ],
+    [
+      'no footer',
+      'bare.parquet',
+      Buffer.from('PAR1\0\0\0\0PAR1'),
+      /\(it has no footer\): make or fetch it again$/,
+    ],
+    ['four bytes', 'four.parquet', Buffer.from('PAR1'), /\(it has no footer\): make or fetch it again$/],
     ['no rows', 'none.parquet', textsOf({ url: [] }), /has no records/],
     [
       'one column twice',
