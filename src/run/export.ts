@@ -46,6 +46,7 @@ const AR = /\s*--ar\s+\d+(?:\.\d+)?:\d+(?:\.\d+)?\s*$/;
  * @throws {FatalError} when a file cannot be written
  */
 export async function exportOutput(options: ExportOptions): Promise<Exported> {
+  refuseCaptionFlags(options);
   const output = await realpath(options.output).catch(() => resolve(options.output));
   const path = rowsPath(output);
   const handle = await openPlainFile(path, 'r', 'the output');
@@ -78,6 +79,21 @@ export async function exportOutput(options: ExportOptions): Promise<Exported> {
   } finally {
     await handle.close();
   }
+}
+
+/** @throws {UsageError} when the rows are written as they are, which names or texts were to be made of */
+function refuseCaptionFlags({ to, sidecarName, promptColumn, ar }: ExportOptions): void {
+  if (to === 'sidecar' || to === 'hf' || to === 'kohya') return;
+  const flags = {
+    '--sidecar-name': sidecarName,
+    '--prompt-column': promptColumn,
+    '--no-ar': ar === false || undefined,
+  };
+  const [flag] = Object.entries(flags).find(([, value]) => value !== undefined) ?? [];
+  if (flag !== undefined)
+    throw new UsageError(
+      `${flag} is for captions, and --to ${to} writes the rows as they are: leave one of the two away`,
+    );
 }
 
 /** @throws {UsageError} when the file is there, is the output's own, or has a name of another format */

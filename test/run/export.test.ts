@@ -159,6 +159,17 @@ test('an output becomes another format and itself again, byte by byte', async ()
   expect(await workspace.files()).not.toContain('two.parquet.jsonl');
 });
 
+test('rows that are written as they are take no flag of captions', async () => {
+  const output = await writeOutput([['1', 'https://a.test/1.jpg', 'a cat --ar 1:1']]);
+  const flags = [{ sidecarName: '{{id}}' }, { promptColumn: 'prompt_2' }, { ar: false }];
+  for (const flag of flags) {
+    await expect(to(output, 'jsonl', 'rows.jsonl', flag)).rejects.toThrow(
+      /^--\S+ is for captions, and --to jsonl writes the rows as they are: leave one of the two away$/,
+    );
+  }
+  expect(await to(output, 'jsonl', 'rows.jsonl', { ar: true })).toMatchObject({ written: 1 });
+});
+
 test('what is there, is the output itself, or has another ending is not written over', async () => {
   const output = await writeOutput([['1', 'https://a.test/one.jpg']]);
   await workspace.write('there.jsonl', 'x');
