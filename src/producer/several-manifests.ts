@@ -44,7 +44,12 @@ export async function findManifests(
       files.push(...others);
     }
   }
-  const [first = '-', ...more] = new Set(files);
+  const once = new Map<string, string>();
+  for (const file of files) {
+    const path = file === '-' ? file : resolve(folder, file);
+    if (!once.has(path)) once.set(path, file);
+  }
+  const [first = '-', ...more] = once.values();
   if (more.length === 0) return [first];
   for (const name of [first, ...more]) {
     const isOdd =

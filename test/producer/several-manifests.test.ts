@@ -31,6 +31,10 @@ describe('patterns', () => {
     [['p/**/*.csv'], ['p/a/deep/x.csv', 'p/a/y.csv', 'p/part-1.csv', 'p/part-2.csv', 'p/part-10.csv']],
     [['p/*/*.csv'], ['p/a/y.csv']],
     [['p/**'], ['p/a/deep/x.csv', 'p/a/y.csv', 'p/part-1.csv', 'p/part-2.csv', 'p/part-10.csv']],
+    [
+      ['p/part-2.csv', './p/part-1.csv', 'p/../p/part-2.csv', 'p/part-1*'],
+      ['p/part-2.csv', './p/part-1.csv', 'p/part-10.csv'],
+    ],
     [['p/.h*'], ['p/.hidden.csv']],
     [['odd/what?.tsv'], ['odd/what?.tsv']],
     [['p/none.csv'], ['p/none.csv']],
