@@ -18,6 +18,9 @@ const AROUND = /^(?:\s|\p{Cf})+|(?:\s|\p{Cf})+$/gu;
 /** `name.jpg (https://...)`, as Airtable has it, and Markdown's `![alt](https://...)`. */
 const IN_PARENTHESES = /^[^]*\((https?:\/\/[^()\s]+)\)$/i;
 
+/** A list of one: as JSON, and as pandas saves it. */
+const LIST_OF_ONE = /^\[\s*("[^"]*"|'[^']*')\s*\]$/s;
+
 /** What sharp reads, by the endings of their names. */
 export const IMAGE_ENDING = /\.(jpe?g|jpe|jfif|png|webp|avif|gif|tiff?|svg|heic|heif|jxl|jp2|bmp)$/i;
 /** With two slashes: `a:b.jpg` is a file's name. */
@@ -53,7 +56,7 @@ export function resolveImageUrl(
   if (isName) return { url: new URL(`./${raw.split('/').map(encodeURIComponent).join('/')}`, baseUrl).href };
   const cell = raw.replace(AROUND, '');
   if (/^data:image\//i.test(cell)) return resolveDataUri(cell);
-  const text = unwrap(cell);
+  const text = unwrap(LIST_OF_ONE.exec(cell)?.[1] ?? cell);
   if (NOTHING.test(text)) return { problem: 'no URL' };
   if (root !== undefined && isPath(text)) return resolvePath(text, root);
   if (text.length > MAX_URL_LENGTH) return tooLong(text.length);
