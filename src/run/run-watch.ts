@@ -22,6 +22,8 @@ export class RunWatch {
   #reconciledAt = performance.now();
   #saysNoWorker: boolean;
   #spentOnFile: Spent | undefined;
+  /** Of the run file. Whoever ends the run writes it too. */
+  #writing = Promise.resolve();
   /** Pending images without an unfinished job, as of the last look. */
   #suspects = new Map<string, JobPlace | undefined>();
 
@@ -37,19 +39,23 @@ export class RunWatch {
     this.#saysNoWorker = options.work === false;
   }
 
-  /** Looks each second, and now and then closer, until the run is over. */
+  /**
+   * Looks each second, and now and then closer, until the run is over. A look whose answers come later than that changes
+   * nothing any more: neither what is published of the run, nor its file.
+   */
   async watch(over: AbortSignal): Promise<void> {
     const { timing, logger } = this.run;
     const look = async () => {
-      await this.#tick();
+      await this.#tick(over);
       if (over.aborted || performance.now() - this.#reconciledAt <= timing.reconcileEveryMs) return;
       await this.#reconcile(over);
       this.#reconciledAt = performance.now();
     };
     await repeat(timing.tickMs, over, look, debugError(logger, 'the queue did not answer; looking again'));
+    await this.#writing;
   }
 
-  async #tick(): Promise<void> {
+  async #tick(over: AbortSignal): Promise<void> {
     const {
       connection,
       client,
@@ -77,11 +83,12 @@ export class RunWatch {
     if (failing.isFailing(inFlight)) control.stop({ kind: 'failing', reason: failing.reason });
     if (workers.length === 0) this.#noticeNoWorker();
     await this.#obey(workers.length > 0);
-    await this.#checkSpending();
+    await this.#checkSpending(over);
     await jobs.takeUpSetAside((image) => {
       const row = ledger.get(image)?.rows[0];
       return row && { image, url: row.url ?? '', prompt: row.prompt, row: row.number };
     });
+    if (over.aborted) return;
     const share = Math.min(1, ...workers.map((worker) => worker.share));
     const { trouble } = workers.find((worker) => worker.trouble !== undefined) ?? {};
     const cost = costOf(spending.spent, options.prices);
@@ -104,15 +111,17 @@ export class RunWatch {
   }
 
   /** What was spent is in the run file as well: the queue may be emptied. */
-  async #checkSpending(): Promise<void> {
+  async #checkSpending(over: AbortSignal): Promise<void> {
     const { run } = this;
     await checkSpending(run);
     const { spent } = run.spending;
-    if (isDeepStrictEqual(spent, this.#spentOnFile)) return;
+    if (over.aborted || isDeepStrictEqual(spent, this.#spentOnFile)) return;
     this.#spentOnFile = spent;
-    await writeRunFile(run.prepared.paths.runFile, { ...run.runFile, spent }).catch((error: unknown) =>
+    const { runFile } = run.prepared.paths;
+    this.#writing = writeRunFile(runFile, { ...run.runFile, spent }).catch((error: unknown) =>
       run.control.fail(error),
     );
+    await this.#writing;
   }
 
   #noticeNoWorker(): void {

@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { verifyOutput } from '../../src/run/receipt.js';
 import { startCli } from '../helpers/cli.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnRedis } from '../helpers/queues.js';
 import { FAST, FAST_FLAGS, RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -18,7 +18,8 @@ const ENV = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'any' };
 /** So many that packing and unpacking them can be interrupted. */
 const HELD = 15_000;
 
-describeOnBothQueues('a Parquet output', (openQueue, kind) => {
+// Which queue it is matters to no file.
+describeOnRedis('a Parquet output', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
   const at = (name: string) => fixture.workspace.at(name);
   const isThere = (name: string) =>
@@ -93,8 +94,6 @@ describeOnBothQueues('a Parquet output', (openQueue, kind) => {
     // What was on the wire when a run was killed.
     expect(simulator.stats().paid - 25).toBeLessThanOrEqual(first.receipt.maybePaidTwice);
   });
-
-  if (kind === 'embedded') return;
 
   test('is verified, counts for later nights, and is continued; what is interrupted stays in its working file', async () => {
     const { workspace } = fixture;
