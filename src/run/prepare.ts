@@ -29,6 +29,7 @@ import {
   assertManifestIsSafe,
   defaultOutputPath,
   lockOutput,
+  outputOf,
   rowsPath,
   runPaths,
 } from '../writer/output-paths.js';
@@ -270,7 +271,15 @@ async function findPaths(options: RunOptions, simulator: boolean): Promise<RunPa
   }
   const output = options.output ?? defaultOutputPath(options.manifest, { simulator });
   // By its real name: two links to one file are one output, with one lock.
-  return runPaths(await realpath(output).catch(() => resolve(output)));
+  const paths = runPaths(await realpath(output).catch(() => resolve(output)));
+  const packed = outputOf(paths.output);
+  // A run to the Parquet file would take these rows for its own, and remove them. One that was begun before may go on.
+  if (packed !== paths.output && !existsSync(paths.runFile)) {
+    throw new UsageError(
+      `the output ${paths.output} has the name of the working file of ${packed}: name another one with -o`,
+    );
+  }
+  return paths;
 }
 
 /** The files of the manifests. @throws {UsageError} see `findManifests` */

@@ -54,6 +54,11 @@ describe('before the first submit, run refuses', () => {
       ['-o', 'out.jpg'],
       /out\.jpg would hold CSV: end its name in \.csv, \.tsv, \.jsonl or \.parquet/,
     ],
+    [
+      'an output that a run to Parquet would take for its working file',
+      ['-o', 'out.parquet.jsonl'],
+      /out\.parquet\.jsonl has the name of the working file of \S+out\.parquet: name another one with -o/,
+    ],
     ['a flag that takes no value', ['--json=yes'], /--json takes no value/],
     ['a flag that is given twice', ['--limit', '1', '--limit', '2'], /--limit is given twice/],
     ['a wrong rate', ['--rate', 'fast'], /--rate fast: expected a rate such as/],
