@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
-import { FatalError } from '../shared/errors.js';
+import { FatalError, UsageError } from '../shared/errors.js';
 import { type JsonCell, readJsonObject } from '../shared/json-cells.js';
 import { readLines } from '../shared/lines.js';
 import { openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
@@ -35,13 +35,19 @@ const GROUP_CHARS = 1 << 25;
  */
 export async function unpackOutput(options: OutputOptions, output: string): Promise<() => Promise<void>> {
   const working = options.path;
-  const isThere = async () => (await statIfThere(working)) !== undefined;
-  if (working === output || (await isThere())) return () => Promise.resolve();
+  if (working === output) return () => Promise.resolve();
+  const found = await statIfThere(working);
+  if (found !== undefined && (await holdsLine(working))) return () => Promise.resolve();
   const handle = await openPlainFile(output, 'r', 'the output');
   if (handle === undefined) return () => Promise.resolve();
   try {
     const table = await openOutputTable(handle, { ...options, path: output });
-    if (table === undefined) return () => Promise.resolve();
+    if (table === undefined || (found !== undefined && table.isEmpty(0))) return () => Promise.resolve();
+    // It is begun with all rows of the output: another program has written this one.
+    if (found !== undefined)
+      throw new UsageError(
+        `the working file ${working} holds no row, and ${output} does: remove ${working} to go on with what is in the output`,
+      );
     const about = { what: outputAt(output), signal: options.signal };
     await replaceFile(working, async (temp) => {
       await table.forEach(handle, table.columns, about, (rows) => temp.writeFile(table.format(rows)));
@@ -57,6 +63,18 @@ export async function unpackOutput(options: OutputOptions, output: string): Prom
       await removeFile(working);
     }
   };
+}
+
+async function holdsLine(path: string): Promise<boolean> {
+  const handle = await openPlainFile(path, 'r', 'the output');
+  if (handle === undefined) return false;
+  try {
+    const { size } = await handle.stat();
+    for await (const piece of readPieces(handle, 0, size)) if (piece.includes('\n')) return true;
+    return false;
+  } finally {
+    await handle.close();
+  }
 }
 
 type PackOptions = TableOptions & Pick<OutputOptions, 'urlColumn' | 'keyColumn' | 'promptColumns'>;

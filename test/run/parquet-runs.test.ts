@@ -16,7 +16,7 @@ import { endOf, kill9 } from '../reliability/run-process.js';
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const ENV = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'any' };
 /** So many that packing and unpacking them can be interrupted. */
-const HELD = 15_000;
+const HELD = 8000;
 
 // Which queue it is matters to no file.
 describeOnRedis('a Parquet output', (openQueue) => {
@@ -162,5 +162,19 @@ describeOnRedis('a Parquet output', (openQueue) => {
     await expect(verifyOutput({ manifest, output })).rejects.toThrow(/is no Parquet file as bulk-describe/);
     expect(simulator.stats().paid).toBe(0);
     expect(await workspace.files()).toEqual(['m.csv', 'out.parquet']);
+  });
+
+  test('is not forgotten for a working file that another program has written', async () => {
+    const { workspace, simulator } = fixture;
+    const manifest = await workspace.write('m.csv', manifestOf(2));
+    const output = at('out.parquet');
+    await fixture.run({ manifest, output });
+    await workspace.write('out.parquet.jsonl', 'garbage');
+    await expect(fixture.run({ manifest, output })).rejects.toThrow(
+      /out\.parquet\.jsonl holds no row, and .*out\.parquet does: remove/,
+    );
+    expect(await workspace.read('out.parquet.jsonl')).toBe('garbage');
+    expect(await idsIn('out.parquet')).toEqual([1, 2]);
+    expect(simulator.stats().paid).toBe(2);
   });
 });
