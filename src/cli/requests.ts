@@ -1,4 +1,5 @@
-import { type Cancelled, cancelRun } from '../service/cancel-run.js';
+import { cancelledText, plural } from '../dashboard/texts.js';
+import { cancelRun } from '../service/cancel-run.js';
 import { type Enqueued, type Retried, enqueueRun, retryRun } from '../service/enqueue-run.js';
 import { type RunRequest, readRequest } from '../service/run-request.js';
 import { UsageError } from '../shared/errors.js';
@@ -7,7 +8,7 @@ import { unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
 import { limitsOf, taskOptionsOf } from './settings.js';
 import { INTERRUPTED, type Service, queueArgument, withSharedQueue } from './process.js';
-import { fields, passwordNote, plural, printable, shellQuote } from './text.js';
+import { fields, passwordNote, printable, shellQuote } from './text.js';
 
 /** `bulk-describe enqueue <manifest...>`: returns when a server has opened both files. @returns the exit code */
 export function enqueue(options: OptionsOf<'enqueue'>, ...manifests: string[]): Promise<number> {
@@ -121,26 +122,6 @@ export async function cancel({ queue }: OptionsOf<'cancel'>, run: string): Promi
     { command: 'cancel', queue, interrupted },
     ({ connection, signal }) => unlessAborted(cancelRun(connection, run, signal), signal),
   );
-  process.stdout.write(`${printable(cancelledLine(cancelled), Infinity)}\n`);
+  process.stdout.write(`${printable(cancelledText(cancelled), Infinity)}\n`);
   return 0;
-}
-
-function cancelledLine(cancelled: Cancelled): string {
-  const { output } = cancelled;
-  switch (cancelled.kind) {
-    case 'winding-down':
-      return `cancelled: ${output}: nothing more is submitted; what is in flight is finished and kept`;
-    case 'taken-out':
-      return `cancelled: ${output}: it was waiting for a server, and is out of the queue`;
-    case 'to-be-collected':
-      return (
-        `cancelled: ${output}: nothing more is submitted; ${plural(cancelled.images, 'image')} in flight ` +
-        `${cancelled.images === 1 ? 'is' : 'are'} kept by the next server, which \`bulk-describe serve\` starts`
-      );
-    case 'abandoned':
-      return (
-        `cancelled: ${output}: its coordinator is gone; ${plural(cancelled.removed, 'unsubmitted image')} left the ` +
-        'queue, and what is in flight is kept for the next start'
-      );
-  }
 }

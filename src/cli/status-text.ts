@@ -10,8 +10,8 @@ import {
 import { formatDuration } from '../shared/limits.js';
 import type { ServerStatus } from '../shared/published.js';
 import { localEnd } from './summary.js';
-import { count, settledRows, speedText } from '../dashboard/texts.js';
-import { fields, listOf, nearPath, plural, printable } from './text.js';
+import { count, settledRows, speedText, plural } from '../dashboard/texts.js';
+import { fields, listOf, nearPath, printable } from './text.js';
 
 const PATH_LENGTH = 300;
 

@@ -1,8 +1,8 @@
 import type { Preview, RunResult } from '../run/run-options.js';
 import { formatDuration, formatRate } from '../shared/limits.js';
 import { isPermanent } from '../shared/jobs.js';
-import { count } from '../dashboard/texts.js';
-import { fields, listOf, nearPath, plural, printable } from './text.js';
+import { count, plural } from '../dashboard/texts.js';
+import { fields, listOf, nearPath, printable } from './text.js';
 
 /** When something that starts now and takes `ms` is over, in local time: `14:10`, `Tue 14:10`, `Tue 3 Mar 14:10`. */
 export function localEnd(ms: number, now: Date): string {

@@ -1,10 +1,4 @@
 import { relative } from 'node:path';
-import { count } from '../dashboard/texts.js';
-
-/** `1 row`, `2 rows`. */
-export function plural(value: number, one: string): string {
-  return `${count(value)} ${value === 1 ? one : `${one}s`}`;
-}
 
 /** A line each for a name and its value, in two columns; what has no value is left out. */
 export function fields(

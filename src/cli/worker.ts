@@ -1,3 +1,4 @@
+import { plural } from '../dashboard/texts.js';
 import { type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
 import { type ApiOptions, accountOf, checkApi } from '../run/api-options.js';
 import { openImageRoot } from '../run/prepare.js';
@@ -11,7 +12,7 @@ import type { OptionsOf } from './options.js';
 import { type AccountOptions, accountOptionsOf, limitsWarning } from './settings.js';
 import { type Service, runUntilStopped } from './process.js';
 import { Terminal } from './terminal.js';
-import { plural, printable } from './text.js';
+import { printable } from './text.js';
 
 /** `bulk-describe worker`: works for everybody's runs until it is stopped. @returns 0 */
 export async function worker(options: OptionsOf<'worker'>): Promise<number> {

@@ -79,6 +79,18 @@ export function refuseRequest(
   return undefined;
 }
 
+/**
+ * Bull Board is there to look at: its writes could pay for an image twice, lose a row or lift a limit. What helps has a button
+ * on the run pages.
+ */
+export function refuseBoardWrite({ method }: { readonly method: string }) {
+  if (method === 'GET' || method === 'HEAD') return undefined;
+  return {
+    status: 405,
+    reason: 'the board is to be looked at: retry, pause and cancel on the run pages',
+  } as const;
+}
+
 /** Checks basic auth in a time that does not depend on what is wrong. */
 export function isAuthorized(header: string | undefined, { user, password }: Credentials): boolean {
   const encoded = /^Basic +([A-Za-z0-9+/=]+)$/i.exec(header ?? '')?.[1] ?? '';

@@ -1,6 +1,5 @@
 import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
-import type { BeforeHook } from '@bull-board/api/typings/app';
 import { FastifyAdapter } from '@bull-board/fastify';
 import { Queue } from 'bullmq';
 import type { FastifyPluginCallback } from 'fastify';
@@ -27,11 +26,11 @@ const EVERY_MS = 2000;
 export async function startBoard(
   connection: QueueConnection,
   undo: UndoStack,
-  { readOnly, logger }: { readOnly: boolean; logger: Logger },
+  logger: Logger,
 ): Promise<FastifyPluginCallback> {
   const adapter = new FastifyAdapter();
   adapter.setBasePath(BOARD_PATH);
-  const options = { uiConfig: uiConfig(connection), handlerHooks: { before: guardWrites } };
+  const options = { uiConfig: uiConfig(connection) };
   const board = createBullBoard({ queues: [], serverAdapter: adapter, options });
   const adapters = new Map<string, BullMQAdapter>();
   const ended = new AbortController();
@@ -41,7 +40,7 @@ export async function startBoard(
     const names = new Set(wanted.map(({ name }) => name));
     for (const name of adapters.keys()) if (!names.has(name)) adapters.delete(name);
     for (const queue of wanted) {
-      if (!adapters.has(queue.name)) adapters.set(queue.name, adapt(connection, queue, readOnly));
+      if (!adapters.has(queue.name)) adapters.set(queue.name, adapt(connection, queue));
     }
     board.replaceQueues([...adapters.values()]);
   };
@@ -66,22 +65,17 @@ interface BoardQueue {
   readonly displayName?: string;
 }
 
-function adapt(
-  connection: QueueConnection,
-  { name, kind, ...shown }: BoardQueue,
-  readOnly: boolean,
-): BullMQAdapter {
+function adapt(connection: QueueConnection, { name, kind, ...shown }: BoardQueue): BullMQAdapter {
   // Runs come and go; one that is let go meanwhile can still be looked at.
   const queue = kind === 'results' ? connection.passingQueue(name) : connection.queue(name);
   if (!isPlainQueue(queue)) throw new TypeError(`the queue ${name} is none of BullMQ's`);
-  // Results are the coordinator's to take, and runs are handed in with `enqueue`.
-  const adapter = new BullMQAdapter(queue, { readOnlyMode: readOnly || kind !== 'describe', ...shown });
+  // Its buttons could pay twice for an image, lose a row or lift a limit: what helps is on the pages, see `actions.ts`.
+  const adapter = new BullMQAdapter(queue, { readOnlyMode: true, ...shown });
   adapter.setFormatter('name', (job: BoardJob) => TITLES[kind](job));
-  // What the types leave out: a job may have no link, and completed ones are never done again.
-  return Object.assign(adapter, {
-    allowCompletedRetries: false,
-    ...(kind === 'describe' && { externalJobUrl: imageLink }),
-  });
+  if (kind !== 'describe') return adapter;
+  adapter.setFormatter('returnValue', readableResult);
+  // What the types leave out: a job may have no link.
+  return Object.assign(adapter, { externalJobUrl: imageLink });
 }
 
 /** BullMQ's queue is the same class whatever it is kept in. */
@@ -97,7 +91,7 @@ async function boardQueues(connection: QueueConnection, nowMs: number): Promise<
     {
       name: RUNS_QUEUE,
       kind: 'runs',
-      description: 'Runs that servers execute: enqueued or scheduled. To look at only.',
+      description: 'Runs that servers execute: enqueued or scheduled.',
     },
   ];
   for (const [name, label] of await knownAccounts(store, runs)) {
@@ -112,40 +106,6 @@ async function boardQueues(connection: QueueConnection, nowMs: number): Promise<
     queues.push({ name: resultsQueueName(run.run), kind: 'results', ...shown });
   }
   return queues;
-}
-
-const paramsSchema = z.object({
-  queueName: z.string().optional(),
-  jobId: z.string().optional(),
-  queueStatus: z.string().optional(),
-});
-
-const guardWrites: BeforeHook = async ({ method, route, request }) => {
-  if (method.toLowerCase() === 'get') return undefined;
-  const { queueName = '', jobId, queueStatus } = paramsSchema.parse(request.params);
-  const job = jobId === undefined ? undefined : await request.queues.get(queueName)?.getJob(jobId);
-  const message = refuseWrite(route, queueStatus ?? (await job?.getState()));
-  return message === undefined ? undefined : { allow: false, status: 403, message };
-};
-
-const RETRIES = ['/api/queues/:queueName/:jobId/retry', '/api/queues/:queueName/retry/:queueStatus'];
-const ALWAYS_GOOD = /^\/api\/queues(\/:\w+)*\/(promote|pause|resume)$/;
-
-/**
- * What may be changed from the board: failed images can be taken up again, waiting ones be brought forward, and the
- * taking of images be paused. Everything else that Bull Board offers could pay twice for an image (edited data, a
- * completed job done again), lose a row (removed jobs), or lift a limit of the account.
- * @param route Bull Board's pattern of the write
- * @param state of the job or jobs that it is about
- * @returns why not, or undefined
- */
-export function refuseWrite(route: string, state: string | undefined): string | undefined {
-  if (ALWAYS_GOOD.test(route)) return undefined;
-  if (!RETRIES.includes(route)) {
-    return 'not from the board: it could pay for an image twice, lose a row or lift a limit';
-  }
-  if (state === 'failed') return undefined;
-  return 'only failed images can be taken up again: the others are waited for or paid';
 }
 
 /** A job as Bull Board hands it to the formatters; its data may be anybody's. */
@@ -168,7 +128,9 @@ const runDataSchema = z.object({
 
 /** What a person is to see of a job: its image and row, how the image ended, or the files of a run and its schedule. */
 export const TITLES = {
-  describe: titledBy(imageDataSchema, ({ url, row }) => `${shortUrl(url)}, row ${row}`),
+  describe: titledBy(imageDataSchema, ({ url, row, title }) =>
+    [title, `${shortUrl(url)}, row ${row}`].filter((part) => part !== undefined).join(' · '),
+  ),
   results: titledBy(resultDataSchema, ({ outcome }) =>
     outcome.status === 'described'
       ? `described, message ${outcome.messageId}`
@@ -193,6 +155,18 @@ export function imageLink({ data }: BoardJob): { displayText: string; href: stri
   return href === undefined ? undefined : { displayText: 'image', href };
 }
 
+const describedSchema = z.object({
+  outcome: z.object({ prompts: z.array(z.json()), messageId: z.string(), describedAt: z.string() }),
+});
+
+/** The prompts before all else: they are what people look for in a job's first tab. */
+function readableResult(result: unknown): unknown {
+  const described = describedSchema.safeParse(result).data?.outcome;
+  if (described === undefined) return result;
+  const { prompts, messageId, describedAt } = described;
+  return { prompts, messageId, describedAt };
+}
+
 function uiConfig(connection: QueueConnection) {
   return {
     boardTitle: 'bulk-describe',
@@ -201,8 +175,6 @@ function uiConfig(connection: QueueConnection) {
       { text: 'Metrics', url: '/metrics' },
     ],
     hideDocsLink: true,
-    // The story of an image says more than its data.
-    jobDetails: { defaultTab: 'Logs' as const },
     showMetrics: false,
     // The workers' own list of connections is Redis's alone.
     showWorkers: connection.kind === 'redis',

@@ -1,20 +1,33 @@
+import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyPluginCallback, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
+import { partsOfJobId } from '../shared/jobs.js';
 import { createHttpServer, listen, queueTrouble } from '../shared/http-server.js';
 import { silentLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UndoStack } from '../shared/undo.js';
-import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
+import {
+  DASHBOARD_DEFAULTS,
+  type DashboardOptions,
+  refuseBoardWrite,
+  refuseOpenDashboard,
+  refuseRequest,
+} from './access.js';
 import { startBoard } from './board.js';
 import { renderMetrics } from './metrics.js';
 import { localThumbnail } from './local-image.js';
 import { BOARD_PATH, PAGE_SOURCES, type Page } from './html.js';
-import { runPage, runsPage } from './pages.js';
+import { ACTION_DEADLINE_MS, act, isAction } from './actions.js';
+import { type View, runPage, runsPage } from './pages.js';
 
 const HEALTH_PATH = '/healthz';
 const runSchema = z.object({ run: z.string() });
 const thumbnailSchema = runSchema.extend({ image: z.string() });
+const actionSchema = z.object({ action: z.string(), id: z.string() });
+const viewSchema = z.object({ code: z.string().optional(), said: z.string().optional() });
+/** Whoever looks at an older one again sees the page alone. */
+const MOST_SAID = 100;
 const BODY_LIMIT_BYTES = 64 * 1024;
 /** A queue that is away answers when it is back: requests are answered before their callers give up. */
 const ANSWER_DEADLINE_MS = 4000;
@@ -37,11 +50,10 @@ export async function startDashboard(
 ): Promise<Dashboard> {
   const { host = DASHBOARD_DEFAULTS.host, port = DASHBOARD_DEFAULTS.port, credentials } = options;
   const logger = options.logger ?? silentLogger();
-  const readOnly = options.readOnly === true;
   refuseOpenDashboard(host, credentials);
   const undo = new UndoStack();
   try {
-    const board = await startBoard(connection, undo, { readOnly, logger });
+    const board = await startBoard(connection, undo, logger);
     const app = await createServer(connection, board, { ...options, logger });
     undo.defer(() => app.close());
     const { url, port: actualPort } = await listen(app, { host, port }, 'the dashboard at');
@@ -68,7 +80,7 @@ async function createServer(
     const isBoard = request.url === BOARD_PATH || request.url.startsWith(`${BOARD_PATH}/`);
     reply.headers(isBoard ? BOARD_HEADERS : COMMON_HEADERS);
     if (request.url === HEALTH_PATH) return undefined;
-    const refusal = refuseRequest(request, options);
+    const refusal = refuseRequest(request, options) ?? (isBoard ? refuseBoardWrite(request) : undefined);
     if (refusal === undefined) return undefined;
     if (refusal.status === 401)
       reply.header('www-authenticate', 'Basic realm="bulk-describe", charset="UTF-8"');
@@ -95,12 +107,7 @@ async function createServer(
     const { type, text } = await renderMetrics(connection);
     return reply.type(type).send(text);
   });
-  for (const path of ['/', '/runs'])
-    app.get(path, async (_request, reply) => sendPage(reply, await runsPage(connection)));
-  app.get('/runs/:run', async (request, reply) => {
-    const { run } = runSchema.parse(request.params);
-    return sendPage(reply, await runPage(connection, run));
-  });
+  addPages(app, connection, options.readOnly === true);
   app.get('/runs/:run/images/:image', async (request, reply) => {
     const asked = thumbnailSchema.parse(request.params);
     const picture = await localThumbnail(connection, asked, options.imageRoots ?? []);
@@ -108,10 +115,47 @@ async function createServer(
     const { type, bytes } = picture;
     return reply.type(`image/${type}`).header('cache-control', 'private, max-age=3600').send(bytes);
   });
-  // Asks the queue as every page does: while it is away, nobody is told that something is not there.
-  app.setNotFoundHandler(async ({ url }, reply) => sendPage(reply, await runPage(connection, url)));
   await app.register(board, { prefix: BOARD_PATH });
   return app;
+}
+
+/** The run pages, and what their buttons do: that is said on the page to which the browser is sent back. */
+function addPages(app: FastifyInstance, connection: QueueConnection, readOnly: boolean): void {
+  const said = new Map<string, string>();
+  const viewOf = (query: unknown): View => {
+    const { code, said: key = '' } = viewSchema.safeParse(query).data ?? {};
+    return { readOnly, code, said: said.get(key) };
+  };
+  for (const path of ['/', '/runs'])
+    app.get(path, async ({ query }, reply) => sendPage(reply, await runsPage(connection, viewOf(query))));
+  app.get('/runs/:run', async (request, reply) => {
+    const { run } = runSchema.parse(request.params);
+    return sendPage(reply, await runPage(connection, run, viewOf(request.query)));
+  });
+  // Asks the queue as every page does: while it is away, nobody is told that something is not there.
+  app.setNotFoundHandler(async ({ url }, reply) =>
+    sendPage(reply, await runPage(connection, url, { readOnly })),
+  );
+  // Forms without a field.
+  app.addContentTypeParser(
+    'application/x-www-form-urlencoded',
+    { parseAs: 'string' },
+    (_request, _body, done) => {
+      done(null);
+    },
+  );
+  const handlerTimeout = ACTION_DEADLINE_MS + ANSWER_DEADLINE_MS;
+  app.post('/do/:action/:id', { handlerTimeout }, async (request, reply) => {
+    const { action, id } = actionSchema.parse(request.params);
+    if (!isAction(action)) return reply.code(404).send();
+    const key = randomUUID();
+    said.set(key, await act(connection, action, id));
+    const [oldest = key] = said.keys();
+    if (said.size > MOST_SAID) said.delete(oldest);
+    const { run } = partsOfJobId(id) ?? { run: id };
+    const page = action.endsWith('-account') ? '/runs' : `/runs/${encodeURIComponent(run)}`;
+    return reply.redirect(`${page}?said=${key}`, 303);
+  });
 }
 
 function sendTrouble(reply: FastifyReply): FastifyReply {
@@ -146,7 +190,12 @@ const BOARD_HEADERS = {
   }),
 };
 
-const PAGE_HEADERS = { ...COMMON_HEADERS, 'content-security-policy': policy(PAGE_SOURCES) };
+/** A browser that sends no referrer at all does not say either which page a form was on. */
+const PAGE_HEADERS = {
+  ...COMMON_HEADERS,
+  'referrer-policy': 'same-origin',
+  'content-security-policy': policy(PAGE_SOURCES),
+};
 
 function policy(allowed: Readonly<Record<string, string>>): string {
   const all = {

@@ -48,6 +48,16 @@ export interface Page {
 /** Where Bull Board is. */
 export const BOARD_PATH = '/board';
 
+/**
+ * A button that does something, see `actions.ts`.
+ * @param id of what it is about
+ */
+export function actionButton(action: string, id: string, label: string): Html {
+  return html`<form method="post" action="/do/${action}/${encodeURIComponent(id)}">
+    <button>${label}</button>
+  </form>`;
+}
+
 /** Puts a page's main part between head and foot. */
 export function layout(title: string, main: Html, status = 200): Page {
   const page = html`<!doctype html>
@@ -112,6 +122,10 @@ h2 { font-size: 1.05rem; margin: 2.2rem 0 .8rem; }
 .bar { display: block; width: 100%; height: .7rem; border-radius: .35rem; margin: .9rem 0 0; background: var(--wait); }
 .bar .described { fill: var(--good); } .bar .copied { fill: var(--copied); } .bar .failed { fill: var(--bad); }
 .note { margin: .8rem 0 0; padding: .5rem .8rem; border-radius: .5rem; background: var(--mark); overflow-wrap: anywhere; }
+.card h3 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
+.plain { margin: .5rem 0 0; padding-left: 1.15rem; font-size: .9rem; overflow-wrap: anywhere; }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.said { margin: 0 0 1rem; }
 .where { margin: .5rem 0 0; color: var(--soft); font-size: .86rem; overflow-wrap: anywhere; }
 .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 33rem), 1fr)); gap: 1rem; padding: 0; margin: 0;
   list-style: none; }
@@ -133,19 +147,43 @@ table { width: 100%; border-collapse: separate; border-spacing: 0; background: v
   overflow: hidden; font-size: .88rem; }
 td { padding: .5rem .9rem; border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 tr:first-child td { border-top: 0; }
-td:first-child { min-width: 7.5em; }
-td:last-child { white-space: nowrap; text-align: right; }
+th { padding: .5rem .9rem; text-align: left; color: var(--soft); font-weight: 500; }
+.failures td:first-child { min-width: 7.5em; }
+.failures td:last-child { white-space: nowrap; text-align: right; }
+summary { cursor: pointer; }
+pre { margin: .5rem 0; font: .82rem/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 20rem; overflow: auto; }
+.actions { display: flex; flex-wrap: wrap; gap: .6rem; margin-top: 1rem; }
+.actions:empty { display: none; }
+button { font: inherit; font-size: .86rem; color: var(--ink); background: var(--paper); border: 1px solid var(--soft); border-radius: .45rem;
+  padding: .25rem .8rem; cursor: pointer; }
+button:hover { border-color: var(--accent); color: var(--accent); }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
+.chart { margin: 0; padding: .8rem 1rem; background: var(--paper); border: 1px solid var(--line); border-radius: .7rem; min-width: 0; }
+.chart figcaption { font-size: .92rem; font-weight: 600; }
+.chart svg { display: block; width: 100%; height: auto; margin-top: .4rem; }
+.chart text { fill: var(--soft); font-size: 11px; }
+.chart .grid { stroke: var(--line); }
+.chart .described { fill: var(--good); } .chart .failed { fill: var(--bad); } .chart .plain { fill: var(--copied); }
+.chart .line { fill: none; stroke: var(--accent); stroke-width: 2; }
+.codes { list-style: none; margin: .5rem 0 0; padding: 0; font-size: .9rem; font-variant-numeric: tabular-nums; }
+.codes li { margin-bottom: .5rem; }
+.codes .bar { margin-top: .15rem; height: .45rem; }
+.codes [aria-current] { font-weight: 700; text-decoration: underline; }
 .empty { text-align: center; padding: 4rem 1rem; color: var(--soft); }
 code { font: .92em ui-monospace, monospace; }
 @media (max-width: 34rem) {
   .image { grid-template-columns: 1fr; }
   .thumb { min-height: 11rem; }
+  .stacked tr, .stacked td, .failures tr, .failures td { display: block; border-top: 0; }
+  .failures td:last-child { text-align: left; }
+  .failures tr + tr, .stacked tr + tr { border-top: 1px solid var(--line); }
+  .stacked thead { display: none; }
 }
 `;
 
 /**
  * Keeps a page fresh: fetches it again every other second and puts in what has changed. An element that is the same
- * stays the same, so that nothing flickers, no image is loaded again, and what somebody has selected stays selected.
+ * stays the same, so that nothing flickers, no image is loaded again, and what somebody has selected or opened stays so.
  */
 const SCRIPT = `
 (() => {
@@ -155,7 +193,7 @@ const SCRIPT = `
   function patch(old, fresh) {
     if (old.isEqualNode(fresh)) return;
     if (old.nodeType !== 1 || fresh.nodeType !== 1 || old.tagName !== fresh.tagName) { old.replaceWith(fresh); return; }
-    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && name !== 'data-missing') old.removeAttribute(name);
+    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && name !== 'data-missing' && name !== 'open') old.removeAttribute(name);
     for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) { old.setAttribute(name, value); old.removeAttribute('data-missing'); }
     patchChildren(old, [...fresh.childNodes]);
   }

@@ -1,21 +1,33 @@
-import { z } from 'zod';
-import { type AccountView, type RunView, adviceFor, readServiceStatus } from '../service/views.js';
-import { answerCell, describeJobId, imageOfJobId } from '../shared/jobs.js';
+import { listSchedules } from '../service/schedules.js';
+import {
+  type AccountView,
+  type RunView,
+  type ServiceStatus,
+  adviceFor,
+  readServiceStatus,
+} from '../service/views.js';
 import { formatDuration } from '../shared/limits.js';
-import type { RunStatus } from '../shared/published.js';
+import { HISTOGRAM_BOUNDS, type RunStatus, readMetrics } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { count, fileNameOf, httpUrl, imageDataSchema, settledRows, shortUrl, speedText } from './texts.js';
-import { BOARD_PATH, type Html, type Page, html, layout } from './html.js';
+import { costChart, failuresChart, latencyChart, rateChart } from './charts.js';
+import { type Html, type Page, actionButton, html, layout } from './html.js';
+import { failedPart, newestPart } from './images.js';
+import { accountsPart, schedulesPart } from './service-parts.js';
+import { count, fileNameOf, settledRows, speedText } from './texts.js';
 
-const IMAGES = 12;
-const FAILURES = 5;
-const LOOKED_AT_ONCE = 50;
-/** Other runs of the account have their images in the same queue: so many are looked through at most. */
-const LOOKED_THROUGH = 300;
+/** How a page is looked at. */
+export interface View {
+  readonly readOnly: boolean;
+  /** What the button that was pressed last has done. */
+  readonly said?: string | undefined;
+  /** Of a run's failures only those with this code. */
+  readonly code?: string | undefined;
+}
 
-/** All runs of the last day, the newest first. */
-export async function runsPage(connection: QueueConnection): Promise<Page> {
-  const views = await readRunsOnPage(connection);
+/** All runs of the last day, the newest first; the accounts with their workers, and the schedules. */
+export async function runsPage(connection: QueueConnection, { readOnly, said }: View): Promise<Page> {
+  const service = await readServiceStatus(connection);
+  const views = runsOnPage(service);
   const running = views.filter(({ status }) => status.state === 'running').length;
   const title = running === 0 ? 'Runs' : `Runs (${running} going on)`;
   const cards = views.map(
@@ -28,46 +40,79 @@ export async function runsPage(connection: QueueConnection): Promise<Page> {
         ${progressBar(view)} ${facts(view)} ${notes(view)}
       </article>`,
   );
-  const main =
+  const runs =
     cards.length > 0
       ? html`${cards}`
       : html`<p class="empty">
           No run in the last day. <code>bulk-describe run &lt;manifest&gt;</code> on this queue is seen here.
         </p>`;
+  const main = html`${saidPart(said)}
+    <h1 class="unseen">Runs</h1>
+    ${runs} ${schedulesPart(await listSchedules(connection), service.at)} ${accountsPart(service, readOnly)}`;
   return layout(title, main);
 }
 
-/** One run, with its newest images; or that there is none, or no such page. */
-export async function runPage(connection: QueueConnection, id: string): Promise<Page> {
-  const view = (await readRunsOnPage(connection)).find(({ status }) => status.run === id);
+/** One run, with its charts and its newest images; or that there is none, or no such page. */
+export async function runPage(connection: QueueConnection, id: string, look: View): Promise<Page> {
+  const view = runsOnPage(await readServiceStatus(connection)).find(({ status }) => status.run === id);
   if (view === undefined) {
-    const main = html`<p class="empty">There is no such page, or no such run in the last day.</p>`;
+    const main = html`${saidPart(look.said)}
+      <p class="empty">There is no such page, or no such run in the last day.</p>`;
     return layout('Not found', main, 404);
   }
   const { status } = view;
-  const [described, failed] = await Promise.all([
-    newestImages(connection, 'completed', status, IMAGES),
-    newestImages(connection, 'failed', status, FAILURES),
+  const [charts, failed, newest] = await Promise.all([
+    chartsPart(connection, status, look.code),
+    failedPart(connection, status, { code: look.code, readOnly: look.readOnly }),
+    newestPart(connection, status),
   ]);
-  const main = html`<section class="card">
+  const main = html`${saidPart(look.said)}
+    <section class="card">
       <div class="title">
         <h1>${runTitle(status)}</h1>
         ${stateBadge(view)}
       </div>
-      ${whereLine(view)} ${progressBar(view)} ${facts(view)} ${notes(view)}
+      ${whereLine(view)} ${progressBar(view)} ${facts(view)} ${notes(view)} ${!look.readOnly && buttons(view)}
     </section>
-    ${failed.length > 0 && failedPart(failed)}
-    <section>
-      <h2>Newest prompts</h2>
-      ${
-        described.length > 0
-          ? html`<ul class="images">
-              ${described.map(imageItem)}
-            </ul>`
-          : html`<p class="empty">None in the queue yet.</p>`
-      }
-    </section>`;
+    ${charts} ${failed} ${newest}`;
   return layout(runTitle(status), main);
+}
+
+function saidPart(said: string | undefined): Html | undefined {
+  return said === undefined ? undefined : html`<p class="note said" role="status">${said}</p>`;
+}
+
+/** What can be done to a run at the moment. */
+function buttons({ status, account }: RunOnPage): Html {
+  const { run, state, failed, stopping } = status;
+  const isOver = state === 'ended';
+  const isPaused = account.pauses.some(({ kind }) => kind === 'paused');
+  return html`<div class="actions">
+    ${!isOver && status.cancelled !== true && stopping === undefined && actionButton('cancel-run', run, 'Cancel the run')}
+    ${failed > 0 && state === 'running' && actionButton('retry-images', run, 'Retry failed images')}
+    ${failed > 0 && isOver && actionButton('retry-run', run, 'Retry failed rows')}
+    ${isPaused && actionButton('resume-account', status.queueName, 'Resume the account')}
+  </div>`;
+}
+
+async function chartsPart(
+  connection: QueueConnection,
+  status: RunView,
+  code: string | undefined,
+): Promise<Html> {
+  const { series, failedByCode = {} } = status;
+  const counts = await readMetrics(connection.store, status.queueName);
+  const latency = [...HISTOGRAM_BOUNDS.latency, Infinity].map((seconds) => {
+    return { seconds, count: counts.get(`latency:le:${seconds === Infinity ? '+Inf' : seconds}`) ?? 0 };
+  });
+  const hrefOf = (one: string) => `?code=${encodeURIComponent(one)}`;
+  return html`<section>
+    <h2>Over the run</h2>
+    <div class="charts">
+      ${series && rateChart(series, status.seenAt)} ${failuresChart(failedByCode, code, hrefOf)}
+      ${series && costChart(series)} ${latencyChart(latency, 'How long images take, all runs of the account')}
+    </div>
+  </section>`;
 }
 
 /** A run as the pages show it, and what is true of its account for all of its runs together. */
@@ -79,93 +124,12 @@ interface RunOnPage {
   readonly advice: string | undefined;
 }
 
-async function readRunsOnPage(connection: QueueConnection): Promise<RunOnPage[]> {
-  const service = await readServiceStatus(connection);
+function runsOnPage(service: ServiceStatus): RunOnPage[] {
   return service.runs.flatMap((status) => {
     const account = service.accounts.find(({ queueName }) => queueName === status.queueName);
     const advice = adviceFor(status, service);
     return account === undefined ? [] : [{ status, account, nowMs: service.at, advice }];
   });
-}
-
-function imageItem({ key, url, row, jobUrl, prompts, imageUrl }: NewestImage): Html {
-  return html`<li class="image" data-key="${key}">
-    ${thumbnail(url, imageUrl)}
-    <div class="told">
-      <div class="name"><span>${shortUrl(url)}</span><a class="soft" href="${jobUrl}">row ${row}</a></div>
-      <ol class="prompts">
-        ${prompts.map((prompt) => html`<li>${answerCell(prompt)}</li>`)}
-      </ol>
-    </div>
-  </li>`;
-}
-
-/** The source image itself, which the browser fetches, or a small one of a local image, which it gets from here; its host learns nothing of this page. */
-function thumbnail(url: string, imageUrl: string): Html {
-  const href = httpUrl(url);
-  if (url.startsWith('file:'))
-    return html`<span class="thumb"><img src="${imageUrl}" alt="" loading="lazy" decoding="async" /></span>`;
-  if (href === undefined) return html`<span class="thumb"></span>`;
-  return html`<a class="thumb" href="${href}" target="_blank" rel="noopener noreferrer"
-    ><img src="${href}" alt="" loading="lazy" decoding="async" referrerpolicy="no-referrer"
-  /></a>`;
-}
-
-function failedPart(failed: readonly NewestImage[]): Html {
-  return html`<section>
-    <h2>Newest failures</h2>
-    <table>
-      <tbody>
-        ${failed.map(
-          ({ key, url, row, jobUrl, reason }) =>
-            html`<tr data-key="${key}">
-              <td>${imageName(url)}</td>
-              <td>${reason}</td>
-              <td><a href="${jobUrl}">row ${row}</a></td>
-            </tr>`,
-        )}
-      </tbody>
-    </table>
-  </section>`;
-}
-
-function imageName(url: string): Html {
-  const href = httpUrl(url);
-  if (href === undefined) return html`${shortUrl(url)}`;
-  return html`<a href="${href}" target="_blank" rel="noopener noreferrer">${shortUrl(url)}</a>`;
-}
-
-type NewestImage = Awaited<ReturnType<typeof newestImages>>[number];
-
-const describedSchema = z.object({ outcome: z.object({ prompts: z.array(z.json()) }) });
-
-/** The images of a run that were described last, or failed last, the newest first. */
-async function newestImages(
-  connection: QueueConnection,
-  state: 'completed' | 'failed',
-  { run, queueName }: RunView,
-  count: number,
-) {
-  const queue = connection.queue<unknown, unknown>(queueName);
-  const boardUrl = `${BOARD_PATH}/queue/${encodeURIComponent(queueName)}`;
-  const found = [];
-  for (let start = 0; start < LOOKED_THROUGH && found.length < count; start += LOOKED_AT_ONCE) {
-    const ids = await queue.getRanges([state], start, start + LOOKED_AT_ONCE - 1);
-    const mine = ids.filter((id) => id.startsWith(describeJobId(run, ''))).slice(0, count - found.length);
-    for (const job of await Promise.all(mine.map((id) => queue.getJob(id)))) {
-      // Anybody may have added jobs to the queue.
-      const image = imageDataSchema.safeParse(job?.data).data;
-      const described = describedSchema.safeParse(job?.returnvalue).data?.outcome;
-      const prompts = state === 'failed' ? [] : described?.prompts;
-      if (job === undefined || image === undefined || prompts === undefined) continue;
-      const { id = '', failedReason: reason, finishedOn = 0 } = job;
-      const jobUrl = `${boardUrl}/${encodeURIComponent(id)}`;
-      const imageUrl = `/runs/${run}/images/${encodeURIComponent(imageOfJobId(run, id) ?? '')}`;
-      found.push({ ...image, key: `${id}.${finishedOn}`, jobUrl, imageUrl, prompts, reason });
-    }
-    if (ids.length < LOOKED_AT_ONCE) break;
-  }
-  return found;
 }
 
 /** A run's state, as people say it. */
@@ -259,7 +223,7 @@ function notes({ status, account, nowMs, advice }: RunOnPage): Html[] {
   if (state === 'waiting') texts.push(`It waits for a server; ${advice ?? ''}.`);
   if (state === 'running') {
     if (account.pauses.some(({ kind }) => kind === 'paused'))
-      texts.push('The queue of its account is paused. It can be resumed on the board.');
+      texts.push('The queue of its account is paused.');
     if (account.workers.length === 0) texts.push('No worker is there for its account: nothing is submitted.');
     for (const worker of account.workers.filter(({ state: at }) => at !== 'working')) {
       const time = worker.state === 'silent' ? 'silent' : `for ${formatDuration(nowMs - worker.since)}`;

@@ -1,12 +1,57 @@
 import { z } from 'zod';
+import type { Cancelled } from '../service/cancel-run.js';
+import type { ErrorCode } from '../shared/jobs.js';
 import type { RunStatus } from '../shared/published.js';
 
 /** What is shown of a describe job; its data may be anybody's. */
-export const imageDataSchema = z.object({ url: z.string(), row: z.number() });
+export const imageDataSchema = z.object({ url: z.string(), row: z.number(), title: z.string().optional() });
 
 /** Whole numbers as people write them: 12,345. */
 export function count(value: number): string {
   return value.toLocaleString('en-US');
+}
+
+/** `1 row`, `2 rows`. */
+export function plural(value: number, one: string): string {
+  return `${count(value)} ${value === 1 ? one : `${one}s`}`;
+}
+
+/** What a failure means, and what helps. */
+export const CODE_HELP: Readonly<Record<ErrorCode, string>> = {
+  'invalid-url': 'The cell is empty or no image URL: nothing was submitted. Correct it in the manifest.',
+  'bad-record': 'The record cannot be read: nothing was submitted. Correct it in the manifest.',
+  'duplicate-key': 'An earlier row has the same key: nothing was submitted. Give each row a key of its own.',
+  'bad-image': 'The image itself cannot be read: nothing was submitted. The next run looks at it again.',
+  rejected:
+    'The API refuses this image. Only a retry by hand, `retry` or --retry-rejected asks for it again.',
+  incomplete: 'The API gave it up each time. The next run submits it again.',
+  deadline: 'It was not done in time each time (--deadline). The next run asks for its last message first.',
+  http: 'The API answered with an error each time. The next run submits it again.',
+  network: 'The API could not be reached, or cut the call off. The next run submits it again.',
+  'bad-response':
+    'The answer does not hold what was asked for; it was paid. The failures file has what was said.',
+  lost: 'Its job has left the queue, and it may have been paid for. The next run submits it again.',
+};
+
+/** What cancelling a run has done. */
+export function cancelledText(cancelled: Cancelled): string {
+  const { output } = cancelled;
+  switch (cancelled.kind) {
+    case 'winding-down':
+      return `cancelled: ${output}: nothing more is submitted; what is in flight is finished and kept`;
+    case 'taken-out':
+      return `cancelled: ${output}: it was waiting for a server, and is out of the queue`;
+    case 'to-be-collected':
+      return (
+        `cancelled: ${output}: nothing more is submitted; ${plural(cancelled.images, 'image')} in flight ` +
+        `${cancelled.images === 1 ? 'is' : 'are'} kept by the next server, which \`bulk-describe serve\` starts`
+      );
+    case 'abandoned':
+      return (
+        `cancelled: ${output}: its coordinator is gone; ${plural(cancelled.removed, 'unsubmitted image')} left the ` +
+        'queue, and what is in flight is kept for the next start'
+      );
+  }
 }
 
 /** `0.5/s` or `20.0/min`. */

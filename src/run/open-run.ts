@@ -7,9 +7,11 @@ import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
 import { type Logger, debugError, silentLogger } from '../shared/log.js';
+import { RUNS } from '../shared/published.js';
 import { openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
+import * as registry from '../shared/queue/registry.js';
 import { keepLostSubmits } from '../shared/run-counts.js';
 import { readRunOrders, takeRunLease } from '../shared/run-leases.js';
 import type { UndoStack } from '../shared/undo.js';
@@ -27,6 +29,7 @@ import { previewOfRetry, pricePreview } from './preview.js';
 import { RowLookup } from './row-lookup.js';
 import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
+import { SeriesMeter } from './run-series.js';
 import { PayBudget, RunSpending, budgetStop } from './spending.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
@@ -80,6 +83,7 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
     lookup: new RowLookup({ ...opened, ledger, onFile }, options.onlyFailed),
     writer,
     failing,
+    series: new SeriesMeter((await registry.find(connection.store, RUNS, id))?.series, Date.now()),
   };
 }
 

@@ -207,16 +207,18 @@ export class ProgressMeter {
 
 /** Lets everybody at the same queue see how a run is getting on, or has ended. */
 export async function publishStatus(
-  { connection, about, ledger }: OpenRun,
-  status: Omit<RunStatus, keyof OpenRun['about'] | 'seenAt' | 'failedByCode'>,
+  { connection, about, ledger, series }: OpenRun,
+  status: Omit<RunStatus, keyof OpenRun['about'] | 'seenAt' | 'failedByCode' | 'series'>,
 ): Promise<void> {
   const failedByCode = Object.fromEntries(ledger.counts.failedByCode);
+  const seenAt = Date.now();
   await registry.publish(connection.store, RUNS, about.run, {
     inputTokens: ledger.counts.inputTokens,
     outputTokens: ledger.counts.outputTokens,
     ...status,
     ...about,
     failedByCode,
-    seenAt: Date.now(),
+    series: series.read(status, seenAt),
+    seenAt,
   });
 }

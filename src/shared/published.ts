@@ -78,6 +78,19 @@ export const ACCOUNTS: Kind<KnownAccount> = {
   order: (a, b) => (a.label < b.label ? -1 : 1),
 };
 
+/** What happened in a run over its time, in buckets that are equally wide; nothing of a row is in here. */
+const runSeriesSchema = z.object({
+  /** When the first bucket begins, epoch milliseconds. */
+  from: z.number(),
+  widthMs: z.number().positive(),
+  described: z.array(z.number()).readonly(),
+  failed: z.array(z.number()).readonly(),
+  /** What the run has cost up to the end of each, with prices. */
+  cost: z.array(z.number()).readonly().optional(),
+});
+
+export type RunSeries = Readonly<z.infer<typeof runSeriesSchema>>;
+
 const runStatusSchema = z.object({
   run: z.string(),
   /** The account's label, and the queue of its images. */
@@ -112,6 +125,8 @@ const runStatusSchema = z.object({
   inputTokens: z.number().optional(),
   outputTokens: z.number().optional(),
   cost: z.number().optional(),
+  /** All starts of the run, as far as somebody has seen them within a day. */
+  series: runSeriesSchema.optional(),
 
   /** Why it takes nothing more on, while it waits for what is in flight. */
   stopping: z.string().optional(),

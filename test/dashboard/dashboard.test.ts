@@ -88,7 +88,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       const queues = await board();
       expect(
         queues.map(({ name, readOnlyMode }) => `${name.replace(/@.*/, '')} ${String(readOnlyMode)}`),
-      ).toEqual(['runs true', 'describe false', 'results true']);
+      ).toEqual(['runs true', 'describe true', 'results true']);
       const name = queues.find((queue) => queue.name.startsWith('describe@'))?.name ?? '';
       const [images] = (
         await board(`?activeQueue=${encodeURIComponent(name)}&status=latest&page=1&jobsPerPage=50`)
@@ -104,15 +104,33 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       if (kind === 'redis') await get(`/board/api/queues/${encodeURIComponent(name)}/workers`);
       await get('/board/api/job-schedulers');
 
-      const write = async (path: string) => (await fetch(`${url}${path}`, { method: 'PUT' })).status;
-      expect(await write(`${job}/retry`)).toBe(204);
-      expect(await write(`${job}/clean`)).toBe(403);
-      const done = await board(
-        `?activeQueue=${encodeURIComponent(name)}&status=completed&page=1&jobsPerPage=5`,
-      );
-      const completed = done.find((queue) => queue.name === name)?.jobs[0]?.id ?? '';
-      expect(await write(`/board/api/queues/${encodeURIComponent(name)}/${completed}/retry`)).toBe(403);
-      expect(await write('/board/api/queues/runs/pause')).toBe(405);
+      const put = async (path: string) => (await fetch(`${url}${path}`, { method: 'PUT' })).status;
+      expect(await put(`${job}/retry`)).toBe(405);
+      expect(await put('/board/api/queues/pause')).toBe(405);
+      // A form of the run's page; what was done is said where it leads to.
+      const press = async (action: string, headers = {}) => {
+        const form = { 'content-type': 'application/x-www-form-urlencoded', ...headers };
+        return fetch(`${url}/do/${action}`, { method: 'POST', headers: form, redirect: 'manual' });
+      };
+      const said = async (action: string) => get((await press(action)).headers.get('location') ?? '');
+      expect(page).toMatch(new RegExp(`action="/do/retry-image/${run}[^"]+"`));
+      expect(await said(`retry-image/${failed?.id ?? ''}`)).toContain('taken up again: its row comes');
+      const completed = (
+        await board(`?activeQueue=${encodeURIComponent(name)}&status=completed&page=1&jobsPerPage=5`)
+      ).find((queue) => queue.name === name)?.jobs[0]?.id;
+      expect(await said(`retry-image/${completed ?? ''}`)).toContain('it is not failed any more');
+      expect(await said(`retry-run/${run}`)).toContain('has not ended yet');
+      const nowhere = (await press('cancel-run/nobody')).headers.get('location') ?? '';
+      expect(await (await fetch(`${url}${nowhere}`)).text()).toContain('no run nobody is known');
+      expect(await said('pause-account/nobody')).toContain('nobody has worked for this account');
+      expect((await press(`cancel-run/${run}`, { origin: 'http://evil.test' })).status).toBe(403);
+      expect((await press(`cancel-run/${run}`, { 'sec-fetch-site': 'cross-site' })).status).toBe(403);
+      expect((await press(`burn-down/${run}`)).status).toBe(404);
+      expect((await fetch(`${url}/do/cancel-run/${run}`)).status).toBe(404);
+      expect(await said(`pause-account/${encodeURIComponent(name)}`)).toContain('paused: what is submitted');
+      expect(await get(`/runs/${run}`)).toContain(`/do/resume-account/${encodeURIComponent(name)}`);
+      expect(await said(`resume-account/${encodeURIComponent(name)}`)).toContain('resumed');
+      expect(await said(`cancel-run/${run}`)).toContain('nothing more is submitted');
       expect((await fetch(`${url}/runs/nobody`)).status).toBe(404);
       expect((await fetch(`${url}/healthz`)).status).toBe(200);
     });
@@ -177,7 +195,9 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
     await waitUntil('its end', async () => !(await names()).includes('results'));
     expect(before).toContain('runs');
     expect(await names()).toContain('describe');
-    const paused = await fetch(`${dashboard.url}/board/api/queues/pause`, { method: 'PUT' });
+    const runs = await (await fetch(`${dashboard.url}/runs`)).text();
+    expect(runs).not.toContain('<form');
+    const paused = await fetch(`${dashboard.url}/do/pause-account/any`, { method: 'POST' });
     expect(paused.status).toBe(405);
     await dashboard.close();
   });
