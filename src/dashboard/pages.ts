@@ -105,7 +105,7 @@ async function chartsPart(
   const latency = [...HISTOGRAM_BOUNDS.latency, Infinity].map((seconds) => {
     return { seconds, count: counts.get(`latency:le:${seconds === Infinity ? '+Inf' : seconds}`) ?? 0 };
   });
-  const hrefOf = (one: string) => `?code=${encodeURIComponent(one)}`;
+  const hrefOf = (one: string) => `/runs/${status.run}?code=${encodeURIComponent(one)}`;
   return html`<section>
     <h2>Over the run</h2>
     <div class="charts">

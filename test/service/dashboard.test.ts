@@ -88,6 +88,9 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
       const image = (await failure.getByRole('link').first().textContent()) ?? '';
       expect(await failure.textContent()).toContain('rejected');
       const id = image.replace('.jpg', '');
+      const runPage = page.url();
+      await failure.locator('summary').click();
+      expect(await failure.innerText()).toMatch(/The API refuses this image[\s\S]*taken by a worker on/);
       const described = async () => (await workspace.records('out.csv')).map((record) => record['id']);
       expect(await described()).not.toContain(id);
 
@@ -96,10 +99,12 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
       await page.getByText(`${image}, row `).first().waitFor();
       const link = await page.getByRole('link', { name: 'image' }).getAttribute('href');
       expect(link).toBe(`http://images.test/${image}`);
-      await page.locator('button:has(svg.lucide-refresh-cw)').click();
-      await page.getByRole('button', { name: /confirm/i }).click();
-      // A refusal is not tried again by itself: it is the board that has put the image back.
-      await page.getByRole('button', { name: /confirm/i }).waitFor({ state: 'hidden' });
+      // Nothing is offered on the board that would be refused.
+      expect(await page.getByRole('button', { name: /retry|remove|clean|promote|pause/i }).count()).toBe(0);
+      await page.goto(runPage);
+      // A refusal is not tried again by itself: it is this button that puts the image back.
+      await failure.getByRole('button', { name: 'Retry' }).click();
+      await page.getByRole('status').getByText('taken up again').waitFor();
       // The server that executed the run brings the row, though the run is long over; nobody starts anything.
       await waitUntil(`the row of ${image}`, async () => (await described()).includes(id));
       await untilSaid(
