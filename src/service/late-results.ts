@@ -21,7 +21,7 @@ const LOOKED_AT_MS = 24 * 3_600_000;
 const MOST_LOOKED_AT = 200;
 
 /**
- * Watches runs that have ended: somebody may have put a failed job back on the board, which its worker then sets aside,
+ * Watches runs that have ended: somebody may have put a failed job back on the dashboard, which its worker then sets aside,
  * or a worker may have finished what was left in flight. Such a run is executed once more, in a way that pays for
  * nothing but what was put back.
  */
