@@ -218,6 +218,7 @@ const GROUPS = [
     progress: option('--no-progress', 'no progress line on stderr'),
   }),
   group(OUTPUT, ['status'], {
+    check: option('--check', 'what a person has to see to, and exit code 2; else `ok` and 0'),
     watch: option('--watch', 'redrawn each second until Ctrl-C; into a pipe, a block every ten seconds'),
   }),
   group(OUTPUT, ['run', 'verify', 'status', 'schedule list'], {

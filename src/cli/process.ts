@@ -51,6 +51,8 @@ interface SharedQueueOptions {
   /** `--queue`, or what stands in for it. */
   readonly queue: string | undefined;
   readonly logger?: Logger;
+  /** It only looks, also at a queue that takes no writes. */
+  readonly isReader?: boolean;
   /** What the first signal leaves undone, for people; without it the work itself ends with the signal. */
   readonly interrupted?: string;
   readonly onSignal?: (name: string) => void;
@@ -62,7 +64,7 @@ interface SharedQueueOptions {
  * @throws {FatalError} when Redis is not there
  */
 export async function withSharedQueue<T>(
-  { command, queue, logger, interrupted, onSignal }: SharedQueueOptions,
+  { command, queue, logger, isReader, interrupted, onSignal }: SharedQueueOptions,
   work: (service: Service) => Promise<T>,
 ): Promise<T> {
   const target = parseQueueUrl(queue ?? RUN_DEFAULTS.queue, process.env);
@@ -78,7 +80,7 @@ export async function withSharedQueue<T>(
   undo.defer(dispose);
   try {
     const { openQueue } = await import('../shared/queue/connection.js');
-    const connection = await openQueue(target, { logger, isShared: true });
+    const connection = await openQueue(target, { logger, isReader, isShared: true });
     undo.defer(() => connection.close());
     return await work({ connection, undo, signal });
   } catch (error) {

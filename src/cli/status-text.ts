@@ -1,6 +1,6 @@
+import { type CheckedStatus, PAUSES, type Trouble } from '../service/troubles.js';
 import {
   type AccountView,
-  type Pause,
   type RequestsView,
   type RunView,
   type ServiceStatus,
@@ -16,11 +16,11 @@ import { fields, listOf, nearPath, printable } from './text.js';
 const PATH_LENGTH = 300;
 
 /** What goes on at a queue, as lines for people; what others wrote is made safe for a terminal. */
-export function statusLines(status: ServiceStatus): string[] {
+export function statusLines(status: CheckedStatus): string[] {
   const { runs, accounts, requests, homes: servers } = status;
   return [
     `queue ${printable(status.queue)} at ${localTime(status.at)}`,
-    ...accounts.flatMap((account) => account.pauses.map((pause) => pauseLine(account, pause, status.at))),
+    ...status.troubles.map((trouble) => troubleLine(trouble, status.at)),
     '',
     runs.length === 0 ? 'no runs in the last day' : 'runs of the last day',
     ...runs.flatMap((run) => runLines(run, status).map((line) => `  ${line}`)),
@@ -34,14 +34,16 @@ export function statusLines(status: ServiceStatus): string[] {
 }
 
 /** All that is known of one run. */
-export function runPageLines(run: RunView, status: ServiceStatus): string[] {
+export function runPageLines(run: RunView, status: CheckedStatus): string[] {
   const account = accountOf(run, status);
   const failures = Object.entries(run.failedByCode ?? {});
   const isGoing = run.state === 'running' || run.state === 'silent';
   const ofAccount = account === undefined ? [] : accountLines(account, status.at);
   return [
     `run ${printable(run.run)} at ${localTime(status.at)}`,
-    ...(account?.pauses ?? []).map((pause) => pauseLine(run, pause, status.at)),
+    ...status.troubles
+      .filter(({ about }) => about === run.account)
+      .map((trouble) => troubleLine(trouble, status.at)),
     ...fields(
       ['state', stateText(run, status)],
       ['manifest', path(run.manifest)],
@@ -61,30 +63,29 @@ export function runPageLines(run: RunView, status: ServiceStatus): string[] {
   ];
 }
 
-/** `PAUSED: token refused since 02:00:14`. */
-function pauseLine({ account }: Pick<AccountView, 'account'>, pause: Pause, nowMs: number): string {
-  const since = pause.since === undefined ? '' : ` since ${localTime(pause.since, nowMs)}`;
-  const reason = pause.reason === '' ? '' : ` (${printable(pause.reason)})`;
-  return `PAUSED: ${pauseText(pause, since, nowMs)}${reason}, ${printable(account)}`;
+/** What does not end by itself. */
+export function troublesToSeeTo({ troubles }: CheckedStatus): Trouble[] {
+  return troubles.filter(({ until }) => until === undefined);
 }
 
-function pauseText({ kind, until = 0 }: Pause, since: string, nowMs: number): string {
-  switch (kind) {
-    case 'token':
-      return `token refused${since}`;
-    case 'quota':
-      return `quota spent${since}`;
-    case 'set-up':
-      return `nothing is described${since}`;
-    case 'down':
-      return `the API is down${since}`;
-    case 'rate':
-      return `429${since}, goes on in ${Math.ceil((until - nowMs) / 1000)} s`;
-    case 'paused':
-      return 'the queue was paused by hand (resume it on the dashboard)';
-    case 'no-worker':
-      return 'no worker: start one with `bulk-describe worker`';
-  }
+/** What `--check` prints: a line for each trouble, or that there is none. */
+export function checkLines(status: CheckedStatus): string[] {
+  const troubles = troublesToSeeTo(status);
+  if (troubles.length > 0) return troubles.map((trouble) => troubleLine(trouble, status.at));
+  const { runs, accounts, homes: servers } = status;
+  const going = runs.filter(({ state }) => state === 'running').length;
+  const workers = accounts.reduce((sum, account) => sum + account.workers.length, 0);
+  const counts = [plural(going, 'run'), plural(workers, 'worker'), plural(servers.length, 'server')];
+  return [`ok: ${listOf(counts)}, ${printable(status.queue)}`];
+}
+
+/** `PAUSED: token refused since 02:00:14 (401 ...), api.example.com@default`. */
+function troubleLine({ kind, about, text, reason, since, until }: Trouble, nowMs: number): string {
+  const begun = since === undefined ? '' : ` since ${localTime(since, nowMs)}`;
+  const ends = until === undefined ? '' : `, goes on in ${Math.ceil((until - nowMs) / 1000)} s`;
+  const why = reason === '' ? '' : ` (${printable(reason)})`;
+  const where = kind === 'silent' ? path(about) : printable(about);
+  return `${kind in PAUSES ? 'PAUSED' : 'TROUBLE'}: ${printable(text)}${begun}${ends}${why}, ${where}`;
 }
 
 function runLines(run: RunView, status: ServiceStatus): string[] {

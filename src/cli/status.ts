@@ -1,12 +1,12 @@
 import { findRun } from '../service/known-run.js';
-import { type ServiceStatus, readServiceStatus } from '../service/views.js';
-import { FatalError, messageOf } from '../shared/errors.js';
+import { type CheckedStatus, readCheckedStatus } from '../service/troubles.js';
+import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { createLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
-import { localTime, runPageLines, statusLines } from './status-text.js';
+import { checkLines, localTime, runPageLines, statusLines, troublesToSeeTo } from './status-text.js';
 import { printable, wrapped } from './text.js';
 
 const REDRAW_MS = 1000;
@@ -14,11 +14,16 @@ const BLOCK_EVERY_MS = 10_000;
 /** A queue that is away is said to be away after so long. */
 const READ_DEADLINE_MS = 5000;
 
-/** `bulk-describe status [run]`. @returns 0, or 1 when there is no such run */
+/** `bulk-describe status [run]`. @returns 0, or 1 when there is no such run; with `--check` 2 for what a person has to see to */
 export function status(options: OptionsOf<'status'>, run: string | undefined): Promise<number> {
-  const { json = false, logLevel = 'warn', queue } = options;
-  const show = (seen: ServiceStatus) => (json ? [jsonOf(seen, run)] : linesOf(seen, run));
-  const about = { command: 'status', queue, logger: createLogger(logLevel) };
+  const { json = false, check = false, logLevel = 'warn', queue } = options;
+  if (check && (run !== undefined || options.watch === true))
+    throw new UsageError(
+      '--check looks once at all that goes on at the queue: leave the run and --watch away',
+    );
+  const show = (seen: CheckedStatus) =>
+    json ? [jsonOf(seen, run)] : check ? checkLines(seen) : linesOf(seen, run);
+  const about = { command: 'status', queue, logger: createLogger(logLevel), isReader: true };
   return withSharedQueue(about, async ({ connection, signal }) => {
     if (options.watch === true) {
       await watch(connection, show, signal, json);
@@ -30,15 +35,15 @@ export function status(options: OptionsOf<'status'>, run: string | undefined): P
     // A terminal breaks lines in the middle of words.
     const lines = isTTY && !json ? show(seen).flatMap((line) => wrapped(line, columns)) : show(seen);
     process.stdout.write(`${lines.join('\n')}\n`);
-    return 0;
+    return check && troublesToSeeTo(seen).length > 0 ? 2 : 0;
   });
 }
 
-function linesOf(status: ServiceStatus, run: string | undefined): string[] {
+function linesOf(status: CheckedStatus, run: string | undefined): string[] {
   return run === undefined ? statusLines(status) : runPageLines(findRun(status.runs, run), status);
 }
 
-function jsonOf(status: ServiceStatus, run: string | undefined): string {
+function jsonOf(status: CheckedStatus, run: string | undefined): string {
   if (run === undefined) return JSON.stringify(status);
   const { runs, ...rest } = status;
   return JSON.stringify({ ...rest, runs: [findRun(runs, run)] });
@@ -47,7 +52,7 @@ function jsonOf(status: ServiceStatus, run: string | undefined): string {
 /** Redraws each second on a terminal; elsewhere writes a block every ten seconds. Ends with the signal. */
 async function watch(
   connection: QueueConnection,
-  show: (status: ServiceStatus) => string[],
+  show: (status: CheckedStatus) => string[],
   interrupted: AbortSignal,
   isJson: boolean,
 ): Promise<void> {
@@ -77,9 +82,9 @@ async function watch(
 async function readOrExplain(
   connection: QueueConnection,
   signal: AbortSignal,
-): Promise<ServiceStatus | string> {
+): Promise<CheckedStatus | string> {
   try {
-    const reading = unlessAborted(readServiceStatus(connection), AbortSignal.timeout(READ_DEADLINE_MS));
+    const reading = unlessAborted(readCheckedStatus(connection), AbortSignal.timeout(READ_DEADLINE_MS));
     return await unlessAborted(reading, signal);
   } catch (error) {
     const why = error instanceof DOMException ? 'no answer in 5 s' : messageOf(error);

@@ -3,7 +3,8 @@ import type { FastifyInstance, FastifyPluginCallback, FastifyReply } from 'fasti
 import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import { partsOfJobId } from '../shared/jobs.js';
-import { createHttpServer, listen, queueTrouble } from '../shared/http-server.js';
+import { queueTrouble } from '../service/troubles.js';
+import { createHttpServer, listen } from '../shared/http-server.js';
 import { silentLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UndoStack } from '../shared/undo.js';

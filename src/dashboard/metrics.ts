@@ -1,6 +1,7 @@
 import { AggregatorRegistry, type PrometheusContentType } from 'prom-client';
 import { readScheduleRecord } from '../service/schedules.js';
-import { knownAccounts, readRuns, viewWorkers } from '../service/views.js';
+import { TROUBLE_KINDS, readCheckedStatus } from '../service/troubles.js';
+import { viewWorkers } from '../service/views.js';
 import { resultsQueueName } from '../shared/account.js';
 import { readAccountLimits } from '../shared/account-limits.js';
 import { perSecond } from '../shared/limits.js';
@@ -26,6 +27,7 @@ const HELP = {
   workers: 'Living workers of the account, by state.',
   runs: 'Runs of the last day, by state.',
   homes: 'Living servers, which execute what is enqueued and scheduled.',
+  troubles: 'What keeps work from being done, by kind.',
   results_waiting: 'Outcomes that are not on disk yet.',
   schedule_last_success_timestamp_seconds:
     'When a schedule last ran to its end with every row described or accepted.',
@@ -56,19 +58,24 @@ const WORKER_STATES = ['working', 'down', 'token', 'quota', 'set-up', 'silent'];
 
 /** The figures of a queue, as Prometheus reads them. */
 export async function renderMetrics(connection: QueueConnection): Promise<{ type: string; text: string }> {
-  const { runs, servers } = await readRuns(connection, Date.now());
+  const { runs, accounts, homes: servers, troubles } = await readCheckedStatus(connection);
   const states = runs.map(({ state, cancelled }) => (cancelled === true ? 'cancelled' : state));
   const live = runs.filter(({ state }) => state !== 'ended');
-  const accounts = [...(await knownAccounts(connection.store, runs))];
   const [results, schedules, ...ofAccounts] = await Promise.all([
     Promise.all(live.map(({ run }) => connection.countJobs(resultsQueueName(run), ['waiting', 'active']))),
     readSchedules(connection),
-    ...accounts.map(([queueName, account]) => readAccount(connection, queueName, account)),
+    ...accounts.map(({ queueName, account }) => readAccount(connection, queueName, account)),
   ]);
   const samples: Sample[] = [
     ...ofAccounts.flat(),
     ...sampled('runs', 'state', RUN_STATES, (state) => states.filter((other) => other === state).length),
     { name: 'homes', value: servers.length },
+    ...sampled(
+      'troubles',
+      'kind',
+      TROUBLE_KINDS,
+      (kind) => troubles.filter((one) => one.kind === kind).length,
+    ),
     { name: 'results_waiting', value: results.reduce((sum, waiting) => sum + waiting, 0) },
     ...schedules,
     { name: 'build_info', value: 1, labels: { version: VERSION } },

@@ -1,4 +1,5 @@
 import { listSchedules } from '../service/schedules.js';
+import { readCheckedStatus } from '../service/troubles.js';
 import {
   type AccountView,
   type RunView,
@@ -12,7 +13,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { costChart, failuresChart, latencyChart, rateChart } from './charts.js';
 import { type Html, type Page, actionButton, html, layout } from './html.js';
 import { failedPart, newestPart } from './images.js';
-import { accountsPart, schedulesPart } from './service-parts.js';
+import { accountsPart, schedulesPart, troublesPart } from './service-parts.js';
 import { count, fileNameOf, settledRows, speedText } from './texts.js';
 
 /** How a page is looked at. */
@@ -24,9 +25,9 @@ export interface View {
   readonly code?: string | undefined;
 }
 
-/** All runs of the last day, the newest first; the accounts with their workers, and the schedules. */
+/** What is wrong; all runs of the last day, the newest first; the accounts with their workers, and the schedules. */
 export async function runsPage(connection: QueueConnection, { readOnly, said }: View): Promise<Page> {
-  const service = await readServiceStatus(connection);
+  const service = await readCheckedStatus(connection);
   const views = runsOnPage(service);
   const running = views.filter(({ status }) => status.state === 'running').length;
   const title = running === 0 ? 'Runs' : `Runs (${running} going on)`;
@@ -48,7 +49,8 @@ export async function runsPage(connection: QueueConnection, { readOnly, said }: 
         </p>`;
   const main = html`${saidPart(said)}
     <h1 class="unseen">Runs</h1>
-    ${runs} ${schedulesPart(await listSchedules(connection), service.at)} ${accountsPart(service, readOnly)}`;
+    ${troublesPart(service)} ${runs} ${schedulesPart(await listSchedules(connection), service.at)}
+    ${accountsPart(service, readOnly)}`;
   return layout(title, main);
 }
 

@@ -1,8 +1,19 @@
 import type { ListedSchedule } from '../service/schedules.js';
+import type { CheckedStatus } from '../service/troubles.js';
 import type { AccountView, ServiceStatus, WorkerView } from '../service/views.js';
 import { formatDuration } from '../shared/limits.js';
 import { type Html, actionButton, html } from './html.js';
 import { count } from './texts.js';
+
+/** What keeps work from being done at the queue. */
+export function troublesPart({ troubles, at }: CheckedStatus): Html[] {
+  return troubles.map(({ kind, about, text, reason, since }) => {
+    const begun = since !== undefined && html`, since ${when(since, at)}`;
+    return html`<p class="note" data-key="${kind} ${about}">
+      ${about}: ${text}${begun}${reason !== '' && ` (${reason})`}
+    </p>`;
+  });
+}
 
 /** When each schedule runs next, and how it ran last; nothing without schedules. */
 export function schedulesPart(schedules: readonly ListedSchedule[], nowMs: number): Html | undefined {

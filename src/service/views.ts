@@ -108,7 +108,7 @@ export async function readServiceStatus(connection: QueueConnection, nowMs = Dat
 }
 
 /** The runs of the last day, without what their accounts' queues hold of them, and who executes requests. */
-export async function readRuns(connection: QueueConnection, nowMs: number) {
+async function readRuns(connection: QueueConnection, nowMs: number) {
   const { store } = connection;
   const living = await registry.listLiving(store, SERVERS);
   const [runs, { requests, byRun }] = await Promise.all([

@@ -1,8 +1,6 @@
 import type { Server } from 'node:http';
 import { type FastifyHttpOptions, type FastifyInstance, fastify } from 'fastify';
 import { UsageError, isSystemError, messageOf } from './errors.js';
-import type { QueueConnection } from './queue/connection.js';
-import { unlessAborted } from './waiting.js';
 
 export interface ListenAddress {
   readonly host: string;
@@ -106,8 +104,6 @@ interface HealthOptions extends ListenAddress {
   readonly notReady: () => Promise<string | undefined>;
 }
 
-/** A caller may give up after a few seconds, so the answer comes before that. */
-const READY_DEADLINE_MS = 2000;
 const BODY_LIMIT_BYTES = 1024;
 
 /**
@@ -136,44 +132,4 @@ export async function startHealthServer({ notReady, ...address }: HealthOptions)
 
 function line(body: object): string {
   return `${JSON.stringify(body)}\n`;
-}
-
-/** Why a queue takes no work at the moment. */
-export interface QueueTrouble {
-  /** Without where it is: for everybody. */
-  readonly short: string;
-  readonly full: string;
-}
-
-/**
- * Looks whether a queue takes work; undefined when it does. A Redis that is full, or has become a replica, still answers
- * reads, so this writes.
- * @param takenFrom names of the queues that must not be paused
- */
-export async function queueTrouble(
-  connection: QueueConnection,
-  takenFrom: readonly string[] = [],
-): Promise<QueueTrouble | undefined> {
-  const { label } = connection;
-  const signal = AbortSignal.timeout(READY_DEADLINE_MS);
-  try {
-    await unlessAborted(connection.probe(), signal);
-    for (const name of takenFrom) {
-      if (!(await unlessAborted(connection.queue(name).isPaused(), signal))) continue;
-      const text = `the queue ${name} is paused by hand: nothing is taken from it until it is resumed (on the dashboard's board)`;
-      return { short: text, full: text };
-    }
-    return undefined;
-  } catch (error) {
-    if (signal.aborted) {
-      const short = 'the queue does not answer';
-      return { short, full: `the queue ${label} does not answer: no answer in 2 s` };
-    }
-    const full = connection.classify(error);
-    if (full !== undefined) return { short: full.replace(` at ${label}`, ''), full };
-    return {
-      short: 'the queue takes no writes',
-      full: `the queue ${label} takes no writes: ${messageOf(error)}`,
-    };
-  }
 }

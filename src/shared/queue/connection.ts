@@ -68,6 +68,8 @@ export interface OpenQueueOptions {
   failFast?: boolean | undefined;
   /** Other processes have to reach it as well: the embedded queue is no way out when Redis is not there. */
   isShared?: boolean | undefined;
+  /** It only looks: what is full or evicts is opened all the same, so that this can be seen. */
+  isReader?: boolean | undefined;
   /** Told when opening takes longer than one would think, and why. */
   onSlow?: ((text: string) => void) | undefined;
   /** Ends the waiting for a Redis that is not there. */
@@ -83,6 +85,8 @@ export interface QueueStorage extends OutageOptions {
   /** Puts its own connection in place of the one in the options. */
   readonly createBackend: BackendFactory<IQueueBackend, unknown>;
   readonly skipVersionCheck?: boolean;
+  /** Why it cannot hold a queue, by how it is set up at the moment. */
+  refusal?(): Promise<string | undefined>;
   /** Reports failures that no operation of the queue shows, and that the queue is gone for good. */
   watch?(note: (error: unknown) => void, lose: (reason: string) => void): void;
 }
@@ -222,6 +226,11 @@ export class QueueConnection {
   /** Writes something that leaves nothing behind. @throws when the queue takes nothing; waits while it is away */
   probe(): Promise<void> {
     return this.storage.probe();
+  }
+
+  /** Why it should not hold a queue by now: somebody has changed how it is set up. */
+  refusal(): Promise<string | undefined> {
+    return this.storage.refusal?.() ?? Promise.resolve(undefined);
   }
 
   /** Why an operation failed, for people, if that is something that passes by itself; else undefined. */

@@ -16,7 +16,7 @@ const SILENT_MS = 10_000;
 /**
  * Opens a queue on Redis or Valkey. One connection serves the queues, the commands of the workers and the
  * store; each worker has one more to block on.
- * @throws {FatalError} when it is not there, refuses the password, is too old, evicts or is read-only
+ * @throws {FatalError} when it is not there, refuses the password, is too old, evicts or is read-only; see `isReader`
  */
 export async function openRedis(
   { url, label }: Extract<QueueTarget, { kind: 'redis' }>,
@@ -29,7 +29,7 @@ export async function openRedis(
   const closed = new AbortController();
   opened.defer(() => closed.abort());
   await connect(client, label, options);
-  const skipVersionCheck = !(await checkServer(client, label));
+  const skipVersionCheck = !(await checkServer(client, label, options));
   return {
     kind: 'redis',
     store: new RedisStore(client),
@@ -38,6 +38,7 @@ export async function openRedis(
     skipVersionCheck,
     classify: (error) => passingFailure(error)?.replace(/^Redis/, `Redis at ${label}`),
     probe: () => probeWrite(client),
+    refusal: async () => refusalOf((await readInfo(client)) ?? '', label),
     watch: (note) => {
       client.on('error', note);
       client.on('close', () => note(new Error('Connection is closed.')));
@@ -133,8 +134,11 @@ function isTooOld(version: string): boolean {
   return major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1]);
 }
 
-/** Why a server cannot hold the queue, by its `INFO`, of which a managed one may leave out some; undefined when it can. */
-export function refusalOf(info: string, label: string): string | undefined {
+/**
+ * Why a server cannot hold the queue, by its `INFO`, of which a managed one may leave out some; undefined when it can.
+ * @param mayEvict whether one is right that evicts keys when it is full
+ */
+export function refusalOf(info: string, label: string, mayEvict = false): string | undefined {
   const field = (name: string) => new RegExp(`^${name}:(.*?)\\s*$`, 'm').exec(info)?.[1];
   const version = field('redis_version');
   if (version !== undefined && isTooOld(version)) {
@@ -144,7 +148,7 @@ export function refusalOf(info: string, label: string): string | undefined {
     return `Redis at ${label} is a read-only replica: give the address of its primary`;
   if (field('cluster_enabled') === '1') return refusalOfCluster(label);
   const evictionPolicy = field('maxmemory_policy') ?? 'noeviction';
-  if (evictionPolicy === 'noeviction') return undefined;
+  if (evictionPolicy === 'noeviction' || mayEvict) return undefined;
   return (
     `Redis evicts keys when it is full, and jobs would vanish: ${label} has maxmemory-policy ${evictionPolicy}; ` +
     'set it to noeviction (redis-cli config set maxmemory-policy noeviction)'
@@ -167,13 +171,15 @@ async function probeWrite(client: Redis): Promise<void> {
  * @returns whether it let itself be asked; BullMQ may not ask either then
  * @throws {FatalError} when it cannot
  */
-async function checkServer(client: Redis, label: string): Promise<boolean> {
-  const info = await client.info().catch((error: unknown) => {
-    if (/^NOPERM |unknown command/i.test(messageOf(error))) return undefined;
-    throw error;
-  });
-  const refusal = refusalOf(info ?? '', label);
+async function checkServer(
+  client: Redis,
+  label: string,
+  { isReader = false }: OpenQueueOptions,
+): Promise<boolean> {
+  const info = await readInfo(client);
+  const refusal = refusalOf(info ?? '', label, isReader);
   if (refusal !== undefined) throw new FatalError(refusal);
+  if (isReader) return info !== undefined;
   try {
     await probeWrite(client);
   } catch (error) {
@@ -185,6 +191,14 @@ async function checkServer(client: Redis, label: string): Promise<boolean> {
     throw new FatalError(`Redis at ${label} accepts no writes: ${message}${remedy}`);
   }
   return info !== undefined;
+}
+
+/** Undefined from a server that does not let itself be asked. */
+async function readInfo(client: Redis): Promise<string | undefined> {
+  return client.info().catch((error: unknown) => {
+    if (/^NOPERM |unknown command/i.test(messageOf(error))) return undefined;
+    throw error;
+  });
 }
 
 /** Codes with which a connection fails that may succeed later. */
