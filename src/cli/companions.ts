@@ -17,7 +17,7 @@ export async function dashboard(options: OptionsOf<'dashboard'>): Promise<number
   const terminal = new Terminal(process.stderr, options);
   const imageRoots = options.imageRoot === undefined ? [] : [(await openImageRoot(options.imageRoot)).real];
   const companions = [dashboardAt(options, terminal, (url) => process.stdout.write(`${url}\n`))];
-  return runUntilStopped({ command: 'dashboard', queue, companions, imageRoots }, terminal);
+  return runUntilStopped({ command: 'dashboard', queue, isReader: true, companions, imageRoots }, terminal);
 }
 
 /**

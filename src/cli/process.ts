@@ -100,6 +100,7 @@ export function runUntilStopped(
   about: {
     readonly command: string;
     readonly queue: string | undefined;
+    readonly isReader?: boolean;
     readonly companions: readonly Companion[];
     /** Real paths of the folders whose images may be read. */
     readonly imageRoots?: readonly string[];

@@ -134,11 +134,14 @@ const SERVICE_COMMANDS = [
     args: '[run]',
     about:
       'Shows what goes on at a queue on Redis: the runs of the last day with their rows, rates and ends; what waits for a ' +
-      'server; the accounts with their limits and workers; and what is paused, since when and why. A run (its id, or its ' +
+      'server; the accounts with their limits and workers; and what is paused or wrong, since when and why. A run (its id, or its ' +
       "output's path) shows all that is known of it. It only reads; times are local. docs/status.md explains the JSON.",
+    notes: `With --check: exit code 0 and a line that begins with ok, or 2 and what a person has to see to; 1 when the queue does
+not answer.`,
     examples: `
   bulk-describe status --queue redis://localhost:6379
   bulk-describe status paintings.prompts.csv --watch
+  bulk-describe status --check || mail -s 'bulk-describe needs help' me@example.org < /dev/null
   bulk-describe status --json | jq '.accounts[].pauses'`,
     load: async () => (await import('./status.js')).status,
   }),

@@ -1,5 +1,10 @@
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { z } from 'zod';
 import { renderMetrics } from '../../src/dashboard/metrics.js';
+import { TROUBLE_KINDS } from '../../src/service/troubles.js';
 import { RUNS_QUEUE } from '../../src/shared/jobs.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -76,8 +81,26 @@ describeOnBothQueues('the metrics', (openQueue) => {
     expect(value('schedule_last_success_timestamp_seconds', { schedule: 'nightly' })).toBe(
       Date.UTC(2026, 2, 1, 2) / 1000,
     );
+    for (const kind of TROUBLE_KINDS) expect(value('troubles', { kind })).toBe(0);
+    for (const expr of await documentedAlerts()) {
+      const names = [...expr.matchAll(/bulk_describe_(\w+)/g)].map(([, name = '']) => name);
+      for (const name of names) expect(text).toContain(`# TYPE bulk_describe_${name} `);
+      const [, kinds = ''] = /kind[!=]~"(.*?)"/.exec(expr) ?? [];
+      for (const kind of kinds === '' ? [] : kinds.split('|')) expect(TROUBLE_KINDS).toContain(kind);
+    }
   });
 });
+
+const alertsSchema = z.object({
+  groups: z.array(z.object({ rules: z.array(z.object({ alert: z.string(), expr: z.string() })).min(5) })),
+});
+
+/** The conditions of docs/metrics.md's alerts. */
+async function documentedAlerts(): Promise<string[]> {
+  const page = await readFile(fileURLToPath(new URL('../../docs/metrics.md', import.meta.url)), 'utf8');
+  const [, block] = /## Alerts to copy\s+```yaml\n([^`]*(?:`[^`]+`[^`]*)*?)```/.exec(page) ?? [];
+  return alertsSchema.parse(parse(block ?? '')).groups.flatMap(({ rules }) => rules.map(({ expr }) => expr));
+}
 
 interface Sample {
   readonly name: string;
