@@ -126,6 +126,9 @@ const GROUPS = [
         default: '<manifest>.prompts.csv',
       },
     ),
+    titleColumn: option('--title-column <name>', 'what to call the images on the dashboard', {
+      default: 'title, name, caption, label, ... where there is one',
+    }),
     keep: option('--keep <column,...>', "the manifest's columns that the output has", {
       default: 'all',
       parse: parse.columns,

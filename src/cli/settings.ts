@@ -35,6 +35,7 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
     records: options.records,
     urlColumn,
     keyColumn,
+    titleColumn: options.titleColumn,
     baseUrl,
     imageRoot,
     inOrder,

@@ -86,7 +86,7 @@ export function layout(title: string, main: Html, status = 200): Page {
 /** The look of the pages; light or dark as the reader's system is. */
 const STYLE = `
 :root {
-  --ground: #f6f7f9; --paper: #fff; --ink: #1b2430; --soft: #5d6b7d; --line: #dfe4ea; --accent: #1f6feb;
+  --ground: #f6f7f9; --paper: #fff; --ink: #1b2430; --soft: #5d6b7d; --line: #dfe4ea; --accent: #1a5fd0;
   --good: #1a7f4b; --copied: #57a6d9; --bad: #c2372f; --wait: #e4e8ed; --mark: #fff4d6;
 }
 @media (prefers-color-scheme: dark) {
@@ -124,7 +124,7 @@ h2 { font-size: 1.05rem; margin: 2.2rem 0 .8rem; }
 .note { margin: .8rem 0 0; padding: .5rem .8rem; border-radius: .5rem; background: var(--mark); overflow-wrap: anywhere; }
 .card h3 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 .plain { margin: .5rem 0 0; padding-left: 1.15rem; font-size: .9rem; overflow-wrap: anywhere; }
-.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.unseen { position: absolute; white-space: nowrap; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .said { margin: 0 0 1rem; }
 .where { margin: .5rem 0 0; color: var(--soft); font-size: .86rem; overflow-wrap: anywhere; }
 .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 33rem), 1fr)); gap: 1rem; padding: 0; margin: 0;

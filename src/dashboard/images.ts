@@ -103,7 +103,7 @@ export async function failedPart(
     ${
       code !== undefined &&
       html`<p class="soft">
-        <a href="?">All failures</a
+        <a href="/runs/${run.run}">All failures</a
         >${rows.length === 0 && ': none with this code is in the queue (any more); the failures file has them all'}
       </p>`
     }

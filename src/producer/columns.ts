@@ -122,6 +122,39 @@ export function findUrlColumn(
   throw new UsageError(`${count} ${what}: say --url-column <name>${relative}: ${listed}`);
 }
 
+/** What columns of titles are called, the best first; spaces, dashes and underscores do not count. */
+const TITLE_NAMES = [
+  'title',
+  'name',
+  'caption',
+  'label',
+  'headline',
+  'imagetitle',
+  'productname',
+  'alttext',
+  'alt',
+];
+
+/**
+ * Finds the column whose texts say to people what an image is: the one that is named, else the first with such a name that
+ * holds texts, and no images. Undefined where none is plain.
+ * @param taken columns that are something else
+ * @throws {UsageError} when the one that is named does not exist
+ */
+export function findTitleColumn(
+  columns: readonly string[],
+  sample: readonly ManifestRecord[],
+  titleColumn: string | undefined,
+  taken: readonly number[],
+): ColumnRef | undefined {
+  if (titleColumn !== undefined) return columnAt('--title-column', columns, titleColumn, sample);
+  const names = columns.map((name) => name.toLowerCase().replace(/[\s_-]/g, ''));
+  const isText = (cell: string) => !holdsUrls(cell) && !holdsLocalImage(cell);
+  return TITLE_NAMES.map((name) => ({ index: names.indexOf(name), path: [] })).find(
+    (ref) => ref.index !== -1 && !taken.includes(ref.index) && isMostly(isText, sample, ref),
+  );
+}
+
 /** What is deeper in a cell is no column. */
 const MOST_DEEP = 8;
 

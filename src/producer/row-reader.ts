@@ -1,3 +1,4 @@
+import type { ColumnRef } from './columns.js';
 import { type ImageRoot, imageHash, resolveImageUrl } from './image-url.js';
 import { type Cells, cellAt } from '../shared/json-cells.js';
 import type { Manifest } from './manifest.js';
@@ -12,6 +13,8 @@ export interface RowPlan {
   /** Where in the JSON of their cells the URL and the key are, see `ColumnRef`. */
   readonly urlPath?: readonly string[] | undefined;
   readonly keyPath?: readonly string[] | undefined;
+  /** What says to people what an image is. */
+  readonly titleColumn?: ColumnRef | undefined;
   readonly baseUrl?: URL | undefined;
   /** Where local images are; undefined where all are URLs. */
   readonly imageRoot?: ImageRoot | undefined;
@@ -33,6 +36,8 @@ export interface Row extends Cells {
   /** The absolute image URL and its `imageHash`, both or neither; never with a problem. */
   readonly url?: string | undefined;
   readonly image?: string | undefined;
+  /** What people call the image, on one short line. */
+  readonly title?: string | undefined;
   /** What a model is asked of it, where each row has its own prompt; the hash is of both then. */
   readonly prompt?: string | undefined;
   /** Why it cannot be described; the reason says the line. */
@@ -65,7 +70,25 @@ export function toRow(record: ManifestRecord, plan: RowPlan): Row {
   const resolved = resolveImageUrl(raw, plan.baseUrl, plan.imageRoot, plan.areNames);
   if ('problem' in resolved) return withProblem(row, 'invalid-url', resolved.problem);
   const prompt = plan.prompt?.fill(plan.prompt.columns.map((column) => cells[column] ?? ''));
-  return { ...row, url: resolved.url, prompt, image: imageHash(resolved.identity ?? resolved.url, prompt) };
+  const title = titleOf(cells, plan.titleColumn);
+  return {
+    ...row,
+    url: resolved.url,
+    title,
+    prompt,
+    image: imageHash(resolved.identity ?? resolved.url, prompt),
+  };
+}
+
+const LONGEST_TITLE = 200;
+
+/** It goes with the image's job: what a queue could not keep is left out of it. */
+function titleOf(cells: readonly string[], column: ColumnRef | undefined): string | undefined {
+  if (column === undefined) return undefined;
+  const text = cellAt(cells[column.index] ?? '', column.path);
+  const short = text.length > LONGEST_TITLE ? `${text.slice(0, LONGEST_TITLE - 1)}…` : text;
+  const line = short.replace(/[\p{Cc}\p{Cs}\s]+/gu, ' ').trim();
+  return line === '' ? undefined : line;
 }
 
 /**

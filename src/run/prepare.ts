@@ -8,6 +8,7 @@ import {
   checkOwnColumns,
   columnAt,
   findKeptColumns,
+  findTitleColumn,
   findUrlColumn,
   hasLocalImages,
   valuesOf,
@@ -178,6 +179,7 @@ export async function openRows(
     areNames: manifest.format === 'folder',
     keyColumn: key?.index,
     keyPath: key?.path,
+    titleColumn: findTitleColumn(columns, sample, options.titleColumn, [imageColumn.index]),
     prompt: options.prompt === undefined ? undefined : parsePromptTemplate(options.prompt, columns, sample),
   };
   const outputOptions: OutputOptions = {

@@ -106,8 +106,8 @@ export class Producer {
       return;
     }
     writer.takeOn(image, row, false);
-    const { url = '', prompt, number } = row;
-    this.#adding.push({ image, url, prompt, row: number, previous, queued });
+    const { url = '', title, prompt, number } = row;
+    this.#adding.push({ image, url, title, prompt, row: number, previous, queued });
     if (this.#adding.length >= ADD_AT_ONCE) await this.#flush();
   }
 

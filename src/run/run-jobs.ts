@@ -44,6 +44,7 @@ export interface QueuedJob {
 export interface NewImage {
   readonly image: string;
   readonly url: string;
+  readonly title?: string | undefined;
   readonly prompt?: string | undefined;
   readonly row: number;
   readonly previous?: PreviousFailure | undefined;
@@ -260,13 +261,13 @@ export class RunJobs {
     });
   }
 
-  #data({ image, url, prompt, row, previous, queued }: NewImage): DescribeJobData {
+  #data({ image, url, title, prompt, row, previous, queued }: NewImage): DescribeJobData {
     const lastMessageId = queued?.lastMessageId ?? previous?.outcome.messageId;
     const { attempts = RUN_DEFAULTS.attempts, deadlineMs = RUN_DEFAULTS.deadlineMs } = this.options;
     // A row that ended as lost may have been paid for: nothing is left that says so.
     const lost = previous?.outcome.code === 'lost' ? 1 : 0;
     const maybePaid = lost + (this.#abandoned.get(image) ?? 0);
-    const about = { run: this.run, url, prompt, row, maxAttempts: attempts, deadlineMs };
+    const about = { run: this.run, url, title, prompt, row, maxAttempts: attempts, deadlineMs };
     return freshJobData(about, { lastMessageId, maybePaid });
   }
 

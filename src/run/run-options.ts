@@ -68,6 +68,8 @@ export interface RunOptions extends ApiOptions {
 
   readonly urlColumn?: string | undefined;
   readonly keyColumn?: string | undefined;
+  /** What says to people what an image is; a column that is called so. */
+  readonly titleColumn?: string | undefined;
   readonly baseUrl?: string | undefined;
   /** The folder that paths of images are relative to, and that they have to be in; the manifest's. */
   readonly imageRoot?: string | undefined;

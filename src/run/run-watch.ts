@@ -86,7 +86,7 @@ export class RunWatch {
     await this.#checkSpending(over);
     await jobs.takeUpSetAside((image) => {
       const row = ledger.get(image)?.rows[0];
-      return row && { image, url: row.url ?? '', prompt: row.prompt, row: row.number };
+      return row && { image, url: row.url ?? '', title: row.title, prompt: row.prompt, row: row.number };
     });
     if (over.aborted) return;
     const share = Math.min(1, ...workers.map((worker) => worker.share));

@@ -76,6 +76,7 @@ export const runRequestSchema = z.strictObject({
   listSeparator: textSchema.optional(),
   urlColumn: textSchema.optional(),
   keyColumn: textSchema.optional(),
+  titleColumn: textSchema.optional(),
   baseUrl: textSchema.optional(),
   /** A folder of the server. */
   imageRoot: nameSchema.optional(),

@@ -1,9 +1,9 @@
-import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { UnrecoverableError, WaitingError } from 'bullmq';
 import { debugError } from '../shared/log.js';
 import { atShutdown, outOfPatience } from '../shared/queue/outage.js';
+import { processName } from '../shared/process-identity.js';
 import { SERVERS } from '../shared/published.js';
 import type { JobWorker } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
@@ -34,7 +34,7 @@ const AWAY_DEADLINE_MS = 2000;
  *   active --the output is busy--> delayed; or over, when it may not wait
  */
 export class RunsServer {
-  readonly #id = randomUUID();
+  readonly #id = processName();
   readonly #since = Date.now();
   readonly #stopping = new AbortController();
   readonly #running = new Map<string, RunningRequest>();

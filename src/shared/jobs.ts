@@ -15,6 +15,8 @@ const describeJobSchema = z.object({
   url: z.string().min(1),
   /** What a model is asked of it, where that is not the same for all images of the account. */
   prompt: z.string().optional(),
+  /** What its row calls it, for people who watch. */
+  title: z.string().optional(),
   /** Number of the first manifest record that shows this image, for people who watch. */
   row: z.number(),
   /** Submits of this image at most, and how long one may take to complete. */
@@ -154,7 +156,7 @@ export function isUntried(job: { data: DescribeJobData; attemptsStarted: number 
 
 /** The fields of a job that has not been submitted yet. */
 export function freshJobData(
-  about: Pick<DescribeJobData, 'run' | 'url' | 'prompt' | 'row' | 'maxAttempts' | 'deadlineMs'>,
+  about: Pick<DescribeJobData, 'run' | 'url' | 'title' | 'prompt' | 'row' | 'maxAttempts' | 'deadlineMs'>,
   earlier: { lastMessageId?: string | undefined; maybePaid?: number } = {},
 ): DescribeJobData {
   return {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { isSystemError } from './errors.js';
@@ -18,6 +19,13 @@ export interface ProcessIdentity {
 export async function thisProcess(): Promise<ProcessIdentity> {
   const stat = await readStat(process.pid);
   return { host: hostname(), pid: process.pid, startTime: stat?.startTime ?? null, boot: await readBootId() };
+}
+
+/** A new name for a worker of this process, which lists of clients show: its host, its pid, and what makes it unique. */
+export function processName(): string {
+  // Redis takes no blanks in the names of its clients.
+  const host = hostname().replace(/[^\w.-]/g, '_');
+  return `${host}:${process.pid}:${randomUUID().slice(0, 13)}`;
 }
 
 /**

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { DescribeClient } from '../describe-api/client.js';
 import { ANSWER_FORMATS, type AnswerFormat } from '../describe-api/dialects/index.js';
 import { type Account, accountLabel, describeQueueName } from '../shared/account.js';
@@ -6,6 +5,7 @@ import type { AccountLimits } from '../shared/account-limits.js';
 import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import { processingWindow, type Rate } from '../shared/limits.js';
 import { type Logger, debugError } from '../shared/log.js';
+import { processName } from '../shared/process-identity.js';
 import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
@@ -57,7 +57,7 @@ const AWAY_DEADLINE_MS = 1000;
 
 /** A worker: takes images of an account, whoever's run they belong to, until it is stopped. */
 export class DescribeWorker {
-  readonly id = randomUUID();
+  readonly id = processName();
   readonly #queueName: string;
   readonly #queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly #logger: Logger;

@@ -1,10 +1,10 @@
-import { randomUUID } from 'node:crypto';
 import { type Job, WaitingError } from 'bullmq';
 import pLimit from 'p-limit';
 import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
 import { type PublishedResults, type ResultJobData, resultsTogether, outcomesIn } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
+import { processName } from '../shared/process-identity.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { reclaimJob } from '../shared/queue/job-moves.js';
@@ -28,7 +28,7 @@ const AT_ONCE = 200;
 
 /** The coordinator's end of a run's results queue. */
 export class ResultsConsumer {
-  readonly #id = randomUUID();
+  readonly #id = processName();
   readonly #queue: JobQueue<PublishedResults, null>;
   readonly #worker: JobWorker<PublishedResults, null>;
   #atWork = 0;
