@@ -63,14 +63,8 @@ export function runPageLines(run: RunView, status: CheckedStatus): string[] {
   ];
 }
 
-/** What does not end by itself. */
-export function troublesToSeeTo({ troubles }: CheckedStatus): Trouble[] {
-  return troubles.filter(({ until }) => until === undefined);
-}
-
 /** What `--check` prints: a line for each trouble, or that there is none. */
-export function checkLines(status: CheckedStatus): string[] {
-  const troubles = troublesToSeeTo(status);
+export function checkLines(status: CheckedStatus, troubles: readonly Trouble[]): string[] {
   if (troubles.length > 0) return troubles.map((trouble) => troubleLine(trouble, status.at));
   const { runs, accounts, homes: servers } = status;
   const going = runs.filter(({ state }) => state === 'running').length;

@@ -1,12 +1,12 @@
 import { findRun } from '../service/known-run.js';
-import { type CheckedStatus, readCheckedStatus } from '../service/troubles.js';
+import { type CheckedStatus, type Trouble, readCheckedStatus } from '../service/troubles.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { createLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
-import { checkLines, localTime, runPageLines, statusLines, troublesToSeeTo } from './status-text.js';
+import { checkLines, localTime, runPageLines, statusLines } from './status-text.js';
 import { printable, wrapped } from './text.js';
 
 const REDRAW_MS = 1000;
@@ -22,7 +22,7 @@ export function status(options: OptionsOf<'status'>, run: string | undefined): P
       '--check looks once at all that goes on at the queue: leave the run and --watch away',
     );
   const show = (seen: CheckedStatus) =>
-    json ? [jsonOf(seen, run)] : check ? checkLines(seen) : linesOf(seen, run);
+    json ? [jsonOf(seen, run)] : check ? checkLines(seen, troublesToSeeTo(seen)) : linesOf(seen, run);
   const about = { command: 'status', queue, logger: createLogger(logLevel), isReader: true };
   return withSharedQueue(about, async ({ connection, signal }) => {
     if (options.watch === true) {
@@ -39,14 +39,19 @@ export function status(options: OptionsOf<'status'>, run: string | undefined): P
   });
 }
 
+/** What does not end by itself. */
+function troublesToSeeTo({ troubles }: CheckedStatus): Trouble[] {
+  return troubles.filter(({ until }) => until === undefined);
+}
+
 function linesOf(status: CheckedStatus, run: string | undefined): string[] {
   return run === undefined ? statusLines(status) : runPageLines(findRun(status.runs, run), status);
 }
 
 function jsonOf(status: CheckedStatus, run: string | undefined): string {
-  if (run === undefined) return JSON.stringify(status);
-  const { runs, ...rest } = status;
-  return JSON.stringify({ ...rest, runs: [findRun(runs, run)] });
+  // `schedule list --json` has the schedules.
+  const runs = run === undefined ? status.runs : [findRun(status.runs, run)];
+  return JSON.stringify({ ...status, runs, schedules: undefined });
 }
 
 /** Redraws each second on a terminal; elsewhere writes a block every ten seconds. Ends with the signal. */

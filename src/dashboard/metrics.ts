@@ -1,11 +1,10 @@
 import { AggregatorRegistry, type PrometheusContentType } from 'prom-client';
-import { readScheduleRecord } from '../service/schedules.js';
 import { TROUBLE_KINDS, readCheckedStatus } from '../service/troubles.js';
 import { viewWorkers } from '../service/views.js';
 import { resultsQueueName } from '../shared/account.js';
 import { readAccountLimits } from '../shared/account-limits.js';
 import { perSecond } from '../shared/limits.js';
-import { ERROR_CODES, RUNS_QUEUE } from '../shared/jobs.js';
+import { ERROR_CODES } from '../shared/jobs.js';
 import { HISTOGRAM_BOUNDS, readMetrics } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { VERSION } from '../shared/version.js';
@@ -58,12 +57,11 @@ const WORKER_STATES = ['working', 'down', 'token', 'quota', 'set-up', 'silent'];
 
 /** The figures of a queue, as Prometheus reads them. */
 export async function renderMetrics(connection: QueueConnection): Promise<{ type: string; text: string }> {
-  const { runs, accounts, homes: servers, troubles } = await readCheckedStatus(connection);
+  const { runs, accounts, homes: servers, schedules, troubles } = await readCheckedStatus(connection);
   const states = runs.map(({ state, cancelled }) => (cancelled === true ? 'cancelled' : state));
   const live = runs.filter(({ state }) => state !== 'ended');
-  const [results, schedules, ...ofAccounts] = await Promise.all([
+  const [results, ...ofAccounts] = await Promise.all([
     Promise.all(live.map(({ run }) => connection.countJobs(resultsQueueName(run), ['waiting', 'active']))),
-    readSchedules(connection),
     ...accounts.map(({ queueName, account }) => readAccount(connection, queueName, account)),
   ]);
   const samples: Sample[] = [
@@ -77,7 +75,11 @@ export async function renderMetrics(connection: QueueConnection): Promise<{ type
       (kind) => troubles.filter((one) => one.kind === kind).length,
     ),
     { name: 'results_waiting', value: results.reduce((sum, waiting) => sum + waiting, 0) },
-    ...schedules,
+    // One that has never succeeded is left out.
+    ...schedules.map(({ name: schedule, record: { lastSuccessAt } }): Sample => {
+      const name = 'schedule_last_success_timestamp_seconds';
+      return { name, value: lastSuccessAt && lastSuccessAt / 1000, labels: { schedule } };
+    }),
     { name: 'build_info', value: 1, labels: { version: VERSION } },
   ];
   const metrics = Object.entries(HELP).map(([name, help]) => ({
@@ -152,16 +154,4 @@ function sampled(
   suffix = '',
 ): Sample[] {
   return values.map((value) => ({ name, value: read(value), labels: { [label]: value }, suffix }));
-}
-
-/** When each schedule last succeeded, in seconds; one that never did is left out. */
-async function readSchedules(connection: QueueConnection): Promise<Sample[]> {
-  const name = 'schedule_last_success_timestamp_seconds';
-  const schedulers = await connection.queue(RUNS_QUEUE).getJobSchedulers();
-  return Promise.all(
-    schedulers.map(async ({ key: schedule }) => {
-      const { lastSuccessAt } = await readScheduleRecord(connection.store, schedule);
-      return { name, value: lastSuccessAt && lastSuccessAt / 1000, labels: { schedule } };
-    }),
-  );
 }

@@ -1,4 +1,3 @@
-import { listSchedules } from '../service/schedules.js';
 import { readCheckedStatus } from '../service/troubles.js';
 import {
   type AccountView,
@@ -49,7 +48,7 @@ export async function runsPage(connection: QueueConnection, { readOnly, said }: 
         </p>`;
   const main = html`${saidPart(said)}
     <h1 class="unseen">Runs</h1>
-    ${troublesPart(service)} ${runs} ${schedulesPart(await listSchedules(connection), service.at)}
+    ${troublesPart(service)} ${runs} ${schedulesPart(service.schedules, service.at)}
     ${accountsPart(service, readOnly)}`;
   return layout(title, main);
 }

@@ -37,17 +37,18 @@ export interface Trouble {
   readonly reason: string;
 }
 
-export type CheckedStatus = ServiceStatus & { readonly troubles: readonly Trouble[] };
+export type CheckedStatus = Awaited<ReturnType<typeof readCheckedStatus>>;
 
 /** What goes on at a queue, and what is wrong there. */
-export async function readCheckedStatus(connection: QueueConnection): Promise<CheckedStatus> {
+export async function readCheckedStatus(connection: QueueConnection) {
   const [status, schedules, queue, isPaused] = await Promise.all([
     readServiceStatus(connection),
     listSchedules(connection),
     queueTrouble(connection),
     connection.queue(RUNS_QUEUE).isPaused(),
   ]);
-  return { ...status, troubles: troublesOf({ status, schedules, queue: queue?.short, isPaused }) };
+  const troubles = troublesOf({ status, schedules, queue: queue?.short, isPaused });
+  return { ...status, schedules, troubles };
 }
 
 /** A scheduled run begins within a second, unless its server has to start first. */

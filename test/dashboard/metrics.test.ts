@@ -32,7 +32,11 @@ describeOnBothQueues('the metrics', (openQueue) => {
       companions: [
         async (connection) => {
           const runs = connection.queue(RUNS_QUEUE);
-          await runs.upsertJobScheduler('nightly', { pattern: '0 2 * * *' }, { name: 'run', data: {} });
+          await runs.upsertJobScheduler(
+            'nightly',
+            { pattern: '0 2 * * *' },
+            { name: 'run', data: { manifest: 'm.csv' } },
+          );
           const lastSuccessAt = Date.UTC(2026, 2, 1, 2);
           const record = { lastAt: String(lastSuccessAt + 1000), lastSuccessAt: String(lastSuccessAt) };
           await connection.store.setFields('schedule:nightly', record);
