@@ -73,6 +73,7 @@ function adapt(connection: QueueConnection, { name, kind, ...shown }: BoardQueue
   const adapter = new BullMQAdapter(queue, { readOnlyMode: true, ...shown });
   adapter.setFormatter('name', (job: BoardJob) => TITLES[kind](job));
   if (kind !== 'describe') return adapter;
+  adapter.setFormatter('data', (data: unknown) => shownDataSchema.safeParse(data).data ?? data);
   adapter.setFormatter('returnValue', readableResult);
   // What the types leave out: a job may have no link.
   return Object.assign(adapter, { externalJobUrl: imageLink });
@@ -154,6 +155,17 @@ export function imageLink({ data }: BoardJob): { displayText: string; href: stri
   const href = httpUrl(imageDataSchema.safeParse(data).data?.url ?? '');
   return href === undefined ? undefined : { displayText: 'image', href };
 }
+
+/** What people look for in a job's data, so that the prompts below it are on one screen with it; the title has the rest. */
+const shownDataSchema = z.object({
+  url: z.string(),
+  prompt: z.string().optional(),
+  submits: z.number(),
+  polls: z.number(),
+  maybePaid: z.number(),
+  messageId: z.string().optional(),
+  lastMessageId: z.string().optional(),
+});
 
 const describedSchema = z.object({
   outcome: z.object({ prompts: z.array(z.json()), messageId: z.string(), describedAt: z.string() }),

@@ -39,6 +39,11 @@ function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? character);
 }
 
+/** A name of a file, which a narrow window breaks between its parts where it has to. */
+export function breakable(name: string): Html {
+  return html`${name.split(/(?<=[._/-])/).map((part) => html`${part}<wbr />`)}`;
+}
+
 /** A page that can be sent. */
 export interface Page {
   readonly status: number;
@@ -138,6 +143,7 @@ img[data-missing] { visibility: hidden; }
   font-size: .8rem; }
 .told { padding: .75rem 1rem .85rem; min-width: 0; }
 .told .name { display: flex; gap: .7rem; justify-content: space-between; font-size: .84rem; margin-bottom: .35rem; }
+.told .file { font-size: .8rem; margin: -.3rem 0 .35rem; overflow-wrap: anywhere; }
 .told .name > :first-child { font-weight: 600; overflow-wrap: anywhere; }
 .told .name > :last-child { white-space: nowrap; }
 ol.prompts { margin: 0; padding-left: 1.15rem; font-size: .86rem; line-height: 1.42; }

@@ -10,7 +10,7 @@ import { formatDuration } from '../shared/limits.js';
 import { HISTOGRAM_BOUNDS, type RunStatus, readMetrics } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { costChart, failuresChart, latencyChart, rateChart } from './charts.js';
-import { type Html, type Page, actionButton, html, layout } from './html.js';
+import { type Html, type Page, actionButton, breakable, html, layout } from './html.js';
 import { failedPart, newestPart } from './images.js';
 import { accountsPart, schedulesPart, troublesPart } from './service-parts.js';
 import { count, fileNameOf, settledRows, speedText } from './texts.js';
@@ -34,7 +34,9 @@ export async function runsPage(connection: QueueConnection, { readOnly, said }: 
     (view) =>
       html`<article class="card" data-key="${view.status.run}">
         <div class="title">
-          <h2><a href="/runs/${encodeURIComponent(view.status.run)}">${runTitle(view.status)}</a></h2>
+          <h2>
+            <a href="/runs/${encodeURIComponent(view.status.run)}">${breakable(runTitle(view.status))}</a>
+          </h2>
           ${stateBadge(view)}
         </div>
         ${progressBar(view)} ${facts(view)} ${notes(view)}
@@ -70,7 +72,7 @@ export async function runPage(connection: QueueConnection, id: string, look: Vie
   const main = html`${saidPart(look.said)}
     <section class="card">
       <div class="title">
-        <h1>${runTitle(status)}</h1>
+        <h1>${breakable(runTitle(status))}</h1>
         ${stateBadge(view)}
       </div>
       ${whereLine(view)} ${progressBar(view)} ${facts(view)} ${notes(view)} ${!look.readOnly && buttons(view)}

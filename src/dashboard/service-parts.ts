@@ -8,7 +8,7 @@ import { count } from './texts.js';
 /** What keeps work from being done at the queue. */
 export function troublesPart({ troubles, at }: CheckedStatus): Html[] {
   return troubles.map(({ kind, about, text, reason, since }) => {
-    const begun = since !== undefined && html`, since ${when(since, at)}`;
+    const begun = since !== undefined && html`, for ${formatDuration(at - since)}`;
     return html`<p class="note" data-key="${kind} ${about}">
       ${about}: ${text}${begun}${reason !== '' && ` (${reason})`}
     </p>`;
@@ -79,7 +79,7 @@ export function accountsPart(
 }
 
 function accountCard(account: AccountView, nowMs: number, readOnly: boolean): Html {
-  const { queueName, workers, inFlight, maxInFlight, waiting, rate, share, learnedRate } = account;
+  const { queueName, workers, inFlight, maxInFlight, waiting, delayed, rate, share, learnedRate } = account;
   const isPaused = account.pauses.some(({ kind }) => kind === 'paused');
   return html`<article class="card" data-key="${queueName}">
     <h3>${account.account}</h3>
@@ -98,7 +98,7 @@ function accountCard(account: AccountView, nowMs: number, readOnly: boolean): Ht
       !readOnly &&
       html`<div class="actions">
         ${isPaused ? actionButton('resume-account', queueName, 'Resume') : actionButton('pause-account', queueName, 'Pause')}
-        ${waiting > 0 && actionButton('hurry-account', queueName, 'Try waiting images now')}
+        ${delayed > 0 && actionButton('hurry-account', queueName, 'Try waiting images now')}
       </div>`
     }
   </article>`;
@@ -106,5 +106,6 @@ function accountCard(account: AccountView, nowMs: number, readOnly: boolean): Ht
 
 function workerText({ host, pid, state, since, reason, trouble }: WorkerView, nowMs: number): Html {
   const why = reason === '' ? (trouble ?? '') : reason;
-  return html`${host}, process ${pid}: ${state}, since ${when(since, nowMs)}${why !== '' && `: ${why}`}`;
+  return html`${host}, process ${pid}: ${state} for
+  ${formatDuration(nowMs - since)}${why !== '' && `: ${why}`}`;
 }

@@ -188,6 +188,8 @@ async function viewAccount(
     learnedRate: formatRate(scaleRate(configured.rate, share)),
     inFlight,
     waiting: images - inFlight,
+    /** Of those that wait: for their next attempt. */
+    delayed: counts['delayed'] ?? 0,
     workers,
     pauses: pausesOf({ workers, fellAt, heldUntil, isQueuePaused, images }, nowMs),
   };

@@ -25,7 +25,7 @@ export async function thisProcess(): Promise<ProcessIdentity> {
 export function processName(): string {
   // Redis takes no blanks in the names of its clients.
   const host = hostname().replace(/[^\w.-]/g, '_');
-  return `${host}:${process.pid}:${randomUUID().slice(0, 13)}`;
+  return `${host}:${process.pid}:${randomUUID().slice(0, 8)}`;
 }
 
 /**

@@ -9,7 +9,7 @@ const NO_SERVER = 'no server is running: start `bulk-describe serve`';
 const server = { host: 'h', pid: 1, root: '/data', since: 0, runsAtOnce: 20, runs: [] };
 const account: ServiceStatus['accounts'][number] = {
   ...{ account: 'api@x', queueName: 'describe@x', rate: '20/min', pollRate: '10/s', maxInFlight: 10 },
-  ...{ share: 1, learnedRate: '20/min', inFlight: 0, waiting: 0, workers: [], pauses: [] },
+  ...{ share: 1, learnedRate: '20/min', inFlight: 0, waiting: 0, delayed: 0, workers: [], pauses: [] },
 };
 const run: RunView = {
   ...{
@@ -29,7 +29,7 @@ const waiting = { executing: 0, waiting: 2, next: [{ job: '1', manifest: 'm.csv'
 const facts = (status: Partial<Facts['status']>, others: Partial<Facts> = {}): Facts => ({
   status: {
     ...{ at: NOW, queue: 'redis://q', runs: [], accounts: [], homes: [server] },
-    ...{ requests: { executing: 0, waiting: 0, next: [] }, ...status },
+    ...{ requests: { executing: 0, waiting: 0, delayed: 0, next: [] }, ...status },
   },
   ...{ schedules: [], queue: undefined, isPaused: false, ...others },
 });

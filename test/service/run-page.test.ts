@@ -68,7 +68,7 @@ test.skipIf(!redisAvailable || !chromiumAvailable)(
       const asked = { manifest: EVIL, output: `${EVIL}.csv` };
       await connection.queue('runs').upsertJobScheduler(EVIL, { pattern: '0 3 1 1 *' }, { data: asked });
       await connection.close();
-      const enqueue = ['m.csv', '-o', 'out.csv', '--stop-failing', '100', '--price', '0.25'];
+      const enqueue = ['m.csv', '-o', 'paintings.prompts.csv', '--stop-failing', '100', '--price', '0.25'];
       expect((await service.start('enqueue', enqueue).ended).code).toBe(0);
       const dashboard = service.start('dashboard', ['--port', '0']);
       await waitUntil('the URL of the dashboard', () => dashboard.stdout().includes('\n'));
@@ -80,7 +80,7 @@ test.skipIf(!redisAvailable || !chromiumAvailable)(
         expect.arrayContaining([expect.stringMatching(/process \d+: working/)]),
       );
       expect(await page.getByRole('rowheader').innerText()).toContain('<img src=x onerror=');
-      await page.getByRole('link', { name: 'out.csv' }).click();
+      await page.getByRole('link', { name: 'paintings.prompts.csv' }).click();
       const chart = page.getByRole('img', { name: /^Images a minute: \d+ described and [1-9]\d* failed/ });
       await chart.waitFor({ timeout: 60_000 });
       const drawn = await chart.locator('.described').getAttribute('d');
@@ -117,7 +117,8 @@ test.skipIf(!redisAvailable || !chromiumAvailable)(
       await page.getByRole('status').getByText('nothing more is submitted').waitFor();
       await page.getByText('cancelled', { exact: true }).waitFor();
       await untilSaid(server, /has ended with exit code 130/);
-      const described = async () => (await workspace.records('out.csv')).map(({ id }) => Number(id));
+      const described = async () =>
+        (await workspace.records('paintings.prompts.csv')).map(({ id }) => Number(id));
       const before = await described();
       simulator.setOptions({ failures: {} });
       const name = (await page.locator('tr[data-key] td').first().getByRole('link').innerText()).trim();

@@ -58,7 +58,7 @@ test.skipIf(FOLDER === '' || !redisAvailable || !chromiumAvailable)(
 );
 
 async function takePictures(url: string, options: BrowserOptions): Promise<void> {
-  const browser = await startBrowser({ ...options, width: 1280, height: 1000 });
+  const browser = await startBrowser({ ...options, width: 1280, height: 1250 });
   try {
     const page = await browser.context.newPage();
     await page.goto(`${url}/runs`);
@@ -70,8 +70,8 @@ async function takePictures(url: string, options: BrowserOptions): Promise<void>
     const job = (await page.locator('.image a.soft').nth(3).getAttribute('href')) ?? '';
     const queue = job.slice(0, job.lastIndexOf('/'));
     await page.setViewportSize({ width: 1280, height: 900 });
-    await page.goto(`${url}${queue}?status=failed`);
-    await page.getByText('published to run').nth(1).waitFor({ timeout: 15_000 });
+    await page.goto(`${url}${queue}?status=completed`);
+    await page.getByText('--ar ').nth(3).waitFor({ timeout: 15_000 });
     await page.waitForLoadState('networkidle');
     await page.screenshot({ path: join(FOLDER, 'board.png') });
   } finally {
