@@ -29,7 +29,7 @@ const waiting = { executing: 0, waiting: 2, next: [{ job: '1', manifest: 'm.csv'
 const facts = (status: Partial<Facts['status']>, others: Partial<Facts> = {}): Facts => ({
   status: {
     ...{ at: NOW, queue: 'redis://q', runs: [], accounts: [], homes: [server] },
-    ...{ requests: { executing: 0, waiting: 0, delayed: 0, next: [] }, ...status },
+    ...{ requests: { executing: 0, waiting: 0, next: [] }, ...status },
   },
   ...{ schedules: [], queue: undefined, isPaused: false, ...others },
 });
