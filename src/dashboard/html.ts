@@ -127,6 +127,7 @@ h2 { font-size: 1.05rem; margin: 2.2rem 0 .8rem; }
 .bar { display: block; width: 100%; height: .7rem; border-radius: .35rem; margin: .9rem 0 0; background: var(--wait); }
 .bar .described { fill: var(--good); } .bar .copied { fill: var(--copied); } .bar .failed { fill: var(--bad); }
 .note { margin: .8rem 0 0; padding: .5rem .8rem; border-radius: .5rem; background: var(--mark); overflow-wrap: anywhere; }
+.note + .card { margin-top: 1rem; }
 .card h3 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 .plain { margin: .5rem 0 0; padding-left: 1.15rem; font-size: .9rem; overflow-wrap: anywhere; }
 .unseen { position: absolute; white-space: nowrap; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
