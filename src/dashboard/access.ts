@@ -72,23 +72,11 @@ export function refuseRequest(
     return { status: 401, reason: 'user and password, please' };
   }
   if (request.method === 'GET' || request.method === 'HEAD') return undefined;
-  if (readOnly) return { status: 405, reason: 'this dashboard is read-only' };
+  if (readOnly) return { status: 405, reason: 'nothing can be changed here' };
   if (isCrossSite(request.headers)) {
     return { status: 403, reason: 'writes are taken from the pages of this dashboard only' };
   }
   return undefined;
-}
-
-/**
- * Bull Board is there to look at: its writes could pay for an image twice, lose a row or lift a limit. What helps has a button
- * on the run pages.
- */
-export function refuseBoardWrite({ method }: { readonly method: string }) {
-  if (method === 'GET' || method === 'HEAD') return undefined;
-  return {
-    status: 405,
-    reason: 'the board is to be looked at: retry, pause and cancel on the run pages',
-  } as const;
 }
 
 /** Checks basic auth in a time that does not depend on what is wrong. */

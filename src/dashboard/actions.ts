@@ -67,7 +67,7 @@ async function retryImages(connection: QueueConnection, run: string): Promise<st
   const { queueName } = await statusOf(connection, run);
   // All of them first: each that is taken up moves those behind it.
   const failed = [];
-  for await (const job of failedJobsOf(connection, { run, queueName })) failed.push(job);
+  for await (const job of failedJobsOf(connection, { run, queueName }, Infinity)) failed.push(job);
   for (const job of failed) await job.retry('failed');
   return `${plural(failed.length, 'failed image')} taken up again: their rows come into the output as they are described`;
 }

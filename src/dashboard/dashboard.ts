@@ -8,13 +8,7 @@ import { createHttpServer, listen } from '../shared/http-server.js';
 import { silentLogger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UndoStack } from '../shared/undo.js';
-import {
-  DASHBOARD_DEFAULTS,
-  type DashboardOptions,
-  refuseBoardWrite,
-  refuseOpenDashboard,
-  refuseRequest,
-} from './access.js';
+import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
 import { startBoard } from './board.js';
 import { renderMetrics } from './metrics.js';
 import { localThumbnail } from './local-image.js';
@@ -78,10 +72,12 @@ async function createServer(
     routerOptions: { maxParamLength: 500 },
   });
   app.addHook('onRequest', async (request, reply) => {
-    const isBoard = request.url === BOARD_PATH || request.url.startsWith(`${BOARD_PATH}/`);
+    const isBoard = request.routeOptions.url?.startsWith(BOARD_PATH) === true;
     reply.headers(isBoard ? BOARD_HEADERS : COMMON_HEADERS);
     if (request.url === HEALTH_PATH) return undefined;
-    const refusal = refuseRequest(request, options) ?? (isBoard ? refuseBoardWrite(request) : undefined);
+    // The board is there to look at: its writes could pay for an image twice, lose a row or lift a limit.
+    const readOnly = options.readOnly === true || isBoard;
+    const refusal = refuseRequest(request, { ...options, readOnly });
     if (refusal === undefined) return undefined;
     if (refusal.status === 401)
       reply.header('www-authenticate', 'Basic realm="bulk-describe", charset="UTF-8"');

@@ -14,8 +14,6 @@ const FAILURES = 10;
 const LOOKED_AT_ONCE = 50;
 /** Other runs of the account have their images in the same queue: so many are looked through at most. */
 const LOOKED_THROUGH = 300;
-/** A queue keeps no more failed ones, see `DescribeWorker`. */
-const MOST_FAILED = 1000;
 
 const describedSchema = z.object({ outcome: z.object({ prompts: z.array(z.json()) }) });
 const callsSchema = z.object({
@@ -104,7 +102,7 @@ export async function failedPart(
       code !== undefined &&
       html`<p class="soft">
         <a href="/runs/${run.run}">All failures</a
-        >${rows.length === 0 && ': none with this code is in the queue (any more); the failures file has them all'}
+        >${rows.length === 0 && ': none of the newest has this code; the failures file has all'}
       </p>`
     }
     ${
@@ -163,12 +161,13 @@ function shownImage({ run, queueName }: ShownRun, { id = '', data, finishedOn = 
   return { ...image, key: `${id}.${finishedOn}`, jobUrl, imageUrl };
 }
 
-/** The failed jobs of a run that its queue keeps, the newest first. */
+/** The failed jobs of a run, the newest first, as far as they are looked for. */
 export function failedJobsOf(
   connection: QueueConnection,
   run: ShownRun,
+  most = LOOKED_THROUGH,
 ): AsyncGenerator<Job<unknown, unknown>> {
-  return jobsOf(connection, run, 'failed', MOST_FAILED);
+  return jobsOf(connection, run, 'failed', most);
 }
 
 /** The jobs of a run among the newest ones of its queue. */

@@ -68,8 +68,8 @@ export function accountsPart(
           ${servers.map(
             ({ host, pid, root, since, runs }) =>
               html`<li>
-                ${host}, process ${pid}: ${count(runs.length)} going on, files below ${root}, since
-                ${when(since, at)}
+                ${host}, process ${pid}: ${count(runs.length)} going on, files below ${root}, for
+                ${formatDuration(at - since)}
               </li>`,
           )}
         </ul>

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { type Dashboard, startDashboard } from '../../src/dashboard/dashboard.js';
@@ -101,12 +102,16 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       await get(job);
       await get(`/board/queue/${encodeURIComponent(name)}`);
       await get('/board/api/redis/stats');
-      if (kind === 'redis') await get(`/board/api/queues/${encodeURIComponent(name)}/workers`);
+      if (kind === 'redis')
+        expect(await get(`/board/api/queues/${encodeURIComponent(name)}/workers`)).toContain(
+          `"name":"${hostname()}:${process.pid}:`,
+        );
       await get('/board/api/job-schedulers');
 
       const put = async (path: string) => (await fetch(`${url}${path}`, { method: 'PUT' })).status;
       expect(await put(`${job}/retry`)).toBe(405);
       expect(await put('/board/api/queues/pause')).toBe(405);
+      expect(await put('/%62oard/api/queues/pause')).toBe(405);
       // A form of the run's page; what was done is said where it leads to.
       const press = async (action: string, headers = {}) => {
         const form = { 'content-type': 'application/x-www-form-urlencoded', ...headers };
