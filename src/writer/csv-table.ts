@@ -13,6 +13,7 @@ import type { Cells, JsonCell } from '../shared/json-cells.js';
 import {
   MAX_ROW_BYTES,
   type ReadTableOptions,
+  type RowBytes,
   type Table,
   type TableEnd,
   type TableRow,
@@ -55,6 +56,10 @@ export class CsvTable implements Table {
 
   get delimiter(): string {
     return this.layout.delimiter;
+  }
+
+  get places(): RowBytes {
+    return { from: this.firstRow, records: 1, delimiter: this.layout.delimiter };
   }
 
   isEmpty(size: number): boolean {

@@ -7,6 +7,7 @@ import { parseJson } from '../shared/parse-json.js';
 import {
   MAX_ROW_BYTES,
   type ReadTableOptions,
+  type RowBytes,
   type Table,
   type TableEnd,
   type TableRow,
@@ -30,6 +31,10 @@ export class JsonlTable implements Table {
 
   constructor(readonly columns: readonly string[]) {
     this.#isPrompt = columns.map((name) => !columns.includes(PROMPTS) && PROMPT_COLUMN.test(name));
+  }
+
+  get places(): RowBytes | number {
+    return { from: 0, records: 1 };
   }
 
   isEmpty(size: number): boolean {

@@ -130,6 +130,10 @@ export class ParquetTable extends JsonlTable {
     super(columns);
   }
 
+  override get places(): number {
+    return Number(this.packed?.metadata.num_rows ?? 0n);
+  }
+
   override isEmpty(): boolean {
     return this.packed?.metadata.num_rows === 0n;
   }
@@ -149,7 +153,7 @@ export class ParquetTable extends JsonlTable {
     { signal }: ReadTableOptions,
     visit: (rows: readonly TableRow[]) => void | Promise<void>,
   ): Promise<TableEnd> {
-    const count = Number(this.packed?.metadata.num_rows ?? 0n);
+    const count = this.places;
     for (let start = 0; start < count;) {
       signal?.throwIfAborted();
       const rows = await this.#readGroup(handle, start);

@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { UsageError } from '../shared/errors.js';
 import { type AnswerValue, USAGE_COLUMNS } from '../shared/jobs.js';
 import type { Cells, JsonCell } from '../shared/json-cells.js';
-import type { ReadTableOptions, Table, TableEnd, TableRow } from './table.js';
+import type { ReadTableOptions, RowBytes, Table, TableEnd, TableRow } from './table.js';
 
 /** In the file, in the place of a column for each prompt. */
 export const PROMPT_ROW_COLUMNS = ['prompt_number', 'prompt'] as const;
@@ -25,6 +25,12 @@ export class PromptRowsTable implements Table {
     private readonly promptsBefore = prompts,
   ) {
     this.columns = inColumns(lines.columns, prompts);
+  }
+
+  get places(): RowBytes | number {
+    const { places } = this.lines;
+    const records = this.prompts.length;
+    return typeof places === 'number' ? places / records : { ...places, records };
   }
 
   isEmpty(size: number): boolean {

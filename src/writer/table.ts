@@ -34,12 +34,24 @@ export interface ReadTableOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Where in a file's bytes the rows of a table are, for who looks for them without reading all cells. */
+export interface RowBytes {
+  /** Where the first one begins. */
+  readonly from: number;
+  /** How many records it takes. */
+  readonly records: number;
+  /** Of a CSV; in JSON Lines each line is a record. */
+  readonly delimiter?: string;
+}
+
 /**
  * How rows are laid out in a file. Whoever writes or reads it knows columns, rows and their offsets only: another format
  * is another class like these.
  */
 export interface Table {
   readonly columns: readonly string[];
+  /** Where the rows are; or how many, where an offset is the number of a row. */
+  readonly places: RowBytes | number;
   /** Whether a file of so many bytes holds no row, nor the beginning of one. */
   isEmpty(size: number): boolean;
   /** What the table consists of while it has no rows. */
