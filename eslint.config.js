@@ -12,7 +12,7 @@ const layers = {
   webhook: ['shared', 'describe-api'],
   run: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer'],
   service: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer', 'run'],
-  dashboard: ['shared', 'describe-api', 'service'],
+  dashboard: ['shared', 'describe-api', 'producer', 'writer', 'run', 'service'],
 };
 const folders = [...Object.keys(layers), 'cli'];
 

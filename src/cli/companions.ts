@@ -1,6 +1,7 @@
 import { type ApiOptions, accountOf, checkPublicUrl, checkWebhooks } from '../run/api-options.js';
 import { openImageRoot } from '../run/prepare.js';
 import type { Companion } from '../run/run-options.js';
+import { RootFolder } from '../service/root-folder.js';
 import { describeQueueName } from '../shared/account.js';
 import type { ListenAddress } from '../shared/http-server.js';
 import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashboard/access.js';
@@ -17,7 +18,9 @@ export async function dashboard(options: OptionsOf<'dashboard'>): Promise<number
   const terminal = new Terminal(process.stderr, options);
   const imageRoots = options.imageRoot === undefined ? [] : [(await openImageRoot(options.imageRoot)).real];
   const companions = [dashboardAt(options, terminal, (url) => process.stdout.write(`${url}\n`))];
-  return runUntilStopped({ command: 'dashboard', queue, isReader: true, companions, imageRoots }, terminal);
+  const root = options.root === undefined ? undefined : await RootFolder.open(options.root);
+  const about = { command: 'dashboard', queue, isReader: true, companions, imageRoots, root };
+  return runUntilStopped(about, terminal);
 }
 
 /**
@@ -85,9 +88,15 @@ function dashboardAt(
   onStarted: (url: string) => void,
 ): Companion {
   const credentials = credentialsOf(process.env);
-  return async (connection, imageRoots) => {
+  return async (connection, imageRoots, mayRead) => {
     const { startDashboard } = await import('../dashboard/dashboard.js');
-    const started = await startDashboard(connection, { ...options, imageRoots, credentials, logger });
+    const started = await startDashboard(connection, {
+      ...options,
+      imageRoots,
+      mayRead,
+      credentials,
+      logger,
+    });
     onStarted(started.url);
     return () => started.close();
   };

@@ -45,6 +45,7 @@ const GROUPS = [
       parse: parse.port,
     }),
     imageRoot: option('--image-root <folder>', 'whose images the run pages show; without it, none'),
+    root: option('--root <folder>', 'whose outputs the pages of results show; without it, none'),
     readOnly: option('--read-only', 'nothing can be changed from here'),
   }),
   group('The simulated API:', ['simulate'], {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { RUN_DEFAULTS, type Companion } from '../run/run-options.js';
 import { InterruptedEarlyError, UsageError } from '../shared/errors.js';
+import type { RootFolder } from '../service/root-folder.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
@@ -104,19 +105,22 @@ export function runUntilStopped(
     readonly companions: readonly Companion[];
     /** Real paths of the folders whose images may be read. */
     readonly imageRoots?: readonly string[];
+    /** The folder whose outputs may be read. */
+    readonly root?: RootFolder | undefined;
     readonly goodbye?: string;
   },
   terminal: Terminal,
   start?: (service: Service) => Promise<void>,
 ): Promise<number> {
-  const { companions, imageRoots = [], goodbye, ...shared } = about;
+  const { companions, imageRoots = [], root, goodbye, ...shared } = about;
   const onSignal = (name: string) => {
     if (goodbye !== undefined) terminal.say(`${name}: ${goodbye}; once more to quit at once`);
   };
   return withSharedQueue({ ...shared, logger: terminal.logger, onSignal }, async (service) => {
     const { connection, undo, signal } = service;
     connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
-    for (const companion of companions) undo.defer(await companion(connection, imageRoots));
+    const mayRead = root && ((output: string) => root.output(output));
+    for (const companion of companions) undo.defer(await companion(connection, imageRoots, mayRead));
     await start?.(service);
     await untilAborted(signal);
     return 0;

@@ -175,7 +175,7 @@ not answer.`,
   createCommand({
     name: 'dashboard',
     about:
-      'Shows what goes on at a queue, in a browser: the runs with their newest prompts (/runs), Bull Board with every ' +
+      'Shows what goes on at a queue, in a browser: the runs with their newest prompts (/runs) and all results, Bull Board with every ' +
       'job and its log (/board), and figures for Prometheus (/metrics). Failed images can be taken up again from the ' +
       'board. Prints its URL and answers until it is stopped. `run --dashboard[=<port>]` does the same beside a run, on ' +
       'any queue, and `serve --dashboard[=<port>]` beside a server.',

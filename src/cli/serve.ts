@@ -29,6 +29,7 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
     queue: options.queue,
     companions: companionsOf(options, api, terminal),
     imageRoots: [root.path],
+    root,
     goodbye: 'writing what has come and releasing the runs',
   };
   return runUntilStopped(about, terminal, async (service) => {

@@ -20,6 +20,11 @@ export interface DashboardOptions {
   readonly credentials?: Credentials | undefined;
   /** Real paths of the folders whose images are shown; none. */
   readonly imageRoots?: readonly string[] | undefined;
+  /**
+   * The real path of a run's output, where its results may be shown, else it throws a UsageError that says why not; nothing is
+   * shown of any without it. What runs publish may be forged.
+   */
+  readonly mayRead?: ((output: string) => Promise<string>) | undefined;
   readonly logger?: Logger | undefined;
 }
 

@@ -1,12 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import type { FastifyInstance, FastifyPluginCallback, FastifyReply } from 'fastify';
+import type { FastifyInstance, FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { messageOf } from '../shared/errors.js';
+import { UsageError, messageOf } from '../shared/errors.js';
 import { partsOfJobId } from '../shared/jobs.js';
 import { queueTrouble } from '../service/troubles.js';
 import { createHttpServer, listen } from '../shared/http-server.js';
 import { silentLogger } from '../shared/log.js';
+import type { PreparedImage } from '../shared/prepare-image.js';
+import { RUNS, type RunStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import * as registry from '../shared/queue/registry.js';
 import { UndoStack } from '../shared/undo.js';
 import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
 import { startBoard } from './board.js';
@@ -15,10 +18,12 @@ import { localThumbnail } from './local-image.js';
 import { BOARD_PATH, PAGE_SOURCES, type Page } from './html.js';
 import { ACTION_DEADLINE_MS, act, isAction } from './actions.js';
 import { type View, runPage, runsPage } from './pages.js';
+import { Results } from './results.js';
 
 const HEALTH_PATH = '/healthz';
 const runSchema = z.object({ run: z.string() });
 const thumbnailSchema = runSchema.extend({ image: z.string() });
+const rowSchema = z.object({ row: z.coerce.number().int().nonnegative() });
 const actionSchema = z.object({ action: z.string(), id: z.string() });
 const viewSchema = z.object({ code: z.string().optional(), said: z.string().optional() });
 /** Whoever looks at an older one again sees the page alone. */
@@ -105,12 +110,10 @@ async function createServer(
     return reply.type(type).send(text);
   });
   addPages(app, connection, options.readOnly === true);
+  addResults(app, connection, options);
   app.get('/runs/:run/images/:image', async (request, reply) => {
     const asked = thumbnailSchema.parse(request.params);
-    const picture = await localThumbnail(connection, asked, options.imageRoots ?? []);
-    if (picture === undefined) return reply.code(404).send();
-    const { type, bytes } = picture;
-    return reply.type(`image/${type}`).header('cache-control', 'private, max-age=3600').send(bytes);
+    return sendPicture(reply, await localThumbnail(connection, asked, options.imageRoots ?? []));
   });
   await app.register(board, { prefix: BOARD_PATH });
   return app;
@@ -153,6 +156,43 @@ function addPages(app: FastifyInstance, connection: QueueConnection, readOnly: b
     const page = action.endsWith('-account') ? '/runs' : `/runs/${encodeURIComponent(run)}`;
     return reply.redirect(`${page}?said=${key}`, 303);
   });
+}
+
+/** The results of runs, of which the queue knows where they are. */
+function addResults(app: FastifyInstance, connection: QueueConnection, options: DashboardOptions): void {
+  const results = new Results(options);
+  app.addHook('onClose', () => results.close());
+  type Show = (about: RunStatus, request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>;
+  const add = (path: string, show: Show) =>
+    app.get(`/runs/:run/results${path}`, async (request, reply) => {
+      const { run } = runSchema.parse(request.params);
+      const about = await registry.find(connection.store, RUNS, run);
+      if (about === undefined) return sendPage(reply, await runPage(connection, run, { readOnly: true }));
+      try {
+        return await show(about, request, reply);
+      } catch (error) {
+        // Its page says why.
+        if (!(error instanceof UsageError)) throw error;
+        return reply.code(404).send();
+      }
+    });
+  add('', async (about, { query }, reply) => sendPage(reply, await results.page(about, query)));
+  add('/image', async (about, { query }, reply) => {
+    const row = rowSchema.safeParse(query).data?.row ?? -1;
+    return sendPicture(reply, await results.picture(about, row));
+  });
+  add('/file', async (about, _request, reply) => {
+    const { name, size, stream } = await results.file(about);
+    const disposition = `attachment; filename*=UTF-8''${encodeURIComponent(name)}`;
+    reply.headers({ 'content-disposition': disposition, 'content-length': size });
+    return await reply.type('application/octet-stream').send(stream);
+  });
+}
+
+function sendPicture(reply: FastifyReply, picture: PreparedImage | undefined): FastifyReply {
+  if (picture === undefined) return reply.code(404).send();
+  const { type, bytes } = picture;
+  return reply.type(`image/${type}`).header('cache-control', 'private, max-age=3600').send(bytes);
 }
 
 function sendTrouble(reply: FastifyReply): FastifyReply {

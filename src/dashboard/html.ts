@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { visible } from './texts.js';
+import { VIEWER_SCRIPT } from './viewer-script.js';
 
 /** Markup that is safe to send: only `html` makes it. */
 export class Html {
@@ -63,25 +64,44 @@ export function actionButton(action: string, id: string, label: string): Html {
   </form>`;
 }
 
-/** Puts a page's main part between head and foot. */
-export function layout(title: string, main: Html, status = 200): Page {
+/**
+ * Puts a page's main part between head and foot.
+ * @param kind a page that refreshes itself, one that shows results, or the latter as a file of its own
+ */
+export function layout(
+  title: string,
+  main: Html,
+  status = 200,
+  kind: 'page' | 'results' | 'file' = 'page',
+): Page {
+  const script = kind === 'page' ? SCRIPT : VIEWER_SCRIPT;
+  // Images on this machine are beside it.
+  const allowed = { 'default-src': "'none'", ...PAGE_SOURCES, 'img-src': '* data: file:' };
+  const sources = Object.entries(allowed).map((source) => source.join(' '));
   const page = html`<!doctype html>
     <html lang="en">
       <head>
         <meta charset="utf-8" />
+        ${kind === 'file' && html`<meta http-equiv="content-security-policy" content="${sources.join('; ')}" />`}
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta name="color-scheme" content="light dark" />
         <meta name="robots" content="noindex" />
+        <meta name="generator" content="bulk-describe" />
         <title>${title} · bulk-describe</title>
         <link rel="icon" href="data:," />
-        ${new Html(`<style>${STYLE}</style><script>${SCRIPT}</script>`)}
+        ${new Html(`<style>${STYLE}</style><script>${script}</script>`)}
       </head>
       <body>
-        <header>
-          <a class="brand" href="/runs">bulk-describe</a>
-          <nav><a href="/runs">Runs</a><a href="${BOARD_PATH}">Board</a><a href="/metrics">Metrics</a></nav>
-        </header>
-        <p id="stale" hidden>No answer from the dashboard: what you see is not new any more.</p>
+        ${
+          kind !== 'file' &&
+          html`<header>
+              <a class="brand" href="/runs">bulk-describe</a>
+              <nav>
+                <a href="/runs">Runs</a><a href="${BOARD_PATH}">Board</a><a href="/metrics">Metrics</a>
+              </nav>
+            </header>
+            <p id="stale" hidden>No answer from the dashboard: what you see is not new any more.</p>`
+        }
         <main>${main}</main>
       </body>
     </html> `;
@@ -176,6 +196,20 @@ button:hover { border-color: var(--accent); color: var(--accent); }
 .codes li { margin-bottom: .5rem; }
 .codes .bar { margin-top: .15rem; height: .45rem; }
 .codes [aria-current] { font-weight: 700; text-decoration: underline; }
+#find { display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: end; margin-top: 1.2rem; }
+#find label { display: grid; font-size: .8rem; color: var(--soft); max-width: 100%; }
+#find label:first-child { flex: 1 1 14rem; }
+#find input, #find select { font: inherit; font-size: .92rem; color: var(--ink); background: var(--paper); border: 1px solid var(--soft);
+  border-radius: .45rem; padding: .25rem .5rem; width: 100%; }
+#count { margin: 1rem 0 .6rem; font-variant-numeric: tabular-nums; }
+#pages { justify-content: center; margin: 1.4rem 0 0; }
+.file { font-size: .82rem; overflow-wrap: anywhere; }
+.cells { margin: .4rem 0 0; font-size: .82rem; }
+.cells dt { color: var(--soft); }
+.cells dd { margin: 0 0 .4rem; overflow-wrap: anywhere; white-space: pre-wrap; }
+.keys { text-align: center; font-size: .82rem; }
+kbd { font: .92em ui-monospace, monospace; }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .empty { text-align: center; padding: 4rem 1rem; color: var(--soft); }
 code { font: .92em ui-monospace, monospace; }
 @media (max-width: 34rem) {
@@ -237,11 +271,11 @@ const SCRIPT = `
 })();
 `;
 
-/** What a browser may do with a page: run its one script with its one style, and show images from wherever the manifest says. */
+/** What a browser may do with a page: run one of the scripts with the one style, and show images from wherever the manifest says. */
 export const PAGE_SOURCES = {
   'img-src': '* data:',
   'style-src': sourceOf(STYLE),
-  'script-src': sourceOf(SCRIPT),
+  'script-src': `${sourceOf(SCRIPT)} ${sourceOf(VIEWER_SCRIPT)}`,
   'connect-src': "'self'",
 };
 

@@ -26,7 +26,14 @@ export async function localThumbnail(
   if (queueName === undefined) return undefined;
   const job = await connection.queue<unknown, unknown>(queueName).getJob(describeJobId(run, image));
   const url = imageDataSchema.safeParse(job?.data).data?.url ?? '';
-  if (!url.startsWith('file:')) return undefined;
+  return url.startsWith('file:') ? await smallPicture(url, roots) : undefined;
+}
+
+/** A small picture of a `file:` URL within the roots, or a `data:` URI; undefined where it cannot be had. */
+export async function smallPicture(
+  url: string,
+  roots: readonly string[],
+): Promise<PreparedImage | undefined> {
   try {
     const load = () => loadLocal(url, { roots });
     return await turn(() => prepareImage(load, { side: SIDE }, AbortSignal.timeout(DEADLINE_MS)));

@@ -240,6 +240,7 @@ function notes({ status, account, nowMs, advice }: RunOnPage): Html[] {
 function whereLine({ status, account }: RunOnPage): Html {
   const workers = account.workers.filter(({ state }) => state !== 'silent').length;
   return html`<p class="where">
+    <a href="/runs/${encodeURIComponent(status.run)}/results">All results</a><br />
     ${status.manifest === '-' ? 'stdin' : status.manifest} → ${status.output}<br />
     account ${status.account}, on ${status.host} (process
     ${status.pid})${status.schedule !== undefined && html`, schedule ${status.schedule}`}${

@@ -1,19 +1,16 @@
 import { existsSync } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
-import { realpath } from 'node:fs/promises';
 import { dirname, extname, join, resolve } from 'node:path';
 import { type RowPlan, imageOf } from '../producer/row-reader.js';
-import { UsageError, shownPath } from '../shared/errors.js';
-import { MESSAGE_COLUMNS, PROMPT_COLUMNS, answerCell } from '../shared/jobs.js';
+import { UsageError } from '../shared/errors.js';
+import { MESSAGE_COLUMNS, answerCell } from '../shared/jobs.js';
 import { type Cells, jsonText, valuesOf } from '../shared/json-cells.js';
-import { openPlainFile, replaceFile } from '../writer/durable-file.js';
-import { rowsPath, runPaths, workingPath } from '../writer/output-paths.js';
+import { replaceFile } from '../writer/durable-file.js';
+import { type RunPaths, workingPath } from '../writer/output-paths.js';
 import { endsRow, newOutputTable, outputAt } from '../writer/output-table.js';
 import { packOutput } from '../writer/parquet-output.js';
-import { type RunFile, readRunFile } from '../writer/run-file.js';
 import type { Table, TableRow } from '../writer/table.js';
 import { type CaptionOptions, ImageNames, captionColumn, makeFolder, sidecarPath } from './captions.js';
-import { rememberedPlan } from './prepare.js';
+import { type ReadOutput, openToRead, planOf } from './read-output.js';
 
 export type ExportFormat = 'sidecar' | 'hf' | 'kohya' | 'jsonl' | 'parquet' | 'csv';
 
@@ -47,37 +44,18 @@ const AR = /\s*--ar\s+\d+(?:\.\d+)?:\d+(?:\.\d+)?\s*$/;
  */
 export async function exportOutput(options: ExportOptions): Promise<Exported> {
   refuseCaptionFlags(options);
-  const output = await realpath(options.output).catch(() => resolve(options.output));
-  const path = rowsPath(output);
-  const handle = await openPlainFile(path, 'r', 'the output');
-  if (handle === undefined)
-    throw new UsageError(
-      `there is no output ${shownPath(options.output)}: name the file that \`run\` has written`,
-    );
+  const read = await openToRead(options.output);
   try {
-    const runFile = await readRunFile(runPaths(output).runFile);
-    const { escapeFormulas, promptsAs, answerColumns = PROMPT_COLUMNS } = runFile ?? {};
-    const prompts = promptsAs === 'rows' ? answerColumns : [];
-    const begun = newOutputTable({
-      ...{ path, columns: [], answerColumns: prompts, delimiter: ',', escapeFormulas, promptsAs },
-    });
-    const isOurs = (columns: readonly string[]) => MESSAGE_COLUMNS.every((name) => columns.includes(name));
-    const table = await begun.open(handle, isOurs);
-    if (table === undefined || table.isEmpty((await handle.stat()).size))
-      throw new UsageError(`${outputAt(path)} has no rows yet`);
-    if (!isOurs(table.columns))
-      throw new UsageError(
-        `${outputAt(path)} is no output of bulk-describe: it has no columns ${MESSAGE_COLUMNS.join(' and ')}`,
-      );
-    const source = new OutputRows(path, handle, table, runFile, options);
+    if (read.isEmpty) throw new UsageError(`${outputAt(read.path)} has no rows yet`);
+    const source = new OutputRows(read, options);
     if (options.to === 'sidecar') return await writeSidecars(source, options);
     const dest = options.to === 'hf' ? join(resolve(options.dest), 'metadata.jsonl') : resolve(options.dest);
-    refuseDest(dest, output, options);
+    refuseDest(dest, read.paths, options);
     if (options.to === 'hf') return await writeHuggingFace(source, options, dest);
     if (options.to === 'kohya') return await writeKohya(source, options, dest);
     return await convert(source, dest);
   } finally {
-    await handle.close();
+    await read.handle.close();
   }
 }
 
@@ -97,8 +75,8 @@ function refuseCaptionFlags({ to, sidecarName, promptColumn, ar }: ExportOptions
 }
 
 /** @throws {UsageError} when the file is there, is the output's own, or has a name of another format */
-function refuseDest(dest: string, output: string, { to, overwrite, dest: given }: ExportOptions): void {
-  const files = new Set<string>(Object.values(runPaths(output)));
+function refuseDest(dest: string, paths: RunPaths, { to, overwrite, dest: given }: ExportOptions): void {
+  const files = new Set<string>(Object.values(paths));
   if (files.has(dest)) throw new UsageError(`-o ${given} belongs to the output itself: name another file`);
   const endings = {
     csv: ['.csv', '.tsv'],
@@ -122,26 +100,28 @@ class OutputRows {
   readonly answerColumns: readonly string[];
   #count = Infinity;
 
+  readonly path: string;
+  readonly table: Table;
+
   constructor(
-    private readonly path: string,
-    private readonly handle: FileHandle,
-    readonly table: Table,
-    private readonly runFile: RunFile | undefined,
+    private readonly read: ReadOutput,
     private readonly options: ExportOptions,
   ) {
-    this.columns = table.columns;
-    this.answerColumns = runFile?.answerColumns ?? PROMPT_COLUMNS;
+    this.path = read.path;
+    this.table = read.table;
+    this.columns = read.table.columns;
+    this.answerColumns = read.answerColumns;
   }
 
   get hasRunFile(): boolean {
-    return this.runFile !== undefined;
+    return this.read.runFile !== undefined;
   }
 
   /** Calls `visit` with all rows, many at a time; a run may write more meanwhile. */
   async forEach(visit: (rows: readonly TableRow[], first: number) => void | Promise<void>): Promise<void> {
     let count = 0;
     const about = { what: outputAt(this.path), endsRow, signal: this.options.signal };
-    await this.table.forEach(this.handle, this.columns, about, async (found) => {
+    await this.table.forEach(this.read.handle, this.columns, about, async (found) => {
       const rows = found.slice(0, this.#count - count);
       if (rows.length > 0) await visit(rows, count + 1);
       count += rows.length;
@@ -149,14 +129,9 @@ class OutputRows {
     this.#count = count;
   }
 
-  /** Where the images are, by the run file. @throws {UsageError} when there is none */
+  /** Where the images are. @throws {UsageError} see `planOf` */
   plan(): RowPlan {
-    const { columns, runFile } = this;
-    if (runFile === undefined)
-      throw new UsageError(
-        `${runPaths(this.path).runFile} is missing, which says where the images of ${this.path} are: put it beside it again`,
-      );
-    return rememberedPlan(runFile, columns);
+    return planOf(this.read, this.columns);
   }
 
   /**

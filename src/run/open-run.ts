@@ -197,7 +197,16 @@ async function openConnection(
     const isOutage = state !== 'notice';
     options.onEvent?.({ type: 'notice', text: troubleText(...trouble), isOutage });
   });
-  for (const start of options.companions ?? []) undo.defer(await start(connection, rootsOf(prepared)));
+  // A run shows its own results, and those of no other.
+  const own = prepared.paths.output;
+  const mayRead = (output: string) => {
+    if (output === own) return Promise.resolve(own);
+    return Promise.reject(
+      new UsageError(`This run shows its own results alone, and ${output} is another's.`),
+    );
+  };
+  for (const start of options.companions ?? [])
+    undo.defer(await start(connection, rootsOf(prepared), mayRead));
   return { connection, queue: target.label };
 }
 

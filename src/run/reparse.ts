@@ -4,12 +4,10 @@ import { isDeepStrictEqual } from 'node:util';
 import type { AnswerShape } from '../describe-api/answer-shape.js';
 import { FOUR_PROMPTS, readKeptAnswer } from '../describe-api/dialects/openai.js';
 import { isKeptCut } from '../describe-api/errors.js';
-import { columnAt } from '../producer/columns.js';
-import { imageOf } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { UndoStack } from '../shared/undo.js';
-import { FailuresFile, type FailureRecord, failureColumnsIn, forEachFailure } from '../writer/failures.js';
+import { FailuresFile, type FailureRecord, forEachFailure } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { OutputIndex } from '../writer/output-index.js';
 import { type RunPaths, lockOutput, rowsPath, runPaths } from '../writer/output-paths.js';
@@ -17,7 +15,8 @@ import type { OutputOptions } from '../writer/output-table.js';
 import { type RunFile, readRunFile, writeRunFile } from '../writer/run-file.js';
 import { packOutput, unpackOutput } from '../writer/parquet-output.js';
 import { type ApiOptions, answerShapeOf } from './api-options.js';
-import { rememberedPlan, withKept } from './prepare.js';
+import { withKept } from './prepare.js';
+import { rememberedFailures } from './read-output.js';
 
 interface Reparsed {
   /** Rows that were written to the output. */
@@ -98,28 +97,15 @@ async function outputOptionsOf(
   shape: AnswerShape,
   listSeparator: string | undefined,
 ): Promise<OutputOptions> {
-  const { columns, delimiter } = await failureColumnsIn(paths.failures);
-  const plan = rememberedPlan(runFile, columns);
-  const key =
-    runFile.keyColumn === undefined ? undefined : columnAt('--key-column', columns, runFile.keyColumn);
+  const remembered = await rememberedFailures(paths, runFile);
   const outputOptions: OutputOptions = {
-    ...{
-      columns,
-      delimiter,
-      keyColumn: key?.index,
-      keyPath: key?.path,
-      path: paths.working,
-      answerColumns: shape.columns,
-    },
-    ...{ answerColumnsBefore: runFile.answerColumns ?? PROMPT_COLUMNS, newColumns: true },
-    urlColumn: plan.urlColumn,
+    ...remembered,
+    path: paths.working,
+    answerColumns: shape.columns,
+    answerColumnsBefore: remembered.answerColumns,
+    newColumns: true,
     listSeparator,
-    escapeFormulas: runFile.escapeFormulas,
-    promptsAs: runFile.promptsAs,
-    usage: runFile.usage,
-    index: new OutputIndex({ keyed: key !== undefined }),
-    promptColumns: plan.prompt?.columns,
-    resolveUrl: (raw, ofPrompt) => imageOf(plan, raw, ofPrompt),
+    index: new OutputIndex({ keyed: remembered.keyColumn !== undefined }),
   };
   return withKept(outputOptions, {}, runFile);
 }

@@ -9,10 +9,15 @@ import type { CaptionOptions } from './captions.js';
 import type { Prices } from './spending.js';
 import type { RunCounts } from '../shared/run-counts.js';
 
-/** Starts something on an open queue. @returns what ends it */
+/**
+ * Starts something on an open queue.
+ * @param mayRead gives the real path of an output that may be shown, or throws
+ * @returns what ends it
+ */
 export type Companion = (
   connection: QueueConnection,
   imageRoots: readonly string[],
+  mayRead?: (output: string) => Promise<string>,
 ) => Promise<() => Promise<void>>;
 
 /** What `describeManifest` takes; the flags of `bulk-describe run` one to one. */

@@ -68,8 +68,7 @@ export class RootFolder {
    */
   async output(name: string): Promise<string> {
     const output = await this.#mayBeThere(resolve(this.path, name), `the output ${name}`);
-    const { failures, failuresPartial, runFile, lock } = runPaths(output);
-    for (const path of [failures, failuresPartial, runFile, lock]) {
+    for (const path of Object.values<string>({ ...runPaths(output) })) {
       await this.#mayBeThere(path, `${basename(path)}, which belongs to the output ${name},`);
     }
     return output;

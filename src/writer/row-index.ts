@@ -11,7 +11,7 @@ const PIECE_BYTES = 1 << 21;
 /** So many rows, where they cannot be searched as they are in the file. */
 const ROWS_AT_ONCE = 1000;
 
-const rowSchema = z.record(z.string(), z.json());
+const rowSchema = z.record(z.string(), z.unknown());
 
 /**
  * Where the rows of an output begin, and which of them hold a text: 8 bytes a row, and none of its cells. Both go on where they
@@ -35,6 +35,11 @@ export class RowIndex {
 
   get rows(): number {
     return this.#rows;
+  }
+
+  /** How far the file is known. */
+  get bytes(): number {
+    return this.#end;
   }
 
   /** Of a row that is there. */
@@ -136,7 +141,7 @@ class Search {
     this.#isAmbiguous =
       this.#delimiter === undefined
         ? /["{}[\],:\\]/.test(text) || around.toLowerCase().includes(this.#lower)
-        : text.includes(this.#delimiter) || text.includes('"');
+        : text.includes(this.#delimiter) || /["\r\n]/.test(text);
   }
 
   isIn(cells: readonly string[]): boolean {

@@ -2,7 +2,9 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type BrowserContext, chromium } from 'playwright-core';
+import axe from 'axe-core';
+import { type BrowserContext, type Page, chromium } from 'playwright-core';
+import { z } from 'zod';
 
 const EXECUTABLE = '/usr/bin/chromium';
 const NO_CHROMIUM = `no ${EXECUTABLE} here: the dashboard's tests in a browser do not run (apt-get install chromium)`;
@@ -62,4 +64,19 @@ export async function startBrowser(options: BrowserOptions = {}): Promise<TestBr
       await rm(profile, { recursive: true, force: true });
     },
   };
+}
+
+const checkedSchema = z.object({
+  violations: z.array(
+    z.object({ id: z.string(), impact: z.string(), nodes: z.array(z.object({ html: z.string() })) }),
+  ),
+});
+
+/** What keeps people from using a page, as axe-core finds it: its rules, with the first element that breaks each. */
+export async function seriousTroubles(page: Page): Promise<string[]> {
+  await page.evaluate(axe.source);
+  const { violations } = checkedSchema.parse(await page.evaluate('axe.run()'));
+  return violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .map(({ id, nodes }) => `${id}: ${nodes[0]?.html ?? ''}`);
 }
