@@ -79,7 +79,9 @@ test.skipIf(!redisAvailable || !chromiumAvailable)(
       expect(await page.locator('.card li').allInnerTexts()).toEqual(
         expect.arrayContaining([expect.stringMatching(/process \d+: working/)]),
       );
-      expect(await page.getByRole('rowheader').innerText()).toContain('<img src=x onerror=');
+      const schedule = await page.locator('tr:has(th)').innerText();
+      expect(schedule).toContain('<img src=x onerror=');
+      expect(schedule).toMatch(/next in [\d.]+ (min|hours|days)\s+has not run yet/);
       await page.getByRole('link', { name: 'paintings.prompts.csv' }).click();
       const chart = page.getByRole('img', { name: /^Images a minute: \d+ described and [1-9]\d* failed/ });
       await chart.waitFor({ timeout: 60_000 });
