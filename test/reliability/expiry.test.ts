@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 import { type RecordingProxy, startRecordingProxy } from './recording-proxy.js';
 import { allIds, describedIds, endOf, startRun } from './run-process.js';
 
-describeOnBothQueues('--expire-after', (openQueue) => {
+describeOnRedis('--expire-after', (openQueue) => {
   let workspace: Workspace;
   let simulator: Simulator;
   let proxy: RecordingProxy;

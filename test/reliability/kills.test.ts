@@ -6,7 +6,7 @@ import { Workspace, manifestOf } from '../helpers/workspace.js';
 import { type RecordingProxy, startRecordingProxy } from './recording-proxy.js';
 import { allIds, describedIds, endOf, kill9, startRun } from './run-process.js';
 
-describeOnBothQueues('a run that is killed, and run again', (openQueue) => {
+describeOnBothQueues('a run that is killed, and run again', (openQueue, kind) => {
   let workspace: Workspace;
   let simulator: Simulator;
   let proxy: RecordingProxy;
@@ -73,22 +73,6 @@ describeOnBothQueues('a run that is killed, and run again', (openQueue) => {
     await expectEachRowOnce(10, receipt.maybePaidTwice);
   });
 
-  test('with synchronous submits on the wire: counts each of them, and pays for it again', async () => {
-    await workspace.write('m.csv', manifestOf(10));
-    simulator.setOptions({ latencyMs: 60_000, latencySpread: 0 });
-    const api = simulator.urlOf('openai');
-    const again = () =>
-      startRun({ workspace, api, queue: queue.url, flags: ['--dialect', 'openai', '--model', 'any'] });
-    const killed = again();
-    await waitUntil('eight are being described', () => simulator.stats().paid === 8);
-    await kill9(killed);
-    simulator.setOptions({ latencyMs: 30 });
-    const { receipt } = await endOf(again());
-    expect(receipt).toMatchObject({ rows: 10, described: 10, reattached: 0, maybePaidTwice: 8 });
-    expect(simulator.stats().paid).toBe(18);
-    await expectEachRowOnce(10, receipt.maybePaidTwice);
-  });
-
   test('with images that wait for permits, again and again: counts none that was never submitted', async () => {
     await workspace.write('m.csv', manifestOf(20));
     simulator.setOptions({ latencySpread: 0 });
@@ -125,5 +109,24 @@ describeOnBothQueues('a run that is killed, and run again', (openQueue) => {
     // Whatever had been paid for is in the output, was taken over, or is counted.
     expect(receipt.reattached + receipt.maybePaidTwice, about).toBeGreaterThanOrEqual(before - written);
     await expectEachRowOnce(50, receipt.maybePaidTwice);
+  });
+
+  // Nothing of it is in the queue.
+  if (kind === 'embedded') return;
+
+  test('with synchronous submits on the wire: counts each of them, and pays for it again', async () => {
+    await workspace.write('m.csv', manifestOf(10));
+    simulator.setOptions({ latencyMs: 60_000, latencySpread: 0 });
+    const api = simulator.urlOf('openai');
+    const again = () =>
+      startRun({ workspace, api, queue: queue.url, flags: ['--dialect', 'openai', '--model', 'any'] });
+    const killed = again();
+    await waitUntil('eight are being described', () => simulator.stats().paid === 8);
+    await kill9(killed);
+    simulator.setOptions({ latencyMs: 30 });
+    const { receipt } = await endOf(again());
+    expect(receipt).toMatchObject({ rows: 10, described: 10, reattached: 0, maybePaidTwice: 8 });
+    expect(simulator.stats().paid).toBe(18);
+    await expectEachRowOnce(10, receipt.maybePaidTwice);
   });
 });
