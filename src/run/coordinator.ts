@@ -23,7 +23,7 @@ import { closeAccounts, exitCodeOf } from './receipt.js';
 import { Producer } from './produce.js';
 import { type Calls, type QueuedJob, RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
-import { RunWatch, publishStatus } from './run-watch.js';
+import { RunWatch, publishStatus, readSeries } from './run-watch.js';
 import { affordable } from './spending.js';
 
 /**
@@ -208,11 +208,8 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
 }
 
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
-async function endFiles(
-  { control, connection, failures, onFile, lookup, prepared, runFile, spending, timing, logger }: OpenRun,
-  isRead: boolean,
-  isOpen: boolean,
-): Promise<void> {
+async function endFiles(run: OpenRun, isRead: boolean, isOpen: boolean): Promise<void> {
+  const { control, connection, failures, onFile, lookup, prepared, runFile, spending, timing, logger } = run;
   const wasMet = isRead && control.reason === undefined;
   const isStill = ({ row }: FailureRecord) => !wasMet || lookup.isLeftFailed(row.key ?? row.image);
   // What fails by its record may have the key or the image of a row that is described.
@@ -226,7 +223,12 @@ async function endFiles(
     control.fail(error);
   }
   try {
-    await writeRunFile(prepared.paths.runFile, { ...runFile, open: isOpen, spent: spending.spent });
+    await writeRunFile(prepared.paths.runFile, {
+      ...runFile,
+      open: isOpen,
+      spent: spending.spent,
+      series: readSeries(run),
+    });
     const onError = debugError(logger, 'what the run has spent stays in the queue as well');
     if (!isOpen) await atShutdown(connection, timing.closeDeadlineMs, spending.forget(), onError);
   } catch (error) {

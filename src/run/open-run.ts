@@ -55,6 +55,8 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
     keepLostSubmits: (counts, counted) =>
       keepCounts(opened, keepLostSubmits(connection.store, id, counts, counted)),
   });
+  // What was published is newer than the file where the start before was killed; the embedded queue does not keep it.
+  const published = await registry.find(connection.store, RUNS, id);
   let countsTokens = (options.prices?.perMillionIn ?? options.prices?.perMillionOut) !== undefined;
   return {
     ...opened,
@@ -83,7 +85,7 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
     lookup: new RowLookup({ ...opened, ledger, onFile }, options.onlyFailed),
     writer,
     failing,
-    series: new SeriesMeter((await registry.find(connection.store, RUNS, id))?.series, Date.now()),
+    series: new SeriesMeter(published?.series ?? opened.runFile.series, Date.now()),
   };
 }
 

@@ -12,21 +12,26 @@ interface Counted {
 
 /** A run over its time, for charts. It goes on where an earlier start of the run has left it. */
 export class SeriesMeter {
-  #series: RunSeries;
   #before: Counted = { described: 0, failed: 0 };
 
-  /** @param earlier what an earlier start has published */
-  constructor(earlier: RunSeries | undefined, nowMs: number) {
-    this.#series = earlier ?? { from: nowMs, widthMs: FIRST_WIDTH_MS, described: [], failed: [] };
-  }
+  /** @param series what an earlier start has left */
+  constructor(
+    private series: RunSeries | undefined,
+    private readonly startedAt: number,
+  ) {}
 
   /** Adds what this start has counted since the last time. */
   read(now: Counted, nowMs: number): RunSeries {
     const { described, failed } = this.#before;
     this.#before = now;
     const more = { ...now, described: now.described - described, failed: now.failed - failed };
-    this.#series = addToSeries(this.#series, more, nowMs);
-    return this.#series;
+    const series = this.series ?? {
+      from: this.startedAt,
+      widthMs: FIRST_WIDTH_MS,
+      described: [],
+      failed: [],
+    };
+    return (this.series = addToSeries(series, more, nowMs));
   }
 }
 

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { describeJobId, isDecidedAnew } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
-import { RUNS, type RunStatus, workersOf } from '../shared/published.js';
+import { RUNS, type RunSeries, type RunStatus, workersOf } from '../shared/published.js';
 import * as registry from '../shared/queue/registry.js';
 import { type RunCounts, failedRows } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
@@ -118,8 +118,8 @@ export class RunWatch {
     if (over.aborted || isDeepStrictEqual(spent, this.#spentOnFile)) return;
     this.#spentOnFile = spent;
     const { runFile } = run.prepared.paths;
-    this.#writing = writeRunFile(runFile, { ...run.runFile, spent }).catch((error: unknown) =>
-      run.control.fail(error),
+    this.#writing = writeRunFile(runFile, { ...run.runFile, spent, series: readSeries(run) }).catch(
+      (error: unknown) => run.control.fail(error),
     );
     await this.#writing;
   }
@@ -205,20 +205,27 @@ export class ProgressMeter {
   }
 }
 
+/** The run over its time, up to this moment. */
+export function readSeries({ ledger, series, spending, options }: OpenRun): RunSeries {
+  const { counts } = ledger;
+  const cost = costOf(spending.spent, options.prices);
+  return series.read({ described: counts.described, failed: failedRows(counts), cost }, Date.now());
+}
+
 /** Lets everybody at the same queue see how a run is getting on, or has ended. */
 export async function publishStatus(
-  { connection, about, ledger, series }: OpenRun,
+  run: OpenRun,
   status: Omit<RunStatus, keyof OpenRun['about'] | 'seenAt' | 'failedByCode' | 'series'>,
 ): Promise<void> {
+  const { connection, about, ledger } = run;
   const failedByCode = Object.fromEntries(ledger.counts.failedByCode);
-  const seenAt = Date.now();
   await registry.publish(connection.store, RUNS, about.run, {
     inputTokens: ledger.counts.inputTokens,
     outputTokens: ledger.counts.outputTokens,
     ...status,
     ...about,
     failedByCode,
-    series: series.read(status, seenAt),
-    seenAt,
+    series: readSeries(run),
+    seenAt: Date.now(),
   });
 }

@@ -79,7 +79,7 @@ export const ACCOUNTS: Kind<KnownAccount> = {
 };
 
 /** What happened in a run over its time, in buckets that are equally wide; nothing of a row is in here. */
-const runSeriesSchema = z.object({
+export const runSeriesSchema = z.object({
   /** When the first bucket begins, epoch milliseconds. */
   from: z.number(),
   widthMs: z.number().positive(),
@@ -125,7 +125,7 @@ const runStatusSchema = z.object({
   inputTokens: z.number().optional(),
   outputTokens: z.number().optional(),
   cost: z.number().optional(),
-  /** All starts of the run, as far as somebody has seen them within a day. */
+  /** Of all starts of the run. */
   series: runSeriesSchema.optional(),
 
   /** Why it takes nothing more on, while it waits for what is in flight. */

@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { UsageError, isSystemError } from '../shared/errors.js';
+import { runSeriesSchema } from '../shared/published.js';
 import { parseJson } from '../shared/parse-json.js';
 import { describeFileError, replaceFile } from './durable-file.js';
 import { runPaths } from './output-paths.js';
@@ -42,6 +43,8 @@ const runFileSchema = z.object({
       outputTokens: z.number(),
     })
     .optional(),
+  /** All starts of the run over their time. It is for charts alone: what cannot be read is begun anew. */
+  series: runSeriesSchema.optional().catch(undefined),
   /** Files whose rows count as done; relative ones to the output's folder. */
   earlierOutputs: z.array(z.string()).optional(),
   /** The output that the run was last written to: where it is still there, this file is a copy. */

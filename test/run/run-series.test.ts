@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { RUNS } from '../../src/shared/published.js';
-import * as registry from '../../src/shared/queue/registry.js';
+import { readRunFile } from '../../src/writer/run-file.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -62,16 +61,14 @@ describe('a run over its time', () => {
 describeOnBothQueues('a run that is resumed', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
-  test('publishes all of its starts as one series', async () => {
+  test('keeps all of its starts as one series', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(5));
     const prices = { perImage: 0.5 };
     await fixture.run({ manifest, prices, limit: 2 });
     const { receipt } = await fixture.run({ manifest, prices });
-    const connection = await fixture.queue.connect();
-    const published = await registry.find(connection.store, RUNS, receipt.run);
-    await connection.close();
-    expect(published?.described).toBe(3);
-    expect(published?.series?.described.reduce((sum, images) => sum + images, 0)).toBe(5);
-    expect(published?.series?.cost?.at(-1)).toBe(2.5);
+    expect(receipt.described).toBe(3);
+    const { series } = (await readRunFile(`${receipt.output}.run`)) ?? {};
+    expect(series?.described.reduce((sum, images) => sum + images, 0)).toBe(5);
+    expect(series?.cost?.at(-1)).toBe(2.5);
   });
 });
