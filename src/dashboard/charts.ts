@@ -170,12 +170,12 @@ function bars(values: readonly number[], below: readonly number[], top: number):
     .join('');
 }
 
-/** The end of an axis: 1, 2 or 5 of some power of ten. */
+/** The end of an axis: a round number. */
 function niceTop(values: readonly number[]): number {
   const most = Math.max(...values, 0);
   if (most === 0) return 1;
   const power = 10 ** Math.floor(Math.log10(most));
-  return power * ([1, 2, 5].find((step) => step * power >= most) ?? 10);
+  return power * ([1, 2, 2.5, 3, 4, 5, 6, 8].find((step) => step * power >= most) ?? 10);
 }
 
 /** Numbers of any size, in few characters. */

@@ -13,7 +13,7 @@ test('draws what was described a minute, with the failures on top, and says it i
   const bars = (name: string) =>
     new RegExp(`class="${name}" d="([^"]*)"`).exec(markup)?.[1]?.match(/M/g)?.length;
   expect([bars('described'), bars('failed')]).toEqual([2, 1]);
-  expect(markup).toMatch(/>50<[\s\S]*since the start/);
+  expect(markup).toMatch(/>25<[\s\S]*since the start/);
   expect(markup).toMatch(/\s6 min\s/);
 });
 
