@@ -34,7 +34,16 @@ export const SERVICE = [
   'dashboard',
   'webhook',
 ] as const;
-export const COMMANDS = ['run', 'verify', 'reparse', 'export', 'simulate', ...SERVICE, ...SCHEDULES] as const;
+export const COMMANDS = [
+  'run',
+  'verify',
+  'reparse',
+  'export',
+  'report',
+  'simulate',
+  ...SERVICE,
+  ...SCHEDULES,
+] as const;
 
 export type CommandName = (typeof COMMANDS)[number];
 

@@ -149,6 +149,16 @@ const GROUPS = [
     to: option('--to <format>', 'sidecar, hf, kohya, jsonl, parquet or csv', { parse: parse.exportFormat }),
     output: option('-o, --output <path>', 'a folder for sidecar and hf, else a file'),
   }),
+  group('What it writes:', ['report'], {
+    output: option('-o, --output <path>', 'the report, a .html', { default: '<output>.report.html' }),
+    limit: option('--limit <n>', 'rows in it, the newest', {
+      default: '20000; with --embed 2000',
+      parse: parse.integer(1),
+    }),
+    embed: option('--embed', 'small pictures in it, which are read or fetched once'),
+    allowPrivate: option('--allow-private', 'fetch them from this machine and private networks too'),
+    overwrite: option('--overwrite', 'replace a file that is there and is no report'),
+  }),
   group(CAPTIONS, ['run'], {
     sidecar: option('--sidecar <folder>', 'when the run ends, a `.txt` there for each image of the output'),
   }),

@@ -73,6 +73,19 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
     load: async () => (await import('./run.js')).exportRows,
   }),
   createCommand({
+    name: 'report',
+    args: '<output>',
+    usage: '<output> [-o <file.html>]',
+    summary: 'all results as one HTML file that opens offline',
+    about:
+      'Writes what an output and its failures file hold as one HTML file: the counts, charts, and all rows, to be searched, filtered by failure ' +
+      'code and sorted. Images are linked, or small ones embedded. It only reads the output, also while a run goes on; a report of before is replaced.',
+    examples: `
+  bulk-describe report paintings.prompts.csv
+  bulk-describe report photos.prompts.csv --embed -o photos.html`,
+    load: async () => (await import('./run.js')).report,
+  }),
+  createCommand({
     name: 'simulate',
     summary: 'a describe API on localhost',
     about:

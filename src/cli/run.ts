@@ -2,11 +2,11 @@ import { RUN_DEFAULTS, type RunEvent, type RunOptions, type RunResult } from '..
 import { verifyOutput } from '../run/receipt.js';
 import type { Ping } from '../service/ping.js';
 import { outcomeText } from '../service/run-request.js';
-import { BulkDescribeError, UsageError, messageOf } from '../shared/errors.js';
+import { BulkDescribeError, InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { companionsOf } from './companions.js';
 import type { OptionsOf } from './options.js';
-import { accountOptionsOf, limitsWarning, taskOptionsOf } from './settings.js';
+import { accountOptionsOf, limitsWarning, pricesOf, taskOptionsOf } from './settings.js';
 import { listenForSignals } from './process.js';
 import { previewLines, receiptLines, unbalancedLine } from './summary.js';
 import { Terminal } from './terminal.js';
@@ -209,4 +209,41 @@ export async function exportRows(options: OptionsOf<'export'>, output: string): 
   if (empty > 0) counts.push(`${count(empty)} without a text left out`);
   process.stdout.write(`${printable(counts.join(', '), Infinity)}\n`);
   return 0;
+}
+
+/** `bulk-describe report <output>`. @returns 0 */
+export async function report(options: OptionsOf<'report'>, output: string): Promise<number> {
+  const { output: dest, limit, embed, allowPrivate, overwrite } = options;
+  const terminal = new Terminal(process.stderr, { progress: true });
+  const signals = listenForSignals();
+  try {
+    const { writeReport } = await import('../dashboard/report.js');
+    const { path, bytes, described, failed, shown, missing } = await writeReport({
+      ...{
+        output,
+        dest,
+        limit,
+        embed,
+        allowPrivate,
+        overwrite,
+        prices: pricesOf(options),
+        signal: signals.signal,
+      },
+      onProgress: (text) => terminal.phase(text),
+    }).catch((error: unknown) => {
+      if (!signals.signal.aborted) throw error;
+      throw new InterruptedEarlyError('interrupted: no report was written', { cause: error });
+    });
+    terminal.end();
+    const all = described + failed;
+    const parts = [`${count(described)} described and ${count(failed)} failed`];
+    if (shown < all) parts.push(`the newest ${count(shown)} of them are in it (--limit)`);
+    if (missing !== undefined && missing > 0) parts.push(`${count(missing)} pictures could not be had`);
+    const line = `${path} (${(bytes / 1e6).toFixed(1)} MB): ${parts.join('; ')}`;
+    process.stdout.write(`${printable(line, Infinity)}\n`);
+    return 0;
+  } finally {
+    terminal.end();
+    signals.dispose();
+  }
 }

@@ -14,16 +14,8 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
   const task = { attempts, deadlineMs: deadline, limit, accept, stopFailing, newColumns, payAgain };
   // A server of another version refuses what it does not know.
   const header = options.header ? undefined : false;
-  const {
-    usage,
-    price: perImage,
-    priceIn: perMillionIn,
-    priceOut: perMillionOut,
-    maxCost,
-    maxCalls,
-  } = options;
-  const isPriced = [perImage, perMillionIn, perMillionOut].some((price) => price !== undefined);
-  const prices = isPriced ? { perImage, perMillionIn, perMillionOut } : undefined;
+  const { usage, maxCost, maxCalls } = options;
+  const prices = pricesOf(options);
   const written = { keep, drop, escapeFormulas, listSeparator, output, usage, prices, maxCost, maxCalls };
   return {
     union: options.union,
@@ -43,6 +35,16 @@ export function taskOptionsOf(options: OptionsOf<'enqueue'>) {
     ...written,
     ...task,
   };
+}
+
+/** What the API takes; undefined where nothing is said of it. */
+export function pricesOf({
+  price: perImage,
+  priceIn: perMillionIn,
+  priceOut: perMillionOut,
+}: OptionsOf<'report'>) {
+  const isPriced = [perImage, perMillionIn, perMillionOut].some((price) => price !== undefined);
+  return isPriced ? { perImage, perMillionIn, perMillionOut } : undefined;
 }
 
 /** What a command that works has been given of its API and account. */

@@ -165,11 +165,15 @@ export const WORK_OPTIONS = [
   }),
   group(COSTS, ['run', 'enqueue', 'schedule add'], {
     usage: option('--usage', 'tokens of each row in the columns input_tokens and output_tokens'),
+  }),
+  group(COSTS, ['run', 'enqueue', 'schedule add', 'report'], {
     priceIn: option('--price-in <amount>', 'of a million input tokens, in whatever currency', {
       parse: parse.number,
     }),
     priceOut: option('--price-out <amount>', 'of a million output tokens', { parse: parse.number }),
     price: option('--price <amount>', 'of an image', { parse: parse.number }),
+  }),
+  group(COSTS, ['run', 'enqueue', 'schedule add'], {
     maxCost: option(
       '--max-cost <amount>',
       'stop when all starts of the run have cost that much (exit code 4)',

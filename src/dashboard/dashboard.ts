@@ -31,6 +31,8 @@ const MOST_SAID = 100;
 const BODY_LIMIT_BYTES = 64 * 1024;
 /** A queue that is away answers when it is back: requests are answered before their callers give up. */
 const ANSWER_DEADLINE_MS = 4000;
+/** A large output over a slow line. */
+const DOWNLOAD_DEADLINE_MS = 24 * 3_600_000;
 
 export interface Dashboard {
   /** Where people find it. */
@@ -163,8 +165,8 @@ function addResults(app: FastifyInstance, connection: QueueConnection, options: 
   const results = new Results(options);
   app.addHook('onClose', () => results.close());
   type Show = (about: RunStatus, request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>;
-  const add = (path: string, show: Show) =>
-    app.get(`/runs/:run/results${path}`, async (request, reply) => {
+  const add = (path: string, show: Show, handlerTimeout = ANSWER_DEADLINE_MS) =>
+    app.get(`/runs/:run/results${path}`, { handlerTimeout }, async (request, reply) => {
       const { run } = runSchema.parse(request.params);
       const about = await registry.find(connection.store, RUNS, run);
       if (about === undefined) return sendPage(reply, await runPage(connection, run, { readOnly: true }));
@@ -181,12 +183,16 @@ function addResults(app: FastifyInstance, connection: QueueConnection, options: 
     const row = rowSchema.safeParse(query).data?.row ?? -1;
     return sendPicture(reply, await results.picture(about, row));
   });
-  add('/file', async (about, _request, reply) => {
-    const { name, size, stream } = await results.file(about);
-    const disposition = `attachment; filename*=UTF-8''${encodeURIComponent(name)}`;
-    reply.headers({ 'content-disposition': disposition, 'content-length': size });
-    return await reply.type('application/octet-stream').send(stream);
-  });
+  add(
+    '/file',
+    async (about, _request, reply) => {
+      const { name, size, stream } = await results.file(about);
+      const disposition = `attachment; filename*=UTF-8''${encodeURIComponent(name)}`;
+      reply.headers({ 'content-disposition': disposition, 'content-length': size });
+      return await reply.type('application/octet-stream').send(stream);
+    },
+    DOWNLOAD_DEADLINE_MS,
+  );
 }
 
 function sendPicture(reply: FastifyReply, picture: PreparedImage | undefined): FastifyReply {

@@ -10,6 +10,7 @@ import {
   readFailuresOf,
 } from '../run/read-output.js';
 import { FatalError, UsageError } from '../shared/errors.js';
+import type { Cells } from '../shared/json-cells.js';
 import type { PreparedImage } from '../shared/prepare-image.js';
 import type { RunStatus } from '../shared/published.js';
 import { unlessAborted } from '../shared/waiting.js';
@@ -127,7 +128,7 @@ export class Results {
           ? await read.table.readAt(read.handle, known.index.offsetOf(row), columns)
           : [];
       if (cells === undefined) return undefined;
-      const { url = '' } = rowShower(planOf(read, columns), columns, [])(cells, {}, () => undefined);
+      const { url = '' } = rowShower(planOf(read, columns), columns, [], [])(cells, {}, () => undefined);
       if (!/^(file|data):/.test(url)) return undefined;
       return await smallPicture(url, this.options.imageRoots ?? []);
     } finally {
@@ -183,7 +184,7 @@ export class Results {
       const shown = shownFailures(
         failures,
         plan,
-        (_url, image) => `${base}/images/${encodeURIComponent(image)}`,
+        (_url, link, image) => link ?? `${base}/images/${encodeURIComponent(image)}`,
       );
       const found = shown.filter(
         ({ code, cells }) =>
@@ -217,16 +218,18 @@ export class Results {
   ): Promise<ShownRow[]> {
     if (numbers.length === 0) return [];
     const { columns } = table;
-    const show = rowShower(plan(columns), columns, answerColumns);
-    const rows: ShownRow[] = [];
-    for (const number of numbers) {
-      const [cells] = await table.readAt(handle, index.offsetOf(number), columns);
+    const found: (Cells | undefined)[] = [];
+    for (const number of numbers)
+      found.push((await table.readAt(handle, index.offsetOf(number), columns))[0]);
+    const sample = found.filter((row) => row !== undefined);
+    const show = rowShower(plan(columns), columns, answerColumns, sample);
+    return numbers.map((number, at) => {
+      const row = found[at];
       const about = { n: number + 1 };
-      const unread = { ...about, name: 'This row cannot be read', cells: columns.map(() => '') };
-      const local = () => `${base}/results/image?row=${number}`;
-      rows.push(cells === undefined ? unread : show(cells, about, local).shown);
-    }
-    return rows;
+      if (row === undefined)
+        return { ...about, name: 'This row cannot be read', cells: columns.map(() => '') };
+      return show(row, about, (_url, link) => link ?? `${base}/results/image?row=${number}`).shown;
+    });
   }
 
   async #failuresOf(read: ReadOutput, known: KnownFile): Promise<ReadFailures> {

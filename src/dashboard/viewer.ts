@@ -1,15 +1,15 @@
-import { resolveImageUrl } from '../producer/image-url.js';
-import type { RowPlan } from '../producer/row-reader.js';
+import { findTitleColumn } from '../producer/columns.js';
+import { type RowPlan, toRow } from '../producer/row-reader.js';
 import type { ReadFailures } from '../run/read-output.js';
 import { FAILURE_COLUMNS, MESSAGE_COLUMNS, answerCell } from '../shared/jobs.js';
-import { type Cells, cellAt, valuesOf } from '../shared/json-cells.js';
+import { type Cells, valuesOf } from '../shared/json-cells.js';
 import { Html, html } from './html.js';
 import { count, httpUrl, shortUrl, visible } from './texts.js';
 
 /** More of a cell is not shown. */
 const LONGEST = 4000;
 export const PER_PAGE = 50;
-const TITLE = /^(title|name|caption|headline|label)$/i;
+const SAMPLE = 100;
 
 /** A row as the script shows it. */
 export interface ShownRow {
@@ -43,22 +43,39 @@ interface ViewerData {
   readonly searched?: number | undefined;
 }
 
-/** How rows with these columns become what is shown. @param local what is shown of an image that is not on the web */
-export function rowShower(plan: RowPlan, columns: readonly string[], ours: readonly string[]) {
-  const title = columns.findIndex((name) => TITLE.test(name) && !ours.includes(name));
-  return (row: Cells, about: Pick<ShownRow, 'n' | 'code'>, local: (url: string) => string | undefined) => {
-    const values = valuesOf(row);
-    const cells = values.map((value) => {
+/** What is shown of an image: of one on the web the browser can load its link. */
+type PictureOf = (url: string, link: string | undefined) => string | undefined;
+
+/**
+ * How rows with these columns become what is shown.
+ * @param ours columns that are not the manifest's
+ * @param sample rows from which it is found which column has titles
+ */
+export function rowShower(
+  plan: RowPlan,
+  columns: readonly string[],
+  ours: readonly string[],
+  sample: readonly Cells[],
+) {
+  const recordOf = (row: Cells) => ({ number: 0, line: 0, ...row });
+  const taken = columns.flatMap((name, at) => (ours.includes(name) || at === plan.urlColumn ? [at] : []));
+  const titleColumn = findTitleColumn(columns, sample.slice(0, SAMPLE).map(recordOf), undefined, taken);
+  return (row: Cells, about: Pick<ShownRow, 'n' | 'code'>, pictureOf: PictureOf) => {
+    const cells = valuesOf(row).map((value) => {
       const text = answerCell(value);
       return visible(text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
     });
-    const raw = cellAt(row.cells[plan.urlColumn] ?? '', plan.urlPath);
-    const resolved = resolveImageUrl(raw, plan.baseUrl, plan.imageRoot, plan.areNames);
-    const url = 'url' in resolved ? resolved.url : undefined;
+    const { url, title } = toRow(recordOf(row), {
+      ...plan,
+      titleColumn,
+      keyColumn: undefined,
+      prompt: undefined,
+    });
     const link = url === undefined ? undefined : httpUrl(url);
-    const thumb = link ?? (url === undefined ? undefined : local(url));
-    const name = url?.startsWith('data:') === true ? 'an image in the manifest' : shortUrl(url ?? raw);
-    const shown: ShownRow = { ...about, name, title: cells[title] || undefined, link, thumb, cells };
+    const thumb = url === undefined ? undefined : pictureOf(url, link);
+    const isData = url?.startsWith('data:') === true;
+    const name = isData ? 'an image in the manifest' : shortUrl(url ?? row.cells[plan.urlColumn] ?? '');
+    const shown = { ...about, name, title: title && visible(title), link, thumb, cells };
     return { shown, url };
   };
 }
@@ -74,21 +91,36 @@ export function describedList(
   return { columns, shown, id: columns.indexOf(MESSAGE_COLUMNS[0]), rows, total };
 }
 
-export const FAILED_COLUMNS = [...FAILURE_COLUMNS, 'answer'];
+const FAILED_COLUMNS = [...FAILURE_COLUMNS, 'answer'];
 
-/** The rows that failed, as they are shown. @param local see `rowShower`, with the image's hash */
+/** The rows that failed, as they are shown. @param pictureOf gets the image's hash too */
 export function shownFailures(
   { columns, failures }: ReadFailures,
   planOf: (columns: readonly string[]) => RowPlan,
-  local: (url: string, image: string) => string | undefined,
+  pictureOf: (url: string, link: string | undefined, image: string) => string | undefined,
 ): ShownRow[] {
   if (failures.length === 0) return [];
-  const show = rowShower(planOf(columns), [...columns, ...FAILED_COLUMNS], FAILED_COLUMNS);
-  return failures.map(({ row, outcome }) => {
+  const rows = failures.map(({ row, outcome }) => {
     const { code, reason, attempts, messageId = '', answer = '' } = outcome;
-    const own = columns.map((_, at) => row.cells[at] ?? '');
-    const cells = [...own, code, reason, String(attempts), messageId, answer];
-    return show({ cells }, { code }, (url) => local(url, row.image ?? '')).shown;
+    return [
+      ...columns.map((_, at) => row.cells[at] ?? ''),
+      code,
+      reason,
+      String(attempts),
+      messageId,
+      answer,
+    ];
+  });
+  const all = [...columns, ...FAILED_COLUMNS];
+  const show = rowShower(
+    planOf(columns),
+    all,
+    FAILED_COLUMNS,
+    rows.map((cells) => ({ cells })),
+  );
+  return failures.map(({ row, outcome: { code } }, at) => {
+    const picture = (url: string, link: string | undefined) => pictureOf(url, link, row.image ?? '');
+    return show({ cells: rows[at] ?? [] }, { code }, picture).shown;
   });
 }
 

@@ -94,6 +94,12 @@ export async function acquireFileLock(
   }
 }
 
+/** Whether a process has the lock at `path`, as far as can be told. */
+export async function isLocked(path: string): Promise<boolean> {
+  const found = await readLockFile(path);
+  return found !== undefined && !(await isStale(found, (await thisProcess()).host));
+}
+
 /** Puts `temp` in the place of the stale lock; false when the lock is no longer the stale one. */
 async function takeOver(path: string, what: string, stale: LockFile, temp: string, claims: number) {
   const claim = await acquireFileLock(`${path}.${stale.id}`, { what, claims: claims + 1 });

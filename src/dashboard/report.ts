@@ -1,0 +1,274 @@
+import { existsSync } from 'node:fs';
+import { open, realpath } from 'node:fs/promises';
+import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  type ReadFailures,
+  type ReadOutput,
+  openToRead,
+  planOf,
+  readFailuresOf,
+} from '../run/read-output.js';
+import { type Prices, costOf } from '../run/spending.js';
+import { makeThumbnails } from '../run/thumbnails.js';
+import { UsageError } from '../shared/errors.js';
+import { isLocked } from '../shared/file-lock.js';
+import { NOTHING_SPENT } from '../shared/run-spending.js';
+import { replaceFile } from '../writer/durable-file.js';
+import type { RunPaths } from '../writer/output-paths.js';
+import { endsRow, outputAt } from '../writer/output-table.js';
+import type { TableRow } from '../writer/table.js';
+import { costChart, failuresChart, rateChart } from './charts.js';
+import { type Html, html, layout } from './html.js';
+import { count, fileNameOf } from './texts.js';
+import { type ShownRow, describedList, failedList, rowShower, shownFailures, viewer } from './viewer.js';
+
+export interface ReportOptions {
+  /** The output of a run, which may be going on: the rows that are there now count. */
+  readonly output: string;
+  /** The report; by default beside the output. */
+  readonly dest?: string | undefined;
+  /** So many rows are in it, the newest. */
+  readonly limit?: number | undefined;
+  /** Whether small pictures are in it too. */
+  readonly embed?: boolean | undefined;
+  readonly allowPrivate?: boolean | undefined;
+  /** Whether a file that is no report may be replaced. */
+  readonly overwrite?: boolean | undefined;
+  readonly prices?: Prices | undefined;
+  readonly signal: AbortSignal;
+  readonly onProgress: (text: string) => void;
+}
+
+export const REPORT_DEFAULTS = { limit: 20_000, embedded: 2000 } as const;
+/** A longer text than its page cannot be made at once, and no browser would open it. */
+const MOST_ROWS = { plain: 100_000, embedded: 20_000 };
+const MOST_BARS = 60;
+const PROGRESS_EVERY = 50;
+const MINUTE_MS = 60_000;
+/** What `layout` has near the beginning of each page. */
+const MARK = 'name="generator" content="bulk-describe"';
+const MARK_WITHIN = 2000;
+
+export interface Reported {
+  readonly path: string;
+  readonly bytes: number;
+  /** Rows that are described and failed, and how many of both are shown. */
+  readonly described: number;
+  readonly failed: number;
+  readonly shown: number;
+  /** Pictures that could not be had; undefined without any. */
+  readonly missing: number | undefined;
+}
+
+/**
+ * Writes all results of a run as one HTML file that opens offline. Only reads the output, and waits for nobody.
+ * @throws {UsageError} when there are no results of ours, a file is damaged, or the report would take another file's place
+ * @throws {FatalError} when it cannot be written
+ */
+export async function writeReport(options: ReportOptions): Promise<Reported> {
+  const { embed = false, signal } = options;
+  const { limit = embed ? REPORT_DEFAULTS.embedded : REPORT_DEFAULTS.limit } = options;
+  const most = embed ? MOST_ROWS.embedded : MOST_ROWS.plain;
+  if (limit > most)
+    throw new UsageError(
+      `--limit ${limit}: a report holds ${count(most)} rows at most${embed ? ' with --embed' : ''}; \`dashboard\` shows all`,
+    );
+  const read = await openToRead(options.output);
+  try {
+    const dest = await findDest(options, read.paths);
+    const plan = (columns: readonly string[]) => planOf(read, columns);
+    // Before all rows are read.
+    plan([read.runFile?.urlColumn ?? '']);
+    const isGoingOn = await isLocked(read.paths.lock);
+    const asOf = new Date();
+    const found = await readRows(read, limit, signal);
+    const failures = await readFailuresOf(read, limit, signal);
+    if (found.rows.length + failures.failures.length === 0)
+      throw new UsageError(`${outputAt(read.path)} has no rows yet, and none that failed`);
+    const { columns } = read.table;
+    const show = (picture: Picture) => {
+      const showRow =
+        found.rows.length === 0
+          ? undefined
+          : rowShower(plan(columns), columns, read.answerColumns, found.rows);
+      const first = found.count - found.rows.length + 1;
+      return {
+        described: found.rows.flatMap((row, at) => showRow?.(row, { n: first + at }, picture).shown ?? []),
+        failed: shownFailures(failures, plan, picture),
+      };
+    };
+    const urls = new Set<string>();
+    let shown = show((url, link) => {
+      urls.add(url);
+      return link ?? besideOf(url, dest);
+    });
+    let missing: number | undefined;
+    if (embed) {
+      const roots = read.runFile?.imageRoot === undefined ? [] : [read.runFile.imageRoot];
+      const onProgress = (done: number) => {
+        if (done % PROGRESS_EVERY === 0)
+          options.onProgress(`pictures: ${count(done)} of ${count(urls.size)}`);
+      };
+      const made = await makeThumbnails(
+        urls,
+        { roots, allowPrivate: options.allowPrivate },
+        signal,
+        onProgress,
+      );
+      missing = urls.size - made.size;
+      shown = show((url) => made.get(url));
+    }
+    const text = render(read, { ...found, ...shown, failures, asOf, isGoingOn, prices: options.prices });
+    await replaceFile(dest, (temp) => temp.writeFile(text));
+    const failed = failuresIn(failures);
+    const all = shown.described.length + shown.failed.length;
+    return {
+      path: dest,
+      bytes: Buffer.byteLength(text),
+      described: found.count,
+      failed,
+      shown: all,
+      missing,
+    };
+  } finally {
+    await read.handle.close();
+  }
+}
+
+type Picture = (url: string, link: string | undefined) => string | undefined;
+
+/** Where the report goes. @throws {UsageError} when that is no place for it */
+async function findDest({ dest: given, overwrite }: ReportOptions, paths: RunPaths): Promise<string> {
+  const beside = `${paths.output.replace(/\.(csv|tsv|jsonl|ndjson|parquet)$/i, '')}.report.html`;
+  const named = resolve(given ?? beside);
+  const folder = await realpath(dirname(named)).catch(() => dirname(named));
+  const dest = await realpath(named).catch(() => join(folder, basename(named)));
+  if (Object.values<string>({ ...paths }).includes(dest))
+    throw new UsageError(`-o ${given ?? dest} belongs to the output itself: name another file`);
+  if (!/\.html?$/i.test(extname(dest)))
+    throw new UsageError(`-o ${given ?? dest}: a report is a .html: end its name so`);
+  if (overwrite !== true && existsSync(dest) && !(await isReport(dest)))
+    throw new UsageError(
+      `${dest} is there already, and is no report: name another with -o, or let --overwrite replace it`,
+    );
+  return dest;
+}
+
+async function isReport(path: string): Promise<boolean> {
+  const handle = await open(path, 'r');
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(MARK_WITHIN), 0, MARK_WITHIN, 0);
+    return buffer.subarray(0, bytesRead).includes(MARK);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Reads all rows, of which the newest are kept, and when each was described. */
+async function readRows({ path, table, handle, isEmpty }: ReadOutput, limit: number, signal: AbortSignal) {
+  const rows: TableRow[] = [];
+  const times: number[] = [];
+  if (isEmpty) return { rows, times, count: 0 };
+  const { columns } = table;
+  const at = columns.indexOf('described_at');
+  await table.forEach(handle, columns, { what: outputAt(path), endsRow, signal }, (found) => {
+    for (const { cells } of found) times.push(Date.parse(cells[at] ?? ''));
+    rows.push(...found);
+    if (rows.length > 2 * limit) rows.splice(0, rows.length - limit);
+  });
+  return { rows: rows.slice(-limit), times, count: times.length };
+}
+
+/** An image on this machine, as the report names it: both can be moved together. */
+function besideOf(url: string, dest: string): string | undefined {
+  if (!url.startsWith('file:')) return undefined;
+  const path = relative(dirname(dest), fileURLToPath(url));
+  return `./${path.split(sep).map(encodeURIComponent).join('/')}`;
+}
+
+interface Rendered {
+  readonly count: number;
+  readonly times: readonly number[];
+  readonly described: readonly ShownRow[];
+  readonly failed: readonly ShownRow[];
+  readonly failures: ReadFailures;
+  readonly asOf: Date;
+  readonly isGoingOn: boolean;
+  readonly prices: Prices | undefined;
+}
+
+function render(read: ReadOutput, data: Rendered): string {
+  const { failures, described, failed, isGoingOn, asOf } = data;
+  const title = fileNameOf(read.paths.output);
+  const all = data.count + failuresIn(failures);
+  const isCut = described.length + failed.length < all;
+  const series = read.runFile?.series;
+  const charts = [
+    ratesOf(data.times),
+    failuresChart(failures.byCode, undefined, (code) => `#code=${code}`),
+    series && costChart(series),
+  ];
+  const main = html`<section class="card">
+      <h1>${title}</h1>
+      <p class="where">
+        As of ${asOf.toISOString().replace('T', ' ').slice(0, 16)} UTC${isGoingOn && ', still being written'};
+        account ${read.runFile?.account ?? ''}
+      </p>
+      ${receipt(read, data)}
+      ${isCut && html`<p class="note">Of ${count(all)} rows the newest ${count(described.length + failed.length)} are here.</p>`}
+    </section>
+    <div class="charts">${charts}</div>
+    ${viewer(
+      {
+        isWhole: true,
+        described: describedList(read.table.columns, read.answerColumns, described, described.length),
+        failed: failedList(failures, failed, failed.length),
+      },
+      failures.byCode,
+    )}`;
+  return layout(title, main, 200, 'file').text;
+}
+
+/** What the files and the run file say. */
+function receipt({ runFile }: ReadOutput, { count: described, failures, prices }: Rendered): Html {
+  const spent = runFile?.spent ?? NOTHING_SPENT;
+  const { inputTokens, outputTokens } = spent;
+  const cost = costOf(spent, prices);
+  const facts: (readonly [name: string, value: string])[] = [
+    ['Described', count(described)],
+    ['Failed', count(failuresIn(failures))],
+    ['Submits', count(spent.submits)],
+    ...(inputTokens + outputTokens > 0
+      ? [['Tokens', `${count(inputTokens)} in, ${count(outputTokens)} out`] as const]
+      : []),
+    ...(cost === undefined ? [] : [['Cost', cost.toFixed(2)] as const]),
+  ];
+  return html`<dl class="facts">
+    ${facts.map(
+      ([name, value]) =>
+        html`<div>
+          <dt>${name}</dt>
+          <dd>${value}</dd>
+        </div>`,
+    )}
+  </dl>`;
+}
+
+function failuresIn({ byCode }: ReadFailures): number {
+  return Object.values(byCode).reduce((sum, rows) => sum + rows, 0);
+}
+
+/** Images a minute, by when they were described. */
+function ratesOf(all: readonly number[]): Html | undefined {
+  const times = all.filter((time) => Number.isFinite(time));
+  if (times.length === 0) return undefined;
+  const [from, until] = times.reduce(([a, b], time) => [Math.min(a, time), Math.max(b, time)], [Infinity, 0]);
+  const widthMs = Math.max(1, Math.ceil((until + 1 - from) / MOST_BARS / MINUTE_MS)) * MINUTE_MS;
+  const described = Array.from({ length: Math.floor((until - from) / widthMs) + 1 }, () => 0);
+  for (const time of times) {
+    const bar = Math.floor((time - from) / widthMs);
+    described[bar] = (described[bar] ?? 0) + 1;
+  }
+  return rateChart({ from, widthMs, described, failed: described.map(() => 0) }, until);
+}
