@@ -112,6 +112,9 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       expect(await put(`${job}/retry`)).toBe(405);
       expect(await put('/board/api/queues/pause')).toBe(405);
       expect(await put('/%62oard/api/queues/pause')).toBe(405);
+      // What is in flight keeps the run, and so its dashboard, until the last answer was read.
+      fixture.simulator.setOptions({ latencyMs: 4000 });
+      const submitted = fixture.simulator.stats().paid;
       // A form of the run's page; what was done is said where it leads to.
       const press = async (action: string, headers = {}) => {
         const form = { 'content-type': 'application/x-www-form-urlencoded', ...headers };
@@ -135,6 +138,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       expect(await said(`pause-account/${encodeURIComponent(name)}`)).toContain('paused: what is submitted');
       expect(await get(`/runs/${run}`)).toContain(`/do/resume-account/${encodeURIComponent(name)}`);
       expect(await said(`resume-account/${encodeURIComponent(name)}`)).toContain('resumed');
+      await waitUntil('an image in flight', () => fixture.simulator.stats().paid > submitted + 1);
       expect(await said(`cancel-run/${run}`)).toContain('nothing more is submitted');
       expect((await fetch(`${url}/runs/nobody`)).status).toBe(404);
       expect((await fetch(`${url}/healthz`)).status).toBe(200);
