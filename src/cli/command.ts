@@ -1,15 +1,15 @@
-import { createReadStream } from 'node:fs';
 import { Command, type CommanderError, Option } from 'commander';
 import { nameCommand } from '../shared/file-lock.js';
-import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
+import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
+import { readConfig } from './config-file.js';
 import type { CommandName } from './option-spec.js';
 import { type CommandOption, type OptionsOf, optionsOf } from './options.js';
+import { readSmallFile } from './parse.js';
 import { alternatives } from './text.js';
 
 /** Of help that does not go to a terminal. */
 const HELP_COLUMNS = 110;
-const MOST_FILE_BYTES = 64 * 1024;
 
 interface CommandSpec<Name extends CommandName> {
   readonly name: Name;
@@ -45,6 +45,7 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
   if (args !== '') command.arguments(args);
   command.summary(summary).description(about);
   const options = optionsOf(name);
+  const places = new Map<string, string>();
   for (const option of options) command.addOption(commanderOption(command, option));
   command.addHelpText('after', `\n${notes === undefined ? '' : `${notes}\n\n`}Examples:${examples}`);
   command.action(async () => {
@@ -55,14 +56,19 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
       );
     }
     try {
-      for (const option of options) await readValue(command, option);
+      await applyConfig(command, name, places);
+      for (const option of options) await readValue(command, option, places.get(option.name));
     } catch (error) {
       await spec.onRefusal?.(command.opts<OptionsOf<Name>>(), error);
       throw error;
     }
     nameCommand(first);
     const execute = await load();
-    process.exitCode = await execute(command.opts<OptionsOf<Name>>(), ...command.args);
+    try {
+      process.exitCode = await execute(command.opts<OptionsOf<Name>>(), ...command.args);
+    } catch (error) {
+      throw withPlaces(error, options, places);
+    }
   });
   return styled(command, hint);
 }
@@ -108,12 +114,40 @@ function commanderOption(command: Command, spec: CommandOption): Option {
   });
 }
 
+/**
+ * Gives a command what a configuration file says, where neither a flag nor the environment does.
+ * @param places gets the place in the file of each option that is taken from there
+ */
+async function applyConfig(command: Command, name: CommandName, places: Map<string, string>): Promise<void> {
+  const { config } = command.opts<{ config?: string }>();
+  for (const [option, { value, place }] of (await readConfig(name, config)).values) {
+    const source = command.getOptionValueSource(option);
+    // An empty variable counts for nothing.
+    const isGiven = source === 'cli' || (source === 'env' && command.getOptionValue(option) !== '');
+    if (isGiven || value === undefined) continue;
+    command.setOptionValueWithSource(option, value, 'config');
+    places.set(option, place);
+  }
+}
+
+/** A refusal that names a flag, with the place in the configuration file where it is meant instead. */
+function withPlaces(error: unknown, options: readonly CommandOption[], places: ReadonlyMap<string, string>) {
+  if (!(error instanceof UsageError)) return error;
+  const { message } = error;
+  const notes = options.flatMap(({ name, flags }) => {
+    const place = places.get(name);
+    const isNamed = new RegExp(`${longFlag(flags)}(?![\\w-])`).test(message);
+    return place === undefined || !isNamed ? [] : [`${longFlag(flags)} is from ${place}`];
+  });
+  return notes.length === 0 ? error : new UsageError(`${message} (${notes.join('; ')})`);
+}
+
 /** Puts an option's value in the place of its text; what takes none stays as it is. @throws {UsageError} */
-async function readValue(command: Command, option: CommandOption): Promise<void> {
+async function readValue(command: Command, option: CommandOption, place?: string): Promise<void> {
   const { name, flags, env = '', file, needs, parse } = option;
   const given: unknown = command.getOptionValue(name);
   if (typeof given !== 'string') return;
-  const flag = longFlag(flags);
+  const flag = place ?? longFlag(flags);
   const isFromEnv = command.getOptionValueSource(name) === 'env';
   if (given === '' && !isFromEnv) throw new UsageError(`${flag} needs a value`);
   const source = isFromEnv ? env : file === undefined ? flag : `${flag} ${given}`;
@@ -125,20 +159,6 @@ async function readValue(command: Command, option: CommandOption): Promise<void>
   if (needs !== undefined && !isFromEnv && command.getOptionValue(needs.name) === undefined) {
     throw new UsageError(`${flag} needs ${needs.text}`);
   }
-}
-
-/**
- * The text of a small file that a flag names. It may be a pipe.
- * @param source the flag and the path
- * @throws {UsageError} when it cannot be read, or goes on beyond 64 KB
- */
-async function readSmallFile(path: string, source: string): Promise<string> {
-  const { text } = await import('node:stream/consumers');
-  const content = await text(createReadStream(path, { end: MOST_FILE_BYTES })).catch((error: unknown) => {
-    throw new UsageError(`${shownPath(source)} cannot be read: ${fileTrouble(error)}`);
-  });
-  if (Buffer.byteLength(content) <= MOST_FILE_BYTES) return content;
-  throw new UsageError(`${source} is larger than 64 KB: is it the right file?`);
 }
 
 function longFlag(text: string): string {

@@ -11,6 +11,8 @@ export interface OptionSpec {
   readonly default?: string;
   /** It may be given several times; `parse` gets a line for each. */
   readonly isRepeatable?: boolean;
+  /** It is said for one call, and is no key of a configuration file. */
+  readonly onlyTyped?: boolean;
   readonly parse?: (text: string, source: string) => unknown;
 }
 

@@ -3,7 +3,15 @@ import type { ManifestFormat } from '../producer/manifest.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { parseDuration, parseRate } from '../shared/limits.js';
 import type { LogLevel } from '../shared/log.js';
-import { type CommandName, type OptionSpec, SCHEDULES, SERVICE, group, option } from './option-spec.js';
+import {
+  COMMANDS,
+  type CommandName,
+  type OptionSpec,
+  SCHEDULES,
+  SERVICE,
+  group,
+  option,
+} from './option-spec.js';
 import * as parse from './parse.js';
 import { WORK_OPTIONS } from './work-options.js';
 
@@ -125,6 +133,7 @@ const GROUPS = [
       'where prompts go, in a .csv, .tsv, .jsonl or .parquet; `.simulated.csv` with the simulator',
       {
         default: '<manifest>.prompts.csv',
+        onlyTyped: true,
       },
     ),
     titleColumn: option('--title-column <name>', 'what to call the images on the dashboard', {
@@ -147,17 +156,20 @@ const GROUPS = [
   }),
   group('What it writes:', ['export'], {
     to: option('--to <format>', 'sidecar, hf, kohya, jsonl, parquet or csv', { parse: parse.exportFormat }),
-    output: option('-o, --output <path>', 'a folder for sidecar and hf, else a file'),
+    output: option('-o, --output <path>', 'a folder for sidecar and hf, else a file', { onlyTyped: true }),
   }),
   group('What it writes:', ['report'], {
-    output: option('-o, --output <path>', 'the report, a .html', { default: '<output>.report.html' }),
+    output: option('-o, --output <path>', 'the report, a .html', {
+      default: '<output>.report.html',
+      onlyTyped: true,
+    }),
     limit: option('--limit <n>', 'rows in it, the newest', {
       default: '20000; with --embed 2000',
       parse: parse.integer(1),
     }),
     embed: option('--embed', 'small pictures in it, which are read or fetched once'),
     allowPrivate: option('--allow-private', 'fetch them from this machine and private networks too'),
-    overwrite: option('--overwrite', 'replace a file that is there and is no report'),
+    overwrite: option('--overwrite', 'replace a file that is there and is no report', { onlyTyped: true }),
   }),
   group(CAPTIONS, ['run'], {
     sidecar: option('--sidecar <folder>', 'when the run ends, a `.txt` there for each image of the output'),
@@ -172,7 +184,7 @@ const GROUPS = [
       default: 'the only one, or prompt_1',
     }),
     ar: option('--no-ar', 'without `--ar W:H` at the end'),
-    overwrite: option('--overwrite', 'replace files that are there'),
+    overwrite: option('--overwrite', 'replace files that are there', { onlyTyped: true }),
   }),
   ...WORK_OPTIONS,
   group(QUEUE, ['run'], {
@@ -197,10 +209,15 @@ const GROUPS = [
     }),
     payAgain: option('--pay-again <n>', 'pay for n images, though the output hardly matches the manifest', {
       parse: parse.integer(0),
+      onlyTyped: true,
     }),
   }),
   group('When it ends:', ['run'], {
-    retryRejected: option('--retry-rejected', 'try images again, too, that an earlier run has as `rejected`'),
+    retryRejected: option(
+      '--retry-rejected',
+      'try images again, too, that an earlier run has as `rejected`',
+      { onlyTyped: true },
+    ),
   }),
   group('When it ends:', ['run', 'serve'], {
     ping: option(
@@ -228,12 +245,16 @@ const GROUPS = [
     }),
   }),
   group(OUTPUT, ['run'], {
-    dryRun: option('--dry-run', 'the preview alone: nothing is created or paid'),
+    dryRun: option('--dry-run', 'the preview alone: nothing is created or paid', { onlyTyped: true }),
     progress: option('--no-progress', 'no progress line on stderr'),
   }),
   group(OUTPUT, ['status'], {
-    check: option('--check', 'what a person has to see to, and exit code 2; else `ok` and 0'),
-    watch: option('--watch', 'redrawn each second until Ctrl-C; into a pipe, a block every ten seconds'),
+    check: option('--check', 'what a person has to see to, and exit code 2; else `ok` and 0', {
+      onlyTyped: true,
+    }),
+    watch: option('--watch', 'redrawn each second until Ctrl-C; into a pipe, a block every ten seconds', {
+      onlyTyped: true,
+    }),
   }),
   group(OUTPUT, ['run', 'verify', 'status', 'schedule list'], {
     json: option('--json', 'the result as JSON on stdout'),
@@ -246,6 +267,12 @@ const GROUPS = [
       env: 'LOG_LEVEL',
       default: 'warn',
       parse: parse.oneOf<LogLevel>(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']),
+    }),
+  }),
+  group('Options in a file:', COMMANDS, {
+    config: option('--config <path>', 'a file with options: JSON or YAML', {
+      default: '`bulk-describe.config.json` or `.yaml` in the current folder',
+      onlyTyped: true,
     }),
   }),
 ];
@@ -274,20 +301,23 @@ export type OptionsOf<Command extends CommandName> =
 export interface CommandOption extends OptionSpec {
   readonly name: string;
   readonly heading: string;
+  /** Of a request: the server has it as well, so that a request has it only where it is meant for this request. */
+  readonly isServers?: boolean;
 }
 
 /**
- * The options of a command, its own ones first. A request leaves to the server what is not typed: the environment of
- * `enqueue` counts for nothing but the queue.
+ * The options of a command, its own ones first. A request leaves to the server what is not said for it: the environment
+ * of `enqueue` counts for nothing but the queue.
  */
 export function optionsOf(command: CommandName): CommandOption[] {
   const isRequest = command === 'enqueue' || command === 'schedule add';
   return GROUPS.filter(({ commands }) => commands.some((taking) => taking === command)).flatMap(
-    ({ heading, options }) =>
-      Object.entries<OptionSpec>(options).map(([name, spec]) =>
-        isRequest && spec.env !== undefined && name !== 'queue'
-          ? { name, heading, ...spec, env: undefined, default: "the server's" }
-          : { name, heading, ...spec },
-      ),
+    ({ heading, commands, options }) =>
+      Object.entries<OptionSpec>(options).map(([name, spec]) => {
+        const isServers = isRequest && name !== 'queue' && commands.some((taking) => taking === 'serve');
+        if (!isServers) return { name, heading, ...spec };
+        const preset = spec.env === undefined ? spec.default : "the server's";
+        return { name, heading, ...spec, env: undefined, default: preset, isServers };
+      }),
   );
 }

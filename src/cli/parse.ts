@@ -1,10 +1,13 @@
+import { createReadStream } from 'node:fs';
 import type { ExportFormat } from '../run/export.js';
-import { UsageError } from '../shared/errors.js';
+import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { ERROR_CODES } from '../shared/jobs.js';
 import { parseJson } from '../shared/parse-json.js';
 import { alternatives } from './text.js';
 
 // How the values of options are read. Each refuses what it cannot take with a UsageError that names the flag or variable.
+
+const MOST_FILE_BYTES = 64 * 1024;
 
 type Parse<T> = (text: string, source: string) => T;
 
@@ -135,3 +138,17 @@ export const pingUrl = async (text: string, source: string) =>
 
 export const secret = async (text: string, source: string) =>
   (await import('../webhook/callback-keys.js')).checkSecret(text, source);
+
+/**
+ * The text of a small file that a flag names. It may be a pipe.
+ * @param source the flag and the path
+ * @throws {UsageError} when it cannot be read, or goes on beyond 64 KB
+ */
+export async function readSmallFile(path: string, source: string): Promise<string> {
+  const { text } = await import('node:stream/consumers');
+  const content = await text(createReadStream(path, { end: MOST_FILE_BYTES })).catch((error: unknown) => {
+    throw new UsageError(`${shownPath(source)} cannot be read: ${fileTrouble(error)}`);
+  });
+  if (Buffer.byteLength(content) <= MOST_FILE_BYTES) return content;
+  throw new UsageError(`${source} is larger than 64 KB: is it the right file?`);
+}

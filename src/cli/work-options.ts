@@ -214,6 +214,8 @@ export const WORK_OPTIONS = [
       parse: parse.address,
     }),
     webhookSecretFile: option('--webhook-secret-file <path>', "the workers' own, if any", WEBHOOK_SECRET),
-    showUrl: option('--show-url', 'print the URL with the secret path, for a test or a proxy'),
+    showUrl: option('--show-url', 'print the URL with the secret path, for a test or a proxy', {
+      onlyTyped: true,
+    }),
   }),
 ];

@@ -14,6 +14,7 @@ const PAGES: Readonly<Record<string, string>> = {
   model: 'dialects.md',
   webhookUrl: 'webhooks.md',
   dashboard: 'dashboard.md',
+  config: 'configuration.md',
 };
 
 /** The page's table of options, formatted as Prettier does. */
