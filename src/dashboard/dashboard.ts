@@ -10,6 +10,7 @@ import type { PreparedImage } from '../shared/prepare-image.js';
 import { RUNS, type RunStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
+import { unlessAborted } from '../shared/waiting.js';
 import { UndoStack } from '../shared/undo.js';
 import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
 import { startBoard } from './board.js';
@@ -168,7 +169,9 @@ function addResults(app: FastifyInstance, connection: QueueConnection, options: 
   const add = (path: string, show: Show, handlerTimeout = ANSWER_DEADLINE_MS) =>
     app.get(`/runs/:run/results${path}`, { handlerTimeout }, async (request, reply) => {
       const { run } = runSchema.parse(request.params);
-      const about = await registry.find(connection.store, RUNS, run);
+      // Also where the answer itself may take long.
+      const soon = AbortSignal.timeout(ANSWER_DEADLINE_MS);
+      const about = await unlessAborted(registry.find(connection.store, RUNS, run), soon);
       if (about === undefined) return sendPage(reply, await runPage(connection, run, { readOnly: true }));
       try {
         return await show(about, request, reply);

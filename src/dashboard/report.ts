@@ -40,7 +40,7 @@ export interface ReportOptions {
   readonly onProgress: (text: string) => void;
 }
 
-export const REPORT_DEFAULTS = { limit: 20_000, embedded: 2000 } as const;
+const REPORT_DEFAULTS = { limit: 20_000, embedded: 2000 } as const;
 /** A longer text than its page cannot be made at once, and no browser would open it. */
 const MOST_ROWS = { plain: 100_000, embedded: 20_000 };
 const MOST_BARS = 60;
@@ -77,48 +77,15 @@ export async function writeReport(options: ReportOptions): Promise<Reported> {
   const read = await openToRead(options.output);
   try {
     const dest = await findDest(options, read.paths);
-    const plan = (columns: readonly string[]) => planOf(read, columns);
-    // Before all rows are read.
-    plan([read.runFile?.urlColumn ?? '']);
+    // Without the run file nothing is read.
+    if (!read.isEmpty) planOf(read, read.table.columns);
     const isGoingOn = await isLocked(read.paths.lock);
     const asOf = new Date();
     const found = await readRows(read, limit, signal);
     const failures = await readFailuresOf(read, limit, signal);
     if (found.rows.length + failures.failures.length === 0)
       throw new UsageError(`${outputAt(read.path)} has no rows yet, and none that failed`);
-    const { columns } = read.table;
-    const show = (picture: Picture) => {
-      const showRow =
-        found.rows.length === 0
-          ? undefined
-          : rowShower(plan(columns), columns, read.answerColumns, found.rows);
-      const first = found.count - found.rows.length + 1;
-      return {
-        described: found.rows.flatMap((row, at) => showRow?.(row, { n: first + at }, picture).shown ?? []),
-        failed: shownFailures(failures, plan, picture),
-      };
-    };
-    const urls = new Set<string>();
-    let shown = show((url, link) => {
-      urls.add(url);
-      return link ?? besideOf(url, dest);
-    });
-    let missing: number | undefined;
-    if (embed) {
-      const roots = read.runFile?.imageRoot === undefined ? [] : [read.runFile.imageRoot];
-      const onProgress = (done: number) => {
-        if (done % PROGRESS_EVERY === 0)
-          options.onProgress(`pictures: ${count(done)} of ${count(urls.size)}`);
-      };
-      const made = await makeThumbnails(
-        urls,
-        { roots, allowPrivate: options.allowPrivate },
-        signal,
-        onProgress,
-      );
-      missing = urls.size - made.size;
-      shown = show((url) => made.get(url));
-    }
+    const { shown, missing } = await showRows(read, found, failures, dest, options);
     const text = render(read, { ...found, ...shown, failures, asOf, isGoingOn, prices: options.prices });
     await replaceFile(dest, (temp) => temp.writeFile(text));
     const failed = failuresIn(failures);
@@ -136,7 +103,39 @@ export async function writeReport(options: ReportOptions): Promise<Reported> {
   }
 }
 
-type Picture = (url: string, link: string | undefined) => string | undefined;
+type Found = Awaited<ReturnType<typeof readRows>>;
+
+/** What is shown of the rows, with their pictures. @returns how many of those could not be had, too */
+async function showRows(
+  read: ReadOutput,
+  { rows, count: all }: Found,
+  failures: ReadFailures,
+  dest: string,
+  { embed = false, allowPrivate, signal, onProgress }: ReportOptions,
+) {
+  const { table, answerColumns, runFile } = read;
+  const { columns } = table;
+  const plan = (of: readonly string[]) => planOf(read, of);
+  const show = (pictureOf: (url: string, link: string | undefined) => string | undefined) => {
+    const showRow = rows.length > 0 ? rowShower(plan(columns), columns, answerColumns, rows) : undefined;
+    const first = all - rows.length + 1;
+    return {
+      described: rows.flatMap((row, at) => showRow?.(row, { n: first + at }, pictureOf).shown ?? []),
+      failed: shownFailures(failures, plan, pictureOf),
+    };
+  };
+  const urls = new Set<string>();
+  const linked = show((url, link) => {
+    urls.add(url);
+    return link ?? besideOf(url, dest);
+  });
+  if (!embed) return { shown: linked, missing: undefined };
+  const roots = runFile?.imageRoot === undefined ? [] : [runFile.imageRoot];
+  const made = await makeThumbnails(urls, { roots, allowPrivate }, signal, (done) => {
+    if (done % PROGRESS_EVERY === 0) onProgress(`pictures: ${count(done)} of ${count(urls.size)}`);
+  });
+  return { shown: show((url) => made.get(url)), missing: urls.size - made.size };
+}
 
 /** Where the report goes. @throws {UsageError} when that is no place for it */
 async function findDest({ dest: given, overwrite }: ReportOptions, paths: RunPaths): Promise<string> {

@@ -58,7 +58,6 @@ interface KnownFile {
   /** One reads at a time, and the next goes on where it ended. */
   readonly turn: ReturnType<typeof pLimit>;
   failures?: { readonly identity: string; readonly read: ReadFailures };
-  looked: number;
 }
 
 /** The results of runs, read from their outputs and failures files. */
@@ -103,7 +102,7 @@ export class Results {
             isWhole: false,
             described: describedList(columns, read.answerColumns, list === 'described' ? rows : [], total),
             failed: failedList(failures, list === 'failed' ? rows : [], total),
-            searched: found === undefined ? known.looked / Math.max(1, known.index.rows) : undefined,
+            searched: found === undefined ? known.index.searched : undefined,
           },
           failures.byCode,
         )}`;
@@ -166,7 +165,7 @@ export class Results {
     const identity = JSON.stringify([dev, ino, birthtimeMs, table.columns]);
     const known = this.#known.get(path);
     const isSame = known?.identity === identity && known.index.bytes <= size;
-    const file = isSame ? known : { identity, index: new RowIndex(table), turn: pLimit(1), looked: 0 };
+    const file = isSame ? known : { identity, index: new RowIndex(table), turn: pLimit(1) };
     this.#known.delete(path);
     this.#known.set(path, file);
     const [oldest = ''] = this.#known.keys();
@@ -196,9 +195,7 @@ export class Results {
     }
     const { index } = known;
     await index.refresh(read.handle, signal);
-    known.looked = 0;
-    const onProgress = (rows: number) => (known.looked = rows);
-    const found = asked.q === '' ? undefined : await index.search(read.handle, asked.q, signal, onProgress);
+    const found = asked.q === '' ? undefined : await index.search(read.handle, asked.q, signal);
     const total = found?.length ?? index.rows;
     const numbers = pageOf(total, asked).map((at) => found?.[at] ?? at);
     return {

@@ -37,6 +37,11 @@ export class RowIndex {
     return this.#rows;
   }
 
+  /** The share of the rows that the search under way has been through. */
+  get searched(): number {
+    return (this.#search?.next ?? 0) / Math.max(1, this.#rows);
+  }
+
   /** How far the file is known. */
   get bytes(): number {
     return this.#end;
@@ -77,15 +82,9 @@ export class RowIndex {
 
   /**
    * The rows that have a text in one of their cells, whether in upper or lower case, in order.
-   * @param onProgress gets how many rows have been looked at
    * @throws the signal's reason when it aborts, and goes on the next time
    */
-  async search(
-    handle: FileHandle,
-    text: string,
-    signal: AbortSignal,
-    onProgress: (rows: number) => void,
-  ): Promise<readonly number[]> {
+  async search(handle: FileHandle, text: string, signal: AbortSignal): Promise<readonly number[]> {
     const { places } = this.table;
     if (this.#search?.text !== text) this.#search = new Search(text, this.table);
     const search = this.#search;
@@ -104,7 +103,6 @@ export class RowIndex {
         search.findIn(bytes.toString('latin1'), first, (row) => this.offsetOf(row) - start);
       }
       search.next = next;
-      onProgress(next);
     }
     return search.found;
   }

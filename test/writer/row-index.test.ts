@@ -91,7 +91,7 @@ test('finds where rows begin and which have a text, as reading all of them does,
             await all.handle.close();
             const offsets = Array.from({ length: index.rows }, (_, row) => index.offsetOf(row));
             expect(offsets).toEqual(all.offsets);
-            const found = await index.search(handle, text, NEVER, () => undefined);
+            const found = await index.search(handle, text, NEVER);
             const isIn = (cells: string[]) =>
               cells.some((one) => one.toLowerCase().includes(text.toLowerCase()));
             expect(found).toEqual([...all.rows.keys()].filter((row) => isIn(all.rows[row] ?? [])));
@@ -102,7 +102,7 @@ test('finds where rows begin and which have a text, as reading all of them does,
           // A row that is being written is not there yet.
           await appendFile(output, more.slice(0, more.length / 2));
           await index.refresh(handle, NEVER);
-          await index.search(handle, text, NEVER, () => undefined);
+          await index.search(handle, text, NEVER);
           await appendFile(output, more.slice(more.length / 2));
           await check();
         } finally {
