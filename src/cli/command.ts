@@ -3,7 +3,7 @@ import { nameCommand } from '../shared/file-lock.js';
 import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import { readConfig } from './config-file.js';
-import type { CommandName } from './option-spec.js';
+import { COMMANDS, type CommandName } from './option-spec.js';
 import { type CommandOption, type OptionsOf, optionsOf } from './options.js';
 import { readSmallFile } from './parse.js';
 import { alternatives } from './text.js';
@@ -46,7 +46,7 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
   command.summary(summary).description(about);
   const options = optionsOf(name);
   const places = new Map<string, string>();
-  for (const option of options) command.addOption(commanderOption(command, option));
+  addOptions(command, options);
   command.addHelpText('after', `\n${notes === undefined ? '' : `${notes}\n\n`}Examples:${examples}`);
   command.action(async () => {
     const [first = name] = name.split(' ');
@@ -56,7 +56,9 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
       );
     }
     try {
-      await applyConfig(command, name, places);
+      const { config } = command.opts<{ config?: string }>();
+      // `config` and `completion` are about the others.
+      if (COMMANDS.some((known) => known === name)) await applyConfig(command, name, places, config);
       for (const option of options) await readValue(command, option, places.get(option.name));
     } catch (error) {
       await spec.onRefusal?.(command.opts<OptionsOf<Name>>(), error);
@@ -92,6 +94,10 @@ function styled(command: Command, hint: string): Command {
     });
 }
 
+function addOptions(command: Command, options: readonly CommandOption[]): void {
+  for (const option of options) command.addOption(commanderOption(command, option));
+}
+
 function commanderOption(command: Command, spec: CommandOption): Option {
   const { name, flags, about, heading, env, file, isRepeatable, default: preset } = spec;
   const extra = [
@@ -114,13 +120,51 @@ function commanderOption(command: Command, spec: CommandOption): Option {
   });
 }
 
+/** What holds for an option before it is read; undefined where nothing is given. */
+export interface Setting {
+  readonly option: CommandOption;
+  readonly value: string | undefined;
+  readonly source: string | undefined;
+  /** Where it stands in the configuration file. */
+  readonly place: string | undefined;
+}
+
+/**
+ * What the environment and a configuration file give to a command.
+ * @param config the file's path, where another than that of the current folder is named
+ * @throws {UsageError} for what the command would refuse
+ */
+export async function settingsOf(name: CommandName, config?: string) {
+  const options = optionsOf(name);
+  const command = new Command(name);
+  addOptions(command, options);
+  command.parse([], { from: 'user' });
+  const places = new Map<string, string>();
+  const path = await applyConfig(command, name, places, config);
+  const settings = options.map((option): Setting => {
+    const source = command.getOptionValueSource(option.name);
+    const value: unknown = source === 'default' ? undefined : command.getOptionValue(option.name);
+    // What `--no-x` turns off is off: its key is on.
+    const text = typeof value === 'boolean' ? 'true' : typeof value === 'string' ? value : '';
+    return { option, value: text === '' ? undefined : text, source, place: places.get(option.name) };
+  });
+  for (const option of options) await readValue(command, option, places.get(option.name));
+  return { path, settings };
+}
+
 /**
  * Gives a command what a configuration file says, where neither a flag nor the environment does.
  * @param places gets the place in the file of each option that is taken from there
+ * @returns the path of the file
  */
-async function applyConfig(command: Command, name: CommandName, places: Map<string, string>): Promise<void> {
-  const { config } = command.opts<{ config?: string }>();
-  for (const [option, { value, place }] of (await readConfig(name, config)).values) {
+async function applyConfig(
+  command: Command,
+  name: CommandName,
+  places: Map<string, string>,
+  given: string | undefined,
+): Promise<string | undefined> {
+  const { path, values } = await readConfig(name, given);
+  for (const [option, { value, place }] of values) {
     const source = command.getOptionValueSource(option);
     // An empty variable counts for nothing.
     const isGiven = source === 'cli' || (source === 'env' && command.getOptionValue(option) !== '');
@@ -128,6 +172,7 @@ async function applyConfig(command: Command, name: CommandName, places: Map<stri
     command.setOptionValueWithSource(option, value, 'config');
     places.set(option, place);
   }
+  return path;
 }
 
 /** A refusal that names a flag, with the place in the configuration file where it is meant instead. */

@@ -11,6 +11,8 @@ export interface OptionSpec {
   readonly default?: string;
   /** It may be given several times; `parse` gets a line for each. */
   readonly isRepeatable?: boolean;
+  /** Its value is not shown. */
+  readonly isSecret?: boolean;
   /** It is said for one call, and is no key of a configuration file. */
   readonly onlyTyped?: boolean;
   readonly parse?: (text: string, source: string) => unknown;
@@ -47,7 +49,8 @@ export const COMMANDS = [
   ...SCHEDULES,
 ] as const;
 
-export type CommandName = (typeof COMMANDS)[number];
+/** The commands that have options, in files too; `config` and `completion` are about these. */
+export type CommandName = (typeof COMMANDS)[number] | 'config' | 'completion';
 
 /** Options under one heading, and the commands that take them. */
 export function group<

@@ -75,7 +75,7 @@ const GROUPS = [
       default: 'seconds',
       parse: parse.retryAfter,
     }),
-    requireToken: option('--require-token <token>', 'others get 401'),
+    requireToken: option('--require-token <token>', 'others get 401', { isSecret: true }),
     fail: option(
       '--fail <kind=share,...>',
       'fail so often: http500, quota, resetBefore, reject, reject400, noUrls, noSchema, noFormat, reset, badJson, html, hang, incomplete, ' +
@@ -224,7 +224,7 @@ const GROUPS = [
       '--ping <url>',
       'called as healthchecks.io takes it: `/start`, then the URL itself for exit code 0, else `/<exit code>`; ' +
         "a server's may hold `{schedule}`, whose name stands there",
-      { env: 'BULK_DESCRIBE_PING', parse: parse.pingUrl },
+      { env: 'BULK_DESCRIBE_PING', isSecret: true, parse: parse.pingUrl },
     ),
   }),
   group('Health:', ['worker', 'serve'], {
@@ -256,7 +256,7 @@ const GROUPS = [
       onlyTyped: true,
     }),
   }),
-  group(OUTPUT, ['run', 'verify', 'status', 'schedule list'], {
+  group(OUTPUT, ['run', 'verify', 'status', 'schedule list', 'config'], {
     json: option('--json', 'the result as JSON on stdout'),
   }),
   group(OUTPUT, ['run', 'worker', 'serve', 'dashboard', 'webhook'], {
@@ -269,7 +269,7 @@ const GROUPS = [
       parse: parse.oneOf<LogLevel>(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']),
     }),
   }),
-  group('Options in a file:', COMMANDS, {
+  group('Options in a file:', [...COMMANDS, 'config'], {
     config: option('--config <path>', 'a file with options: JSON or YAML', {
       default: '`bulk-describe.config.json` or `.yaml` in the current folder',
       onlyTyped: true,

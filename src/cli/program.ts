@@ -97,6 +97,21 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
   bulk-describe run paintings.csv --api http://127.0.0.1:8080 --dialect openai --model any -o openai.csv`,
     load: async () => (await import('./simulate.js')).simulate,
   }),
+  createCommand({
+    name: 'config',
+    args: '[command...]',
+    usage: '[command]',
+    summary: 'what holds for a command, and where it is from',
+    about:
+      'Shows the options that hold for a command (`run`, where none is named) when none is typed: from the environment, from ' +
+      '`bulk-describe.config.json` or `.yaml` in the current folder, or by default. Secrets are not shown. What the command ' +
+      'would refuse is refused here.',
+    examples: `
+  bulk-describe config
+  bulk-describe config schedule add --config nightly/bulk-describe.config.yaml
+  bulk-describe config worker --json | jq .options.rate`,
+    load: async () => (await import('./config.js')).config,
+  }),
 ];
 
 const SERVICE_COMMANDS = [

@@ -40,6 +40,7 @@ export const WORK_OPTIONS = [
     ),
     headers: option('--header <name=value>', 'a header of each call; repeatable', {
       isRepeatable: true,
+      isSecret: true,
       parse: parse.headers,
     }),
     headerFile: option('--header-file <path>', 'a file with secret headers, a line each: `name: value`', {

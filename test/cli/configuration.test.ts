@@ -39,7 +39,7 @@ describe('a flag wins over the environment, that over the file, and there the se
   });
 });
 
-test('a run is configured by a file in another folder, in either format, with the same rows', async () => {
+test('a run is configured by a file in another folder, in either format', async () => {
   const options = {
     $schema: 'bulk-describe.schema.json',
     api: simulator.url,
@@ -56,18 +56,15 @@ test('a run is configured by a file in another folder, in either format, with th
     `api: ${simulator.url}\nrate: 50/s\nkeep: [image, id]\naccept: http, rejected\nno-progress: true
 usage: false\nrun:\n  max-in-flight: 4\n  prompts-as: rows\n`,
   );
-  const outputs: string[] = [];
-  for (const name of ['nightly.json', 'nightly.yaml']) {
-    const { code, stdout } = await cli(['run', 'm.csv', '-o', `${name}.csv`, '--config', name], {
-      DESCRIBE_API_TOKEN: 'any',
-    });
-    expect([code, stdout]).toEqual([0, expect.stringContaining('3 rows: 3 described')]);
-    outputs.push(await workspace.read(`${name}.csv`));
-  }
-  for (const output of outputs) {
-    expect(output.split('\n')[0]).toBe('id,image,prompt_number,prompt,message_id,described_at');
-    expect(output.trim().split('\n')).toHaveLength(1 + 3 * 4);
-  }
+  const start = (config: string, ...args: string[]) =>
+    cli(['run', 'm.csv', '-o', 'o.csv', '--config', config, ...args], { DESCRIBE_API_TOKEN: 'any' });
+  const dry = await start('nightly.json', '--dry-run');
+  const { code, stdout } = await start('nightly.yaml');
+  expect([code, dry.code, stdout]).toEqual([0, 0, expect.stringContaining('3 rows: 3 described')]);
+  expect(dry.stdout + dry.stderr).toContain('at most 50/s');
+  const lines = (await workspace.read('o.csv')).split('\n');
+  expect(lines[0]).toBe('id,image,prompt_number,prompt,message_id,described_at');
+  expect(lines.filter((line) => /^\d,http/.test(line))).toHaveLength(3 * 4);
 });
 
 test('values of YAML are text as they are behind a flag: 007, yes and dates stay what they are', async () => {
@@ -157,4 +154,53 @@ test('a request has from the top of a file what the server does not have itself,
   expect((await enqueue('rate: 10/x\n')).stderr).toContain('no Redis at redis://127.0.0.1:1');
   expect((await enqueue('max-cost: much\n')).stderr).toContain(`${YAML_FILE}: max-cost much: expected`);
   expect((await enqueue('enqueue:\n  rate: 10/x\n')).stderr).toContain('enqueue.rate 10/x: expected');
+});
+
+describe('config shows what holds, and where it is from', () => {
+  const env = { DESCRIBE_API_TOKEN: 'hunter2', DESCRIBE_RATE: '3/s', QUEUE_URL: '' };
+  beforeEach(() =>
+    workspace.write(
+      YAML_FILE,
+      'queue: redis://ada:hunter2@h.test:6379\nmax-in-flight: 5\nno-header: true\nusage: false\nheader: X-Key=hunter2\n' +
+        'ping: https://hc.test/hunter2\nrate: 9/s\nschedule add:\n  rate: 4/s\n',
+    ),
+  );
+  test('as a table, without secrets', async () => {
+    const { code, stdout, stderr } = await cli(['config'], env);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^file +bulk-describe\.config\.yaml, for `run`$/m);
+    expect(stdout).toMatch(/^rate +3\/s +DESCRIBE_RATE$/m);
+    expect(stdout).toMatch(/^max-in-flight +5 +bulk-describe\.config\.yaml: max-in-flight$/m);
+    expect(stdout).toMatch(/^no-header +true +bulk-describe\.config\.yaml: no-header$/m);
+    expect(stdout).toMatch(/^queue +redis:\/\/ada:\*\*\*@h\.test:6379 +bulk-describe\.config\.yaml: queue$/m);
+    expect(stdout).toMatch(/^token-file +\(hidden\) +DESCRIBE_API_TOKEN$/m);
+    expect(stdout).toMatch(/^poll-rate +10\/s +default$/m);
+    expect(stdout).not.toContain('hunter2');
+    expect(stdout).not.toMatch(/^(usage|limit|dry-run|config)/m);
+  });
+  test('as JSON, of the command that is named', async () => {
+    const { code, stdout } = await cli(['config', 'schedule', 'add', '--json'], env);
+    expect(code).toBe(0);
+    const shown: unknown = JSON.parse(stdout);
+    expect(shown).toMatchObject({
+      command: 'schedule add',
+      file: YAML_FILE,
+      options: {
+        rate: { value: '4/s', from: 'file', place: `${YAML_FILE}: schedule add.rate` },
+        'max-in-flight': { value: "the server's", from: 'default', place: null },
+        limit: { value: null, from: null, place: null },
+      },
+    });
+    expect(stdout).not.toContain('hunter2');
+  });
+  test('or refuses what the command would refuse', async () => {
+    expect((await cli(['config', 'rn'])).stderr).toContain('config: rn is no command: did you mean run?');
+    await workspace.write('x.yaml', 'worker:\n  rate: 9/x\n');
+    const { code, stderr } = await cli(['config', 'worker', '--config', 'x.yaml']);
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^bulk-describe: x\.yaml: worker\.rate 9\/x: exp/),
+    ]);
+    expect((await cli(['config', '--config', '/dev/null'])).code).toBe(0);
+  });
 });
