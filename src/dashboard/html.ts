@@ -204,6 +204,7 @@ button:hover { border-color: var(--accent); color: var(--accent); }
 #count { margin: 1rem 0 .6rem; font-variant-numeric: tabular-nums; }
 #pages { justify-content: center; margin: 1.4rem 0 0; }
 .file { font-size: .82rem; overflow-wrap: anywhere; }
+summary.soft { font-size: .86rem; }
 .cells { margin: .4rem 0 0; font-size: .82rem; }
 .cells dt { color: var(--soft); }
 .cells dd { margin: 0 0 .4rem; overflow-wrap: anywhere; white-space: pre-wrap; }

@@ -45,7 +45,7 @@ const REPORT_DEFAULTS = { limit: 20_000, embedded: 2000 } as const;
 const MOST_ROWS = { plain: 100_000, embedded: 20_000 };
 const MOST_BARS = 60;
 const PROGRESS_EVERY = 50;
-const MINUTE_MS = 60_000;
+const STEP_MS = 5000;
 /** What `layout` has near the beginning of each page. */
 const MARK = 'name="generator" content="bulk-describe"';
 const MARK_WITHIN = 2000;
@@ -115,13 +115,12 @@ async function showRows(
 ) {
   const { table, answerColumns, runFile } = read;
   const { columns } = table;
-  const plan = (of: readonly string[]) => planOf(read, of);
   const show = (pictureOf: (url: string, link: string | undefined) => string | undefined) => {
-    const showRow = rows.length > 0 ? rowShower(plan(columns), columns, answerColumns, rows) : undefined;
+    const showRow = rows.length > 0 ? rowShower(read, columns, answerColumns, rows) : undefined;
     const first = all - rows.length + 1;
     return {
       described: rows.flatMap((row, at) => showRow?.(row, { n: first + at }, pictureOf).shown ?? []),
-      failed: shownFailures(failures, plan, pictureOf),
+      failed: shownFailures(read, failures, pictureOf),
     };
   };
   const urls = new Set<string>();
@@ -221,7 +220,7 @@ function render(read: ReadOutput, data: Rendered): string {
     ${viewer(
       {
         isWhole: true,
-        described: describedList(read.table.columns, read.answerColumns, described, described.length),
+        described: describedList(read, described, described.length),
         failed: failedList(failures, failed, failed.length),
       },
       failures.byCode,
@@ -263,7 +262,7 @@ function ratesOf(all: readonly number[]): Html | undefined {
   const times = all.filter((time) => Number.isFinite(time));
   if (times.length === 0) return undefined;
   const [from, until] = times.reduce(([a, b], time) => [Math.min(a, time), Math.max(b, time)], [Infinity, 0]);
-  const widthMs = Math.max(1, Math.ceil((until + 1 - from) / MOST_BARS / MINUTE_MS)) * MINUTE_MS;
+  const widthMs = Math.max(1, Math.ceil((until + 1 - from) / MOST_BARS / STEP_MS)) * STEP_MS;
   const described = Array.from({ length: Math.floor((until - from) / widthMs) + 1 }, () => 0);
   for (const time of times) {
     const bar = Math.floor((time - from) / widthMs);

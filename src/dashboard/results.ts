@@ -1,14 +1,7 @@
 import type { ReadStream } from 'node:fs';
 import pLimit from 'p-limit';
 import { z } from 'zod';
-import type { RowPlan } from '../producer/row-reader.js';
-import {
-  type ReadFailures,
-  type ReadOutput,
-  openToRead,
-  planOf,
-  readFailuresOf,
-} from '../run/read-output.js';
+import { type ReadFailures, type ReadOutput, openToRead, readFailuresOf } from '../run/read-output.js';
 import { FatalError, UsageError } from '../shared/errors.js';
 import type { Cells } from '../shared/json-cells.js';
 import type { PreparedImage } from '../shared/prepare-image.js';
@@ -88,7 +81,6 @@ export class Results {
       });
       const { failures, list, rows } = found ?? { failures: NO_FAILURES, list: 'described', rows: [] };
       const total = found?.total ?? 0;
-      const { columns } = read.table;
       const main = html`<div class="title">
           <h1>Results: ${title}</h1>
         </div>
@@ -100,7 +92,7 @@ export class Results {
         ${viewer(
           {
             isWhole: false,
-            described: describedList(columns, read.answerColumns, list === 'described' ? rows : [], total),
+            described: describedList(read, list === 'described' ? rows : [], total),
             failed: failedList(failures, list === 'failed' ? rows : [], total),
             searched: found === undefined ? known.index.searched : undefined,
           },
@@ -127,7 +119,7 @@ export class Results {
           ? await read.table.readAt(read.handle, known.index.offsetOf(row), columns)
           : [];
       if (cells === undefined) return undefined;
-      const { url = '' } = rowShower(planOf(read, columns), columns, [], [])(cells, {}, () => undefined);
+      const { url = '' } = rowShower(read, columns, [], [])(cells, {}, () => undefined);
       if (!/^(file|data):/.test(url)) return undefined;
       return await smallPicture(url, this.options.imageRoots ?? []);
     } finally {
@@ -176,13 +168,12 @@ export class Results {
   async #look(read: ReadOutput, known: KnownFile, { run }: About, asked: Asked) {
     const { signal } = this.#ended;
     const failures = await this.#failuresOf(read, known);
-    const plan = (columns: readonly string[]) => planOf(read, columns);
     const base = `/runs/${encodeURIComponent(run)}`;
     if (asked.code !== '') {
       const text = asked.q.toLowerCase();
       const shown = shownFailures(
+        read,
         failures,
-        plan,
         (_url, link, image) => link ?? `${base}/images/${encodeURIComponent(image)}`,
       );
       const found = shown.filter(
@@ -201,25 +192,25 @@ export class Results {
     return {
       failures,
       list: 'described' as const,
-      rows: await this.#rowsAt(read, index, plan, base, numbers),
+      rows: await this.#rowsAt(read, index, base, numbers),
       total,
     };
   }
 
   async #rowsAt(
-    { table, handle, answerColumns }: ReadOutput,
+    read: ReadOutput,
     index: RowIndex,
-    plan: (columns: readonly string[]) => RowPlan,
     base: string,
     numbers: readonly number[],
   ): Promise<ShownRow[]> {
     if (numbers.length === 0) return [];
+    const { table, handle, answerColumns } = read;
     const { columns } = table;
     const found: (Cells | undefined)[] = [];
     for (const number of numbers)
       found.push((await table.readAt(handle, index.offsetOf(number), columns))[0]);
     const sample = found.filter((row) => row !== undefined);
-    const show = rowShower(plan(columns), columns, answerColumns, sample);
+    const show = rowShower(read, columns, answerColumns, sample);
     return numbers.map((number, at) => {
       const row = found[at];
       const about = { n: number + 1 };

@@ -1,6 +1,6 @@
 import { findTitleColumn } from '../producer/columns.js';
-import { type RowPlan, toRow } from '../producer/row-reader.js';
-import type { ReadFailures } from '../run/read-output.js';
+import { toRow } from '../producer/row-reader.js';
+import { type ReadFailures, type ReadOutput, planOf } from '../run/read-output.js';
 import { FAILURE_COLUMNS, MESSAGE_COLUMNS, answerCell } from '../shared/jobs.js';
 import { type Cells, valuesOf } from '../shared/json-cells.js';
 import { Html, html } from './html.js';
@@ -52,11 +52,12 @@ type PictureOf = (url: string, link: string | undefined) => string | undefined;
  * @param sample rows from which it is found which column has titles
  */
 export function rowShower(
-  plan: RowPlan,
+  read: ReadOutput,
   columns: readonly string[],
   ours: readonly string[],
   sample: readonly Cells[],
 ) {
+  const plan = planOf(read, columns);
   const recordOf = (row: Cells) => ({ number: 0, line: 0, ...row });
   const taken = columns.flatMap((name, at) => (ours.includes(name) || at === plan.urlColumn ? [at] : []));
   const titleColumn = findTitleColumn(columns, sample.slice(0, SAMPLE).map(recordOf), undefined, taken);
@@ -82,8 +83,7 @@ export function rowShower(
 
 /** The list of described rows. */
 export function describedList(
-  columns: readonly string[],
-  answerColumns: readonly string[],
+  { table: { columns }, answerColumns }: ReadOutput,
   rows: readonly ShownRow[],
   total: number,
 ): ShownList {
@@ -95,8 +95,8 @@ const FAILED_COLUMNS = [...FAILURE_COLUMNS, 'answer'];
 
 /** The rows that failed, as they are shown. @param pictureOf gets the image's hash too */
 export function shownFailures(
+  read: ReadOutput,
   { columns, failures }: ReadFailures,
-  planOf: (columns: readonly string[]) => RowPlan,
   pictureOf: (url: string, link: string | undefined, image: string) => string | undefined,
 ): ShownRow[] {
   if (failures.length === 0) return [];
@@ -113,7 +113,7 @@ export function shownFailures(
   });
   const all = [...columns, ...FAILED_COLUMNS];
   const show = rowShower(
-    planOf(columns),
+    read,
     all,
     FAILED_COLUMNS,
     rows.map((cells) => ({ cells })),

@@ -165,8 +165,12 @@ class Search {
   #isInCell(piece: string, start: number, at: number, end: number): boolean {
     if (this.#delimiter !== undefined)
       return !this.#isAmbiguous || piece.slice(start, at).split('"').length % 2 === 0;
-    const escape = /\\*$/.exec(piece.slice(start, at))?.[0] ?? '';
-    if (!this.#isAmbiguous) return escape.length % 2 === 0;
+    if (!this.#isAmbiguous) {
+      // A letter behind a backslash is none of the text: `\n` is a line's end.
+      let escapes = 0;
+      while (piece[at - 1 - escapes] === '\\') escapes++;
+      return escapes % 2 === 0;
+    }
     const lines = Buffer.from(piece.slice(start, end), 'latin1').toString().split('\n');
     const values = lines.flatMap((line) =>
       Object.values(rowSchema.safeParse(parseJson(line)).data ?? {}).flat(),

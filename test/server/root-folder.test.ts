@@ -66,11 +66,12 @@ describe("a server's folder", () => {
     },
   );
 
-  test.each(['out.failed.csv', 'out.failed.csv.partial', 'out.csv.run', 'out.csv.lock'])(
+  test.each(['out.failed.csv', 'out.failed.csv.partial', 'out.csv.run', 'out.csv.lock', 'out.parquet.jsonl'])(
     'refuses an output whose %s is a link to elsewhere',
     async (name) => {
       await symlink(workspace.at('elsewhere/m.csv'), workspace.at(`root/${name}`));
-      await expect(root.output('out.csv')).rejects.toThrow(/leads out of the server's folder/);
+      const output = name.startsWith('out.parquet') ? 'out.parquet' : 'out.csv';
+      await expect(root.output(output)).rejects.toThrow(/leads out of the server's folder/);
     },
   );
 
