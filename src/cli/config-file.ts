@@ -1,7 +1,7 @@
 import { lstatSync } from 'node:fs';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
-import { COMMANDS, type CommandName } from './option-spec.js';
+import { COMMANDS, type CommandName, takesOptionsOf } from './option-spec.js';
 import { type CommandOption, optionsOf } from './options.js';
 import { readSmallFile } from './parse.js';
 
@@ -43,7 +43,8 @@ export async function readConfig(name: CommandName, given?: string): Promise<Con
     const section = mapOf(content);
     if (command === undefined || section === undefined) common.set(key, content);
     else checkKeys(section, optionsOf(command), `${path}: ${command}.`);
-    if (key === name && section !== undefined) own = section;
+    if (command !== undefined && takesOptionsOf(name).includes(command) && section !== undefined)
+      own = new Map([...own, ...section]);
   }
   common.delete('$schema');
   checkKeys(common, COMMANDS.flatMap(optionsOf), `${path}: `, COMMANDS);

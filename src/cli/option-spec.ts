@@ -40,6 +40,7 @@ export const SERVICE = [
 ] as const;
 export const COMMANDS = [
   'run',
+  'plan',
   'verify',
   'reparse',
   'export',
@@ -51,6 +52,11 @@ export const COMMANDS = [
 
 /** The commands that have options, in files too; `config` and `completion` are about these. */
 export type CommandName = (typeof COMMANDS)[number] | 'config' | 'completion';
+
+/** The commands whose options one takes: `plan` stands in the place of `run`, whatever that was given. */
+export function takesOptionsOf(command: CommandName): readonly CommandName[] {
+  return command === 'plan' ? ['run', 'plan'] : [command];
+}
 
 /** Options under one heading, and the commands that take them. */
 export function group<

@@ -1,6 +1,7 @@
 import { DASHBOARD_DEFAULTS } from '../dashboard/access.js';
 import type { ManifestFormat } from '../producer/manifest.js';
 import { RUN_DEFAULTS } from '../run/run-options.js';
+import { parseFinishBy } from '../run/finish-by.js';
 import { parseDuration, parseRate } from '../shared/limits.js';
 import type { LogLevel } from '../shared/log.js';
 import {
@@ -11,6 +12,7 @@ import {
   SERVICE,
   group,
   option,
+  takesOptionsOf,
 } from './option-spec.js';
 import * as parse from './parse.js';
 import { WORK_OPTIONS } from './work-options.js';
@@ -227,6 +229,20 @@ const GROUPS = [
       { env: 'BULK_DESCRIBE_PING', isSecret: true, parse: parse.pingUrl },
     ),
   }),
+  group('When it ends:', ['run'], {
+    finishBy: option(
+      '--finish-by <time>',
+      'submit nothing more from then on (exit code 4): the next `06:00`, or a date and time such as 2026-01-31T06:00',
+      { parse: parseFinishBy },
+    ),
+  }),
+  group('What it looks at:', ['plan'], {
+    checkUrls: option(
+      '--check-urls',
+      'ask the hosts for each image that would be submitted, two at a time each: exit code 2 where some are bad',
+      { onlyTyped: true },
+    ),
+  }),
   group('Health:', ['worker', 'serve'], {
     healthPort: option(
       '--health-port <n>',
@@ -290,7 +306,11 @@ type ValuesOf<Group, Command> = Group extends { commands: readonly (infer Taking
   : never;
 
 /** The values of a command's options. Those that were not given are undefined. */
-export type OptionsOf<Command extends CommandName> =
+export type OptionsOf<Command extends CommandName> = Command extends 'plan'
+  ? OptionsOfGroups<'run'> & OptionsOfGroups<'plan'>
+  : OptionsOfGroups<Command>;
+
+type OptionsOfGroups<Command extends CommandName> =
   ValuesOf<(typeof GROUPS)[number], Command> extends (
     values: infer Values extends Readonly<Record<string, unknown>>,
   ) => void
@@ -311,7 +331,8 @@ export interface CommandOption extends OptionSpec {
  */
 export function optionsOf(command: CommandName): CommandOption[] {
   const isRequest = command === 'enqueue' || command === 'schedule add';
-  return GROUPS.filter(({ commands }) => commands.some((taking) => taking === command)).flatMap(
+  const names: readonly string[] = takesOptionsOf(command);
+  return GROUPS.filter(({ commands }) => commands.some((taking) => names.includes(taking))).flatMap(
     ({ heading, commands, options }) =>
       Object.entries<OptionSpec>(options).map(([name, spec]) => {
         const isServers = isRequest && name !== 'queue' && commands.some((taking) => taking === 'serve');

@@ -33,6 +33,23 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
     load: async () => (await import('./run.js')).run,
   }),
   createCommand({
+    name: 'plan',
+    args: '<manifest...>',
+    usage: '<manifest...> [-o <output>]',
+    summary: 'what `run` would do, cost and need of time; nothing is paid',
+    about:
+      'Says what `run` with the same flags would do, and does nothing of it: rows, images, duplicates and what cannot be used, what is done ' +
+      'already, calls, time and cost, and which signed URLs expire before their turn. How long an answer takes is what `run` has measured of the ' +
+      'account, where it says so; here it is assumed. With --json, one object.',
+    notes: 'Exit codes: 0, 1 for wrong usage, 2 where --check-urls has found images that cannot be had.',
+    examples: `
+  bulk-describe plan paintings.csv --rate 1/3s --price 0.01
+  bulk-describe plan paintings.csv --sample 20 --check-urls
+  bulk-describe plan paintings.csv --finish-by 06:00 --json | jq .finishBy`,
+    hint: ' (or - for stdin)',
+    load: async () => (await import('./run.js')).plan,
+  }),
+  createCommand({
     name: 'verify',
     args: '<manifest> <output...>',
     usage: '<manifest...> <output>',

@@ -8,7 +8,7 @@ import { companionsOf } from './companions.js';
 import type { OptionsOf } from './options.js';
 import { accountOptionsOf, limitsWarning, pricesOf, taskOptionsOf } from './settings.js';
 import { listenForSignals } from './process.js';
-import { previewLines, receiptLines, unbalancedLine } from './summary.js';
+import { planJson, previewLines, receiptLines, unbalancedLine } from './summary.js';
 import { Terminal } from './terminal.js';
 import { count } from '../dashboard/texts.js';
 import { passwordNote, printable, shellQuote, withoutPassword } from './text.js';
@@ -18,7 +18,13 @@ export async function run(options: OptionsOf<'run'>, ...manifests: [string, ...s
   const terminal = new Terminal(process.stderr, options);
   const ping = await pingOf(options, terminal);
   try {
-    const { exitCode, stop, differences, receipt } = await describe(options, terminal, ping, ...manifests);
+    const result = await describe(options, terminal, manifests, (event) => {
+      if (event.type === 'opened') ping?.start(`${event.manifest} -> ${event.output}`);
+      showEvent(event, terminal, options);
+    });
+    const { exitCode, stop, differences, receipt } = result;
+    if (options.json === true) printJson(result, terminal);
+    else printReceipt(result, manifests[0]);
     const unbalanced = differences.length > 0 ? 'the receipt does not balance' : undefined;
     const outcome = { outcome: 'ended', exitCode, reason: stop?.reason ?? unbalanced, receipt } as const;
     await ping?.end(exitCode, `${receipt?.output ?? ''}: ${outcomeText(outcome)}`);
@@ -27,6 +33,20 @@ export async function run(options: OptionsOf<'run'>, ...manifests: [string, ...s
     await pingFailure(ping, error);
     throw error;
   }
+}
+
+/** `bulk-describe plan <manifest...>`. @returns 2 where `--check-urls` has found bad ones, else 0 */
+export async function plan(options: OptionsOf<'plan'>, ...manifests: [string, ...string[]]): Promise<number> {
+  const terminal = new Terminal(process.stderr, options);
+  const { checkUrls } = options;
+  const onEvent = (event: RunEvent) => event.type === 'phase' && terminal.phase(event.text);
+  const { preview } = await describe({ ...options, dryRun: true }, terminal, manifests, onEvent, checkUrls);
+  const lines =
+    options.json === true
+      ? [JSON.stringify(planJson(preview, Date.now()))]
+      : previewLines(preview, new Date());
+  for (const line of lines) process.stdout.write(`${printable(line, Infinity)}\n`);
+  return Object.keys(preview.checked?.bad ?? {}).length > 0 ? 2 : 0;
 }
 
 /** A dry run is none. @throws {UsageError} */
@@ -53,11 +73,11 @@ export async function pingRefusal(options: OptionsOf<'run'>, error: unknown): Pr
 async function describe(
   options: OptionsOf<'run'>,
   terminal: Terminal,
-  ping: Ping | undefined,
-  manifest: string,
-  ...moreManifests: string[]
+  [manifest, ...moreManifests]: [string, ...string[]],
+  onEvent: (event: RunEvent) => void,
+  checkUrls?: boolean,
 ): Promise<RunResult> {
-  const { queue, dryRun, work, json = false, retryRejected: retryAll } = options;
+  const { queue, dryRun, work, retryRejected: retryAll, sample, finishBy } = options;
   const api = accountOptionsOf(options);
   checkReceiver(options, api);
   if (options.serveImages !== undefined && work === false)
@@ -67,8 +87,9 @@ async function describe(
   });
   try {
     const { describeManifest } = await import('../run/describe-manifest.js');
-    const result = await describeManifest({
-      ...{ manifest, moreManifests, queue, dryRun, work, retryAll, env: process.env },
+    return await describeManifest({
+      ...{ manifest, moreManifests, queue, dryRun, work, retryAll, sample, finishBy, checkUrls },
+      env: process.env,
       ...taskOptionsOf(options),
       ...api,
       sidecar: sidecarOf(options),
@@ -78,15 +99,8 @@ async function describe(
       input: process.stdin,
       signal: signals.signal,
       logger: terminal.logger,
-      onEvent: (event) => {
-        if (event.type === 'opened') ping?.start(`${event.manifest} -> ${event.output}`);
-        showEvent(event, terminal, api);
-      },
+      onEvent,
     });
-    terminal.end();
-    if (json) printJson(result, terminal);
-    else printReceipt(result, manifest);
-    return result;
   } finally {
     terminal.end();
     signals.dispose();

@@ -1,3 +1,5 @@
+import type { SignedImage } from '../producer/count-manifest.js';
+import type { CheckedUrls } from '../run/check-urls.js';
 import type { Preview, RunResult } from '../run/run-options.js';
 import { formatDuration, formatRate } from '../shared/limits.js';
 import { isPermanent } from '../shared/jobs.js';
@@ -35,9 +37,13 @@ export function previewLines(preview: Preview, now: Date): string[] {
     unnamedColumns > 0 && `${plural(unnamedColumns, 'empty column')} without a name`,
   ]);
   const keys = [...unknownKeys].slice(0, 5).join(', ');
-  const rate = `at most ${formatRate(preview.limits.rate)}`;
-  const end = `about ${formatDuration(preview.submitMs)}, until ${localEnd(preview.submitMs, now)}`;
-  const doing = `${plural(toSubmit, 'image')} to submit, ${rate}: ${end}`;
+  const { limits, answers, expiring, finishBy, polls, submitMs } = preview;
+  const rate = `at most ${formatRate(limits.rate)}`;
+  const answer = `${formatDuration(answers.ms)} an answer${answers.isMeasured ? '' : ' (assumed)'}`;
+  const slower = answers.isSlower ? `, ${limits.maxInFlight} in flight, ${answer}` : '';
+  const end = `about ${formatDuration(submitMs)}, until ${localEnd(submitMs, now)}`;
+  const doing = `${plural(toSubmit, 'image')} to submit, ${rate}${slower}: ${end}`;
+  const isDoing = !preview.sampled && toSubmit > 0;
   const first =
     preview.firstUrl === '' ? 'none that can be used' : `first ${printable(preview.firstUrl, 120)}`;
   return fields(
@@ -50,11 +56,68 @@ export function previewLines(preview: Preview, now: Date): string[] {
         `left out: keys that the first records lack, or that hold bytes (${printable(keys)})`,
     ],
     ['images', `column "${printable(preview.urlColumn)}", ${first}`],
+    ['', preview.hasChanged && 'the manifest was written to while it was read: count it again'],
+    ['', expiring.first && expiringText(expiring.images, expiring.first)],
     ['output', nearPath(preview.output)],
+    ['left', preview.left > 0 && `${plural(preview.left, 'row')}, whose images are not in the sample`],
     ['to do', preview.sampled && `${rate}, ${preview.limits.maxInFlight} in flight`],
     ['cost', preview.cost !== undefined && `about ${preview.cost.toFixed(2)}`],
     ['to do', !preview.sampled && (toSubmit === 0 ? 'nothing to submit' : doing)],
+    [
+      'calls',
+      isDoing && `${plural(toSubmit, 'submit')}${polls > 0 ? `, about ${plural(polls, 'poll')}` : ''}`,
+    ],
+    ['end', isDoing && finishBy !== undefined && finishText(finishBy, toSubmit, now)],
+    ...(preview.checked === undefined ? [] : checkedFields(preview.checked)),
   );
+}
+
+function expiringText(images: number, { row, expiresAt }: SignedImage): string {
+  const when = new Date(expiresAt).toLocaleString('sv-SE', { dateStyle: 'short', timeStyle: 'short' });
+  return `${plural(images, 'signed URL')} will have expired when it is their turn, the first in row ${count(row)} at ${when}: sign them for longer`;
+}
+
+function finishText({ atMs, images }: NonNullable<Preview['finishBy']>, toSubmit: number, now: Date): string {
+  const time = localEnd(atMs - now.getTime(), now);
+  if (images >= toSubmit) return `by ${time}, as asked`;
+  return `about ${count(images)} of them by ${time}, when it stops; the same command goes on with the others`;
+}
+
+function checkedFields({ images, bad }: CheckedUrls): [string, string][] {
+  const troubles = Object.entries(bad).map(([kind, found]): [string, string] => {
+    const { row, url, reason } = found.first;
+    return [
+      '',
+      `${count(found.images)} ${kind.replaceAll('-', ' ')}, the first in row ${count(row)}: ${printable(url, 120)}: ${printable(reason)}`,
+    ];
+  });
+  const all = troubles.length === 0 ? ': all can be had' : '';
+  return [['checked', `${plural(images, 'image')}${all}`], ...troubles];
+}
+
+/** The preview for programs: the object of `plan --json`. Times are ISO 8601, UTC. */
+export function planJson(preview: Preview, nowMs: number): Record<string, unknown> {
+  const { manifest, output, urlColumn, rows, images, described, toCopy, failedBefore, left } = preview;
+  const { badUrls, badRecords, duplicateKeys, emptyRecords, unreadable, sampled, hasChanged } = preview;
+  const { toSubmit, polls, cost, limits, answers, submitMs, expiring, finishBy, checked } = preview;
+  const expired = expiring.first;
+  return {
+    ...{ manifest, output, urlColumn, rows, images, described, toCopy, failedBefore, left },
+    ...{ badUrls, badRecords, duplicateKeys, emptyRecords, unreadable, hasChanged },
+    isComplete: !sampled && unreadable === undefined,
+    submits: toSubmit,
+    ...{ polls, cost, rate: formatRate(limits.rate), maxInFlight: limits.maxInFlight },
+    answerSeconds: answers.ms / 1000,
+    isAnswerMeasured: answers.isMeasured,
+    seconds: submitMs / 1000,
+    end: new Date(nowMs + submitMs).toISOString(),
+    expiring: {
+      images: expiring.images,
+      first: expired && { row: expired.row, at: new Date(expired.expiresAt).toISOString() },
+    },
+    finishBy: finishBy && { at: new Date(finishBy.atMs).toISOString(), images: finishBy.images },
+    checked,
+  };
 }
 
 /** What a receipt says that does not agree with the files. */

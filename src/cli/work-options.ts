@@ -164,6 +164,12 @@ export const WORK_OPTIONS = [
   group(LIMITS, ['run', 'enqueue', 'schedule add'], {
     limit: option('--limit <n>', 'images paid for in this run at most', { parse: parse.integer(1) }),
   }),
+  group(LIMITS, ['run'], {
+    sample: option('--sample <n>', 'only n of the images, chosen at random and always the same', {
+      parse: parse.integer(1),
+      onlyTyped: true,
+    }),
+  }),
   group(COSTS, ['run', 'enqueue', 'schedule add'], {
     usage: option('--usage', 'tokens of each row in the columns input_tokens and output_tokens'),
   }),

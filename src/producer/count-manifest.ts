@@ -1,21 +1,36 @@
 import { FatalError, messageOf } from '../shared/errors.js';
 import type { Manifest, ManifestRecord } from './manifest.js';
-import { type RowPlan, toRow } from './row-reader.js';
+import { type Row, type RowPlan, toRow } from './row-reader.js';
+import { expiryOf } from './signed-url.js';
 
 /** Reading more than this takes longer than anybody waits for a preview. */
 const MOST_BYTES = 1024 ** 3;
 
 /**
  * What is known of a row: an earlier row has its key; the output holds it, or only its image; it failed for good before;
- * or nothing. Asked once for each row that has a URL, in the manifest's order, so that occurrences can be counted.
+ * nothing, and it is to be described; or nothing, and it is left for another run. Asked once for each row that has a URL, in the manifest's order, so that occurrences can be counted.
  */
 export type IsKnown = (row: {
   readonly key?: string;
   readonly url: string;
   readonly image: string;
-}) => 'repeated' | 'resumed' | 'copied' | 'failed' | 'new';
+}) => 'repeated' | 'resumed' | 'copied' | 'failed' | 'new' | 'left';
 
-/** rows = resumed + copied + failedBefore + newImages + badUrls + badRecords + duplicateKeys */
+/** An image that is to be described, and whose URL does not hold for ever. */
+export interface SignedImage {
+  /** Which of those that are to be described, and which row, both from 1. */
+  readonly turn: number;
+  readonly row: number;
+  /** Epoch milliseconds. */
+  readonly expiresAt: number;
+}
+
+/** Whether only its first records are counted. */
+export function isCountedInPart({ replayable, sizeBytes = 0 }: Manifest): boolean {
+  return !replayable || sizeBytes > MOST_BYTES;
+}
+
+/** rows = resumed + copied + failedBefore + newImages + left + badUrls + badRecords + duplicateKeys */
 export interface ManifestCounts {
   /** Only the first records were counted: the manifest is a pipe, or over 1 GB on disk. */
   sampled: boolean;
@@ -33,6 +48,10 @@ export interface ManifestCounts {
   newImages: number;
   /** Those of them that are on this machine, or in the manifest itself. */
   localImages: number;
+  /** Those of them whose signed URLs expire. */
+  signed: SignedImage[];
+  /** Rows that are left for another run. */
+  left: number;
   /** Rows without a URL, or with one that is none. */
   badUrls: number;
   badRecords: number;
@@ -49,7 +68,7 @@ export interface ManifestCounts {
 
 /**
  * Counts what there is to do, by the rules by which the rows are produced. Memory: some 70 bytes for each
- * distinct image that is not described.
+ * distinct image that is not described, and as many where its URL is signed.
  * @param options `signal` ends the counting early
  */
 export async function countManifest(
@@ -62,16 +81,21 @@ export async function countManifest(
      * of a large output are not kept twice.
      */
     readonly meetDescribed?: ((image: string) => boolean | undefined) | undefined;
+    /** Gets the first row of each image that is to be described; what it returns is waited for. */
+    readonly onNew?: ((row: Row) => Promise<void>) | undefined;
     readonly signal?: AbortSignal | undefined;
   },
 ): Promise<ManifestCounts> {
-  const { isKnown, meetDescribed, signal } = options;
+  const { isKnown, meetDescribed, onNew, signal } = options;
   const counter = new RowCounter(isKnown, meetDescribed);
   const { counts } = counter;
-  counts.sampled = !manifest.replayable || (manifest.sizeBytes ?? 0) > MOST_BYTES;
+  counts.sampled = isCountedInPart(manifest);
   try {
     for await (const records of counts.sampled ? [manifest.sample] : manifest.batches(signal)) {
-      for (const record of records) counter.count(record, plan);
+      for (const record of records) {
+        const row = counter.count(record, plan);
+        if (row !== undefined && onNew !== undefined) await onNew(row);
+      }
     }
   } catch (error) {
     if (!(error instanceof FatalError)) throw error;
@@ -92,6 +116,8 @@ class RowCounter {
     failedImages: 0,
     newImages: 0,
     localImages: 0,
+    signed: [],
+    left: 0,
     badUrls: 0,
     badRecords: 0,
     duplicateKeys: 0,
@@ -106,29 +132,35 @@ class RowCounter {
     private readonly meetDescribed: (image: string) => boolean | undefined = () => undefined,
   ) {}
 
-  /** Counts a record in one place. */
-  count(record: ManifestRecord, plan: RowPlan): void {
+  /** Counts a record in one place. @returns its row, where that is the first of an image that is to be described */
+  count(record: ManifestRecord, plan: RowPlan): Row | undefined {
     const { counts } = this;
     for (const key of record.unknownKeys ?? []) counts.unknownKeys.add(key);
     for (const name of record.binary ?? []) counts.unknownKeys.add(`${name}: bytes`);
     if (record.isEmpty === true) {
       counts.emptyRecords++;
-      return;
+      return undefined;
     }
     counts.rows++;
     const row = toRow(record, plan);
     if (row.url === undefined || row.image === undefined) {
       if (row.problem?.code === 'bad-record') counts.badRecords++;
       else counts.badUrls++;
-      return;
+      return undefined;
     }
     const { key, url, image } = row;
     const known = this.isKnown({ key, url, image });
     if (known === 'repeated') counts.duplicateKeys++;
-    else this.#countImage(url, image, known);
+    else if (this.#countImage(url, image, known)) {
+      const expiresAt = expiryOf(url);
+      if (expiresAt !== undefined) counts.signed.push({ turn: counts.newImages, row: row.number, expiresAt });
+      return row;
+    }
+    return undefined;
   }
 
-  #countImage(url: string, image: string, known: Exclude<ReturnType<IsKnown>, 'repeated'>): void {
+  /** @returns whether the image is to be described, and this is its first row */
+  #countImage(url: string, image: string, known: Exclude<ReturnType<IsKnown>, 'repeated'>): boolean {
     const { counts } = this;
     counts.firstUrl ??= url;
     const isFirst = this.meetDescribed(image);
@@ -143,10 +175,14 @@ class RowCounter {
       counts.failedBefore++;
       if (before !== 'failed') counts.failedImages++;
       this.#images.set(image, 'failed');
+    } else if (known === 'left') {
+      counts.left++;
     } else {
       counts.newImages++;
       if (!/^https?:/.test(url)) counts.localImages++;
       this.#images.set(image, 'new');
+      return true;
     }
+    return false;
   }
 }

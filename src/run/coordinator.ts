@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import { readRows } from '../producer/row-reader.js';
+import { type Row, readRows } from '../producer/row-reader.js';
 import { resultsQueueName } from '../shared/account.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { pendingWindow } from '../shared/limits.js';
@@ -118,7 +118,8 @@ async function produce(run: OpenRun): Promise<boolean> {
       pendingWindow(limits.configured, run.timing.windowMs),
       affordable(run.spending.spent, run.options),
     );
-  const producer = new Producer({ ...run, windowRows }, control.noMore);
+  const isLeft = (row: Row) => prepared.isInSample?.(row) === false;
+  const producer = new Producer({ ...run, windowRows, isLeft }, control.noMore);
   try {
     await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
     if (control.isWindingDown) {

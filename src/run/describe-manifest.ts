@@ -3,9 +3,11 @@ import { UndoStack } from '../shared/undo.js';
 import { DamagedRunFileError } from '../writer/run-file.js';
 import { checkApi, checkLocalImages } from './api-options.js';
 import { checkSidecars, makeFolder } from './captions.js';
+import { finishTime } from './finish-by.js';
 import { prepareRun } from './prepare.js';
 import { previewRun, refusePayingAgain } from './preview.js';
 import type { RunOptions, RunResult } from './run-options.js';
+import { chooseSample } from './sample.js';
 import { checkBudget } from './spending.js';
 
 /**
@@ -14,18 +16,23 @@ import { checkBudget } from './spending.js';
  * @throws {BusyError} when another process has the output or the embedded queue
  * @throws {InterruptedEarlyError} when the signal aborts before the first submit
  */
-export async function describeManifest(options: RunOptions): Promise<RunResult> {
+export async function describeManifest(given: RunOptions): Promise<RunResult> {
+  const options = withBounds(given);
   const undo = new UndoStack();
   try {
     checkBudget(options);
-    const prepared = await prepareRun(options, undo);
+    const opened = await prepareRun(options, undo);
+    const prepared = { ...opened, isInSample: await chooseSample(opened, options) };
     const preview = await previewRun(prepared, options);
     const { sidecar } = options;
     if (sidecar !== undefined) await checkSidecars(prepared, sidecar.folder, sidecar, options.signal);
     if (options.dryRun === true) {
       options.onEvent?.({ type: 'preview', preview });
+      const checking = options.checkUrls === true ? await import('./check-urls.js') : undefined;
+      const checked = await checking?.checkUrls(prepared, options, preview);
+      options.signal?.throwIfAborted();
       return {
-        preview,
+        preview: { ...preview, checked },
         receipt: undefined,
         differences: [],
         stop: undefined,
@@ -51,6 +58,17 @@ export async function describeManifest(options: RunOptions): Promise<RunResult> 
   } finally {
     await undo.release();
   }
+}
+
+/** A sample is no more than so many images, whatever becomes of the manifest meanwhile; and a time has its date. */
+function withBounds(options: RunOptions): RunOptions {
+  const { limit = Infinity, sample = Infinity, finishBy } = options;
+  const most = Math.min(limit, sample);
+  return {
+    ...options,
+    limit: most === Infinity ? undefined : most,
+    finishBy: finishBy && new Date(finishTime(finishBy, Date.now())).toISOString(),
+  };
 }
 
 function isAbort(error: unknown): boolean {

@@ -7,7 +7,7 @@ import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
 import { type Logger, debugError, silentLogger } from '../shared/log.js';
-import { RUNS } from '../shared/published.js';
+import { RUNS, meanAnswerMs } from '../shared/published.js';
 import { openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
@@ -24,6 +24,7 @@ import { openClient } from './account-worker.js';
 import { accountOf } from './api-options.js';
 import { Ledger } from './ledger.js';
 import { OutcomeWriter } from './outcome-writer.js';
+import { finishStop } from './finish-by.js';
 import { type PreparedRun, rememberEarlier } from './prepare.js';
 import { previewOfRetry, pricePreview } from './preview.js';
 import { RowLookup } from './row-lookup.js';
@@ -105,7 +106,8 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   const { retryAll } = await readRunOrders(connection.store, id);
   const whole = retryAll ? previewOfRetry(counted, options.limit) : counted;
   const spending = await RunSpending.open(connection.store, id, runFile.spent, options.maxCalls);
-  const preview = pricePreview(whole, limits.configured, options, spending.spent);
+  const answerMs = await meanAnswerMs(connection.store, queueName);
+  const preview = pricePreview(whole, limits.configured, options, spending.spent, answerMs);
   if (limits.lastChange !== undefined) warn(limits.lastChange);
   emit({ type: 'preview', preview });
   undo.defer(await takeRunLease(connection, id, control, logger));
@@ -126,7 +128,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
     ...{ id, options, logger, emit, control, prepared, runFile, output, failures, failedBefore },
     ...{ preview, connection, queueName, limits, startedAt, spending },
     /** Set where earlier starts have spent the budget: what is in flight, and waits for its rows, is finished all the same. */
-    spentBefore: budgetStop(spending.spent, options),
+    spentBefore: budgetStop(spending.spent, options) ?? finishStop(options),
     /** Whether permanent failures are taken up too. */
     retriesAll: retryAll || options.retryAll === true,
     /** Of the API; undefined where others work. */
@@ -147,7 +149,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   };
 }
 
-/** Takes nothing more on once the budget is spent; what is in flight is finished. */
+/** Takes nothing more on once the budget is spent; what is in flight is finished, unless it is time to end. */
 export async function checkSpending({
   options,
   control,
@@ -157,6 +159,8 @@ export async function checkSpending({
   await spending.refresh();
   const stop = budgetStop(spending.spent, options);
   if (stop !== undefined && spentBefore === undefined) control.windDown(stop);
+  const due = spentBefore === undefined ? finishStop(options) : undefined;
+  if (due !== undefined) control.stop(due);
 }
 
 /** The queue keeps the counts until a receipt says them; without the queue they are this process's alone. */

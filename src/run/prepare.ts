@@ -17,7 +17,7 @@ import { FILE_COLUMN } from '../producer/folder-format.js';
 import { IMAGE_ENDING, type ImageRoot, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import type { Manifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
-import { type RowPlan, imageOf } from '../producer/row-reader.js';
+import { type Row, type RowPlan, imageOf } from '../producer/row-reader.js';
 import { areSeveral, findManifests, openManifests } from '../producer/several-manifests.js';
 import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError, fileTrouble, manifestsText, shownPath } from '../shared/errors.js';
@@ -54,6 +54,8 @@ export interface PreparedRun {
   readonly runFile: RunFile | undefined;
   readonly account: Account;
   readonly isSimulated: boolean;
+  /** Whether a row is of the images of `--sample`; undefined where all are. */
+  readonly isInSample?: ((row: Pick<Row, 'key' | 'image'>) => boolean) | undefined;
 }
 
 /**

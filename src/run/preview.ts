@@ -1,40 +1,67 @@
+import { stat } from 'node:fs/promises';
+import { isDeepStrictEqual } from 'node:util';
+import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
 import { nameOfColumn } from '../producer/columns.js';
-import { countManifest } from '../producer/count-manifest.js';
+import { type ManifestCounts, countManifest } from '../producer/count-manifest.js';
+import type { Manifest } from '../producer/manifest.js';
+import type { Row } from '../producer/row-reader.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
-import { NOTHING_SPENT } from '../shared/run-spending.js';
+import { NOTHING_SPENT, type Spent } from '../shared/run-spending.js';
 import { readFailures } from '../writer/failures.js';
+import { finishTime } from './finish-by.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
 import { estimatedCost } from './spending.js';
 
-/** Counts what there is to do; priced at the limits that are known without asking the queue. */
-export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
-  const { manifest, plan, paths, outputOptions, earlier } = prepared;
+/** How long an answer is taken to take as long as the account's have not been seen: a describe has 10 to 60 seconds. */
+const ASSUMED_ANSWER_MS = { simulator: 1000, others: 30_000 };
+/** Of an image whose completion no webhook reports, see docs/performance.md. */
+const POLLS_AN_IMAGE = 3;
+
+/**
+ * Counts the manifest's rows by the rules by which the run takes them on.
+ * @param onNew see `countManifest`
+ */
+export async function countRows(
+  { manifest, plan, paths, outputOptions, earlier, isInSample }: PreparedRun,
+  options: RunOptions,
+  onNew?: (row: Row) => Promise<void>,
+): Promise<ManifestCounts> {
   const onFile = outputOptions.index;
   onFile.startPass();
   // Who only collects takes nothing of earlier files up again.
   const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
   const files = [...others, { path: paths.output }];
   const failures = options.retryAll === true ? undefined : await readFailures(files, outputOptions);
-  const { resumed, copied, newImages, ...counted } = await countManifest(manifest, plan, {
+  return await countManifest(manifest, plan, {
     isKnown: (row) => {
       if (!onFile.markSeen(row)) return 'repeated';
       if (onFile.take(row)) return 'resumed';
       if (onFile.hasImage(row.image)) return 'copied';
       const previous = failures?.get((onFile.keyed ? row.key : row.image) ?? '');
-      return previous?.image === row.image && isPermanent(previous.outcome.code) ? 'failed' : 'new';
+      if (previous?.image === row.image && isPermanent(previous.outcome.code)) return 'failed';
+      return isInSample?.(row) === false ? 'left' : 'new';
     },
     meetDescribed: (image) => onFile.meetImage(image),
+    onNew,
     signal: options.signal,
   });
+}
+
+/** Counts what there is to do; priced at the limits that are known without asking the queue. */
+export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
+  const { manifest, plan, paths } = prepared;
+  const before = await statesOf(manifest);
+  const { resumed, copied, newImages, ...counted } = await countRows(prepared, options);
   const preview = {
     firstUrl: '',
     unreadable: undefined,
     ...counted,
     manifest: manifest.path,
     output: paths.output,
+    hasChanged: !isDeepStrictEqual(before, await statesOf(manifest)),
     described: resumed,
     toCopy: copied,
     toSubmit: Math.min(newImages, options.limit ?? Infinity),
@@ -42,6 +69,16 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
     urlColumn: nameOfColumn(manifest.columns, { index: plan.urlColumn, path: plan.urlPath ?? [] }),
   };
   return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits }, options, prepared.runFile?.spent);
+}
+
+/** What tells a manifest from one that has been changed since. */
+function statesOf({ files }: Manifest) {
+  return Promise.all(
+    files.map(async (file) => {
+      const found = await stat(file).catch(() => undefined);
+      return [found?.ino, found?.size, found?.mtimeMs];
+    }),
+  );
 }
 
 /** The same preview for a run that takes up what failed for good before too. */
@@ -53,16 +90,55 @@ export function previewOfRetry(preview: Preview, limit = Infinity): Preview {
 /**
  * The same preview at the account's limits.
  * @param spent what earlier starts of the run have spent: images are taken to cost what those did
+ * @param measuredMs how long the account's answers have taken
  */
 export function pricePreview(
-  preview: Omit<Preview, 'limits' | 'submitMs'>,
+  preview: Pick<Preview, 'toSubmit'> & Omit<Preview, 'limits' | keyof ReturnType<typeof estimate>>,
   limits: Limits,
-  { prices, maxCalls = Infinity }: Pick<RunOptions, 'prices' | 'maxCalls'>,
+  options: RunOptions,
   spent = NOTHING_SPENT,
+  measuredMs?: number,
 ): Preview {
+  const { maxCalls = Infinity } = options;
   const toSubmit = Math.min(preview.toSubmit, Math.max(0, maxCalls - spent.submits));
-  const cost = estimatedCost(toSubmit, spent, prices);
-  return { ...preview, toSubmit, limits, submitMs: toSubmit * intervalMs(limits.rate), cost };
+  return { ...preview, limits, ...estimate({ ...preview, toSubmit }, limits, options, spent, measuredMs) };
+}
+
+function estimate(
+  { toSubmit, signed }: Pick<Preview, 'toSubmit' | 'signed'>,
+  limits: Limits,
+  options: RunOptions,
+  spent: Spent,
+  measuredMs: number | undefined,
+) {
+  const nowMs = Date.now();
+  const { prices, finishBy, webhooks } = options;
+  const { messageUrl }: Dialect = dialectFor(options);
+  const answerMs = measuredMs ?? ASSUMED_ANSWER_MS[options.api === 'simulator' ? 'simulator' : 'others'];
+  const everyMs = Math.max(intervalMs(limits.rate), answerMs / limits.maxInFlight);
+  const expiring = signed.filter(
+    ({ turn, expiresAt }) => turn <= toSubmit && expiresAt < nowMs + turn * everyMs,
+  );
+  const finishAt = finishBy === undefined ? undefined : finishTime(finishBy, nowMs);
+  return {
+    toSubmit,
+    submitMs: toSubmit * everyMs,
+    polls: messageUrl === undefined ? 0 : toSubmit * (webhooks === undefined ? POLLS_AN_IMAGE : 1),
+    cost: estimatedCost(toSubmit, spent, prices),
+    answers: {
+      ms: answerMs,
+      isMeasured: measuredMs !== undefined,
+      isSlower: everyMs > intervalMs(limits.rate),
+    },
+    expiring: { images: expiring.length, first: expiring[0] },
+    finishBy:
+      finishAt === undefined
+        ? undefined
+        : {
+            atMs: finishAt,
+            images: Math.min(toSubmit, Math.max(0, Math.floor((finishAt - nowMs) / everyMs))),
+          },
+  };
 }
 
 /**

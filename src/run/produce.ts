@@ -12,6 +12,8 @@ interface ProducerDeps {
   readonly jobs: Pick<RunJobs, 'add'>;
   /** Rows that may be under way at the moment. */
   readonly windowRows: () => number;
+  /** Whether nothing of a row's image is to be submitted. */
+  readonly isLeft?: ((row: Row) => boolean) | undefined;
 }
 
 /** Rows that failed before are kept back until the new ones are in; beyond this many they wait no longer. */
@@ -94,6 +96,10 @@ export class Producer {
     const queued = ledger.jobOf(image);
     if (queued?.state === 'paid' || ledger.isAnswered(image)) {
       writer.takeOn(image, row, true);
+      return;
+    }
+    if (this.deps.isLeft?.(row) === true) {
+      lookup.leave(row);
       return;
     }
     const isWaiting = queued?.state === 'waiting';

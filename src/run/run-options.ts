@@ -1,4 +1,4 @@
-import type { ManifestCounts } from '../producer/count-manifest.js';
+import type { ManifestCounts, SignedImage } from '../producer/count-manifest.js';
 import type { ManifestFormat } from '../producer/manifest.js';
 import type { Limits } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
@@ -6,6 +6,7 @@ import type { ErrorCode } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { ApiOptions } from './api-options.js';
 import type { CaptionOptions } from './captions.js';
+import type { CheckedUrls } from './check-urls.js';
 import type { Prices } from './spending.js';
 import type { RunCounts } from '../shared/run-counts.js';
 
@@ -82,6 +83,10 @@ export interface RunOptions extends ApiOptions {
   readonly sidecar?: (CaptionOptions & { readonly folder: string }) | undefined;
   /** Images paid for in this run at most. */
   readonly limit?: number | undefined;
+  /** Only so many images of the manifest, chosen at random and always the same; the others' rows are left. */
+  readonly sample?: number | undefined;
+  /** When nothing more is to be submitted: `06:00` for the next such local time, or a date and time as ISO 8601 has it. */
+  readonly finishBy?: string | undefined;
   /** What the API takes, and what all starts of the run may cost, or how many submits they may make. */
   readonly prices?: Prices | undefined;
   readonly maxCost?: number | undefined;
@@ -94,6 +99,8 @@ export interface RunOptions extends ApiOptions {
   readonly stopFailing?: number | undefined;
   /** Only the preview: nothing is created or paid. */
   readonly dryRun?: boolean | undefined;
+  /** With it: the hosts are asked for the images that are to be submitted. */
+  readonly checkUrls?: boolean | undefined;
   /** Rewrite an output once that lacks columns which the manifest has now. */
   readonly newColumns?: boolean | undefined;
   /** How many images may be paid for again although less than half of the output matches the manifest. */
@@ -148,10 +155,22 @@ export interface Preview extends Readonly<
   readonly urlColumn: string;
   readonly firstUrl: string;
   readonly limits: Limits;
-  /** Milliseconds that submitting them takes at the configured rate. */
+  /** Whether the manifest was written to while it was counted. */
+  readonly hasChanged: boolean;
+  /** Milliseconds that submitting them takes, at the configured rate and with what may be in flight. */
   readonly submitMs: number;
+  /** About how many, where messages are polled for. */
+  readonly polls: number;
+  /** How long one takes, whether that is known of the account or assumed, and whether it is what bounds the rate. */
+  readonly answers: { readonly ms: number; readonly isMeasured: boolean; readonly isSlower: boolean };
+  /** Those to be submitted whose signed URLs expire before. */
+  readonly expiring: { readonly images: number; readonly first: SignedImage | undefined };
+  /** When it is to end, in epoch milliseconds, and how many images are submitted by then. */
+  readonly finishBy: { readonly atMs: number; readonly images: number } | undefined;
   /** What they cost, where that is known. */
-  readonly cost?: number | undefined;
+  readonly cost: number | undefined;
+  /** What their hosts have said, where they were asked. */
+  readonly checked?: CheckedUrls | undefined;
 }
 
 /** Where a run is; emitted each second. */

@@ -33,7 +33,7 @@ export class RunWatch {
     private readonly worker: DescribeWorker | undefined,
   ) {
     const { preview, options } = run;
-    const isLimited = preview.toSubmit === options.limit;
+    const isLimited = preview.toSubmit === options.limit || options.sample !== undefined;
     this.#spentOnFile = run.runFile.spent;
     this.#meter = new ProgressMeter(preview.sampled ? undefined : { ...preview, isLimited });
     this.#saysNoWorker = options.work === false;

@@ -173,3 +173,12 @@ export async function readMetrics(store: SharedStore, queueName: string): Promis
     fields.flatMap(([name, text]) => (Number.isFinite(Number(text)) ? [[name, Number(text)] as const] : [])),
   );
 }
+
+/** How long the account's describes have taken on average, from a submit to when that was noticed; undefined while there were none. */
+export async function meanAnswerMs(store: SharedStore, queueName: string): Promise<number | undefined> {
+  const metrics = [...(await readMetrics(store, queueName))];
+  const buckets = metrics.filter(([name]) => name.startsWith('latency:le:'));
+  const answers = buckets.reduce((sum, [, value]) => sum + value, 0);
+  const [, seconds = 0] = metrics.find(([name]) => name === 'latency:sum') ?? [];
+  return answers === 0 ? undefined : (seconds / answers) * 1000;
+}

@@ -1,7 +1,7 @@
 import { type LookupAddress, type LookupOptions, lookup as lookupName } from 'node:dns';
 import { BlockList, isIP } from 'node:net';
 import pLimit, { type LimitFunction } from 'p-limit';
-import { EnvHttpProxyAgent, request } from 'undici';
+import { type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { backoffMs } from '../describe-api/attempt-policy.js';
 import { retryAfterIn } from '../describe-api/retry-after.js';
 import { messageOf } from '../shared/errors.js';
@@ -18,6 +18,8 @@ const AT_A_TIME = 16;
 const LONGEST_WAIT_MS = 60_000;
 /** What is in the way for a moment; other failing statuses are about the image. */
 const MOMENT: ReadonlySet<number> = new Set([408, 425, 429]);
+/** A HEAD that is answered so may be all that the host refuses: signatures are for GET. */
+const HEAD_REFUSED: ReadonlySet<number> = new Set([400, 401, 403, 405, 501]);
 
 /** Addresses of networks that are not the internet: what a manifest names there is not to be had by whoever wrote it. */
 const PRIVATE = new BlockList();
@@ -47,13 +49,25 @@ export class PrivateImageError extends BadImageError {
   }
 }
 
-/** Loads images from the web for an API that does not do so itself. */
+type Answer = Dispatcher.ResponseData;
+type Ask<T> = (url: URL, signal: AbortSignal) => Promise<T | URL>;
+
+/** What a host says of an image, as far as it does. */
+export interface ImageHead {
+  readonly type: string | undefined;
+  readonly bytes: number | undefined;
+}
+
+/** Loads images from the web for an API that does not do so itself, or looks whether they are there. */
 export class ImageFetcher {
   readonly #agent: EnvHttpProxyAgent;
   readonly #all = pLimit(AT_A_TIME);
   readonly #hosts = new Map<string, LimitFunction>();
 
-  constructor(private readonly options: Pick<ImageOptions, 'allowPrivate' | 'maxBytes'>) {
+  constructor(
+    private readonly options: Pick<ImageOptions, 'allowPrivate' | 'maxBytes'>,
+    private readonly timeoutMs = TIMEOUT_MS,
+  ) {
     // Judged by the address that is connected to, so that no name leads elsewhere after the look.
     const guarded = options.allowPrivate === true ? {} : { lookup: lookupPublic };
     // A proxy resolves names itself, and knows what it may reach.
@@ -66,9 +80,29 @@ export class ImageFetcher {
    * @throws the signal's reason when it aborts
    */
   async fetch(url: string, attempts: number, signal: AbortSignal): Promise<Buffer> {
+    return await this.#repeat(url, attempts, signal, (at, either) =>
+      this.#ask(at, either, {}, (answer) => {
+        if (answer.statusCode !== 200) throw refusalBy(at, answer);
+        return this.#readBody(answer.body);
+      }),
+    );
+  }
+
+  /** Asks for an image without loading it; as `fetch` does otherwise. */
+  async look(url: string, attempts: number, signal: AbortSignal): Promise<ImageHead> {
+    return await this.#repeat(url, attempts, signal, async (at, either) => {
+      const read = (answer: Answer) => headIn(at, answer);
+      const head = await this.#ask(at, either, { method: 'HEAD' }, (answer) =>
+        HEAD_REFUSED.has(answer.statusCode) ? undefined : read(answer),
+      );
+      return head ?? (await this.#ask(at, either, { headers: { range: 'bytes=0-0' } }, read));
+    });
+  }
+
+  async #repeat<T>(url: string, attempts: number, signal: AbortSignal, ask: Ask<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#inTurn(new URL(url), signal);
+        return await this.#inTurn(new URL(url), signal, ask);
       } catch (error) {
         signal.throwIfAborted();
         const afterMs = error instanceof BadImageError ? error.retryAfterMs : undefined;
@@ -80,11 +114,11 @@ export class ImageFetcher {
     }
   }
 
-  async #inTurn(url: URL, signal: AbortSignal): Promise<Buffer> {
+  async #inTurn<T>(url: URL, signal: AbortSignal, ask: Ask<T>): Promise<T> {
     const limit = this.#hosts.get(url.host) ?? pLimit(AT_A_TIME_PER_HOST);
     this.#hosts.set(url.host, limit);
     try {
-      return await limit(() => this.#all(() => this.#follow(url, signal)));
+      return await limit(() => this.#all(() => this.#follow(url, signal, ask)));
     } finally {
       if (limit.activeCount + limit.pendingCount === 0) this.#hosts.delete(url.host);
     }
@@ -94,14 +128,15 @@ export class ImageFetcher {
     await this.#agent.destroy();
   }
 
-  async #follow(start: URL, signal: AbortSignal): Promise<Buffer> {
-    const timeout = AbortSignal.timeout(TIMEOUT_MS);
+  async #follow<T>(start: URL, signal: AbortSignal, ask: Ask<T>): Promise<T> {
+    const { timeoutMs } = this;
+    const timeout = AbortSignal.timeout(timeoutMs);
     const either = AbortSignal.any([signal, timeout]);
     let url = start;
     try {
       for (let redirects = 0; ; redirects++) {
-        const found = await this.#get(url, either);
-        if (Buffer.isBuffer(found)) return found;
+        const found = await ask(url, either);
+        if (!(found instanceof URL)) return found;
         if (redirects === MOST_REDIRECTS)
           throw new BadImageError(`more than ${MOST_REDIRECTS} redirects, the last one to ${found.href}`);
         url = found;
@@ -110,35 +145,39 @@ export class ImageFetcher {
       signal.throwIfAborted();
       if (error instanceof BadImageError) throw error;
       if (timeout.aborted)
-        throw new BadImageError(`${url.host} did not deliver it within ${TIMEOUT_MS / 1000} s`, 0);
+        throw new BadImageError(`${url.host} did not deliver it within ${timeoutMs / 1000} s`, 0);
       throw new BadImageError(`${url.host} cannot be reached: ${reasonOf(error)}`, 0);
     }
   }
 
-  /** @returns the image, or where it is */
-  async #get(url: URL, signal: AbortSignal): Promise<Buffer | URL> {
+  /** @returns what is read in the answer, or where the image is */
+  async #ask<T>(
+    url: URL,
+    signal: AbortSignal,
+    { method = 'GET', headers }: { method?: 'GET' | 'HEAD'; headers?: Readonly<Record<string, string>> },
+    read: (answer: Answer) => T | Promise<T>,
+  ): Promise<T | URL> {
     this.#refuse(url);
-    const headers = { accept: 'image/*,*/*;q=0.5', 'user-agent': 'bulk-describe' };
-    const {
-      statusCode,
-      headers: answered,
-      body,
-    } = await request(url, { dispatcher: this.#agent, headers, signal });
+    const answer = await request(url, {
+      ...{ dispatcher: this.#agent, method, signal },
+      headers: { accept: 'image/*,*/*;q=0.5', 'user-agent': 'bulk-describe', ...headers },
+    });
+    const { statusCode, body } = answer;
     try {
-      const { location, 'retry-after': after } = answered;
+      const { location, 'retry-after': after } = answer.headers;
       if (statusCode >= 300 && statusCode < 400 && typeof location === 'string') {
         if (URL.canParse(location, url.href)) return new URL(location, url);
         throw new BadImageError(`${url.host} redirects to what is no URL`);
       }
-      if (MOMENT.has(statusCode) || statusCode >= 500) {
+      const isRefusedHead = method === 'HEAD' && HEAD_REFUSED.has(statusCode);
+      if ((MOMENT.has(statusCode) || statusCode >= 500) && !isRefusedHead) {
         const waitMs = retryAfterIn(
           { 'retry-after': typeof after === 'string' ? after : undefined },
           Date.now(),
         );
         throw new BadImageError(`${url.host} answers ${statusCode}`, waitMs ?? 0);
       }
-      if (statusCode !== 200) throw new BadImageError(`${url.host} answers ${statusCode}`);
-      return await this.#readBody(body);
+      return await read(answer);
     } finally {
       body.on('error', () => undefined).destroy();
     }
@@ -167,6 +206,22 @@ export class ImageFetcher {
       isIP(address) === 0 ? /^localhost\.?$|\.localhost\.?$/i.test(address) : isPrivateAddress(address);
     if (isLocal && this.options.allowPrivate !== true) throw new PrivateImageError(hostname);
   }
+}
+
+function refusalBy({ host }: URL, { statusCode }: Answer): BadImageError {
+  return new BadImageError(`${host} answers ${statusCode}`);
+}
+
+/** Of the answer to a range, `content-range` has the size of the whole. */
+function headIn(url: URL, answer: Answer): ImageHead {
+  const { statusCode, headers } = answer;
+  if (statusCode !== 200 && statusCode !== 206) throw refusalBy(url, answer);
+  const { 'content-type': type, 'content-length': length, 'content-range': range } = headers;
+  const size = statusCode === 206 ? /\/(\d+)$/.exec(String(range))?.[1] : length;
+  return {
+    type: typeof type === 'string' ? type : undefined,
+    bytes: typeof size === 'string' ? Number(size) : undefined,
+  };
 }
 
 type LookedUp = (error: Error | null, address: string | LookupAddress[], family?: number) => void;

@@ -29,6 +29,14 @@ const preview: Preview = {
   firstUrl: 'http://h.test/1.jpg',
   limits: { rate: { count: 20, perMs: 60_000 }, pollRate: { count: 10, perMs: 1000 }, maxInFlight: 10 },
   submitMs: 198_720 * 3000,
+  signed: [],
+  left: 0,
+  hasChanged: false,
+  polls: 0,
+  answers: { ms: 30_000, isMeasured: false, isSlower: false },
+  expiring: { images: 0, first: undefined },
+  finishBy: undefined,
+  cost: undefined,
 };
 
 const progress: Progress = {

@@ -24,6 +24,8 @@ describe('countManifest', () => {
       failedImages: 0,
       newImages: 22,
       localImages: 0,
+      signed: [],
+      left: 0,
       badUrls: 1,
       badRecords: 0,
       duplicateKeys: 0,

@@ -25,6 +25,14 @@ const preview: Preview = {
   firstUrl: 'http://h.test/1.jpg',
   limits: { rate: { count: 20, perMs: 60_000 }, pollRate: { count: 10, perMs: 1000 }, maxInFlight: 10 },
   submitMs: 15_000,
+  signed: [],
+  left: 0,
+  hasChanged: false,
+  polls: 0,
+  answers: { ms: 30_000, isMeasured: false, isSlower: false },
+  expiring: { images: 0, first: undefined },
+  finishBy: undefined,
+  cost: undefined,
 };
 
 describe('a preview', () => {
