@@ -99,7 +99,7 @@ function addOptions(command: Command, options: readonly CommandOption[]): void {
 }
 
 function commanderOption(command: Command, spec: CommandOption): Option {
-  const { name, flags, about, heading, env, file, isRepeatable, default: preset } = spec;
+  const { name, flags, about, heading, env, file, isRepeatable, default: preset, parse } = spec;
   const extra = [
     preset === undefined ? [] : `default: ${preset}`,
     env === undefined ? [] : file === undefined ? `environment: ${env}` : `or what is in it as ${env}`,
@@ -108,6 +108,7 @@ function commanderOption(command: Command, spec: CommandOption): Option {
   // `--header` is not the opposite of `--no-header`.
   option.attributeName = () => name;
   if (env !== undefined) option.env(env);
+  if (parse?.choices !== undefined) option.argChoices = [...parse.choices];
   return option.helpGroup(heading).argParser((text: string | undefined, before: unknown) => {
     // What `--no-x` turns off is on from the start.
     // A forgotten value must not make the next flag its value: `-o --dry-run` would pay.

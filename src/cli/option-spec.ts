@@ -15,7 +15,13 @@ export interface OptionSpec {
   readonly isSecret?: boolean;
   /** It is said for one call, and is no key of a configuration file. */
   readonly onlyTyped?: boolean;
-  readonly parse?: (text: string, source: string) => unknown;
+  readonly parse?: Parser;
+}
+
+interface Parser {
+  (text: string, source: string): unknown;
+  /** All that it takes, where these are few words. */
+  readonly choices?: readonly string[];
 }
 
 /** An option. */

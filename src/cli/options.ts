@@ -62,6 +62,7 @@ const GROUPS = [
     port: option('--port <n>', 'where to listen', { default: 'a free one', parse: parse.port }),
     dialect: option('--dialect <name>', 'whose base URL to print; all are spoken, each on its own paths', {
       default: 'thenextleg',
+      parse: parse.dialect,
     }),
     latency: option('--latency <duration>', 'median time from a submit to its completion', {
       default: '1s',

@@ -27,9 +27,15 @@ export function integer(min: number): Parse<number> {
   });
 }
 
-export function oneOf<const T extends string>(choices: readonly T[]): Parse<T> {
-  return parser(alternatives(choices), (text) => choices.find((known) => known === text));
+export function oneOf<const T extends string>(choices: readonly T[]) {
+  const parse = parser(alternatives(choices), (text) => choices.find((known) => known === text));
+  return Object.assign(parse, { choices });
 }
+
+/** Who uses it refuses others, with the nearest one. */
+export const dialect = Object.assign((text: string) => text, {
+  choices: ['thenextleg', 'imaginepro', 'legnext', 'openai', 'mj'],
+});
 
 export const method = oneOf(['post', 'get']);
 export const send = oneOf(['url', 'data', 'auto']);

@@ -129,6 +129,21 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
   bulk-describe config worker --json | jq .options.rate`,
     load: async () => (await import('./config.js')).config,
   }),
+  createCommand({
+    name: 'completion',
+    args: '<shell>',
+    usage: '<bash|zsh|fish>',
+    summary: 'what a shell needs to complete commands and options',
+    about:
+      'Prints a script that completes commands, options, their known values and paths. It starts nothing.',
+    examples: `
+  source <(bulk-describe completion bash)      # in ~/.bashrc; with zsh in ~/.zshrc
+  bulk-describe completion fish > ~/.config/fish/completions/bulk-describe.fish`,
+    load: async () => {
+      const { completion } = await import('./completion.js');
+      return (_options, shell = '') => Promise.resolve(completion(createProgram(), shell));
+    },
+  }),
 ];
 
 const SERVICE_COMMANDS = [

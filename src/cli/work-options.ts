@@ -30,6 +30,7 @@ export const WORK_OPTIONS = [
     }),
     dialect: option('--dialect <name>', 'thenextleg, imaginepro, legnext, openai or mj', {
       default: "by the API's host",
+      parse: parse.dialect,
     }),
   }),
   group(API, ['run', 'worker', 'serve', 'webhook'], {
