@@ -38,6 +38,7 @@ export async function runsPage(connection: QueueConnection, { readOnly, said }: 
             <a href="/runs/${encodeURIComponent(view.status.run)}">${breakable(runTitle(view.status))}</a>
           </h2>
           ${stateBadge(view)}
+          <a class="soft" href="/runs/${encodeURIComponent(view.status.run)}/results">results</a>
         </div>
         ${progressBar(view)} ${facts(view)} ${notes(view)}
       </article>`,

@@ -2,8 +2,11 @@ import { hostname } from 'node:os';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { type Dashboard, startDashboard } from '../../src/dashboard/dashboard.js';
+import type { Companion } from '../../src/run/run-options.js';
 import { UsageError } from '../../src/shared/errors.js';
+import { RUNS } from '../../src/shared/published.js';
 import { type QueueConnection, openQueue as openConnection } from '../../src/shared/queue/connection.js';
+import * as registry from '../../src/shared/queue/registry.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { startRedis } from '../helpers/redis.js';
@@ -42,8 +45,8 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
   ) {
     let looking: Promise<void> | undefined;
     const interrupt = new AbortController();
-    const companion = async (connection: QueueConnection) => {
-      const dashboard = await startDashboard(connection, { port: 0 });
+    const companion: Companion = async (connection, _imageRoots, mayRead) => {
+      const dashboard = await startDashboard(connection, { port: 0, mayRead });
       looking = look(dashboard, connection).finally(() => interrupt.abort());
       // Awaited when the run has ended.
       looking.catch(() => undefined);
@@ -60,7 +63,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
   test('shows runs, jobs and figures, of whatever queue, and no token anywhere', async () => {
     fixture.simulator.setOptions({ token: TOKEN, failures: { reject: 0.3 } });
     const seen: string[] = [];
-    await runBeside(200, async ({ url }) => {
+    await runBeside(200, async ({ url }, connection) => {
       const get = async (path: string) => {
         let answer = await fetch(`${url}${path}`);
         // A machine that is busy: the page asks to be asked again.
@@ -84,6 +87,19 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       expect(page).toContain('--ar ');
       expect(page).toContain('Newest failures');
       expect(await get('/')).toContain(run);
+      await waitUntil('rows in the output', async () =>
+        /"total":[1-9]/.test(await get(`/runs/${run}/results`)),
+      );
+      const status = await registry.find(connection.store, RUNS, run);
+      const ended = { exitCode: 0, remaining: 0 };
+      const forged = { run: 'r00000000000', output: '/etc/passwd', ended };
+      if (status !== undefined)
+        await registry.publish(connection.store, RUNS, forged.run, { ...status, ...forged });
+      const refused = await fetch(`${url}/runs/r00000000000/results`);
+      expect([refused.status, await refused.text()]).toEqual([
+        404,
+        expect.stringContaining('its own results alone'),
+      ]);
       expect(await get('/metrics')).toMatch(/bulk_describe_submits_total\{account="[^"]+"\} [1-9]/);
 
       const queues = await board();
