@@ -10,7 +10,7 @@ import { accountOptionsOf, limitsWarning, pricesOf, taskOptionsOf } from './sett
 import { listenForSignals } from './process.js';
 import { planJson, previewLines, receiptLines, unbalancedLine } from './summary.js';
 import { Terminal } from './terminal.js';
-import { count } from '../dashboard/texts.js';
+import { count, plural } from '../dashboard/texts.js';
 import { passwordNote, printable, shellQuote, withoutPassword } from './text.js';
 
 /** `bulk-describe run <manifest...>`. @returns the exit code */
@@ -252,7 +252,7 @@ export async function report(options: OptionsOf<'report'>, output: string): Prom
     const all = described + failed;
     const parts = [`${count(described)} described and ${count(failed)} failed`];
     if (shown < all) parts.push(`the newest ${count(shown)} of them are in it (--limit)`);
-    if (missing !== undefined && missing > 0) parts.push(`${count(missing)} pictures could not be had`);
+    if (missing !== undefined && missing > 0) parts.push(`${plural(missing, 'picture')} could not be had`);
     const line = `${path} (${(bytes / 1e6).toFixed(1)} MB): ${parts.join('; ')}`;
     process.stdout.write(`${printable(line, Infinity)}\n`);
     return 0;

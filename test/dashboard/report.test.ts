@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { mkdir, realpath, rename, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import sharp from 'sharp';
@@ -124,13 +126,23 @@ test('links images on this machine beside it, or holds small pictures of those t
   await mkdir(join(folder, 'p'));
   const picture = sharp({ create: { width: 900, height: 300, channels: 3, background: 'red' } });
   await picture.png().toFile(join(folder, 'p', 'a #1.png'));
-  const images = ['p/a #1.png', '/etc/passwd', 'http://127.0.0.1:9/b.jpg', 'p/none.png'];
+  const bytesOf = picture.png().toBuffer();
+  const web = createServer((_request, response) => void bytesOf.then((png) => response.end(png)));
+  onTestFinished(() => void web.close());
+  await once(web.listen(0, '127.0.0.1'), 'listening');
+  const url = `http://127.0.0.1:${z.object({ port: z.number() }).parse(web.address()).port}/b.png`;
+  const images = ['p/a #1.png', '/etc/passwd', url, 'p/none.png'];
   const output = await writeResults(folder, 'c.csv', { run: RUN, rows: 4, images, imageRoot: folder });
   await report(output);
   const linked = (await dataOf('c.report.html')).described.rows.map(({ thumb }) => thumb);
-  expect(linked).toEqual(['./p/a%20%231.png', undefined, 'http://127.0.0.1:9/b.jpg', './p/none.png']);
+  expect(linked).toEqual(['./p/a%20%231.png', undefined, url, './p/none.png']);
   await writeFile(join(folder, 'c.failed.csv'), 'id,title,image,error_code,error,attempts,message_id\n');
   expect(await report(output, { embed: true })).toMatchObject({ missing: 2 });
+  const few = await runCli(['report', output, '--embed', '--allow-private', '-o', 'web.html'], {
+    cwd: folder,
+  });
+  expect(few.stdout).toMatch(/4 described and 0 failed; 1 pictures? could not be had/);
+  expect((await dataOf('web.html')).described.rows[2]?.thumb).toMatch(/^data:image\/jpeg;base64,/);
   const [first, ...others] = (await dataOf('c.report.html')).described.rows;
   const bytes = Buffer.from(first?.thumb?.replace(/^data:image\/jpeg;base64,/, '') ?? '', 'base64');
   expect(await sharp(bytes).metadata()).toMatchObject({ format: 'jpeg', width: 160 });
