@@ -232,7 +232,7 @@ function render(read: ReadOutput, data: Rendered): string {
 function receipt({ runFile }: ReadOutput, { count: described, failures, prices }: Rendered): Html {
   const spent = runFile?.spent ?? NOTHING_SPENT;
   const { inputTokens, outputTokens } = spent;
-  const cost = costOf(spent, prices);
+  const cost = costOf(spent, prices) ?? runFile?.series?.cost?.at(-1);
   const facts: (readonly [name: string, value: string])[] = [
     ['Described', count(described)],
     ['Failed', count(failuresIn(failures))],

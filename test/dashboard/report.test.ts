@@ -74,6 +74,15 @@ test('holds the counts of verify and the newest rows, and takes the place of the
     });
 });
 
+test('says what the run has cost where the prices are not named again', async () => {
+  const output = await writeResults(folder, 'priced.csv', { run: RUN, rows: 2 });
+  const runFile = z.record(z.string(), z.json()).parse(JSON.parse(await workspace.read('priced.csv.run')));
+  const series = { from: 0, widthMs: 5000, described: [1, 1], failed: [0, 0], cost: [0.25, 2.5] };
+  await workspace.write('priced.csv.run', JSON.stringify({ ...runFile, series }));
+  await report(output);
+  expect(await workspace.read('priced.report.html')).toMatch(/Cost<\/dt>\s*<dd>2\.50/);
+});
+
 test('says in one line why there is none', async () => {
   const output = await writeResults(folder, 'bad.csv', { run: RUN, rows: 1 });
   await workspace.write('text.html', 'mine');
