@@ -65,7 +65,7 @@ test('bash completes what follows a =, and leaves paths and free values to itsel
 
 test
   .skipIf(!isInstalled('fish'))
-  .each([...LINES, ['run my', ['my table.csv']] as const, ['run -o my', ['my\\ table.csv']] as const])(
+  .each([...LINES, ['run my', ['my table.csv']] as const, ['run -o my', ['my table.csv']] as const])(
   'fish completes `%s`',
   async (line, words) => {
     const found = await inShell(
