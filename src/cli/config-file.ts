@@ -37,23 +37,28 @@ export async function readConfig(name: CommandName, given?: string): Promise<Con
   if (top === undefined)
     throw new UsageError(`${path}: expected a line for each option, such as \`rate: 10/s\``);
   const common = new Map<string, unknown>();
-  let own: Entries = new Map();
+  const sections = new Map<string, Entries>();
   for (const [key, content] of top) {
     const command = COMMANDS.find((known) => known === key);
     const section = mapOf(content);
-    if (command === undefined || section === undefined) common.set(key, content);
-    else checkKeys(section, optionsOf(command), `${path}: ${command}.`);
-    if (command !== undefined && takesOptionsOf(name).includes(command) && section !== undefined)
-      own = new Map([...own, ...section]);
+    if (command === undefined || section === undefined) {
+      common.set(key, content);
+    } else {
+      checkKeys(section, optionsOf(command), `${path}: ${command}.`);
+      sections.set(command, section);
+    }
   }
   common.delete('$schema');
   checkKeys(common, COMMANDS.flatMap(optionsOf), `${path}: `, COMMANDS);
+  // The command's own section comes last, and wins.
+  const owners = [...takesOptionsOf(name)].reverse();
   for (const option of optionsOf(name)) {
     const key = keyOf(option);
-    const isOwn = own.has(key);
-    if (!isOwn && (option.isServers === true || !common.has(key))) continue;
-    const place = isOwn ? `${path}: ${name}.${key}` : `${path}: ${key}`;
-    values.set(option.name, { value: valueOf(option, (isOwn ? own : common).get(key), place), place });
+    const owner = owners.find((command) => sections.get(command)?.has(key) === true);
+    if (owner === undefined && (option.isServers === true || !common.has(key))) continue;
+    const content = owner === undefined ? common.get(key) : sections.get(owner)?.get(key);
+    const place = owner === undefined ? `${path}: ${key}` : `${path}: ${owner}.${key}`;
+    values.set(option.name, { value: valueOf(option, content, place), place });
   }
   return { path, values };
 }

@@ -156,6 +156,16 @@ test('a request has from the top of a file what the server does not have itself,
   expect((await enqueue('enqueue:\n  rate: 10/x\n')).stderr).toContain('enqueue.rate 10/x: expected');
 });
 
+test('plan has what run has from its section, and what its own says before it', async () => {
+  await workspace.write(
+    YAML_FILE,
+    'plan:\n  rate: 3/s\nrun:\n  rate: 4/s\n  max-in-flight: 6\nmax-in-flight: 7\n',
+  );
+  const { stdout } = await cli(['config', 'plan']);
+  expect(stdout).toMatch(/^rate +3\/s +bulk-describe\.config\.yaml: plan\.rate$/m);
+  expect(stdout).toMatch(/^max-in-flight +6 +bulk-describe\.config\.yaml: run\.max-in-flight$/m);
+});
+
 describe('config shows what holds, and where it is from', () => {
   const env = { DESCRIBE_API_TOKEN: 'hunter2', DESCRIBE_RATE: '3/s', QUEUE_URL: '' };
   beforeEach(() =>
