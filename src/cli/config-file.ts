@@ -55,7 +55,9 @@ export async function readConfig(name: CommandName, given?: string): Promise<Con
   for (const option of optionsOf(name)) {
     const key = keyOf(option);
     const owner = owners.find((command) => sections.get(command)?.has(key) === true);
-    if (owner === undefined && (option.isServers === true || !common.has(key))) continue;
+    // The limits of a made-up API are none of an account's, though they are called the same.
+    const isApart = option.isServers === true || name === 'simulate';
+    if (owner === undefined && (isApart || !common.has(key))) continue;
     const content = owner === undefined ? common.get(key) : sections.get(owner)?.get(key);
     const place = owner === undefined ? `${path}: ${key}` : `${path}: ${owner}.${key}`;
     values.set(option.name, { value: valueOf(option, content, place), place });

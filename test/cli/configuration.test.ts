@@ -67,6 +67,13 @@ usage: false\nrun:\n  max-in-flight: 4\n  prompts-as: rows\n`,
   expect(lines.filter((line) => /^\d,http/.test(line))).toHaveLength(3 * 4);
 });
 
+test('the simulated API has its options from its own section alone', async () => {
+  await workspace.write(YAML_FILE, 'max-in-flight: 4\nsimulate:\n  latency: 9s\n');
+  const { code, stdout } = await cli(['config', 'simulate']);
+  expect([code, stdout]).toEqual([0, expect.stringMatching(/^latency +9s +.*simulate\.latency$/m)]);
+  expect(stdout).not.toContain('max-in-flight');
+});
+
 test('values of YAML are text as they are behind a flag: 007, yes and dates stay what they are', async () => {
   await workspace.write('m.csv', 'yes,007\n1,http://images.test/1.jpg\n');
   await workspace.write(YAML_FILE, 'api: simulator\nurl-column: 007\nkey-column: yes\n');
