@@ -24,6 +24,7 @@ export interface CaptionOptions {
 const MOST_NAME_BYTES = 240;
 /** What Windows takes for devices, whatever the ending. */
 const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
+const CAPTION_ENDING = '.txt';
 const UNSAFE = /[/\\\p{Cc}]/u;
 
 /** An image's name: with its folder where it is on this machine, and its ending apart. */
@@ -33,23 +34,22 @@ interface ImageName {
   readonly isLocal: boolean;
 }
 
-/** Gives images their names, and refuses those that cannot be files of their own. */
+/** Gives images their names, or those of their captions, and refuses those that cannot be files of their own. */
 export class ImageNames {
   readonly #taken = new Map<string, string | undefined>();
   readonly #template: PromptTemplate | undefined;
 
   /**
    * @param plan with indexes into `columns`
-   * @param suffix behind the stem of a name; undefined: the image's own ending
-   * @param isOfImage whether names are those of the images, which local ones have already
+   * @param captions where they are, and files that none may be; without it names are those of the images, which local ones
+   *   have already
    * @throws {UsageError} when `sidecarName` names no column
    */
   constructor(
     columns: readonly string[],
     private readonly plan: RowPlan,
     { sidecarName }: CaptionOptions,
-    private readonly suffix: string | undefined,
-    private readonly isOfImage = false,
+    private readonly captions?: { readonly folder: string; readonly own: readonly string[] },
   ) {
     if (sidecarName === undefined) return;
     this.#template = parsePromptTemplate(sidecarName, columns, undefined, '--sidecar-name');
@@ -63,15 +63,18 @@ export class ImageNames {
    * @param row which it is, for messages
    * @param image what it is known by
    * @returns undefined for a row whose image has had its turn
-   * @throws {UsageError} when the name collides with another image's, or is none
+   * @throws {UsageError} when the name collides with another image's, is none, or a caption would be a file of the run
    */
   take(cells: readonly string[], row: string, image: string | undefined): ImageName | undefined {
     const name = this.#nameOf(cells, row);
-    const file = `${name.stem}${this.suffix ?? name.ending}`;
+    const file = `${name.stem}${this.captions === undefined ? name.ending : CAPTION_ENDING}`;
     const trouble = troubleOf(file, name);
     if (trouble !== undefined)
       throw this.#refusal(`${row}: ${JSON.stringify(shownPath(file))} cannot be a file's name (${trouble})`);
-    const isThere = this.isOfImage && name.isLocal;
+    const own = this.captions?.own.find((path) => path === sidecarPath(this.captions?.folder ?? '', name));
+    if (own !== undefined)
+      throw new UsageError(`${row}: ${shownPath(own)} would be a caption's file: name another folder`);
+    const isThere = this.captions === undefined && name.isLocal;
     const folded = isThere ? file : file.normalize('NFC').toLowerCase();
     if (!this.#taken.has(folded)) {
       this.#taken.set(folded, image);
@@ -91,7 +94,7 @@ export class ImageNames {
     const { dir, name, ext } = posix.parse(local ?? lastPart(resolved.url));
     const ending = isLocal ? ext : decode(ext);
     const template = this.#template;
-    if (template === undefined || (isLocal && this.isOfImage))
+    if (template === undefined || (isLocal && this.captions === undefined))
       return { stem: isLocal ? posix.join(dir, name) : decode(name), ending, isLocal };
     const stem = template.fill(template.columns.map((column) => cells[column] ?? ''));
     return { stem, ending, isLocal: false };
@@ -157,7 +160,7 @@ export function captionColumn(
  * @throws {UsageError} one line
  */
 export async function checkSidecars(
-  { manifest, plan, outputOptions }: PreparedRun,
+  { manifest, plan, paths, outputOptions }: PreparedRun,
   folder: string,
   options: CaptionOptions,
   signal: AbortSignal | undefined,
@@ -170,14 +173,13 @@ export async function checkSidecars(
   const { answerColumns } = outputOptions;
   captionColumn([...columns, ...answerColumns], answerColumns, options);
   const urlColumn = columns.indexOf(manifest.columns[plan.urlColumn] ?? '');
-  const names = new ImageNames(columns, { ...plan, urlColumn }, options, '.txt');
+  const own = [...manifest.files.map((file) => resolve(file)), ...Object.values<string>({ ...paths })];
+  const names = new ImageNames(columns, { ...plan, urlColumn }, options, { folder, own });
   try {
     for await (const rows of readRows(manifest, plan, signal)) {
       for (const { cells, line, image } of rows) {
         if (image === undefined) continue;
-        const name = names.take(keptOf(outputOptions, cells), `line ${line} of ${manifest.name}`, image);
-        if (name === undefined || sidecarPath(folder, name) !== resolve(manifest.path)) continue;
-        throw new UsageError(`--sidecar: ${manifest.name} would be a caption's file: name another folder`);
+        names.take(keptOf(outputOptions, cells), `line ${line} of ${manifest.name}`, image);
       }
     }
   } catch (error) {
@@ -188,7 +190,7 @@ export async function checkSidecars(
 }
 
 export function sidecarPath(folder: string, { stem }: ImageName): string {
-  return resolve(folder, `${stem}.txt`);
+  return resolve(folder, stem + CAPTION_ENDING);
 }
 
 /** @throws {UsageError} */

@@ -1,14 +1,15 @@
 import { existsSync } from 'node:fs';
 import { dirname, extname, join, resolve } from 'node:path';
-import { type RowPlan, imageOf } from '../producer/row-reader.js';
+import pLimit from 'p-limit';
+import { imageOf } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import { MESSAGE_COLUMNS, answerCell } from '../shared/jobs.js';
-import { type Cells, jsonText, valuesOf } from '../shared/json-cells.js';
+import { type Cells, jsonText, objectText, toCells, valuesOf } from '../shared/json-cells.js';
 import { replaceFile } from '../writer/durable-file.js';
 import { type RunPaths, workingPath } from '../writer/output-paths.js';
 import { endsRow, newOutputTable, outputAt } from '../writer/output-table.js';
 import { packOutput } from '../writer/parquet-output.js';
-import type { Table, TableRow } from '../writer/table.js';
+import type { TableRow } from '../writer/table.js';
 import { type CaptionOptions, ImageNames, captionColumn, makeFolder, sidecarPath } from './captions.js';
 import { type ReadOutput, openToRead, planOf } from './read-output.js';
 
@@ -24,7 +25,7 @@ export interface ExportOptions extends CaptionOptions {
 }
 
 /** What has become of an output's rows; those that share an image are one. */
-export interface Exported {
+interface Exported {
   readonly written: number;
   /** Files that were there, and have been left as they are. */
   readonly kept: number;
@@ -48,11 +49,11 @@ export async function exportOutput(options: ExportOptions): Promise<Exported> {
   try {
     if (read.isEmpty) throw new UsageError(`${outputAt(read.path)} has no rows yet`);
     const source = new OutputRows(read, options);
-    if (options.to === 'sidecar') return await writeSidecars(source, options);
+    if (options.to === 'sidecar') return await writeSidecars(source, options.dest, options.overwrite);
     const dest = options.to === 'hf' ? join(resolve(options.dest), 'metadata.jsonl') : resolve(options.dest);
     refuseDest(dest, read.paths, options);
-    if (options.to === 'hf') return await writeHuggingFace(source, options, dest);
-    if (options.to === 'kohya') return await writeKohya(source, options, dest);
+    if (options.to === 'hf') return await writeHuggingFace(source, dest);
+    if (options.to === 'kohya') return await writeKohya(source, dest);
     return await convert(source, dest);
   } finally {
     await read.handle.close();
@@ -96,32 +97,28 @@ function refuseDest(dest: string, paths: RunPaths, { to, overwrite, dest: given 
 
 /** The rows of an output, as they were when it was first read. */
 class OutputRows {
-  readonly columns: readonly string[];
-  readonly answerColumns: readonly string[];
   #count = Infinity;
 
-  readonly path: string;
-  readonly table: Table;
-
   constructor(
-    private readonly read: ReadOutput,
+    readonly read: ReadOutput,
     private readonly options: ExportOptions,
-  ) {
-    this.path = read.path;
-    this.table = read.table;
-    this.columns = read.table.columns;
-    this.answerColumns = read.answerColumns;
+  ) {}
+
+  get columns(): readonly string[] {
+    return this.read.table.columns;
   }
 
-  get hasRunFile(): boolean {
-    return this.read.runFile !== undefined;
+  /** The column that texts are made of. @throws {UsageError} see `captionColumn` */
+  get captionColumn(): number {
+    return captionColumn(this.columns, this.read.answerColumns, this.options);
   }
 
   /** Calls `visit` with all rows, many at a time; a run may write more meanwhile. */
   async forEach(visit: (rows: readonly TableRow[], first: number) => void | Promise<void>): Promise<void> {
+    const { table, handle, path } = this.read;
     let count = 0;
-    const about = { what: outputAt(this.path), endsRow, signal: this.options.signal };
-    await this.table.forEach(this.read.handle, this.columns, about, async (found) => {
+    const about = { what: outputAt(path), endsRow, signal: this.options.signal };
+    await table.forEach(handle, this.columns, about, async (found) => {
       const rows = found.slice(0, this.#count - count);
       if (rows.length > 0) await visit(rows, count + 1);
       count += rows.length;
@@ -129,36 +126,30 @@ class OutputRows {
     this.#count = count;
   }
 
-  /** Where the images are. @throws {UsageError} see `planOf` */
-  plan(): RowPlan {
-    return planOf(this.read, this.columns);
-  }
-
   /**
    * Calls `visit` with each image's row, its name and its text, after all names have been looked at.
+   * @param captions see `ImageNames`
    * @throws {UsageError} before the first call, when images cannot be named
    */
   async forEachImage(
-    suffix: string | undefined,
     visit: (images: readonly NamedImage[]) => Promise<void>,
+    captions?: ConstructorParameters<typeof ImageNames>[3],
   ): Promise<void> {
-    const plan = this.plan();
-    const text = captionColumn(this.columns, this.answerColumns, this.options);
-    const named = (rows: readonly TableRow[], first: number, names: ImageNames) =>
-      rows.flatMap((row, at): NamedImage[] => {
-        const ofPrompt = (plan.prompt?.columns ?? []).map((column) => row.cells[column] ?? '');
-        const image = imageOf(plan, row.cells[plan.urlColumn] ?? '', ofPrompt);
-        const name = names.take(row.cells, `row ${first + at} of ${this.path}`, image);
-        return name === undefined ? [] : [{ row, name, text: this.#textOf(row, text) }];
+    const plan = planOf(this.read, this.columns);
+    const column = this.captionColumn;
+    const visitNamed = (names: ImageNames, then: typeof visit) =>
+      this.forEach((rows, first) => {
+        const named = rows.flatMap((row, at): NamedImage[] => {
+          const ofPrompt = (plan.prompt?.columns ?? []).map((index) => row.cells[index] ?? '');
+          const image = imageOf(plan, row.cells[plan.urlColumn] ?? '', ofPrompt);
+          const name = names.take(row.cells, `row ${first + at} of ${this.read.path}`, image);
+          return name === undefined ? [] : [{ row, name, text: this.#textOf(row, column) }];
+        });
+        return then(named);
       });
-    const newNames = () =>
-      new ImageNames(this.columns, plan, this.options, suffix, this.options.to !== 'sidecar');
-    const checked = newNames();
-    await this.forEach((rows, first) => {
-      named(rows, first, checked);
-    });
-    const names = newNames();
-    await this.forEach((rows, first) => visit(named(rows, first, names)));
+    const newNames = () => new ImageNames(this.columns, plan, this.options, captions);
+    await visitNamed(newNames(), () => Promise.resolve());
+    await visitNamed(newNames(), visit);
   }
 
   #textOf({ cells, isJson }: Cells, column: number): string {
@@ -174,54 +165,54 @@ interface NamedImage {
   readonly text: string;
 }
 
-async function writeSidecars(source: OutputRows, { dest, overwrite }: ExportOptions): Promise<Exported> {
+async function writeSidecars(source: OutputRows, folder: string, overwrite = false): Promise<Exported> {
   const done = { written: 0, kept: 0, empty: 0 };
-  const folders = new Set<string>();
+  const atOnce = pLimit(AT_ONCE);
   const write = async ({ name, text }: NamedImage) => {
-    const path = sidecarPath(dest, name);
+    const path = sidecarPath(folder, name);
     if (text.trim() === '') return 'empty';
-    if (overwrite !== true && existsSync(path)) return 'kept';
-    if (!folders.has(dirname(path))) await makeFolder(dirname(path));
-    folders.add(dirname(path));
+    if (!overwrite && existsSync(path)) return 'kept';
+    await makeFolder(dirname(path));
     // Trainers read its first line alone.
     const line = text.trim().replace(/\s*[\r\n]+\s*/g, ' ');
     await replaceFile(path, (temp) => temp.writeFile(`${line}\n`));
     return 'written';
   };
-  await source.forEachImage('.txt', async (images) => {
-    for (let start = 0; start < images.length; start += AT_ONCE) {
-      const ends = await Promise.all(images.slice(start, start + AT_ONCE).map(write));
-      for (const end of ends) done[end]++;
-    }
-  });
+  await source.forEachImage(
+    async (images) => {
+      for (const end of await atOnce.map(images, write)) done[end]++;
+    },
+    { folder, own: Object.values<string>({ ...source.read.paths }) },
+  );
   return done;
 }
 
 /** A line an image for `load_dataset("imagefolder")`: `file_name`, `text`, and what else the row has. */
-async function writeHuggingFace(source: OutputRows, options: ExportOptions, dest: string): Promise<Exported> {
-  const { columns, answerColumns } = source;
-  const picked = captionColumn(columns, answerColumns, options);
-  const { urlColumn } = source.plan();
-  const isLeftOut = (column: number) =>
-    column === picked || (column === urlColumn && columns[column] === 'file_name');
-  const keys = columns.map((name) =>
-    JSON.stringify(name === 'text' || name === 'file_name' ? `_${name}` : name),
-  );
+async function writeHuggingFace(source: OutputRows, dest: string): Promise<Exported> {
+  const { columns, read } = source;
+  const left = [source.captionColumn];
+  const { urlColumn } = planOf(read, columns);
+  if (columns[urlColumn] === 'file_name') left.push(urlColumn);
+  const keyOf = (name: string, key = name): string =>
+    ['text', 'file_name'].includes(key) || (key !== name && columns.includes(key))
+      ? keyOf(name, `_${key}`)
+      : key;
+  const keys = columns.map((name) => keyOf(name));
   let written = 0;
   await makeFolder(dirname(dest));
   await replaceFile(dest, (temp) =>
-    source.forEachImage(undefined, async (images) => {
+    source.forEachImage(async (images) => {
       const lines = images.map(({ row: { cells, isJson }, name, text }) => {
-        const others = cells.flatMap((cell, column) =>
-          isLeftOut(column) ? [] : `${keys[column] ?? ''}:${jsonText(cell, isJson?.[column] ?? false)}`,
+        const others = keys.map(
+          (key, at) => [key, jsonText(cells[at] ?? '', isJson?.[at] ?? false)] as const,
         );
-        const ours = [
-          `"file_name":${JSON.stringify(name.stem + name.ending)}`,
-          `"text":${JSON.stringify(text)}`,
-        ];
-        return `{${[...ours, ...others].join(',')}}\n`;
+        return objectText([
+          ['file_name', JSON.stringify(name.stem + name.ending)],
+          ['text', JSON.stringify(text)],
+          ...others.filter((_, at) => !left.includes(at)),
+        ]);
       });
-      await temp.writeFile(lines.join(''));
+      await temp.writeFile(lines.map((line) => `${line}\n`).join(''));
       written += images.length;
     }),
   );
@@ -232,20 +223,20 @@ async function writeHuggingFace(source: OutputRows, options: ExportOptions, dest
  * The metadata of sd-scripts' fine-tuning: captions, or tags where the column holds lists, by the image's path; of an image
  * from the web by its name, which is looked for in `image_dir`.
  */
-async function writeKohya(source: OutputRows, options: ExportOptions, dest: string): Promise<Exported> {
-  const picked = captionColumn(source.columns, source.answerColumns, options);
-  const root = source.plan().imageRoot?.path ?? '';
+async function writeKohya(source: OutputRows, dest: string): Promise<Exported> {
+  const column = source.captionColumn;
+  const root = planOf(source.read, source.columns).imageRoot?.path ?? '';
   let [written, empty] = [0, 0];
   await replaceFile(dest, async (temp) => {
     await temp.writeFile('{');
-    await source.forEachImage(undefined, async (images) => {
+    await source.forEachImage(async (images) => {
       for (const { row, name, text } of images) {
         if (text.trim() === '') {
           empty++;
           continue;
         }
         const key = name.isLocal ? join(root, name.stem + name.ending) : name.stem;
-        const isList = row.isJson?.[picked] === true && (row.cells[picked] ?? '').startsWith('[');
+        const isList = row.isJson?.[column] === true && (row.cells[column] ?? '').startsWith('[');
         const entry = { [isList ? 'tags' : 'caption']: text };
         await temp.writeFile(
           `${written++ === 0 ? '' : ','}\n${JSON.stringify(key)}: ${JSON.stringify(entry)}`,
@@ -259,7 +250,7 @@ async function writeKohya(source: OutputRows, options: ExportOptions, dest: stri
 
 /** The same rows in another format, which a run can go on with. */
 async function convert(source: OutputRows, dest: string): Promise<Exported> {
-  const { columns, answerColumns } = source;
+  const { columns, read } = source;
   const about = {
     path: workingPath(dest),
     columns: columns.filter((name) => !MESSAGE_COLUMNS.some((ours) => ours === name)),
@@ -267,15 +258,15 @@ async function convert(source: OutputRows, dest: string): Promise<Exported> {
     delimiter: /\.tsv$/i.test(dest) ? '\t' : ',',
   };
   const table = newOutputTable(about);
-  const isAnswer = columns.map((name) => answerColumns.includes(name));
-  const convertRow = ({ cells, isJson = [] }: TableRow): Cells => {
-    const converted = cells.map((cell, column) => {
-      const isList = isAnswer[column] === true && isJson[column] === true && cell.startsWith('[');
-      if (!isList) return { cell, isJson: isJson[column] ?? false };
-      return table.cellOf(valuesOf({ cells: [cell], isJson: [true] })[0] ?? null);
-    });
-    return { cells: converted.map(({ cell }) => cell), isJson: converted.map(({ isJson }) => isJson) };
-  };
+  const isAnswer = columns.map((name) => read.answerColumns.includes(name));
+  const convertRow = ({ cells, isJson = [] }: TableRow): Cells =>
+    toCells(
+      cells.map((cell, column) => {
+        const isList = isAnswer[column] === true && isJson[column] === true && cell.startsWith('[');
+        if (!isList) return { cell, isJson: isJson[column] ?? false };
+        return table.cellOf(valuesOf({ cells: [cell], isJson: [true] })[0] ?? null);
+      }),
+    );
   let written = 0;
   await replaceFile(about.path, async (temp) => {
     await temp.writeFile(table.header());
@@ -284,7 +275,7 @@ async function convert(source: OutputRows, dest: string): Promise<Exported> {
       written += rows.length;
     });
   });
-  const { urlColumn = -1 } = source.hasRunFile ? source.plan() : {};
+  const { urlColumn = -1 } = read.runFile === undefined ? {} : planOf(read, columns);
   await packOutput({ ...about, urlColumn }, dest);
   return { written, kept: 0, empty: 0 };
 }

@@ -7,11 +7,18 @@ export interface JsonCell {
   readonly isJson: boolean;
 }
 
+/** What is not there. */
+export const NULL_CELL: JsonCell = { cell: '', isJson: true };
+
 /** The cells of a row. */
 export interface Cells {
   readonly cells: readonly string[];
   /** See `JsonCell`; undefined where all are strings. */
   readonly isJson?: readonly boolean[] | undefined;
+}
+
+export function toCells(cells: readonly JsonCell[]): Required<Cells> {
+  return { cells: cells.map(({ cell }) => cell), isJson: cells.map(({ isJson }) => isJson) };
 }
 
 /**
@@ -58,6 +65,11 @@ export function jsonCell(value: AnswerValue): JsonCell {
 export function jsonText(cell: string, isJson: boolean): string {
   if (!isJson) return JSON.stringify(cell);
   return cell === '' ? 'null' : cell;
+}
+
+/** The JSON text of an object, of what its keys and values are. */
+export function objectText(members: readonly (readonly [key: string, value: string])[]): string {
+  return `{${members.map(([key, value]) => `${JSON.stringify(key)}:${value}`).join(',')}}`;
 }
 
 const jsonSchema = z.json();

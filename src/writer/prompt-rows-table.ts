@@ -9,7 +9,8 @@ export const PROMPT_ROW_COLUMNS = ['prompt_number', 'prompt'] as const;
 
 /**
  * Rows that take a line for each of their prompts in a file of another table (`--prompts-as rows`): whoever writes or reads
- * them knows columns of prompts only. The lines of a row follow one another, and its offset is that of the first.
+ * them knows columns of prompts only. The lines of a row follow one another, and its offset is that of the first, or the
+ * number of the row where those of lines are numbers.
  */
 export class PromptRowsTable implements Table {
   readonly columns: readonly string[];
@@ -29,8 +30,12 @@ export class PromptRowsTable implements Table {
 
   get places(): RowBytes | number {
     const { places } = this.lines;
-    const records = this.prompts.length;
-    return typeof places === 'number' ? places / records : { ...places, records };
+    return typeof places === 'number' ? places / this.#step : { ...places, records: this.prompts.length };
+  }
+
+  /** How many offsets of lines a row takes: one by its bytes, as many as it has lines where these are numbered. */
+  get #step(): number {
+    return typeof this.lines.places === 'number' ? this.prompts.length : 1;
   }
 
   isEmpty(size: number): boolean {
@@ -94,7 +99,7 @@ export class PromptRowsTable implements Table {
         begun.push(line);
         if (line.cells[0] !== String(begun.length)) throw misplaced(options.what, line, begun.length);
         if (begun.length < this.prompts.length) continue;
-        rows.push({ ...rowOf(begun), offset: begun[0]?.offset ?? 0 });
+        rows.push({ ...rowOf(begun), offset: (begun[0]?.offset ?? 0) / this.#step });
         begun = [];
       }
       if (rows.length > 0) await visit(rows);
@@ -105,11 +110,18 @@ export class PromptRowsTable implements Table {
     return { end: first.offset, ending: 'torn' };
   }
 
-  async readAt(handle: FileHandle, offset: number, columns: readonly string[]): Promise<readonly Cells[]> {
+  async readAt(
+    handle: FileHandle,
+    offset: number,
+    columns: readonly string[],
+    count = 1,
+  ): Promise<readonly Cells[]> {
     const { wanted, rowOf } = this.#reader(columns);
-    const lines = await this.lines.readAt(handle, offset, wanted, this.prompts.length);
-    const isRow = lines.every(({ cells }, index) => cells[0] === String(index + 1));
-    return isRow && lines.length === this.prompts.length ? [rowOf(lines)] : [];
+    const perRow = this.prompts.length;
+    const lines = await this.lines.readAt(handle, offset * this.#step, wanted, count * perRow);
+    if (lines.some(({ cells }, at) => cells[0] !== String((at % perRow) + 1))) return [];
+    const rows = Math.floor(lines.length / perRow);
+    return Array.from({ length: rows }, (_, row) => rowOf(lines.slice(row * perRow, (row + 1) * perRow)));
   }
 
   /** What is to be read of lines for columns of rows, and how it becomes a row. */

@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { beforeEach, expect, test, afterEach } from 'vitest';
 import { exportOutput, type ExportOptions } from '../../src/run/export.js';
 import { formatCsv } from '../../src/shared/csv.js';
@@ -182,6 +182,32 @@ test('what is there, is the output itself, or has another ending is not written 
   expect(await workspace.read('there.jsonl')).toBe('x');
 });
 
+test('no caption takes the place of the output, even with --overwrite', async () => {
+  const written = await writeOutput([['1', 'https://a.test/out.jpg']]);
+  const output = workspace.at('out.txt');
+  await rename(written, output);
+  await rename(`${written}.run`, `${output}.run`);
+  const before = await workspace.read('out.txt');
+  await expect(to(output, 'sidecar', '.', { overwrite: true })).rejects.toThrow(
+    /^row 1 of .*out\.txt would be a caption's file: name another folder$/,
+  );
+  expect(await workspace.read('out.txt')).toBe(before);
+});
+
+test('columns that are named like those of Hugging Face are kept, each by a name of its own', async () => {
+  const line = {
+    ...{ image: 'https://a.test/1.jpg', text: 'a', _text: 'b', file_name: 'c', prompt_1: 'd' },
+    ...{ message_id: 'sim-1', described_at: DESCRIBED_AT },
+  };
+  const output = await workspace.write('out.jsonl', `${JSON.stringify(line)}\n`);
+  await writeRunFile(`${output}.run`, { ...RUN, answerColumns: ['prompt_1'] });
+  await to(output, 'hf', 'hf');
+  const [first = ''] = (await workspace.read('hf/metadata.jsonl')).split('\n');
+  expect(JSON.parse(first)).toMatchObject({
+    ...{ file_name: '1.jpg', text: 'd', __text: 'a', _text: 'b', _file_name: 'c' },
+  });
+});
+
 describeOnBothQueues('a run with --sidecar', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
@@ -203,6 +229,14 @@ describeOnBothQueues('a run with --sidecar', (openQueue) => {
       `${row?.['prompt_1']?.replace(/ --ar \S+$/, '') ?? ''}\n`,
     );
     const paid = simulator.stats().paid;
+    const lists = await Promise.all(
+      ['1', '2'].map((name) => place.write(`${name}.txt`, `http://images.test/${name}.jpg\n`)),
+    );
+    const [one = '', ...more] = lists;
+    const beside = { folder: place.path, overwrite: true };
+    await expect(
+      fixture.run({ manifest: one, moreManifests: more, output: place.at('lists.csv'), sidecar: beside }),
+    ).rejects.toThrow(/1\.txt would be a caption's file: name another folder$/);
     await writeFile(manifest, `${manifestOf(3)}9,http://images.test/x/1.jpg\n`);
     const refused = fixture.run({ manifest, sidecar });
     await expect(refused).rejects.toThrow(/^line 5 of .*: another image is named "1.txt" too: name images/);

@@ -58,6 +58,7 @@ test('finds where rows begin and which have a text, as reading all of them does,
     { ending: 'csv', promptsAs: 'rows' },
     { ending: 'jsonl', promptsAs: 'rows' },
     { ending: 'parquet' },
+    { ending: 'parquet', promptsAs: 'rows' },
   ] as const;
   await fc.assert(
     fc.asyncProperty(
