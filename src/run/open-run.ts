@@ -14,6 +14,7 @@ import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import * as registry from '../shared/queue/registry.js';
 import { keepLostSubmits } from '../shared/run-counts.js';
 import { readRunOrders, takeRunLease } from '../shared/run-leases.js';
+import { RunSpending } from '../shared/run-spending.js';
 import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { FailuresFile, readFailures } from '../writer/failures.js';
@@ -31,7 +32,7 @@ import { RowLookup } from './row-lookup.js';
 import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
 import { SeriesMeter } from './run-series.js';
-import { PayBudget, RunSpending, budgetStop } from './spending.js';
+import { PayBudget, budgetStop } from './spending.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
 /** All that a run works with. */

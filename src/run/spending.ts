@@ -1,7 +1,6 @@
 import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
 import { UsageError } from '../shared/errors.js';
-import type { SharedStore } from '../shared/queue/store.js';
-import { NOTHING_SPENT, SPENT_FIELDS, type Spent, spentRecordOf } from '../shared/run-spending.js';
+import { NOTHING_SPENT, type Spent } from '../shared/run-spending.js';
 import type { RunOptions, RunStop } from './run-options.js';
 
 /** What an API takes, in whatever currency: for a million tokens, and for each answer about an image. */
@@ -9,76 +8,6 @@ export interface Prices {
   readonly perMillionIn?: number | undefined;
   readonly perMillionOut?: number | undefined;
   readonly perImage?: number | undefined;
-}
-
-/** What a run has spent over all its starts, as the queue knows it, which no kill makes forget anything. */
-export class RunSpending {
-  private constructor(
-    private readonly store: SharedStore,
-    private readonly run: string,
-    private readonly maxCalls: number | undefined,
-    private known: Spent,
-  ) {}
-
-  /** @param before what the run file says, which is older where the start before was killed */
-  static async open(
-    store: SharedStore,
-    run: string,
-    before: Spent = NOTHING_SPENT,
-    maxCalls?: number,
-  ): Promise<RunSpending> {
-    const spending = new RunSpending(store, run, maxCalls, before);
-    const { isKept, stored } = await spending.#read();
-    if (isKept) {
-      const missing = SPENT_FIELDS.map(
-        (field) => [field, Math.max(0, before[field] - stored[field])] as const,
-      );
-      await store.addToFields(spentRecordOf(run), Object.fromEntries(missing));
-      await spending.#keepLimit();
-    }
-    await spending.refresh();
-    return spending;
-  }
-
-  get spent(): Spent {
-    return this.known;
-  }
-
-  /** Reads what workers have counted. To a queue that was emptied, what was known before that is added. */
-  async refresh(): Promise<void> {
-    const { isKept, stored } = await this.#read();
-    const { known } = this;
-    this.known = isKept ? stored : spentBy((field) => known[field] + stored[field]);
-    if (isKept) return;
-    await this.store.addToFields(spentRecordOf(this.run), { ...known });
-    await this.#keepLimit();
-  }
-
-  async #read(): Promise<{ isKept: boolean; stored: Spent }> {
-    const fields = await this.store.getFields(spentRecordOf(this.run));
-    return { isKept: fields['isKept'] !== undefined, stored: spentBy((field) => Number(fields[field] ?? 0)) };
-  }
-
-  #keepLimit(): Promise<void> {
-    const maxCalls = this.maxCalls === undefined ? null : String(this.maxCalls);
-    return this.store.setFields(spentRecordOf(this.run), { isKept: 'true', maxCalls });
-  }
-
-  /** The run file has it, and nothing of the run is in the queue any more. */
-  forget(): Promise<void> {
-    const fields = [...SPENT_FIELDS, 'isKept', 'maxCalls'].map((field) => [field, null] as const);
-    return this.store.setFields(spentRecordOf(this.run), Object.fromEntries(fields));
-  }
-}
-
-function spentBy(count: (field: keyof Spent) => number): Spent {
-  return {
-    submits: count('submits'),
-    answered: count('answered'),
-    unusable: count('unusable'),
-    inputTokens: count('inputTokens'),
-    outputTokens: count('outputTokens'),
-  };
 }
 
 /** What so much costs; undefined without prices. */

@@ -1,6 +1,7 @@
 import { GroupCommit } from './group-commit.js';
 import type { QueueConnection } from './queue/connection.js';
 import { retryUntilUp } from './queue/outage.js';
+import type { SharedStore } from './queue/store.js';
 
 /** What a run has spent over all its starts: calls that were sent, and what their answers have cost. */
 export interface Spent {
@@ -13,18 +14,82 @@ export interface Spent {
   readonly outputTokens: number;
 }
 
-export const NOTHING_SPENT: Spent = {
-  submits: 0,
-  answered: 0,
-  unusable: 0,
-  inputTokens: 0,
-  outputTokens: 0,
-};
-export const SPENT_FIELDS = ['submits', 'answered', 'unusable', 'inputTokens', 'outputTokens'] as const;
+const SPENT_FIELDS = ['submits', 'answered', 'unusable', 'inputTokens', 'outputTokens'] as const;
+export const NOTHING_SPENT = spentBy(() => 0);
+
+function spentBy(count: (field: keyof Spent) => number): Spent {
+  return {
+    submits: count('submits'),
+    answered: count('answered'),
+    unusable: count('unusable'),
+    inputTokens: count('inputTokens'),
+    outputTokens: count('outputTokens'),
+  };
+}
 
 /** The durable record of a run: what it has spent, and `maxCalls`, which is not there without `--max-calls`. */
-export function spentRecordOf(run: string): string {
+function spentRecordOf(run: string): string {
   return `spent:${run}`;
+}
+
+/** What a run has spent over all its starts, as the queue knows it, which no kill makes forget anything. */
+export class RunSpending {
+  private constructor(
+    private readonly store: SharedStore,
+    private readonly run: string,
+    private readonly maxCalls: number | undefined,
+    private known: Spent,
+  ) {}
+
+  /** @param before what the run file says, which is older where the start before was killed */
+  static async open(
+    store: SharedStore,
+    run: string,
+    before: Spent = NOTHING_SPENT,
+    maxCalls?: number,
+  ): Promise<RunSpending> {
+    const spending = new RunSpending(store, run, maxCalls, before);
+    const { isKept, stored } = await spending.#read();
+    if (isKept) {
+      const missing = SPENT_FIELDS.map(
+        (field) => [field, Math.max(0, before[field] - stored[field])] as const,
+      );
+      await store.addToFields(spentRecordOf(run), Object.fromEntries(missing));
+      await spending.#keepLimit();
+    }
+    await spending.refresh();
+    return spending;
+  }
+
+  get spent(): Spent {
+    return this.known;
+  }
+
+  /** Reads what workers have counted. To a queue that was emptied, what was known before that is added. */
+  async refresh(): Promise<void> {
+    const { isKept, stored } = await this.#read();
+    const { known } = this;
+    this.known = isKept ? stored : spentBy((field) => known[field] + stored[field]);
+    if (isKept) return;
+    await this.store.addToFields(spentRecordOf(this.run), { ...known });
+    await this.#keepLimit();
+  }
+
+  async #read(): Promise<{ isKept: boolean; stored: Spent }> {
+    const fields = await this.store.getFields(spentRecordOf(this.run));
+    return { isKept: fields['isKept'] !== undefined, stored: spentBy((field) => Number(fields[field] ?? 0)) };
+  }
+
+  #keepLimit(): Promise<void> {
+    const maxCalls = this.maxCalls === undefined ? null : String(this.maxCalls);
+    return this.store.setFields(spentRecordOf(this.run), { isKept: 'true', maxCalls });
+  }
+
+  /** The run file has it, and nothing of the run is in the queue any more. */
+  forget(): Promise<void> {
+    const fields = [...SPENT_FIELDS, 'isKept', 'maxCalls'].map((field) => [field, null] as const);
+    return this.store.setFields(spentRecordOf(this.run), Object.fromEntries(fields));
+  }
 }
 
 interface Spending {

@@ -1,22 +1,42 @@
 import type { FileHandle } from 'node:fs/promises';
 import type { AsyncBuffer, FileMetaData, SchemaElement } from 'hyparquet';
 import { z } from 'zod';
-import { UsageError, messageOf } from '../shared/errors.js';
-import { type Cells, type JsonCell, jsonCell, jsonText, readJsonCell } from '../shared/json-cells.js';
+import { FatalError, UsageError, messageOf } from '../shared/errors.js';
+import {
+  type Cells,
+  type JsonCell,
+  NULL_CELL,
+  jsonCell,
+  jsonText,
+  readJsonCell,
+  readJsonObject,
+} from '../shared/json-cells.js';
+import { readLines } from '../shared/lines.js';
 import { parseJson } from '../shared/parse-json.js';
 import { JsonlTable, pick, promptsApart } from './jsonl-table.js';
-import { type ReadTableOptions, type TableEnd, type TableRow, readBytes } from './table.js';
+import {
+  MAX_ROW_BYTES,
+  type ReadTableOptions,
+  type TableEnd,
+  type TableRow,
+  readBytes,
+  readPieces,
+} from './table.js';
+
+/** A row group is written once it has so many rows, or rows of so many characters. */
+const GROUP_ROWS = 10_000;
+const GROUP_CHARS = 1 << 25;
 
 /** Where a file says what its columns are, and which program has written it. */
-export const PACKED_BY = 'bulk-describe';
+const PACKED_BY = 'bulk-describe';
 
 const TYPES = ['string', 'boolean', 'int', 'double', 'list', 'json'] as const;
 /** `json`: the JSON text of what is mixed, nested, or has digits that a double does not hold. */
-export type ColumnType = (typeof TYPES)[number];
-export type ParquetValue = string | boolean | bigint | number | string[] | null;
+type ColumnType = (typeof TYPES)[number];
+type ParquetValue = string | boolean | bigint | number | string[] | null;
 
 const packedColumnsSchema = z.array(z.object({ name: z.string(), type: z.enum(TYPES) }));
-export type PackedColumn = z.infer<typeof packedColumnsSchema>[number];
+type PackedColumn = z.infer<typeof packedColumnsSchema>[number];
 
 const valueSchema = z.union([
   z.string(),
@@ -64,7 +84,7 @@ function decimalOf(text: string): string {
   return `${sign}${kept}e${Number(exponent) - part.length + digits.length - kept.length}`;
 }
 
-export function toValue({ cell, isJson }: JsonCell, type: ColumnType): ParquetValue {
+function toValue({ cell, isJson }: JsonCell, type: ColumnType): ParquetValue {
   if (isJson && cell === '') return null;
   switch (type) {
     case 'string':
@@ -87,26 +107,21 @@ function toCell(value: ParquetValue, type: ColumnType): JsonCell {
   return type === 'json' && typeof value === 'string' ? readJsonCell(value) : jsonCell(value);
 }
 
+const TEXT = { type: 'BYTE_ARRAY', converted_type: 'UTF8' } as const;
+const SCALARS: Record<Exclude<ColumnType, 'list'>, Pick<SchemaElement, 'type' | 'converted_type'>> = {
+  ...{ string: TEXT, json: TEXT },
+  ...{ boolean: { type: 'BOOLEAN' }, int: { type: 'INT64' }, double: { type: 'DOUBLE' } },
+};
+
 /** How Parquet is told what a column is. */
-export function schemaOf({ name, type }: PackedColumn): SchemaElement[] {
-  const text = { type: 'BYTE_ARRAY', converted_type: 'UTF8', repetition_type: 'OPTIONAL' } as const;
-  switch (type) {
-    case 'boolean':
-      return [{ name, type: 'BOOLEAN', repetition_type: 'OPTIONAL' }];
-    case 'int':
-      return [{ name, type: 'INT64', repetition_type: 'OPTIONAL' }];
-    case 'double':
-      return [{ name, type: 'DOUBLE', repetition_type: 'OPTIONAL' }];
-    case 'list':
-      return [
-        { name, repetition_type: 'OPTIONAL', converted_type: 'LIST', num_children: 1 },
-        { name: 'list', repetition_type: 'REPEATED', num_children: 1 },
-        { name: 'element', ...text },
-      ];
-    case 'string':
-    case 'json':
-      return [{ name, ...text }];
-  }
+function schemaOf({ name, type }: PackedColumn): SchemaElement[] {
+  const optional = { name, repetition_type: 'OPTIONAL' } as const;
+  if (type !== 'list') return [{ ...optional, ...SCALARS[type] }];
+  return [
+    { ...optional, converted_type: 'LIST', num_children: 1 },
+    { name: 'list', repetition_type: 'REPEATED', num_children: 1 },
+    { ...optional, ...TEXT, name: 'element' },
+  ];
 }
 
 /** A Parquet file of this program that is open for reading. */
@@ -206,48 +221,38 @@ export class ParquetTable extends JsonlTable {
 
   async #readRange(handle: FileHandle, rowStart: number, rowEnd: number) {
     const { parquetRead } = await import('hyparquet');
-    const file = await bufferOf(handle);
     let found: readonly (readonly unknown[])[] = [];
-    try {
-      const { metadata } = this.packed ?? {};
-      await parquetRead({
-        ...{ file, metadata, rowStart, rowEnd },
-        parsers: { stringFromBytes: textOf },
-        onComplete: (rows) => (found = rows),
-      });
-    } catch (error) {
-      throw this.#refusal(error);
-    }
-    if (found.length !== rowEnd - rowStart) throw this.#refusal(new Error('rows are missing'));
+    await parquetRead({
+      ...{ file: await bufferOf(handle), metadata: this.packed?.metadata, rowStart, rowEnd },
+      parsers: { stringFromBytes: textOf },
+      onComplete: (rows) => (found = rows),
+    }).catch(this.#refuse);
+    if (found.length !== rowEnd - rowStart) this.#refuse(new Error('rows are missing'));
     return found;
   }
 
   async #readMetadata(handle: FileHandle): Promise<Packed> {
     const { parquetMetadataAsync } = await import('hyparquet');
-    let metadata: FileMetaData;
-    try {
-      metadata = await parquetMetadataAsync(await bufferOf(handle), { geoparquet: false });
-    } catch (error) {
-      throw this.#refusal(error);
-    }
+    const file = await bufferOf(handle);
+    const metadata = await parquetMetadataAsync(file, { geoparquet: false }).catch(this.#refuse);
     const said = metadata.key_value_metadata?.find(({ key }) => key === PACKED_BY)?.value ?? '';
     const columns = packedColumnsSchema.safeParse(parseJson(said)).data ?? [];
     const expected = columns.flatMap(schemaOf).map(({ name, type }) => `${type ?? ''} ${name}`);
     const found = metadata.schema.slice(1).map(({ name, type }) => `${type ?? ''} ${name}`);
     const isOurs = metadata.created_by === PACKED_BY && columns.length > 0;
     if (!isOurs || expected.join('\n') !== found.join('\n')) {
-      throw this.#refusal(new Error(`written by ${metadata.created_by ?? 'another program'}`));
+      this.#refuse(new Error(`written by ${metadata.created_by ?? 'another program'}`));
     }
     return { metadata, columns };
   }
 
-  #refusal(cause: unknown): UsageError {
+  readonly #refuse = (cause: unknown): never => {
     const reason = messageOf(cause).replace(/\s+/g, ' ').slice(0, 120);
-    return new UsageError(
+    throw new UsageError(
       `the output ${this.path} is no Parquet file as bulk-describe writes it (${reason}): put its own back, or name another output with -o`,
       { cause },
     );
-  }
+  };
 }
 
 /** What hyparquet has of its own takes a byte order mark that begins a text for none of it. */
@@ -264,4 +269,77 @@ async function bufferOf(handle: FileHandle): Promise<AsyncBuffer> {
       return Uint8Array.from(bytes).buffer;
     },
   };
+}
+
+/**
+ * Writes the rows of a working file as Parquet.
+ * @param sample an empty row of that file
+ * @param exact columns whose cells are to be read back as they were, to the letter
+ */
+export async function writeParquet(
+  handle: FileHandle,
+  sample: string,
+  exact: ReadonlySet<string>,
+  temp: FileHandle,
+): Promise<void> {
+  const { ByteWriter, ParquetWriter } = await import('hyparquet-writer');
+  const columns = await findTypes(handle, sample, exact);
+  const writer = new ByteWriter();
+  const flush = async () => {
+    await temp.writeFile(writer.getBytes());
+    writer.index = 0;
+  };
+  const parquet = new ParquetWriter({
+    writer: Object.assign(writer, { flush }),
+    schema: [{ name: 'schema', num_children: columns.length }, ...columns.flatMap(schemaOf)],
+    statisticsTruncateLength: 64,
+    createdBy: PACKED_BY,
+    kvMetadata: [{ key: PACKED_BY, value: JSON.stringify(columns) }],
+  });
+  let data: ParquetValue[][] = columns.map(() => []);
+  let chars = 0;
+  const writeGroup = async () => {
+    const columnData = columns.map(({ name }, index) => ({ name, data: data[index] ?? [] }));
+    await parquet.write({ columnData, rowGroupSize: GROUP_ROWS });
+    data = columns.map(() => []);
+    chars = 0;
+  };
+  for await (const { members, length } of rowsOf(handle)) {
+    for (const [index, { name, type }] of columns.entries()) {
+      data[index]?.push(toValue(members.get(name) ?? NULL_CELL, type));
+    }
+    chars += length;
+    if (chars >= GROUP_CHARS || data[0]?.length === GROUP_ROWS) await writeGroup();
+  }
+  await writeGroup();
+  await parquet.finish();
+  await flush();
+}
+
+async function findTypes(handle: FileHandle, sample: string, exact: ReadonlySet<string>) {
+  const [first = ''] = sample.split('\n', 1);
+  const names = [...(readJsonObject(first) ?? [])].map(([name]) => name);
+  const left = new Map<string, readonly ColumnType[] | undefined>(names.map((name) => [name, undefined]));
+  for await (const { members } of rowsOf(handle)) {
+    for (const [name, cell] of members) {
+      const types = typesOf(cell, exact.has(name));
+      left.set(name, left.get(name)?.filter((type) => types.includes(type)) ?? types);
+    }
+  }
+  return names.map((name): PackedColumn => ({ name, type: left.get(name)?.[0] ?? 'string' }));
+}
+
+/** The rows of a working file, as they are in it. */
+async function* rowsOf(
+  handle: FileHandle,
+): AsyncGenerator<{ readonly members: Map<string, JsonCell>; readonly length: number }> {
+  const { size } = await handle.stat();
+  const pieces = readPieces(handle, 0, size);
+  for await (const lines of readLines(pieces, { name: 'the output', maxBytes: MAX_ROW_BYTES })) {
+    for (const { text, line } of lines) {
+      const members = readJsonObject(text);
+      if (members === undefined) throw new FatalError(`the output was changed: no row in line ${line}`);
+      yield { members, length: text.length };
+    }
+  }
 }
