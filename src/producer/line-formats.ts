@@ -1,5 +1,5 @@
-import { UsageError, messageOf } from '../shared/errors.js';
-import { type JsonCell, readJsonObject } from '../shared/json-cells.js';
+import { UsageError } from '../shared/errors.js';
+import { NULL_CELL, readJsonObject, toCells } from '../shared/json-cells.js';
 import { readLines } from '../shared/lines.js';
 import { checkColumnNames, listNames } from './columns.js';
 import { type ItemText, findLists, readItems } from './json-records.js';
@@ -35,10 +35,7 @@ export const openList = textFormat((bytes, { name }) => {
   return Promise.resolve({ columns: ['url'], delimiter: ',', batches });
 });
 
-const MISSING: JsonCell = { cell: '', isJson: true };
-
 type NamedOptions = FormatOptions & { readonly name: string };
-type Parsed = { readonly cells: ReadonlyMap<string, JsonCell> } | { readonly problem: string };
 
 /** JSON Lines. The columns are the keys of the first 100 records in the order in which they appear. */
 export const openJsonl = textFormat((bytes, options) => openLines(bytes, options));
@@ -63,7 +60,7 @@ export const openJson: OpenFormat = (source, options, signal) =>
     const [first = '', ...more] = head.split('\n');
     if (!/^[[{]/.test(head)) throw new UsageError(`${name} is no JSON: it begins with ${first.slice(0, 40)}`);
     const isLines = head.startsWith('{') && more.some((line) => line.trim() !== '');
-    if (isLines && options.records === undefined && 'cells' in parseLine({ text: first, isValid: true }))
+    if (isLines && options.records === undefined && !('problem' in parseLine({ text: first, isValid: true })))
       return await openLines(all, named);
     const records = options.records ?? (head.startsWith('[') ? '' : await findList(source, signal));
     const items = readItems(all, name, records);
@@ -110,9 +107,7 @@ function findColumns(lines: readonly ItemText[], name: string, what: string): re
   if (problem !== undefined && first.every((record) => 'problem' in record)) {
     throw new UsageError(`${name} is no ${what}: its first record is ${problem}`);
   }
-  const columns = [
-    ...new Set(records.flatMap((record) => ('cells' in record ? [...record.cells.keys()] : []))),
-  ];
+  const columns = [...new Set(records.flatMap((record) => ('problem' in record ? [] : [...record.keys()])))];
   if (records.length > 0 && columns.length === 0) throw new UsageError(`${name}: its objects have no keys`);
   checkColumnNames(columns, name);
   return columns;
@@ -132,26 +127,14 @@ function recordOf(line: ItemText, number: number, columns: ReadonlySet<string>):
   if ('problem' in parsed) {
     return { line: line.line, number, cells: Array.from(columns, () => ''), problem: parsed.problem };
   }
-  const found = Array.from(columns, (column) => parsed.cells.get(column) ?? MISSING);
-  const record = {
-    line: line.line,
-    number,
-    cells: found.map(({ cell }) => cell),
-    isJson: found.map(({ isJson }) => isJson),
-  };
-  const unknown = [...parsed.cells.keys()].filter((key) => !columns.has(key));
+  const cells = toCells(Array.from(columns, (column) => parsed.get(column) ?? NULL_CELL));
+  const record = { line: line.line, number, ...cells };
+  const unknown = [...parsed.keys()].filter((key) => !columns.has(key));
   if (unknown.length === 0) return record;
   // What is kept of the record is not to hold megabytes of what is left out: a piece of a text holds all of it.
   return { ...record, cells: structuredClone(record.cells), unknownKeys: structuredClone(unknown) };
 }
 
-function parseLine({ text, isValid }: Pick<ItemText, 'text' | 'isValid'>): Parsed {
-  if (!isValid) return { problem: NOT_UTF8 + TRY_ENCODING };
-  try {
-    const cells = readJsonObject(text);
-    return cells === undefined ? { problem: 'JSON, but no object' } : { cells };
-  } catch (error) {
-    // The engine's message quotes the text, which may be as long as a record can be.
-    return { problem: `no JSON (${messageOf(error).slice(0, 120)})` };
-  }
+function parseLine({ text, isValid }: Pick<ItemText, 'text' | 'isValid'>) {
+  return isValid ? readJsonObject(text) : { problem: NOT_UTF8 + TRY_ENCODING };
 }

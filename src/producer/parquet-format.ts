@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { AsyncBuffer, FileMetaData, SchemaElement, SchemaTree } from 'hyparquet';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
-import { type JsonCell, jsonCell, jsonText } from '../shared/json-cells.js';
+import { type JsonCell, NULL_CELL, jsonCell, jsonText, objectText, toCells } from '../shared/json-cells.js';
 import { parseJson } from '../shared/parse-json.js';
 import { checkColumnNames } from './columns.js';
 import type { ManifestRecord, ManifestSource, OpenFormat, RecordBatches } from './manifest-format.js';
@@ -12,8 +12,6 @@ import { UnreadableError, cannotOpen } from './manifest-source.js';
 const RANGE_BYTES = 16 * 1024 * 1024;
 const BATCH_ROWS = 1000;
 const MAGIC = 'PAR1';
-
-const NULL: JsonCell = { cell: '', isJson: true };
 
 /** What has to be known of a file before its rows. */
 interface Opened {
@@ -167,17 +165,14 @@ function toRecord(
   const binary = new Set<string>();
   const cells = columns.map((column, index) => cellOf(values[index], column, binary));
   return {
-    line: number,
-    number,
-    cells: cells.map(({ cell }) => cell),
-    isJson: cells.map(({ isJson }) => isJson),
+    ...{ line: number, number, ...toCells(cells) },
     ...(binary.size > 0 && { binary: [...binary] }),
   };
 }
 
 /** @param binary gets the names of values that are bytes and no text */
 function cellOf(value: unknown, node: SchemaTree, binary: Set<string>): JsonCell {
-  if (value === null || value === undefined) return NULL;
+  if (value === null || value === undefined) return NULL_CELL;
   const textOf = (part: unknown, of: SchemaTree) => {
     const { cell, isJson } = cellOf(part, of, binary);
     return jsonText(cell, isJson);
@@ -192,9 +187,9 @@ function cellOf(value: unknown, node: SchemaTree, binary: Set<string>): JsonCell
   const ofMap = node.element.converted_type === 'MAP' ? inner.children[1] : undefined;
   const members = Object.entries(value).map(([key, part]: [string, unknown]) => {
     const child = ofMap ?? node.children.find(({ element }) => element.name === key);
-    return `${JSON.stringify(key)}:${child === undefined ? 'null' : textOf(part, child)}`;
+    return [key, child === undefined ? 'null' : textOf(part, child)] as const;
   });
-  return { cell: `{${members.join(',')}}`, isJson: true };
+  return { cell: objectText(members), isJson: true };
 }
 
 /** Numbers exactly, and times in ISO 8601. */
@@ -205,7 +200,7 @@ function scalarCell(value: unknown, { element, path }: SchemaTree, binary: Set<s
     if (kind === 'DECIMAL') return { cell: decimal(integerOf(value), element), isJson: true };
     if (!isUtf8(value)) {
       binary.add(path.join('.'));
-      return NULL;
+      return NULL_CELL;
     }
     const cell = Buffer.from(value.buffer, value.byteOffset, value.length).toString();
     return { cell, isJson: kind === 'JSON' && parseJson(cell) !== undefined };
@@ -221,7 +216,7 @@ function scalarCell(value: unknown, { element, path }: SchemaTree, binary: Set<s
     }
     if (kind.startsWith('TIME')) return { cell: instant(nanos(), '').replace(/.*T/, ''), isJson: false };
     if (typeof value === 'bigint') return { cell: String(value), isJson: true };
-    if (!Number.isFinite(value)) return NULL;
+    if (!Number.isFinite(value)) return NULL_CELL;
   }
   return typeof value === 'number' || typeof value === 'boolean' || typeof value === 'string'
     ? jsonCell(value)

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { messageOf } from './errors.js';
 import type { AnswerValue } from './jobs.js';
 
 /** A cell, and whether that is the JSON text of what is no string; an empty one is null then. */
@@ -21,15 +22,22 @@ export function toCells(cells: readonly JsonCell[]): Required<Cells> {
   return { cells: cells.map(({ cell }) => cell), isJson: cells.map(({ isJson }) => isJson) };
 }
 
+type JsonObject = Map<string, JsonCell>;
+
 /**
  * Reads a JSON object of one line: strings as they are, anything else as its JSON text, character for character as it is
  * written: `JSON.parse` would round a number such as 12345678901234567890. Of a key that is there twice the last value counts.
- * @returns undefined when it is JSON, but no object
- * @throws {SyntaxError} when it is no JSON
+ * @returns what is wrong with it, in a few words, when it is none
  */
-export function readJsonObject(text: string): Map<string, JsonCell> | undefined {
-  const parsed: unknown = JSON.parse(text);
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return undefined;
+export function readJsonObject(text: string): JsonObject | { readonly problem: string } {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
+      return { problem: 'JSON, but no object' };
+  } catch (error) {
+    // The engine's message quotes the text, which may be as long as a record can be.
+    return { problem: `no JSON (${messageOf(error).slice(0, 120)})` };
+  }
   return new Map(membersOf(text).map(([key, value]) => [String(JSON.parse(key)), readJsonCell(value)]));
 }
 
@@ -39,14 +47,9 @@ export function cellAt(cell: string, path: readonly string[] = []): string {
 }
 
 /** The object that is written in a cell; undefined where there is none. */
-export function objectIn(cell: string): Map<string, JsonCell> | undefined {
-  if (!cell.trimStart().startsWith('{')) return undefined;
-  try {
-    return readJsonObject(cell);
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
+export function objectIn(cell: string): JsonObject | undefined {
+  const found = cell.trimStart().startsWith('{') ? readJsonObject(cell) : undefined;
+  return found instanceof Map ? found : undefined;
 }
 
 /** The cell of a value's JSON text. */

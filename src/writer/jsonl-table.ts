@@ -1,7 +1,15 @@
 import type { FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
-import { messageOf } from '../shared/errors.js';
-import { type Cells, type JsonCell, jsonCell, jsonText, readJsonObject } from '../shared/json-cells.js';
+import {
+  type Cells,
+  type JsonCell,
+  NULL_CELL,
+  jsonCell,
+  jsonText,
+  objectText,
+  readJsonObject,
+  toCells,
+} from '../shared/json-cells.js';
 import { type TextLine, readLines } from '../shared/lines.js';
 import { parseJson } from '../shared/parse-json.js';
 import {
@@ -18,7 +26,6 @@ import {
 /** In the file, several prompts are one list. */
 const PROMPTS = 'prompts';
 const PROMPT_COLUMN = /^prompt_\d+$/;
-const MISSING: JsonCell = { cell: '', isJson: true };
 
 const promptsSchema = z.array(z.json());
 
@@ -56,11 +63,11 @@ export class JsonlTable implements Table {
     const isPrompt = this.#isPrompt;
     const prompts = texts.filter((_, index) => isPrompt[index]);
     const first = isPrompt.indexOf(true);
-    const members = this.columns.flatMap((name, index) => {
-      if (index === first) return `${JSON.stringify(PROMPTS)}:[${prompts.join(',')}]`;
-      return isPrompt[index] === true ? [] : `${JSON.stringify(name)}:${texts[index] ?? 'null'}`;
+    const members = this.columns.flatMap((name, index): [string, string][] => {
+      if (index === first) return [[PROMPTS, `[${prompts.join(',')}]`]];
+      return isPrompt[index] === true ? [] : [[name, texts[index] ?? 'null']];
     });
-    return `{${members.join(',')}}`;
+    return objectText(members);
   }
 
   withColumns(columns: readonly string[]): JsonlTable {
@@ -123,14 +130,8 @@ export class JsonlTable implements Table {
 
   #parse({ text, isValid }: TextLine): Parsed {
     if (!isValid) return { problem: 'bytes that are not UTF-8' };
-    try {
-      const members = readJsonObject(text);
-      if (members === undefined) return { problem: 'JSON that is no object' };
-      return promptsApart(members, this.columns);
-    } catch (error) {
-      // The engine's message quotes the text, which may be as long as a record can be.
-      return { problem: `no JSON (${messageOf(error).slice(0, 120)})` };
-    }
+    const members = readJsonObject(text);
+    return 'problem' in members ? members : promptsApart(members, this.columns);
   }
 }
 
@@ -160,6 +161,5 @@ export function promptsApart(
 }
 
 export function pick(found: ReadonlyMap<string, JsonCell>, columns: readonly string[]): Required<Cells> {
-  const picked = columns.map((name) => found.get(name) ?? MISSING);
-  return { cells: picked.map(({ cell }) => cell), isJson: picked.map(({ isJson }) => isJson) };
+  return toCells(columns.map((name) => found.get(name) ?? NULL_CELL));
 }

@@ -2,7 +2,7 @@ import { realpath, type FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { FatalError } from '../shared/errors.js';
 import type { DescribedOutcome, ResultJobData } from '../shared/jobs.js';
-import type { Cells } from '../shared/json-cells.js';
+import { type Cells, toCells } from '../shared/json-cells.js';
 import { AppendFile } from './append-file.js';
 import { describeFileError, openPlainFile, replaceFile } from './durable-file.js';
 import { type ReadManifest, putInOrder } from './manifest-order.js';
@@ -107,11 +107,11 @@ export class OutputFile {
     const tokens =
       this.options.usage === true ? [usage?.inputTokens ?? null, usage?.outputTokens ?? null] : [];
     const ours = [...prompts, ...tokens, messageId, describedAt].map((value) => this.table.cellOf(value));
-    const cells = [...keptOf(this.options, row.cells), ...ours.map(({ cell }) => cell)];
+    const all = row.cells.map((cell, at) => ({ cell, isJson: row.isJson?.[at] ?? false }));
+    const cells = [...keptOf(this.options, all), ...ours];
     if (cells.length !== this.table.columns.length)
       throw new RangeError(`a row has ${cells.length} cells, not ${this.table.columns.length}`);
-    const ofRow = keptOf(this.options, row.isJson ?? row.cells.map(() => false));
-    return { cells, isJson: [...ofRow, ...ours.map(({ isJson }) => isJson)] };
+    return toCells(cells);
   }
 
   /** See `readDescribed`. */

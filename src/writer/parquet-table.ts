@@ -8,8 +8,8 @@ import {
   NULL_CELL,
   jsonCell,
   jsonText,
+  objectIn,
   readJsonCell,
-  readJsonObject,
 } from '../shared/json-cells.js';
 import { readLines } from '../shared/lines.js';
 import { parseJson } from '../shared/parse-json.js';
@@ -318,7 +318,7 @@ export async function writeParquet(
 
 async function findTypes(handle: FileHandle, sample: string, exact: ReadonlySet<string>) {
   const [first = ''] = sample.split('\n', 1);
-  const names = [...(readJsonObject(first) ?? [])].map(([name]) => name);
+  const names = [...(objectIn(first) ?? [])].map(([name]) => name);
   const left = new Map<string, readonly ColumnType[] | undefined>(names.map((name) => [name, undefined]));
   for await (const { members } of rowsOf(handle)) {
     for (const [name, cell] of members) {
@@ -337,7 +337,7 @@ async function* rowsOf(
   const pieces = readPieces(handle, 0, size);
   for await (const lines of readLines(pieces, { name: 'the output', maxBytes: MAX_ROW_BYTES })) {
     for (const { text, line } of lines) {
-      const members = readJsonObject(text);
+      const members = objectIn(text);
       if (members === undefined) throw new FatalError(`the output was changed: no row in line ${line}`);
       yield { members, length: text.length };
     }

@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { UsageError } from '../shared/errors.js';
 import { type AnswerValue, USAGE_COLUMNS } from '../shared/jobs.js';
-import type { Cells, JsonCell } from '../shared/json-cells.js';
+import { type Cells, type JsonCell, toCells } from '../shared/json-cells.js';
 import type { ReadTableOptions, RowBytes, Table, TableEnd, TableRow } from './table.js';
 
 /** In the file, in the place of a column for each prompt. */
@@ -66,8 +66,7 @@ export class PromptRowsTable implements Table {
         ['prompt_number', this.cellOf(index + 1)],
         ['prompt', all.get(column)],
       ]);
-      const line = this.lines.columns.map((name) => ours.get(name) ?? all.get(name) ?? this.cellOf(null));
-      return { cells: line.map(({ cell }) => cell), isJson: line.map(({ isJson: json }) => json) };
+      return toCells(this.lines.columns.map((name) => ours.get(name) ?? all.get(name) ?? this.cellOf(null)));
     });
   }
 
