@@ -83,7 +83,8 @@ async function describe(
   if (options.serveImages !== undefined && work === false)
     throw new UsageError('--serve-images is for workers, which submit the images: leave --no-work away');
   const signals = listenForSignals((name) => {
-    terminal.say(`${name}: finishing what is on the wire; once more to quit at once`);
+    const what = dryRun === true ? 'stopping' : 'finishing what is on the wire; once more to quit at once';
+    terminal.say(`${name}: ${what}`);
   });
   try {
     const { describeManifest } = await import('../run/describe-manifest.js');

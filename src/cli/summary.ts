@@ -154,7 +154,7 @@ export function receiptLines(result: RunResult, resume: string): string[] {
   const isWorthIt = [...failedByCode.keys()].some((code) => !isPermanent(code));
   const { twice } = receipt;
   const extra = receipt.extra - twice;
-  const isUnfinished = receipt.remaining > 0 || isWorthIt || stop !== undefined;
+  const isUnfinished = receipt.remaining > preview.left || isWorthIt || stop !== undefined;
   const rejected = failedByCode.get('rejected') ?? 0;
   const slowed = `slowed by the API to ${Math.round(learnedShare * 100)} % of ${formatRate(preview.limits.rate)}`;
   return [
@@ -176,7 +176,7 @@ export function receiptLines(result: RunResult, resume: string): string[] {
         receipt.complete &&
           stop === undefined &&
           receipt.remaining > 0 &&
-          `${plural(receipt.remaining, 'row')} not taken on by this run (--limit): the next one goes on`,
+          `${plural(receipt.remaining, 'row')} not taken on by this run (${preview.left > 0 ? '--sample): a larger one, or none, goes on' : '--limit): the next one goes on'}`,
       ],
       ['rate', learnedShare < 1 && `${slowed} when the run ended`],
     ),

@@ -11,7 +11,9 @@ export function parseFinishBy(text: string, source: string, nowMs = Date.now()):
   if (/^([01]?\d|2[0-3]):[0-5]\d$/.test(text)) return text.padStart(5, '0');
   const isDate = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$/.test(text);
   const atMs = isDate ? Date.parse(text.replace(' ', 'T')) : NaN;
-  if (Number.isNaN(atMs))
+  const date = text.slice(0, 10);
+  // Date takes the 31st of February for the 3rd of March.
+  if (Number.isNaN(atMs) || !new Date(`${date}T00:00Z`).toISOString().startsWith(date))
     throw new UsageError(
       `${source} ${text}: expected a time such as 06:00, or a date and time such as 2026-01-31T06:00`,
     );

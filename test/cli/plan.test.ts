@@ -110,6 +110,11 @@ describeOnRedis('bulk-describe plan', (openQueue) => {
     expect((await plan('--sample', '8')).plan).toMatchObject({ submits: 3, described: 5, left: 32 });
     expect((await run('--sample', '8')).receipt).toEqual({ described: 3, resumed: 5, remaining: 32 });
     expect(simulator.stats().paid).toBe(8);
+    const { stdout } = await cli('run', 'm.csv', '--sample', '8');
+    expect(stdout).toMatch(
+      /^rest {6}32 rows not taken on by this run \(--sample\): a larger one, or none, goes on$/m,
+    );
+    expect(stdout).not.toMatch(/^resume/m);
     const piped = await runCli(['plan', '-', '--format', 'csv', '-o', 'o.csv', '--sample', '3'], {
       cwd: workspace.path,
       input: manifestOf(5),

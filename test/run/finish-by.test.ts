@@ -27,7 +27,8 @@ describe('--finish-by', () => {
   test.each([
     ['25:00', /^--finish-by 25:00: expected a time such as 06:00/],
     ['tomorrow', /expected a time/],
-    ['2026-02-31T06:00:61Z', /expected a time/],
+    ['2026-01-31T06:00:61Z', /expected a time/],
+    ['2026-02-31T06:00Z', /expected a time/],
     ['2026-01-01T06:00Z', /that is over/],
   ])('refuses %s', (text, message) => {
     expect(() => parseFinishBy(text, '--finish-by', now)).toThrow(message);
