@@ -1,4 +1,5 @@
 import { lstatSync } from 'node:fs';
+import type { YAMLError } from 'yaml';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import { COMMANDS, type CommandName, takesOptionsOf } from './option-spec.js';
@@ -7,6 +8,12 @@ import { readSmallFile } from './parse.js';
 
 /** What is looked for in the current folder. */
 const NAMES = ['bulk-describe.config.json', 'bulk-describe.config.yaml', 'bulk-describe.config.yml'];
+
+/** Where the words of YAML's reader are for programmers. */
+const PLAIN_WORDS: Partial<Record<YAMLError['code'], string>> = {
+  MULTIPLE_DOCS: 'expected one document, without another one after ---',
+  NON_STRING_KEY: 'expected a name as a key',
+};
 
 /** What a file has for an option: as its flag would set it, undefined where a `false` leaves it off; and where it stands. */
 interface FileValue {
@@ -89,14 +96,20 @@ function findFile(): string | undefined {
 async function readEntries(path: string, source: string): Promise<unknown> {
   const text = (await readSmallFile(path, source)).replace(/^\uFEFF/, '');
   if (!/\.json$/i.test(path)) return readYaml(text, source);
+  let content: unknown;
   try {
-    return JSON.parse(text);
+    content = JSON.parse(text);
   } catch (error) {
     const position = /position (\d+)/.exec(messageOf(error))?.[1];
     const place =
       position === undefined ? '' : `line ${text.slice(0, Number(position)).split('\n').length}: `;
     throw new UsageError(`${source}: ${place}${messageOf(error)}`);
   }
+  // Of a key that is there twice JSON takes the last one, and says nothing. JSON is YAML, whose reader does.
+  const { parseDocument } = await import('yaml');
+  const twice = parseDocument(text).errors.find(({ code }) => code === 'DUPLICATE_KEY');
+  if (twice !== undefined) throw yamlTrouble(twice, source);
+  return content;
 }
 
 async function readYaml(text: string, source: string): Promise<unknown> {
@@ -111,8 +124,12 @@ async function readYaml(text: string, source: string): Promise<unknown> {
   const [trouble] = [...document.errors, ...document.warnings];
   const content: unknown = trouble === undefined ? attempt(() => document.toJS(), source) : undefined;
   if (trouble === undefined) return content === '' || content === null ? {} : content;
-  const [place = { line: 1 }] = trouble.linePos ?? [];
-  throw new UsageError(`${source}: line ${place.line}: ${trouble.message.replace(/ at line [^]*$/, '')}`);
+  throw yamlTrouble(trouble, source);
+}
+
+function yamlTrouble({ code, message, linePos }: YAMLError, source: string): UsageError {
+  const said = PLAIN_WORDS[code] ?? message.replace(/ at line [^]*$/, '');
+  return new UsageError(`${source}: line ${linePos?.[0].line ?? 1}: ${said}`);
 }
 
 /** Aliases may go in circles, or make much of little. */

@@ -107,8 +107,16 @@ describe('a file is refused with one line that names file and key, before anythi
     ['broken JSON', JSON_FILE, '{\n"rate": "1/s",\n}', 'line 3: Expected'],
     ['broken YAML', YAML_FILE, 'api: simulator\nrate: [1', 'line 2: '],
     ['a key that is there twice', YAML_FILE, 'rate: 1/s\nrate: 2/s', 'line 2: Map keys must be unique'],
+    ['one of JSON', JSON_FILE, '{"rate":"1/s",\n"rate":"2/s"}', 'line 2: Map keys must be unique'],
+    [
+      'one of a section of JSON',
+      JSON_FILE,
+      '{"run":{"limit":1,"limit":2}}',
+      'line 1: Map keys must be unique',
+    ],
     ['a tag', YAML_FILE, 'rate: !!binary aGk=', 'line 1: Unresolved tag'],
-    ['two documents', YAML_FILE, 'rate: 1/s\n---\nrate: 2/s', 'line 2: '],
+    ['two documents', YAML_FILE, 'rate: 1/s\n---\nrate: 2/s', 'line 2: expected one document'],
+    ['a list as a key', YAML_FILE, '? [a]\n: b', 'line 1: expected a name as a key'],
     ['an alias without end', YAML_FILE, 'keep: &a [*a]', 'keep: expected text'],
   ])('%s', async (_name, file, content, message) => {
     await workspace.write(file, content);

@@ -7,6 +7,7 @@ describe('nearest', () => {
     ['OUTPUT', 'output'],
     ['max-in-fligth', 'max-in-flight'],
     ['rat', 'rate'],
+    ['raet', 'rate'],
     ['dash', 'dashboard'],
     ['max', 'max-in-flight'],
     ['pol', undefined],
