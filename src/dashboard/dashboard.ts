@@ -1,5 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import type { FastifyInstance, FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify';
+import type {
+  FastifyError,
+  FastifyInstance,
+  FastifyPluginCallback,
+  FastifyReply,
+  FastifyRequest,
+} from 'fastify';
 import { z } from 'zod';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { partsOfJobId } from '../shared/jobs.js';
@@ -91,9 +97,11 @@ async function createServer(
       reply.header('www-authenticate', 'Basic realm="bulk-describe", charset="UTF-8"');
     return reply.code(refusal.status).type('text/plain; charset=utf-8').send(`${refusal.reason}\n`);
   });
-  app.setErrorHandler((error, _request, reply) => {
+  app.setErrorHandler<FastifyError>((error, _request, reply) => {
     options.logger?.debug({ error: messageOf(error) }, 'a request to the dashboard failed');
-    return sendTrouble(reply);
+    const { statusCode = 500 } = error;
+    if (statusCode >= 500) return sendTrouble(reply);
+    return reply.code(statusCode).type('text/plain').send(`${error.message}\n`);
   });
   // The board's own error handler has no word for a queue that is away.
   app.addHook('onRoute', (route) => {

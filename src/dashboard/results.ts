@@ -31,13 +31,14 @@ const MOST_FILES = 4;
 const MOST_FAILURES = 20_000;
 const MOST_ASKED = 200;
 
+// What is there twice in an address counts as not asked for.
 const askedSchema = z.object({
   q: z
     .string()
-    .default('')
+    .catch('')
     .transform((text) => text.trim().slice(0, MOST_ASKED)),
-  code: z.string().default(''),
-  sort: z.string().default(''),
+  code: z.string().catch(''),
+  sort: z.string().catch(''),
   page: z.coerce.number().int().positive().catch(1),
 });
 type Asked = z.infer<typeof askedSchema>;

@@ -151,6 +151,8 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       expect((await press(`cancel-run/${run}`, { 'sec-fetch-site': 'cross-site' })).status).toBe(403);
       expect((await press(`burn-down/${run}`)).status).toBe(404);
       expect((await fetch(`${url}/do/cancel-run/${run}`)).status).toBe(404);
+      const broken = { method: 'POST', body: '{', headers: { 'content-type': 'application/json' } };
+      expect((await fetch(`${url}/do/cancel-run/${run}`, broken)).status).toBe(400);
       expect(await said(`pause-account/${encodeURIComponent(name)}`)).toContain('paused: what is submitted');
       expect(await get(`/runs/${run}`)).toContain(`/do/resume-account/${encodeURIComponent(name)}`);
       expect(await said(`resume-account/${encodeURIComponent(name)}`)).toContain('resumed');

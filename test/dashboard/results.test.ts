@@ -79,6 +79,7 @@ describe('the results of a run', () => {
         120,
         Array.from({ length: 50 }, (_, at) => 120 - at),
       ]);
+      expect((await page('q=x&q=y&code=a&code=b&sort=a&sort=b&page=1&page=2')).described.total).toBe(120);
       expect((await page('page=3&sort=written')).described.rows.map(({ n }) => n)).toEqual(
         Array.from({ length: 20 }, (_, at) => 101 + at),
       );
