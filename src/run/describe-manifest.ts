@@ -26,6 +26,7 @@ export async function describeManifest(given: RunOptions): Promise<RunResult> {
     const opened = await prepareRun(options, undo);
     const prepared = { ...opened, isInSample: await chooseSample(opened, options) };
     const preview = await previewRun(prepared, options);
+    checkLocalImages(options, preview.localImages);
     const { sidecar } = options;
     if (sidecar !== undefined) await checkSidecars(prepared, sidecar.folder, sidecar, options.signal);
     if (options.dryRun === true) {
@@ -43,7 +44,6 @@ export async function describeManifest(given: RunOptions): Promise<RunResult> {
       };
     }
     if (options.work !== false) checkApi(options);
-    checkLocalImages(options, preview.localImages);
     refusePayingAgain(prepared, preview, options);
     if (sidecar !== undefined) await makeFolder(sidecar.folder);
     // Queues and workers take half a second to load, which nobody has to wait for who is refused.

@@ -98,6 +98,18 @@ describeOnRedis('bulk-describe plan', (openQueue) => {
     expect(simulator.stats().submits).toBe(0);
   });
 
+  test('is refused where run is: for images of this machine at an API that takes URLs alone', async () => {
+    await workspace.write('photo.png', 'x');
+    await workspace.write('local.csv', 'url\nphoto.png\n');
+    for (const command of [['plan'], ['run', '--dry-run'], ['run']]) {
+      const { code, stderr } = await runCli([...command, 'local.csv', '--api', 'simulator'], {
+        cwd: workspace.path,
+      });
+      expect([command, code, stderr.split('\n').length]).toEqual([command, 1, 2]);
+      expect(stderr).toContain('the images are on this machine: the dialect thenextleg takes URLs alone');
+    }
+  });
+
   test('--sample pays for images that are always the same, and for more of them with a larger one', async () => {
     await workspace.write('m.csv', manifestOf(40));
     const first = await run('--sample', '5');
