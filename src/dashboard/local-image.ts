@@ -1,7 +1,8 @@
 import pLimit from 'p-limit';
-import { readServiceStatus } from '../service/views.js';
 import { describeJobId } from '../shared/jobs.js';
+import { RUNS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import * as registry from '../shared/queue/registry.js';
 import { BadImageError, type PreparedImage, loadLocal, prepareImage } from '../shared/prepare-image.js';
 import { imageDataSchema } from './texts.js';
 
@@ -21,10 +22,9 @@ export async function localThumbnail(
   roots: readonly string[],
 ): Promise<PreparedImage | undefined> {
   if (roots.length === 0) return undefined;
-  const { runs } = await readServiceStatus(connection);
-  const queueName = runs.find((status) => status.run === run)?.queueName;
-  if (queueName === undefined) return undefined;
-  const job = await connection.queue<unknown, unknown>(queueName).getJob(describeJobId(run, image));
+  const status = await registry.find(connection.store, RUNS, run);
+  if (status === undefined) return undefined;
+  const job = await connection.queue<unknown, unknown>(status.queueName).getJob(describeJobId(run, image));
   const url = imageDataSchema.safeParse(job?.data).data?.url ?? '';
   return url.startsWith('file:') ? await smallPicture(url, roots) : undefined;
 }

@@ -7,7 +7,7 @@ import { openAllowed } from '../shared/local-file.js';
 import { BadImageError } from '../shared/prepare-image.js';
 import { repeat } from '../shared/waiting.js';
 import { type ImageHead, ImageFetcher, PrivateImageError } from '../worker/fetch-image.js';
-import type { PreparedRun } from './prepare.js';
+import { type PreparedRun, rootsOf } from './prepare.js';
 import { countRows } from './preview.js';
 import type { Preview, RunOptions } from './run-options.js';
 
@@ -149,7 +149,7 @@ class UrlChecker {
   async #open(url: string): Promise<ImageHead> {
     const type = undefined;
     if (!url.startsWith('file:')) return { type, bytes: Buffer.byteLength(url, 'base64') };
-    const roots = [this.prepared.plan.imageRoot?.real ?? []].flat();
+    const roots = rootsOf(this.prepared);
     const { followLinks } = this.options.images ?? {};
     const { handle, bytes } = await openAllowed(fileURLToPath(url), { roots, followLinks });
     await handle.close();

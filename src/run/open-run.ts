@@ -26,7 +26,7 @@ import { accountOf } from './api-options.js';
 import { Ledger } from './ledger.js';
 import { OutcomeWriter } from './outcome-writer.js';
 import { finishStop } from './finish-by.js';
-import { type PreparedRun, rememberEarlier } from './prepare.js';
+import { type PreparedRun, rememberEarlier, rootsOf } from './prepare.js';
 import { previewOfRetry, pricePreview } from './preview.js';
 import { RowLookup } from './row-lookup.js';
 import { FailingManifest, RunControl } from './run-control.js';
@@ -215,11 +215,6 @@ async function openConnection(
   for (const start of options.companions ?? [])
     undo.defer(await start(connection, rootsOf(prepared), mayRead));
   return { connection, queue: target.label };
-}
-
-/** A run reads its own images, and those of no other. */
-export function rootsOf({ plan: { imageRoot } }: PreparedRun): readonly string[] {
-  return imageRoot === undefined ? [] : [imageRoot.real];
 }
 
 function targetOf({ queue = RUN_DEFAULTS.queue, env = process.env }: RunOptions) {

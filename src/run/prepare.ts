@@ -124,6 +124,11 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   return prepared;
 }
 
+/** A run reads its own images, and those of no other. */
+export function rootsOf({ plan: { imageRoot } }: PreparedRun): readonly string[] {
+  return imageRoot === undefined ? [] : [imageRoot.real];
+}
+
 /** @throws {UsageError} when there are no lines for prompts to be had */
 function checkPromptRows({ count, fields, schema }: RunOptions, { columns, name }: Manifest): void {
   if (fields !== undefined || schema !== undefined || count === 1) {
