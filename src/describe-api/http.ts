@@ -33,6 +33,13 @@ export interface HttpAnswer {
 /** What never goes through a proxy: this machine. */
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
+const MOMENTARY: ReadonlySet<number> = new Set([408, 425, 429]);
+
+/** Whether a failing status is about the moment: another try may go better. */
+export function isMomentary(status: number): boolean {
+  return MOMENTARY.has(status) || status >= 500;
+}
+
 /**
  * Kept-alive connections to one origin, through the proxy of HTTPS_PROXY or HTTP_PROXY unless NO_PROXY leaves it out.
  * @param connections must not be below the calls made at a time: a call's clock runs while it queues

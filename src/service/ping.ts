@@ -1,5 +1,5 @@
 import { request } from 'undici';
-import { createAgent } from '../describe-api/http.js';
+import { createAgent, isMomentary } from '../describe-api/http.js';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { sleep, startTimer } from '../shared/waiting.js';
 
@@ -10,8 +10,6 @@ const TRY_MS = 3000;
 const PAUSE_MS = 500;
 const LONGEST_TEXT = 2000;
 const START = '/start';
-/** What is in the way for a moment; other failing statuses stay. */
-const MOMENT: ReadonlySet<number> = new Set([408, 425, 429]);
 
 /** Stands for the name of a schedule in a server's URL. */
 const SCHEDULE = '{schedule}';
@@ -105,7 +103,7 @@ async function post(target: URL, text: string, signal: AbortSignal): Promise<Pin
       body.on('error', () => undefined).destroy();
       if (status < 300) return undefined;
       const { location } = answered;
-      const isLasting = status < 500 && !MOMENT.has(status);
+      const isLasting = !isMomentary(status);
       const to = typeof location === 'string' && URL.canParse(location, target.href);
       const where = to ? `, a redirect to ${new URL(location, target.href).origin}` : '';
       return { reason: `answers ${status}${where}`, isLasting };

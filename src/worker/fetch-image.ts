@@ -3,6 +3,7 @@ import { BlockList, isIP } from 'node:net';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { backoffMs } from '../describe-api/attempt-policy.js';
+import { isMomentary } from '../describe-api/http.js';
 import { retryAfterIn } from '../describe-api/retry-after.js';
 import { messageOf } from '../shared/errors.js';
 import { sleep } from '../shared/waiting.js';
@@ -16,8 +17,6 @@ const AT_A_TIME_PER_HOST = 4;
 const AT_A_TIME = 16;
 /** A host that asks for more is not waited for by an image that holds a place. */
 const LONGEST_WAIT_MS = 60_000;
-/** What is in the way for a moment; other failing statuses are about the image. */
-const MOMENT: ReadonlySet<number> = new Set([408, 425, 429]);
 /** A HEAD that is answered so may be all that the host refuses: signatures are for GET. */
 const HEAD_REFUSED: ReadonlySet<number> = new Set([400, 401, 403, 405, 501]);
 
@@ -170,7 +169,8 @@ export class ImageFetcher {
         throw new BadImageError(`${url.host} redirects to what is no URL`);
       }
       const isRefusedHead = method === 'HEAD' && HEAD_REFUSED.has(statusCode);
-      if ((MOMENT.has(statusCode) || statusCode >= 500) && !isRefusedHead) {
+      // Other failing statuses are about the image.
+      if (isMomentary(statusCode) && !isRefusedHead) {
         const waitMs = retryAfterIn(
           { 'retry-after': typeof after === 'string' ? after : undefined },
           Date.now(),
