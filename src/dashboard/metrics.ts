@@ -1,6 +1,6 @@
 import { AggregatorRegistry, type PrometheusContentType } from 'prom-client';
 import { TROUBLE_KINDS, readCheckedStatus } from '../service/troubles.js';
-import { viewWorkers } from '../service/views.js';
+import type { AccountView } from '../service/views.js';
 import { resultsQueueName } from '../shared/account.js';
 import { readAccountLimits } from '../shared/account-limits.js';
 import { perSecond } from '../shared/limits.js';
@@ -62,7 +62,7 @@ export async function renderMetrics(connection: QueueConnection): Promise<{ type
   const live = runs.filter(({ state }) => state !== 'ended');
   const [results, ...ofAccounts] = await Promise.all([
     Promise.all(live.map(({ run }) => connection.countJobs(resultsQueueName(run), ['waiting', 'active']))),
-    ...accounts.map(({ queueName, account }) => readAccount(connection, queueName, account)),
+    ...accounts.map((account) => readAccount(connection, account)),
   ]);
   const samples: Sample[] = [
     ...ofAccounts.flat(),
@@ -104,16 +104,12 @@ function typeOf(name: string): string {
 /** An account at the moment, and what its workers have counted since the queue is there. */
 async function readAccount(
   connection: QueueConnection,
-  queueName: string,
-  account: string,
+  { account, queueName, workers, pauses }: AccountView,
 ): Promise<Sample[]> {
   const { store } = connection;
-  const queue = connection.queue(queueName);
-  const [counts, jobs, isPaused, workers, limits] = await Promise.all([
+  const [counts, jobs, limits] = await Promise.all([
     readMetrics(store, queueName),
-    queue.getJobCounts(...JOB_STATES),
-    queue.isPaused(),
-    viewWorkers(store, queueName),
+    connection.queue(queueName).getJobCounts(...JOB_STATES),
     readAccountLimits(store, queueName, Date.now()),
   ]);
   const count = (field: string) => counts.get(field) ?? 0;
@@ -125,7 +121,7 @@ async function readAccount(
     { name: 'learned_rate_per_second', value: limits && perSecond(limits.configured.rate) * limits.share },
     { name: 'in_flight_limit', value: limits?.configured.maxInFlight },
     { name: 'in_flight', value: jobs['active'] ?? 0 },
-    { name: 'queue_paused', value: isPaused ? 1 : 0 },
+    { name: 'queue_paused', value: pauses.some(({ kind }) => kind === 'paused') ? 1 : 0 },
     ...sampled('throttled_total', 'call', ['submit', 'poll'], (call) => count(`throttled:${call}`)),
     ...sampled('outcomes_total', 'code', ['described', ...ERROR_CODES], (code) => count(`outcomes:${code}`)),
     ...sampled('tokens_total', 'kind', ['input', 'output'], (kind) => count(`tokens:${kind}`)),
