@@ -236,8 +236,8 @@ not answer.`,
     name: 'dashboard',
     about:
       'Shows what goes on at a queue, in a browser: the runs with their newest prompts (/runs) and all results, Bull Board with every ' +
-      'job and its log (/board), and figures for Prometheus (/metrics). Failed images can be taken up again from the ' +
-      'board. Prints its URL and answers until it is stopped. `run --dashboard[=<port>]` does the same beside a run, on ' +
+      'job and its log (/board), and figures for Prometheus (/metrics). Failed images can be taken up again on ' +
+      'the page of their run. Prints its URL and answers until it is stopped. `run --dashboard[=<port>]` does the same beside a run, on ' +
       'any queue, and `serve --dashboard[=<port>]` beside a server.',
     notes: `DASHBOARD_USER and DASHBOARD_PASSWORD say who is let in. The password goes over the wire as the browser sends it:
 put a proxy with TLS before it where others can listen. /healthz needs no password: 200 while the queue takes

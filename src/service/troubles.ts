@@ -137,7 +137,7 @@ export async function queueTrouble(
     if (refusal !== undefined) return { short: refusal.replace(label, 'it'), full: refusal };
     for (const name of takenFrom) {
       if (!(await unlessAborted(connection.queue(name).isPaused(), signal))) continue;
-      const text = `the queue ${name} is paused by hand: nothing is taken from it until it is resumed (on the dashboard's board)`;
+      const text = `the queue ${name} is paused by hand: nothing is taken from it until it is resumed (on the dashboard)`;
       return { short: text, full: text };
     }
     return undefined;
