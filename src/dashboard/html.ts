@@ -45,6 +45,14 @@ export function breakable(name: string): Html {
   return html`${name.split(/(?<=[._/-])/).map((part) => html`${part}<wbr />`)}`;
 }
 
+/** A number with its name, in a `<dl class="facts">`. */
+export function fact(name: string, value: string): Html {
+  return html`<div>
+    <dt>${name}</dt>
+    <dd>${value}</dd>
+  </div>`;
+}
+
 /** A page that can be sent. */
 export interface Page {
   readonly status: number;

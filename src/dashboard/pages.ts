@@ -10,7 +10,7 @@ import { formatDuration } from '../shared/limits.js';
 import { HISTOGRAM_BOUNDS, type RunStatus, readMetrics } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { costChart, failuresChart, latencyChart, rateChart } from './charts.js';
-import { type Html, type Page, actionButton, breakable, html, layout } from './html.js';
+import { type Html, type Page, actionButton, breakable, fact, html, layout } from './html.js';
 import { failedPart, newestPart } from './images.js';
 import { accountsPart, schedulesPart, troublesPart } from './service-parts.js';
 import { count, fileNameOf, settledRows, speedText } from './texts.js';
@@ -202,13 +202,6 @@ function facts(view: RunOnPage): Html {
     ${isRunning && fact('Left', status.etaMs === undefined ? '…' : formatDuration(status.etaMs))}
     ${fact(isRunning ? 'Since' : 'Ran', ran(view))}
   </dl>`;
-}
-
-function fact(name: string, value: string): Html {
-  return html`<div>
-    <dt>${name}</dt>
-    <dd>${value}</dd>
-  </div>`;
 }
 
 function ran({ status, nowMs }: RunOnPage): string {

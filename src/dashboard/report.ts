@@ -19,7 +19,7 @@ import type { RunPaths } from '../writer/output-paths.js';
 import { endsRow, outputAt } from '../writer/output-table.js';
 import type { TableRow } from '../writer/table.js';
 import { costChart, failuresChart, rateChart } from './charts.js';
-import { type Html, html, layout } from './html.js';
+import { type Html, fact, html, layout } from './html.js';
 import { count, fileNameOf } from './texts.js';
 import { type ShownRow, describedList, failedList, rowShower, shownFailures, viewer } from './viewer.js';
 
@@ -233,23 +233,11 @@ function receipt({ runFile }: ReadOutput, { count: described, failures, prices }
   const spent = runFile?.spent ?? NOTHING_SPENT;
   const { inputTokens, outputTokens } = spent;
   const cost = costOf(spent, prices) ?? runFile?.series?.cost?.at(-1);
-  const facts: (readonly [name: string, value: string])[] = [
-    ['Described', count(described)],
-    ['Failed', count(failuresIn(failures))],
-    ['Submits', count(spent.submits)],
-    ...(inputTokens + outputTokens > 0
-      ? [['Tokens', `${count(inputTokens)} in, ${count(outputTokens)} out`] as const]
-      : []),
-    ...(cost === undefined ? [] : [['Cost', cost.toFixed(2)] as const]),
-  ];
   return html`<dl class="facts">
-    ${facts.map(
-      ([name, value]) =>
-        html`<div>
-          <dt>${name}</dt>
-          <dd>${value}</dd>
-        </div>`,
-    )}
+    ${fact('Described', count(described))} ${fact('Failed', count(failuresIn(failures)))}
+    ${fact('Submits', count(spent.submits))}
+    ${inputTokens + outputTokens > 0 && fact('Tokens', `${count(inputTokens)} in, ${count(outputTokens)} out`)}
+    ${cost !== undefined && fact('Cost', cost.toFixed(2))}
   </dl>`;
 }
 
