@@ -5,38 +5,18 @@ import { localEnd, previewLines, receiptLines } from '../../src/cli/summary.js';
 import { Terminal, logText, progressLine } from '../../src/cli/terminal.js';
 import { printable, shellQuote, withoutPassword, wrapped } from '../../src/cli/text.js';
 import type { Preview, Progress, Receipt, RunResult } from '../../src/run/run-options.js';
+import { PLAIN_PREVIEW } from '../helpers/preview.js';
 
 const preview: Preview = {
-  manifest: 'm.csv',
+  ...PLAIN_PREVIEW,
   output: '/data/m.prompts.csv',
-  sampled: false,
   rows: 200_100,
   images: 199_000,
   described: 1000,
   toCopy: 100,
-  failedBefore: 0,
-  failedImages: 0,
-  localImages: 0,
   badUrls: 1,
-  emptyRecords: 0,
-  unknownKeys: new Set(),
-  unnamedColumns: 0,
-  badRecords: 0,
-  duplicateKeys: 0,
-  unreadable: undefined,
   toSubmit: 198_720,
-  urlColumn: 'image',
-  firstUrl: 'http://h.test/1.jpg',
-  limits: { rate: { count: 20, perMs: 60_000 }, pollRate: { count: 10, perMs: 1000 }, maxInFlight: 10 },
   submitMs: 198_720 * 3000,
-  signed: [],
-  left: 0,
-  hasChanged: false,
-  polls: 0,
-  answers: { ms: 30_000, isMeasured: false, isSlower: false },
-  expiring: { images: 0, first: undefined },
-  finishBy: undefined,
-  cost: undefined,
 };
 
 const progress: Progress = {

@@ -1,38 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import { mismatchOf, previewOfRetry } from '../../src/run/preview.js';
 import type { Preview } from '../../src/run/run-options.js';
+import { PLAIN_PREVIEW } from '../helpers/preview.js';
 
 const preview: Preview = {
-  manifest: 'm.csv',
-  output: 'o.csv',
-  sampled: false,
+  ...PLAIN_PREVIEW,
   rows: 10,
   images: 9,
   described: 1,
-  toCopy: 0,
   failedBefore: 4,
   failedImages: 3,
-  localImages: 0,
-  badUrls: 0,
-  emptyRecords: 0,
-  unknownKeys: new Set(),
-  unnamedColumns: 0,
-  badRecords: 0,
-  duplicateKeys: 0,
-  unreadable: undefined,
   toSubmit: 5,
-  urlColumn: 'image',
-  firstUrl: 'http://h.test/1.jpg',
-  limits: { rate: { count: 20, perMs: 60_000 }, pollRate: { count: 10, perMs: 1000 }, maxInFlight: 10 },
   submitMs: 15_000,
-  signed: [],
-  left: 0,
-  hasChanged: false,
-  polls: 0,
-  answers: { ms: 30_000, isMeasured: false, isSlower: false },
-  expiring: { images: 0, first: undefined },
-  finishBy: undefined,
-  cost: undefined,
 };
 
 describe('a preview', () => {
