@@ -10,7 +10,6 @@ import { UsageError } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
 import { NOTHING_SPENT, type Spent } from '../shared/run-spending.js';
 import { readFailures } from '../writer/failures.js';
-import { finishTime } from './finish-by.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
 import { estimatedCost } from './spending.js';
@@ -119,7 +118,8 @@ function estimate(
   const expiring = signed.filter(
     ({ turn, expiresAt }) => turn <= toSubmit && expiresAt < nowMs + turn * everyMs,
   );
-  const finishAt = finishBy === undefined ? undefined : finishTime(finishBy, nowMs);
+  // By now it has its date.
+  const finishAt = finishBy === undefined ? undefined : Date.parse(finishBy);
   return {
     toSubmit,
     submitMs: toSubmit * everyMs,
