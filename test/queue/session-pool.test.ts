@@ -1,13 +1,15 @@
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { type Session, SessionPool } from '../../src/shared/queue/embedded/session.js';
 
 /** A session that notes what it is told, and tells whoever listens. */
 function fakeSession() {
   const statements: string[] = [];
+  const params: unknown[][] = [];
   const listeners = new Set<(channel: string, payload: string) => void>();
   const session: Session = {
-    async query(text) {
+    async query(text, given = []) {
       statements.push(text);
+      params.push([...given]);
       await Promise.resolve();
       if (text === 'FAIL') throw new Error('told to fail');
       return { rows: [], rowCount: 0 };
@@ -21,7 +23,7 @@ function fakeSession() {
   const notify = (channel: string, payload: string) => {
     for (const listener of listeners) listener(channel, payload);
   };
-  return { pool: new SessionPool(session), statements, listeners, notify };
+  return { pool: new SessionPool(session), statements, params, listeners, notify };
 }
 
 describe('the pool over one session', () => {
@@ -79,5 +81,50 @@ describe('the pool over one session', () => {
     for (let i = 0; i < 20; i++) await pool.query('busy');
     clearImmediate(timer);
     expect(turns).toBeGreaterThanOrEqual(19);
+  });
+});
+
+describe('after a jump of the clock', () => {
+  const DAY_MS = 86_400_000;
+  afterEach(() => vi.restoreAllMocks());
+
+  /** What the database is told, the last of it by whoever asked before the jump and had to wait. */
+  async function jumpWhileWaiting(jumpMs: number, given: unknown[]) {
+    const { pool, statements, params } = fakeSession();
+    pool.followClock();
+    const handOn = await pool.take();
+    const waiting = pool.query('asked before', given);
+    const now = Date.now;
+    vi.spyOn(Date, 'now').mockImplementation(() => now() + jumpMs);
+    handOn();
+    await waiting;
+    return { statements, lastParams: params.at(-1) };
+  }
+
+  test.each([-DAY_MS, DAY_MS])(
+    'by %d ms, a moment that was asked for before it moves with it',
+    async (jumpMs) => {
+      const moment = Date.now();
+      const { lastParams } = await jumpWhileWaiting(jumpMs, ['queue', moment, 5000, null]);
+      expect(lastParams?.[0]).toBe('queue');
+      expect(Math.abs(Number(lastParams?.[1]) - (moment + jumpMs))).toBeLessThan(1000);
+      expect(lastParams?.slice(2)).toEqual([5000, null]);
+    },
+  );
+
+  test('what is stored moves first, and workers that wait until a moment before it are woken', async () => {
+    const { statements } = await jumpWhileWaiting(-DAY_MS, []);
+    const wake = statements.findIndex((text) => text.includes("pg_notify('bullmq_jobs', queue)"));
+    const moved = statements.findLastIndex((text) => text.includes('+ $1::bigint'));
+    expect(moved).toBeGreaterThanOrEqual(0);
+    expect(wake).toBeGreaterThan(moved);
+    expect(statements.at(-1)).toBe('asked before');
+  });
+
+  test('a clock that is only set a little changes nothing', async () => {
+    const moment = Date.now();
+    const { statements, lastParams } = await jumpWhileWaiting(200, [moment]);
+    expect(statements).toEqual(['asked before']);
+    expect(lastParams).toEqual([moment]);
   });
 });

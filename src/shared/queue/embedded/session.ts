@@ -95,6 +95,9 @@ const MOVE_MOMENTS = [
   'UPDATE job SET locked_until_ms = locked_until_ms + $1::bigint WHERE locked_until_ms IS NOT NULL',
   "UPDATE meta SET value = (value::bigint + $1::bigint)::text WHERE field = 'stalled-check'",
 ];
+/** A worker that waits may have asked before the jump until when. */
+const WAKE_WORKERS =
+  "SELECT pg_notify('bullmq_jobs', queue) FROM (SELECT DISTINCT queue FROM job WHERE state IN ('waiting', 'delayed')) AS queues";
 
 /**
  * What BullMQ takes for a `pg.Pool`, over the one session there is.
@@ -132,12 +135,19 @@ export class SessionPool implements PgPool {
     return handOn;
   }
 
-  /** Runs a statement for whoever has the session. */
-  async run<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
+  /**
+   * Runs a statement for whoever has the session.
+   * @param askedAheadMs what the clock was ahead of the one that does not jump when the statement was asked for
+   */
+  async run<R>(
+    text: string,
+    params?: readonly unknown[],
+    askedAheadMs = clockAheadMs(),
+  ): Promise<PgQueryResult<R>> {
     // The database answers without ever leaving this thread: timers and sockets would starve.
     await yieldToOthers();
     await this.#moveMoments();
-    return this.session.query<R>(text, params);
+    return this.session.query<R>(text, params && momentsMoved(params, clockAheadMs() - askedAheadMs));
   }
 
   /** After a jump of the clock each length is what it was: else the queue would stand still for as long as it went back. */
@@ -148,13 +158,15 @@ export class SessionPool implements PgPool {
     if (Math.abs(jumpMs) < SMALLEST_JUMP_MS) return;
     this.#clockAheadMs = aheadMs;
     for (const statement of MOVE_MOMENTS) await this.session.query(statement, [jumpMs]);
+    await this.session.query(WAKE_WORKERS);
   }
 
   async query<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
+    const askedAheadMs = clockAheadMs();
     if (HAS_WAITING_JOBS.test(text)) await this.#paceAnswer(params?.[0]);
     const handOn = await this.take();
     try {
-      return await this.run<R>(text, params);
+      return await this.run<R>(text, params, askedAheadMs);
     } finally {
       handOn();
     }
@@ -184,6 +196,16 @@ export class SessionPool implements PgPool {
   removeAllListeners(): this {
     return this;
   }
+}
+
+/** In epoch milliseconds, long before this program: no length of time and no count is as large. */
+const FIRST_MOMENT_MS = 1e12;
+
+/** The moments among a statement's parameters, after a jump of the clock while it waited for its turn: what is stored has been moved. */
+function momentsMoved(params: readonly unknown[], jumpMs: number): readonly unknown[] {
+  if (Math.abs(jumpMs) < SMALLEST_JUMP_MS) return params;
+  const isMoment = (param: unknown) => typeof param === 'number' && param >= FIRST_MOMENT_MS;
+  return params.map((param) => (isMoment(param) ? Math.round(Number(param) + jumpMs) : param));
 }
 
 /** A client of the pool; BullMQ listens with one and migrates with another. */
