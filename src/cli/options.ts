@@ -1,6 +1,5 @@
 import { DASHBOARD_DEFAULTS } from '../dashboard/access.js';
-import type { ManifestFormat } from '../producer/manifest.js';
-import { RUN_DEFAULTS } from '../run/run-options.js';
+import { RUN_DEFAULTS, taskSchema } from '../run/run-options.js';
 import { parseFinishBy } from '../run/finish-by.js';
 import { parseDuration, parseRate } from '../shared/limits.js';
 import type { LogLevel } from '../shared/log.js';
@@ -90,7 +89,7 @@ const GROUPS = [
   group(MANIFEST, ['run', 'verify', 'enqueue', 'schedule add'], {
     format: option('--format <name>', 'csv, tsv, jsonl, json, parquet or list; needed for stdin', {
       default: "by the name's ending",
-      parse: parse.oneOf<ManifestFormat>(['csv', 'tsv', 'jsonl', 'json', 'parquet', 'list']),
+      parse: parse.oneOf(taskSchema.shape.format.unwrap().options),
     }),
     delimiter: option('--delimiter <char>', 'where a .csv hides it; or `tab`', { parse: parse.delimiter }),
     header: option(
@@ -152,7 +151,7 @@ const GROUPS = [
     escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
     promptsAs: option('--prompts-as <how>', 'columns, or rows: a line for each prompt', {
       default: 'columns',
-      parse: parse.oneOf<'columns' | 'rows'>(['columns', 'rows']),
+      parse: parse.oneOf(taskSchema.shape.promptsAs.unwrap().options),
     }),
     inOrder: option('--in-order', 'rewrite the output in the order of the manifest when the run ends'),
     newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),

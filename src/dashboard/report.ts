@@ -9,7 +9,8 @@ import {
   planOf,
   readFailuresOf,
 } from '../run/read-output.js';
-import { type Prices, costOf } from '../run/spending.js';
+import type { Prices } from '../run/run-options.js';
+import { costOf } from '../run/spending.js';
 import { makeThumbnails } from '../run/thumbnails.js';
 import { UsageError } from '../shared/errors.js';
 import { isLocked } from '../shared/file-lock.js';

@@ -1,13 +1,12 @@
+import { z } from 'zod';
 import type { ManifestCounts, SignedImage } from '../producer/count-manifest.js';
-import type { ManifestFormat } from '../producer/manifest.js';
-import type { Limits } from '../shared/limits.js';
+import { type Limits, isDuration, isRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
-import type { ErrorCode } from '../shared/jobs.js';
+import { ERROR_CODES, type ErrorCode } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { ApiOptions } from './api-options.js';
 import type { CaptionOptions } from './captions.js';
 import type { CheckedUrls } from './check-urls.js';
-import type { Prices } from './spending.js';
 import type { RunCounts } from '../shared/run-counts.js';
 
 /**
@@ -21,38 +20,125 @@ export type Companion = (
   mayRead?: (output: string) => Promise<string>,
 ) => Promise<() => Promise<void>>;
 
-/** What `describeManifest` takes; the flags of `bulk-describe run` one to one. */
-export interface RunOptions extends ApiOptions {
+/** Neither a file's name nor an environment holds a NUL. */
+export const textSchema = z.string().refine((text) => !text.includes('\0'), 'a NUL character is in it');
+export const nameSchema = textSchema.min(1).max(4096);
+const namesSchema = z.array(nameSchema).readonly().optional();
+const rateSchema = z
+  .object({ count: z.number(), perMs: z.number() })
+  .refine(isRate, 'expected a rate that can be kept, such as 20 in 60000 ms');
+const limitsSchema = z.object({
+  rate: rateSchema.optional(),
+  pollRate: rateSchema.optional(),
+  maxInFlight: z.int().min(1).optional(),
+}) satisfies z.ZodType<Partial<Limits>>;
+
+const pricesSchema = z
+  .strictObject({ perMillionIn: z.number(), perMillionOut: z.number(), perImage: z.number() })
+  .partial();
+
+/** What an API takes, in whatever currency: for a million tokens, and for each answer about an image. */
+export type Prices = Readonly<z.infer<typeof pricesSchema>>;
+
+/** Why a run ended before its manifest did. */
+export const runStopSchema = z.object({
+  kind: z.enum([
+    'interrupted',
+    'cancelled',
+    'token',
+    'quota',
+    'set-up',
+    'down',
+    'failing',
+    'budget',
+    'fatal',
+  ]),
+  /** One line for people. */
+  reason: z.string(),
+});
+
+export type RunStop = Readonly<z.infer<typeof runStopSchema>>;
+
+/** Which rows there are and what is to be done with them, whoever executes the run: what a request may say too. */
+export const taskSchema = z.object({
   /** Path of the manifest, or `-` for `input`; or a pattern with `*`, `?` or `**`. */
-  readonly manifest: string;
+  manifest: nameSchema,
   /** Those that are read after it as one, with the same columns or, with `union`, with all of theirs. */
-  readonly moreManifests?: readonly string[] | undefined;
-  readonly union?: boolean | undefined;
+  moreManifests: namesSchema,
+  union: z.boolean().optional(),
+  /** Path of the output; by default beside the manifest, see `defaultOutputPath`. */
+  output: nameSchema.optional(),
+  format: z.enum(['csv', 'tsv', 'jsonl', 'json', 'parquet', 'list']).optional(),
+  delimiter: textSchema.optional(),
+  /** False when a csv's or tsv's first record is none: its columns are `c1`, `c2`, ... then. */
+  header: z.boolean().optional(),
+  /** Their names then; as many as its first record has cells. */
+  columns: namesSchema,
+  /** Of a manifest that is text, without a byte order mark: one of `TextDecoder`'s; UTF-8. */
+  encoding: textSchema.optional(),
+  /** Of a json: the path of the list of its records; by default the one list of objects in it. */
+  records: textSchema.optional(),
+  /** Which of the manifest's columns a new output has, or has not; an existing one keeps its own. One of them at most. */
+  keep: namesSchema,
+  drop: namesSchema,
+  /** Cells that a spreadsheet would take for formulas are written with an apostrophe before them; for a new output only. */
+  escapeFormulas: z.boolean().optional(),
+  /** When the run ends in order, the output is rewritten in the order of the manifest, which must not be a pipe. */
+  inOrder: z.boolean().optional(),
+  /** Whether the output has a column or a line for each prompt; `columns`, and an existing one keeps its own. */
+  promptsAs: z.enum(['columns', 'rows']).optional(),
+  /** What is put between the items of a list in an answer; `json` writes lists as JSON. `, `. */
+  listSeparator: textSchema.optional(),
+  urlColumn: textSchema.optional(),
+  keyColumn: textSchema.optional(),
+  /** What says to people what an image is; a column that is called so. */
+  titleColumn: textSchema.optional(),
+  baseUrl: textSchema.optional(),
+  /** The folder that paths of images are relative to, and that they have to be in; the manifest's. */
+  imageRoot: nameSchema.optional(),
+
+  /** Only what is given explicitly; the rest is what the account's queue holds, or `DEFAULT_LIMITS`. */
+  limits: limitsSchema.optional(),
+  /** Submits of one image at most; 5. */
+  attempts: z.int().min(1).optional(),
+  /** Milliseconds from a submit to its completion; 20 minutes. */
+  deadlineMs: z.number().refine(isDuration, 'expected a duration above 0').optional(),
+  /** Images paid for in this run at most. */
+  limit: z.int().min(0).optional(),
+  /** What the API takes, and what all starts of the run may cost, or how many submits they may make. */
+  prices: pricesSchema.optional(),
+  maxCost: z.number().positive().optional(),
+  maxCalls: z.int().positive().optional(),
+  /** Whether the output has the tokens of each row, in two columns. */
+  usage: z.boolean().optional(),
+  /** Failures with these codes do not make exit code 2. */
+  accept: z.array(z.enum(ERROR_CODES)).readonly().optional(),
+  /** Percent of the last 50 outcomes that may be failures of the manifest's making; 50. 100 turns it off. */
+  stopFailing: z.number().min(0).max(100).optional(),
+  /** Rewrite an output once that lacks columns which the manifest has now. */
+  newColumns: z.boolean().optional(),
+  /** How many images may be paid for again although less than half of the output matches the manifest. */
+  payAgain: z.int().min(0).optional(),
+
+  /** The schedule that starts the run, for people who watch. */
+  schedule: nameSchema.optional(),
+  /** Failed rows are taken up again, the permanent ones too. */
+  retryAll: z.boolean().optional(),
+  /**
+   * Of the rows that are not described only those are taken up that have failed before, and what is in the queue; all
+   * others are left. The preview counts them all the same.
+   */
+  onlyFailed: z.boolean().optional(),
+  /** Nothing is paid for: only what the queue holds for this output is waited for and written. */
+  collectOnly: z.boolean().optional(),
+  /** With `collectOnly`: why the run that is completed ended before its time, which holds as long as rows remain. */
+  stoppedBefore: runStopSchema.optional(),
+});
+
+/** What `describeManifest` takes; the flags of `bulk-describe run` one to one. */
+export interface RunOptions extends ApiOptions, Readonly<z.infer<typeof taskSchema>> {
   /** Where `-` reads from. */
   readonly input?: NodeJS.ReadableStream | undefined;
-  readonly format?: ManifestFormat | undefined;
-  readonly delimiter?: string | undefined;
-  /** When the run ends in order, the output is rewritten in the order of the manifest, which must not be a pipe. */
-  readonly inOrder?: boolean | undefined;
-  /** Which of the manifest's columns a new output has, or has not; an existing one keeps its own. One of them at most. */
-  readonly keep?: readonly string[] | undefined;
-  readonly drop?: readonly string[] | undefined;
-  /** Whether the output has a column or a line for each prompt; `columns`, and an existing one keeps its own. */
-  readonly promptsAs?: 'columns' | 'rows' | undefined;
-  /** Cells that a spreadsheet would take for formulas are written with an apostrophe before them; for a new output only. */
-  readonly escapeFormulas?: boolean | undefined;
-  /** What is put between the items of a list in an answer; `json` writes lists as JSON. `, `. */
-  readonly listSeparator?: string | undefined;
-  /** False when a csv's or tsv's first record is none: its columns are `c1`, `c2`, ... then. */
-  readonly header?: boolean | undefined;
-  /** Their names then; as many as its first record has cells. */
-  readonly columns?: readonly string[] | undefined;
-  /** Of a manifest that is text, without a byte order mark: one of `TextDecoder`'s; UTF-8. */
-  readonly encoding?: string | undefined;
-  /** Of a json: the path of the list of its records; by default the one list of objects in it. */
-  readonly records?: string | undefined;
-  /** Path of the output; by default beside the manifest, see `defaultOutputPath`. */
-  readonly output?: string | undefined;
 
   /**
    * Files of earlier runs, the oldest first, whose rows count as done: they are not paid for and not written again, and
@@ -63,65 +149,20 @@ export interface RunOptions extends ApiOptions {
 
   /** `redis://...`, `rediss://...`, `embedded:<dir>`; by default embedded, in the user's state directory. */
   readonly queue?: string | undefined;
-  /** Only what is given explicitly; the rest is what the account's queue holds, or `DEFAULT_LIMITS`. */
-  readonly limits?: Partial<Limits> | undefined;
-  /** Submits of one image at most; 5. */
-  readonly attempts?: number | undefined;
-  /** Milliseconds from a submit to its completion; 20 minutes. */
-  readonly deadlineMs?: number | undefined;
   /** Whether this process submits and polls as well; true. */
   readonly work?: boolean | undefined;
-
-  readonly urlColumn?: string | undefined;
-  readonly keyColumn?: string | undefined;
-  /** What says to people what an image is; a column that is called so. */
-  readonly titleColumn?: string | undefined;
-  readonly baseUrl?: string | undefined;
-  /** The folder that paths of images are relative to, and that they have to be in; the manifest's. */
-  readonly imageRoot?: string | undefined;
   /** A folder that has a caption's file for each image of the output when the run ends. */
   readonly sidecar?: (CaptionOptions & { readonly folder: string }) | undefined;
-  /** Images paid for in this run at most. */
-  readonly limit?: number | undefined;
   /** Only so many images of the manifest, chosen at random and always the same; the others' rows are left. */
   readonly sample?: number | undefined;
   /** When nothing more is to be submitted: `06:00` for the next such local time, or a date and time as ISO 8601 has it. */
   readonly finishBy?: string | undefined;
-  /** What the API takes, and what all starts of the run may cost, or how many submits they may make. */
-  readonly prices?: Prices | undefined;
-  readonly maxCost?: number | undefined;
-  readonly maxCalls?: number | undefined;
-  /** Whether the output has the tokens of each row, in two columns. */
-  readonly usage?: boolean | undefined;
-  /** Failures with these codes do not make exit code 2. */
-  readonly accept?: readonly ErrorCode[] | undefined;
-  /** Percent of the last 50 outcomes that may be failures of the manifest's making; 50. 100 turns it off. */
-  readonly stopFailing?: number | undefined;
   /** Only the preview: nothing is created or paid. */
   readonly dryRun?: boolean | undefined;
   /** With it: the hosts are asked for the images that are to be submitted. */
   readonly checkUrls?: boolean | undefined;
-  /** Rewrite an output once that lacks columns which the manifest has now. */
-  readonly newColumns?: boolean | undefined;
-  /** How many images may be paid for again although less than half of the output matches the manifest. */
-  readonly payAgain?: number | undefined;
-
   /** The id of a run that begins with this call; one that is resumed keeps its own. See `newRunId`. */
   readonly run?: string | undefined;
-  /** Failed rows are taken up again, the permanent ones too. */
-  readonly retryAll?: boolean | undefined;
-  /**
-   * Of the rows that are not described only those are taken up that have failed before, and what is in the queue; all
-   * others are left. The preview counts them all the same.
-   */
-  readonly onlyFailed?: boolean | undefined;
-  /** Nothing is paid for: only what the queue holds for this output is waited for and written. */
-  readonly collectOnly?: boolean | undefined;
-  /** With `collectOnly`: why the run that is completed ended before its time, which holds as long as rows remain. */
-  readonly stoppedBefore?: RunStop | undefined;
-
-  /** The schedule that starts this run, for people who watch. */
-  readonly schedule?: string | undefined;
 
   /**
    * What works beside the run on the same queue (a dashboard, a webhook receiver), which only one process can have
@@ -202,8 +243,10 @@ export type RunEvent =
   /** The locks are held and the files open: from here on a run ends with a receipt. */
   | { readonly type: 'opened'; readonly run: string; readonly manifest: string; readonly output: string }
   | { readonly type: 'preview'; readonly preview: Preview }
-  /** Something that a person should know and need not act on. */
-  /** `isOutage`: the queue went away or is back, which others at the same queue report as well. */
+  /**
+   * Something that a person should know and need not act on. `isOutage`: the queue went away or is back, which others at
+   * the same queue report as well.
+   */
   | { readonly type: 'notice'; readonly text: string; readonly isOutage?: boolean }
   /** What is being done before rows move: 'creating the embedded queue ...'. */
   | { readonly type: 'phase'; readonly text: string }
@@ -229,14 +272,6 @@ export interface Receipt extends Readonly<Omit<RunCounts, 'failedByCode'>> {
   readonly complete: boolean;
   /** Whether the counts agree with one another and with a recount of the files. */
   readonly balanced: boolean;
-}
-
-/** Why a run ended before its manifest did. */
-export interface RunStop {
-  readonly kind:
-    'interrupted' | 'cancelled' | 'token' | 'quota' | 'set-up' | 'down' | 'failing' | 'budget' | 'fatal';
-  /** One line for people. */
-  readonly reason: string;
 }
 
 /** How a run ended. */

@@ -1,14 +1,7 @@
 import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
 import { UsageError } from '../shared/errors.js';
 import { NOTHING_SPENT, type Spent } from '../shared/run-spending.js';
-import type { RunOptions, RunStop } from './run-options.js';
-
-/** What an API takes, in whatever currency: for a million tokens, and for each answer about an image. */
-export interface Prices {
-  readonly perMillionIn?: number | undefined;
-  readonly perMillionOut?: number | undefined;
-  readonly perImage?: number | undefined;
-}
+import type { Prices, RunOptions, RunStop } from './run-options.js';
 
 /** What so much costs; undefined without prices. */
 export function costOf(spent: Omit<Spent, 'submits'>, prices: Prices | undefined): number | undefined {

@@ -1,10 +1,8 @@
 import type { Job } from 'bullmq';
 import { z } from 'zod';
-import type { ManifestFormat } from '../producer/manifest.js';
-import type { Receipt, RunStop } from '../run/run-options.js';
-import { type Limits, isDuration, isRate } from '../shared/limits.js';
+import { type Receipt, nameSchema, runStopSchema, taskSchema, textSchema } from '../run/run-options.js';
 import { UsageError, manifestsText } from '../shared/errors.js';
-import { ERROR_CODES, RUNS_QUEUE, UNFINISHED_STATES } from '../shared/jobs.js';
+import { RUNS_QUEUE, UNFINISHED_STATES } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { Kind } from '../shared/queue/registry.js';
 
@@ -12,111 +10,26 @@ export { RUNS_QUEUE, RUN_JOB } from '../shared/jobs.js';
 
 const LATEST_MS = 8.64e15;
 
-/** Neither a file's name nor an environment holds a NUL. */
-const textSchema = z.string().refine((text) => !text.includes('\0'), 'a NUL character is in it');
-const nameSchema = textSchema.min(1).max(4096);
-const rateSchema = z
-  .object({ count: z.number(), perMs: z.number() })
-  .refine(isRate, 'expected a rate that can be kept, such as 20 in 60000 ms');
-const limitsSchema = z.object({
-  rate: rateSchema.optional(),
-  pollRate: rateSchema.optional(),
-  maxInFlight: z.number().int().min(1).optional(),
-}) satisfies z.ZodType<Partial<Limits>>;
-const formatSchema = z.enum([
-  'csv',
-  'tsv',
-  'jsonl',
-  'json',
-  'parquet',
-  'list',
-]) satisfies z.ZodType<ManifestFormat>;
-
-const runStopSchema = z.object({
-  kind: z.enum([
-    'interrupted',
-    'cancelled',
-    'token',
-    'quota',
-    'set-up',
-    'down',
-    'failing',
-    'budget',
-    'fatal',
-  ]),
-  reason: z.string(),
-}) satisfies z.ZodType<RunStop>;
-
 /** Epoch milliseconds that are a date. */
 export const instantSchema = z.number().int().min(0).max(LATEST_MS);
 
 /**
  * What `enqueue` and schedules put into the runs queue. Paths are the server's, relative ones to its `--root`. It holds
  * neither a token nor a command. An option that a server does not know makes it refuse the request: to leave it away
- * could cost money.
+ * could cost money. `output` may hold `{date}` for a schedule.
  */
 export const runRequestSchema = z.strictObject({
-  manifest: nameSchema,
-  /** Those that are read after it as one. */
-  moreManifests: z.array(nameSchema).optional(),
-  union: z.boolean().optional(),
-  /** Beside the manifest where it is not given. May hold `{date}` for a schedule. */
-  output: nameSchema.optional(),
-  format: formatSchema.optional(),
-  delimiter: textSchema.optional(),
-  header: z.boolean().optional(),
-  columns: z.array(nameSchema).optional(),
-  encoding: textSchema.optional(),
-  records: textSchema.optional(),
-  keep: z.array(nameSchema).optional(),
-  drop: z.array(nameSchema).optional(),
-  escapeFormulas: z.boolean().optional(),
-  inOrder: z.boolean().optional(),
-  promptsAs: z.enum(['columns', 'rows']).optional(),
-  listSeparator: textSchema.optional(),
-  urlColumn: textSchema.optional(),
-  keyColumn: textSchema.optional(),
-  titleColumn: textSchema.optional(),
-  baseUrl: textSchema.optional(),
-  /** A folder of the server. */
-  imageRoot: nameSchema.optional(),
-
+  ...taskSchema.shape,
   /** Instead of the server's own API and account. */
   api: textSchema.optional(),
   account: textSchema.optional(),
   dialect: textSchema.optional(),
-  /** Changes what holds for the whole account. */
-  limits: limitsSchema.optional(),
 
-  attempts: z.number().int().min(1).optional(),
-  deadlineMs: z.number().refine(isDuration, 'expected a duration above 0').optional(),
-  limit: z.number().int().min(0).optional(),
-  prices: z
-    .strictObject({ perMillionIn: z.number(), perMillionOut: z.number(), perImage: z.number() })
-    .partial()
-    .optional(),
-  maxCost: z.number().positive().optional(),
-  maxCalls: z.number().int().positive().optional(),
-  usage: z.boolean().optional(),
-  accept: z.array(z.enum(ERROR_CODES)).optional(),
-  stopFailing: z.number().min(0).max(100).optional(),
-  newColumns: z.boolean().optional(),
-  payAgain: z.number().int().min(0).optional(),
-
-  /** The schedule that asks for it, and the time zone of its dates. */
-  schedule: nameSchema.optional(),
+  /** The time zone of the schedule's dates. */
   timeZone: nameSchema.optional(),
   /** Of a scheduled run that has begun: when, in epoch milliseconds, and what `output` was before it had its date. */
   begunAt: instantSchema.optional(),
   outputPattern: nameSchema.optional(),
-  /** Failed rows are taken up again, the permanent ones too. */
-  retryAll: z.boolean().optional(),
-  /** Rows that have never failed are left. */
-  onlyFailed: z.boolean().optional(),
-  /** Nothing is paid for: only what the queue holds for this output is collected. */
-  collectOnly: z.boolean().optional(),
-  /** Why the run that is completed so ended before its time. */
-  stoppedBefore: runStopSchema.optional(),
 });
 
 export type RunRequest = z.infer<typeof runRequestSchema>;
