@@ -5,7 +5,7 @@ import { nearest } from '../shared/nearest.js';
 import { readConfig } from './config-file.js';
 import { COMMANDS, type CommandName } from './option-spec.js';
 import { type CommandOption, type OptionsOf, optionsOf } from './options.js';
-import { readSmallFile } from './parse.js';
+import { readSmallFile } from './option-spec.js';
 import { alternatives } from './text.js';
 
 /** Of help that does not go to a terminal. */

@@ -1,4 +1,4 @@
-import { type ApiOptions, accountOf, checkPublicUrl, checkWebhooks } from '../run/api-options.js';
+import { type ApiOptions, accountOf, checkWebhooks } from '../run/api-options.js';
 import { openImageRoot } from '../run/prepare.js';
 import type { Companion } from '../run/run-options.js';
 import { RootFolder } from '../service/root-folder.js';
@@ -8,7 +8,6 @@ import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashb
 import type { CallbackKeys } from '../webhook/callback-keys.js';
 import type { OptionsOf } from './options.js';
 import { runUntilStopped } from './process.js';
-import { callHeadersOf } from './settings.js';
 import { Terminal } from './terminal.js';
 
 /** `bulk-describe dashboard`: serves a queue's pages until it is stopped. @returns 0 */
@@ -29,13 +28,11 @@ export async function dashboard(options: OptionsOf<'dashboard'>): Promise<number
  * @returns 0
  */
 export async function webhook(options: OptionsOf<'webhook'>): Promise<number> {
-  const { api, account, dialect, queue, webhookUrl, showUrl = false, webhookSecretFile: secret } = options;
+  const { queue, webhookUrl, showUrl = false, webhookSecretFile: secret } = options;
   const { webhookListen = { host: '127.0.0.1', port: 8787 } } = options;
-  if (webhookUrl !== undefined) checkPublicUrl(webhookUrl, '--webhook-url');
-  checkWebhooks({ api, dialect }, 'webhook');
+  checkWebhooks(options, 'webhook');
   const terminal = new Terminal(process.stderr, options);
-  const called = { api, account, dialect, ...callHeadersOf(options) };
-  const receiver = receiverAt(webhookListen, called, secret, terminal, (url, keys) => {
+  const receiver = receiverAt(webhookListen, options, secret, terminal, (url, keys) => {
     process.stdout.write(`${showUrl ? keys.callbackBase(webhookUrl ?? url) : url}\n`);
   });
   return runUntilStopped({ command: 'webhook', queue, companions: [receiver] }, terminal);

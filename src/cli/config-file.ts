@@ -4,7 +4,7 @@ import { UsageError, messageOf } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import { COMMANDS, type CommandName, takesOptionsOf } from './option-spec.js';
 import { type CommandOption, optionsOf } from './options.js';
-import { readSmallFile } from './parse.js';
+import { readSmallFile } from './option-spec.js';
 
 /** What is looked for in the current folder. */
 const NAMES = ['bulk-describe.config.json', 'bulk-describe.config.yaml', 'bulk-describe.config.yml'];

@@ -1,19 +1,20 @@
 import { DASHBOARD_DEFAULTS } from '../dashboard/access.js';
 import { RUN_DEFAULTS, taskSchema } from '../run/run-options.js';
 import { parseFinishBy } from '../run/finish-by.js';
-import { parseDuration, parseRate } from '../shared/limits.js';
 import type { LogLevel } from '../shared/log.js';
 import {
   COMMANDS,
   type CommandName,
   type OptionSpec,
+  type ValueOf,
   SCHEDULES,
   SERVICE,
   group,
   option,
+  parserOf,
   takesOptionsOf,
 } from './option-spec.js';
-import * as parse from './parse.js';
+import * as parse from './option-spec.js';
 import { WORK_OPTIONS } from './work-options.js';
 
 const MANIFEST = 'The manifest:';
@@ -63,16 +64,13 @@ const GROUPS = [
       default: 'thenextleg',
       parse: parse.dialect,
     }),
-    latency: option('--latency <duration>', 'median time from a submit to its completion', {
-      default: '1s',
-      parse: parseDuration,
-    }),
+    latency: option('--latency <duration>', 'median time from a submit to its completion', { default: '1s' }),
     spread: option('--spread <sigma>', 'of the lognormal latency; 0 for always the same', {
       default: '0.3',
       parse: parse.number,
     }),
-    rateLimit: option('--rate-limit <n/duration>', 'more submits get 429', { parse: parseRate }),
-    maxInFlight: option('--max-in-flight <n>', 'more messages get 429', { parse: parse.integer(1) }),
+    rateLimit: option('--rate-limit <n/duration>', 'more submits get 429'),
+    maxInFlight: option('--max-in-flight <n>', 'more messages get 429'),
     retryAfter: option('--retry-after <how>', 'what a 429 says: seconds, date or none', {
       default: 'seconds',
       parse: parse.retryAfter,
@@ -97,9 +95,7 @@ const GROUPS = [
       'the first record of a csv or tsv is a row like any other: columns are c1, c2, ...',
     ),
     union: option('--union', 'of several manifests: all columns, though not each has them'),
-    columns: option('--columns <name,...>', 'the columns of a csv or tsv without a header', {
-      parse: parse.columns,
-    }),
+    columns: option('--columns <name,...>', 'the columns of a csv or tsv without a header'),
     encoding: option('--encoding <name>', 'of text: windows-1252, shift_jis, utf-16le, ...', {
       default: 'UTF-8, or as its byte order mark says',
       parse: parse.encoding,
@@ -115,39 +111,27 @@ const GROUPS = [
     imageRoot: option(
       '--image-root <folder>',
       'the folder of local images, to which their paths are relative',
-      {
-        default: "the manifest's",
-      },
+      { default: "the manifest's" },
     ),
   }),
   group(MANIFEST, ['run', 'enqueue', 'schedule add', 'reparse'], {
     listSeparator: option(
       '--list-separator <text>',
       'between the items of a list; `json` writes it as JSON',
-      {
-        default: "', '",
-      },
+      { default: "', '" },
     ),
   }),
   group(MANIFEST, ['run', 'enqueue', 'schedule add'], {
     output: option(
       '-o, --output <path>',
       'where prompts go, in a .csv, .tsv, .jsonl or .parquet; `.simulated.csv` with the simulator',
-      {
-        default: '<manifest>.prompts.csv',
-        onlyTyped: true,
-      },
+      { default: '<manifest>.prompts.csv', onlyTyped: true },
     ),
     titleColumn: option('--title-column <name>', 'what to call the images on the dashboard', {
       default: 'title, name, caption, label, ... where there is one',
     }),
-    keep: option('--keep <column,...>', "the manifest's columns that the output has", {
-      default: 'all',
-      parse: parse.columns,
-    }),
-    drop: option('--drop <column,...>', "those of the manifest's columns that it has not", {
-      parse: parse.columns,
-    }),
+    keep: option('--keep <column,...>', "the manifest's columns that the output has", { default: 'all' }),
+    drop: option('--drop <column,...>', "those of the manifest's columns that it has not"),
     escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
     promptsAs: option('--prompts-as <how>', 'columns, or rows: a line for each prompt', {
       default: 'columns',
@@ -165,10 +149,7 @@ const GROUPS = [
       default: '<output>.report.html',
       onlyTyped: true,
     }),
-    limit: option('--limit <n>', 'rows in it, the newest', {
-      default: '20000; with --embed 2000',
-      parse: parse.integer(1),
-    }),
+    limit: option('--limit <n>', 'rows in it, the newest', { default: '20000; with --embed 2000' }),
     embed: option('--embed', 'small pictures in it, which are read or fetched once'),
     allowPrivate: option('--allow-private', 'fetch them from this machine and private networks too'),
     overwrite: option('--overwrite', 'replace a file that is there and is no report', { onlyTyped: true }),
@@ -200,9 +181,7 @@ const GROUPS = [
     queue: option('--queue <url>', 'redis://... or rediss://...', { env: 'QUEUE_URL' }),
   }),
   group('When it ends:', ['run', 'verify', 'enqueue', 'schedule add'], {
-    accept: option('--accept <code,...>', 'failures with these codes do not make exit code 2', {
-      parse: parse.codes,
-    }),
+    accept: option('--accept <code,...>', 'failures with these codes do not make exit code 2'),
   }),
   group('When it ends:', ['run', 'enqueue', 'schedule add'], {
     stopFailing: option('--stop-failing <percent>', 'stop when more of the last 50 images fail; 100: never', {
@@ -215,11 +194,9 @@ const GROUPS = [
     }),
   }),
   group('When it ends:', ['run'], {
-    retryRejected: option(
-      '--retry-rejected',
-      'try images again, too, that an earlier run has as `rejected`',
-      { onlyTyped: true },
-    ),
+    retryAll: option('--retry-rejected', 'try images again, too, that an earlier run has as `rejected`', {
+      onlyTyped: true,
+    }),
   }),
   group('When it ends:', ['run', 'serve'], {
     ping: option(
@@ -293,12 +270,6 @@ const GROUPS = [
   }),
 ];
 
-type ValueOf<Spec> = Spec extends { parse: (text: string, source: string) => infer Value }
-  ? Awaited<Value>
-  : Spec extends { flags: `${string}<${string}` }
-    ? string
-    : boolean;
-
 type ValuesOf<Group, Command> = Group extends { commands: readonly (infer Taking)[]; options: infer Options }
   ? Command extends Taking
     ? (values: { readonly [Name in keyof Options]?: ValueOf<Options[Name]> }) => void
@@ -335,10 +306,11 @@ export function optionsOf(command: CommandName): CommandOption[] {
   return GROUPS.filter(({ commands }) => commands.some((taking) => names.includes(taking))).flatMap(
     ({ heading, commands, options }) =>
       Object.entries<OptionSpec>(options).map(([name, spec]) => {
+        const option = { name, heading, parse: parserOf(spec.flags), ...spec };
         const isServers = isRequest && name !== 'queue' && commands.some((taking) => taking === 'serve');
-        if (!isServers) return { name, heading, ...spec };
+        if (!isServers) return option;
         const preset = spec.env === undefined ? spec.default : "the server's";
-        return { name, heading, ...spec, env: undefined, default: preset, isServers };
+        return { ...option, env: undefined, default: preset, isServers };
       }),
   );
 }

@@ -1,12 +1,12 @@
 import { cancelledText, plural } from '../dashboard/texts.js';
 import { cancelRun } from '../service/cancel-run.js';
 import { type Enqueued, type Retried, enqueueRun, retryRun } from '../service/enqueue-run.js';
-import { type RunRequest, readRequest } from '../service/run-request.js';
+import { type RunRequest, readRequest, runRequestSchema } from '../service/run-request.js';
 import { UsageError } from '../shared/errors.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
-import { limitsOf, taskOptionsOf } from './settings.js';
+import { limitsOf, pricesOf } from './settings.js';
 import { INTERRUPTED, type Service, queueArgument, withSharedQueue } from './process.js';
 import { fields, passwordNote, printable, shellQuote } from './text.js';
 
@@ -24,12 +24,17 @@ export function requestOf(
 ): RunRequest {
   if ([manifest, ...more].includes('-'))
     throw new UsageError('a server reads its own files, not stdin: name a manifest there');
-  const { api, account, dialect } = options;
-  const given = limitsOf(options);
-  const limits = Object.keys(given).length > 0 ? given : undefined;
-  // A server of another version refuses what it does not know.
-  const moreManifests = more.length > 0 ? more : undefined;
-  return readRequest({ manifest, moreManifests, ...taskOptionsOf(options), api, account, dialect, limits });
+  const limits = limitsOf(options);
+  const given: Readonly<Record<string, unknown>> = {
+    ...{ accept: [], newColumns: false, ...options, manifest, prices: pricesOf(options) },
+    // A server of another version refuses what it does not know.
+    moreManifests: more.length > 0 ? more : undefined,
+    header: options.header ? undefined : false,
+    limits: Object.keys(limits).length > 0 ? limits : undefined,
+  };
+  return readRequest(
+    Object.fromEntries(Object.keys(runRequestSchema.shape).map((name) => [name, given[name]])),
+  );
 }
 
 /** Has a server execute a request, and reports what becomes of it. @returns the exit code */

@@ -6,7 +6,7 @@ import { BulkDescribeError, InterruptedEarlyError, UsageError, messageOf } from 
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { companionsOf } from './companions.js';
 import type { OptionsOf } from './options.js';
-import { accountOptionsOf, limitsWarning, pricesOf, taskOptionsOf } from './settings.js';
+import { accountOptionsOf, limitsWarning, pricesOf } from './settings.js';
 import { listenForSignals } from './process.js';
 import { planJson, previewLines, receiptLines, unbalancedLine } from './summary.js';
 import { Terminal } from './terminal.js';
@@ -38,9 +38,8 @@ export async function run(options: OptionsOf<'run'>, ...manifests: [string, ...s
 /** `bulk-describe plan <manifest...>`. @returns 2 where `--check-urls` has found bad ones, else 0 */
 export async function plan(options: OptionsOf<'plan'>, ...manifests: [string, ...string[]]): Promise<number> {
   const terminal = new Terminal(process.stderr, options);
-  const { checkUrls } = options;
   const onEvent = (event: RunEvent) => event.type === 'phase' && terminal.phase(event.text);
-  const { preview } = await describe({ ...options, dryRun: true }, terminal, manifests, onEvent, checkUrls);
+  const { preview } = await describe({ ...options, dryRun: true }, terminal, manifests, onEvent);
   const lines =
     options.json === true
       ? [JSON.stringify(planJson(preview, Date.now()))]
@@ -71,13 +70,12 @@ export async function pingRefusal(options: OptionsOf<'run'>, error: unknown): Pr
 }
 
 async function describe(
-  options: OptionsOf<'run'>,
+  options: OptionsOf<'run'> & Pick<RunOptions, 'checkUrls'>,
   terminal: Terminal,
   [manifest, ...moreManifests]: [string, ...string[]],
   onEvent: (event: RunEvent) => void,
-  checkUrls?: boolean,
 ): Promise<RunResult> {
-  const { queue, dryRun, work, retryRejected: retryAll, sample, finishBy } = options;
+  const { dryRun, work } = options;
   const api = accountOptionsOf(options);
   checkReceiver(options, api);
   if (options.serveImages !== undefined && work === false)
@@ -89,10 +87,9 @@ async function describe(
   try {
     const { describeManifest } = await import('../run/describe-manifest.js');
     return await describeManifest({
-      ...{ manifest, moreManifests, queue, dryRun, work, retryAll, sample, finishBy, checkUrls },
-      env: process.env,
-      ...taskOptionsOf(options),
+      ...options,
       ...api,
+      ...{ manifest, moreManifests, env: process.env, prices: pricesOf(options) },
       sidecar: sidecarOf(options),
       // Without a worker here others decide how images are sent.
       images: work === false ? undefined : api.images,
@@ -228,22 +225,14 @@ export async function exportRows(options: OptionsOf<'export'>, output: string): 
 
 /** `bulk-describe report <output>`. @returns 0 */
 export async function report(options: OptionsOf<'report'>, output: string): Promise<number> {
-  const { output: dest, limit, embed, allowPrivate, overwrite } = options;
   const terminal = new Terminal(process.stderr, { progress: true });
   const signals = listenForSignals();
   try {
     const { writeReport } = await import('../dashboard/report.js');
     const { path, bytes, described, failed, shown, missing } = await writeReport({
-      ...{
-        output,
-        dest,
-        limit,
-        embed,
-        allowPrivate,
-        overwrite,
-        prices: pricesOf(options),
-        signal: signals.signal,
-      },
+      ...{ ...options, output, dest: options.output },
+      prices: pricesOf(options),
+      signal: signals.signal,
       onProgress: (text) => terminal.phase(text),
     }).catch((error: unknown) => {
       if (!signals.signal.aborted) throw error;

@@ -1,8 +1,8 @@
 import { RUN_DEFAULTS } from '../run/run-options.js';
-import { DEFAULT_LIMITS, formatRate, parseDuration, parseRate } from '../shared/limits.js';
+import { DEFAULT_LIMITS, formatRate } from '../shared/limits.js';
 import { IMAGE_DEFAULTS } from '../shared/image-options.js';
 import { group, option } from './option-spec.js';
-import * as parse from './parse.js';
+import * as parse from './option-spec.js';
 
 const API = 'The API:';
 const IMAGES = 'How images are sent (by URL where the API loads it, else the image itself):';
@@ -44,13 +44,13 @@ export const WORK_OPTIONS = [
       isSecret: true,
       parse: parse.headers,
     }),
-    headerFile: option('--header-file <path>', 'a file with secret headers, a line each: `name: value`', {
+    secretHeaders: option('--header-file <path>', 'a file with secret headers, a line each: `name: value`', {
       file: 'lines of name: value',
       parse: parse.secretHeaders,
     }),
   }),
   group(API, ['run', 'worker', 'serve'], {
-    tokenFile: option(
+    token: option(
       '--token-file <path>',
       'a file with the token; there is no `--token`, since other users can see arguments',
       { env: 'DESCRIBE_API_TOKEN', file: 'the token' },
@@ -59,30 +59,25 @@ export const WORK_OPTIONS = [
       default: 'post',
       parse: parse.method,
     }),
-    expireAfter: option(
+    expireAfterMs: option(
       '--expire-after <duration>',
       'when the API gives a message up, to be submitted again',
-      { default: "the API's: 12m", parse: parseDuration },
+      { default: "the API's: 12m" },
     ),
     model: option('--model <name>', 'openai: the model that describes (required there)'),
     prompt: option(
       '--prompt <text>',
       'openai: what the model is asked; `{{title}}` is that column of the row',
-      {
-        default: 'for four prompts, or for the fields',
-      },
+      { default: 'for four prompts, or for the fields' },
     ),
     promptFile: option('--prompt-file <path>', 'the same in a file', {
       file: 'what the model is to be asked',
     }),
     system: option('--system <text>', 'openai: what the model is told before'),
-    param: option(
+    params: option(
       '--param <name=value>',
       'openai: a field of each request, such as temperature=0.2; repeatable',
-      {
-        isRepeatable: true,
-        parse: parse.parameters,
-      },
+      { isRepeatable: true, parse: parse.parameters },
     ),
     choices: option(
       '--choices <n>',
@@ -93,7 +88,6 @@ export const WORK_OPTIONS = [
   group(API, ['run', 'worker', 'serve', 'reparse'], {
     count: option('--count <n>', 'openai: how many prompts an image gets; 1 makes one column `prompt`', {
       default: '4',
-      parse: parse.integer(1),
     }),
     fields: option(
       '--fields <list>',
@@ -109,11 +103,11 @@ export const WORK_OPTIONS = [
       default: IMAGE_DEFAULTS.send,
       parse: parse.send,
     }),
-    maxImageBytes: option('--max-image-bytes <n>', 'larger ones fail, such as `5MB`', {
+    maxBytes: option('--max-image-bytes <n>', 'larger ones fail, such as `5MB`', {
       default: `${IMAGE_DEFAULTS.maxBytes / 1024 ** 2}MB`,
       parse: parse.bytes,
     }),
-    imageSide: option('--image-side <pixels>', 'larger ones are made smaller before they are sent', {
+    side: option('--image-side <pixels>', 'larger ones are made smaller before they are sent', {
       default: String(IMAGE_DEFAULTS.side),
       parse: parse.integer(16),
     }),
@@ -121,10 +115,7 @@ export const WORK_OPTIONS = [
     serveImages: option(
       '--serve-images <host:port>',
       'serve local images here, to an API that takes URLs alone: only those that are submitted, read-only',
-      {
-        parse: parse.address,
-        needs: { name: 'publicUrl', text: '--public-url <url>: what the API loads them from' },
-      },
+      { needs: { name: 'publicUrl', text: '--public-url <url>: what the API loads them from' } },
     ),
     publicUrl: option('--public-url <url>', 'the http(s) URL that leads there from the outside', {
       parse: parse.publicUrl,
@@ -138,36 +129,30 @@ export const WORK_OPTIONS = [
   group(API, ['run', 'enqueue', 'schedule add'], {
     attempts: option('--attempts <n>', 'submits of one image at most', {
       default: String(RUN_DEFAULTS.attempts),
-      parse: parse.integer(1),
     }),
-    deadline: option('--deadline <duration>', 'from a submit to its completion', {
+    deadlineMs: option('--deadline <duration>', 'from a submit to its completion', {
       default: `${RUN_DEFAULTS.deadlineMs / 60_000}m`,
-      parse: parseDuration,
     }),
   }),
   group(LIMITS, ['run', 'worker', 'serve', 'enqueue', 'schedule add'], {
     rate: option('--rate <n/duration>', 'submits, such as `1/3s`, `10/s` or `500/h`', {
       env: 'DESCRIBE_RATE',
       default: formatRate(DEFAULT_LIMITS.rate),
-      parse: parseRate,
     }),
     pollRate: option('--poll-rate <n/duration>', 'polls', {
       env: 'DESCRIBE_POLL_RATE',
       default: formatRate(DEFAULT_LIMITS.pollRate),
-      parse: parseRate,
     }),
     maxInFlight: option('--max-in-flight <n>', 'submitted and not yet completed', {
       env: 'DESCRIBE_MAX_IN_FLIGHT',
       default: String(DEFAULT_LIMITS.maxInFlight),
-      parse: parse.integer(1),
     }),
   }),
   group(LIMITS, ['run', 'enqueue', 'schedule add'], {
-    limit: option('--limit <n>', 'images paid for in this run at most', { parse: parse.integer(1) }),
+    limit: option('--limit <n>', 'images paid for in this run at most'),
   }),
   group(LIMITS, ['run'], {
     sample: option('--sample <n>', 'only n of the images, chosen at random and always the same', {
-      parse: parse.integer(1),
       onlyTyped: true,
     }),
   }),
@@ -175,28 +160,23 @@ export const WORK_OPTIONS = [
     usage: option('--usage', 'tokens of each row in the columns input_tokens and output_tokens'),
   }),
   group(COSTS, ['run', 'enqueue', 'schedule add', 'report'], {
-    priceIn: option('--price-in <amount>', 'of a million input tokens, in whatever currency', {
-      parse: parse.number,
-    }),
-    priceOut: option('--price-out <amount>', 'of a million output tokens', { parse: parse.number }),
-    price: option('--price <amount>', 'of an image', { parse: parse.number }),
+    perMillionIn: option('--price-in <amount>', 'of a million input tokens, in whatever currency'),
+    perMillionOut: option('--price-out <amount>', 'of a million output tokens'),
+    perImage: option('--price <amount>', 'of an image'),
   }),
   group(COSTS, ['run', 'enqueue', 'schedule add'], {
     maxCost: option(
       '--max-cost <amount>',
       'stop when all starts of the run have cost that much (exit code 4)',
-      {
-        parse: parse.positive,
-      },
+      { parse: parse.positive },
     ),
-    maxCalls: option('--max-calls <n>', 'stop when they have made so many submits', {
-      parse: parse.integer(1),
-    }),
+    maxCalls: option('--max-calls <n>', 'stop when they have made so many submits'),
   }),
   group(WEBHOOKS, ['run', 'worker', 'serve', 'webhook'], {
     webhookUrl: option(
       '--webhook-url <url>',
       'public URL of the receiver; the API gets it with a secret path',
+      { parse: parse.publicUrl },
     ),
   }),
   group(WEBHOOKS, ['run', 'worker', 'serve'], {
@@ -204,7 +184,6 @@ export const WORK_OPTIONS = [
       '--webhook-listen <host:port>',
       'receive in this process (else: `bulk-describe webhook`)',
       {
-        parse: parse.address,
         needs: {
           name: 'webhookUrl',
           text: '--webhook-url <url>: the public URL that leads to it, which the API is given',
@@ -217,10 +196,7 @@ export const WORK_OPTIONS = [
     }),
   }),
   group(WEBHOOKS, ['webhook'], {
-    webhookListen: option('--webhook-listen <host:port>', 'where to listen', {
-      default: '127.0.0.1:8787',
-      parse: parse.address,
-    }),
+    webhookListen: option('--webhook-listen <host:port>', 'where to listen', { default: '127.0.0.1:8787' }),
     webhookSecretFile: option('--webhook-secret-file <path>', "the workers' own, if any", WEBHOOK_SECRET),
     showUrl: option('--show-url', 'print the URL with the secret path, for a test or a proxy', {
       onlyTyped: true,

@@ -3,7 +3,7 @@ import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
 import type { CallHeaders } from '../../src/describe-api/request-headers.js';
-import { headers as readHeaders, secretHeaders } from '../../src/cli/parse.js';
+import { headers as readHeaders, secretHeaders } from '../../src/cli/option-spec.js';
 import { accountOf, accountOptionsIn, checkApi } from '../../src/run/api-options.js';
 import { answering, serve } from './http-server.js';
 
