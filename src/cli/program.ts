@@ -112,7 +112,7 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
   bulk-describe simulate --port 8080 --latency 20s --fail http500=0.05
   bulk-describe run paintings.csv --api http://127.0.0.1:8080/v2 --rate 10/s
   bulk-describe run paintings.csv --api http://127.0.0.1:8080 --dialect openai --model any -o openai.csv`,
-    load: async () => (await import('./simulate.js')).simulate,
+    load: async () => (await import('./companions.js')).simulate,
   }),
   createCommand({
     name: 'config',
@@ -160,7 +160,7 @@ const SERVICE_COMMANDS = [
   bulk-describe worker --queue redis://redis.example:6379
   bulk-describe worker --queue redis://redis.example:6379 --rate 1/3s --health-port 8081`,
     hint: ' (runs are fed by `run --no-work` or `serve`)',
-    load: async () => (await import('./worker.js')).worker,
+    load: async () => (await import('./serve.js')).worker,
   }),
   createCommand({
     name: 'serve',

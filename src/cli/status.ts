@@ -1,15 +1,28 @@
+import { count, plural, settledRows, speedText } from '../dashboard/texts.js';
 import { findRun } from '../service/known-run.js';
-import { type CheckedStatus, type Trouble, readCheckedStatus } from '../service/troubles.js';
+import { type CheckedStatus, PAUSES, type Trouble, readCheckedStatus } from '../service/troubles.js';
+import {
+  type AccountView,
+  type RequestsView,
+  type RunView,
+  type ServiceStatus,
+  type WorkerView,
+  adviceFor,
+} from '../service/views.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
+import { formatDuration } from '../shared/limits.js';
 import { createLogger } from '../shared/log.js';
+import type { ServerStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
-import { checkLines, localTime, runPageLines, statusLines } from './status-text.js';
-import { printable, wrapped } from './text.js';
+import { localEnd } from './summary.js';
+import { Screen } from './terminal.js';
+import { fields, listOf, nearPath, printable, wrapped } from './text.js';
 
 const REDRAW_MS = 1000;
+const PATH_LENGTH = 300;
 const BLOCK_EVERY_MS = 10_000;
 /** A queue that is away is said to be away after so long. */
 const READ_DEADLINE_MS = 5000;
@@ -97,39 +110,215 @@ async function readOrExplain(
   }
 }
 
-/**
- * The alternate screen, without a cursor. A line that is wider than it seems (wide characters) is cut off, and not
- * continued below.
- */
-const ENTER = '\u001b[?1049h\u001b[?25l\u001b[?7l';
-const LEAVE = '\u001b[?7h\u001b[?25h\u001b[?1049l';
-const HOME = '\u001b[H';
-const CLEAR_LINE = '\u001b[K';
-const CLEAR_BELOW = '\u001b[J';
+/** What goes on at a queue, as lines for people; what others wrote is made safe for a terminal. */
+function statusLines(status: CheckedStatus): string[] {
+  const { runs, accounts, requests, homes: servers } = status;
+  return [
+    `queue ${printable(status.queue)} at ${localTime(status.at)}`,
+    ...status.troubles.map((trouble) => troubleLine(trouble, status.at)),
+    '',
+    runs.length === 0 ? 'no runs in the last day' : 'runs of the last day',
+    ...runs.flatMap((run) => runLines(run, status).map((line) => `  ${line}`)),
+    ...requestLines(requests, status.at),
+    ...(servers.length === 0 ? [] : ['', 'servers']),
+    ...servers.map((server) => `  ${serverLine(server, status.at)}`),
+    '',
+    accounts.length === 0 ? 'no accounts: nobody has worked here' : 'accounts',
+    ...accounts.flatMap((account) => accountLines(account, status.at).map((line) => `  ${line}`)),
+  ];
+}
 
-/**
- * A terminal that is redrawn in place: each line is written over the one before, in one write, so that nothing flickers;
- * what was on it is there again at the end. Lines are broken between words, and what does not fit all the same is cut.
- */
-export class Screen {
-  #isOn = false;
+/** All that is known of one run. */
+function runPageLines(run: RunView, status: CheckedStatus): string[] {
+  const account = accountOf(run, status);
+  const failures = Object.entries(run.failedByCode ?? {});
+  const isGoing = run.state === 'running' || run.state === 'silent';
+  const ofAccount = account === undefined ? [] : accountLines(account, status.at);
+  return [
+    `run ${printable(run.run)} at ${localTime(status.at)}`,
+    ...status.troubles
+      .filter(({ about }) => about === run.account)
+      .map((trouble) => troubleLine(trouble, status.at)),
+    ...fields(
+      ['state', stateText(run, status)],
+      ['manifest', path(run.manifest)],
+      ['output', path(run.output)],
+      ['schedule', run.schedule !== undefined && printable(run.schedule)],
+      ['process', `${printable(run.host)}, pid ${run.pid}, since ${localTime(run.startedAt, status.at)}`],
+      ['rows', rowsText(run)],
+      ['counts', countsText(run)],
+      [
+        'failures',
+        failures.length > 0 && listOf(failures.map(([code, n]) => `${count(n)} ${printable(code, 40)}`)),
+      ],
+      ['images', `${count(run.inFlight)} in flight, ${count(run.waiting)} waiting`],
+      ['speed', isGoing && listOf([rateText(run) || 'nothing yet', etaText(run, status.at)])],
+      ...ofAccount.map((line, i) => [i === 0 ? 'account' : '', line] as const),
+    ),
+  ];
+}
 
-  constructor(
-    private readonly stream: NodeJS.WritableStream & { readonly columns?: number; readonly rows?: number },
-  ) {}
+/** What `--check` prints: a line for each trouble, or that there is none. */
+function checkLines(status: CheckedStatus, troubles: readonly Trouble[]): string[] {
+  if (troubles.length > 0) return troubles.map((trouble) => troubleLine(trouble, status.at));
+  const { runs, accounts, homes: servers } = status;
+  const going = runs.filter(({ state }) => state === 'running').length;
+  const workers = accounts.reduce((sum, account) => sum + account.workers.length, 0);
+  const counts = [plural(going, 'run'), plural(workers, 'worker'), plural(servers.length, 'server')];
+  return [`ok: ${listOf(counts)}, ${printable(status.queue)}`];
+}
 
-  show(texts: readonly string[]): void {
-    const { columns = 80, rows = 24 } = this.stream;
-    const lines = texts.flatMap((text) => wrapped(text, columns));
-    const shown =
-      lines.length <= rows ? lines : [...lines.slice(0, rows - 1), `(${lines.length - rows + 1} more lines)`];
-    const drawn = shown.map((line) => printable(line, columns) + CLEAR_LINE);
-    this.stream.write((this.#isOn ? '' : ENTER) + HOME + drawn.join('\r\n') + CLEAR_BELOW);
-    this.#isOn = true;
+/** `PAUSED: token refused since 02:00:14 (401 ...), api.example.com@default`. */
+function troubleLine({ kind, about, text, reason, since, until }: Trouble, nowMs: number): string {
+  const begun = since === undefined ? '' : ` since ${localTime(since, nowMs)}`;
+  const ends = until === undefined ? '' : `, goes on in ${Math.ceil((until - nowMs) / 1000)} s`;
+  const why = reason === '' ? '' : ` (${printable(reason)})`;
+  const where = kind === 'silent' ? path(about) : printable(about);
+  return `${kind in PAUSES ? 'PAUSED' : 'TROUBLE'}: ${printable(text)}${begun}${ends}${why}, ${where}`;
+}
+
+function runLines(run: RunView, status: ServiceStatus): string[] {
+  const account = accountOf(run, status);
+  const isOver = run.state === 'ended';
+  const doing = listOf([
+    rowsText(run),
+    `${count(run.described + run.resumed + run.copied)} described`,
+    run.failed > 0 && `${count(run.failed)} failed`,
+    isOver && (run.ended?.remaining ?? 0) > 0 && `${count(run.ended?.remaining ?? 0)} remaining`,
+    (!isOver || run.inFlight > 0) && `${count(run.inFlight)} in flight`,
+    (!isOver || run.waiting > 0) && `${count(run.waiting)} waiting`,
+    run.state === 'running' && rateText(run),
+    run.state === 'running' &&
+      account !== undefined &&
+      (account.share < 1
+        ? `learned rate ${account.learnedRate} of ${account.rate}`
+        : `at most ${account.rate}`),
+    etaText(run, status.at),
+  ]);
+  return [
+    `${printable(run.run, 40)}  ${path(run.output)}`,
+    `    ${listOf([stateText(run, status), run.schedule !== undefined && `schedule ${printable(run.schedule)}`])}`,
+    `    ${doing}`,
+  ];
+}
+
+function stateText(run: RunView, status: ServiceStatus): string {
+  const process = `${printable(run.host, 60)}, pid ${run.pid}`;
+  const ago = formatDuration(Math.max(0, status.at - run.seenAt));
+  const cancelled = run.cancelled === true ? 'cancelled; ' : '';
+  const advice = adviceFor(run, status);
+  const then = advice === undefined ? '' : `; ${advice}`;
+  switch (run.state) {
+    case 'running':
+      if (cancelled !== '') return `${cancelled}what is in flight is finished on ${process}`;
+      return run.stopping === undefined
+        ? `running on ${process}`
+        : `ending on ${process}: ${printable(run.stopping)}`;
+    case 'silent': {
+      const who = run.served ? 'server' : 'coordinator';
+      return `${cancelled}silent for ${ago}: its ${who} (${process}) has died or lost the queue${then}`;
+    }
+    case 'waiting':
+      return cancelled === ''
+        ? `waits for a server (the last one has left it ${ago} ago)${then}`
+        : `${cancelled}waits for a server, which collects what is in flight${then}`;
+    case 'ended': {
+      const { exitCode, reason } = run.ended ?? { exitCode: 1, reason: undefined };
+      if (cancelled !== '') return `cancelled ${ago} ago, exit code ${exitCode}`;
+      return `ended ${ago} ago, exit code ${exitCode}${reason === undefined ? '' : `: ${printable(reason)}`}`;
+    }
   }
+}
 
-  end(): void {
-    if (this.#isOn) this.stream.write(LEAVE);
-    this.#isOn = false;
-  }
+function rowsText(run: RunView): string {
+  const settled = count(settledRows(run));
+  if (run.totalRows === undefined) return `${settled} of ${count(run.rows)} rows read`;
+  return `${settled}/${count(run.totalRows)} rows`;
+}
+
+function rateText({ perSecond }: RunView): string {
+  return perSecond === 0 ? '' : speedText(perSecond);
+}
+
+function countsText({ described, resumed, copied, failed, ended }: RunView): string {
+  const counts = Object.entries({ described, resumed, copied, failed, remaining: ended?.remaining });
+  return listOf(counts.map(([name, value]) => value !== undefined && `${count(value)} ${name}`));
+}
+
+function etaText({ state, etaMs }: RunView, nowMs: number): string {
+  if (state !== 'running' || etaMs === undefined) return '';
+  return `${formatDuration(etaMs)} left, until ${localEnd(etaMs, new Date(nowMs))}`;
+}
+
+function requestLines({ executing, waiting, next }: RequestsView, nowMs: number): string[] {
+  if (executing + waiting === 0) return [];
+  const more = waiting - next.length;
+  return [
+    '',
+    `requests: ${count(executing)} executing, ${count(waiting)} waiting for a server`,
+    ...next.map(({ manifest, output, schedule, since }) => {
+      const to = output === undefined ? '' : ` -> ${path(output)}`;
+      const by = schedule === undefined ? '' : `, schedule ${printable(schedule)}`;
+      return `  ${path(manifest)}${to}${by}, for ${formatDuration(Math.max(0, nowMs - since))}`;
+    }),
+    ...(more > 0 ? [`  and ${count(more)} more`] : []),
+  ];
+}
+
+function serverLine({ host, pid, root, since, runs }: ServerStatus, nowMs: number): string {
+  return listOf([
+    `${printable(host, 60)} pid ${pid}`,
+    `since ${localTime(since, nowMs)}`,
+    `files below ${printable(root, PATH_LENGTH)}`,
+    runs.length === 0 ? 'idle' : plural(runs.length, 'run'),
+  ]);
+}
+
+function accountLines(account: AccountView, nowMs: number): string[] {
+  const { rate, learnedRate, pollRate, maxInFlight, share, inFlight, waiting, workers } = account;
+  const limits = listOf([
+    `submits ${rate}`,
+    share < 1 && `slowed by the API to ${learnedRate}`,
+    `polls ${pollRate}`,
+    `${count(inFlight)} of ${count(maxInFlight)} in flight`,
+    `${count(waiting)} waiting`,
+    plural(workers.length, 'worker'),
+  ]);
+  return [
+    `${printable(account.account)}: ${limits}`,
+    ...workers.map((worker) => `  ${workerLine(worker, nowMs)}`),
+  ];
+}
+
+const WORKER_STATES = {
+  working: 'working',
+  down: 'API down',
+  token: 'token refused',
+  quota: 'quota spent',
+  'set-up': 'describes nothing',
+} as const;
+
+function workerLine({ host, pid, state, reason, since, share, trouble }: WorkerView, nowMs: number): string {
+  return listOf([
+    `${printable(host, 60)} pid ${pid}`,
+    state === 'silent' ? 'silent' : `${WORKER_STATES[state]} since ${localTime(since, nowMs)}`,
+    share < 1 && `${Math.round(share * 100)} % of the rate`,
+    printable(reason || (trouble ?? '')),
+  ]);
+}
+
+function accountOf(run: RunView, { accounts }: ServiceStatus): AccountView | undefined {
+  return accounts.find(({ queueName }) => queueName === run.queueName);
+}
+
+/** In local time; with the day where it is another one. */
+function localTime(ms: number, nowMs = ms): string {
+  const date = new Date(ms);
+  const time = date.toLocaleTimeString('en-GB');
+  if (date.toDateString() === new Date(nowMs).toDateString()) return time;
+  return `${date.toLocaleDateString('en-GB', { weekday: 'short', day: 'numeric', month: 'short' })} ${time}`;
+}
+
+function path(text: string): string {
+  return printable(nearPath(text), PATH_LENGTH);
 }

@@ -4,7 +4,7 @@ import type { Progress } from '../run/run-options.js';
 import { formatDuration } from '../shared/limits.js';
 import { type LogLevel, type Logger, createLogger } from '../shared/log.js';
 import { count, speedText } from '../dashboard/texts.js';
-import { listOf, printable } from './text.js';
+import { listOf, printable, wrapped } from './text.js';
 
 const BAR_WIDTH = 24;
 /** A narrower bar shows nothing. */
@@ -146,4 +146,41 @@ export function logText(line: string): string {
 
 function textOf(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+/**
+ * The alternate screen, without a cursor. A line that is wider than it seems (wide characters) is cut off, and not
+ * continued below.
+ */
+const ENTER = '\u001b[?1049h\u001b[?25l\u001b[?7l';
+const LEAVE = '\u001b[?7h\u001b[?25h\u001b[?1049l';
+const HOME = '\u001b[H';
+const CLEAR_LINE = '\u001b[K';
+const CLEAR_BELOW = '\u001b[J';
+
+/**
+ * A terminal that is redrawn in place: each line is written over the one before, in one write, so that nothing flickers;
+ * what was on it is there again at the end. Lines are broken between words, and what does not fit all the same is cut.
+ */
+export class Screen {
+  #isOn = false;
+
+  constructor(
+    private readonly stream: NodeJS.WritableStream & { readonly columns?: number; readonly rows?: number },
+  ) {}
+
+  show(texts: readonly string[]): void {
+    const { columns = 80, rows = 24 } = this.stream;
+    const lines = texts.flatMap((text) => wrapped(text, columns));
+    const shown =
+      lines.length <= rows ? lines : [...lines.slice(0, rows - 1), `(${lines.length - rows + 1} more lines)`];
+    const drawn = shown.map((line) => printable(line, columns) + CLEAR_LINE);
+    this.stream.write((this.#isOn ? '' : ENTER) + HOME + drawn.join('\r\n') + CLEAR_BELOW);
+    this.#isOn = true;
+  }
+
+  end(): void {
+    if (this.#isOn) this.stream.write(LEAVE);
+    this.#isOn = false;
+  }
 }

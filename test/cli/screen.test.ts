@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
-import { Screen } from '../../src/cli/status.js';
+import { Screen } from '../../src/cli/terminal.js';
 
 test('redraws in place in one write, breaks or cuts what does not fit, and gives the terminal back as it was', () => {
   const written: string[] = [];
