@@ -26,7 +26,7 @@ export function accountOptionsOf(options: OptionsOf<'worker'>): AccountOptions {
 
 /** What the API takes; undefined where nothing is said of it. */
 export function pricesOf({ perImage, perMillionIn, perMillionOut }: OptionsOf<'report'>): Prices | undefined {
-  const isPriced = [perImage, perMillionIn, perMillionOut].some((price) => price !== undefined);
+  const isPriced = (perImage ?? perMillionIn ?? perMillionOut) !== undefined;
   return isPriced ? { perImage, perMillionIn, perMillionOut } : undefined;
 }
 

@@ -55,15 +55,15 @@ export function affordable(
 
 /** @throws {UsageError} for a budget that could never be reached, and for prices of tokens where there are none */
 export function checkBudget({
-  prices,
+  prices: { perMillionIn, perMillionOut, perImage } = {},
   maxCost,
   ...api
 }: Pick<RunOptions, 'prices' | 'maxCost' | 'api' | 'dialect'>): void {
-  const isPriced = Object.values(prices ?? {}).some((price) => price !== undefined);
-  if (maxCost !== undefined && !isPriced)
+  const perToken = perMillionIn ?? perMillionOut;
+  if (maxCost !== undefined && (perToken ?? perImage) === undefined)
     throw new UsageError('--max-cost needs prices: --price-in and --price-out, or --price');
   const { name, takesModel }: Dialect = dialectFor(api);
-  if (takesModel !== true && (prices?.perMillionIn ?? prices?.perMillionOut) !== undefined)
+  if (takesModel !== true && perToken !== undefined)
     throw new UsageError(
       `--price-in, --price-out: the ${name} dialect counts no tokens: give --price instead`,
     );
