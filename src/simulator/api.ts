@@ -4,7 +4,7 @@ import type { FastifyRequest } from 'fastify';
 import { Agent, request as post } from 'undici';
 import { z } from 'zod';
 import { sleep } from '../shared/waiting.js';
-import type { Refusal, SimulatedDialect } from './dialects.js';
+import { type SimulatedDialect, refusalIn } from './dialects.js';
 import { AccountLimits, formatRetryAfter } from './limits.js';
 import {
   DEFAULT_EXPIRE_MINS,
@@ -60,19 +60,6 @@ function isImage(text: string): boolean {
 const listSchema = z.object({ ids: z.array(z.string()) });
 const pollSchema = z.object({ expireMins: z.coerce.number().positive().default(DEFAULT_EXPIRE_MINS) });
 
-const REFUSAL_TEXTS: Readonly<Record<Exclude<Refusal, 'invalid'>, string>> = {
-  token: 'The token is not valid',
-  rateLimited: 'Too many requests',
-  missing: 'Message not found',
-  http500: 'Internal Server Error',
-  quota: 'Your account has no credits left',
-  reject: "Invalid phrase: 'simulated'",
-  reject400: 'The image could not be downloaded',
-  noUrls: 'Invalid image_url: it has to be base64 data',
-  noSchema: 'response_format: json_schema is not supported',
-  noFormat: 'response_format is not supported',
-};
-
 const WEBHOOK_TIMEOUT_MS = 10_000;
 
 /** What a submit that has named a webhook leads to. */
@@ -88,7 +75,7 @@ export interface Delivery {
 export type OnDelivery = (delivery: Delivery, sendAfter: (ms: number) => void) => void;
 
 /** What has happened since the start. */
-export type SimulatorStats = ReturnType<typeof nothingYet>;
+export type SimulatorStats = SimulatedApi['stats'];
 
 function nothingYet() {
   const failures: { [kind in FailureKind]?: number } = {};
@@ -97,10 +84,8 @@ function nothingYet() {
     paid: 0,
     /** The same by URL, or `data:` and the start of the hash of its data; empty with `trackUrls: false`. */
     paidByUrl: new Map<string, number>(),
-    /** Calls by kind, whatever they were answered; `submits` are `posts` and `gets`. */
+    /** Calls by kind, whatever they were answered. */
     requests: { posts: 0, gets: 0, polls: 0 },
-    submits: 0,
-    polls: 0,
     answered401: 0,
     answered429: 0,
     answered503: 0,
@@ -108,7 +93,6 @@ function nothingYet() {
     failures,
     /** Most submits in any second, rate-limited ones included. */
     maxSubmitsInASecond: 0,
-    inFlight: 0,
     maxInFlight: 0,
     /** Deliveries that were taken in, and those that were not. */
     webhooksSent: 0,
@@ -137,8 +121,10 @@ export class SimulatedApi {
   }
 
   /** A copy: it does not change any more. */
-  get stats(): SimulatorStats {
-    return structuredClone({ ...this.#stats, inFlight: this.#limits.inFlight(Date.now()) });
+  get stats() {
+    const { posts, gets, polls } = this.#stats.requests;
+    const inFlight = this.#limits.inFlight(Date.now());
+    return structuredClone({ ...this.#stats, submits: posts + gets, polls, inFlight });
   }
 
   /** Drops the deliveries that are not due yet, and breaks off those under way. */
@@ -150,8 +136,8 @@ export class SimulatedApi {
   /** Takes a submit: checks, limits, failures, and then the message that is paid for. */
   submit(dialect: SimulatedDialect, request: FastifyRequest): Reply {
     const isGet = request.method === 'GET';
-    this.#countSubmit(isGet ? 'gets' : 'posts');
-    const shut = this.#shut(dialect, request);
+    this.#countSubmit();
+    const shut = this.#shut(dialect, request, isGet ? 'gets' : 'posts');
     if (shut !== undefined) return shut;
     const nowMs = Date.now();
     const schema = dialect.takesData === true ? submitWithDataSchema : submitSchema;
@@ -159,7 +145,7 @@ export class SimulatedApi {
     if (!submit.success) {
       const issue = submit.error.issues[0];
       const text = `Invalid ${issue?.path.join('.') || 'body'}: ${issue?.message ?? ''}`;
-      return refusal(dialect, 'invalid', text);
+      return refusalIn(dialect, 'invalid', text);
     }
     const waitMs = this.#limits.admit(this.options, nowMs);
     if (waitMs !== undefined) return this.#rateLimited(dialect, waitMs, nowMs);
@@ -172,36 +158,32 @@ export class SimulatedApi {
       // The latter depend on the image alone, so that asking again does not help.
       this.#drawFailure(['reject', 'reject400'], randomOfHash(urlHash, 100));
     if (failure === 'resetBefore') return 'reset';
-    if (failure !== undefined) return refusal(dialect, failure);
+    if (failure !== undefined) return refusalIn(dialect, failure);
     return this.#accept(dialect, submit.data, urlHash, nowMs);
   }
 
   /** Answers a poll; everything it needs to know is in the id. */
   poll(dialect: SimulatedDialect, id: string, request: FastifyRequest): Reply {
-    this.#stats.polls++;
-    this.#stats.requests.polls++;
-    const shut = this.#shut(dialect, request);
+    const shut = this.#shut(dialect, request, 'polls');
     if (shut !== undefined) return shut;
     const query = pollSchema.safeParse(request.query);
-    if (!query.success) return refusal(dialect, 'invalid', 'Invalid expireMins');
+    if (!query.success) return refusalIn(dialect, 'invalid', 'Invalid expireMins');
     const facts = parseMessageId(id);
-    if (!facts) return refusal(dialect, 'missing');
+    if (!facts) return refusalIn(dialect, 'missing');
     const message = messageAt(facts, Date.now(), query.data.expireMins);
     const kinds = ['pollError', ...(message.state === 'working' ? ['pollMissing' as const] : [])] as const;
     const failure = this.#drawFailure(kinds);
-    if (failure !== undefined) return refusal(dialect, failure === 'pollError' ? 'http500' : 'missing');
+    if (failure !== undefined) return refusalIn(dialect, failure === 'pollError' ? 'http500' : 'missing');
     return { status: 200, body: dialect.messages?.polled(message) ?? {} };
   }
 
   /** Answers a poll of many messages with those that it knows. */
   list(dialect: SimulatedDialect, request: FastifyRequest): Reply {
-    this.#stats.polls++;
-    this.#stats.requests.polls++;
-    const shut = this.#shut(dialect, request);
+    const shut = this.#shut(dialect, request, 'polls');
     if (shut !== undefined) return shut;
     const list = listSchema.safeParse(request.body);
-    if (!list.success) return refusal(dialect, 'invalid', 'Invalid ids');
-    if (this.#drawFailure(['pollError']) !== undefined) return refusal(dialect, 'http500');
+    if (!list.success) return refusalIn(dialect, 'invalid', 'Invalid ids');
+    if (this.#drawFailure(['pollError']) !== undefined) return refusalIn(dialect, 'http500');
     const known = list.data.ids.flatMap((id) => parseMessageId(id) ?? []);
     return {
       status: 200,
@@ -209,10 +191,8 @@ export class SimulatedApi {
     };
   }
 
-  #countSubmit(how: 'posts' | 'gets'): void {
+  #countSubmit(): void {
     const now = performance.now();
-    this.#stats.submits++;
-    this.#stats.requests[how]++;
     this.#lastSecond.push(now);
     while ((this.#lastSecond[0] ?? now) <= now - 1000) this.#lastSecond.shift();
     this.#stats.maxSubmitsInASecond = Math.max(this.#stats.maxSubmitsInASecond, this.#lastSecond.length);
@@ -224,8 +204,13 @@ export class SimulatedApi {
     return kind;
   }
 
-  /** The answer to everybody, or to whoever has not the token. */
-  #shut(dialect: SimulatedDialect, request: FastifyRequest): Reply | undefined {
+  /** Counts a call. @returns the answer to everybody, or to whoever has not the token */
+  #shut(
+    dialect: SimulatedDialect,
+    request: FastifyRequest,
+    kind: 'posts' | 'gets' | 'polls',
+  ): Reply | undefined {
+    this.#stats.requests[kind]++;
     const { down, token } = this.options;
     if (down) {
       this.#stats.answered503++;
@@ -233,16 +218,17 @@ export class SimulatedApi {
     }
     if (token === null || dialect.tokenOf(request) === token) return undefined;
     this.#stats.answered401++;
-    return refusal(dialect, 'token');
+    return refusalIn(dialect, 'token');
   }
 
   #rateLimited(dialect: SimulatedDialect, waitMs: number, nowMs: number): Reply {
     this.#stats.answered429++;
     const retryAfter = formatRetryAfter(waitMs, this.options.retryAfter, nowMs);
-    return refusal(dialect, 'rateLimited', undefined, {
+    const headers = {
       ...(retryAfter !== undefined && { 'retry-after': retryAfter }),
       ...dialect.limitHeaders?.({ remaining: 0, waitMs }),
-    });
+    };
+    return { ...refusalIn(dialect, 'rateLimited'), headers };
   }
 
   /** From here on the submit is paid, whether the caller learns of it or not. */
@@ -329,14 +315,4 @@ function kindsOf({ url, asked }: Submit): ('noUrls' | 'noSchema' | 'noFormat')[]
     ...(format === 'json_schema' ? ['noSchema' as const] : []),
     ...(format === undefined ? [] : ['noFormat' as const]),
   ];
-}
-
-/** A refusal in a dialect's words. */
-function refusal(
-  dialect: SimulatedDialect,
-  why: Refusal,
-  text = why === 'invalid' ? '' : REFUSAL_TEXTS[why],
-  headers: Readonly<Record<string, string>> = {},
-): Reply {
-  return { ...dialect.refusal(why, text), headers };
 }

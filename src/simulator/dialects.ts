@@ -1,17 +1,30 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { LimitView } from './limits.js';
-import { madeUp, schemaInWords } from './made-up.js';
-import type { SimulatedMessage } from './messages.js';
-import type { FailureKind } from './options.js';
+import { type SimulatedMessage, madeUp, schemaInWords } from './messages.js';
 
-/** Why a call is not answered with what it asks for; `missing` is a message that the API does not know. */
-export type Refusal =
-  | 'invalid'
-  | 'token'
-  | 'rateLimited'
-  | 'missing'
-  | Extract<FailureKind, 'http500' | 'quota' | 'reject' | 'reject400' | 'noUrls' | 'noSchema' | 'noFormat'>;
+/** Why a call is not answered with what it asks for: the status of most dialects, and the words. */
+const REFUSALS = {
+  invalid: [400, ''],
+  token: [401, 'The token is not valid'],
+  rateLimited: [429, 'Too many requests'],
+  quota: [402, 'Your account has no credits left'],
+  reject: [200, "Invalid phrase: 'simulated'"],
+  reject400: [400, 'The image could not be downloaded'],
+  noUrls: [400, 'Invalid image_url: it has to be base64 data'],
+  noSchema: [400, 'response_format: json_schema is not supported'],
+  noFormat: [400, 'response_format is not supported'],
+  /** A message that the API does not know. */
+  missing: [404, 'Message not found'],
+  http500: [500, 'Internal Server Error'],
+} as const;
+
+export type Refusal = keyof typeof REFUSALS;
+
+/** A refusal in a dialect's words. */
+export function refusalIn(dialect: SimulatedDialect, why: Refusal, text: string = REFUSALS[why][1]) {
+  return dialect.refusal(why, text, REFUSALS[why][0]);
+}
 
 /** One dialect as the simulator speaks it: paths, credentials and the words of each answer. */
 export interface SimulatedDialect {
@@ -34,7 +47,8 @@ export interface SimulatedDialect {
   /** A submit's `url`, `ref`, `webhook` and `asked` (what a model is asked for), whatever the dialect calls them. */
   readSubmit(body: unknown): object;
   accepted(message: SimulatedMessage, asked: Asked | undefined): object;
-  refusal(why: Refusal, text: string): { readonly status: number; readonly body: object };
+  /** @param status that of most dialects */
+  refusal(why: Refusal, text: string, status: number): { readonly status: number; readonly body: object };
   limitHeaders?(limit: LimitView): Record<string, string>;
 }
 
@@ -47,20 +61,6 @@ export interface Asked {
   readonly schema?: unknown;
 }
 
-/** The statuses of most dialects. */
-const STATUSES: Readonly<Record<Refusal, number>> = {
-  invalid: 400,
-  token: 401,
-  rateLimited: 429,
-  quota: 402,
-  reject: 200,
-  reject400: 400,
-  noUrls: 400,
-  noSchema: 400,
-  noFormat: 400,
-  missing: 404,
-  http500: 500,
-};
 const FAILED = 'Simulated: the job has failed';
 
 const objectSchema = z.looseObject({});
@@ -101,7 +101,7 @@ const thenextleg: SimulatedDialect = {
   tokenOf: (request) => bearerOf(request) ?? fieldOf(request.query, 'authToken'),
   readSubmit: refedSubmit,
   accepted: ({ id, submittedAt }) => ({ success: true, messageId: id, createdAt: submittedAt }),
-  refusal: (why, msg) => ({ status: STATUSES[why], body: { success: false, msg } }),
+  refusal: (_why, msg, status) => ({ status, body: { success: false, msg } }),
 };
 
 /** A completed message of `thenextleg` without its `progress`. */
@@ -134,8 +134,8 @@ const imaginepro: SimulatedDialect = {
   tokenOf: bearerOf,
   readSubmit: refedSubmit,
   accepted: ({ id, submittedAt }) => ({ success: 'PROCESSING', messageId: id, createdAt: submittedAt }),
-  refusal: (why, error) => ({
-    status: why === 'quota' ? 403 : STATUSES[why],
+  refusal: (why, error, status) => ({
+    status: why === 'quota' ? 403 : status,
     body: { success: false, error },
   }),
 };
@@ -166,10 +166,10 @@ const legnext: SimulatedDialect = {
   tokenOf: ({ headers }) => headers['x-api-key'],
   readSubmit: (body) => ({ url: fieldOf(body, 'imgUrl'), webhook: fieldOf(body, 'callback') }),
   accepted: legnextJob,
-  refusal: (why, message) => {
+  refusal: (why, message, status) => {
     // A refusal can come with HTTP 200: the body's code is what counts.
-    const code = why === 'reject' ? 400 : STATUSES[why];
-    return { status: STATUSES[why], body: { code, message, raw_message: message, detail: null } };
+    const code = why === 'reject' ? 400 : status;
+    return { status, body: { code, message, raw_message: message, detail: null } };
   },
 };
 
@@ -240,8 +240,8 @@ const openai: SimulatedDialect = {
       usage: { prompt_tokens: 850, completion_tokens: 240, total_tokens: 1090 },
     };
   },
-  refusal: (why, message) => {
-    const status = why === 'quota' ? 429 : why === 'reject' ? 400 : STATUSES[why];
+  refusal: (why, message, usual) => {
+    const status = why === 'quota' ? 429 : why === 'reject' ? 400 : usual;
     const code = why === 'quota' ? 'insufficient_quota' : why;
     return { status, body: { error: { message, type: 'invalid_request_error', param: null, code } } };
   },
@@ -286,10 +286,10 @@ const mj: SimulatedDialect = {
     webhook: fieldOf(body, 'notifyHook'),
   }),
   accepted: ({ id }) => ({ code: 1, description: 'Submit success', result: id, properties: {} }),
-  refusal: (why, text) => {
+  refusal: (why, text, usual) => {
     if (why === 'reject') return { status: 200, body: { code: 24, description: text, properties: {} } };
     const said = why === 'quota' ? 'quota_not_enough' : why === 'missing' ? 'task_no_found' : text;
-    const status = why === 'quota' || why === 'missing' ? 400 : STATUSES[why];
+    const status = why === 'quota' || why === 'missing' ? 400 : usual;
     const code = why === 'rateLimited' ? 30 : 4;
     return { status, body: { description: said, type: 'upstream_error', code } };
   },

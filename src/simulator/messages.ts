@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
 
 /** The documented time after which an uncompleted message counts as incomplete. */
 export const DEFAULT_EXPIRE_MINS = 12;
@@ -22,18 +23,7 @@ export interface MessageFacts {
 }
 
 /** A message at some moment, as the dialects show it. */
-export interface SimulatedMessage {
-  readonly id: string;
-  readonly ref: string;
-  readonly state: 'working' | 'completed' | 'failed';
-  /** 0..99, by the share of its latency that has passed. */
-  readonly progress: number;
-  /** ISO 8601. */
-  readonly submittedAt: string;
-  readonly completedAt: string;
-  /** Each behind its keycap. */
-  readonly prompts: readonly string[];
-}
+export type SimulatedMessage = ReturnType<typeof messageAt>;
 
 const FATES = { c: 'completes', x: 'expires', n: 'never' } as const satisfies Record<string, Fate>;
 const MESSAGE_ID = /^sim-([0-9a-z]{1,10})-([0-9a-z]{1,8})-([cxn])-([0-9a-f]{16})-([0-9a-z]+)(?:-([\w-]+))?$/;
@@ -69,25 +59,27 @@ export function endsAt(
 }
 
 /** What has become of a message by now. */
-export function messageAt(
-  facts: MessageFacts,
-  nowMs: number,
-  expireMins = DEFAULT_EXPIRE_MINS,
-): SimulatedMessage {
-  const { submittedAt, latencyMs, fate } = facts;
+export function messageAt(facts: MessageFacts, nowMs: number, expireMins = DEFAULT_EXPIRE_MINS) {
+  const { submittedAt, latencyMs, fate, urlHash, ref } = facts;
   const isOver = nowMs >= endsAt(facts, expireMins);
   const isInTime = nowMs >= submittedAt + latencyMs;
   const share = Math.max(0, nowMs - submittedAt) / Math.max(1, latencyMs);
   return {
     id: formatMessageId(facts),
-    ref: facts.ref,
-    state: !isOver ? 'working' : fate === 'completes' && isInTime ? 'completed' : 'failed',
+    ref,
+    state: !isOver
+      ? ('working' as const)
+      : fate === 'completes' && isInTime
+        ? ('completed' as const)
+        : ('failed' as const),
+    /** 0..99, by the share of its latency that has passed. */
     progress: Math.min(99, Math.floor(share * 100)),
+    /** ISO 8601. */
     submittedAt: new Date(submittedAt).toISOString(),
     completedAt: new Date(submittedAt + latencyMs).toISOString(),
-    // Most looks find it working, and need none.
-    get prompts() {
-      return makePrompts(facts.urlHash);
+    /** Each behind its keycap. Most looks find it working, and need none. */
+    get prompts(): readonly string[] {
+      return makePrompts(urlHash);
     },
   };
 }
@@ -179,4 +171,60 @@ export function drawKind<K extends string>(
 ): K | undefined {
   let rest = random();
   return kinds.find((kind) => (rest -= shares[kind] ?? 0) < 0);
+}
+
+const schemaSchema = z.looseObject({
+  type: z.union([z.string(), z.array(z.string())]).optional(),
+  enum: z.array(z.unknown()).min(1).optional(),
+  properties: z.record(z.string(), z.unknown()).optional(),
+  items: z.unknown().optional(),
+  minItems: z.int().min(0).max(100).optional(),
+});
+
+/** What fits a JSON Schema: its texts are these, one after the other, and over again. */
+export function madeUp(schema: unknown, texts: readonly string[]): unknown {
+  let used = 0;
+  const fill = (part: unknown): unknown => {
+    const known = schemaSchema.safeParse(part).data;
+    const { enum: values, properties = {}, items, minItems = 2 } = known ?? {};
+    if (values !== undefined) return values[0];
+    switch (String([known?.type].flat()[0])) {
+      case 'object':
+        return Object.fromEntries(Object.entries(properties).map(([name, inner]) => [name, fill(inner)]));
+      case 'array':
+        return Array.from({ length: minItems }, () => fill(items));
+      case 'number':
+      case 'integer':
+        return 7;
+      case 'boolean':
+        return false;
+      case 'null':
+        return null;
+      default:
+        return texts[used++ % texts.length];
+    }
+  };
+  return fill(schema);
+}
+
+const FIELD =
+  /("(?:[^"\\]|\\.)+") \((a list, each )?(text|whole number|number|true or false|one of ([^)]+))\)/g;
+const TYPES: Readonly<Record<string, string>> = {
+  text: 'string',
+  'whole number': 'integer',
+  number: 'number',
+  'true or false': 'boolean',
+};
+
+/** The schema that our own words ask for where a server is asked in words; undefined for others. */
+export function schemaInWords(words: string): unknown {
+  const [, json] = /fits this JSON Schema: (\{.*\})/.exec(words) ?? [];
+  if (json !== undefined) return JSON.parse(json);
+  const fields = [...words.matchAll(FIELD)].map(
+    ([, name = '""', list, type = '', values]): [string, object] => {
+      const item = values === undefined ? { type: TYPES[type] } : { enum: values.split(', ') };
+      return [String(JSON.parse(name)), list === undefined ? item : { type: 'array', items: item }];
+    },
+  );
+  return fields.length === 0 ? undefined : { type: 'object', properties: Object.fromEntries(fields) };
 }
