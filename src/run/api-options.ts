@@ -13,8 +13,8 @@ import type { WebhookOptions } from '../worker/webhooks.js';
 /** Of a model's name in that of its account. */
 const MODEL_CHARACTERS = 40;
 
-/** Which API is spoken to, how, and as whom. */
-export interface ApiOptions extends CallHeaders {
+/** Which API is spoken to, how, and as whom; and what only some dialects have. */
+export interface ApiOptions extends CallHeaders, Omit<DialectSettings, 'expireMins' | 'answer' | 'format'> {
   /** The API's base URL, with a query where each call is to have it; or `simulator` for one in this process. The dialect's own unless it is given. */
   readonly api?: string | undefined;
   readonly token?: string | undefined;
@@ -22,24 +22,13 @@ export interface ApiOptions extends CallHeaders {
   readonly account?: string | undefined;
   /** Name of the API's dialect; that of its host unless it is given, else `thenextleg`. */
   readonly dialect?: string | undefined;
-  /** `get` puts the token into the URL, for services that can only GET; `post`. */
-  readonly submitMethod?: 'post' | 'get' | undefined;
   /** Milliseconds after which the API is to give an uncompleted message up; sent in whole minutes, rounded up. */
   readonly expireAfterMs?: number | undefined;
-  /** The model of an `openai` API, and what it is asked where that is not our own prompt. */
-  readonly model?: string | undefined;
-  readonly prompt?: string | undefined;
-  /** 4: four answers of one prompt each; 1: one answer that holds all four. 1. */
-  readonly choices?: 1 | 4 | undefined;
   /** How many prompts a model is asked for; 4. */
   readonly count?: number | undefined;
   /** Fields that it is asked for in their place, see `parseFields`; or a JSON Schema of an object that has them. */
   readonly fields?: string | undefined;
   readonly schema?: string | undefined;
-  /** What it is told before. */
-  readonly system?: string | undefined;
-  /** More fields of each request, such as `temperature`. */
-  readonly params?: Readonly<Record<string, unknown>> | undefined;
   /** Where the API is to say that an image is done; its messages are polled for alone without. */
   readonly webhooks?: WebhookOptions | undefined;
   /** How images are sent. */
@@ -91,17 +80,11 @@ export function accountOf(options: AccountOptions): Account {
 function askedOf(options: ApiOptions, called: unknown): string {
   const settings = dialectSettingsOf(options);
   checkSettings(dialectFor(options), settings);
-  const { model = '', prompt, choices, system, params, answer } = settings;
+  const { model = '', prompt, choices = 1, system, params, answer } = settings;
   const more = [answer?.schema, system, params];
   // What is asked as ever has the account that it has had.
   const others = more.every((value) => value === undefined) ? [] : [more];
-  const digest = shortDigest([
-    model,
-    prompt,
-    choices ?? 1,
-    ...others,
-    ...(called === undefined ? [] : [called]),
-  ]);
+  const digest = shortDigest([model, prompt, choices, ...others, ...(called === undefined ? [] : [called])]);
   return `${model.replace(/[^\w.-]+/g, '-').slice(0, MODEL_CHARACTERS)}.${digest}`;
 }
 
@@ -127,14 +110,9 @@ export function dialectSettingsOf(options: ApiOptions): DialectSettings {
   const { submitMethod, expireAfterMs, prompt, choices, system, params } = options;
   const isSimulated = options.api === 'simulator' && dialectFor(options).takesModel === true;
   return {
-    submitMethod,
+    ...{ submitMethod, prompt, choices, system, params, answer: answerShapeOf(options) },
     expireMins: expireAfterMs === undefined ? undefined : expireAfterMs / 60_000,
     model: options.model ?? (isSimulated ? 'simulator' : undefined),
-    prompt,
-    choices,
-    answer: answerShapeOf(options),
-    system,
-    params,
   };
 }
 
@@ -150,14 +128,10 @@ export function answerShapeOf({
   if ([count, fields, schema].filter((value) => value !== undefined).length > 1)
     throw new UsageError('--count, --fields and --schema: give one of them');
   if (fields !== undefined) return parseFields(fields);
-  if (schema !== undefined) return parseSchema(jsonOf(schema), '--schema');
-  return count === undefined ? undefined : promptsShape(count);
-}
-
-function jsonOf(schema: string): unknown {
+  if (schema === undefined) return count === undefined ? undefined : promptsShape(count);
   const json = parseJson(schema);
   if (json === undefined) throw new UsageError('--schema: the file is no JSON');
-  return json;
+  return parseSchema(json, '--schema');
 }
 
 /** The output's columns for answers. */
