@@ -1,6 +1,6 @@
 import { cancelledText, plural } from '../dashboard/texts.js';
 import { cancelRun } from '../service/cancel-run.js';
-import { type Enqueued, type Retried, enqueueRun, retryRun } from '../service/enqueue-run.js';
+import { type Enqueued, enqueueRun, retryRun } from '../service/enqueue-run.js';
 import { type RunRequest, readRequest, runRequestSchema } from '../service/run-request.js';
 import { UsageError } from '../shared/errors.js';
 import { troubleText } from '../shared/queue/outage.js';
@@ -8,7 +8,7 @@ import { unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
 import { limitsOf, pricesOf } from './settings.js';
 import { INTERRUPTED, type Service, queueArgument, withSharedQueue } from './process.js';
-import { fields, passwordNote, printable, shellQuote } from './text.js';
+import { fields, passwordNote, print, printable, shellQuote } from './text.js';
 
 /** `bulk-describe enqueue <manifest...>`: returns when a server has opened both files. @returns the exit code */
 export function enqueue(options: OptionsOf<'enqueue'>, ...manifests: string[]): Promise<number> {
@@ -71,13 +71,13 @@ function enqueueOptions({ connection, signal }: Service) {
 function reportEnqueued(enqueued: Enqueued, queue: string, note: string): number {
   switch (enqueued.kind) {
     case 'begun':
-      process.stdout.write(
-        fields(
+      print(
+        ...fields(
           ['run', printable(enqueued.run)],
-          ['manifest', printable(enqueued.manifest, Infinity)],
-          ['output', printable(enqueued.output, Infinity)],
+          ['manifest', enqueued.manifest],
+          ['output', enqueued.output],
           ['watch', `bulk-describe status ${printable(enqueued.run)} --watch${queue}${note}`],
-        ).join('\n') + '\n',
+        ),
       );
       return 0;
     case 'taken-back':
@@ -105,19 +105,13 @@ export function retry({ queue }: OptionsOf<'retry'>, run: string): Promise<numbe
     const retried = await retryRun(connection, run, enqueueOptions(service));
     if (retried.kind !== 'marked')
       return reportEnqueued(retried, queueArgument(queue, connection), passwordOf(queue));
-    process.stdout.write(markedText(retried));
+    const files = [retried.manifest ?? '<its manifest>', '-o', shellQuote(retried.output)].join(' ');
+    print(
+      'its next start takes all failed rows up again, the permanent ones too:',
+      `  bulk-describe run ${files}    (with the flags that it was started with)`,
+    );
     return 0;
   });
-}
-
-function markedText({ manifest, output }: Extract<Retried, { kind: 'marked' }>): string {
-  const files = [manifest ?? '<its manifest>', '-o', shellQuote(output)].map((text) =>
-    printable(text, Infinity),
-  );
-  return (
-    'its next start takes all failed rows up again, the permanent ones too:\n' +
-    `  bulk-describe run ${files.join(' ')}    (with the flags that it was started with)\n`
-  );
 }
 
 /** `bulk-describe cancel <run>`. @returns 0 */
@@ -127,6 +121,6 @@ export async function cancel({ queue }: OptionsOf<'cancel'>, run: string): Promi
     { command: 'cancel', queue, interrupted },
     ({ connection, signal }) => unlessAborted(cancelRun(connection, run, signal), signal),
   );
-  process.stdout.write(`${printable(cancelledText(cancelled), Infinity)}\n`);
+  print(cancelledText(cancelled));
   return 0;
 }

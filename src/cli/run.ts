@@ -11,7 +11,7 @@ import { listenForSignals } from './process.js';
 import { planJson, previewLines, receiptLines, unbalancedLine } from './summary.js';
 import { Terminal } from './terminal.js';
 import { count, plural } from '../dashboard/texts.js';
-import { passwordNote, printable, shellQuote, withoutPassword } from './text.js';
+import { passwordNote, print, shellQuote, withoutPassword } from './text.js';
 
 /** `bulk-describe run <manifest...>`. @returns the exit code */
 export async function run(options: OptionsOf<'run'>, ...manifests: [string, ...string[]]): Promise<number> {
@@ -23,8 +23,7 @@ export async function run(options: OptionsOf<'run'>, ...manifests: [string, ...s
       showEvent(event, terminal, options);
     });
     const { exitCode, stop, differences, receipt } = result;
-    if (options.json === true) printJson(result, terminal);
-    else printReceipt(result, manifests[0]);
+    printResult(result, manifests[0], options.json === true, terminal);
     const unbalanced = differences.length > 0 ? 'the receipt does not balance' : undefined;
     const outcome = { outcome: 'ended', exitCode, reason: stop?.reason ?? unbalanced, receipt } as const;
     await ping?.end(exitCode, `${receipt?.output ?? ''}: ${outcomeText(outcome)}`);
@@ -44,7 +43,7 @@ export async function plan(options: OptionsOf<'plan'>, ...manifests: [string, ..
     options.json === true
       ? [JSON.stringify(planJson(preview, Date.now()))]
       : previewLines(preview, new Date());
-  for (const line of lines) process.stdout.write(`${printable(line, Infinity)}\n`);
+  print(...lines);
   return Object.keys(preview.checked?.bad ?? {}).length > 0 ? 2 : 0;
 }
 
@@ -149,17 +148,15 @@ function showEvent(event: RunEvent, terminal: Terminal, api: Pick<RunOptions, 'a
   }
 }
 
-function printJson(result: RunResult, terminal: Terminal): void {
+function printResult(result: RunResult, manifest: string, isJson: boolean, terminal: Terminal): void {
   const { receipt, stop } = result;
-  if (receipt === undefined) return;
-  process.stdout.write(`${JSON.stringify(receipt)}\n`);
-  if (!receipt.balanced) terminal.warn(unbalancedLine(result));
-  if (stop !== undefined) terminal.warn(`stopped: ${stop.reason}`);
-}
-
-function printReceipt(result: RunResult, manifest: string): void {
-  const lines = receiptLines(result, resumeCommand(process.argv.slice(2), manifest));
-  for (const line of lines) process.stdout.write(`${printable(line, Infinity)}\n`);
+  if (!isJson) {
+    print(...receiptLines(result, resumeCommand(process.argv.slice(2), manifest)));
+  } else if (receipt !== undefined) {
+    process.stdout.write(`${JSON.stringify(receipt)}\n`);
+    if (!receipt.balanced) terminal.warn(unbalancedLine(result));
+    if (stop !== undefined) terminal.warn(`stopped: ${stop.reason}`);
+  }
 }
 
 /** The command that goes on with a run. */
@@ -190,7 +187,7 @@ export async function verify(
         ...Object.entries(counts).map(([name, value]) => `${count(value).padStart(12)} ${name}`),
         ...(earlier === undefined ? [] : [`${count(earlier)} of those described are in earlier outputs`]),
       ];
-  process.stdout.write(`${lines.join('\n')}\n`);
+  print(...lines);
   return recount.described + (recount.accepted ?? 0) === recount.rows && recount.twice === 0 ? 0 : 2;
 }
 
@@ -198,14 +195,9 @@ export async function verify(
 export async function reparse(options: OptionsOf<'reparse'>, output: string): Promise<number> {
   const { reparseOutput } = await import('../run/reparse.js');
   const { described, left, added, rowsBefore } = await reparseOutput({ ...options, output });
-  process.stdout.write(`${count(described)} described from kept answers, ${count(left)} left as they are\n`);
+  print(`${count(described)} described from kept answers, ${count(left)} left as they are`);
   if (added.length > 0 && rowsBefore > 0)
-    process.stdout.write(
-      printable(
-        `new in the output, and empty in its ${count(rowsBefore)} rows of before: ${added.join(', ')}`,
-        Infinity,
-      ) + '\n',
-    );
+    print(`new in the output, and empty in its ${count(rowsBefore)} rows of before: ${added.join(', ')}`);
   return left === 0 ? 0 : 2;
 }
 
@@ -219,7 +211,7 @@ export async function exportRows(options: OptionsOf<'export'>, output: string): 
   const counts = [`${count(written)} written to ${dest}`];
   if (kept > 0) counts.push(`${count(kept)} that were there kept (--overwrite replaces them)`);
   if (empty > 0) counts.push(`${count(empty)} without a text left out`);
-  process.stdout.write(`${printable(counts.join(', '), Infinity)}\n`);
+  print(counts.join(', '));
   return 0;
 }
 
@@ -243,8 +235,7 @@ export async function report(options: OptionsOf<'report'>, output: string): Prom
     const parts = [`${count(described)} described and ${count(failed)} failed`];
     if (shown < all) parts.push(`the newest ${count(shown)} of them are in it (--limit)`);
     if (missing !== undefined && missing > 0) parts.push(`${plural(missing, 'picture')} could not be had`);
-    const line = `${path} (${(bytes / 1e6).toFixed(1)} MB): ${parts.join('; ')}`;
-    process.stdout.write(`${printable(line, Infinity)}\n`);
+    print(`${path} (${(bytes / 1e6).toFixed(1)} MB): ${parts.join('; ')}`);
     return 0;
   } finally {
     terminal.end();

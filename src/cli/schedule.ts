@@ -18,7 +18,7 @@ import { unlessAborted } from '../shared/waiting.js';
 import { executeRequest, requestOf } from './requests.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
-import { fields, printable } from './text.js';
+import { fields, print, printable } from './text.js';
 
 /** `bulk-describe schedule add <name> <manifest...>`. @returns 0 */
 export async function add(
@@ -37,11 +37,11 @@ export async function add(
   const request = requestOf(options, manifests);
   return onSchedules('schedule add', options.queue, async (connection) => {
     const added = await addSchedule(connection, { name, cron, timeZone, request });
-    print([
+    print(
       ...fields([added.kind, name]),
       ...added.changes.map((change) => `  ${printable(change)}`),
       ...fields(['next', added.nextAt !== undefined && momentText(added.nextAt, timeZone, cron)]),
-    ]);
+    );
     for (const manifest of manifests) await warnWithoutManifest(connection, manifest);
     await warnWithoutServer(connection);
     return 0;
@@ -72,12 +72,14 @@ export function list({ queue, json = false }: OptionsOf<'schedule list'>): Promi
     const schedules = await listSchedules(connection);
     const isPaused = await connection.queue(RUNS_QUEUE).isPaused();
     if (json) {
-      print([JSON.stringify(schedules.map((schedule) => scheduleJson(schedule, isPaused)))]);
+      process.stdout.write(
+        `${JSON.stringify(schedules.map((schedule) => scheduleJson(schedule, isPaused)))}\n`,
+      );
     } else if (schedules.length === 0) {
-      print(['no schedules: `bulk-describe schedule add` makes one']);
+      print('no schedules: `bulk-describe schedule add` makes one');
     } else {
-      if (isPaused) print(['PAUSED: the runs queue takes up nothing']);
-      print(schedules.flatMap(scheduleLines));
+      if (isPaused) print('PAUSED: the runs queue takes up nothing');
+      print(...schedules.flatMap(scheduleLines));
       await warnWithoutServer(connection);
     }
     return 0;
@@ -96,7 +98,7 @@ export function run({ queue }: OptionsOf<'schedule run'>, name: string): Promise
 export function remove({ queue }: OptionsOf<'schedule remove'>, name: string): Promise<number> {
   return onSchedules('schedule remove', queue, async (connection) => {
     await removeSchedule(connection, name);
-    print(fields(['removed', `${printable(name)}; a run of it that is going on goes on`]));
+    print(...fields(['removed', `${printable(name)}; a run of it that is going on goes on`]));
     return 0;
   });
 }
@@ -118,10 +120,6 @@ async function warnWithoutServer(connection: QueueConnection): Promise<void> {
   process.stderr.write(
     'no server is running: schedules are executed by `bulk-describe serve`; what is missed meanwhile runs once when it starts\n',
   );
-}
-
-function print(lines: readonly string[]): void {
-  for (const line of lines) process.stdout.write(`${line}\n`);
 }
 
 /** A moment by the clocks of this machine and, where those are others, by those of the schedule's zone. */

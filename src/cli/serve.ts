@@ -3,6 +3,7 @@ import { type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
 import { type ApiOptions, accountOf, checkApi } from '../run/api-options.js';
 import { openImageRoot } from '../run/prepare.js';
 import { RootFolder } from '../service/root-folder.js';
+import { outcomeText } from '../service/run-request.js';
 import type { ServerEvent } from '../service/running-request.js';
 import { RunsServer } from '../service/server.js';
 import { queueTrouble } from '../service/troubles.js';
@@ -19,7 +20,7 @@ import type { OptionsOf } from './options.js';
 import { type Service, runUntilStopped } from './process.js';
 import { type AccountOptions, accountOptionsOf, limitsWarning } from './settings.js';
 import { Terminal } from './terminal.js';
-import { listOf, nearPath, printable } from './text.js';
+import { nearPath, printable } from './text.js';
 
 /** `bulk-describe worker`: works for everybody's runs until it is stopped. @returns 0 */
 export async function worker(options: OptionsOf<'worker'>): Promise<number> {
@@ -122,15 +123,11 @@ function showServerEvent(event: ServerEvent, terminal: Terminal): void {
 }
 
 function overLine({ name, outcome }: Extract<ServerEvent, { type: 'over' }>): string {
-  const { receipt, exitCode, reason } = outcome;
-  const why = reason === undefined ? '' : `: ${printable(reason, 500)}`;
-  if (receipt === undefined) {
-    return `${outcome.outcome}: ${printable(name, 500)} (exit code ${exitCode})${why}`;
-  }
-  const { described, resumed, copied, failed, remaining } = receipt;
-  const counts = Object.entries({ described, resumed, copied, failed, remaining });
-  const parts = counts.map(([name, value]) => value > 0 && `${value} ${name}`);
-  return `run ${receipt.run} has ended with exit code ${exitCode}: ${listOf(parts)}${why}`;
+  const { receipt, exitCode, reason = '' } = outcome;
+  if (receipt !== undefined)
+    return `run ${receipt.run} has ended with exit code ${exitCode}: ${printable(outcomeText(outcome), 700)}`;
+  const why = reason === '' ? '' : `: ${printable(reason, 500)}`;
+  return `${outcome.outcome}: ${printable(name, 500)} (exit code ${exitCode})${why}`;
 }
 
 /**

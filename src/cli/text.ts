@@ -28,6 +28,11 @@ export function printable(text: string, longest = 200): string {
   return clean.length <= longest ? clean : `${clean.slice(0, longest - 1)}…`;
 }
 
+/** Writes lines to stdout; names of files and what comes from queues may be in them. */
+export function print(...lines: readonly string[]): void {
+  for (const line of lines) process.stdout.write(`${printable(line, Infinity)}\n`);
+}
+
 /**
  * A line in as many as a terminal of so many columns needs: broken between words, and indented below its own beginning, or
  * below its value where it begins with a name and a gap. A word that is longer than that is left as it is.

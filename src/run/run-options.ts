@@ -3,6 +3,7 @@ import type { ManifestCounts, SignedImage } from '../producer/count-manifest.js'
 import { type Limits, isDuration, isRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import { ERROR_CODES, type ErrorCode } from '../shared/jobs.js';
+import type { RunStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { ApiOptions } from './api-options.js';
 import type { CaptionOptions } from './captions.js';
@@ -214,29 +215,21 @@ export interface Preview extends Readonly<
   readonly checked?: CheckedUrls | undefined;
 }
 
-/** Where a run is; emitted each second. */
-export interface Progress {
-  readonly rows: number;
-  /** Rows of the whole manifest, where they could be counted; with `--limit` the images that are paid for. */
-  readonly totalRows: number | undefined;
-  /** How many of those are accounted for. */
+/** Where a run is; emitted each second. `totalRows`: with `--limit` the images that are paid for. */
+export interface Progress extends Readonly<
+  Pick<
+    RunStatus,
+    ('rows' | 'totalRows' | 'described' | 'resumed' | 'copied' | 'failed') | ('perSecond' | 'etaMs' | 'cost')
+  >
+> {
+  /** How many of the total are accounted for. */
   readonly settled: number;
-  readonly described: number;
-  readonly resumed: number;
-  readonly copied: number;
-  readonly failed: number;
   /** Images of the account in flight at the API, whoever's run they belong to. */
   readonly inFlight: number;
-  /** Images described per second, over the last half a minute. */
-  readonly perSecond: number;
   /** Share of the configured rate that the API lets through, in (0, 1]. */
   readonly share: number;
-  /** What the run has cost over all its starts, with prices. */
-  readonly cost?: number | undefined;
   /** Why a worker's calls do not reach the API at the moment. */
   readonly trouble?: string | undefined;
-  /** Milliseconds to the end, where a rate is known. */
-  readonly etaMs: number | undefined;
 }
 
 export type RunEvent =
