@@ -61,7 +61,7 @@ function unique(names: readonly string[]): string[] {
   return [...new Set(names)];
 }
 
-export interface UrlColumnOptions {
+interface UrlColumnOptions {
   /** `--url-column`. */
   readonly urlColumn?: string | undefined;
   readonly baseUrl?: URL | undefined;
@@ -203,7 +203,7 @@ export function columnAt(
   );
 }
 
-/** Which columns of a manifest its output has, or which it has not. */
+/** Which columns of a manifest a new output has, or which it has not: one of them at most. An existing one keeps its own. */
 export interface KeptColumns {
   readonly keep?: readonly string[] | undefined;
   readonly drop?: readonly string[] | undefined;
@@ -243,7 +243,7 @@ export function findKeptColumns(
 }
 
 /** The index of a column that a flag names. @throws {UsageError} when it does not exist */
-export function columnNamed(flag: string, columns: readonly string[], name: string): number {
+function columnNamed(flag: string, columns: readonly string[], name: string): number {
   const index = columns.indexOf(name);
   if (index !== -1) return index;
   throw noSuchColumn(flag, columns, name);

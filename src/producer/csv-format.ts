@@ -11,11 +11,11 @@ import { FatalError, UsageError } from '../shared/errors.js';
 import { checkColumnNames, listNames } from './columns.js';
 import { holdsUrls } from './image-url.js';
 import {
-  type FormatOptions,
   MAX_RECORD_BYTES,
   NOT_UTF8,
   TRY_ENCODING,
   type ManifestRecord,
+  type OpenOptions,
   type OpenedFormat,
   type RecordBatches,
   readAhead,
@@ -51,10 +51,10 @@ export const openTsv = textFormat((bytes, options) => open(bytes, { ...options, 
 
 async function open(
   bytes: AsyncGenerator<Buffer, void>,
-  options: FormatOptions & { readonly name: string },
+  options: OpenOptions & { readonly name: string },
   relaxQuotes: boolean,
 ): Promise<Omit<OpenedFormat, 'close'>> {
-  const { name, delimiter, header: hasHeader = true, names, columns: known } = options;
+  const { name, delimiter, header: hasHeader = true, columns: names, known } = options;
   const { all, header, lineEnd, separator } = await takeHeader(bytes, delimiter, name);
   const given = delimiter ?? separator;
   // A URL in a row may have a pipe in it.

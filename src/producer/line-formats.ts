@@ -4,13 +4,13 @@ import { readLines } from '../shared/lines.js';
 import { checkColumnNames, listNames } from './columns.js';
 import { type ItemText, findLists, readItems } from './json-records.js';
 import {
-  type FormatOptions,
   MAX_RECORD_BYTES,
   NOT_UTF8,
   TRY_ENCODING,
   type ManifestRecord,
   type ManifestSource,
   type OpenFormat,
+  type OpenOptions,
   type RecordBatches,
   readAhead,
   textFormat,
@@ -35,17 +35,17 @@ export const openList = textFormat((bytes, { name }) => {
   return Promise.resolve({ columns: ['url'], delimiter: ',', batches });
 });
 
-type NamedOptions = FormatOptions & { readonly name: string };
+type NamedOptions = OpenOptions & { readonly name: string };
 
 /** JSON Lines. The columns are the keys of the first 100 records in the order in which they appear. */
 export const openJsonl = textFormat((bytes, options) => openLines(bytes, options));
 
-async function openLines(bytes: AsyncGenerator<Buffer, void>, { name, columns }: NamedOptions) {
+async function openLines(bytes: AsyncGenerator<Buffer, void>, { name, known }: NamedOptions) {
   const lines = readLines(bytes, { name, maxBytes: MAX_RECORD_BYTES });
   const { ahead, all } = await readAhead(lines, (taken) => taken.length > 0);
   if (ahead[0]?.[0]?.text.trimStart().startsWith('['))
     throw new UsageError(`${name} is a JSON array, not an object a line: say --format json`);
-  return openObjects(all, columns, name, 'JSON Lines, which is one object a line');
+  return openObjects(all, known, name, 'JSON Lines, which is one object a line');
 }
 
 /**
@@ -54,7 +54,7 @@ async function openLines(bytes: AsyncGenerator<Buffer, void>, { name, columns }:
  */
 export const openJson: OpenFormat = (source, options, signal) =>
   textFormat(async (bytes, named) => {
-    const { name, columns } = named;
+    const { name, known } = named;
     const { ahead, all } = await readAhead(bytes, hasFirstLine());
     const head = Buffer.concat(ahead).toString().trimStart();
     const [first = '', ...more] = head.split('\n');
@@ -64,7 +64,7 @@ export const openJson: OpenFormat = (source, options, signal) =>
       return await openLines(all, named);
     const records = options.records ?? (head.startsWith('[') ? '' : await findList(source, signal));
     const items = readItems(all, name, records);
-    return { ...(await openObjects(items, columns, name, 'list of objects')), records };
+    return { ...(await openObjects(items, known, name, 'list of objects')), records };
   })(source, options, signal);
 
 /** Whether so many pieces have all of the first line with text, and something behind it, where that can be a whole object. */

@@ -28,17 +28,22 @@ export interface ManifestRecord extends Cells {
 
 export type RecordBatches = AsyncGenerator<readonly ManifestRecord[], void>;
 
+/** What a manifest is said to be, where it does not tell. */
 export interface FormatOptions {
-  /** Of a csv, where the header does not have to tell it. */
+  /** Of a csv; default: found in its header. */
   readonly delimiter?: string | undefined;
-  /** Whether a csv's or tsv's first record names its columns (the default); they are `c1`, `c2`, ... otherwise. */
+  /** False when a csv's or tsv's first record does not name its columns: they are `c1`, `c2`, ... then. */
   readonly header?: boolean | undefined;
-  /** The columns of a csv or tsv that has no header. */
-  readonly names?: readonly string[] | undefined;
-  /** Of a json: the path of the list of its records, keys joined by dots. */
-  readonly records?: string | undefined;
-  /** Those that an earlier reading has found: its records have to fit them. */
+  /** Their names then; as many as its first record has cells. */
   readonly columns?: readonly string[] | undefined;
+  /** Of a json: the path of the list of its records, keys joined by dots; default: the one list of objects in it. */
+  readonly records?: string | undefined;
+}
+
+/** What a manifest is opened with. */
+export interface OpenOptions extends FormatOptions {
+  /** Its columns, where an earlier reading has found them: its records have to fit them. */
+  readonly known?: readonly string[] | undefined;
 }
 
 /** A manifest whose columns are known. */
@@ -89,14 +94,14 @@ export interface ManifestSource {
  */
 export type OpenFormat = (
   source: ManifestSource,
-  options: FormatOptions,
+  options: OpenOptions,
   signal: AbortSignal,
 ) => Promise<OpenedFormat>;
 
 /** A format that is text in a file or a pipe; `name` is the manifest's, for messages. */
 type OpenText = (
   bytes: AsyncGenerator<Buffer, void>,
-  options: FormatOptions & { readonly name: string },
+  options: OpenOptions & { readonly name: string },
 ) => Promise<Omit<OpenedFormat, 'close'>>;
 
 export function textFormat(open: OpenText): OpenFormat {

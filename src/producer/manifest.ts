@@ -3,6 +3,7 @@ import { openCsv, openTsv } from './csv-format.js';
 import { openFolder } from './folder-format.js';
 import { openJson, openJsonl, openList } from './line-formats.js';
 import {
+  type FormatOptions,
   type ManifestRecord,
   type ManifestSource,
   type OpenFormat,
@@ -46,17 +47,11 @@ type KnownFormat = Format & { readonly name: ManifestFormat };
 /** How many records are looked at before anything is done. */
 export const SAMPLE_RECORDS = 100;
 
-export interface ManifestOptions {
+export interface ManifestOptions extends FormatOptions {
   /** A file, a folder of images, or `-` for `input`. */
   readonly path: string;
   /** Default: what the name's ending says. */
   readonly format?: ManifestFormat | undefined;
-  /** Of a csv; default: found in its header. */
-  readonly delimiter?: string | undefined;
-  /** See `FormatOptions`. */
-  readonly header?: boolean | undefined;
-  readonly columns?: readonly string[] | undefined;
-  readonly records?: string | undefined;
   /** Of text without a byte order mark, see `parseEncoding`; UTF-8. */
   readonly encoding?: string | undefined;
   /** What `-` stands for; default: this process's stdin. */
@@ -111,9 +106,10 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
   let opened: OpenedFormat | undefined;
   try {
     signal?.throwIfAborted();
-    const { header, columns: names, records } = options;
-    opened = await format.open(source, { delimiter, header, names, records }, closing.signal);
-    const { columns, close } = opened;
+    const { header, columns, records } = options;
+    const given = { delimiter, header, columns, records };
+    opened = await format.open(source, given, closing.signal);
+    const { columns: known, close } = opened;
     const { ahead, all } = await readAhead(
       opened.batches,
       (batches) => batches.flat().length >= SAMPLE_RECORDS,
@@ -123,7 +119,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       throw new UsageError(`${source.name} has no records, only a header or blank lines: add some`);
     }
     if (source.replayable) await close();
-    const again = { columns, delimiter: opened.delimiter, header, names, records: opened.records };
+    const again = { ...given, known, delimiter: opened.delimiter, records: opened.records };
     const once = { ...opened, batches: all };
     const reopen = (ended: AbortSignal) =>
       source.replayable ? format.open(source, again, ended) : Promise.resolve(once);
@@ -132,7 +128,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       files: [path],
       name: source.name,
       format: format.name,
-      columns,
+      columns: known,
       delimiter: opened.delimiter,
       unnamedColumns: opened.unnamedColumns ?? 0,
       sample: ahead.flat().slice(0, SAMPLE_RECORDS),

@@ -21,7 +21,7 @@ interface Opened {
 }
 
 /** A Parquet file. Its records are its rows, numbered by "lines" too. */
-export const openParquet: OpenFormat = async (source, { columns: known }, signal) => {
+export const openParquet: OpenFormat = async (source, { known }, signal) => {
   const { path, name } = source;
   if (source.isFolder) throw new UsageError(`${path} is a folder: name a file in it`);
   if (!source.replayable) {

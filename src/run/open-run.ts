@@ -19,6 +19,7 @@ import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { FailuresFile, readFailures } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
+import { layoutOf } from '../writer/output-table.js';
 import { ResultsConsumer } from '../writer/results-consumer.js';
 import { type DamagedRunFileError, type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
 import { openClient } from './account-worker.js';
@@ -269,11 +270,9 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     imageRoot: plan.imageRoot?.path,
     folder: plan.areNames === true ? true : undefined,
     ...keptColumnsOf(options, prepared.runFile),
-    escapeFormulas: prepared.outputOptions.escapeFormulas,
-    promptsAs: prepared.outputOptions.promptsAs,
+    ...layoutOf(prepared.outputOptions),
     answerColumns: [...prepared.outputOptions.answerColumns],
     prompt: plan.prompt === undefined ? undefined : options.prompt,
-    usage: prepared.outputOptions.usage,
     open: true,
   };
 }

@@ -34,7 +34,7 @@ import {
   rowsPath,
   runPaths,
 } from '../writer/output-paths.js';
-import { type OutputOptions, type ScannedOutput, inspectOutput } from '../writer/output-table.js';
+import { type OutputOptions, type ScannedOutput, inspectOutput, layoutOf } from '../writer/output-table.js';
 import { unpackOutput } from '../writer/parquet-output.js';
 import { PROMPT_ROW_COLUMNS } from '../writer/prompt-rows-table.js';
 import { type RunFile, readRunFile, refuseCopiedRunFile } from '../writer/run-file.js';
@@ -158,16 +158,8 @@ export async function openRows(
   answerColumns: readonly string[] = answerColumnsOf(options),
 ) {
   const manifest = await openManifests(files, {
+    ...options,
     name: manifestsText([options.manifest, ...(options.moreManifests ?? [])]),
-    union: options.union,
-    format: options.format,
-    delimiter: options.delimiter,
-    header: options.header,
-    columns: options.columns,
-    records: options.records,
-    encoding: options.encoding,
-    input: options.input,
-    signal: options.signal,
   });
   undo.defer(() => manifest.close());
   const { columns, sample } = manifest;
@@ -193,11 +185,9 @@ export async function openRows(
     path: paths.output,
     columns,
     delimiter: /\.tsv$/i.test(paths.output) ? '\t' : manifest.format === 'csv' ? manifest.delimiter : ',',
-    escapeFormulas: options.escapeFormulas,
-    promptsAs: options.promptsAs,
+    ...layoutOf(options),
     answerColumns,
     listSeparator: options.listSeparator,
-    usage: options.usage,
     urlColumn: plan.urlColumn,
     keyColumn: plan.keyColumn,
     keyPath: plan.keyPath,

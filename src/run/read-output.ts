@@ -14,7 +14,7 @@ import {
   forEachFailure,
 } from '../writer/failures.js';
 import { type RunPaths, rowsPath, runPaths } from '../writer/output-paths.js';
-import { newOutputTable, outputAt } from '../writer/output-table.js';
+import { layoutOf, newOutputTable, outputAt } from '../writer/output-table.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import type { Table } from '../writer/table.js';
 import { rememberedPlan } from './prepare.js';
@@ -79,10 +79,10 @@ export async function rememberedFailures(
 ): Promise<FailureOptions> {
   const { columns, delimiter } = await failureColumnsIn(path);
   const plan = rememberedPlan(runFile, columns);
-  const { keyColumn, escapeFormulas, promptsAs, usage } = runFile;
+  const { keyColumn } = runFile;
   const key: Partial<ColumnRef> = keyColumn === undefined ? {} : columnAt('--key-column', columns, keyColumn);
   return {
-    ...{ path: paths.failures, columns, delimiter, escapeFormulas, promptsAs, usage },
+    ...{ path: paths.failures, columns, delimiter, ...layoutOf(runFile) },
     ...{ urlColumn: plan.urlColumn, keyColumn: key.index, keyPath: key.path },
     answerColumns: runFile.answerColumns ?? PROMPT_COLUMNS,
     promptColumns: plan.prompt?.columns,

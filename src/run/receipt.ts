@@ -1,13 +1,14 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { isFolder } from '../producer/folder-format.js';
+import type { ManifestOptions } from '../producer/manifest.js';
 import { readRows } from '../producer/row-reader.js';
 import { UsageError, messageOf, shownPath } from '../shared/errors.js';
 import { type ErrorCode, PROMPT_COLUMNS } from '../shared/jobs.js';
 import { failedRows } from '../shared/run-counts.js';
 import { UndoStack } from '../shared/undo.js';
 import { rowsPath, runPaths } from '../writer/output-paths.js';
-import { inspectOutput } from '../writer/output-table.js';
+import { inspectOutput, layoutOf } from '../writer/output-table.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
 import { readRunFile } from '../writer/run-file.js';
 import type { OpenRun } from './open-run.js';
@@ -155,25 +156,9 @@ async function* firstRows<Row>(
   }
 }
 
-export type VerifyOptions = Pick<
-  RunOptions,
-  | 'manifest'
-  | 'moreManifests'
-  | 'union'
-  | 'input'
-  | 'format'
-  | 'delimiter'
-  | 'header'
-  | 'columns'
-  | 'records'
-  | 'encoding'
-  | 'urlColumn'
-  | 'keyColumn'
-  | 'baseUrl'
-  | 'imageRoot'
-  | 'earlierOutputs'
-  | 'accept'
-> & { readonly output: string };
+export type VerifyOptions = Omit<ManifestOptions, 'path' | 'signal'> &
+  Pick<RunOptions, 'manifest' | 'moreManifests' | 'union' | 'urlColumn' | 'keyColumn'> &
+  Pick<RunOptions, 'baseUrl' | 'imageRoot' | 'earlierOutputs' | 'accept'> & { readonly output: string };
 
 /** A folder is its images' own; one that is gone has moved together with the manifest. */
 async function rememberedRoot(manifest: string, root = ''): Promise<string | undefined> {
@@ -202,9 +187,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
         keyColumn: options.keyColumn ?? runFile?.keyColumn,
         baseUrl: options.baseUrl ?? runFile?.baseUrl,
         imageRoot: options.imageRoot ?? (await rememberedRoot(options.manifest, runFile?.imageRoot)),
-        escapeFormulas: runFile?.escapeFormulas,
-        promptsAs: runFile?.promptsAs,
-        usage: runFile?.usage,
+        ...layoutOf(runFile ?? {}),
         prompt: runFile?.prompt,
       },
       await findFiles(options, paths),

@@ -13,8 +13,22 @@ import { ParquetTable } from './parquet-table.js';
 import { PromptRowsTable, inRows, isInRows } from './prompt-rows-table.js';
 import type { Table, TableEnd, TableRow } from './table.js';
 
+/** How a new output is laid out; an existing one keeps its own, which its run file remembers. */
+export interface OutputLayout {
+  /** Whether cells that a spreadsheet would take for formulas begin with an apostrophe, in all files of the run. */
+  readonly escapeFormulas?: boolean | undefined;
+  /** Whether each prompt has a column or a line, see `PromptRowsTable`; `columns`. */
+  readonly promptsAs?: 'columns' | 'rows' | undefined;
+  /** Whether what each row has cost in tokens is in two columns more. */
+  readonly usage?: boolean | undefined;
+}
+
+export function layoutOf({ escapeFormulas, promptsAs, usage }: OutputLayout): OutputLayout {
+  return { escapeFormulas, promptsAs, usage };
+}
+
 /** What an output is opened or inspected with. */
-export interface OutputOptions {
+export interface OutputOptions extends OutputLayout {
   readonly path: string;
   /** The manifest's columns, in order. */
   readonly columns: readonly string[];
@@ -25,14 +39,8 @@ export interface OutputOptions {
   readonly listSeparator?: string | undefined;
   /** Of the answers when the output was written last, where that is known: they are told from the manifest's then. */
   readonly answerColumnsBefore?: readonly string[] | undefined;
-  /** Whether each prompt has a column or a line, see `PromptRowsTable`. */
-  readonly promptsAs?: 'columns' | 'rows' | undefined;
-  /** Whether what each row has cost in tokens is in two columns more. */
-  readonly usage?: boolean | undefined;
   /** Of a new output. An existing one keeps its own, which is found from its header. */
   readonly delimiter: string;
-  /** See `CsvTable`; of this output and the files that belong to it. */
-  readonly escapeFormulas?: boolean | undefined;
   /** Which of `columns` hold the image and, where rows have one, the key. */
   readonly urlColumn: number;
   readonly keyColumn?: number | undefined;
@@ -65,19 +73,11 @@ export function outputAt(path: string): string {
 }
 
 /** What a new output is made of. */
-export type TableOptions = Pick<
-  OutputOptions,
-  | 'path'
-  | 'columns'
-  | 'kept'
-  | 'answerColumns'
-  | 'answerColumnsBefore'
-  | 'promptsAs'
-  | 'usage'
-  | 'delimiter'
-  | 'escapeFormulas'
-  | 'listSeparator'
->;
+export type TableOptions = OutputLayout &
+  Pick<
+    OutputOptions,
+    'path' | 'columns' | 'kept' | 'answerColumns' | 'answerColumnsBefore' | 'delimiter' | 'listSeparator'
+  >;
 
 /** A new output for a manifest, in the format that the ending of its name says. */
 export function newOutputTable(options: TableOptions, path = options.path): Table {
