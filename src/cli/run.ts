@@ -1,3 +1,4 @@
+import { captionFlagIn } from '../run/captions.js';
 import { RUN_DEFAULTS, type RunEvent, type RunOptions, type RunResult } from '../run/run-options.js';
 import { verifyOutput } from '../run/receipt.js';
 import type { Ping } from '../service/ping.js';
@@ -106,11 +107,9 @@ async function describe(
 
 /** @throws {UsageError} for what is said of captions that nobody asks for */
 function sidecarOf({ sidecar, sidecarName, promptColumn, ar, overwrite }: OptionsOf<'run'>) {
-  if (sidecar !== undefined) return { folder: sidecar, sidecarName, promptColumn, ar, overwrite };
-  const given = { '--sidecar-name': sidecarName, '--prompt-column': promptColumn, '--overwrite': overwrite };
-  const [flag] = Object.entries({ ...given, '--no-ar': ar === false ? true : undefined }).find(
-    ([, value]) => value !== undefined,
-  ) ?? [undefined];
+  const options = { sidecarName, promptColumn, ar, overwrite };
+  if (sidecar !== undefined) return { folder: sidecar, ...options };
+  const flag = captionFlagIn(options) ?? (overwrite === undefined ? undefined : '--overwrite');
   if (flag !== undefined) throw new UsageError(`${flag} needs --sidecar <folder> too`);
   return undefined;
 }

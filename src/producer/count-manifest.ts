@@ -30,39 +30,48 @@ export function isCountedInPart({ replayable, sizeBytes = 0 }: Manifest): boolea
 }
 
 /** rows = resumed + copied + failedBefore + newImages + left + badUrls + badRecords + duplicateKeys */
-export interface ManifestCounts {
-  /** Only the first records were counted: the manifest is a pipe, or over 1 GB on disk. */
-  sampled: boolean;
-  rows: number;
-  /** Distinct ones. */
-  images: number;
-  resumed: number;
-  /** Rows that share an image with a described row, or with an earlier one that is to be described. */
-  copied: number;
-  /** Rows that failed in an earlier run in a way that another submit would not change. */
-  failedBefore: number;
-  /** Their images. */
-  failedImages: number;
-  /** What is to be paid for. */
-  newImages: number;
-  /** Those of them that are on this machine, or in the manifest itself. */
-  localImages: number;
-  /** Those of them whose signed URLs expire. */
-  signed: SignedImage[];
-  /** Rows that are left for another run. */
-  left: number;
-  /** Rows without a URL, or with one that is none. */
-  badUrls: number;
-  badRecords: number;
-  /** Rows with a key that an earlier one has. */
-  duplicateKeys: number;
-  /** Records without any cell: they are no rows. */
-  emptyRecords: number;
-  /** Keys of JSON Lines that first come later than the columns were found: they are in no file. And names of what holds bytes. */
-  unknownKeys: Set<string>;
+export type ManifestCounts = ReturnType<typeof createCounts>;
+
+interface FoundInManifest {
+  /** Images to be described whose signed URLs expire. */
+  readonly signed: SignedImage[];
   firstUrl?: string;
   /** Why the rest was not counted: the manifest cannot be read past some place. */
   unreadable?: string;
+}
+
+function createCounts() {
+  const found: FoundInManifest = { signed: [] };
+  return {
+    ...found,
+    /** Only the first records were counted: the manifest is a pipe, or over 1 GB on disk. */
+    sampled: false,
+    rows: 0,
+    /** Distinct ones. */
+    images: 0,
+    resumed: 0,
+    /** Rows that share an image with a described row, or with an earlier one that is to be described. */
+    copied: 0,
+    /** Rows that failed in an earlier run in a way that another submit would not change. */
+    failedBefore: 0,
+    /** Their images. */
+    failedImages: 0,
+    /** What is to be paid for. */
+    newImages: 0,
+    /** Those of them that are on this machine, or in the manifest itself. */
+    localImages: 0,
+    /** Rows that are left for another run. */
+    left: 0,
+    /** Rows without a URL, or with one that is none. */
+    badUrls: 0,
+    badRecords: 0,
+    /** Rows with a key that an earlier one has. */
+    duplicateKeys: 0,
+    /** Records without any cell: they are no rows. */
+    emptyRecords: 0,
+    /** Keys of JSON Lines that first come later than the columns were found: they are in no file. And names of what holds bytes. */
+    unknownKeys: new Set<string>(),
+  };
 }
 
 /**
@@ -105,24 +114,7 @@ export async function countManifest(
 }
 
 class RowCounter {
-  readonly counts: ManifestCounts = {
-    sampled: false,
-    rows: 0,
-    images: 0,
-    resumed: 0,
-    copied: 0,
-    failedBefore: 0,
-    failedImages: 0,
-    newImages: 0,
-    localImages: 0,
-    signed: [],
-    left: 0,
-    badUrls: 0,
-    badRecords: 0,
-    duplicateKeys: 0,
-    emptyRecords: 0,
-    unknownKeys: new Set(),
-  };
+  readonly counts = createCounts();
   /** What each image was first counted as that is to be described. */
   readonly #images = new Map<string, 'new' | 'failed' | undefined>();
 

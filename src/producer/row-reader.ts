@@ -106,6 +106,13 @@ export function imageOf(
   return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
 }
 
+/** How rows of files are told apart as those of the manifest are. */
+export function namesBy(plan: RowPlan) {
+  const { urlColumn, keyColumn, keyPath, prompt } = plan;
+  const resolveUrl = (raw: string, ofPrompt: readonly string[]) => imageOf(plan, raw, ofPrompt);
+  return { urlColumn, keyColumn, keyPath, promptColumns: prompt?.columns, resolveUrl };
+}
+
 /** Where a row is in its manifest. */
 export function placeOf({ file, line }: Pick<Row, 'file' | 'line'>): string {
   return file === undefined ? `line ${line}` : `${file}, line ${line}`;

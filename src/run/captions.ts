@@ -20,6 +20,13 @@ export interface CaptionOptions {
   readonly overwrite?: boolean | undefined;
 }
 
+/** The first flag that says how captions are made; undefined where none is given. */
+export function captionFlagIn({ sidecarName, promptColumn, ar }: CaptionOptions): string | undefined {
+  if (sidecarName !== undefined) return '--sidecar-name';
+  if (promptColumn !== undefined) return '--prompt-column';
+  return ar === false ? '--no-ar' : undefined;
+}
+
 /** Room for what atomic writing puts behind a name: no file system takes more than 255 bytes. */
 const MOST_NAME_BYTES = 240;
 /** What Windows takes for devices, whatever the ending. */

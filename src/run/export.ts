@@ -10,7 +10,14 @@ import { type RunPaths, workingPath } from '../writer/output-paths.js';
 import { endsRow, newOutputTable, outputAt } from '../writer/output-table.js';
 import { packOutput } from '../writer/parquet-output.js';
 import type { TableRow } from '../writer/table.js';
-import { type CaptionOptions, ImageNames, captionColumn, makeFolder, sidecarPath } from './captions.js';
+import {
+  type CaptionOptions,
+  ImageNames,
+  captionColumn,
+  captionFlagIn,
+  makeFolder,
+  sidecarPath,
+} from './captions.js';
 import { type ReadOutput, openToRead, planOf } from './read-output.js';
 
 export type ExportFormat = 'sidecar' | 'hf' | 'kohya' | 'jsonl' | 'parquet' | 'csv';
@@ -61,18 +68,12 @@ export async function exportOutput(options: ExportOptions): Promise<Exported> {
 }
 
 /** @throws {UsageError} when the rows are written as they are, which names or texts were to be made of */
-function refuseCaptionFlags({ to, sidecarName, promptColumn, ar }: ExportOptions): void {
-  if (to === 'sidecar' || to === 'hf' || to === 'kohya') return;
-  const flags = {
-    '--sidecar-name': sidecarName,
-    '--prompt-column': promptColumn,
-    '--no-ar': ar === false || undefined,
-  };
-  const [flag] = Object.entries(flags).find(([, value]) => value !== undefined) ?? [];
-  if (flag !== undefined)
-    throw new UsageError(
-      `${flag} is for captions, and --to ${to} writes the rows as they are: leave one of the two away`,
-    );
+function refuseCaptionFlags({ to, ...options }: ExportOptions): void {
+  const flag = captionFlagIn(options);
+  if (flag === undefined || to === 'sidecar' || to === 'hf' || to === 'kohya') return;
+  throw new UsageError(
+    `${flag} is for captions, and --to ${to} writes the rows as they are: leave one of the two away`,
+  );
 }
 
 /** @throws {UsageError} when the file is there, is the output's own, or has a name of another format */

@@ -17,7 +17,7 @@ import { FILE_COLUMN } from '../producer/folder-format.js';
 import { IMAGE_ENDING, type ImageRoot, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import type { Manifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
-import { type Row, type RowPlan, imageOf } from '../producer/row-reader.js';
+import { type Row, type RowPlan, namesBy } from '../producer/row-reader.js';
 import { areSeveral, findManifests, openManifests } from '../producer/several-manifests.js';
 import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError, fileTrouble, manifestsText, shownPath } from '../shared/errors.js';
@@ -188,30 +188,12 @@ export async function openRows(
     ...layoutOf(options),
     answerColumns,
     listSeparator: options.listSeparator,
-    urlColumn: plan.urlColumn,
-    keyColumn: plan.keyColumn,
-    keyPath: plan.keyPath,
-    promptColumns: plan.prompt?.columns,
-    resolveUrl: (raw, ofPrompt) => imageOf(plan, raw, ofPrompt),
+    ...namesBy(plan),
     index: new OutputIndex({ keyed: plan.keyColumn !== undefined }),
     newColumns: options.newColumns,
     signal: options.signal,
   };
   return { manifest, plan, outputOptions };
-}
-
-/** How the rows of an output are read, by its run file; without the key. */
-export function rememberedPlan(
-  { urlColumn, baseUrl, imageRoot, folder: areNames, prompt }: RunFile,
-  columns: readonly string[],
-): RowPlan {
-  const { index, path: urlPath } = columnAt('--url-column', columns, urlColumn);
-  return {
-    ...{ urlColumn: index, urlPath, areNames },
-    baseUrl: baseUrl === undefined ? undefined : parseBaseUrl(baseUrl),
-    imageRoot: imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot },
-    prompt: prompt === undefined ? undefined : parsePromptTemplate(prompt, columns),
-  };
 }
 
 /**

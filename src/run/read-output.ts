@@ -3,7 +3,9 @@ import { realpath } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type ColumnRef, columnAt } from '../producer/columns.js';
-import { type RowPlan, imageOf } from '../producer/row-reader.js';
+import { parseBaseUrl } from '../producer/image-url.js';
+import { parsePromptTemplate } from '../producer/prompt-template.js';
+import { type RowPlan, namesBy } from '../producer/row-reader.js';
 import { UsageError, shownPath } from '../shared/errors.js';
 import { MESSAGE_COLUMNS, PROMPT_COLUMNS } from '../shared/jobs.js';
 import { openPlainFile } from '../writer/durable-file.js';
@@ -17,7 +19,6 @@ import { type RunPaths, rowsPath, runPaths } from '../writer/output-paths.js';
 import { layoutOf, newOutputTable, outputAt } from '../writer/output-table.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import type { Table } from '../writer/table.js';
-import { rememberedPlan } from './prepare.js';
 
 /** An output that is open for reading; a run may be writing to it. */
 export interface ReadOutput {
@@ -62,6 +63,20 @@ export async function openToRead(given: string): Promise<ReadOutput> {
   }
 }
 
+/** How the rows of an output are read, by its run file; without the key. */
+function rememberedPlan(
+  { urlColumn, baseUrl, imageRoot, folder: areNames, prompt }: RunFile,
+  columns: readonly string[],
+): RowPlan {
+  const { index, path: urlPath } = columnAt('--url-column', columns, urlColumn);
+  return {
+    ...{ urlColumn: index, urlPath, areNames },
+    baseUrl: baseUrl === undefined ? undefined : parseBaseUrl(baseUrl),
+    imageRoot: imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot },
+    prompt: prompt === undefined ? undefined : parsePromptTemplate(prompt, columns),
+  };
+}
+
 /** Where the images of an output are, by its run file. @throws {UsageError} when there is none */
 export function planOf({ path, paths, runFile }: ReadOutput, columns: readonly string[]): RowPlan {
   if (runFile === undefined)
@@ -83,10 +98,8 @@ export async function rememberedFailures(
   const key: Partial<ColumnRef> = keyColumn === undefined ? {} : columnAt('--key-column', columns, keyColumn);
   return {
     ...{ path: paths.failures, columns, delimiter, ...layoutOf(runFile) },
-    ...{ urlColumn: plan.urlColumn, keyColumn: key.index, keyPath: key.path },
+    ...namesBy({ ...plan, keyColumn: key.index, keyPath: key.path }),
     answerColumns: runFile.answerColumns ?? PROMPT_COLUMNS,
-    promptColumns: plan.prompt?.columns,
-    resolveUrl: (raw, ofPrompt) => imageOf(plan, raw, ofPrompt),
   };
 }
 

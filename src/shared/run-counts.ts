@@ -2,49 +2,36 @@ import type { ErrorCode } from './jobs.js';
 import type { SharedStore } from './queue/store.js';
 
 /** What a run has done so far; the producer and the writer count, the receipt adds up. */
-export interface RunCounts {
-  /** Manifest rows read. */
-  rows: number;
-  /** Described by this run. */
-  described: number;
-  /** Already in the output, or in an earlier one, when the run started. */
-  resumed: number;
-  /** Written from the outcome of another row with the same image. */
-  copied: number;
-  readonly failedByCode: Map<ErrorCode, number>;
-  /** HTTP calls made for this run. */
-  submits: number;
-  polls: number;
-  /** Tokens that the API says were used for what has ended, failed answers included. */
-  inputTokens: number;
-  outputTokens: number;
-  /** Images that were in flight since an earlier run, and were not paid for again. */
-  reattached: number;
-  /** Submits whose answer was lost, so that the image may have been paid for once more. */
-  maybePaidTwice: number;
-  /** Submits whose answer was lost, and that webhooks have saved from being paid for once more. */
-  rescued: number;
-}
-
-/** What became of submits whose answer was lost: counted over all processes of a run, killed ones included. */
-export type LostSubmits = Pick<RunCounts, 'maybePaidTwice' | 'rescued'>;
-
-export function createRunCounts(): RunCounts {
+export function createRunCounts() {
   return {
+    /** Manifest rows read. */
     rows: 0,
+    /** Described by this run. */
     described: 0,
+    /** Already in the output, or in an earlier one, when the run started. */
     resumed: 0,
+    /** Written from the outcome of another row with the same image. */
     copied: 0,
-    failedByCode: new Map(),
+    failedByCode: new Map<ErrorCode, number>(),
+    /** HTTP calls made for this run. */
     submits: 0,
     polls: 0,
+    /** Tokens that the API says were used for what has ended, failed answers included. */
     inputTokens: 0,
     outputTokens: 0,
+    /** Images that were in flight since an earlier run, and were not paid for again. */
     reattached: 0,
+    /** Submits whose answer was lost, so that the image may have been paid for once more. */
     maybePaidTwice: 0,
+    /** Submits whose answer was lost, and that webhooks have saved from being paid for once more. */
     rescued: 0,
   };
 }
+
+export type RunCounts = ReturnType<typeof createRunCounts>;
+
+/** What became of submits whose answer was lost: counted over all processes of a run, killed ones included. */
+export type LostSubmits = Pick<RunCounts, 'maybePaidTwice' | 'rescued'>;
 
 /** Counts a failed row. */
 export function countFailed(counts: RunCounts, code: ErrorCode): void {
