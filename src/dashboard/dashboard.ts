@@ -21,7 +21,7 @@ import { UndoStack } from '../shared/undo.js';
 import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
 import { startBoard } from './board.js';
 import { renderMetrics } from './metrics.js';
-import { localThumbnail } from './local-image.js';
+import { localThumbnail } from './images.js';
 import { BOARD_PATH, PAGE_SOURCES, type Page } from './html.js';
 import { ACTION_DEADLINE_MS, act, isAction } from './actions.js';
 import { type View, runPage, runsPage } from './pages.js';

@@ -11,7 +11,7 @@ import { statIfThere } from '../writer/durable-file.js';
 import { RowIndex } from '../writer/row-index.js';
 import type { DashboardOptions } from './access.js';
 import { type Page, html, layout } from './html.js';
-import { smallPicture } from './local-image.js';
+import { smallPicture } from './images.js';
 import { count, fileNameOf } from './texts.js';
 import {
   PER_PAGE,

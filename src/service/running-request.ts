@@ -8,7 +8,6 @@ import { setProgress } from '../shared/queue/job-moves.js';
 import * as registry from '../shared/queue/registry.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { type Execution, type ExecutorDeps, executeJob } from './execute-request.js';
-import type { LateResults } from './late-results.js';
 import { callOnDone } from './on-done.js';
 import { Ping, pingUrlOf } from './ping.js';
 import {
@@ -54,7 +53,8 @@ export interface RequestDeps extends RunsServerOptions {
   readonly serverId: string;
   /** Aborts when the server is to end. */
   readonly stopping: AbortSignal;
-  readonly lateResults: LateResults;
+  /** The results of a run that had ended have been collected once more. */
+  readonly collected: (run: string) => Promise<void>;
   /** Of jobs that wait: what was last reported of it. */
   readonly waiting: Map<string, string>;
   /** Takes a request off the list of those that this server executes. */
@@ -254,7 +254,7 @@ export class RunningRequest {
 
   /** Reports the end, then calls the command, and then ends the job: a server that dies between does this again. */
   async #over(outcome: RunOutcome, stop?: RunStop): Promise<RunOutcome> {
-    const { connection, root, env, logger, lateResults, stopping, onEvent, onDone, waiting } = this.deps;
+    const { connection, root, env, logger, collected, stopping, onEvent, onDone, waiting } = this.deps;
     const { exitCode, reason = '', receipt } = outcome;
     const names = this.#names;
     waiting.delete(this.#id);
@@ -264,7 +264,7 @@ export class RunningRequest {
     if (run !== undefined && output !== undefined) {
       const keeping = this.#keep(run, output, { endedAt: Date.now(), stop });
       await keeping.catch(debugError(logger, 'the request is not kept', { run }));
-      if (this.#request?.collectOnly === true) await lateResults.collected(run);
+      if (this.#request?.collectOnly === true) await collected(run);
     }
     onEvent({ type: 'over', name: this.#name, outcome });
     const { schedule } = names;

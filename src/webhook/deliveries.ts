@@ -1,23 +1,75 @@
+import { z } from 'zod';
 import { type Logger, debugError } from '../shared/log.js';
+import { parseJson } from '../shared/parse-json.js';
 import type { SharedStore } from '../shared/queue/store.js';
-import type { DeliveryClaim } from './delivery-claim.js';
 
 /*
  * Deliveries on their way from a receiver to the worker that waits for one. Each is published to whoever listens, and kept in
  * a mailbox for a while: some come early, or while no worker is there. Its prompts are not kept: the worker asks the API.
  */
 
+/** What a delivery claims to be about; nothing of it is certain. */
+export interface DeliveryClaim {
+  /** A ref that was made here, see `CallbackKeys`. */
+  readonly ref: string | undefined;
+  readonly messageId: string | undefined;
+  /** It says that its message is still worked on: there is nothing to ask for yet. */
+  readonly isWorking?: true | undefined;
+}
+
+/** No service has others in an id, and not every store can hold control characters and lone surrogates. */
+const ID = /^[^\p{Cc}\p{Cs}]{1,512}$/u;
+
+const idSchema = z
+  .union([z.string(), z.int().nonnegative().transform(String)])
+  .pipe(z.string().trim().regex(ID))
+  .optional()
+  .catch(undefined);
+
+/** Where the services of this family put the two facts that matter; all else is read from the API. */
+const claimSchema = z.object({
+  ref: idSchema,
+  originatingMessageId: idSchema,
+  messageId: idSchema,
+  job_id: idSchema,
+  jobId: idSchema,
+  id: idSchema,
+});
+
+const bodySchema = z.intersection(
+  claimSchema,
+  z.object({
+    // The words of `mj`, which calls at every change; the others call when a message is done.
+    status: z.enum(['NOT_START', 'SUBMITTED', 'IN_PROGRESS', 'MODAL', '']).optional().catch(undefined),
+    response: claimSchema.optional().catch(undefined),
+    data: claimSchema.optional().catch(undefined),
+  }),
+);
+
+/** What a body says that it is about; undefined when it is no JSON object. */
+export function readClaim(body: string): DeliveryClaim | undefined {
+  const json = parseJson(body);
+  const claim = bodySchema.safeParse(json);
+  if (!claim.success || Array.isArray(json)) return undefined;
+  const { status, response, data } = claim.data;
+  const parts = [claim.data, response, data];
+  const ids = parts.map(
+    (part) => part?.originatingMessageId ?? part?.messageId ?? part?.job_id ?? part?.jobId ?? part?.id,
+  );
+  return {
+    ...(status !== undefined && { isWorking: true }),
+    ref: parts.map((part) => part?.ref).find((ref) => ref !== undefined),
+    messageId: ids.find((id) => id !== undefined),
+  };
+}
+
 /** How many deliveries are kept, and for how long. */
 const DELIVERY_BOUNDS = { ttlMs: 60 * 60_000, max: 10_000 } as const;
 
-/** The mailbox of deliveries that name a ref of ours. */
-function refMailbox(queueName: string): string {
-  return `deliveries:${queueName}`;
-}
-
-/** Those that name only a message have a mailbox of their own: whoever fills it takes no place of the others. */
-function messageMailbox(queueName: string): string {
-  return `${refMailbox(queueName)}:unnamed`;
+/** Those that name only a message have a mailbox of their own: whoever fills it takes no place of those that name a ref of ours. */
+function mailboxesOf(queueName: string) {
+  const refs = `deliveries:${queueName}`;
+  return { refs, messages: `${refs}:unnamed` };
 }
 
 /** A message's name in its mailbox: without spaces. */
@@ -31,12 +83,10 @@ export async function putDelivery(
   queueName: string,
   { ref, messageId }: DeliveryClaim,
 ): Promise<void> {
-  if (ref !== undefined) {
-    await store.putMessage(refMailbox(queueName), ref, messageId ?? '', DELIVERY_BOUNDS);
-  } else if (messageId !== undefined) {
-    const mailbox = messageMailbox(queueName);
-    await store.putMessage(mailbox, messageName(messageId), messageId, DELIVERY_BOUNDS);
-  }
+  const { refs, messages } = mailboxesOf(queueName);
+  if (ref !== undefined) await store.putMessage(refs, ref, messageId ?? '', DELIVERY_BOUNDS);
+  else if (messageId !== undefined)
+    await store.putMessage(messages, messageName(messageId), messageId, DELIVERY_BOUNDS);
 }
 
 /** Whether a delivery has come for one submit. */
@@ -73,71 +123,76 @@ export class DeliveryWatch {
   }
 }
 
-interface Mailbox {
-  readonly name: string;
-  readonly watches: Map<string, DeliveryWatch>;
-}
-
 /** The deliveries that one process waits for, by whichever receiver they come. */
 export class DeliveryInbox {
   readonly #refs: Mailbox;
   readonly #messages: Mailbox;
-  readonly #endListening: (() => void)[] = [];
 
-  private constructor(
-    private readonly store: SharedStore,
-    queueName: string,
-  ) {
-    this.#refs = { name: refMailbox(queueName), watches: new Map() };
-    this.#messages = { name: messageMailbox(queueName), watches: new Map() };
+  private constructor(store: SharedStore, queueName: string) {
+    const { refs, messages } = mailboxesOf(queueName);
+    this.#refs = new Mailbox(store, refs);
+    this.#messages = new Mailbox(store, messages);
   }
 
   /** Opens the inbox, which is notified of what comes from now on. */
   static async open(store: SharedStore, queueName: string, logger: Logger): Promise<DeliveryInbox> {
     const inbox = new DeliveryInbox(store, queueName);
     const onError = debugError(logger, 'deliveries were not looked up: polls find them');
-    for (const mailbox of [inbox.#refs, inbox.#messages]) {
-      const end = await store.listen(mailbox.name, {
-        came: (name, messageId) => mailbox.watches.get(name)?.notify(messageId),
-        missedSome: () => void inbox.#lookUp(mailbox, [...mailbox.watches.keys()]).catch(onError),
-      });
-      inbox.#endListening.push(end);
-    }
+    await inbox.#refs.listen(onError);
+    await inbox.#messages.listen(onError);
     return inbox;
   }
 
   /** Watches for deliveries with this ref that come from now on. */
   watch(ref: string): DeliveryWatch {
     const watch = new DeliveryWatch();
-    add(this.#refs, ref, watch);
+    this.#refs.add(ref, watch);
     return watch;
   }
 
   /** The watch is for deliveries of this message as well, which came without a ref. */
   alsoFor(watch: DeliveryWatch, messageId: string): void {
-    add(this.#messages, messageName(messageId), watch);
+    this.#messages.add(messageName(messageId), watch);
   }
 
   /** Notifies the watches of those refs whose deliveries came before. */
   lookUp(refs: readonly string[]): Promise<void> {
-    return this.#lookUp(this.#refs, refs);
+    return this.#refs.lookUp(refs);
   }
 
   close(): Promise<void> {
-    for (const end of this.#endListening) end();
+    this.#refs.end();
+    this.#messages.end();
     return Promise.resolve();
-  }
-
-  async #lookUp({ name, watches }: Mailbox, deliveries: readonly string[]): Promise<void> {
-    const found = await this.store.messages(name, deliveries);
-    for (const [delivery, messageId] of found) watches.get(delivery)?.notify(messageId);
   }
 }
 
-function add({ watches }: Mailbox, name: string, watch: DeliveryWatch): void {
-  watches.set(name, watch);
-  watch.onEnd(() => {
-    // Unless a newer processing of the same submit watches by now.
-    if (watches.get(name) === watch) watches.delete(name);
-  });
+class Mailbox {
+  readonly #watches = new Map<string, DeliveryWatch>();
+  end: () => void = () => undefined;
+
+  constructor(
+    private readonly store: SharedStore,
+    private readonly name: string,
+  ) {}
+
+  async listen(onError: (error: unknown) => void): Promise<void> {
+    this.end = await this.store.listen(this.name, {
+      came: (name, messageId) => this.#watches.get(name)?.notify(messageId),
+      missedSome: () => void this.lookUp([...this.#watches.keys()]).catch(onError),
+    });
+  }
+
+  add(name: string, watch: DeliveryWatch): void {
+    this.#watches.set(name, watch);
+    watch.onEnd(() => {
+      // Unless a newer processing of the same submit watches by now.
+      if (this.#watches.get(name) === watch) this.#watches.delete(name);
+    });
+  }
+
+  async lookUp(names: readonly string[]): Promise<void> {
+    const found = await this.store.messages(this.name, names);
+    for (const [name, messageId] of found) this.#watches.get(name)?.notify(messageId);
+  }
 }

@@ -5,8 +5,7 @@ import type { Logger } from '../shared/log.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import { sleep } from '../shared/waiting.js';
 import { type CallbackKeys, callbackKeys } from './callback-keys.js';
-import { putDelivery } from './deliveries.js';
-import { type DeliveryClaim, readClaim } from './delivery-claim.js';
+import { type DeliveryClaim, putDelivery, readClaim } from './deliveries.js';
 
 interface ReceiverOptions extends ListenAddress {
   readonly keys: CallbackKeys;

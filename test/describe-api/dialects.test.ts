@@ -11,7 +11,7 @@ import { answerCell } from '../../src/shared/jobs.js';
 import { exhaustedForMs } from '../../src/describe-api/retry-after.js';
 import { DescribeApiError } from '../../src/describe-api/errors.js';
 import type { Message } from '../../src/describe-api/shapes.js';
-import { readClaim } from '../../src/webhook/delivery-claim.js';
+import { readClaim } from '../../src/webhook/deliveries.js';
 import { answering, serve } from './http-server.js';
 
 const FOLDER = new URL('fixtures/', import.meta.url);

@@ -2,7 +2,7 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { judgePollFailure, judgeSubmitFailure } from '../../src/describe-api/attempt-policy.js';
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
-import { readClaim } from '../../src/webhook/delivery-claim.js';
+import { readClaim } from '../../src/webhook/deliveries.js';
 import { answering, serve } from './http-server.js';
 
 const IMAGE = 'https://images.example/1.jpg';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { type SimulatorOptions, startSimulator } from '../../src/simulator/simulator.js';
-import { readClaim } from '../../src/webhook/delivery-claim.js';
+import { readClaim } from '../../src/webhook/deliveries.js';
 import { serve } from '../describe-api/http-server.js';
 import { readJournal } from '../helpers/journal.js';
 import { type DeliveryFaults, spoilDeliveries } from '../helpers/spoilt-deliveries.js';

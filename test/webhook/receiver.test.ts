@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { CallbackKeys } from '../../src/webhook/callback-keys.js';
-import type { DeliveryClaim } from '../../src/webhook/delivery-claim.js';
+import type { DeliveryClaim } from '../../src/webhook/deliveries.js';
 import { startReceiver } from '../../src/webhook/receiver.js';
 
 const keys = new CallbackKeys('a secret of more than sixteen', 'scope');
