@@ -6,7 +6,7 @@ import { partsOfJobId } from '../shared/jobs.js';
 import { RUNS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
-import { failedJobsOf } from './images.js';
+import { jobsOf } from './images.js';
 import { cancelledText, plural } from './texts.js';
 
 /** A server or a coordinator that has not answered by then is busy or gone: whoever pressed the button is told so. */
@@ -67,7 +67,7 @@ async function retryImages(connection: QueueConnection, run: string): Promise<st
   const { queueName } = await statusOf(connection, run);
   // All of them first: each that is taken up moves those behind it.
   const failed = [];
-  for await (const job of failedJobsOf(connection, { run, queueName }, Infinity)) failed.push(job);
+  for await (const job of jobsOf(connection, { run, queueName }, 'failed', Infinity)) failed.push(job);
   for (const job of failed) await job.retry('failed');
   return `${plural(failed.length, 'failed image')} taken up again: their rows come into the output as they are described`;
 }

@@ -4,10 +4,11 @@ import { FastifyAdapter } from '@bull-board/fastify';
 import { Queue } from 'bullmq';
 import type { FastifyPluginCallback } from 'fastify';
 import { z } from 'zod';
+import { requestNames } from '../service/run-request.js';
 import { knownAccounts } from '../service/views.js';
 import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
-import { RUNS_QUEUE } from '../shared/jobs.js';
+import { RUNS_QUEUE, describeJobSchema } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import { RUNS, runState, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -15,7 +16,8 @@ import * as registry from '../shared/queue/registry.js';
 import type { UndoStack } from '../shared/undo.js';
 import { repeat, unlessAborted } from '../shared/waiting.js';
 import { BOARD_PATH } from './html.js';
-import { fileNameOf, httpUrl, imageDataSchema, shortUrl, visible } from './texts.js';
+import { imageDataSchema } from './images.js';
+import { fileNameOf, httpUrl, shortUrl, visible } from './texts.js';
 
 const EVERY_MS = 2000;
 
@@ -74,7 +76,10 @@ function adapt(connection: QueueConnection, { name, kind, ...shown }: BoardQueue
   adapter.setFormatter('name', (job: BoardJob) => TITLES[kind](job));
   if (kind !== 'describe') return adapter;
   adapter.setFormatter('data', (data: unknown) => shownDataSchema.safeParse(data).data ?? data);
-  adapter.setFormatter('returnValue', readableResult);
+  adapter.setFormatter(
+    'returnValue',
+    (result: unknown) => describedSchema.safeParse(result).data?.outcome ?? result,
+  );
   // What the types leave out: a job may have no link.
   return Object.assign(adapter, { externalJobUrl: imageLink });
 }
@@ -121,31 +126,30 @@ const resultDataSchema = z.object({
     z.object({ status: z.literal('failed'), code: z.string(), reason: z.string() }),
   ]),
 });
-const runDataSchema = z.object({
-  manifest: z.string(),
-  output: z.string().optional(),
-  schedule: z.string().optional(),
-});
 
 /** What a person is to see of a job: its image and row, how the image ended, or the files of a run and its schedule. */
 export const TITLES = {
-  describe: titledBy(imageDataSchema, ({ url, row, title }) =>
+  describe: titledBy(readerOf(imageDataSchema), ({ url, row, title }) =>
     [title, `${shortUrl(url)}, row ${row}`].filter((part) => part !== undefined).join(' · '),
   ),
-  results: titledBy(resultDataSchema, ({ outcome }) =>
+  results: titledBy(readerOf(resultDataSchema), ({ outcome }) =>
     outcome.status === 'described'
       ? `described, message ${outcome.messageId}`
       : `failed, ${outcome.code}: ${outcome.reason}`,
   ),
-  runs: titledBy(runDataSchema, ({ manifest, output, schedule }) => {
+  runs: titledBy(requestNames, ({ manifest, output, schedule }) => {
     const files = output === undefined ? manifest : `${manifest} → ${output}`;
     return schedule === undefined ? files : `${schedule}: ${files}`;
   }),
 };
 
-function titledBy<T>(schema: z.ZodType<T>, title: (data: T) => string): (job: BoardJob) => string {
-  return ({ name = '', data }) => {
-    const known = schema.safeParse(data).data;
+function readerOf<T>(schema: z.ZodType<T>): (data: unknown) => T | undefined {
+  return (data) => schema.safeParse(data).data;
+}
+
+function titledBy<T>(read: (data: unknown) => T | undefined, title: (data: T) => string) {
+  return ({ name = '', data }: BoardJob): string => {
+    const known = read(data);
     return visible(known === undefined ? name : title(known));
   };
 }
@@ -157,27 +161,20 @@ export function imageLink({ data }: BoardJob): { displayText: string; href: stri
 }
 
 /** What people look for in a job's data, so that the prompts below it are on one screen with it; the title has the rest. */
-const shownDataSchema = z.object({
-  url: z.string(),
-  prompt: z.string().optional(),
-  submits: z.number(),
-  polls: z.number(),
-  maybePaid: z.number(),
-  messageId: z.string().optional(),
-  lastMessageId: z.string().optional(),
-});
-
-const describedSchema = z.object({
-  outcome: z.object({ prompts: z.array(z.json()), messageId: z.string(), describedAt: z.string() }),
+const shownDataSchema = describeJobSchema.pick({
+  url: true,
+  prompt: true,
+  submits: true,
+  polls: true,
+  maybePaid: true,
+  messageId: true,
+  lastMessageId: true,
 });
 
 /** The prompts before all else: they are what people look for in a job's first tab. */
-function readableResult(result: unknown): unknown {
-  const described = describedSchema.safeParse(result).data?.outcome;
-  if (described === undefined) return result;
-  const { prompts, messageId, describedAt } = described;
-  return { prompts, messageId, describedAt };
-}
+const describedSchema = z.object({
+  outcome: z.object({ prompts: z.array(z.json()), messageId: z.string(), describedAt: z.string() }),
+});
 
 function uiConfig(connection: QueueConnection) {
   return {

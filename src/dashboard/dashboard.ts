@@ -1,16 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import type {
-  FastifyError,
-  FastifyInstance,
-  FastifyPluginCallback,
-  FastifyReply,
-  FastifyRequest,
-} from 'fastify';
+import type { FastifyError, FastifyInstance, FastifyPluginCallback, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { partsOfJobId } from '../shared/jobs.js';
 import { queueTrouble } from '../service/troubles.js';
-import { createHttpServer, listen } from '../shared/http-server.js';
+import { type HttpServer, createHttpServer, listen } from '../shared/http-server.js';
 import { silentLogger } from '../shared/log.js';
 import type { PreparedImage } from '../shared/prepare-image.js';
 import { RUNS, type RunStatus } from '../shared/published.js';
@@ -28,10 +22,8 @@ import { type View, runPage, runsPage } from './pages.js';
 import { Results } from './results.js';
 
 const HEALTH_PATH = '/healthz';
-const runSchema = z.object({ run: z.string() });
-const thumbnailSchema = runSchema.extend({ image: z.string() });
+type RunRoute = { Params: { run: string } };
 const rowSchema = z.object({ row: z.coerce.number().int().nonnegative() });
-const actionSchema = z.object({ action: z.string(), id: z.string() });
 const viewSchema = z.object({ code: z.string().optional(), said: z.string().optional() });
 /** Whoever looks at an older one again sees the page alone. */
 const MOST_SAID = 100;
@@ -41,12 +33,8 @@ const ANSWER_DEADLINE_MS = 4000;
 /** A large output over a slow line. */
 const DOWNLOAD_DEADLINE_MS = 24 * 3_600_000;
 
-export interface Dashboard {
-  /** Where people find it. */
-  readonly url: string;
-  readonly port: number;
-  close(): Promise<void>;
-}
+/** A dashboard that listens. */
+export type Dashboard = HttpServer;
 
 /**
  * Serves Bull Board, the run pages and the metrics of a queue. The connection stays the caller's.
@@ -65,8 +53,8 @@ export async function startDashboard(
     const board = await startBoard(connection, undo, logger);
     const app = await createServer(connection, board, { ...options, logger });
     undo.defer(() => app.close());
-    const { url, port: actualPort } = await listen(app, { host, port }, 'the dashboard at');
-    return { url, port: actualPort, close: () => undo.release() };
+    const server = await listen(app, { host, port }, 'the dashboard at');
+    return { ...server, close: () => undo.release() };
   } catch (error) {
     await undo.release();
     throw error;
@@ -122,10 +110,10 @@ async function createServer(
   });
   addPages(app, connection, options.readOnly === true);
   addResults(app, connection, options);
-  app.get('/runs/:run/images/:image', async (request, reply) => {
-    const asked = thumbnailSchema.parse(request.params);
-    return sendPicture(reply, await localThumbnail(connection, asked, options.imageRoots ?? []));
-  });
+  type ImageRoute = { Params: { run: string; image: string } };
+  app.get<ImageRoute>('/runs/:run/images/:image', async ({ params }, reply) =>
+    sendPicture(reply, await localThumbnail(connection, params, options.imageRoots ?? [])),
+  );
   await app.register(board, { prefix: BOARD_PATH });
   return app;
 }
@@ -139,10 +127,9 @@ function addPages(app: FastifyInstance, connection: QueueConnection, readOnly: b
   };
   for (const path of ['/', '/runs'])
     app.get(path, async ({ query }, reply) => sendPage(reply, await runsPage(connection, viewOf(query))));
-  app.get('/runs/:run', async (request, reply) => {
-    const { run } = runSchema.parse(request.params);
-    return sendPage(reply, await runPage(connection, run, viewOf(request.query)));
-  });
+  app.get<RunRoute>('/runs/:run', async ({ params: { run }, query }, reply) =>
+    sendPage(reply, await runPage(connection, run, viewOf(query))),
+  );
   // Asks the queue as every page does: while it is away, nobody is told that something is not there.
   app.setNotFoundHandler(async ({ url }, reply) =>
     sendPage(reply, await runPage(connection, url, { readOnly })),
@@ -156,8 +143,8 @@ function addPages(app: FastifyInstance, connection: QueueConnection, readOnly: b
     },
   );
   const handlerTimeout = ACTION_DEADLINE_MS + ANSWER_DEADLINE_MS;
-  app.post('/do/:action/:id', { handlerTimeout }, async (request, reply) => {
-    const { action, id } = actionSchema.parse(request.params);
+  type ActionRoute = { Params: { action: string; id: string } };
+  app.post<ActionRoute>('/do/:action/:id', { handlerTimeout }, async ({ params: { action, id } }, reply) => {
     if (!isAction(action)) return reply.code(404).send();
     const key = randomUUID();
     said.set(key, await act(connection, action, id));
@@ -173,30 +160,30 @@ function addPages(app: FastifyInstance, connection: QueueConnection, readOnly: b
 function addResults(app: FastifyInstance, connection: QueueConnection, options: DashboardOptions): void {
   const results = new Results(options);
   app.addHook('onClose', () => results.close());
-  type Show = (about: RunStatus, request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>;
+  type Show = (about: RunStatus, query: unknown, reply: FastifyReply) => Promise<FastifyReply>;
   const add = (path: string, show: Show, handlerTimeout = ANSWER_DEADLINE_MS) =>
-    app.get(`/runs/:run/results${path}`, { handlerTimeout }, async (request, reply) => {
-      const { run } = runSchema.parse(request.params);
+    app.get<RunRoute>(`/runs/:run/results${path}`, { handlerTimeout }, async (request, reply) => {
+      const { run } = request.params;
       // Also where the answer itself may take long.
       const soon = AbortSignal.timeout(ANSWER_DEADLINE_MS);
       const about = await unlessAborted(registry.find(connection.store, RUNS, run), soon);
       if (about === undefined) return sendPage(reply, await runPage(connection, run, { readOnly: true }));
       try {
-        return await show(about, request, reply);
+        return await show(about, request.query, reply);
       } catch (error) {
         // Its page says why.
         if (!(error instanceof UsageError)) throw error;
         return reply.code(404).send();
       }
     });
-  add('', async (about, { query }, reply) => sendPage(reply, await results.page(about, query)));
-  add('/image', async (about, { query }, reply) => {
+  add('', async (about, query, reply) => sendPage(reply, await results.page(about, query)));
+  add('/image', async (about, query, reply) => {
     const row = rowSchema.safeParse(query).data?.row ?? -1;
     return sendPicture(reply, await results.picture(about, row));
   });
   add(
     '/file',
-    async (about, _request, reply) => {
+    async (about, _query, reply) => {
       const { name, size, stream } = await results.file(about);
       const disposition = `attachment; filename*=UTF-8''${encodeURIComponent(name)}`;
       reply.headers({ 'content-disposition': disposition, 'content-length': size });

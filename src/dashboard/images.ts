@@ -1,13 +1,20 @@
 import type { Job } from 'bullmq';
 import pLimit from 'p-limit';
 import { z } from 'zod';
-import { type ErrorCode, ERROR_CODES, answerCell, describeJobId, imageOfJobId } from '../shared/jobs.js';
+import {
+  type ErrorCode,
+  ERROR_CODES,
+  answerCell,
+  describeJobId,
+  describeJobSchema,
+  imageOfJobId,
+} from '../shared/jobs.js';
 import { BadImageError, type PreparedImage, loadLocal, prepareImage } from '../shared/prepare-image.js';
 import { RUNS, type RunStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import * as registry from '../shared/queue/registry.js';
 import { BOARD_PATH, type Html, actionButton, html } from './html.js';
-import { CODE_HELP, httpUrl, imageDataSchema, shortUrl } from './texts.js';
+import { CODE_HELP, httpUrl, shortUrl } from './texts.js';
 
 /** Whose images are shown, and where they are. */
 type ShownRun = Pick<RunStatus, 'run' | 'queueName'>;
@@ -18,18 +25,20 @@ const LOOKED_AT_ONCE = 50;
 /** Other runs of the account have their images in the same queue: so many are looked through at most. */
 const LOOKED_THROUGH = 300;
 
-const describedSchema = z.object({ outcome: z.object({ prompts: z.array(z.json()) }) });
-const callsSchema = z.object({
-  submits: z.number(),
-  polls: z.number(),
-  maybePaid: z.number(),
-  lastMessageId: z.string().optional(),
+/** What is shown of a describe job; its data may be anybody's. */
+export const imageDataSchema = describeJobSchema.pick({ url: true, row: true, title: true });
+const callsSchema = describeJobSchema.pick({
+  submits: true,
+  polls: true,
+  maybePaid: true,
+  lastMessageId: true,
 });
+const describedSchema = z.object({ outcome: z.object({ prompts: z.array(z.json()) }) });
 
 /** The images of a run that were described last, the newest first. */
 export async function newestPart(connection: QueueConnection, run: ShownRun): Promise<Html> {
   const items: Html[] = [];
-  for await (const job of jobsOf(connection, run, 'completed', LOOKED_THROUGH)) {
+  for await (const job of jobsOf(connection, run, 'completed')) {
     const item = imageItem(run, job);
     if (item !== undefined) items.push(item);
     if (items.length === IMAGES) break;
@@ -91,7 +100,7 @@ export async function failedPart(
   { code, readOnly }: { readonly code: string | undefined; readonly readOnly: boolean },
 ): Promise<Html | undefined> {
   const rows: Html[] = [];
-  for await (const job of failedJobsOf(connection, run)) {
+  for await (const job of jobsOf(connection, run, 'failed')) {
     const image = shownImage(run, job);
     if (image === undefined || (code !== undefined && codeOf(job) !== code)) continue;
     const { logs } = await connection.queue(run.queueName).getJobLogs(job.id ?? '');
@@ -164,21 +173,12 @@ function shownImage({ run, queueName }: ShownRun, { id = '', data, finishedOn = 
   return { ...image, key: `${id}.${finishedOn}`, jobUrl, imageUrl };
 }
 
-/** The failed jobs of a run, the newest first, as far as they are looked for. */
-export function failedJobsOf(
-  connection: QueueConnection,
-  run: ShownRun,
-  most = LOOKED_THROUGH,
-): AsyncGenerator<Job<unknown, unknown>> {
-  return jobsOf(connection, run, 'failed', most);
-}
-
-/** The jobs of a run among the newest ones of its queue. */
-async function* jobsOf(
+/** The jobs of a run among the newest ones of its queue, the newest first. */
+export async function* jobsOf(
   connection: QueueConnection,
   { run, queueName }: ShownRun,
   state: 'completed' | 'failed',
-  most: number,
+  most = LOOKED_THROUGH,
 ): AsyncGenerator<Job<unknown, unknown>> {
   const queue = connection.queue<unknown, unknown>(queueName);
   for (let start = 0; start < most; start += LOOKED_AT_ONCE) {

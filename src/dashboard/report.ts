@@ -22,7 +22,7 @@ import type { TableRow } from '../writer/table.js';
 import { costChart, failuresChart, rateChart } from './charts.js';
 import { type Html, fact, html, layout } from './html.js';
 import { count, fileNameOf } from './texts.js';
-import { type ShownRow, describedList, failedList, rowShower, shownFailures, viewer } from './viewer.js';
+import { type ShownRow, rowShower, shownFailures, viewer } from './viewer.js';
 
 export interface ReportOptions {
   /** The output of a run, which may be going on: the rows that are there now count. */
@@ -219,12 +219,13 @@ function render(read: ReadOutput, data: Rendered): string {
     </section>
     <div class="charts">${charts}</div>
     ${viewer(
+      read,
+      failures,
       {
-        isWhole: true,
-        described: describedList(read, described, described.length),
-        failed: failedList(failures, failed, failed.length),
+        described: { rows: described, total: described.length },
+        failed: { rows: failed, total: failed.length },
       },
-      failures.byCode,
+      { isWhole: true },
     )}`;
   return layout(title, main, 200, 'file').text;
 }

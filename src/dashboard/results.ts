@@ -13,15 +13,7 @@ import type { DashboardOptions } from './access.js';
 import { type Page, html, layout } from './html.js';
 import { smallPicture } from './images.js';
 import { count, fileNameOf } from './texts.js';
-import {
-  PER_PAGE,
-  type ShownRow,
-  describedList,
-  failedList,
-  rowShower,
-  shownFailures,
-  viewer,
-} from './viewer.js';
+import { PER_PAGE, type Shown, type ShownRow, rowShower, shownFailures, viewer } from './viewer.js';
 
 /** What a search has not found by then it finds before the page is asked for again. */
 const ANSWER_AFTER_MS = 1500;
@@ -80,8 +72,6 @@ export class Results {
         if (!deadline.aborted) throw error;
         return undefined;
       });
-      const { failures, list, rows } = found ?? { failures: NO_FAILURES, list: 'described', rows: [] };
-      const total = found?.total ?? 0;
       const main = html`<div class="title">
           <h1>Results: ${title}</h1>
         </div>
@@ -90,15 +80,10 @@ export class Results {
           so far.
           <a href="/runs/${encodeURIComponent(about.run)}/results/file" download>Download the output</a>
         </p>
-        ${viewer(
-          {
-            isWhole: false,
-            described: describedList(read, list === 'described' ? rows : [], total),
-            failed: failedList(failures, list === 'failed' ? rows : [], total),
-            searched: found === undefined ? known.index.searched : undefined,
-          },
-          failures.byCode,
-        )}`;
+        ${viewer(read, found?.failures ?? NO_FAILURES, found ?? {}, {
+          isWhole: false,
+          searched: found === undefined ? known.index.searched : undefined,
+        })}`;
       return layout(`Results: ${title}`, main, 200, 'results');
     } catch (error) {
       if (!(error instanceof UsageError || error instanceof FatalError)) throw error;
@@ -166,7 +151,13 @@ export class Results {
     return file;
   }
 
-  async #look(read: ReadOutput, known: KnownFile, { run }: About, asked: Asked) {
+  /** What is shown of a page that is asked for. */
+  async #look(
+    read: ReadOutput,
+    known: KnownFile,
+    { run }: About,
+    asked: Asked,
+  ): Promise<Shown & { failures: ReadFailures }> {
     const { signal } = this.#ended;
     const failures = await this.#failuresOf(read, known);
     const base = `/runs/${encodeURIComponent(run)}`;
@@ -183,19 +174,14 @@ export class Results {
           cells.some((cell) => cell.toLowerCase().includes(text)),
       );
       const rows = pageOf(found.length, asked).flatMap((at) => found[at] ?? []);
-      return { failures, list: 'failed' as const, rows, total: found.length };
+      return { failures, failed: { rows, total: found.length } };
     }
     const { index } = known;
     await index.refresh(read.handle, signal);
     const found = asked.q === '' ? undefined : await index.search(read.handle, asked.q, signal);
     const total = found?.length ?? index.rows;
     const numbers = pageOf(total, asked).map((at) => found?.[at] ?? at);
-    return {
-      failures,
-      list: 'described' as const,
-      rows: await this.#rowsAt(read, index, base, numbers),
-      total,
-    };
+    return { failures, described: { rows: await this.#rowsAt(read, index, base, numbers), total } };
   }
 
   async #rowsAt(

@@ -1,10 +1,6 @@
-import { z } from 'zod';
 import type { Cancelled } from '../service/cancel-run.js';
 import type { ErrorCode } from '../shared/jobs.js';
 import type { RunStatus } from '../shared/published.js';
-
-/** What is shown of a describe job; its data may be anybody's. */
-export const imageDataSchema = z.object({ url: z.string(), row: z.number(), title: z.string().optional() });
 
 /** Whole numbers as people write them: 12,345. */
 export function count(value: number): string {

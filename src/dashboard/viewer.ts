@@ -25,23 +25,18 @@ export interface ShownRow {
   readonly cells: readonly string[];
 }
 
-export interface ShownList {
-  readonly columns: readonly string[];
-  /** Which of them are shown at once, and which one is the message's id. */
-  readonly shown: readonly number[];
-  readonly id: number;
+/** Rows that are shown, of how many. */
+export interface ShownRows {
   readonly rows: readonly ShownRow[];
   readonly total: number;
 }
 
-interface ViewerData {
-  /** Whether all rows are here, of which the script takes those that are asked for. */
-  readonly isWhole: boolean;
-  readonly described: ShownList;
-  readonly failed: ShownList;
-  /** The share of the rows that was searched, where that is not done. */
-  readonly searched?: number | undefined;
+export interface Shown {
+  readonly described?: ShownRows | undefined;
+  readonly failed?: ShownRows | undefined;
 }
+
+const NONE: ShownRows = { rows: [], total: 0 };
 
 /** What is shown of an image: of one on the web the browser can load its link. */
 type PictureOf = (url: string, link: string | undefined) => string | undefined;
@@ -81,16 +76,6 @@ export function rowShower(
   };
 }
 
-/** The list of described rows. */
-export function describedList(
-  { table: { columns }, answerColumns }: ReadOutput,
-  rows: readonly ShownRow[],
-  total: number,
-): ShownList {
-  const shown = columns.flatMap((name, at) => (answerColumns.includes(name) ? [at] : []));
-  return { columns, shown, id: columns.indexOf(MESSAGE_COLUMNS[0]), rows, total };
-}
-
 const FAILED_COLUMNS = [...FAILURE_COLUMNS, 'answer'];
 
 /** The rows that failed, as they are shown. @param pictureOf gets the image's hash too */
@@ -111,31 +96,49 @@ export function shownFailures(
       answer,
     ];
   });
-  const all = [...columns, ...FAILED_COLUMNS];
-  const show = rowShower(
-    read,
-    all,
-    FAILED_COLUMNS,
-    rows.map((cells) => ({ cells })),
-  );
+  const sample = rows.map((cells) => ({ cells }));
+  const show = rowShower(read, [...columns, ...FAILED_COLUMNS], FAILED_COLUMNS, sample);
   return failures.map(({ row, outcome: { code } }, at) => {
     const picture = (url: string, link: string | undefined) => pictureOf(url, link, row.image ?? '');
     return show({ cells: rows[at] ?? [] }, { code }, picture).shown;
   });
 }
 
-export function failedList({ columns }: ReadFailures, rows: readonly ShownRow[], total: number): ShownList {
-  const at = columns.length;
-  return { columns: [...columns, ...FAILED_COLUMNS], shown: [at + 1, at + 4], id: at + 3, rows, total };
-}
-
-/** The viewer, with what it shows. */
-export function viewer(data: ViewerData, byCode: Readonly<Record<string, number>>): Html {
+/**
+ * The viewer, with what it shows.
+ * @param about isWhole: all rows are here, of which the script takes those that are asked for. searched: the share of the
+ *   rows that was searched, where that is not done
+ */
+export function viewer(
+  { table, answerColumns }: ReadOutput,
+  { columns: failedColumns, byCode }: Pick<ReadFailures, 'columns' | 'byCode'>,
+  { described = NONE, failed = NONE }: Shown,
+  about: { readonly isWhole: boolean; readonly searched?: number | undefined },
+): Html {
+  const { columns } = table;
+  const at = failedColumns.length;
+  // Of a list's columns `shown` are shown at once, and `id` is the message's id.
+  const data = {
+    ...about,
+    perPage: PER_PAGE,
+    described: {
+      ...described,
+      columns,
+      shown: columns.flatMap((name, i) => (answerColumns.includes(name) ? [i] : [])),
+      id: columns.indexOf(MESSAGE_COLUMNS[0]),
+    },
+    failed: {
+      ...failed,
+      columns: [...failedColumns, ...FAILED_COLUMNS],
+      shown: [at + 1, at + 4],
+      id: at + 3,
+    },
+  };
   const failures = Object.entries(byCode);
   const all = failures.reduce((sum, [, rows]) => sum + rows, 0);
   const codes = failures.length > 1 ? [['all', all] as const, ...failures] : failures;
   // Nothing in it can end the script element or begin another.
-  const json = JSON.stringify({ ...data, perPage: PER_PAGE }).replaceAll('<', '\\u003c');
+  const json = JSON.stringify(data).replaceAll('<', '\\u003c');
   return html`<form id="find" role="search">
       <label>Search <input name="q" type="search" autocomplete="off" /></label>
       <label

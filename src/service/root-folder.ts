@@ -33,12 +33,10 @@ export class RootFolder {
    */
   async existing(name: string, what: string, mayBeFolder = false): Promise<string> {
     if (name === '-') throw new UsageError(`${what} is a file of the server, not stdin`);
-    const missing = (wanted: string, error: unknown) => {
-      // What is not there is named as it was asked for, and nothing is said about the rest of the machine.
-      this.#refuseOutside(wanted, `${what} ${name}`);
-      throw new UsageError(`${shownPath(wanted)} cannot be opened: ${fileTrouble(error)}`);
-    };
-    return await this.#realPath(resolve(this.path, name), `${what} ${name}`, missing, mayBeFolder);
+    const path = resolve(this.path, name);
+    const real = await this.#within(path, `${what} ${name}`, `${shownPath(path)} cannot be opened`);
+    await refuseUnfit(real, `${what} ${name}`, mayBeFolder);
+    return real;
   }
 
   /** The real paths of manifests; patterns are of this folder. @throws {UsageError} see `existing` and `findManifests` */
@@ -53,13 +51,7 @@ export class RootFolder {
 
   /** The real path of a folder that is there. @throws {UsageError} see `existing` */
   async folder(name: string, what: string): Promise<string> {
-    const path = resolve(this.path, name);
-    const real = await realpath(path).catch((error: unknown) => {
-      this.#refuseOutside(path, `${what} ${name}`);
-      throw new UsageError(`${what} ${name} cannot be used: ${fileTrouble(error)}`);
-    });
-    this.#refuseOutside(real, `${what} ${name}`);
-    return real;
+    return await this.#within(resolve(this.path, name), `${what} ${name}`, `${what} ${name} cannot be used`);
   }
 
   /**
@@ -74,31 +66,27 @@ export class RootFolder {
     return output;
   }
 
-  #mayBeThere(path: string, what: string): Promise<string> {
-    return this.#realPath(path, what, async () => {
-      const folder = await realpath(dirname(path)).catch((error: unknown) => {
-        this.#refuseOutside(path, what);
-        throw new UsageError(`the folder of ${what} cannot be used: ${fileTrouble(error)}`);
-      });
-      this.#refuseOutside(folder, what);
-      const plain = join(folder, basename(path));
-      if ((await lookAt(plain))?.isSymbolicLink() !== true) return plain;
-      throw new UsageError(`${what} is a symbolic link to nothing: remove it, or name another output`);
-    });
+  async #mayBeThere(path: string, what: string): Promise<string> {
+    const real = await realpath(path).catch(() => undefined);
+    if (real !== undefined) {
+      this.#refuseOutside(real, what);
+      await refuseUnfit(real, what);
+      return real;
+    }
+    const folder = await this.#within(dirname(path), what, `the folder of ${what} cannot be used`);
+    const plain = join(folder, basename(path));
+    if ((await lookAt(plain))?.isSymbolicLink() !== true) return plain;
+    throw new UsageError(`${what} is a symbolic link to nothing: remove it, or name another output`);
   }
 
-  /** @param missing gives the path of what is not there, or throws */
-  async #realPath(
-    path: string,
-    what: string,
-    missing: (path: string, error: unknown) => string | Promise<string>,
-    mayBeFolder = false,
-  ): Promise<string> {
-    const real = await realpath(path).catch((error: unknown) => missing(path, error));
+  /** The real path of what is there. @param trouble what cannot be done where it is not */
+  async #within(path: string, what: string, trouble: string): Promise<string> {
+    const real = await realpath(path).catch((error: unknown) => {
+      // What is not there is named as it was asked for, and nothing is said about the rest of the machine.
+      this.#refuseOutside(path, what);
+      throw new UsageError(`${trouble}: ${fileTrouble(error)}`);
+    });
     this.#refuseOutside(real, what);
-    const there = await lookAt(real);
-    const isFit = there?.isFile() !== false || (mayBeFolder && there.isDirectory());
-    if (!isFit) throw new UsageError(`${what} is no regular file: name one`);
     return real;
   }
 
@@ -106,6 +94,12 @@ export class RootFolder {
     if (isBelow(path, this.path)) return;
     throw new UsageError(`${what} leads out of the server's folder ${this.path}: name a file in it`);
   }
+}
+
+async function refuseUnfit(real: string, what: string, mayBeFolder = false): Promise<void> {
+  const there = await lookAt(real);
+  const isFit = there?.isFile() !== false || (mayBeFolder && there.isDirectory());
+  if (!isFit) throw new UsageError(`${what} is no regular file: name one`);
 }
 
 /** What is there, which may be a link; undefined when nothing is. */

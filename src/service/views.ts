@@ -38,8 +38,8 @@ export interface RunView extends RunStatus {
   /** Its request is in the runs queue: a server goes on with it, and not the command that began it. */
   readonly served: boolean;
   /** Images of this run, submitted and not yet completed; and those that wait in the queue. */
-  readonly inFlight: number;
-  readonly waiting: number;
+  inFlight: number;
+  waiting: number;
 }
 
 export type AccountView = Awaited<ReturnType<typeof viewAccount>>;
@@ -61,21 +61,7 @@ export interface Pause {
   readonly reason: string;
 }
 
-/** What the runs queue holds. Scheduled runs that are not due yet do not count. */
-export interface RequestsView {
-  readonly executing: number;
-  readonly waiting: number;
-  /** The first of those that wait. */
-  readonly next: readonly {
-    readonly job: string;
-    /** As the request has them: relative to the server's root. */
-    readonly manifest: string;
-    readonly output?: string | undefined;
-    readonly schedule?: string | undefined;
-    /** Since when it waits. */
-    readonly since: number;
-  }[];
-}
+export type RequestsView = Awaited<ReturnType<typeof readRequests>>['requests'];
 
 /** So many images of an account are looked at for whose they are; more are counted, and nobody's. */
 const MOST_IMAGES = 5000;
@@ -86,11 +72,17 @@ const SHOWN_REQUESTS = 20;
 const HEARD_OF_MS = 4000;
 
 export async function readServiceStatus(connection: QueueConnection, nowMs = Date.now()) {
-  const { runs, requests, servers } = await readRuns(connection, nowMs);
-  const images = new Map<string, RunImages>();
+  const { store } = connection;
+  const living = await registry.listLiving(store, SERVERS);
+  const [published, { requests, byRun }] = await Promise.all([
+    registry.list(store, RUNS),
+    readRequests(connection, living),
+  ]);
+  const runs = await Promise.all(published.map((run) => viewRun(run, byRun.get(run.run), nowMs)));
+  const runOf = new Map(runs.map((run) => [run.run, run]));
   const accounts = await Promise.all(
-    [...(await knownAccounts(connection.store, runs))].map(async ([queueName, account]) => {
-      await countImages(connection, queueName, images);
+    [...(await knownAccounts(store, runs))].map(async ([queueName, account]) => {
+      await countImages(connection, queueName, runOf);
       return viewAccount(connection, { account, queueName }, nowMs);
     }),
   );
@@ -99,25 +91,12 @@ export async function readServiceStatus(connection: QueueConnection, nowMs = Dat
     /** The queue, without a password. */
     queue: connection.label,
     /** The newest first. */
-    runs: runs.map((run): RunView => ({ ...run, ...(images.get(run.run) ?? { inFlight: 0, waiting: 0 }) })),
+    runs,
     accounts: accounts.sort((a, b) => (a.account < b.account ? -1 : 1)),
     requests,
     /** Processes that execute requests (`serve`). */
-    homes: servers,
+    homes: [...living.values()].filter((server) => server !== undefined),
   };
-}
-
-/** The runs of the last day, without what their accounts' queues hold of them, and who executes requests. */
-async function readRuns(connection: QueueConnection, nowMs: number) {
-  const { store } = connection;
-  const living = await registry.listLiving(store, SERVERS);
-  const [runs, { requests, byRun }] = await Promise.all([
-    registry.list(store, RUNS),
-    readRequests(connection, living),
-  ]);
-  const viewRun = async (run: RunStatus) => ({ ...run, ...(await stateOf(run, byRun.get(run.run), nowMs)) });
-  const servers = [...living.values()].filter((server) => server !== undefined);
-  return { runs: await Promise.all(runs.map(viewRun)), requests, servers };
 }
 
 /** What helps a run that nobody has at the moment; undefined where nothing is to be done. */
@@ -197,10 +176,7 @@ async function viewAccount(
 
 /** What keeps an account from being worked for. A worker that has given up is no pause while another goes on. */
 export function pausesOf(
-  {
-    workers,
-    ...facts
-  }: {
+  facts: {
     readonly workers: readonly WorkerView[];
     readonly fellAt: number;
     readonly heldUntil: number;
@@ -212,7 +188,7 @@ export function pausesOf(
   nowMs: number,
 ): Pause[] {
   const pauses: Pause[] = [];
-  const heard = workers.filter(({ state }) => state !== 'silent').sort((a, b) => a.since - b.since);
+  const heard = facts.workers.filter(({ state }) => state !== 'silent').sort((a, b) => a.since - b.since);
   const stopped = heard.flatMap(({ state: kind, since, reason }) =>
     kind === 'silent' || kind === 'working' ? [] : [{ kind, since, reason }],
   );
@@ -230,26 +206,20 @@ export function pausesOf(
   return pauses;
 }
 
-interface RunImages {
-  inFlight: number;
-  waiting: number;
-}
-
 /** Counts the images of each run in an account's queue. */
-async function countImages(connection: QueueConnection, queueName: string, images: Map<string, RunImages>) {
+async function countImages(
+  connection: QueueConnection,
+  queueName: string,
+  runs: ReadonlyMap<string, RunView>,
+): Promise<void> {
   const queue = connection.queue(queueName);
-  const countsOf = (jobId: string) => {
-    const { run = '' } = partsOfJobId(jobId) ?? {};
-    const counts = images.get(run) ?? { inFlight: 0, waiting: 0 };
-    images.set(run, counts);
-    return counts;
-  };
+  const runOf = (jobId: string) => runs.get(partsOfJobId(jobId)?.run ?? '');
   const [active, waiting] = await Promise.all([
     queue.getRanges(['active'], 0, MOST_IMAGES - 1),
     queue.getRanges(['waiting', 'prioritized', 'delayed'], 0, MOST_IMAGES - 1),
   ]);
-  for (const id of active) countsOf(id).inFlight++;
-  for (const id of waiting) countsOf(id).waiting++;
+  for (const run of active.map(runOf)) if (run !== undefined) run.inFlight++;
+  for (const run of waiting.map(runOf)) if (run !== undefined) run.waiting++;
 }
 
 /** Of a run whose files a server has opened. */
@@ -259,6 +229,7 @@ interface OpenedRequest {
   readonly isCancelled: boolean;
 }
 
+/** What the runs queue holds. Scheduled runs that are not due yet do not count. */
 async function readRequests(connection: QueueConnection, servers: ReadonlyMap<string, unknown>) {
   const queue = connection.queue<unknown, never>(RUNS_QUEUE);
   const look = async (states: JobType[]): Promise<RunRequestJob[]> => {
@@ -279,27 +250,24 @@ async function readRequests(connection: QueueConnection, servers: ReadonlyMap<st
     const stop = runRequestSchema.safeParse(job.data).data?.stoppedBefore;
     byRun.set(progress.run, { isTaken: active.includes(job), isCancelled: stop?.kind === 'cancelled' });
   }
-  const next = waiting.slice(0, SHOWN_REQUESTS).flatMap((job) => {
-    const { manifest, output, schedule } = requestNames(job.data) ?? {};
-    const about = { job: job.id ?? '', output, schedule, since: job.timestamp };
-    return manifest === undefined ? [] : [{ ...about, manifest }];
+  // The first of those that wait, and since when. Paths are as the request has them: relative to the server's root.
+  const next = waiting.slice(0, SHOWN_REQUESTS).flatMap(({ id: job = '', data, timestamp: since }) => {
+    const { manifest, output, schedule } = requestNames(data) ?? {};
+    return manifest === undefined ? [] : [{ job, output, schedule, since, manifest }];
   });
   // Where no server is left, nobody looks for the jobs of one that has died.
   const left = active.filter(({ processedBy }) => processedBy !== undefined && !servers.has(processedBy));
   const { active: taken = 0, waiting: queued = 0, prioritized = 0 } = counts;
   const executing = taken - left.length;
-  const requests: RequestsView = { executing, waiting: queued + prioritized + left.length, next };
-  return { requests, byRun };
+  return { requests: { executing, waiting: queued + prioritized + left.length, next }, byRun };
 }
 
-async function stateOf(
-  run: RunStatus,
-  request: OpenedRequest | undefined,
-  nowMs: number,
-): Promise<Pick<RunView, 'state' | 'cancelled' | 'served'>> {
+/** A run of which no image is counted yet. */
+async function viewRun(run: RunStatus, request: OpenedRequest | undefined, nowMs: number): Promise<RunView> {
   const known = runState(run, nowMs);
   const published = known === 'running' && (await registry.isKnownDead(run)) ? 'silent' : known;
   const state = request?.isTaken === false && published !== 'running' ? 'waiting' : published;
   const isCancelled = run.stopKind === 'cancelled' || (state !== 'ended' && request?.isCancelled === true);
-  return { state, served: request !== undefined, ...(isCancelled && { cancelled: true }) };
+  const served = request !== undefined;
+  return { ...run, state, served, ...(isCancelled && { cancelled: true }), inFlight: 0, waiting: 0 };
 }

@@ -8,7 +8,7 @@ const count = z.number().int().nonnegative();
 const answerValues = z.array(z.json()).min(1).readonly();
 
 /** What a describe job has to hold before anything is done with it: anybody who reaches the queue can put anything in. */
-const describeJobSchema = z.object({
+export const describeJobSchema = z.object({
   /** A queue is named after it. */
   run: z.string().regex(/^[a-z][a-z0-9]{11}$/),
   /** The image's absolute URL: http(s), `file:` or `data:`. */

@@ -24,7 +24,11 @@ const run: RunView = {
   ...{ startedAt: 0, seenAt: 80_000, rows: 1, described: 0, resumed: 0, copied: 0, failed: 0, perSecond: 0 },
   ...{ state: 'silent', served: false, inFlight: 0, waiting: 0 },
 };
-const waiting = { executing: 0, waiting: 2, next: [{ job: '1', manifest: 'm.csv', since: 5 }] };
+const waiting = {
+  executing: 0,
+  waiting: 2,
+  next: [{ job: '1', manifest: 'm.csv', output: undefined, schedule: undefined, since: 5 }],
+};
 
 const facts = (status: Partial<Facts['status']>, others: Partial<Facts> = {}): Facts => ({
   status: {
