@@ -19,12 +19,21 @@ const ACTIONS = {
   'retry-run': retryWhole,
   'retry-images': retryImages,
   'retry-image': retryImage,
-  'pause-account': pauseAccount,
-  'resume-account': resumeAccount,
-  'hurry-account': hurryAccount,
+  'pause-account': async (connection: QueueConnection, name: string) => {
+    await (await accountQueue(connection, name)).pause();
+    return 'paused: what is submitted is finished, and nothing more is taken until it is resumed';
+  },
+  'resume-account': async (connection: QueueConnection, name: string) => {
+    await (await accountQueue(connection, name)).resume();
+    return 'resumed';
+  },
+  'hurry-account': async (connection: QueueConnection, name: string) => {
+    await (await accountQueue(connection, name)).promoteJobs();
+    return 'what waited for its next attempt is taken as soon as the rate allows';
+  },
 };
 
-export type ActionName = keyof typeof ACTIONS;
+type ActionName = keyof typeof ACTIONS;
 
 export function isAction(name: string): name is ActionName {
   return Object.hasOwn(ACTIONS, name);
@@ -87,21 +96,6 @@ async function statusOf(connection: QueueConnection, run: string) {
   const status = await registry.find(connection.store, RUNS, run);
   if (status === undefined) throw new UsageError(`there was no run ${run} in the last day`);
   return status;
-}
-
-async function pauseAccount(connection: QueueConnection, name: string): Promise<string> {
-  await (await accountQueue(connection, name)).pause();
-  return 'paused: what is submitted is finished, and nothing more is taken until it is resumed';
-}
-
-async function resumeAccount(connection: QueueConnection, name: string): Promise<string> {
-  await (await accountQueue(connection, name)).resume();
-  return 'resumed';
-}
-
-async function hurryAccount(connection: QueueConnection, name: string): Promise<string> {
-  await (await accountQueue(connection, name)).promoteJobs();
-  return 'what waited for its next attempt is taken as soon as the rate allows';
 }
 
 /** To open any other name would make a queue of it. */

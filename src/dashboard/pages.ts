@@ -7,7 +7,7 @@ import {
   readServiceStatus,
 } from '../service/views.js';
 import { formatDuration } from '../shared/limits.js';
-import { HISTOGRAM_BOUNDS, type RunStatus, readMetrics } from '../shared/published.js';
+import { HISTOGRAM_BOUNDS, readMetrics } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { costChart, failuresChart, latencyChart, rateChart } from './charts.js';
 import { type Html, type Page, actionButton, breakable, fact, html, layout } from './html.js';
@@ -35,7 +35,9 @@ export async function runsPage(connection: QueueConnection, { readOnly, said }: 
       html`<article class="card" data-key="${view.status.run}">
         <div class="title">
           <h2>
-            <a href="/runs/${encodeURIComponent(view.status.run)}">${breakable(runTitle(view.status))}</a>
+            <a href="/runs/${encodeURIComponent(view.status.run)}"
+              >${breakable(fileNameOf(view.status.output))}</a
+            >
           </h2>
           ${stateBadge(view)}
           <a class="soft" href="/runs/${encodeURIComponent(view.status.run)}/results">results</a>
@@ -73,13 +75,13 @@ export async function runPage(connection: QueueConnection, id: string, look: Vie
   const main = html`${saidPart(look.said)}
     <section class="card">
       <div class="title">
-        <h1>${breakable(runTitle(status))}</h1>
+        <h1>${breakable(fileNameOf(status.output))}</h1>
         ${stateBadge(view)}
       </div>
       ${whereLine(view)} ${progressBar(view)} ${facts(view)} ${notes(view)} ${!look.readOnly && buttons(view)}
     </section>
     ${charts} ${failed} ${newest}`;
-  return layout(runTitle(status), main);
+  return layout(fileNameOf(status.output), main);
 }
 
 function saidPart(said: string | undefined): Html | undefined {
@@ -155,16 +157,12 @@ function progressBar({ status }: RunOnPage): Html {
     { name: 'copied', rows: status.copied },
     { name: 'failed', rows: status.failed },
   ];
+  const percent = (rows: number) => `${((100 * Math.min(rows, total)) / total).toFixed(2)}%`;
   let before = 0;
   const bars = parts.map(({ name, rows }) => {
     const from = before;
     before += rows;
-    return html`<rect
-      class="${name}"
-      x="${percent(from, total)}"
-      width="${percent(rows, total)}"
-      height="100%"
-    />`;
+    return html`<rect class="${name}" x="${percent(from)}" width="${percent(rows)}" height="100%" />`;
   });
   const label = `${count(settledRows(status))} of ${count(total)} rows`;
   return html`<svg class="bar" role="img" aria-label="${label}">
@@ -173,19 +171,14 @@ function progressBar({ status }: RunOnPage): Html {
   </svg>`;
 }
 
-function percent(part: number, whole: number): string {
-  return `${((100 * Math.min(part, whole)) / whole).toFixed(2)}%`;
-}
-
 /** The numbers of a run. */
-function facts(view: RunOnPage): Html {
-  const { status, account } = view;
+function facts({ status, account, nowMs }: RunOnPage): Html {
   const { state, inputTokens = 0, outputTokens = 0 } = status;
-  const total = status.totalRows;
+  const total = status.totalRows === undefined ? ' so far' : ` of ${count(status.totalRows)}`;
   const isRunning = state === 'running';
+  const lastMs = isRunning ? nowMs : status.seenAt;
   return html`<dl class="facts">
-    ${fact('Rows', total === undefined ? `${count(settledRows(status))} so far` : `${count(settledRows(status))} of ${count(total)}`)}
-    ${fact('Described', count(status.described))}
+    ${fact('Rows', count(settledRows(status)) + total)} ${fact('Described', count(status.described))}
     ${status.resumed > 0 && fact('Resumed', count(status.resumed))}
     ${status.copied > 0 && fact('Copied', count(status.copied))}
     <div class="failed">
@@ -200,12 +193,8 @@ function facts(view: RunOnPage): Html {
     ${status.cost !== undefined && fact('Cost', status.cost.toFixed(2))} ${fact('Rate', account.rate)}
     ${account.share < 1 && fact('The API lets through', account.learnedRate)}
     ${isRunning && fact('Left', status.etaMs === undefined ? '…' : formatDuration(status.etaMs))}
-    ${fact(isRunning ? 'Since' : 'Ran', ran(view))}
+    ${fact(isRunning ? 'Since' : 'Ran', formatDuration(Math.max(0, lastMs - status.startedAt)))}
   </dl>`;
-}
-
-function ran({ status, nowMs }: RunOnPage): string {
-  return formatDuration(Math.max(0, (status.state === 'running' ? nowMs : status.seenAt) - status.startedAt));
 }
 
 /** What a person should know about a run: why it does not go on. */
@@ -241,9 +230,4 @@ function whereLine({ status, account }: RunOnPage): Html {
       status.state === 'running' && html`, ${count(workers)} ${workers === 1 ? 'worker' : 'workers'}`
     }
   </p>`;
-}
-
-/** What people call a run. */
-function runTitle(status: RunStatus): string {
-  return fileNameOf(status.output);
 }

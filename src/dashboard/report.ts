@@ -51,7 +51,7 @@ const STEP_MS = 5000;
 const MARK = 'name="generator" content="bulk-describe"';
 const MARK_WITHIN = 2000;
 
-export interface Reported {
+interface Reported {
   readonly path: string;
   readonly bytes: number;
   /** Rows that are described and failed, and how many of both are shown. */
@@ -87,17 +87,21 @@ export async function writeReport(options: ReportOptions): Promise<Reported> {
     if (found.rows.length + failures.failures.length === 0)
       throw new UsageError(`${outputAt(read.path)} has no rows yet, and none that failed`);
     const { shown, missing } = await showRows(read, found, failures, dest, options);
-    const text = render(read, { ...found, ...shown, failures, asOf, isGoingOn, prices: options.prices });
+    const failed = Object.values(failures.byCode).reduce((sum, rows) => sum + rows, 0);
+    const about = {
+      ...found,
+      ...shown,
+      failures,
+      isGoingOn,
+      failedRows: failed,
+      asOf,
+      prices: options.prices,
+    };
+    const text = render(read, about);
     await replaceFile(dest, (temp) => temp.writeFile(text));
-    const failed = failuresIn(failures);
-    const all = shown.described.length + shown.failed.length;
     return {
-      path: dest,
-      bytes: Buffer.byteLength(text),
-      described: found.count,
-      failed,
-      shown: all,
-      missing,
+      ...{ path: dest, bytes: Buffer.byteLength(text), described: found.count, failed, missing },
+      shown: shown.described.length + shown.failed.length,
     };
   } finally {
     await read.handle.close();
@@ -186,12 +190,11 @@ function besideOf(url: string, dest: string): string | undefined {
   return `./${path.split(sep).map(encodeURIComponent).join('/')}`;
 }
 
-interface Rendered {
-  readonly count: number;
-  readonly times: readonly number[];
+interface Rendered extends Pick<Found, 'count' | 'times'> {
   readonly described: readonly ShownRow[];
   readonly failed: readonly ShownRow[];
   readonly failures: ReadFailures;
+  readonly failedRows: number;
   readonly asOf: Date;
   readonly isGoingOn: boolean;
   readonly prices: Prices | undefined;
@@ -200,7 +203,7 @@ interface Rendered {
 function render(read: ReadOutput, data: Rendered): string {
   const { failures, described, failed, isGoingOn, asOf } = data;
   const title = fileNameOf(read.paths.output);
-  const all = data.count + failuresIn(failures);
+  const all = data.count + data.failedRows;
   const isCut = described.length + failed.length < all;
   const series = read.runFile?.series;
   const charts = [
@@ -231,20 +234,16 @@ function render(read: ReadOutput, data: Rendered): string {
 }
 
 /** What the files and the run file say. */
-function receipt({ runFile }: ReadOutput, { count: described, failures, prices }: Rendered): Html {
+function receipt({ runFile }: ReadOutput, { count: described, failedRows, prices }: Rendered): Html {
   const spent = runFile?.spent ?? NOTHING_SPENT;
   const { inputTokens, outputTokens } = spent;
   const cost = costOf(spent, prices) ?? runFile?.series?.cost?.at(-1);
   return html`<dl class="facts">
-    ${fact('Described', count(described))} ${fact('Failed', count(failuresIn(failures)))}
+    ${fact('Described', count(described))} ${fact('Failed', count(failedRows))}
     ${fact('Submits', count(spent.submits))}
     ${inputTokens + outputTokens > 0 && fact('Tokens', `${count(inputTokens)} in, ${count(outputTokens)} out`)}
     ${cost !== undefined && fact('Cost', cost.toFixed(2))}
   </dl>`;
-}
-
-function failuresIn({ byCode }: ReadFailures): number {
-  return Object.values(byCode).reduce((sum, rows) => sum + rows, 0);
 }
 
 /** Images a minute, by when they were described. */

@@ -39,7 +39,12 @@ export async function cancelRun(
   const giveUpAt = performance.now() + DEADLINE_MS;
   let wasOrdered = false;
   let found = await findKnownRun(connection, name);
-  refuseEnded(found);
+  if (found.status?.ended !== undefined && found.job === undefined) {
+    const about = `the run ${found.run ?? ''} (${found.output})`;
+    throw new UsageError(
+      `${about} has ended with exit code ${found.status.ended.exitCode}: nothing to cancel`,
+    );
+  }
   for (;;) {
     const { output, status } = found;
     const state = status === undefined ? undefined : runState(status, Date.now());
@@ -89,14 +94,6 @@ async function publishCancelled(connection: QueueConnection, { status, job }: Fo
   const ended = { exitCode: 130, remaining, reason: CANCELLED.reason };
   const last = { stopKind: CANCELLED.kind, seenAt: Date.now(), ended };
   await registry.publish(connection.store, RUNS, status.run, { ...status, ...last });
-}
-
-function refuseEnded({ status, job, output, run }: FoundRun): void {
-  const exitCode = status?.ended?.exitCode;
-  if (exitCode === undefined || job !== undefined) return;
-  throw new UsageError(
-    `the run ${run ?? ''} (${output}) has ended with exit code ${exitCode}: nothing to cancel`,
-  );
 }
 
 /** @returns undefined when a server is about to take the run up, or has just died with it */

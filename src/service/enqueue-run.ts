@@ -93,10 +93,10 @@ export async function enqueueRun(
 
 /** Nobody who has interrupted this waits for a queue that is away. */
 async function takeBack(connection: QueueConnection, id: string): Promise<Enqueued> {
-  const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
   try {
-    const removed = unlessAborted(queue.remove(id), shutdownTimeout(connection, TAKE_BACK_MS));
-    return (await removed) === 1 ? { kind: 'taken-back' } : { kind: 'left', job: id };
+    const removed = connection.queue(RUNS_QUEUE).remove(id);
+    const inTime = unlessAborted(removed, shutdownTimeout(connection, TAKE_BACK_MS));
+    return (await inTime) === 1 ? { kind: 'taken-back' } : { kind: 'left', job: id };
   } catch (error) {
     if (!(error instanceof DOMException) && !connection.noteTrouble(error)) throw error;
     return { kind: 'unknown', job: id };
@@ -135,10 +135,9 @@ export async function retryRun(
   name: string,
   options: EnqueueOptions,
 ): Promise<Retried> {
-  const { run, output, status, job, kept, file } = await unlessAborted(
-    findKnownRun(connection, name),
-    options.signal,
-  );
+  const { signal } = options;
+  const found = await unlessAborted(findKnownRun(connection, name), signal);
+  const { run, output, status, job, kept, file } = found;
   if (run === undefined || job !== undefined || (status && runState(status, Date.now()) === 'running')) {
     throw new UsageError(`the run of ${output} has not ended yet: retry its failed rows when it has`);
   }
@@ -148,6 +147,6 @@ export async function retryRun(
   if (status === undefined && file !== undefined && file.queue !== connection.label) {
     throw new UsageError(`the run of ${output} belongs to the queue ${file.queue}: name that with --queue`);
   }
-  await unlessAborted(orderRun(connection.store, run, 'retryAll'), options.signal);
+  await unlessAborted(orderRun(connection.store, run, 'retryAll'), signal);
   return { kind: 'marked', manifest: status?.manifest, output };
 }

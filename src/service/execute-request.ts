@@ -32,11 +32,9 @@ export interface ExecutorDeps {
   readonly timing?: Partial<RunTiming> | undefined;
 }
 
-interface ExecutionOptions {
+interface ExecutionOptions extends Pick<RunOptions, 'earlierOutputs'> {
   /** The id of a run that begins with this request. */
   readonly newRun: string | undefined;
-  /** Files whose rows count as done. */
-  readonly earlierOutputs?: readonly string[] | undefined;
   /** Aborts when the server is to end. */
   readonly signal: AbortSignal;
   readonly onEvent: (event: RunEvent) => void;

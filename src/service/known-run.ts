@@ -107,8 +107,8 @@ function collect(
   const justAsked: FoundRun[] = [];
   for (const { job, names } of [...jobs].sort((a, b) => b.job.timestamp - a.job.timestamp)) {
     const progress = runJobProgress(job);
-    const run = progress?.state === 'opened' ? progress.run : undefined;
-    const output = progress?.state === 'opened' ? progress.output : (names.output ?? names.manifest);
+    const { run, output } =
+      progress?.state === 'opened' ? progress : { run: undefined, output: names.output ?? names.manifest };
     const key = run ?? [...runs.values()].find((known) => known.output === output)?.run ?? '';
     const known = runs.get(key);
     if (known === undefined) justAsked.push({ run, output, job });

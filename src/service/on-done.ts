@@ -37,27 +37,19 @@ const GRACE_MS = 2000;
  * `output`. What it prints goes to stderr. Never rejects: a command that fails, or does not end in time, is logged.
  */
 export async function callOnDone(end: EndOfRun, options: OnDoneOptions): Promise<void> {
-  const { logger } = options;
-  const about = { run: end.run, output: end.output };
-  try {
-    const failure = await call(end, options);
-    if (failure !== undefined) logger.error(about, `--on-done ${failure}`);
-  } catch (error) {
-    logger.error({ ...about, error: messageOf(error) }, '--on-done could not be called');
-  }
+  const failure = await call(end, options).catch(
+    (error: unknown) => `could not be called: ${messageOf(error)}`,
+  );
+  if (failure === undefined) return;
+  options.logger.error({ run: end.run, output: end.output }, `--on-done ${failure}`);
 }
 
 /** @returns what went wrong */
 async function call(end: EndOfRun, options: OnDoneOptions): Promise<string | undefined> {
   const { command, cwd } = options;
-  const child = spawn(command, {
-    shell: true,
-    cwd,
-    env: environmentOf(end, options.env),
-    stdio: ['pipe', 2, 2],
-    // A group of its own, so that what the shell has started ends with it.
-    detached: true,
-  });
+  const env = environmentOf(end, options.env);
+  // A group of its own, so that what the shell has started ends with it.
+  const child = spawn(command, { shell: true, cwd, env, stdio: ['pipe', 2, 2], detached: true });
   const over = new AbortController();
   const ended = new Promise<string | undefined>((resolve, reject) => {
     child.once('error', reject);
@@ -65,9 +57,8 @@ async function call(end: EndOfRun, options: OnDoneOptions): Promise<string | und
       resolve(code === 0 ? undefined : `ended with ${signal ?? `exit code ${code ?? ''}`}`),
     );
   }).finally(() => over.abort());
-  child.stdin?.on('error', () => {
-    // A command that does not read its input is none the worse.
-  });
+  // A command that does not read its input is none the worse.
+  child.stdin?.on('error', () => undefined);
   const { names, outcome, output } = end;
   const about = { error: outcome.reason ?? '', manifest: names.manifest, output: output ?? names.output };
   child.stdin?.end(`${JSON.stringify(outcome.receipt ?? about)}\n`);

@@ -118,8 +118,7 @@ export class RunningRequest {
 
   /** What the server's heartbeat shows of it. */
   get shown() {
-    const run = this.#opened?.run;
-    return { run, output: this.#name, job: run === undefined ? undefined : this.#id };
+    return { run: this.#opened?.run, output: this.#name, job: this.#opened && this.#id };
   }
 
   /** What its job holds by now; undefined when that is no request, or one of another version. */
@@ -183,8 +182,8 @@ export class RunningRequest {
       this.#opened = { run, manifest, output };
       this.deps.waiting.delete(this.#id);
       this.#ping.start(`${manifest} -> ${output}`);
-      this.#show({ state: 'opened', ...this.#opened });
       this.#write(async () => {
+        await this.#job.updateProgress({ state: 'opened', run, manifest, output });
         onEvent({ type: 'opened', run, output });
         // From here on the run can be retried and cancelled by its id or output.
         await this.#keep(run, output);
@@ -193,10 +192,6 @@ export class RunningRequest {
       this.#write(() => this.#job.log(event.text));
       if (event.isOutage !== true) onEvent({ type: 'notice', output: this.#name, text: event.text });
     }
-  }
-
-  #show(progress: RunJobProgress): void {
-    this.#write(() => this.#job.updateProgress(progress));
   }
 
   /** One after the other. */
@@ -260,7 +255,7 @@ export class RunningRequest {
     waiting.delete(this.#id);
     const { run, output } = receipt ?? this.#opened ?? {};
     const refused = { state: 'refused', exitCode, reason } as const;
-    if (outcome.outcome === 'refused') this.#show(refused);
+    if (outcome.outcome === 'refused') this.#write(() => this.#job.updateProgress(refused));
     if (run !== undefined && output !== undefined) {
       const keeping = this.#keep(run, output, { endedAt: Date.now(), stop });
       await keeping.catch(debugError(logger, 'the request is not kept', { run }));

@@ -51,13 +51,6 @@ export interface ListedSchedule extends Schedule {
   readonly record: ScheduleRecord;
 }
 
-/** What adding a schedule did. `changes`: a line for each thing that is different now. */
-interface Added {
-  readonly kind: 'added' | 'unchanged' | 'changed';
-  readonly nextAt: number | undefined;
-  readonly changes: readonly string[];
-}
-
 /** @throws {UsageError} for a name that is none */
 export function checkScheduleName(name: string): void {
   if (/^[A-Za-z0-9][\w-]{0,63}$/.test(name)) return;
@@ -69,9 +62,10 @@ export function checkScheduleName(name: string): void {
 /**
  * Adds a schedule, or changes the one of that name. What is unchanged is left alone: keeping it anew would lose a run
  * that is overdue.
+ * @returns `changes`: a line for each thing that is different now
  * @throws {UsageError} when its name, pattern, time zone or output cannot work
  */
-export async function addSchedule(connection: QueueConnection, schedule: Schedule): Promise<Added> {
+export async function addSchedule(connection: QueueConnection, schedule: Schedule) {
   const { name, cron, timeZone } = schedule;
   checkScheduleName(name);
   checkCron(cron, timeZone);
@@ -82,14 +76,14 @@ export async function addSchedule(connection: QueueConnection, schedule: Schedul
   const existing = await findSchedule(connection, name);
   const changes = existing === undefined ? [] : changesBetween(existing, wanted);
   if (existing !== undefined && changes.length === 0)
-    return { kind: 'unchanged', nextAt: existing.nextAt, changes };
+    return { kind: 'unchanged' as const, nextAt: existing.nextAt, changes };
   if (existing === undefined) {
     await connection.store.setFields(recordOf(name), { addedAt: String(Date.now()) });
   }
   const repeat = { pattern: wanted.cron, tz: timeZone };
   await runsQueue(connection).upsertJobScheduler(name, repeat, { name: RUN_JOB, data: request });
   const nextAt = (await findSchedule(connection, name))?.nextAt;
-  return { kind: existing === undefined ? 'added' : 'changed', nextAt, changes };
+  return { kind: existing === undefined ? ('added' as const) : ('changed' as const), nextAt, changes };
 }
 
 /** All schedules by their names, with how they fared. One that another version has kept and this one cannot read is left out. */
@@ -161,21 +155,18 @@ async function readSchedule(
 async function unknownSchedule(connection: QueueConnection, name: string): Promise<UsageError> {
   const names = (await listSchedules(connection)).map((schedule) => schedule.name);
   const near = nearest(name, names);
-  const hint =
-    near !== undefined
-      ? `did you mean ${near}?`
-      : names.length === 0
-        ? 'there are none; `bulk-describe schedule add` makes one'
-        : `there are ${names.join(', ')}`;
+  const all = names.join(', ') || 'none; `bulk-describe schedule add` makes one';
+  const hint = near === undefined ? `there are ${all}` : `did you mean ${near}?`;
   return new UsageError(`there is no schedule ${name}: ${hint}`);
 }
 
 function changesBetween(before: Schedule, now: Schedule): string[] {
-  const valuesOf = ({ cron, timeZone, request }: Schedule): Record<string, unknown> => {
-    return { cron, ...request, timeZone };
-  };
-  const old = valuesOf(before);
-  const wanted = valuesOf(now);
+  const valuesOf = ({ cron, timeZone, request }: Schedule): Record<string, unknown> => ({
+    cron,
+    ...request,
+    timeZone,
+  });
+  const [old, wanted] = [valuesOf(before), valuesOf(now)];
   return Object.keys({ ...old, ...wanted })
     .filter((name) => !isDeepStrictEqual(old[name], wanted[name]))
     .map((name) => `${name}: ${textOf(old[name])} -> ${textOf(wanted[name])}`);
