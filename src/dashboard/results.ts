@@ -98,14 +98,10 @@ export class Results {
   async picture(about: About, row: number): Promise<PreparedImage | undefined> {
     const read = await this.#open(about);
     try {
-      const known = await this.#fileOf(read);
-      const { columns } = read.table;
-      const [cells] =
-        row < known.index.rows
-          ? await read.table.readAt(read.handle, known.index.offsetOf(row), columns)
-          : [];
+      const { index } = await this.#fileOf(read);
+      const cells = row < index.rows ? await cellsAt(read, index, row) : undefined;
       if (cells === undefined) return undefined;
-      const { url = '' } = rowShower(read, columns, [], [])(cells, {}, () => undefined);
+      const { url = '' } = rowShower(read, read.table.columns, [], [])(cells, {}, () => undefined);
       if (!/^(file|data):/.test(url)) return undefined;
       return await smallPicture(url, this.options.imageRoots ?? []);
     } finally {
@@ -191,13 +187,11 @@ export class Results {
     numbers: readonly number[],
   ): Promise<ShownRow[]> {
     if (numbers.length === 0) return [];
-    const { table, handle, answerColumns } = read;
-    const { columns } = table;
+    const { columns } = read.table;
     const found: (Cells | undefined)[] = [];
-    for (const number of numbers)
-      found.push((await table.readAt(handle, index.offsetOf(number), columns))[0]);
+    for (const number of numbers) found.push(await cellsAt(read, index, number));
     const sample = found.filter((row) => row !== undefined);
-    const show = rowShower(read, columns, answerColumns, sample);
+    const show = rowShower(read, columns, read.answerColumns, sample);
     return numbers.map((number, at) => {
       const row = found[at];
       const about = { n: number + 1 };
@@ -216,6 +210,11 @@ export class Results {
     known.failures = { identity, read: found };
     return found;
   }
+}
+
+async function cellsAt({ table, handle }: ReadOutput, index: RowIndex, row: number) {
+  const [cells] = await table.readAt(handle, index.offsetOf(row), table.columns);
+  return cells;
 }
 
 const NO_FAILURES: ReadFailures = { columns: [], failures: [], byCode: {} };

@@ -9,7 +9,6 @@ import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { defaultOutputPath, outputOf, rowsPath, runPaths } from '../writer/output-paths.js';
 import { readRunFile } from '../writer/run-file.js';
-import { beginRequest, checkTimeZone, isDated, otherDates } from './schedule-dates.js';
 import type { RootFolder } from './root-folder.js';
 import {
   type RunOutcome,
@@ -18,6 +17,7 @@ import {
   queuedRequests,
   readRequest,
 } from './run-request.js';
+import { beginRequest, checkTimeZone, isDated, otherDates } from './schedules.js';
 
 /** What a server executes requests with. */
 export interface ExecutorDeps {

@@ -1,4 +1,4 @@
-import { request } from 'undici';
+import { type Dispatcher, request } from 'undici';
 import { createAgent, isMomentary } from '../describe-api/http.js';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { sleep, startTimer } from '../shared/waiting.js';
@@ -84,35 +84,27 @@ export class Ping {
   }
 }
 
-interface PingFailure {
-  readonly reason: string;
-  /** Another try cannot help. */
-  readonly isLasting: boolean;
-}
-
-/** One try. Redirects are not followed: what is behind one may take no POST. @returns what went wrong */
-async function post(target: URL, text: string, signal: AbortSignal): Promise<PingFailure | undefined> {
+/** One try. Redirects are not followed: what is behind one may take no POST. @returns what went wrong; isLasting: another try cannot help */
+async function post(target: URL, text: string, signal: AbortSignal) {
   const timeout = AbortSignal.timeout(TRY_MS);
   const either = AbortSignal.any([signal, timeout]);
   const headers = { 'content-type': 'text/plain; charset=utf-8', 'user-agent': 'bulk-describe' };
+  let dispatcher: Dispatcher | undefined;
   try {
-    const dispatcher = createAgent(target, 1, TRY_MS);
-    try {
-      const options = { dispatcher, method: 'POST', headers, body: text, signal: either } as const;
-      const { statusCode: status, headers: answered, body } = await request(target, options);
-      body.on('error', () => undefined).destroy();
-      if (status < 300) return undefined;
-      const { location } = answered;
-      const isLasting = !isMomentary(status);
-      const to = typeof location === 'string' && URL.canParse(location, target.href);
-      const where = to ? `, a redirect to ${new URL(location, target.href).origin}` : '';
-      return { reason: `answers ${status}${where}`, isLasting };
-    } finally {
-      await dispatcher.destroy();
-    }
+    dispatcher = createAgent(target, 1, TRY_MS);
+    const options = { dispatcher, method: 'POST', headers, body: text, signal: either } as const;
+    const { statusCode: status, headers: answered, body } = await request(target, options);
+    body.on('error', () => undefined).destroy();
+    if (status < 300) return undefined;
+    const { location } = answered;
+    const to = typeof location === 'string' && URL.canParse(location, target.href);
+    const where = to ? `, a redirect to ${new URL(location, target.href).origin}` : '';
+    return { reason: `answers ${status}${where}`, isLasting: !isMomentary(status) };
   } catch (error) {
     if (signal.aborted || timeout.aborted) return { reason: 'does not answer', isLasting: false };
     const first: unknown = error instanceof AggregateError ? error.errors[0] : error;
     return { reason: `cannot be reached (${messageOf(first)})`, isLasting: error instanceof UsageError };
+  } finally {
+    await dispatcher?.destroy();
   }
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { checkCron, nextTime } from '../../src/service/schedule-dates.js';
+import { checkCron, nextTime } from '../../src/service/schedules.js';
 import { checkScheduleName } from '../../src/service/schedules.js';
 
 test.each(['0 2 * * *', '*/5 * * * *', '*/2 * * * * *', '0 2 * * MON-FRI', ' 0  2 1 * * '])(

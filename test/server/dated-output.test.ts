@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { beginRequest, checkDatedOutput, localDate, otherDates } from '../../src/service/schedule-dates.js';
+import { beginRequest, checkDatedOutput, localDate, otherDates } from '../../src/service/schedules.js';
 
 describe('the date of a night', () => {
   test.each([

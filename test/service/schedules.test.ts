@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from 'vitest';
 import { renderMetrics } from '../../src/dashboard/metrics.js';
-import { localDate } from '../../src/service/schedule-dates.js';
+import { localDate } from '../../src/service/schedules.js';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
 import { RUNS_QUEUE, RUN_JOB, type RunOutcome, type RunRequest } from '../../src/service/run-request.js';
 import { addSchedule, getSchedule, listSchedules, removeSchedule } from '../../src/service/schedules.js';
