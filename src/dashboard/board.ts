@@ -58,7 +58,6 @@ export async function startBoard(
   return adapter.registerPlugin();
 }
 
-/** A queue that is to be seen on the board. */
 interface BoardQueue {
   readonly name: string;
   readonly kind: 'runs' | 'describe' | 'results';

@@ -12,7 +12,6 @@ const HEIGHT = 170;
 const PLOT = { left: 44, right: 352, top: 22, bottom: 136 };
 const MINUTE_MS = 60_000;
 
-/** What a chart has beside its marks. */
 interface Frame {
   readonly title: string;
   /** All that it says, for who does not see it. */
@@ -170,7 +169,6 @@ function bars(values: readonly number[], below: readonly number[], top: number):
     .join('');
 }
 
-/** The end of an axis: a round number. */
 function niceTop(values: readonly number[]): number {
   const most = Math.max(...values, 0);
   if (most === 0) return 1;

@@ -33,7 +33,6 @@ const ANSWER_DEADLINE_MS = 4000;
 /** A large output over a slow line. */
 const DOWNLOAD_DEADLINE_MS = 24 * 3_600_000;
 
-/** A dashboard that listens. */
 export type Dashboard = HttpServer;
 
 /**
@@ -135,13 +134,8 @@ function addPages(app: FastifyInstance, connection: QueueConnection, readOnly: b
     sendPage(reply, await runPage(connection, url, { readOnly })),
   );
   // Forms without a field.
-  app.addContentTypeParser(
-    'application/x-www-form-urlencoded',
-    { parseAs: 'string' },
-    (_request, _body, done) => {
-      done(null);
-    },
-  );
+  const formType = 'application/x-www-form-urlencoded';
+  app.addContentTypeParser(formType, { parseAs: 'string' }, (_request, _body, done) => done(null));
   const handlerTimeout = ACTION_DEADLINE_MS + ANSWER_DEADLINE_MS;
   type ActionRoute = { Params: { action: string; id: string } };
   app.post<ActionRoute>('/do/:action/:id', { handlerTimeout }, async ({ params: { action, id } }, reply) => {
@@ -161,7 +155,7 @@ function addResults(app: FastifyInstance, connection: QueueConnection, options: 
   const results = new Results(options);
   app.addHook('onClose', () => results.close());
   type Show = (about: RunStatus, query: unknown, reply: FastifyReply) => Promise<FastifyReply>;
-  const add = (path: string, show: Show, handlerTimeout = ANSWER_DEADLINE_MS) =>
+  const add = (path: string, handlerTimeout: number, show: Show) =>
     app.get<RunRoute>(`/runs/:run/results${path}`, { handlerTimeout }, async (request, reply) => {
       const { run } = request.params;
       // Also where the answer itself may take long.
@@ -176,21 +170,19 @@ function addResults(app: FastifyInstance, connection: QueueConnection, options: 
         return reply.code(404).send();
       }
     });
-  add('', async (about, query, reply) => sendPage(reply, await results.page(about, query)));
-  add('/image', async (about, query, reply) => {
+  add('', ANSWER_DEADLINE_MS, async (about, query, reply) =>
+    sendPage(reply, await results.page(about, query)),
+  );
+  add('/image', ANSWER_DEADLINE_MS, async (about, query, reply) => {
     const row = rowSchema.safeParse(query).data?.row ?? -1;
     return sendPicture(reply, await results.picture(about, row));
   });
-  add(
-    '/file',
-    async (about, _query, reply) => {
-      const { name, size, stream } = await results.file(about);
-      const disposition = `attachment; filename*=UTF-8''${encodeURIComponent(name)}`;
-      reply.headers({ 'content-disposition': disposition, 'content-length': size });
-      return await reply.type('application/octet-stream').send(stream);
-    },
-    DOWNLOAD_DEADLINE_MS,
-  );
+  add('/file', DOWNLOAD_DEADLINE_MS, async (about, _query, reply) => {
+    const { name, size, stream } = await results.file(about);
+    const disposition = `attachment; filename*=UTF-8''${encodeURIComponent(name)}`;
+    reply.headers({ 'content-disposition': disposition, 'content-length': size });
+    return await reply.type('application/octet-stream').send(stream);
+  });
 }
 
 function sendPicture(reply: FastifyReply, picture: PreparedImage | undefined): FastifyReply {

@@ -53,13 +53,11 @@ export function fact(name: string, value: string): Html {
   </div>`;
 }
 
-/** A page that can be sent. */
 export interface Page {
   readonly status: number;
   readonly text: string;
 }
 
-/** Where Bull Board is. */
 export const BOARD_PATH = '/board';
 
 /**

@@ -45,13 +45,10 @@ export async function newestPart(connection: QueueConnection, run: ShownRun): Pr
   }
   return html`<section>
     <h2>Newest prompts</h2>
-    ${
-      items.length > 0
-        ? html`<ul class="images">
-            ${items}
-          </ul>`
-        : html`<p class="empty">None in the queue yet.</p>`
-    }
+    ${items.length === 0 && html`<p class="empty">None in the queue yet.</p>`}
+    <ul class="images">
+      ${items}
+    </ul>
   </section>`;
 }
 

@@ -141,7 +141,6 @@ async function readAccount(
   return samples.map((sample) => ({ ...sample, labels: { account, ...sample.labels } }));
 }
 
-/** A sample for each value of a label. */
 function sampled(
   name: Sample['name'],
   label: string,

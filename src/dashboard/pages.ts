@@ -15,7 +15,6 @@ import { failedPart, newestPart } from './images.js';
 import { accountsPart, schedulesPart, troublesPart } from './service-parts.js';
 import { count, fileNameOf, settledRows, speedText } from './texts.js';
 
-/** How a page is looked at. */
 export interface View {
   readonly readOnly: boolean;
   /** What the button that was pressed last has done. */
@@ -45,16 +44,13 @@ export async function runsPage(connection: QueueConnection, { readOnly, said }: 
         ${progressBar(view)} ${facts(view)} ${notes(view)}
       </article>`,
   );
-  const runs =
-    cards.length > 0
-      ? html`${cards}`
-      : html`<p class="empty">
-          No run in the last day. <code>bulk-describe run &lt;manifest&gt;</code> on this queue is seen here.
-        </p>`;
+  const none = html`<p class="empty">
+    No run in the last day. <code>bulk-describe run &lt;manifest&gt;</code> on this queue is seen here.
+  </p>`;
   const main = html`${saidPart(said)}
     <h1 class="unseen">Runs</h1>
-    ${troublesPart(service)} ${runs} ${schedulesPart(service.schedules, service.at)}
-    ${accountsPart(service, readOnly)}`;
+    ${troublesPart(service)} ${cards.length > 0 ? cards : none}
+    ${schedulesPart(service.schedules, service.at)} ${accountsPart(service, readOnly)}`;
   return layout(title, main);
 }
 
@@ -88,7 +84,6 @@ function saidPart(said: string | undefined): Html | undefined {
   return said === undefined ? undefined : html`<p class="note said" role="status">${said}</p>`;
 }
 
-/** What can be done to a run at the moment. */
 function buttons({ status, account }: RunOnPage): Html {
   const { run, state, failed, stopping } = status;
   const isOver = state === 'ended';
@@ -138,7 +133,6 @@ function runsOnPage(service: ServiceStatus): RunOnPage[] {
   });
 }
 
-/** A run's state, as people say it. */
 function stateBadge({ status: { state, ended, cancelled } }: RunOnPage): Html {
   if (cancelled === true) return html`<span class="state troubled">cancelled</span>`;
   if (state === 'running') return html`<span class="state running">running</span>`;
@@ -171,7 +165,6 @@ function progressBar({ status }: RunOnPage): Html {
   </svg>`;
 }
 
-/** The numbers of a run. */
 function facts({ status, account, nowMs }: RunOnPage): Html {
   const { state, inputTokens = 0, outputTokens = 0 } = status;
   const total = status.totalRows === undefined ? ' so far' : ` of ${count(status.totalRows)}`;
@@ -219,7 +212,6 @@ function notes({ status, account, nowMs, advice }: RunOnPage): Html[] {
   return texts.map((text) => html`<p class="note">${text}</p>`);
 }
 
-/** Where a run takes place. */
 function whereLine({ status, account }: RunOnPage): Html {
   const workers = account.workers.filter(({ state }) => state !== 'silent').length;
   return html`<p class="where">

@@ -233,7 +233,6 @@ function render(read: ReadOutput, data: Rendered): string {
   return layout(title, main, 200, 'file').text;
 }
 
-/** What the files and the run file say. */
 function receipt({ runFile }: ReadOutput, { count: described, failedRows, prices }: Rendered): Html {
   const spent = runFile?.spent ?? NOTHING_SPENT;
   const { inputTokens, outputTokens } = spent;

@@ -53,7 +53,6 @@ export class Results {
 
   constructor(private readonly options: Pick<DashboardOptions, 'mayRead' | 'imageRoots'>) {}
 
-  /** Ends what is being read. */
   close(): void {
     this.#ended.abort();
   }

@@ -26,7 +26,7 @@ export interface ShownRow {
 }
 
 /** Rows that are shown, of how many. */
-export interface ShownRows {
+interface ShownRows {
   readonly rows: readonly ShownRow[];
   readonly total: number;
 }
@@ -61,12 +61,8 @@ export function rowShower(
       const text = answerCell(value);
       return visible(text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
     });
-    const { url, title } = toRow(recordOf(row), {
-      ...plan,
-      titleColumn,
-      keyColumn: undefined,
-      prompt: undefined,
-    });
+    const own = { ...plan, titleColumn, keyColumn: undefined, prompt: undefined };
+    const { url, title } = toRow(recordOf(row), own);
     const link = url === undefined ? undefined : httpUrl(url);
     const thumb = url === undefined ? undefined : pictureOf(url, link);
     const isData = url?.startsWith('data:') === true;
@@ -87,14 +83,8 @@ export function shownFailures(
   if (failures.length === 0) return [];
   const rows = failures.map(({ row, outcome }) => {
     const { code, reason, attempts, messageId = '', answer = '' } = outcome;
-    return [
-      ...columns.map((_, at) => row.cells[at] ?? ''),
-      code,
-      reason,
-      String(attempts),
-      messageId,
-      answer,
-    ];
+    const why = [code, reason, String(attempts), messageId, answer];
+    return [...columns.map((_, at) => row.cells[at] ?? ''), ...why];
   });
   const sample = rows.map((cells) => ({ cells }));
   const show = rowShower(read, [...columns, ...FAILED_COLUMNS], FAILED_COLUMNS, sample);

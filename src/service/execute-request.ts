@@ -40,7 +40,6 @@ interface ExecutionOptions extends Pick<RunOptions, 'earlierOutputs'> {
   readonly onEvent: (event: RunEvent) => void;
 }
 
-/** What became of a request. */
 export type Execution =
   | { readonly kind: 'over'; readonly outcome: RunOutcome; readonly stop?: RunStop | undefined }
   /** The server ends: the run goes on elsewhere, or later. */

@@ -54,7 +54,6 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
   return { run: file.run, output: path, file };
 }
 
-/** What a run is named by. */
 type NamedRun = Pick<FoundRun, 'run' | 'output' | 'job'>;
 
 function isNamed({ run, output, job }: NamedRun, name: string, path = resolve(name)): boolean {

@@ -82,14 +82,10 @@ export function troublesOf({
   }
   const isServed = servers.length > 0;
   for (const { name: about, nextAt: since, record } of facts.schedules) {
-    if (since !== undefined && at - since > LATE_MS)
-      troubles.push({
-        kind: 'overdue',
-        about,
-        since,
-        text: 'schedule overdue',
-        reason: isServed ? '' : NO_SERVER,
-      });
+    if (since !== undefined && at - since > LATE_MS) {
+      const reason = isServed ? '' : NO_SERVER;
+      troubles.push({ kind: 'overdue', about, since, text: 'schedule overdue', reason });
+    }
     const { lastExit = 0, lastAt, lastText = '' } = record;
     if (lastExit !== 0) {
       const text = `schedule failed with exit code ${lastExit}`;
@@ -142,15 +138,14 @@ export async function queueTrouble(
     }
     return undefined;
   } catch (error) {
-    if (signal.aborted) {
-      const short = 'the queue does not answer';
-      return { short, full: `the queue ${label} does not answer: no answer in 2 s` };
-    }
+    if (signal.aborted)
+      return {
+        short: 'the queue does not answer',
+        full: `the queue ${label} does not answer: no answer in 2 s`,
+      };
     const full = connection.classify(error);
     if (full !== undefined) return { short: full.replace(` at ${label}`, ''), full };
-    return {
-      short: 'the queue takes no writes',
-      full: `the queue ${label} takes no writes: ${messageOf(error)}`,
-    };
+    const short = 'the queue takes no writes';
+    return { short, full: `the queue ${label} takes no writes: ${messageOf(error)}` };
   }
 }

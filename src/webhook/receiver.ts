@@ -3,7 +3,7 @@ import { UsageError, messageOf } from '../shared/errors.js';
 import { type HttpServer, type ListenAddress, createPublicServer, listen } from '../shared/http-server.js';
 import type { Logger } from '../shared/log.js';
 import type { SharedStore } from '../shared/queue/store.js';
-import { sleep } from '../shared/waiting.js';
+import { unlessAborted } from '../shared/waiting.js';
 import { type CallbackKeys, callbackKeys } from './callback-keys.js';
 import { type DeliveryClaim, putDelivery, readClaim } from './deliveries.js';
 
@@ -60,9 +60,7 @@ export async function startAccountReceiver(options: {
   const server = await startReceiver({ ...options.listen, keys, onDelivery });
   const close = async () => {
     await server.close();
-    const isStored = new AbortController();
-    await Promise.race([Promise.all(pending), sleep(CLOSE_DEADLINE_MS, isStored.signal)]);
-    isStored.abort();
+    await unlessAborted(Promise.all(pending), AbortSignal.timeout(CLOSE_DEADLINE_MS)).catch(() => undefined);
   };
   return { keys, url: server.url, close };
 }
