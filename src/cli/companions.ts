@@ -107,7 +107,7 @@ function imagesAt(address: ListenAddress, api: ApiOptions, terminal: Terminal): 
   const queueName = describeQueueName(accountOf(api));
   const { publicUrl = '' } = api.images ?? {};
   return async ({ store }, roots) => {
-    const { ImageUrls, startImageServer, whyUnreached } = await import('../worker/image-server.js');
+    const { ImageUrls, startImageServer, whyUnreached } = await import('../worker/images.js');
     const urls = await ImageUrls.open(store, queueName, publicUrl);
     const server = await startImageServer(urls, address, { ...api.images, roots }, terminal.logger);
     terminal.say(`local images are served at ${server.url}, where ${publicUrl} has to lead`);

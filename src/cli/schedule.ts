@@ -13,7 +13,6 @@ import { UsageError, manifestsText } from '../shared/errors.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
 import { SERVERS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import * as registry from '../shared/queue/registry.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { executeRequest, requestOf } from './requests.js';
 import type { OptionsOf } from './options.js';
@@ -53,7 +52,7 @@ export async function add(
  * a server on another machine cannot be looked at from here.
  */
 async function warnWithoutManifest(connection: QueueConnection, manifest: string): Promise<void> {
-  const servers = await registry.listProcesses(connection.store, SERVERS);
+  const servers = await SERVERS.listProcesses(connection.store);
   const here = servers.filter(({ host }) => host === hostname()).map(({ root }) => root);
   const folders = servers.length === 0 ? [process.cwd()] : here;
   const { filesLike, isPattern } = await import('../producer/several-manifests.js');
@@ -116,7 +115,7 @@ function onSchedules(
 }
 
 async function warnWithoutServer(connection: QueueConnection): Promise<void> {
-  if ((await registry.listProcesses(connection.store, SERVERS)).length > 0) return;
+  if ((await SERVERS.listProcesses(connection.store)).length > 0) return;
   process.stderr.write(
     'no server is running: schedules are executed by `bulk-describe serve`; what is missed meanwhile runs once when it starts\n',
   );

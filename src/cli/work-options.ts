@@ -1,6 +1,6 @@
 import { RUN_DEFAULTS } from '../run/run-options.js';
 import { DEFAULT_LIMITS, formatRate } from '../shared/limits.js';
-import { IMAGE_DEFAULTS } from '../shared/image-options.js';
+import { IMAGE_DEFAULTS } from '../shared/prepare-image.js';
 import { group, option } from './option-spec.js';
 import * as parse from './option-spec.js';
 

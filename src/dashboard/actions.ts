@@ -5,7 +5,6 @@ import { BulkDescribeError, UsageError } from '../shared/errors.js';
 import { partsOfJobId } from '../shared/jobs.js';
 import { RUNS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import * as registry from '../shared/queue/registry.js';
 import { jobsOf } from './images.js';
 import { cancelledText, plural } from './texts.js';
 
@@ -93,7 +92,7 @@ async function retryImage(connection: QueueConnection, id: string): Promise<stri
 }
 
 async function statusOf(connection: QueueConnection, run: string) {
-  const status = await registry.find(connection.store, RUNS, run);
+  const status = await RUNS.find(connection.store, run);
   if (status === undefined) throw new UsageError(`there was no run ${run} in the last day`);
   return status;
 }
@@ -101,7 +100,7 @@ async function statusOf(connection: QueueConnection, run: string) {
 /** To open any other name would make a queue of it. */
 async function accountQueue(connection: QueueConnection, name: string) {
   const { store } = connection;
-  const accounts = await knownAccounts(store, await registry.list(store, RUNS));
+  const accounts = await knownAccounts(store, await RUNS.list(store));
   if (!accounts.has(name)) throw new UsageError('nobody has worked for this account lately');
   return connection.queue(name);
 }

@@ -12,7 +12,6 @@ import { RUNS_QUEUE, describeJobSchema } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import { RUNS, runState, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import * as registry from '../shared/queue/registry.js';
 import type { UndoStack } from '../shared/undo.js';
 import { repeat, unlessAborted } from '../shared/waiting.js';
 import { BOARD_PATH } from './html.js';
@@ -91,7 +90,7 @@ function isPlainQueue(queue: unknown): queue is Queue {
 /** The queues of the moment: the runs, the accounts' images, and the results of runs that are going on. */
 async function boardQueues(connection: QueueConnection, nowMs: number): Promise<BoardQueue[]> {
   const { store } = connection;
-  const runs = await registry.list(store, RUNS);
+  const runs = await RUNS.list(store);
   const queues: BoardQueue[] = [
     {
       name: RUNS_QUEUE,
@@ -101,7 +100,7 @@ async function boardQueues(connection: QueueConnection, nowMs: number): Promise<
   ];
   for (const [name, label] of await knownAccounts(store, runs)) {
     const isBusy = runs.some((run) => run.queueName === name);
-    if (!isBusy && (await registry.listLiving(store, workersOf(name))).size === 0) continue;
+    if (!isBusy && (await workersOf(name).listLiving(store)).size === 0) continue;
     queues.push({ name, kind: 'describe', description: `Images of ${label}` });
   }
   for (const run of runs) {

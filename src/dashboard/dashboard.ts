@@ -9,7 +9,6 @@ import { silentLogger } from '../shared/log.js';
 import type { PreparedImage } from '../shared/prepare-image.js';
 import { RUNS, type RunStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import * as registry from '../shared/queue/registry.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { UndoStack } from '../shared/undo.js';
 import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
@@ -160,7 +159,7 @@ function addResults(app: FastifyInstance, connection: QueueConnection, options: 
       const { run } = request.params;
       // Also where the answer itself may take long.
       const soon = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-      const about = await unlessAborted(registry.find(connection.store, RUNS, run), soon);
+      const about = await unlessAborted(RUNS.find(connection.store, run), soon);
       if (about === undefined) return sendPage(reply, await runPage(connection, run, { readOnly: true }));
       try {
         return await show(about, request.query, reply);

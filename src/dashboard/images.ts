@@ -12,7 +12,6 @@ import {
 import { BadImageError, type PreparedImage, loadLocal, prepareImage } from '../shared/prepare-image.js';
 import { RUNS, type RunStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import * as registry from '../shared/queue/registry.js';
 import { BOARD_PATH, type Html, actionButton, html } from './html.js';
 import { CODE_HELP, httpUrl, shortUrl } from './texts.js';
 
@@ -202,7 +201,7 @@ export async function localThumbnail(
   roots: readonly string[],
 ): Promise<PreparedImage | undefined> {
   if (roots.length === 0) return undefined;
-  const status = await registry.find(connection.store, RUNS, run);
+  const status = await RUNS.find(connection.store, run);
   if (status === undefined) return undefined;
   const job = await connection.queue<unknown, unknown>(status.queueName).getJob(describeJobId(run, image));
   const url = imageDataSchema.safeParse(job?.data).data?.url ?? '';

@@ -5,7 +5,7 @@ import {
   DescribeApiError,
   FormatRefusedError,
   InterruptedError,
-  RejectedError,
+  RefusalError,
   ResponseShapeError,
   SetUpError,
   StatusError,
@@ -63,7 +63,7 @@ function maybePaid({ status, refused }: { readonly status: number; readonly refu
 }
 
 /** An answer that is no message. `rejected` is only what the service says of this very image. */
-function judgeAnswer(error: StatusError | RejectedError): SubmitVerdict {
+function judgeAnswer(error: RefusalError): SubmitVerdict {
   const { status, reason, about } = error;
   const { refused, retryAfterMs } =
     error instanceof StatusError ? error : { refused: true, retryAfterMs: undefined };
@@ -75,13 +75,11 @@ function judgeAnswer(error: StatusError | RejectedError): SubmitVerdict {
       return { action: 'suspect', why: 'token', isSaid: true, ...plain };
     case 'quota':
       return { action: 'suspect', why: 'quota', isSaid: true, ...plain };
-    case 'set-up': {
-      const advised = `${setUpAdvice(status, reason)}: ${reason}`;
-      return { action: 'suspect', why: 'set-up', isSaid: true, countsAsDown, reason: advised };
-    }
+    case 'set-up':
     case 'forbidden': {
-      const advised = `${SET_UP_ADVICE.forbidden}: ${reason}`;
-      return { action: 'suspect', why: 'set-up', isSaid: false, countsAsDown, reason: advised };
+      const isSaid = about === 'set-up';
+      const advice = isSaid ? setUpAdvice(status, reason) : SET_UP_ADVICE.forbidden;
+      return { action: 'suspect', why: 'set-up', isSaid, countsAsDown, reason: `${advice}: ${reason}` };
     }
     case 'rate':
       return { action: 'rateLimited', retryAfterMs, ...plain };
@@ -89,18 +87,12 @@ function judgeAnswer(error: StatusError | RejectedError): SubmitVerdict {
     case 'request':
       return { action: 'fail', code: 'rejected', mayBeSetUp: about === 'request', ...plain };
     case 'page':
-      // A gateway that fails may have passed the submit on; what is in its way has not.
-      if (status < 500 && !maybePaid({ status, refused })) return { action: 'retry-free', ...plain };
-      return {
-        action: 'retry',
-        code: 'http',
-        maybePaid: maybePaid({ status, refused }),
-        retryAfterMs,
-        ...plain,
-      };
     case 'moment': {
-      const code = status >= 300 && status < 400 ? 'bad-response' : 'http';
-      return { action: 'retry', code, maybePaid: maybePaid({ status, refused }), retryAfterMs, ...plain };
+      const isPaid = maybePaid({ status, refused });
+      // A gateway that fails may have passed the submit on; what is in its way has not.
+      if (about === 'page' && status < 500 && !isPaid) return { action: 'retry-free', ...plain };
+      const code = about === 'moment' && status >= 300 && status < 400 ? 'bad-response' : 'http';
+      return { action: 'retry', code, maybePaid: isPaid, retryAfterMs, ...plain };
     }
   }
 }
@@ -113,12 +105,8 @@ const MOST_UNREADABLE = 2;
  * included), pages, and 5xx; five in a row over different images mean that the account is down.
  */
 export function judgeSubmitFailure(error: unknown): SubmitVerdict {
-  if (!(error instanceof DescribeApiError)) {
-    const reason = messageOf(error);
-    return { action: 'retry', code: 'network', maybePaid: true, reason, countsAsDown: false };
-  }
-  const { reason } = error;
-  if (error instanceof StatusError || error instanceof RejectedError) return judgeAnswer(error);
+  const reason = reasonOf(error);
+  if (error instanceof RefusalError) return judgeAnswer(error);
   if (error instanceof FormatRefusedError)
     return { action: 'retry-free', isOther: true, reason, countsAsDown: false };
   if (error instanceof ConnectionError) return { action: 'retry-free', reason, countsAsDown: true };
@@ -139,9 +127,7 @@ export function judgeSubmitFailure(error: unknown): SubmitVerdict {
 
 /** "Retry or not" for a poll: only a refused token ends the waiting. */
 export function judgePollFailure(error: unknown): PollVerdict {
-  if (!(error instanceof DescribeApiError))
-    return { action: 'retry', reason: messageOf(error), countsAsDown: false };
-  const { reason } = error;
+  const reason = reasonOf(error);
   if (error instanceof StatusError) {
     const { status, about, retryAfterMs } = error;
     if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown: false };
@@ -149,6 +135,10 @@ export function judgePollFailure(error: unknown): PollVerdict {
   }
   const countsAsDown = error instanceof ConnectionError || error instanceof InterruptedError;
   return { action: 'retry', reason, countsAsDown };
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof DescribeApiError ? error.reason : messageOf(error);
 }
 
 const BACKOFF_BASE_MS = 1000;

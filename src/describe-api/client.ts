@@ -22,8 +22,8 @@ import {
   MessageFailedError,
   type Redact,
   redactorOf,
+  RefusalError,
   RejectedError,
-  StatusError,
 } from './errors.js';
 import { isOfFormat } from './refusals.js';
 import { type HttpAnswer, type HttpRequest, createAgent, sendHttp } from './http.js';
@@ -267,12 +267,14 @@ export class DescribeClient {
   /** Asks for answers in the next looser format from now on, where a submit was refused for its own. */
   private refusedFormat(error: unknown, format: AnswerFormat, call: ApiCall): FormatRefusedError | undefined {
     const looser = ANSWER_FORMATS[ANSWER_FORMATS.indexOf(format) + 1];
-    const isRefusal = error instanceof RejectedError || (error instanceof StatusError && isRefused(error));
-    if (this.dialect.takesModel !== true || looser === undefined || !isRefusal || !isOfFormat(error.reason))
+    if (this.dialect.takesModel !== true || looser === undefined || !(error instanceof RefusalError))
       return undefined;
+    const { status, about, reason } = error;
+    const isOfRequest = status >= 400 && status < 500 && about !== 'rate' && about !== 'moment';
+    if (!(isOfRequest || error instanceof RejectedError) || !isOfFormat(reason)) return undefined;
     // Calls that were under way together are refused together.
     if (this.answerFormat === format) this.answerFormat = looser;
-    return new FormatRefusedError(call, `${error.reason}: asking with ${this.answerFormat}`);
+    return new FormatRefusedError(call, `${reason}: asking with ${this.answerFormat}`);
   }
 
   private call(method: ApiCall['method'], url: string): ApiCall {
@@ -303,7 +305,6 @@ export class DescribeClient {
     return isSynchronous ? (deadlineMs ?? DEFAULTS.synchronousTimeoutMs) : DEFAULTS.timeoutMs;
   }
 
-  /** @returns the body of the answer */
   private async poll(request: Omit<HttpRequest, 'timeoutMs'>): Promise<unknown> {
     const { timeoutMs = DEFAULTS.timeoutMs } = this.options;
     return (await unlessAborted(this.send({ ...request, timeoutMs }), request.signal)).body;
@@ -322,9 +323,4 @@ export class DescribeClient {
 function checkWait(name: string, ms: number | undefined): void {
   if (ms === undefined || ms > 0) return;
   throw new UsageError(`${name} ${ms}: expected milliseconds above 0`);
-}
-
-/** Whether a failing answer is a refusal of the request, and none of the moment. */
-function isRefused({ status, about }: StatusError): boolean {
-  return status >= 400 && status < 500 && about !== 'rate' && about !== 'moment';
 }

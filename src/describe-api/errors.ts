@@ -51,61 +51,52 @@ export class TimeoutError extends InterruptedError {
   override name = 'TimeoutError';
 }
 
-/** An HTTP status that is no success and no refusal of this very request. */
-export class StatusError extends DescribeApiError {
-  override name = 'StatusError';
+class AnswerError extends DescribeApiError {}
+
+/** An answer that is no message. */
+export class RefusalError extends AnswerError {
   readonly status: number;
-  /** The body said `success: false`: the service has answered, and did not take the request. */
-  readonly refused: boolean;
-  /** Whom or what the answer speaks of. */
+  /** Whom or what the answer speaks of: a refusal may be one of the moment, or of all images. */
   readonly about: About;
-  /** What `Retry-After` asks for, in milliseconds from now. */
-  readonly retryAfterMs: number | undefined;
 
   /** @param facts.about by its reason and status unless it is given */
   constructor(
     call: ApiCall,
-    facts: {
-      readonly status: number;
-      readonly reason: string;
-      readonly refused: boolean;
-      readonly about?: About | undefined;
-      readonly retryAfterMs?: number | undefined;
-    },
+    facts: { status: number; reason: string; refused: boolean; about?: About | undefined },
   ) {
-    super(call, facts.reason);
-    const { status, refused, reason } = facts;
-    this.about = facts.about ?? aboutOf({ status, refused, said: reason });
+    const { status, reason, refused } = facts;
+    super(call, reason);
     this.status = status;
-    this.refused = refused;
+    this.about = facts.about ?? aboutOf({ status, refused, said: reason });
+  }
+}
+
+type RefusalFacts = ConstructorParameters<typeof RefusalError>[1];
+
+/** An HTTP status that is no success and no refusal of this very request. */
+export class StatusError extends RefusalError {
+  override name = 'StatusError';
+  /** The body said `success: false`: the service has answered, and did not take the request. */
+  readonly refused: boolean;
+  /** What `Retry-After` asks for, in milliseconds from now. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(call: ApiCall, facts: RefusalFacts & { retryAfterMs?: number | undefined }) {
+    super(call, facts);
+    this.refused = facts.refused;
     this.retryAfterMs = facts.retryAfterMs;
   }
 }
 
 /** The service refuses this request: `success: false` with any reason, or 400, 410, 413, 415, 422, 451, or a 404 about the image. */
-export class RejectedError extends DescribeApiError {
+export class RejectedError extends RefusalError {
   override name = 'RejectedError';
-  readonly status: number;
-  /** Whom or what it speaks of: a refusal may be one of the moment, or of all images. */
-  readonly about: About;
   /** What a model's refusal has cost all the same. */
   readonly usage: Usage | undefined;
 
-  /** @param facts.about by its reason and status unless it is given */
-  constructor(
-    call: ApiCall,
-    facts: {
-      readonly status: number;
-      readonly reason: string;
-      readonly about?: About | undefined;
-      readonly usage?: Usage | undefined;
-    },
-  ) {
-    super(call, facts.reason);
-    const { status, reason } = facts;
-    this.status = status;
+  constructor(call: ApiCall, facts: Omit<RefusalFacts, 'refused'> & { usage?: Usage | undefined }) {
+    super(call, { ...facts, refused: true });
     this.usage = facts.usage;
-    this.about = facts.about ?? aboutOf({ status, refused: true, said: reason });
   }
 }
 
@@ -132,7 +123,7 @@ export class DeadlineError extends MessageError {
 }
 
 /** A success whose body is no JSON or not the promised shape: a submit may have been paid. */
-export class ResponseShapeError extends DescribeApiError {
+export class ResponseShapeError extends AnswerError {
   override name = 'ResponseShapeError';
 
   /** @param body what came, parsed or as text */
@@ -142,12 +133,12 @@ export class ResponseShapeError extends DescribeApiError {
 }
 
 /** The API does not take the format of answers that it was asked for, and has described nothing: a looser one is used from now on. */
-export class FormatRefusedError extends DescribeApiError {
+export class FormatRefusedError extends AnswerError {
   override name = 'FormatRefusedError';
 }
 
 /** A model was paid for an answer that does not hold what it was asked for. */
-export class UnreadableAnswerError extends DescribeApiError {
+export class UnreadableAnswerError extends AnswerError {
   override name = 'UnreadableAnswerError';
   /** The answer with its line ends; of a long one the first 8,000 characters. */
   readonly answer: string;
@@ -187,33 +178,19 @@ export class UnreadableAnswerError extends DescribeApiError {
 }
 
 /** Whether an answer that was kept lacks its end: it was cut off by the server, or for being so long. */
-export function isKeptCut({
-  answer = '',
-  reason,
-}: {
-  readonly answer?: string | undefined;
-  readonly reason: string;
-}): boolean {
+export function isKeptCut({ answer = '', reason }: { answer?: string | undefined; reason: string }): boolean {
   // Half of a surrogate pair may have been taken off a long one.
   return / \(it was cut off [a-z ]+\), got /.test(reason) || answer.length >= ANSWER_LENGTH - 1;
 }
 
 /** The API does not do what is asked for, whatever the image is: other settings are needed. */
-export class SetUpError extends DescribeApiError {
+export class SetUpError extends AnswerError {
   override name = 'SetUpError';
 }
 
 /** Whether something answered at all, be it with a refusal or with nonsense. */
 export function isAnswer(error: unknown): boolean {
-  const answers = [
-    StatusError,
-    RejectedError,
-    ResponseShapeError,
-    UnreadableAnswerError,
-    FormatRefusedError,
-    SetUpError,
-  ];
-  return answers.some((kind) => error instanceof kind);
+  return error instanceof AnswerError;
 }
 
 /** Whether a call came no farther than to what is in front of the API. */

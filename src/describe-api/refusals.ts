@@ -12,11 +12,9 @@ export type About =
 /** What is known of an answer beside its words. */
 export interface AnswerFacts {
   readonly status: number;
-  /** The body says `success: false`. */
   readonly refused: boolean;
   /** The reason in its body; undefined where it has none. */
   readonly said: string | undefined;
-  /** A page came where JSON was expected. */
   readonly isPage?: boolean | undefined;
   /** The dialect knows its words for a spent quota. */
   readonly isQuota?: boolean | undefined;

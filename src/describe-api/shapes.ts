@@ -2,7 +2,6 @@ import { z } from 'zod';
 import type { Prompts } from '../shared/jobs.js';
 import { type ApiCall, ResponseShapeError } from './errors.js';
 
-/** A submit that was accepted. */
 export interface Submitted {
   readonly messageId: string;
   /** The outcome itself, where the service answers with it: there is nothing to be polled. */
@@ -11,7 +10,6 @@ export interface Submitted {
   readonly restMs?: number | undefined;
 }
 
-/** The result of a submit. */
 export interface CompletedMessage {
   readonly status: 'completed';
   readonly messageId: string;
@@ -22,7 +20,6 @@ export interface CompletedMessage {
   readonly usage?: Usage | undefined;
 }
 
-/** Tokens, as the API counts them. */
 export interface Usage {
   readonly inputTokens: number;
   readonly outputTokens: number;
@@ -68,12 +65,6 @@ function cutAtKeycaps(text: string, before: string): string[] | undefined {
   return starts[0] === 0 ? starts.map((start, i) => text.slice(start, starts[i + 1])) : undefined;
 }
 
-function splitPrompts(text: string): string[] | undefined {
-  const trimmed = text.trim();
-  // A prompt can speak of a keycap too: those at line starts are believed before those within a line.
-  return cutAtKeycaps(trimmed, '^|[\\r\\n]\\s*') ?? cutAtKeycaps(trimmed, '^|\\s');
-}
-
 /**
  * The four prompts of a message's `content`: a list of four, or one string with each behind its keycap.
  * Keycaps and outer white space are taken off, inner line breaks stay.
@@ -81,7 +72,9 @@ function splitPrompts(text: string): string[] | undefined {
  */
 export function readPrompts(content: string | readonly string[]): readonly string[] | undefined {
   if (typeof content !== 'string' && content.length !== 1) return toPrompts(content);
-  const texts = splitPrompts(typeof content === 'string' ? content : (content[0] ?? ''));
+  const text = (typeof content === 'string' ? content : (content[0] ?? '')).trim();
+  // A prompt can speak of a keycap too: those at line starts are believed before those within a line.
+  const texts = cutAtKeycaps(text, '^|[\\r\\n]\\s*') ?? cutAtKeycaps(text, '^|\\s');
   return texts && toPrompts(texts);
 }
 
@@ -91,8 +84,6 @@ const promptsSchema = z.union([z.string(), z.array(z.string())]).transform((cont
   context.addIssue({ code: 'custom', message: 'not four prompts' });
   return z.NEVER;
 });
-
-const submittedSchema = z.object({ messageId: idSchema });
 
 const describedSchema = z.object({ content: promptsSchema, ref: refSchema });
 const nestedSchema = z.object({ response: describedSchema }).transform(({ response }) => response);
@@ -138,13 +129,6 @@ export function reasonIn(body: unknown): string | undefined {
   const reasons = z.looseObject({}).safeParse(body);
   if (!reasons.success) return undefined;
   return REASON_KEYS.map((key) => reasonSchema.safeParse(reasons.data[key]).data).find((text) => text);
-}
-
-/** @throws {ResponseShapeError} when this is no answer to a submit */
-export function parseSubmitted(body: unknown, call: ApiCall): Submitted {
-  const submitted = submittedSchema.safeParse(body);
-  if (submitted.success) return submitted.data;
-  throw new ResponseShapeError(call, 'an answer to a submit, with a messageId', body);
 }
 
 /**

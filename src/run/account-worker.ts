@@ -8,7 +8,6 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import { repeat } from '../shared/waiting.js';
 import type { UndoStack } from '../shared/undo.js';
 import { workersOf, type WorkerStatus } from '../shared/published.js';
-import * as registry from '../shared/queue/registry.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import {
   type ApiOptions,
@@ -60,7 +59,7 @@ export async function startAccountWorker(
     const { status } = worker;
     if (status.state !== state) onEvent({ type: 'state', status });
     state = status.state;
-    const workers = (await registry.listProcesses(connection.store, workersOf(queueName))).length;
+    const workers = (await workersOf(queueName).listProcesses(connection.store)).length;
     const { configured } = limits;
     const now = JSON.stringify([configured, workers]);
     if (now !== reported) onEvent({ type: 'limits', limits: configured, workers });

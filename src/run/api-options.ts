@@ -7,7 +7,7 @@ import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/accoun
 import { UsageError } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { parseJson } from '../shared/parse-json.js';
-import type { ImageOptions } from '../shared/image-options.js';
+import type { ImageOptions } from '../shared/prepare-image.js';
 import type { WebhookOptions } from '../worker/webhooks.js';
 
 /** Of a model's name in that of its account. */

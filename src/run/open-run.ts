@@ -11,7 +11,6 @@ import { RUNS, meanAnswerMs } from '../shared/published.js';
 import { openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
-import * as registry from '../shared/queue/registry.js';
 import { keepLostSubmits } from '../shared/run-counts.js';
 import { readRunOrders, takeRunLease } from '../shared/run-leases.js';
 import { RunSpending } from '../shared/run-spending.js';
@@ -59,7 +58,7 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
       keepCounts(opened, keepLostSubmits(connection.store, id, counts, counted)),
   });
   // What was published is newer than the file where the start before was killed; the embedded queue does not keep it.
-  const published = await registry.find(connection.store, RUNS, id);
+  const published = await RUNS.find(connection.store, id);
   let countsTokens = (options.prices?.perMillionIn ?? options.prices?.perMillionOut) !== undefined;
   return {
     ...opened,

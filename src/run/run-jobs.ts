@@ -19,7 +19,7 @@ import {
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
-import { promoteJob, reclaimJob, setProgress } from '../shared/queue/job-moves.js';
+import { reclaimJob, unlessMoved } from '../shared/queue/job-moves.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
 import { RUN_DEFAULTS, type RunOptions } from './run-options.js';
 
@@ -166,13 +166,13 @@ export class RunJobs {
   async holdUnpaid(isCollecting: boolean): Promise<void> {
     await this.#eachUnfinished(async (_image, job) => {
       if (isCollecting || job.data.messageId !== undefined) await this.#letGo(job);
-      else await this.#persist(() => setProgress(job, HELD));
+      else await this.#persist(() => unlessMoved(job.updateProgress(HELD)));
     });
   }
 
   async #letGo(job: DescribeJob): Promise<void> {
-    if (job.progress === HELD) await this.#persist(() => setProgress(job, 0));
-    if (await this.#persist(() => job.isDelayed())) await this.#persist(() => promoteJob(job));
+    if (job.progress === HELD) await this.#persist(() => unlessMoved(job.updateProgress(0)));
+    if (await this.#persist(() => job.isDelayed())) await this.#persist(() => unlessMoved(job.promote()));
   }
 
   /**

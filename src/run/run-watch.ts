@@ -2,7 +2,6 @@ import { isDeepStrictEqual } from 'node:util';
 import { describeJobId, isDecidedAnew } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { RUNS, type RunSeries, type RunStatus, workersOf } from '../shared/published.js';
-import * as registry from '../shared/queue/registry.js';
 import { type RunCounts, failedRows } from '../shared/run-counts.js';
 import { dropRunOrder, readRunOrders } from '../shared/run-leases.js';
 import type { Spent } from '../shared/run-spending.js';
@@ -71,7 +70,7 @@ export class RunWatch {
     } = this.run;
     if (client === undefined) await limits.refresh();
     const [workers, inFlight] = await Promise.all([
-      registry.listProcesses(connection.store, workersOf(queueName)),
+      workersOf(queueName).listProcesses(connection.store),
       connection.queue(queueName).getActiveCount(),
     ]);
     const stop = judgeWorkers(workers, Date.now(), {
@@ -219,7 +218,7 @@ export async function publishStatus(
 ): Promise<void> {
   const { connection, about, ledger } = run;
   const failedByCode = Object.fromEntries(ledger.counts.failedByCode);
-  await registry.publish(connection.store, RUNS, about.run, {
+  await RUNS.publish(connection.store, about.run, {
     inputTokens: ledger.counts.inputTokens,
     outputTokens: ledger.counts.outputTokens,
     ...status,

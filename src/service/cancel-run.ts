@@ -6,7 +6,6 @@ import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { RUNS, runState, SERVERS } from '../shared/published.js';
-import * as registry from '../shared/queue/registry.js';
 import { reclaimJob } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
@@ -93,7 +92,7 @@ async function publishCancelled(connection: QueueConnection, { status, job }: Fo
   const remaining = Math.max(0, totalRows - described - resumed - copied - failed);
   const ended = { exitCode: 130, remaining, reason: CANCELLED.reason };
   const last = { stopKind: CANCELLED.kind, seenAt: Date.now(), ended };
-  await registry.publish(connection.store, RUNS, status.run, { ...status, ...last });
+  await RUNS.publish(connection.store, status.run, { ...status, ...last });
 }
 
 /** @returns undefined when a server is about to take the run up, or has just died with it */
@@ -101,7 +100,7 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
   const { job, output, run } = found;
   const hasBegun = job !== undefined && runJobProgress(job)?.state === 'opened';
   if (job !== undefined && (await job.getState()) === 'active') {
-    const living = await registry.listLiving(connection.store, SERVERS);
+    const living = await SERVERS.listLiving(connection.store);
     if (job.processedBy === undefined || living.has(job.processedBy)) return undefined;
     // Where no server is left, nobody looks for stalled jobs.
     await reclaimJob(job);

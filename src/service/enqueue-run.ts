@@ -1,6 +1,5 @@
 import { BulkDescribeError, UsageError } from '../shared/errors.js';
 import { SERVERS, runState } from '../shared/published.js';
-import * as registry from '../shared/queue/registry.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp, shutdownTimeout } from '../shared/queue/outage.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
@@ -64,7 +63,7 @@ export async function enqueueRun(
   const id = newRunId();
   const queue = connection.queue<RunRequest, never>(RUNS_QUEUE);
   const ask = <T>(question: () => Promise<T>) => retryUntilUp(connection, question, signal);
-  const countServers = async () => (await ask(() => registry.listProcesses(store, SERVERS))).length;
+  const countServers = async () => (await ask(() => SERVERS.listProcesses(store))).length;
   let isPutIn = false;
   try {
     if ((await countServers()) === 0) throw noServer(label);

@@ -4,7 +4,6 @@ import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { RUNS, type RunStatus } from '../shared/published.js';
-import * as registry from '../shared/queue/registry.js';
 import { runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import {
@@ -38,9 +37,9 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
   const path = await realpath(name).catch(() => resolve(name));
   const file = await readRunFile(runPaths(path).runFile);
   const [statuses, requests, kept] = await Promise.all([
-    registry.list(connection.store, RUNS),
+    RUNS.list(connection.store),
     queuedRequests(connection),
-    registry.list(connection.store, KEPT_REQUESTS),
+    KEPT_REQUESTS.list(connection.store),
   ]);
   // A schedule's next run has not begun.
   const jobs = requests.filter(({ job }) => job.repeatJobKey === undefined || job.processedOn !== undefined);

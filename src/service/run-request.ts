@@ -4,7 +4,7 @@ import { type Receipt, nameSchema, runStopSchema, taskSchema, textSchema } from 
 import { UsageError, manifestsText } from '../shared/errors.js';
 import { RUNS_QUEUE, UNFINISHED_STATES } from '../shared/jobs.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import type { Kind } from '../shared/queue/registry.js';
+import { PublishedKind } from '../shared/published.js';
 
 export { RUNS_QUEUE, RUN_JOB } from '../shared/jobs.js';
 
@@ -172,12 +172,12 @@ const keptRequestSchema = z.object({
 export type KeptRequest = z.infer<typeof keptRequestSchema>;
 
 /** The requests of the last month by their runs, which can be retried without their command; the newest first. */
-export const KEPT_REQUESTS: Kind<KeptRequest> = {
+export const KEPT_REQUESTS = new PublishedKind({
   group: 'requests',
   schema: keptRequestSchema,
   ttlMs: 30 * 24 * 3_600_000,
   order: (a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0),
-};
+});
 
 /** Without what is asked for one time only: whoever asks again may want something else, and limits are the account's by now. */
 const lastingSchema = runRequestSchema

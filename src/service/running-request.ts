@@ -4,8 +4,7 @@ import { messageOf } from '../shared/errors.js';
 import { debugError } from '../shared/log.js';
 import { SERVERS } from '../shared/published.js';
 import { atShutdown, retryUntilUp, shutdownTimeout } from '../shared/queue/outage.js';
-import { setProgress } from '../shared/queue/job-moves.js';
-import * as registry from '../shared/queue/registry.js';
+import { unlessMoved } from '../shared/queue/job-moves.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { type Execution, type ExecutorDeps, executeJob } from './execute-request.js';
 import { callOnDone } from './on-done.js';
@@ -166,7 +165,7 @@ export class RunningRequest {
   async #lookElsewhere(): Promise<JobEnd | undefined> {
     if (this.#job.attemptsStarted <= 1) return undefined;
     const { serverId, connection } = this.deps;
-    for (const [id, server] of await registry.listLiving(connection.store, SERVERS)) {
+    for (const [id, server] of await SERVERS.listLiving(connection.store)) {
       if (id === serverId || server?.runs.some(({ job }) => job === this.#id) !== true) continue;
       return this.#delay(`the server with pid ${server.pid} on ${server.host} has ${this.#name}`);
     }
@@ -206,7 +205,7 @@ export class RunningRequest {
     const request = this.#request;
     if (request === undefined) return;
     const kept = { run, request: lastingRequest(request, output), root: root.path, ...end };
-    await registry.publish(connection.store, KEPT_REQUESTS, run, kept);
+    await KEPT_REQUESTS.publish(connection.store, run, kept);
   }
 
   /**
@@ -278,7 +277,7 @@ export class RunningRequest {
       // Whoever is given the job next ends it so.
       const opened = outcome.outcome === 'ended' && this.#opened;
       const progress: RunJobProgress = { ...(opened ? { state: 'opened', ...opened } : refused), outcome };
-      await retryUntilUp(connection, () => setProgress(this.#job, progress), this.#patience());
+      await retryUntilUp(connection, () => unlessMoved(this.#job.updateProgress(progress)), this.#patience());
     }
     return outcome;
   }

@@ -4,11 +4,10 @@ import { UnrecoverableError, WaitingError } from 'bullmq';
 import { resultsQueueName } from '../shared/account.js';
 import { RUNS_QUEUE, RUN_JOB, UNFINISHED_STATES } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
-import { atShutdown, outOfPatience } from '../shared/queue/outage.js';
+import { atShutdown, isDoneInTime } from '../shared/queue/outage.js';
 import { processName } from '../shared/process-identity.js';
 import { RUNS, SERVERS, runState } from '../shared/published.js';
 import type { JobWorker } from '../shared/queue/connection.js';
-import * as registry from '../shared/queue/registry.js';
 import { listSetAside } from '../shared/run-leases.js';
 import { repeat } from '../shared/waiting.js';
 import {
@@ -94,18 +93,15 @@ export class RunsServer {
     const { connection, logger } = this.options;
     const closing = this.#worker?.close() ?? Promise.resolve();
     this.#stopping.abort();
-    const isClosed = new AbortController();
-    const outOfTime = outOfPatience(isClosed.signal, (waitedMs) => {
+    const inTime = await isDoneInTime(closing, (waitedMs) => {
       const isExecuting = [...this.#running.values()].some((request) => request.isExecuting);
       const mayAnswer = !connection.isAway() || isExecuting;
       return waitedMs < STOP_DEADLINE_MS && (mayAnswer || waitedMs < AWAY_DEADLINE_MS);
     });
-    await Promise.race([closing.finally(() => isClosed.abort()), outOfTime]);
-    if (!isClosed.signal.aborted) {
+    if (!inTime)
       logger.error('not all runs could be released in time: they are taken up when their locks end');
-    }
     await this.#background;
-    const withdrawn = registry.withdraw(connection.store, SERVERS, this.#id);
+    const withdrawn = SERVERS.withdraw(connection.store, this.#id);
     const onError = debugError(logger, 'the server is taken off the list when its time is over');
     await atShutdown(connection, SHUTDOWN_TIMEOUT_MS, withdrawn, onError);
   }
@@ -128,7 +124,7 @@ export class RunsServer {
     const { connection, root, runsAtOnce = RUNS_AT_ONCE } = this.options;
     const runs = [...this.#running.values()].map((request) => request.shown);
     const about = { host: hostname(), pid: process.pid, root: root.path, since: this.#since };
-    await registry.publish(connection.store, SERVERS, this.#id, { ...about, runsAtOnce, runs });
+    await SERVERS.publish(connection.store, this.#id, { ...about, runsAtOnce, runs });
   }
 }
 
@@ -170,11 +166,11 @@ class LateResults {
   async #look(): Promise<void> {
     const { connection, root } = this.options;
     const now = Date.now();
-    const ended = (await registry.list(connection.store, KEPT_REQUESTS))
+    const ended = (await KEPT_REQUESTS.list(connection.store))
       .filter((kept) => kept.root === root.path && now - (kept.endedAt ?? 0) < LOOKED_AT_MS)
       .slice(0, MOST_LOOKED_AT);
     if (ended.length === 0) return;
-    const runs = await registry.list(connection.store, RUNS);
+    const runs = await RUNS.list(connection.store);
     const living = new Set(runs.filter((run) => runState(run, now) === 'running').map(({ run }) => run));
     for (const kept of ended) if (!living.has(kept.run)) await this.#lookAt(kept);
   }

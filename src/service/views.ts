@@ -11,8 +11,8 @@ import {
   runState,
   workersOf,
 } from '../shared/published.js';
+import { isKnownDead } from '../shared/process-identity.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import * as registry from '../shared/queue/registry.js';
 import type { SharedStore } from '../shared/queue/store.js';
 import {
   RUNS_QUEUE,
@@ -73,9 +73,9 @@ const HEARD_OF_MS = 4000;
 
 export async function readServiceStatus(connection: QueueConnection, nowMs = Date.now()) {
   const { store } = connection;
-  const living = await registry.listLiving(store, SERVERS);
+  const living = await SERVERS.listLiving(store);
   const [published, { requests, byRun }] = await Promise.all([
-    registry.list(store, RUNS),
+    RUNS.list(store),
     readRequests(connection, living),
   ]);
   const runs = await Promise.all(published.map((run) => viewRun(run, byRun.get(run.run), nowMs)));
@@ -114,10 +114,7 @@ export function adviceFor(
 /** The workers of an account. One that has died on another machine is known by its silence alone. */
 export async function viewWorkers(store: SharedStore, queueName: string): Promise<WorkerView[]> {
   const kind = workersOf(queueName);
-  const [living, fresh] = await Promise.all([
-    registry.listLiving(store, kind),
-    registry.listFresh(store, kind, HEARD_OF_MS),
-  ]);
+  const [living, fresh] = await Promise.all([kind.listLiving(store), kind.listFresh(store, HEARD_OF_MS)]);
   return [...living].flatMap(([id, worker]): WorkerView[] => {
     if (worker === undefined) return [];
     if (fresh.has(id)) return [worker];
@@ -130,7 +127,7 @@ export async function knownAccounts(
   store: SharedStore,
   runs: readonly RunStatus[],
 ): Promise<Map<string, string>> {
-  const known = await registry.list(store, ACCOUNTS);
+  const known = await ACCOUNTS.list(store);
   const all = [
     ...runs.map((run) => [run.queueName, run.account] as const),
     ...known.map(({ queueName, label }) => [queueName, label] as const),
@@ -265,7 +262,7 @@ async function readRequests(connection: QueueConnection, servers: ReadonlyMap<st
 /** A run of which no image is counted yet. */
 async function viewRun(run: RunStatus, request: OpenedRequest | undefined, nowMs: number): Promise<RunView> {
   const known = runState(run, nowMs);
-  const published = known === 'running' && (await registry.isKnownDead(run)) ? 'silent' : known;
+  const published = known === 'running' && (await isKnownDead(run)) ? 'silent' : known;
   const state = request?.isTaken === false && published !== 'running' ? 'waiting' : published;
   const isCancelled = run.stopKind === 'cancelled' || (state !== 'ended' && request?.isCancelled === true);
   const served = request !== undefined;

@@ -6,9 +6,12 @@ import type { SharedStore } from './queue/store.js';
 
 const rateSchema = z.object({ count: z.number().positive(), perMs: z.number().positive() });
 const learnedSchema = z.object({
+  /** Share of the configured rate right after the last fall, in (0, 1]. */
   share: z.number().positive().max(1),
+  /** When that was, and until when the queue waits (epoch milliseconds). */
   fellAt: z.number(),
   heldUntil: z.number(),
+  /** 429s since the last success that came without a `Retry-After`: the growing pause. */
   streak: z.number(),
 });
 
@@ -165,15 +168,7 @@ export class AccountLimits {
  * time, nothing has to be written on it: all workers compute the same share from the one record of the
  * last fall.
  */
-export interface LearnedRate {
-  /** Share of the configured rate right after the last fall, in (0, 1]. */
-  readonly share: number;
-  /** When that was, and until when the queue waits (epoch milliseconds). */
-  readonly fellAt: number;
-  readonly heldUntil: number;
-  /** 429s since the last success that came without a `Retry-After`: the growing pause. */
-  readonly streak: number;
-}
+export type LearnedRate = Readonly<z.infer<typeof learnedSchema>>;
 
 export const FULL_RATE: LearnedRate = { share: 1, fellAt: 0, heldUntil: 0, streak: 0 };
 const UNKNOWN: KnownLimits = { configured: DEFAULT_LIMITS, learned: FULL_RATE };

@@ -39,7 +39,6 @@ export function describeQueueName(account: Account): string {
   return `describe@${accountLabel(account).replaceAll(':', '_')}`;
 }
 
-/** The queue of one run's results. */
 export function resultsQueueName(run: string): string {
   return `results@${run}`;
 }

@@ -129,7 +129,6 @@ class CsvReader {
     this.#parser.resume();
   }
 
-  /** Takes the next bytes. */
   async push(chunk: Buffer): Promise<Error | undefined> {
     if (chunk.length === 0) return undefined;
     this.#size += chunk.length;
@@ -139,7 +138,6 @@ class CsvReader {
     });
   }
 
-  /** No more bytes come. */
   async end(): Promise<Error | undefined> {
     return await new Promise((resolve) => {
       this.#parser.end((failure?: Error | null) => resolve(this.#explain(failure)));

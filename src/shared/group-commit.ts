@@ -34,7 +34,6 @@ export class GroupCommit<Entry> {
     return next.flushed;
   }
 
-  /** Whether nothing is left to flush. */
   get isIdle(): boolean {
     return this.#groups === 0;
   }
@@ -58,4 +57,14 @@ export class GroupCommit<Entry> {
       this.#groups--;
     }
   }
+}
+
+/** Does it for each run with the entries that are its own, for all of them at once. */
+export async function forEachRun<Entry extends { readonly run: string }>(
+  entries: readonly Entry[],
+  task: (run: string, own: readonly Entry[]) => Promise<unknown>,
+): Promise<void> {
+  const runs = new Set(entries.map(({ run }) => run));
+  const ownOf = (run: string) => entries.filter((entry) => entry.run === run);
+  await Promise.all([...runs].map((run) => task(run, ownOf(run))));
 }

@@ -71,7 +71,8 @@ export async function listen(
   } catch (error) {
     await app.close();
     if (!isSystemError(error)) throw error;
-    const text = `${what} ${hostInUrl(host)}:${port}: ${reasonOf(error)}; name another address`;
+    const reason = LISTEN_TROUBLE[error.code] ?? messageOf(error);
+    const text = `${what} ${hostInUrl(host)}:${port}: ${reason}; name another address`;
     throw new UsageError(text, { cause: error });
   }
   // A connection that cannot be accepted (no file is left to open) must not end the process.
@@ -85,19 +86,12 @@ function hostInUrl(host: string): string {
   return host.includes(':') ? `[${host}]` : host;
 }
 
-function reasonOf(error: { readonly code: string }): string {
-  switch (error.code) {
-    case 'EADDRINUSE':
-      return 'it is in use';
-    case 'EACCES':
-      return 'this user may not listen there (ports below 1024 are often reserved)';
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-      return 'it is no address of this machine';
-    default:
-      return messageOf(error);
-  }
-}
+const LISTEN_TROUBLE: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'it is in use',
+  EACCES: 'this user may not listen there (ports below 1024 are often reserved)',
+  EADDRNOTAVAIL: 'it is no address of this machine',
+  ENOTFOUND: 'it is no address of this machine',
+};
 
 interface HealthOptions extends ListenAddress {
   /** Why this process is not ready, on one line; undefined when it is. A failure is a reason too. */

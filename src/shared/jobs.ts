@@ -84,17 +84,14 @@ export function notDescribable(data: unknown): string | undefined {
 }
 
 /** What a worker publishes to the run's coordinator; also the describe job's return value. */
-export interface ResultJobData {
+export interface ResultJobData extends Pick<
+  DescribeJobData,
+  // Totals of the image's whole life.
+  'submits' | 'polls' | 'maybePaid' | 'rescued' | 'inputTokens' | 'outputTokens'
+> {
   /** The image's hash, see `imageHash`. */
   readonly image: string;
   readonly outcome: Outcome;
-  /** Totals of the image's whole life. */
-  readonly submits: number;
-  readonly polls: number;
-  readonly maybePaid: number;
-  readonly rescued?: number | undefined;
-  readonly inputTokens?: number | undefined;
-  readonly outputTokens?: number | undefined;
 }
 
 /** A job of a results queue: a result, and those that were published together with it. */
@@ -102,13 +99,11 @@ export interface PublishedResults extends ResultJobData {
   readonly more?: readonly ResultJobData[] | undefined;
 }
 
-/** Makes one job of at least one outcome. */
 export function resultsTogether([first, ...more]: readonly ResultJobData[]): PublishedResults {
   if (first === undefined) throw new RangeError('there is no result to publish');
   return more.length === 0 ? first : { ...first, more };
 }
 
-/** All outcomes of a job. */
 export function outcomesIn({ more = [], ...first }: PublishedResults): readonly ResultJobData[] {
   return [first, ...more];
 }
@@ -203,7 +198,6 @@ export function answerCell(value: AnswerValue, listSeparator = ', '): string {
 /** What was answered of one image, a value for each column: the four prompts (keycaps stripped), or fields of one's own. */
 export type Prompts = readonly AnswerValue[];
 
-/** An image that the API described. */
 export interface DescribedOutcome {
   readonly status: 'described';
   readonly prompts: Prompts;

@@ -8,10 +8,8 @@ export interface JsonCell {
   readonly isJson: boolean;
 }
 
-/** What is not there. */
 export const NULL_CELL: JsonCell = { cell: '', isJson: true };
 
-/** The cells of a row. */
 export interface Cells {
   readonly cells: readonly string[];
   /** See `JsonCell`; undefined where all are strings. */
@@ -58,13 +56,11 @@ export function readJsonCell(value: string): JsonCell {
   return { cell: value === 'null' ? '' : value, isJson: true };
 }
 
-/** A value as JSON holds it. */
 export function jsonCell(value: AnswerValue): JsonCell {
   if (typeof value === 'string') return { cell: value, isJson: false };
   return { cell: value === null ? '' : JSON.stringify(value), isJson: true };
 }
 
-/** The JSON text of a cell. */
 export function jsonText(cell: string, isJson: boolean): string {
   if (!isJson) return JSON.stringify(cell);
   return cell === '' ? 'null' : cell;

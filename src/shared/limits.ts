@@ -35,7 +35,6 @@ export function processingWindow(rate: Rate, waiting: number): { max: number; du
   return { max, duration: Math.max(1, Math.floor(max / perMs / share)) };
 }
 
-/** Milliseconds between two calls at a rate. */
 export function intervalMs(rate: Rate): number {
   return rate.perMs / rate.count;
 }
@@ -111,7 +110,6 @@ export function parseRate(text: string, name: string): Rate {
   return { count, perMs };
 }
 
-/** Calls per second. */
 export function perSecond(rate: Rate): number {
   return (rate.count / rate.perMs) * 1000;
 }

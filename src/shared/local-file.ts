@@ -9,20 +9,18 @@ export function isBelow(path: string, folder: string): boolean {
   return inside !== '..' && !inside.startsWith(`..${sep}`) && !isAbsolute(inside);
 }
 
-export interface AllowedFiles {
-  /** Real paths of the folders that may be read. */
-  readonly roots: readonly string[];
-  /** Whether a symbolic link may lead out of them. */
-  readonly followLinks?: boolean | undefined;
-}
-
 /**
  * Opens a regular file within the folders that may be read. A pipe or a device is not even opened: that could wait without
  * end, or do something.
  * @param path absolute
+ * @param allowed.roots real paths of the folders that may be read
+ * @param allowed.followLinks whether a symbolic link may lead out of them
  * @throws {FatalError} when it is elsewhere or no regular file; the system's own errors
  */
-export async function openAllowed(path: string, { roots, followLinks = false }: AllowedFiles) {
+export async function openAllowed(
+  path: string,
+  { roots, followLinks = false }: { roots: readonly string[]; followLinks?: boolean | undefined },
+) {
   if (!roots.some((root) => isBelow(path, root)))
     throw new FatalError('it is outside of the folders that may be read');
   const real = await realpath(path);

@@ -13,7 +13,6 @@ export function debugError(logger: Logger, text: string, about: object = {}): (e
   return (error) => logger.debug({ ...about, error: messageOf(error) }, text);
 }
 
-/** A logger for those who do not want one. */
 export function silentLogger(): Logger {
   return pino({ level: 'silent' });
 }

@@ -15,7 +15,6 @@ export interface ProcessIdentity {
   readonly boot: string | null;
 }
 
-/** The identity of this process. */
 export async function thisProcess(): Promise<ProcessIdentity> {
   const stat = await readStat(process.pid);
   return { host: hostname(), pid: process.pid, startTime: stat?.startTime ?? null, boot: await readBootId() };
@@ -41,6 +40,10 @@ export async function isAlive(other: ProcessIdentity): Promise<boolean> {
   if (stat === undefined) return true;
   if (stat.state === 'Z' || stat.state === 'X') return false;
   return other.startTime === null || stat.startTime === other.startTime;
+}
+
+export async function isKnownDead({ host, pid }: Pick<ProcessIdentity, 'host' | 'pid'>): Promise<boolean> {
+  return host === hostname() && !(await isAlive({ host, pid, startTime: null, boot: null }));
 }
 
 function pidExists(pid: number): boolean {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import type { Kind } from './queue/registry.js';
+import { parseJson } from './parse-json.js';
+import { isKnownDead } from './process-identity.js';
 import type { SharedStore } from './queue/store.js';
 
 /*
@@ -7,8 +8,71 @@ import type { SharedStore } from './queue/store.js';
  * time; the second half are records, which stay.
  */
 
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
+/** One kind of value that processes publish. */
+export class PublishedKind<T> {
+  constructor(
+    protected readonly about: {
+      /** Its name in the store. */
+      readonly group: string;
+      readonly schema: z.ZodType<T>;
+      /** A value that is not published again within this time is gone. */
+      readonly ttlMs: number;
+      /** The order in which values are listed. */
+      readonly order?: (a: T, b: T) => number;
+    },
+  ) {}
+
+  /** Publishes a value, in place of the one that had the same id. */
+  publish(store: SharedStore, id: string, value: T): Promise<void> {
+    return store.announce(this.about.group, id, JSON.stringify(value), this.about.ttlMs);
+  }
+
+  withdraw(store: SharedStore, id: string): Promise<void> {
+    return store.withdraw(this.about.group, id);
+  }
+
+  /** All values. One that another version wrote and this one cannot read is left out. */
+  async list(store: SharedStore): Promise<T[]> {
+    const texts = [...(await store.members(this.about.group)).values()];
+    const values = texts.map((text) => this.read(text)).filter((value) => value !== undefined);
+    return values.sort(this.about.order ?? (() => 0));
+  }
+
+  /** The value of one id; undefined when there is none, or none that this version can read. */
+  async find(store: SharedStore, id: string): Promise<T | undefined> {
+    return this.read((await store.members(this.about.group)).get(id) ?? '');
+  }
+
+  protected read(text: string): T | undefined {
+    return this.about.schema.safeParse(parseJson(text)).data;
+  }
+}
+
+/** A kind whose values are processes, each by an id of its own. */
+class ProcessKind<T extends { readonly host: string; readonly pid: number }> extends PublishedKind<T> {
+  /** Those that may be at work: all but those of this machine that are known to be dead. One that cannot be read counts as alive. */
+  async listLiving(store: SharedStore): Promise<Map<string, T | undefined>> {
+    const living = new Map<string, T | undefined>();
+    for (const [id, text] of await store.members(this.about.group)) {
+      const value = this.read(text);
+      if (value === undefined || !(await isKnownDead(value))) living.set(id, value);
+    }
+    return living;
+  }
+
+  /** What those of these say of themselves that can be read. */
+  async listProcesses(store: SharedStore): Promise<T[]> {
+    return [...(await this.listLiving(store)).values()].filter((value) => value !== undefined);
+  }
+
+  /** The ids of those that have published within so many milliseconds, by the clock of the queue. */
+  async listFresh(store: SharedStore, withinMs: number): Promise<Set<string>> {
+    const { group, ttlMs } = this.about;
+    return new Set((await store.members(group, ttlMs - withinMs)).keys());
+  }
+}
+
+const DAY_MS = 24 * 3_600_000;
 /** Workers and servers publish each second. */
 const HEARTBEAT_TTL_MS = 10_000;
 
@@ -34,8 +98,9 @@ const workerStatusSchema = z.object({
 export type WorkerStatus = z.infer<typeof workerStatusSchema>;
 
 /** The workers of an account's describe queue. */
-export function workersOf(queueName: string): Kind<WorkerStatus> {
-  return { group: `workers:${queueName}`, schema: workerStatusSchema, ttlMs: HEARTBEAT_TTL_MS };
+export function workersOf(queueName: string) {
+  const group = `workers:${queueName}`;
+  return new ProcessKind({ group, schema: workerStatusSchema, ttlMs: HEARTBEAT_TTL_MS });
 }
 
 const serverStatusSchema = z.object({
@@ -60,23 +125,19 @@ const serverStatusSchema = z.object({
 export type ServerStatus = z.infer<typeof serverStatusSchema>;
 
 /** The `serve` processes, which execute what is enqueued and scheduled. */
-export const SERVERS: Kind<ServerStatus> = {
+export const SERVERS = new ProcessKind({
   group: 'homes',
   schema: serverStatusSchema,
   ttlMs: HEARTBEAT_TTL_MS,
-};
-
-const accountSchema = z.object({ label: z.string(), queueName: z.string() });
-
-export type KnownAccount = z.infer<typeof accountSchema>;
+});
 
 /** Accounts that somebody has worked for, by their queues; known over a weekend in which nothing runs. */
-export const ACCOUNTS: Kind<KnownAccount> = {
+export const ACCOUNTS = new PublishedKind({
   group: 'accounts',
-  schema: accountSchema,
+  schema: z.object({ label: z.string(), queueName: z.string() }),
   ttlMs: 7 * DAY_MS,
   order: (a, b) => (a.label < b.label ? -1 : 1),
-};
+});
 
 /** What happened in a run over its time, in buckets that are equally wide; nothing of a row is in here. */
 export const runSeriesSchema = z.object({
@@ -139,12 +200,12 @@ const runStatusSchema = z.object({
 export type RunStatus = z.infer<typeof runStatusSchema>;
 
 /** The runs of the last day, the newest first: published each second, and once more when the run has ended. */
-export const RUNS: Kind<RunStatus> = {
+export const RUNS = new PublishedKind({
   group: 'runs',
   schema: runStatusSchema,
   ttlMs: DAY_MS,
   order: (a, b) => b.startedAt - a.startedAt,
-};
+});
 
 /** A coordinator that has published nothing for so long is gone. */
 const SILENT_MS = 10_000;

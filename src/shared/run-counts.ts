@@ -33,7 +33,6 @@ export type RunCounts = ReturnType<typeof createRunCounts>;
 /** What became of submits whose answer was lost: counted over all processes of a run, killed ones included. */
 export type LostSubmits = Pick<RunCounts, 'maybePaidTwice' | 'rescued'>;
 
-/** Counts a failed row. */
 export function countFailed(counts: RunCounts, code: ErrorCode): void {
   counts.failedByCode.set(code, (counts.failedByCode.get(code) ?? 0) + 1);
 }
@@ -45,7 +44,6 @@ export function uncountFailed(counts: RunCounts, code: ErrorCode): void {
   else counts.failedByCode.set(code, left);
 }
 
-/** Failed rows, whatever their code. */
 export function failedRows({ failedByCode }: Pick<RunCounts, 'failedByCode'>): number {
   return [...failedByCode.values()].reduce((sum, count) => sum + count, 0);
 }

@@ -4,7 +4,7 @@ import { BusyError } from './errors.js';
 import { type Logger, debugError } from './log.js';
 import type { QueueConnection } from './queue/connection.js';
 import { atShutdown } from './queue/outage.js';
-import { isKnownDead } from './queue/registry.js';
+import { isKnownDead } from './process-identity.js';
 import type { SharedStore } from './queue/store.js';
 import { repeat, sleep } from './waiting.js';
 
@@ -100,7 +100,6 @@ export async function noteSetAside(store: SharedStore, run: string, image: strin
   await store.announce(setAsideGroup(run), image, '', SET_ASIDE_MS);
 }
 
-/** The images of a run that were set aside. */
 export async function listSetAside(store: SharedStore, run: string): Promise<string[]> {
   return [...(await store.members(setAsideGroup(run))).keys()];
 }
@@ -129,7 +128,6 @@ export async function readRunOrders(store: SharedStore, run: string): Promise<Ru
   return { cancel: fields['cancel'] === '1', retryAll: fields['retryAll'] === '1' };
 }
 
-/** Gives an order. */
 export async function orderRun(store: SharedStore, run: string, order: keyof RunOrders): Promise<void> {
   await store.setFields(recordOf(run), { [order]: '1' });
 }

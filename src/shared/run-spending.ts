@@ -1,31 +1,25 @@
-import { GroupCommit } from './group-commit.js';
+import { z } from 'zod';
+import { GroupCommit, forEachRun } from './group-commit.js';
 import type { QueueConnection } from './queue/connection.js';
 import { retryUntilUp } from './queue/outage.js';
 import type { SharedStore } from './queue/store.js';
 
-/** What a run has spent over all its starts: calls that were sent, and what their answers have cost. */
-export interface Spent {
-  readonly submits: number;
+const count = z.coerce.number().catch(0);
+const spentSchema = z.object({
+  submits: count,
   /** Images that ended with a paid answer. */
-  readonly answered: number;
+  answered: count,
   /** Paid answers that could not be used, so that the image was asked for once more. */
-  readonly unusable: number;
-  readonly inputTokens: number;
-  readonly outputTokens: number;
-}
+  unusable: count,
+  inputTokens: count,
+  outputTokens: count,
+});
 
-const SPENT_FIELDS = ['submits', 'answered', 'unusable', 'inputTokens', 'outputTokens'] as const;
-export const NOTHING_SPENT = spentBy(() => 0);
+/** What a run has spent over all its starts: calls that were sent, and what their answers have cost. */
+export type Spent = Readonly<z.infer<typeof spentSchema>>;
 
-function spentBy(count: (field: keyof Spent) => number): Spent {
-  return {
-    submits: count('submits'),
-    answered: count('answered'),
-    unusable: count('unusable'),
-    inputTokens: count('inputTokens'),
-    outputTokens: count('outputTokens'),
-  };
-}
+const SPENT_FIELDS = spentSchema.keyof().options;
+export const NOTHING_SPENT: Spent = spentSchema.parse({});
 
 /** The durable record of a run: what it has spent, and `maxCalls`, which is not there without `--max-calls`. */
 function spentRecordOf(run: string): string {
@@ -68,16 +62,14 @@ export class RunSpending {
   /** Reads what workers have counted. To a queue that was emptied, what was known before that is added. */
   async refresh(): Promise<void> {
     const { isKept, stored } = await this.#read();
-    const { known } = this;
-    this.known = isKept ? stored : spentBy((field) => known[field] + stored[field]);
-    if (isKept) return;
-    await this.store.addToFields(spentRecordOf(this.run), { ...known });
-    await this.#keepLimit();
+    const sums = isKept ? stored : await this.store.addToFields(spentRecordOf(this.run), { ...this.known });
+    this.known = spentSchema.parse(sums);
+    if (!isKept) await this.#keepLimit();
   }
 
   async #read(): Promise<{ isKept: boolean; stored: Spent }> {
     const fields = await this.store.getFields(spentRecordOf(this.run));
-    return { isKept: fields['isKept'] !== undefined, stored: spentBy((field) => Number(fields[field] ?? 0)) };
+    return { isKept: fields['isKept'] !== undefined, stored: spentSchema.parse(fields) };
   }
 
   #keepLimit(): Promise<void> {
@@ -109,7 +101,9 @@ export class SpendingCounter {
   readonly #callsLeft = new Map<string, number>();
 
   constructor(private readonly connection: Pick<QueueConnection, 'store' | 'noteTrouble'>) {
-    this.#adding = new GroupCommit((entries) => this.#addAll(entries), { goesOnAfterFailure: true });
+    this.#adding = new GroupCommit((entries) => forEachRun(entries, (run, own) => this.#addTo(run, own)), {
+      goesOnAfterFailure: true,
+    });
   }
 
   /** Counts a submit that is about to be sent; false when its run has made as many as it may. */
@@ -119,25 +113,12 @@ export class SpendingCounter {
     return call.isAllowed;
   }
 
-  /** The submit was not sent after all. */
   giveCallBack(run: string): Promise<void> {
     return this.add(run, { submits: -1 });
   }
 
   add(run: string, delta: Partial<Spent>): Promise<void> {
     return this.#adding.commit({ run, delta });
-  }
-
-  async #addAll(entries: readonly Spending[]): Promise<void> {
-    const runs = new Set(entries.map(({ run }) => run));
-    await Promise.all(
-      [...runs].map((run) =>
-        this.#addTo(
-          run,
-          entries.filter((entry) => entry.run === run),
-        ),
-      ),
-    );
   }
 
   async #addTo(run: string, entries: readonly Spending[]): Promise<void> {

@@ -1,16 +1,8 @@
 import type { SpanProcessor } from '@opentelemetry/sdk-trace-node';
-import type { Telemetry } from 'bullmq';
 import { UsageError, messageOf } from './errors.js';
 import type { Logger } from './log.js';
 import { VERSION } from './version.js';
-import { sleep } from './waiting.js';
-
-/** Traces of the queues and workers of this process; only there when OpenTelemetry's variables ask for them. */
-export interface Tracing {
-  readonly telemetry: Telemetry;
-  /** Sends what has not been sent yet, and gives up after a few seconds. */
-  stop(): Promise<void>;
-}
+import { unlessAborted } from './waiting.js';
 
 const FLUSH_MS = 5000;
 
@@ -31,22 +23,21 @@ export function wantsTraces(env: NodeJS.ProcessEnv): boolean {
   return exporter === 'otlp' || endpoints.some((endpoint) => (endpoint ?? '') !== '');
 }
 
-/** Starts tracing, unless it was started before; undefined, with nothing loaded, when nobody asks for it. */
-export async function startTracing(
-  env: NodeJS.ProcessEnv,
-  logger: Logger | undefined,
-): Promise<Tracing | undefined> {
+/**
+ * Starts traces of the queues and workers of this process, unless they were started before; undefined, with nothing loaded,
+ * when OpenTelemetry's variables do not ask for them.
+ */
+export async function startTracing(env: NodeJS.ProcessEnv, logger: Logger | undefined) {
   if (!wantsTraces(env)) return undefined;
   const { provider, telemetry } = await (started ??= createTracing(env));
   return {
     telemetry,
+    /** Sends what has not been sent yet, and gives up after a few seconds. */
     stop: async () => {
-      const isDone = new AbortController();
       const flushed = provider.forceFlush().catch((error: unknown) => {
         logger?.warn(`the last traces could not be sent: ${messageOf(error)}`);
       });
-      await Promise.race([flushed, sleep(FLUSH_MS, isDone.signal)]);
-      isDone.abort();
+      await unlessAborted(flushed, AbortSignal.timeout(FLUSH_MS)).catch(() => undefined);
     },
   };
 }

@@ -2,7 +2,6 @@
 export class UndoStack {
   #undos: (() => Promise<void> | void)[] = [];
 
-  /** Registers the undo of what was just acquired. */
   defer(undo: () => Promise<void> | void): void {
     this.#undos.push(undo);
   }

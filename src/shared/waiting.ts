@@ -68,7 +68,6 @@ export async function repeat(
   }
 }
 
-/** Why a signal has aborted, as an error. */
 export function abortReason({ reason }: AbortSignal): Error {
   return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
 }

@@ -17,8 +17,8 @@ import { Notifier, clockAheadMs } from '../shared/waiting.js';
  * the clock, each twice as long after the one before: one that never comes back is followed by the next.
  */
 export class ApiHealth {
-  #submits = new Streak();
-  #polls = new Streak();
+  /** The images of the failures since the last answer; enough of them to tell that the API is down. */
+  readonly #failed: Record<'submit' | 'poll', string[]> = { submit: [], poll: [] };
   /** Images with refusals that may be those of any image, since the last success, and how many of these say so in words. */
   #suspects = new Set<string>();
   #saidSo = 0;
@@ -44,7 +44,6 @@ export class ApiHealth {
     return this.#downSince;
   }
 
-  /** Whether a submit has gone through, ever. */
   get hasWorked(): boolean {
     return this.#hasWorked;
   }
@@ -65,29 +64,30 @@ export class ApiHealth {
    */
   failed(call: 'submit' | 'poll', image: string, reason = '', isUnreachable = false): void {
     this.#failure = { reason, isUnreachable };
-    const streak = call === 'submit' ? this.#submits : this.#polls;
-    streak.add(image);
-    if (streak.isLong) this.#downSince ??= this.now();
+    const failed = this.#failed[call];
+    if (failed.length < DOWN_FAILURES) failed.push(image);
+    if (tellDown(failed)) this.#downSince ??= this.now();
   }
 
   /** The API answered, with something else than a 5xx and than what was asked for. */
   answered(call: 'submit' | 'poll'): void {
-    (call === 'submit' ? this.#submits : this.#polls).clear();
+    this.#failed[call] = [];
     this.#failure = undefined;
-    this.#comeUp();
+    if (this.#downSince === undefined || Object.values(this.#failed).some(tellDown)) return;
+    this.#downSince = undefined;
+    this.#nextProbe = undefined;
+    this.onUp();
   }
 
   succeeded(call: 'submit' | 'poll'): void {
-    this.#polls.clear();
-    this.#failure = undefined;
+    this.#failed.poll = [];
     if (call === 'submit') {
-      this.#submits.clear();
       this.#suspects.clear();
       this.#saidSo = 0;
       this.#hasWorked = true;
       this.#worked.notify();
     }
-    this.#comeUp();
+    this.answered(call);
   }
 
   /**
@@ -143,13 +143,6 @@ export class ApiHealth {
     if (!this.#hasWorked) await this.#worked.waitFor(ms, signal);
     return this.#hasWorked;
   }
-
-  #comeUp(): void {
-    if (this.#downSince === undefined || this.#submits.isLong || this.#polls.isLong) return;
-    this.#downSince = undefined;
-    this.#nextProbe = undefined;
-    this.onUp();
-  }
 }
 
 const FIRST_PROBE_MS = 1000;
@@ -160,28 +153,16 @@ const UNREADABLE = 'an answer without prompts';
 const DOWN_IMAGES = 5;
 const DOWN_FAILURES = 10;
 
-class Streak {
-  #images = new Set<string>();
-  #failures = 0;
-
-  get isLong(): boolean {
-    return this.#images.size >= DOWN_IMAGES || this.#failures >= DOWN_FAILURES;
-  }
-
-  add(image: string): void {
-    this.#failures++;
-    if (this.#images.size < DOWN_IMAGES) this.#images.add(image);
-  }
-
-  clear(): void {
-    this.#failures = 0;
-    this.#images.clear();
-  }
+function tellDown(images: readonly string[]): boolean {
+  return images.length >= DOWN_FAILURES || new Set(images).size >= DOWN_IMAGES;
 }
 
 /** Whether a worker takes images, by the health of its API. */
 export class Intake {
-  readonly health = new ApiHealth(undefined, () => this.#comeUp());
+  readonly health = new ApiHealth(undefined, () => {
+    this.#workingSince = Date.now();
+    this.#up.notify();
+  });
   #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
   readonly #up = new Notifier();
   #workingSince = Date.now();
@@ -201,13 +182,18 @@ export class Intake {
     this.#worker = worker;
   }
 
-  /** What everybody at the same queue may know of the worker. */
   get status(): WorkerStatus {
     const about = { host: hostname(), pid: process.pid, share: this.limits.share() };
     if (this.#refusal !== undefined) return { ...about, ...this.#refusal };
     const { downSince, failure, trouble } = this.health;
     if (downSince !== undefined)
-      return { ...about, state: 'down', reason: failure, since: epochOf(downSince), trouble };
+      return {
+        ...about,
+        state: 'down',
+        reason: failure,
+        since: Math.round(clockAheadMs() + downSince),
+        trouble,
+      };
     return { ...about, state: 'working', reason: '', since: this.#workingSince, trouble };
   }
 
@@ -228,14 +214,4 @@ export class Intake {
     await this.#worker?.pause(true);
     await this.onNoMore();
   }
-
-  #comeUp(): void {
-    this.#workingSince = Date.now();
-    this.#up.notify();
-  }
-}
-
-/** The moment, in epoch milliseconds of the clock as it is now, at which `performance.now` was `ms`. */
-function epochOf(ms: number): number {
-  return Math.round(clockAheadMs() + ms);
 }

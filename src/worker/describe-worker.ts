@@ -6,24 +6,21 @@ import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
 import { processingWindow, type Rate } from '../shared/limits.js';
 import { type Logger, debugError } from '../shared/log.js';
 import { processName } from '../shared/process-identity.js';
+import type { ImageOptions } from '../shared/prepare-image.js';
 import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
 import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
-import { atShutdown, outOfPatience, retryUntilUp } from '../shared/queue/outage.js';
+import { atShutdown, isDoneInTime, retryUntilUp } from '../shared/queue/outage.js';
 import { promoteFromTheFuture } from '../shared/queue/job-moves.js';
-import * as registry from '../shared/queue/registry.js';
 import { SpendingCounter } from '../shared/run-spending.js';
 import { clockAheadMs, repeat } from '../shared/waiting.js';
 import { Intake } from './api-health.js';
-import type { ImageOptions } from '../shared/image-options.js';
 import { Images } from './images.js';
-import { JobLogs } from './job-logs.js';
-import { JobProcessor } from './job-processor.js';
+import { JobLogs, JobProcessor } from './job-processor.js';
 import { LivingRuns } from './living-runs.js';
+import { PollTurns } from './message-polls.js';
 import { PollSchedule } from './poll-schedule.js';
-import { PollTurns } from './poll-turns.js';
-import type { ProcessingDeps } from './processing.js';
-import { createResultPublisher } from './publish-result.js';
+import { type ProcessingDeps, createResultPublisher } from './processing.js';
 import { type WebhookOptions, WorkerWebhooks } from './webhooks.js';
 import { WorkerMetrics } from './worker-metrics.js';
 
@@ -36,7 +33,6 @@ export interface WorkerOptions {
   /** Where the API is to say that a message is completed; it is polled for alone without. */
   readonly webhooks?: WebhookOptions | undefined;
   readonly images?: ImageOptions | undefined;
-  /** Gets what a person should know. */
   readonly onNotice?: ((text: string) => void) | undefined;
 }
 
@@ -125,7 +121,6 @@ export class DescribeWorker {
     this.#processor = new JobProcessor(processing, this.#jobLogs, logger, this.#release.signal);
   }
 
-  /** Starts a worker in this process. */
   static async start(options: WorkerOptions): Promise<DescribeWorker> {
     const { connection, account, logger } = options;
     const queueName = describeQueueName(account);
@@ -237,9 +232,9 @@ export class DescribeWorker {
   async #publishStatus(): Promise<void> {
     const { store } = this.options.connection;
     const queueName = this.#queueName;
-    await registry.publish(store, workersOf(queueName), this.id, this.status);
+    await workersOf(queueName).publish(store, this.id, this.status);
     const label = accountLabel(this.options.account);
-    await registry.publish(store, ACCOUNTS, queueName, { label, queueName });
+    await ACCOUNTS.publish(store, queueName, { label, queueName });
   }
 
   /** Says why the API cannot be reached, long before it counts as down, and each minute while that lasts. */
@@ -260,7 +255,6 @@ export class DescribeWorker {
     return new RateLimiter({ rate, take });
   }
 
-  /** What everybody at the same queue may know of it. */
   get status(): WorkerStatus {
     return this.#intake.status;
   }
@@ -273,23 +267,20 @@ export class DescribeWorker {
 
   async #stop(): Promise<void> {
     // Closing waits for the active jobs; they end because the signal tells them to release themselves.
-    const closing = this.#worker?.close().then(() => true) ?? Promise.resolve(true);
+    const closing = this.#worker?.close() ?? Promise.resolve();
     this.#release.abort();
     this.#ended.abort();
-    const isClosed = new AbortController();
     const { connection } = this.options;
-    const outOfTime = outOfPatience(isClosed.signal, (waitedMs) => {
+    const inTime = await isDoneInTime(closing, (waitedMs) => {
       // A submit is paid for, and has a deadline of its own: minutes, where the API is synchronous.
       if (this.#metrics.submitsOnTheWire > 0) return true;
       return waitedMs < (connection.isAway() ? AWAY_DEADLINE_MS : STOP_DEADLINE_MS);
     });
-    const inTime = await Promise.race([closing, outOfTime.then(() => false)]);
-    isClosed.abort();
     if (!inTime)
       this.#logger.error('not all images could be released in time: they are taken up when their locks end');
     // It helps others and is no condition for an end: a queue that is away is not waited for.
     const last = [
-      this.#ticking.then(() => registry.withdraw(connection.store, workersOf(this.#queueName), this.id)),
+      this.#ticking.then(() => workersOf(this.#queueName).withdraw(connection.store, this.id)),
       this.schedule.save(connection.store, this.#queueName),
       this.#metrics.publish(connection.store, this.#queueName),
       this.#jobLogs.send(),

@@ -7,8 +7,7 @@ import { isMomentary } from '../describe-api/http.js';
 import { retryAfterIn } from '../describe-api/retry-after.js';
 import { messageOf } from '../shared/errors.js';
 import { sleep } from '../shared/waiting.js';
-import { IMAGE_DEFAULTS, type ImageOptions } from '../shared/image-options.js';
-import { BadImageError } from '../shared/prepare-image.js';
+import { BadImageError, IMAGE_DEFAULTS, type ImageOptions } from '../shared/prepare-image.js';
 
 const MOST_REDIRECTS = 5;
 const TIMEOUT_MS = 30_000;
@@ -34,7 +33,6 @@ for (const [family, ranges] of [['ipv4', PRIVATE_IPV4] as const, ['ipv6', PRIVAT
   }
 }
 
-/** Whether an address is this machine's, or one of a private network. */
 export function isPrivateAddress(address: string): boolean {
   return PRIVATE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
 }
@@ -145,7 +143,9 @@ export class ImageFetcher {
       if (error instanceof BadImageError) throw error;
       if (timeout.aborted)
         throw new BadImageError(`${url.host} did not deliver it within ${timeoutMs / 1000} s`, 0);
-      throw new BadImageError(`${url.host} cannot be reached: ${reasonOf(error)}`, 0);
+      // Of several addresses that were tried the first one's.
+      const first: unknown = error instanceof AggregateError ? (error.errors[0] ?? error) : error;
+      throw new BadImageError(`${url.host} cannot be reached: ${messageOf(first)}`, 0);
     }
   }
 
@@ -239,9 +239,4 @@ function lookupPublic(hostname: string, options: LookupOptions, callback: Looked
     else if (options.all === true) callback(null, allowed);
     else callback(null, first.address, first.family);
   });
-}
-
-/** Of several addresses that were tried the first one's; with the code where the message lacks it. */
-function reasonOf(error: unknown): string {
-  return messageOf(error instanceof AggregateError ? (error.errors[0] ?? error) : error);
 }

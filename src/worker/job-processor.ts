@@ -8,9 +8,9 @@ import {
   imageOfJobId,
   notDescribable,
 } from '../shared/jobs.js';
-import type { Logger } from '../shared/log.js';
+import { type Logger, debugError } from '../shared/log.js';
+import type { JobQueue } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
-import type { JobLogs } from './job-logs.js';
 import { processImage } from './process-image.js';
 import type { ActiveJob, ProcessingDeps, ProcessingOutcome } from './processing.js';
 
@@ -74,8 +74,10 @@ export class JobProcessor {
     const { connection } = this.deps;
     await this.#save(job, outcome.data);
     switch (outcome.kind) {
-      case 'fail':
-        throw unrecoverable(failureOf(outcome.result));
+      case 'fail': {
+        const { outcome: failed } = outcome.result;
+        throw unrecoverable(failed.status === 'failed' ? `${failed.code}: ${failed.reason}` : '');
+      }
       case 'release':
         this.#log(job, `released: ${outcome.why}`);
         await retryUntilUp(connection, () => job.moveToWait(token));
@@ -106,7 +108,6 @@ export class JobProcessor {
     }
   }
 
-  /** For whoever looks at the job, and for the process's log. */
   #log(job: DescribeJob, line: string): void {
     this.logger.debug({ ...aboutJob(job), messageId: job.data.messageId }, line);
     this.jobLogs.add(job.id ?? '', line);
@@ -125,10 +126,9 @@ export class JobProcessor {
       report: (progress) => {
         if (performance.now() - reportedAt < PROGRESS_EVERY_MS) return;
         reportedAt = performance.now();
-        job.updateProgress(progress).catch((error: unknown) => {
-          const about = { ...aboutJob(job), error: messageOf(error) };
-          this.logger.debug(about, 'progress could not be stored');
-        });
+        job
+          .updateProgress(progress)
+          .catch(debugError(this.logger, 'progress could not be stored', aboutJob(job)));
       },
     };
   }
@@ -144,16 +144,48 @@ function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
-function failureOf({ outcome }: ResultJobData): string {
-  return outcome.status === 'failed' ? `${outcome.code}: ${outcome.reason}` : '';
-}
-
 /** BullMQ keeps the stack with the job, where it says nothing of the image. */
 function unrecoverable(reason: string): UnrecoverableError {
   return Object.assign(new UnrecoverableError(reason), { stack: reason });
 }
 
-/** One job that this process is working on. */
+/** Entries that a job keeps, the newest ones. */
+const KEEP = 50;
+/** Jobs whose lines are kept in memory and sent at once. Nobody reads the stories of more images a second. */
+const JOBS_AT_ONCE = 400;
+
+/**
+ * The logs of a worker's jobs, for people who look at one on the board. A job's lines are sent as one entry, and no image
+ * waits for that: a queue that is away costs the lines of that time.
+ */
+export class JobLogs {
+  #lines = new Map<string, string[]>();
+
+  constructor(
+    private readonly queue: Pick<JobQueue<unknown, unknown>, 'addJobLog'>,
+    private readonly logger: Logger,
+  ) {}
+
+  /** Adds a line to a job's log, with the time of the day (UTC). */
+  add(jobId: string, line: string): void {
+    const lines = this.#lines.get(jobId) ?? [];
+    lines.push(`${new Date().toISOString().slice(11, 23)} ${line}`);
+    if (this.#lines.size < JOBS_AT_ONCE || lines.length > 1) this.#lines.set(jobId, lines);
+  }
+
+  async send(): Promise<void> {
+    const collected = [...this.#lines];
+    this.#lines = new Map();
+    await Promise.all(
+      collected.map(([job, lines]) =>
+        this.queue
+          .addJobLog(job, lines.slice(-KEEP).join('\n'), KEEP)
+          .catch(debugError(this.logger, 'lines of a job log are lost', { job })),
+      ),
+    );
+  }
+}
+
 interface Processing {
   /** Ends it: a newer processing of the job has begun, or this worker stops. */
   readonly end: AbortController;
@@ -229,7 +261,6 @@ export class Processings {
   }
 }
 
-/** Stops the earlier processing of a job, and waits for that. */
 async function inherit(earlier: Processing | undefined): Promise<Inherited> {
   if (earlier === undefined) return { kind: 'nothing' };
   earlier.isSuperseded = true;

@@ -35,8 +35,11 @@ export class LivingRuns {
   has(run: string): Promise<boolean> {
     const last = this.#looks.get(run);
     if (last !== undefined && performance.now() - last.at < FRESH_MS) return last.lives;
-    const lives = this.#look(run);
+    const { connection } = this;
+    const lives = retryUntilUp(connection, () => hasCoordinator(connection.store, run));
     this.#looks.set(run, { at: performance.now(), lives });
+    const forget = () => this.#looks.delete(run);
+    lives.then((isAlive) => isAlive || forget(), forget);
     return lives;
   }
 
@@ -67,16 +70,5 @@ export class LivingRuns {
     // A coordinator that came back in between has found the job still there, and dropped the note.
     await noteSetAside(this.connection.store, parts.run, parts.image);
     return true;
-  }
-
-  async #look(run: string): Promise<boolean> {
-    const { connection } = this;
-    let lives = false;
-    try {
-      lives = await retryUntilUp(connection, () => hasCoordinator(connection.store, run));
-      return lives;
-    } finally {
-      if (!lives) this.#looks.delete(run);
-    }
   }
 }

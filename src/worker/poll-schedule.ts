@@ -35,7 +35,6 @@ export class PollSchedule {
   #sorted: readonly number[];
   #unfinishedMs = 0;
 
-  /** @param saved what an earlier one has saved */
   constructor(private saved: readonly number[] = []) {
     this.#samples = saved;
     this.#sorted = saved;

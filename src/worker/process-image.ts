@@ -1,6 +1,6 @@
 import { backoffMs } from '../describe-api/attempt-policy.js';
 import type { Submitted } from '../describe-api/client.js';
-import { RejectedError, StatusError } from '../describe-api/errors.js';
+import { RefusalError } from '../describe-api/errors.js';
 import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
@@ -14,8 +14,9 @@ import {
   type ProcessingDeps,
   type ProcessingOutcome,
   release,
+  publishDescribed,
+  publishFailed,
 } from './processing.js';
-import { publishDescribed, publishFailed } from './publish-result.js';
 import { WaitBeforeSubmit, countCrashes, recoverUnconfirmed, seedOf } from './recovery.js';
 import { endSubmitFailure, holdSubmits, withUsage } from './submit-failure.js';
 
@@ -172,17 +173,14 @@ async function checkLastMessage(
       if (poll.message.status !== 'completed') return startOver(poll.message.status === 'working' ? 1 : 0);
       return publishDescribed(processing, { ...data, polls, messageId }, poll.message.prompts);
     }
-    if (isGone(poll.error)) return startOver();
+    // It is gone.
+    if (poll.error instanceof RefusalError && poll.error.status === 404) return startOver();
     await sleep(backoffMs(tries, Math.random()), processing.stopping);
   }
   // An API that is down says nothing about the message: it is asked again before anything is paid.
   // Where it is up for the others, the message cannot be had: it may be paid for without anything to show for it.
   if (processing.deps.health.downSince === undefined) return startOver(1);
   return { kind: 'delay', data: { ...data, polls }, ms: backoffMs(LAST_MESSAGE_TRIES, Math.random()) };
-}
-
-function isGone(error: unknown): boolean {
-  return (error instanceof StatusError || error instanceof RejectedError) && error.status === 404;
 }
 
 /**

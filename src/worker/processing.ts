@@ -1,17 +1,27 @@
 import type { StopReason } from '../describe-api/attempt-policy.js';
 import type { DescribeClient } from '../describe-api/client.js';
+import { resultsQueueName } from '../shared/account.js';
 import type { AccountLimits } from '../shared/account-limits.js';
-import type { GroupCommit } from '../shared/group-commit.js';
-import type { DescribeJobData, ResultJobData } from '../shared/jobs.js';
+import { GroupCommit, forEachRun } from '../shared/group-commit.js';
+import {
+  type DescribeJobData,
+  type FailedOutcome,
+  type Outcome,
+  type Prompts,
+  type PublishedResults,
+  RESULT_JOB,
+  type ResultJobData,
+  resultsTogether,
+} from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { RateLimiter } from '../shared/queue/limiter.js';
+import { retryUntilUp } from '../shared/queue/outage.js';
 import type { SpendingCounter } from '../shared/run-spending.js';
 import type { ApiHealth, Intake } from './api-health.js';
 import type { Images } from './images.js';
 import type { LivingRuns } from './living-runs.js';
+import type { PollTurns } from './message-polls.js';
 import type { PollSchedule } from './poll-schedule.js';
-import type { PollTurns } from './poll-turns.js';
-import type { PublishedResult } from './publish-result.js';
 import type { Callback, WorkerWebhooks } from './webhooks.js';
 import type { WorkerMetrics } from './worker-metrics.js';
 
@@ -35,7 +45,6 @@ export interface ActiveJob {
 /** What a processing works with; all of it is shared by the worker's images. */
 export interface ProcessingDeps {
   readonly connection: QueueConnection;
-  /** The account's queue of images. */
   readonly queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly client: Pick<DescribeClient, 'submit' | 'message' | 'dialect'>;
   readonly images: Pick<Images, 'sendsUrl' | 'read' | 'refusedUrl' | 'described'>;
@@ -61,7 +70,6 @@ export interface ProcessingDeps {
   now(): number;
 }
 
-/** One processing of a job. */
 export interface Processing {
   readonly job: ActiveJob;
   readonly deps: ProcessingDeps;
@@ -78,7 +86,6 @@ export type ProcessingOutcome =
   | { readonly kind: 'fail'; readonly result: ResultJobData; readonly data: DescribeJobData }
   /** To the head of the queue, for any worker. */
   | { readonly kind: 'release'; readonly data: DescribeJobData; readonly why: string }
-  /** Processed again after a while. */
   | { readonly kind: 'delay'; readonly data: DescribeJobData; readonly ms: number }
   /** A submit met a 429: the job goes back, and the whole queue waits. */
   | { readonly kind: 'rateLimited'; readonly data: DescribeJobData; readonly ms: number };
@@ -92,4 +99,85 @@ export async function release(
   if (refusal === undefined) return { kind: 'release', data, why: 'the worker stops' };
   await deps.intake.takeNoMore(refusal.why, refusal.reason);
   return { kind: 'release', data, why: `this worker takes no more images: ${refusal.reason}` };
+}
+
+export async function publishDescribed(
+  processing: Processing,
+  data: DescribeJobData,
+  prompts: Prompts,
+): Promise<ProcessingOutcome> {
+  const { job, deps } = processing;
+  // Not at the submit: an API may take a URL that it cannot load, and say so of the message.
+  await deps.images.described(data.url);
+  job.report(100);
+  job.log(`completed after ${data.polls} poll(s)`);
+  const messageId = data.messageId ?? '';
+  const describedAt = new Date().toISOString();
+  const result = await publish(processing, data, { status: 'described', prompts, messageId, describedAt });
+  return { kind: 'complete', result };
+}
+
+export async function publishFailed(
+  processing: Processing,
+  data: DescribeJobData,
+  { code, reason, answer }: Pick<FailedOutcome, 'code' | 'reason' | 'answer'>,
+): Promise<ProcessingOutcome> {
+  processing.job.log(`failed (${code}): ${reason}`);
+  const { attempts } = data;
+  const messageId = data.messageId ?? data.lastMessageId;
+  const outcome = { status: 'failed', code, reason, attempts, messageId, answer } as const;
+  const result = await publish(processing, data, outcome);
+  const kept = {
+    ...data,
+    submittedIn: undefined,
+    unanswered: undefined,
+    messageId: undefined,
+    answered: undefined,
+    waitedMs: undefined,
+    lastMessageId: messageId,
+    attempts: 0,
+  };
+  return { kind: 'fail', result, data: kept };
+}
+
+/** The result is in the run's results queue before its describe job ends: no crash between loses it. */
+async function publish(
+  { job, deps }: Processing,
+  data: DescribeJobData,
+  outcome: Outcome,
+): Promise<ResultJobData> {
+  const { run, submits, polls, maybePaid, rescued, inputTokens, outputTokens } = data;
+  const result = { image: job.image, outcome, submits, polls, maybePaid, rescued, inputTokens, outputTokens };
+  job.log(`published to run ${run}`);
+  const isPaid = outcome.status === 'described' || outcome.code === 'bad-response';
+  if (isPaid) await deps.spending.add(run, { answered: 1 });
+  await deps.publisher.commit({ run, result });
+  return result;
+}
+
+/** More in one job would keep the coordinator's memory and Redis busy for too long at a time. */
+const MOST_TOGETHER = 50;
+
+export interface PublishedResult {
+  readonly run: string;
+  readonly result: ResultJobData;
+}
+
+/**
+ * Publishes results to their runs: the first at once, and those that come meanwhile together in the next jobs. So a
+ * coordinator takes and acknowledges many of them at a time when there are many, and none waits for more to come.
+ */
+export function createResultPublisher(
+  connection: Pick<QueueConnection, 'passingQueue' | 'noteTrouble'>,
+): GroupCommit<PublishedResult> {
+  const add = (run: string, own: readonly PublishedResult[]) =>
+    retryUntilUp(connection, () =>
+      connection
+        .passingQueue<PublishedResults, null>(resultsQueueName(run))
+        .add(RESULT_JOB, resultsTogether(own.map(({ result }) => result))),
+    );
+  return new GroupCommit((entries) => forEachRun(entries, add), {
+    maxEntries: MOST_TOGETHER,
+    goesOnAfterFailure: true,
+  });
 }

@@ -5,8 +5,14 @@ import type { DescribeJobData } from '../shared/jobs.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { sleep } from '../shared/waiting.js';
 import { pollOnce } from './message-polls.js';
-import { type ActiveJob, type Processing, type ProcessingOutcome, release } from './processing.js';
-import { publishDescribed, publishFailed } from './publish-result.js';
+import {
+  type ActiveJob,
+  type Processing,
+  type ProcessingOutcome,
+  release,
+  publishDescribed,
+  publishFailed,
+} from './processing.js';
 import { type Callback, recoveryPatienceMs } from './webhooks.js';
 
 /*
@@ -94,7 +100,6 @@ interface Named {
   readonly messageId: string;
   readonly ref: string;
   tries: number;
-  /** Whether the API has said anything about it. */
   isAnswered: boolean;
   nextAt: number;
 }

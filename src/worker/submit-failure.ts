@@ -14,8 +14,13 @@ import type { DescribeJobData } from '../shared/jobs.js';
 import { processingWindow } from '../shared/limits.js';
 import { holdQueue } from '../shared/queue/limiter.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
-import { type Processing, type ProcessingDeps, type ProcessingOutcome, release } from './processing.js';
-import { publishFailed } from './publish-result.js';
+import {
+  type Processing,
+  type ProcessingDeps,
+  type ProcessingOutcome,
+  release,
+  publishFailed,
+} from './processing.js';
 import { awaitRecovery } from './recovery.js';
 
 type VerdictOf<Action extends SubmitVerdict['action']> = Extract<SubmitVerdict, { action: Action }>;
@@ -27,7 +32,8 @@ export async function endSubmitFailure(
   error: unknown,
 ): Promise<ProcessingOutcome> {
   const { job, deps } = processing;
-  const data = await withUsage(deps, submitted, usageOf(error));
+  const isPaid = error instanceof UnreadableAnswerError || error instanceof RejectedError;
+  const data = await withUsage(deps, submitted, isPaid ? error.usage : undefined);
   const wasDown = deps.health.downSince !== undefined;
   const verdict = judgeSubmitFailure(error);
   job.log(`submit failed: ${messageOf(error)}`);
@@ -113,14 +119,8 @@ async function endRefused(
   return publishFailed(processing, tried, verdict);
 }
 
-/** Whether the account has ever described an image, as far as its worker knows. */
 function hasDescribed({ health, schedule }: ProcessingDeps): boolean {
   return health.hasWorked || schedule.slowMs !== undefined;
-}
-
-function usageOf(error: unknown): Usage | undefined {
-  const isPaid = error instanceof UnreadableAnswerError || error instanceof RejectedError;
-  return isPaid ? error.usage : undefined;
 }
 
 /** Adds what an answer has cost, where the API says that. */

@@ -3,7 +3,6 @@ import type { SharedStore } from '../shared/queue/store.js';
 import { callbackKeys, type CallbackKeys } from '../webhook/callback-keys.js';
 import { DeliveryInbox, type DeliveryWatch } from '../webhook/deliveries.js';
 
-/** The flags one to one. */
 export interface WebhookOptions {
   /** The public URL that leads to the receiver; the secret path is put behind it. */
   readonly url: string;

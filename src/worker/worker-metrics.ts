@@ -16,12 +16,6 @@ type MetricField =
   | `${HistogramName}:le:${string}`
   | `${HistogramName}:sum`;
 
-/** Where a value is counted: its bucket alone, not those above it. */
-function bucketOf(name: HistogramName, seconds: number): MetricField {
-  const bound = HISTOGRAM_BOUNDS[name].find((upper) => seconds <= upper);
-  return `${name}:le:${bound === undefined ? '+Inf' : String(bound)}`;
-}
-
 /** What a worker counts, in its memory until it is published: one round trip, however many images there were. */
 export class WorkerMetrics {
   #deltas = new Map<MetricField, number>();
@@ -45,7 +39,6 @@ export class WorkerMetrics {
     this.#observe('pollLag', gapMs / 1000);
   }
 
-  /** What an answer cost, where the API says so. */
   used({ inputTokens, outputTokens }: Usage): void {
     this.#add('tokens:input', inputTokens);
     this.#add('tokens:output', outputTokens);
@@ -77,22 +70,22 @@ export class WorkerMetrics {
     }
   }
 
-  /** A call that did not reach the API was none. */
   async #call<T>(name: CallName, call: Promise<T>): Promise<T> {
-    let error: unknown;
     try {
-      return await call;
-    } catch (thrown) {
-      error = thrown;
-      throw thrown;
-    } finally {
+      const answer = await call;
+      this.#add(`calls:${name}`, 1);
+      return answer;
+    } catch (error) {
       if (!(error instanceof ConnectionError)) this.#add(`calls:${name}`, 1);
       if (error instanceof StatusError && error.status === 429) this.#add(`throttled:${name}`, 1);
+      throw error;
     }
   }
 
+  /** A value is counted in its own bucket, and not in those above it. */
   #observe(name: HistogramName, seconds: number): void {
-    this.#add(bucketOf(name, seconds), 1);
+    const bound = HISTOGRAM_BOUNDS[name].find((upper) => seconds <= upper) ?? '+Inf';
+    this.#add(`${name}:le:${bound}`, 1);
     this.#add(`${name}:sum`, seconds);
   }
 

@@ -6,7 +6,6 @@ import type { Companion } from '../../src/run/run-options.js';
 import { UsageError } from '../../src/shared/errors.js';
 import { RUNS } from '../../src/shared/published.js';
 import { type QueueConnection, openQueue as openConnection } from '../../src/shared/queue/connection.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { startRedis } from '../helpers/redis.js';
@@ -90,11 +89,10 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       await waitUntil('rows in the output', async () =>
         /"total":[1-9]/.test(await get(`/runs/${run}/results`)),
       );
-      const status = await registry.find(connection.store, RUNS, run);
+      const status = await RUNS.find(connection.store, run);
       const ended = { exitCode: 0, remaining: 0 };
       const forged = { run: 'r00000000000', output: '/etc/passwd', ended };
-      if (status !== undefined)
-        await registry.publish(connection.store, RUNS, forged.run, { ...status, ...forged });
+      if (status !== undefined) await RUNS.publish(connection.store, forged.run, { ...status, ...forged });
       const refused = await fetch(`${url}/runs/r00000000000/results`);
       expect([refused.status, await refused.text()]).toEqual([
         404,

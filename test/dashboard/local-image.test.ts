@@ -8,7 +8,6 @@ import { startDashboard } from '../../src/dashboard/dashboard.js';
 import { describeJobId } from '../../src/shared/jobs.js';
 import { RUNS } from '../../src/shared/published.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
 
 const RUN = 'r00000000000';
@@ -34,7 +33,7 @@ describe('the small picture of a local image', () => {
     const counts = { rows: 1, described: 0, resumed: 0, copied: 0, failed: 0, perSecond: 0 };
     const now = Date.now();
     const process = { host: 'h', pid: 1, startedAt: now, seenAt: now };
-    await registry.publish(connection.store, RUNS, RUN, { ...about, ...counts, ...process });
+    await RUNS.publish(connection.store, RUN, { ...about, ...counts, ...process });
   });
   afterAll(async () => {
     await rm(folder, { recursive: true, force: true });

@@ -8,7 +8,6 @@ import { startDashboard } from '../../src/dashboard/dashboard.js';
 import { RootFolder } from '../../src/service/root-folder.js';
 import { RUNS } from '../../src/shared/published.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { type TestBrowser, chromiumAvailable, seriousTroubles, startBrowser } from '../helpers/browser.js';
 import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
 import { HOSTILE, writeResults } from '../helpers/results-fixture.js';
@@ -46,7 +45,7 @@ async function publish(run: string, output: string) {
   const about = { run, account: 'h.test:openai:default', queueName: 'describe@h', manifest: 'm.csv', output };
   const counts = { rows: 1, described: 0, resumed: 0, copied: 0, failed: 0, perSecond: 0 };
   const now = Date.now();
-  await registry.publish(connection.store, RUNS, run, {
+  await RUNS.publish(connection.store, run, {
     ...{ ...about, ...counts, host: 'h', pid: 1, startedAt: now, seenAt: now },
   });
 }

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type ApiCall, ResponseShapeError } from '../../src/describe-api/errors.js';
-import { isRefusal, parseMessage, parseSubmitted, reasonIn } from '../../src/describe-api/shapes.js';
+import { thenextleg } from '../../src/describe-api/dialects/polled.js';
+import { isRefusal, parseMessage, reasonIn } from '../../src/describe-api/shapes.js';
 
 const call: ApiCall = { method: 'GET', url: 'http://localhost/v2/message/m1', redact: (text) => text };
 const content = ['one', 'two', 'three', 'four'].map((word, i) => `${i + 1}\uFE0F\u20E3 ${word} --ar 50:93`);
@@ -77,14 +78,14 @@ describe('a message', () => {
 test('an answer to a submit is read', () => {
   const answer = { success: true, messageId: 'OtfxNzfMIKBPVE1aP4u4', createdAt: '2023-04-04T13:07:01.927Z' };
   const { messageId } = answer;
-  expect(parseSubmitted(answer, call)).toEqual({ messageId });
-  expect(parseSubmitted({ messageId }, call)).toEqual({ messageId });
+  expect(thenextleg.readSubmitted(answer, call)).toEqual({ messageId });
+  expect(thenextleg.readSubmitted({ messageId }, call)).toEqual({ messageId });
 });
 
 test.each<[unknown]>([[{ success: true }], [{ success: true, messageId: ' ' }], [null], [['m1']]])(
   'an answer to a submit without a messageId is a typed error: %j',
   (answer) => {
-    expect(() => parseSubmitted(answer, call)).toThrow(ResponseShapeError);
+    expect(() => thenextleg.readSubmitted(answer, call)).toThrow(ResponseShapeError);
   },
 );
 
@@ -123,7 +124,7 @@ const almost = fc.oneof(
 test('any body is a valid result or a typed error', () => {
   const parsers: ((value: unknown) => unknown)[] = [
     (value) => parseMessage(value, 'm1', call),
-    (value) => parseSubmitted(value, call),
+    (value) => thenextleg.readSubmitted(value, call),
   ];
   fc.assert(
     fc.property(almost, fc.constantFrom(...parsers), (value, parse) => {

@@ -103,8 +103,7 @@ test('a Redis whose certificate is not trusted is refused at once, with the vari
   onTestFinished(() => void server.close());
   const { port } = z.object({ port: z.number() }).parse(server.address());
   const why = /^the certificate of rediss:\S+ is not trusted: NODE_EXTRA_CA_CERTS=/;
-  for (const failFast of [true, false])
-    expect(await refusal(`rediss://127.0.0.1:${port}`, { failFast })).toMatch(why);
+  expect(await refusal(`rediss://127.0.0.1:${port}`)).toMatch(why);
 });
 
 describe.skipIf(!redisAvailable)('a Redis', () => {
@@ -186,26 +185,5 @@ describe.skipIf(!redisAvailable)('a Redis', () => {
     await connection.queue<object, null>('q').add('x', {});
     await vi.waitFor(() => expect(done).toHaveBeenCalledOnce(), { timeout: 10_000 });
     await worker.close();
-  });
-
-  test('that is not there yet is waited for, when that is wanted', async () => {
-    const server = await redis();
-    await server.kill9();
-    const onSlow = vi.fn();
-    const opening = open(server.url, { failFast: false, onSlow });
-    await vi.waitFor(() => expect(onSlow).toHaveBeenCalled(), { timeout: 10_000 });
-    await server.restart();
-    expect((await opening).kind).toBe('redis');
-    expect(onSlow.mock.calls).toEqual([[expect.stringMatching(/^no Redis at .* waiting for it/)]]);
-  });
-
-  test('that is waited for is given up when the signal aborts', async () => {
-    const stop = new AbortController();
-    const reason = new Error('interrupted');
-    const onSlow = () => stop.abort(reason);
-    await expect(open('redis://127.0.0.1:1', { failFast: false, onSlow, signal: stop.signal })).rejects.toBe(
-      reason,
-    );
-    await expect(open('redis://127.0.0.1:1', { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });
 });

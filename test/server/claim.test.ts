@@ -2,7 +2,6 @@ import { expect, test } from 'vitest';
 import { enqueueRun } from '../../src/service/enqueue-run.js';
 import { RUNS_QUEUE, type RunOutcome } from '../../src/service/run-request.js';
 import { SERVERS } from '../../src/shared/published.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { reclaimJob } from '../../src/shared/queue/job-moves.js';
 import { FAST } from '../helpers/run-fixture.js';
 import { ServerFixture, type TestServer } from '../helpers/server-fixture.js';
@@ -25,7 +24,7 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
     const begun = await enqueueRun(connection, { manifest: 'm.csv', output: 'out.csv' }, { signal });
     if (begun.kind !== 'begun') throw new Error(begun.kind);
     await waitUntil('its server has published it', async () => {
-      const known = await registry.list(connection.store, SERVERS);
+      const known = await SERVERS.list(connection.store);
       return known.some(({ runs }) => runs.some(({ job }) => job === begun.run));
     });
     await before();
@@ -51,7 +50,7 @@ describeOnRedis('a request whose lock is lost', (openQueue) => {
   test('goes on in its server, once, which reports its end once', async () => {
     const first = await servers.startServer({ onDone: 'cat >> ended.txt' });
     const { connection, job } = await loseLock(first);
-    const known = await registry.list(connection.store, SERVERS);
+    const known = await SERVERS.list(connection.store);
     expect(known.flatMap(({ runs }) => runs)).toMatchObject([{ job: job.id }]);
     expect(await job.getState()).toBe('active');
     await expectToldOnce(job);

@@ -17,7 +17,6 @@ import type { ServerEvent } from '../../src/service/running-request.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { readAccountLimits } from '../../src/shared/account-limits.js';
 import { RUNS, SERVERS } from '../../src/shared/published.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { describeJobId } from '../../src/shared/jobs.js';
 import { FAST } from '../helpers/run-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
@@ -100,7 +99,7 @@ describeOnRedis('a server of requests', (openQueue) => {
     const connection = await servers.connect();
     await waitUntil(
       'the servers before are gone',
-      async () => (await registry.list(connection.store, SERVERS)).length === 0,
+      async () => (await SERVERS.list(connection.store)).length === 0,
     );
     const queue = connection.queue(RUNS_QUEUE);
     const before = await queue.count();
@@ -175,7 +174,7 @@ describeOnRedis('a server of requests', (openQueue) => {
     expect([stopped?.exitCode, stopped?.reason]).toEqual([4, expect.stringMatching(/--stop-failing/)]);
     expect(collected).toMatchObject({ exitCode: 4, reason: stopped?.reason, receipt: { submits: 0 } });
     expect(collected?.receipt?.remaining).toBeGreaterThan(0);
-    const published = await registry.list((await servers.connect()).store, RUNS);
+    const published = await RUNS.list((await servers.connect()).store);
     expect(published.find((status) => status.run === run)?.ended).toMatchObject({ exitCode: 4 });
   });
 
@@ -325,7 +324,7 @@ describeOnRedis('a server of requests', (openQueue) => {
     // One of another folder, of which nothing but its request is left.
     const elsewhere = { manifest: 'm.csv', output: '/gone/anew.csv' };
     const kept = { run: 'gone00000000', request: elsewhere, root: '/gone' };
-    await registry.publish(connection.store, KEPT_REQUESTS, kept.run, kept);
+    await KEPT_REQUESTS.publish(connection.store, kept.run, kept);
     expect(await retryRun(connection, 'anew.csv', { signal })).toMatchObject({ kind: 'begun', run });
     await waitUntil('it is over again', () => isOver(events, run, 2));
     expect(await findKnownRun(connection, 'gone00000000')).toMatchObject({ output: '/gone/anew.csv' });

@@ -1,7 +1,6 @@
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { RUNS } from '../../src/shared/published.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
@@ -175,7 +174,7 @@ describe.skipIf(!redisAvailable || !chromiumAvailable)('the dashboard in a brows
         await run.ended;
         const url = await startDashboard();
         const connection = await openQueue(parseQueueUrl(queue, {}));
-        const [status] = await registry.list(connection.store, RUNS);
+        const [status] = await RUNS.list(connection.store);
         await connection.close();
         expect(status).toMatchObject({ described: 1, failed: 2 });
         const page = await open();

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import { viewWorkers } from '../../src/service/views.js';
 import { ACCOUNTS, RUNS, type RunStatus, workersOf } from '../../src/shared/published.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -103,8 +102,8 @@ describeOnRedis('what nobody has any more', (openQueue) => {
     const { store } = connection;
     const queueName = 'describe@api.test@thenextleg@default';
     const worker = { host: 'elsewhere', pid: 7, state: 'working', reason: '', since: 0, share: 1 } as const;
-    await registry.publish(store, ACCOUNTS, queueName, { label: 'api.test@thenextleg@default', queueName });
-    await registry.publish(store, workersOf(queueName), 'w', worker);
+    await ACCOUNTS.publish(store, queueName, { label: 'api.test@thenextleg@default', queueName });
+    await workersOf(queueName).publish(store, 'w', worker);
     expect(await viewWorkers(store, queueName)).toEqual([worker]);
     await waitUntil('it is missed', async () => (await viewWorkers(store, queueName))[0]?.state === 'silent');
     expect(await status()).toMatch(
@@ -128,7 +127,7 @@ describeOnRedis('what nobody has any more', (openQueue) => {
       ...{ startedAt: 0, seenAt: 0, rows: 1, described: 0, resumed: 0, copied: 0, failed: 0, perSecond: 0 },
       ended: { exitCode: 130, remaining: 1, reason: 'interrupted' },
     };
-    await registry.publish(connection.store, RUNS, run.run, run);
+    await RUNS.publish(connection.store, run.run, run);
     const job = await connection.queue('runs').add('run', { manifest: '/m.csv' });
     const counts = { rows: 1, described: 0, resumed: 0, copied: 0, failed: 0, inFlight: 0, perSecond: 0 };
     await job.updateProgress({

@@ -6,7 +6,6 @@ import { describeQueueName } from '../../src/shared/account.js';
 import { describeJobId } from '../../src/shared/jobs.js';
 import { orderRun, readRunOrders } from '../../src/shared/run-leases.js';
 import { RUNS } from '../../src/shared/published.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { RunFixture, FAST } from '../helpers/run-fixture.js';
 import { acts, refuse, startScriptedApi } from '../reliability/scripted-api.js';
 import { describeOnRedis } from '../helpers/queues.js';
@@ -41,9 +40,7 @@ describeOnRedis('what others want of a run', (openQueue) => {
     const connection = await fixture.queue.connect();
     await orderRun(connection.store, note.id(), 'cancel');
     await waitUntil('the server tells that it stops', async () =>
-      (await registry.list(connection.store, RUNS)).some(
-        (run) => run.run === note.id() && run.stopping !== undefined,
-      ),
+      (await RUNS.list(connection.store)).some((run) => run.run === note.id() && run.stopping !== undefined),
     );
     const paid = simulator.stats().paid;
     const { receipt, exitCode, stop } = await running;

@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { SERVERS } from '../../src/shared/published.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
@@ -105,7 +104,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     const mute = { host: 'h', pid: 1, root: workspace.path, since: Date.now(), runsAtOnce: 1, runs: [] };
     // A server that is there for as long as the command takes to start, and never takes anything.
     await waitUntil('it waits for the server', async () => {
-      await registry.publish(connection.store, SERVERS, 'mute', mute);
+      await SERVERS.publish(connection.store, 'mute', mute);
       return /waiting for one of 1 server/.test(enqueue.stderr());
     });
     await connection.close();

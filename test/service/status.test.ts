@@ -3,7 +3,6 @@ import { z } from 'zod';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { RUNS, type RunStatus } from '../../src/shared/published.js';
-import * as registry from '../../src/shared/queue/registry.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -139,7 +138,7 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
       ...{ seenAt: 0, rows: 1, described: 0, resumed: 0, copied: 0, failed: 1, perSecond: 0 },
       failedByCode: { 'x\u001b[1m': 1 },
     };
-    await registry.publish(connection.store, RUNS, run.run, run);
+    await RUNS.publish(connection.store, run.run, run);
     await connection.close();
     for (const text of [await status(), await status('/o\r\n\u009b31m.csv')]) {
       // eslint-disable-next-line no-control-regex -- they are what must not be there

@@ -8,7 +8,7 @@ import { RejectedError, StatusError } from '../../src/describe-api/errors.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { UndoStack } from '../../src/shared/undo.js';
 import { isPrivateAddress } from '../../src/worker/fetch-image.js';
-import type { ImageOptions } from '../../src/shared/image-options.js';
+import type { ImageOptions } from '../../src/shared/prepare-image.js';
 import { Images } from '../../src/worker/images.js';
 import { serveUntil } from '../describe-api/http-server.js';
 import { describeOnRedis } from '../helpers/queues.js';

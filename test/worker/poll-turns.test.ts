@@ -2,7 +2,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import { silentLogger } from '../../src/shared/log.js';
 import { RateLimiter } from '../../src/shared/queue/limiter.js';
-import { PollTurns } from '../../src/worker/poll-turns.js';
+import { PollTurns } from '../../src/worker/message-polls.js';
 import { WorkerMetrics } from '../../src/worker/worker-metrics.js';
 import { answering, serve } from '../describe-api/http-server.js';
 

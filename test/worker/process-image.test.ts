@@ -12,7 +12,7 @@ import { ApiHealth } from '../../src/worker/api-health.js';
 import { processImage } from '../../src/worker/process-image.js';
 import { SpendingCounter } from '../../src/shared/run-spending.js';
 import type { ActiveJob, ProcessingDeps, ProcessingOutcome } from '../../src/worker/processing.js';
-import { createResultPublisher } from '../../src/worker/publish-result.js';
+import { createResultPublisher } from '../../src/worker/processing.js';
 import { PollSchedule } from '../../src/worker/poll-schedule.js';
 import { WorkerMetrics } from '../../src/worker/worker-metrics.js';
 import { describeOnRedis } from '../helpers/queues.js';

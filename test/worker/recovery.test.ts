@@ -12,7 +12,7 @@ import { ApiHealth } from '../../src/worker/api-health.js';
 import { PollSchedule } from '../../src/worker/poll-schedule.js';
 import { SpendingCounter } from '../../src/shared/run-spending.js';
 import type { Processing } from '../../src/worker/processing.js';
-import { createResultPublisher } from '../../src/worker/publish-result.js';
+import { createResultPublisher } from '../../src/worker/processing.js';
 import { awaitRecovery } from '../../src/worker/recovery.js';
 import { WorkerWebhooks } from '../../src/worker/webhooks.js';
 import { WorkerMetrics } from '../../src/worker/worker-metrics.js';

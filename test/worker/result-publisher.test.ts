@@ -2,7 +2,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { resultsQueueName } from '../../src/shared/account.js';
 import { type PublishedResults, type ResultJobData, outcomesIn } from '../../src/shared/jobs.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
-import { createResultPublisher } from '../../src/worker/publish-result.js';
+import { createResultPublisher } from '../../src/worker/processing.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 
 function resultOf(image: string): ResultJobData {

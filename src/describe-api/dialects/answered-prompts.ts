@@ -65,7 +65,6 @@ function isPrompt(text: string): boolean {
   return !NO_PROMPT.test(text);
 }
 
-/** The prompt that an answer consists of. */
 function onlyPrompt({ text, isCut }: ModelAnswer): string | undefined {
   const { values, isBroken } = jsonIn(text);
   const [value] = values;

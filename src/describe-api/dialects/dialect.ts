@@ -4,7 +4,6 @@ import type { About } from '../refusals.js';
 import type { AnswerHeaders } from '../retry-after.js';
 import type { Message, Submitted } from '../shapes.js';
 
-/** What is submitted. */
 export interface SubmitRequest {
   /** Where the API loads the image from; or the image itself, as a `data:` URI. */
   readonly url: string;
@@ -22,7 +21,6 @@ export interface DialectSettings {
   readonly submitMethod?: 'post' | 'get' | undefined;
   /** After how many minutes the API is to count a message as incomplete. */
   readonly expireMins?: number | undefined;
-  /** Name of the model that describes. */
   readonly model?: string | undefined;
   /** What the model is asked; what the shape of its answer asks for unless it is given. */
   readonly prompt?: string | undefined;
@@ -59,7 +57,6 @@ export interface Dialect {
   readonly name: string;
   /** Hosts that speak it (with a port where it is not the usual one): the dialect where none is named. */
   readonly hosts: readonly string[];
-  /** The API's base URL where none is given. */
   readonly api: string;
   /**
    * The URL that takes submits.
@@ -68,7 +65,6 @@ export interface Dialect {
   submitUrl(base: string): string;
   /** The URL of a message; undefined for a synchronous dialect: its submits are answered with the outcome. */
   readonly messageUrl?: (base: string, messageId: string) => string;
-  /** The headers that hold the token. */
   credentials(token: string): Record<string, string>;
   /** Whether APIs beside `hosts` may be spoken to without a token. */
   readonly isTokenOptional?: boolean;
@@ -91,7 +87,6 @@ export interface Dialect {
   readonly readMessage?: (body: unknown, messageId: string, call: ApiCall) => Message;
   /** The call for many messages at a time, where there is one. */
   readonly list?: {
-    /** How many it may ask for. */
     readonly most: number;
     url(base: string): string;
     body(messageIds: readonly string[]): object;
@@ -115,7 +110,6 @@ export interface Dialect {
   readonly restMs?: (headers: AnswerHeaders, nowMs: number) => number | undefined;
 }
 
-/** The credentials of most dialects. */
 export function bearer(token: string): Record<string, string> {
   return { authorization: `Bearer ${token}` };
 }

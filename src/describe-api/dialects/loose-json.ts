@@ -27,15 +27,14 @@ export function jsonIn(text: string): FoundJson {
   let left = MOST_SCANNED;
   for (const { index } of text.matchAll(BEGINNING)) {
     if (index < readTo) continue;
-    const reader = new LooseReader(text, index, index + left);
-    const value = reader.value(0);
-    left -= reader.at - index;
+    const { value, end } = valueAt(index, text.slice(0, index + left));
+    left -= end - index;
     if (value === undefined && (text[index] === '{' || left <= 0)) {
       return { values, before: text.slice(0, start ?? index), isBroken: true };
     }
     if (value === undefined) continue;
-    readTo = reader.at;
-    if (Array.isArray(value) && isWithinSentence(text, reader.at)) continue;
+    readTo = end;
+    if (Array.isArray(value) && isWithinSentence(text, end)) continue;
     values.push(value);
     start ??= index;
   }
@@ -47,94 +46,39 @@ function isWithinSentence(text: string, at: number): boolean {
   return /^[ \t]*\p{Ll}/u.test(text.slice(at, at + 10));
 }
 
-const SPACE = /\s*/y;
-const SCALAR = /(?:true|false|null|None|True|False|-?\d[\d.eE+-]{0,40})(?![\w.])/y;
-/** What follows the last quote of a text in single quotes; any other is an apostrophe. */
-const BEHIND_QUOTE = /\s*[,\]}:]/y;
+/**
+ * A text (a single quote that nothing closes behind is an apostrophe; no text goes over a line's end), a mark, or a scalar.
+ */
+const TOKEN =
+  /\s*(?:("(?:[^"\\\n]|\\.)*")|'((?:[^'\\\n]|\\.|'(?!\s*[,\]}:]))*)'|([[\]{}:,])|(?:true|false|null|None|True|False|-?\d[\d.eE+-]{0,40})(?![\w.]))/sy;
 
-class LooseReader {
-  constructor(
-    private readonly text: string,
-    public at: number,
-    private readonly limit: number,
-  ) {}
+/** The list or object that begins at a place, if it is one, and how far it was read: its tokens are made strict JSON. */
+function valueAt(start: number, text: string): { readonly value?: Loose; readonly end: number } {
+  const json: string[] = [];
+  let depth = 0;
+  let end = start;
+  do {
+    TOKEN.lastIndex = end;
+    const token = TOKEN.exec(text);
+    if (token === null) return { end };
+    end = TOKEN.lastIndex;
+    const [, doubleQuoted, singleQuoted, mark] = token;
+    const isEnd = mark === ']' || mark === '}';
+    if (depth > DEEPEST && !isEnd && mark !== ',' && mark !== ':') return { end };
+    if (mark === '[' || mark === '{') depth++;
+    if (isEnd) depth--;
+    // A comma too many, behind a value.
+    if (isEnd && json.at(-1) === ',' && !'[{,'.includes(json.at(-2) ?? '')) json.pop();
+    const requoted = singleQuoted?.replaceAll("\\'", "'").replaceAll('"', '\\"');
+    json.push(doubleQuoted ?? (requoted === undefined ? (mark ?? 'null') : `"${requoted}"`));
+  } while (depth > 0);
+  const parsed = parseJson(json.join(''));
+  return parsed === undefined ? { end } : { value: looseOf(parsed), end };
+}
 
-  /** @returns undefined when there is none */
-  value(depth: number): Loose | undefined {
-    if (depth > DEEPEST) return undefined;
-    this.#skip(SPACE);
-    const first = this.text[this.at];
-    if (first === '"' || first === "'") return this.#string(first);
-    if (first === '[') return this.#list(depth);
-    if (first === '{') return this.#object(depth);
-    return this.#skip(SCALAR) ? null : undefined;
-  }
-
-  #list(depth: number): Loose | undefined {
-    const list: Loose[] = [];
-    const isClosed = this.#sequence(']', () => {
-      const value = this.value(depth + 1);
-      if (value !== undefined) list.push(value);
-      return value !== undefined;
-    });
-    return isClosed ? list : undefined;
-  }
-
-  #object(depth: number): Loose | undefined {
-    const object = new Map<string, Loose>();
-    const isClosed = this.#sequence('}', () => {
-      const key = this.value(depth + 1);
-      const value = this.#skipCharacter(':') ? this.value(depth + 1) : undefined;
-      if (typeof key !== 'string' || value === undefined) return false;
-      object.set(key, value);
-      return true;
-    });
-    return isClosed ? object : undefined;
-  }
-
-  /** Reads from an opening bracket to the closing one; a comma may precede it. */
-  #sequence(closing: string, readOne: () => boolean): boolean {
-    this.at++;
-    for (;;) {
-      if (this.#skipCharacter(closing)) return true;
-      if (!readOne()) return false;
-      if (!this.#skipCharacter(',')) return this.#skipCharacter(closing);
-    }
-  }
-
-  #string(quote: '"' | "'"): string | undefined {
-    const from = ++this.at;
-    for (; this.at < this.text.length && this.at < this.limit; this.at++) {
-      const character = this.text[this.at];
-      // No string of JSON goes over a line's end: this quote was not its beginning.
-      if (character === '\n') return undefined;
-      if (character === '\\') this.at++;
-      else if (character === quote && (quote === '"' || this.#isAtLastQuote())) {
-        const written = this.text.slice(from, this.at++);
-        const json = quote === '"' ? written : written.replaceAll("\\'", "'").replaceAll('"', '\\"');
-        const value = parseJson(`"${json}"`);
-        return typeof value === 'string' ? value : undefined;
-      }
-    }
-    return undefined;
-  }
-
-  #isAtLastQuote(): boolean {
-    BEHIND_QUOTE.lastIndex = this.at + 1;
-    return BEHIND_QUOTE.test(this.text);
-  }
-
-  #skip(pattern: RegExp): boolean {
-    pattern.lastIndex = this.at;
-    if (!pattern.test(this.text)) return false;
-    this.at = pattern.lastIndex;
-    return true;
-  }
-
-  #skipCharacter(character: string): boolean {
-    this.#skip(SPACE);
-    if (this.text[this.at] !== character) return false;
-    this.at++;
-    return true;
-  }
+function looseOf(value: unknown): Loose {
+  if (typeof value === 'string') return value;
+  if (Array.isArray(value)) return value.map(looseOf);
+  if (typeof value !== 'object' || value === null) return null;
+  return new Map(Object.entries(value).map(([key, inner]) => [key, looseOf(inner)]));
 }

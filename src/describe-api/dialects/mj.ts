@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { type ApiCall, DescribeApiError, RejectedError, ResponseShapeError } from '../errors.js';
-import { idSchema, type Message, type Submitted } from '../shapes.js';
+import { idSchema, type Message } from '../shapes.js';
 import { type Dialect, type Refused, type SubmitRequest, bearer } from './dialect.js';
-import { type StatusWords, readStatusMessage } from './polled.js';
+import { type StatusWords, readStatusMessage, readStatusSubmitted } from './polled.js';
 
 const WORDS: StatusWords = {
   working: ['NOT_START', 'SUBMITTED', 'IN_PROGRESS', 'MODAL', ''],
@@ -41,24 +41,14 @@ const codeSchema = z.object({
   ]),
   description: z.string().catch(''),
 });
-const submittedSchema = z.object({ result: idSchema });
 
 /** @param status of the answer: a gateway's own errors are a 400, and what says more than that is left to it */
 function refusedBy(body: unknown, status: number): Refused | undefined {
   const answer = codeSchema.safeParse(body).data;
   if (answer === undefined || ACCEPTED.has(answer.code) || (status >= 300 && status !== 400))
     return undefined;
-  return isUnknownTask(answer.description) ? { status: 404 } : (REFUSED[answer.code] ?? FAILED);
-}
-
-function isUnknownTask(description: string): boolean {
-  return /\btask_(no|not)_found\b/.test(description);
-}
-
-function readSubmitted(body: unknown, call: ApiCall): Submitted {
-  const submitted = submittedSchema.safeParse(body);
-  if (!submitted.success) throw new ResponseShapeError(call, 'an answer to a submit, with a result', body);
-  return { messageId: submitted.data.result };
+  if (/\btask_(no|not)_found\b/.test(answer.description)) return { status: 404 };
+  return REFUSED[answer.code] ?? FAILED;
 }
 
 function readTask(body: unknown, messageId: string, call: ApiCall): Message {
@@ -91,7 +81,6 @@ function readTasks(body: unknown, call: ApiCall): ReadonlyMap<string, Message> {
   return messages;
 }
 
-/** Markdown links to what a prompt speaks of are reduced to their text. */
 function withoutLinks(prompt: string): string {
   return prompt.replace(/!?\[([^[\]]*)\]\(\s*<?https?:\/\/[^()\s]*(?:\([^()\s]*\)[^()\s]*)*>?\s*\)/gi, '$1');
 }
@@ -118,7 +107,7 @@ export const mj = {
   takesData: true,
   givesRefs: false,
   submitBody,
-  readSubmitted,
+  readSubmitted: (body, call) => readStatusSubmitted(body, call, WORDS),
   readMessage: readTask,
   list: {
     most: MOST_LISTED,

@@ -124,7 +124,6 @@ export function readKeptAnswer(
   return 'values' in found ? found.values : undefined;
 }
 
-/** Why there is nothing to be used in an answer. */
 function unreadable(
   { choices, usage }: Completion,
   answers: readonly ModelAnswer[],

@@ -5,7 +5,6 @@ import {
   idSchema,
   type Message,
   parseMessage,
-  parseSubmitted,
   readPrompts,
   reasonIn,
   refSchema,
@@ -18,7 +17,6 @@ export interface StatusWords {
   readonly working: readonly string[];
   readonly completed: readonly string[];
   readonly failed: readonly string[];
-  /** Where a message's id may be. */
   readonly idFields: readonly string[];
   /** Where the prompts may be, the likeliest first; `a.b` is within an object. */
   readonly promptFields: readonly string[];
@@ -96,6 +94,12 @@ export function readStatusSubmitted(body: unknown, call: ApiCall, words: StatusW
   return { messageId, ...(message.status === 'completed' && { completed: message }) };
 }
 
+/** Its messages have no status word. */
+const THENEXTLEG_WORDS: StatusWords = {
+  ...{ working: [], completed: [], failed: [], promptFields: [] },
+  idFields: ['messageId'],
+};
+
 /** The protocol of docs/describe-api.md, and that several services speak. */
 export const thenextleg = {
   name: 'thenextleg',
@@ -108,7 +112,7 @@ export const thenextleg = {
   expireParameter: 'expireMins',
   givesRefs: true,
   submitBody: ({ url, ref, webhookOverride }) => ({ url, ref, webhookOverride }),
-  readSubmitted: parseSubmitted,
+  readSubmitted: (body, call) => readStatusSubmitted(body, call, THENEXTLEG_WORDS),
   readMessage: parseMessage,
 } as const satisfies Dialect;
 

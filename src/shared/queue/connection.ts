@@ -14,9 +14,8 @@ import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import { startTracing } from '../telemetry.js';
 import { UndoStack } from '../undo.js';
-import { sleep } from '../waiting.js';
 import { vanishedText } from './job-moves.js';
-import { Outage, type OutageOptions, type TroubleListener, shutdownTimeoutMs } from './outage.js';
+import { Outage, type OutageOptions, type TroubleListener, atShutdown } from './outage.js';
 import type { QueueTarget } from './queue-url.js';
 import type { SharedStore } from './store.js';
 
@@ -64,18 +63,12 @@ interface QueuesByName {
 
 export interface OpenQueueOptions {
   logger?: Logger | undefined;
-  /** Gives up with a clear error within 5 s when Redis is not there (the default), or waits for it. */
-  failFast?: boolean | undefined;
   /** Other processes have to reach it as well: the embedded queue is no way out when Redis is not there. */
   isShared?: boolean | undefined;
   /** It only looks: what is full or evicts is opened all the same, so that this can be seen. */
   isReader?: boolean | undefined;
   /** Told when opening takes longer than one would think, and why. */
   onSlow?: ((text: string) => void) | undefined;
-  /** Ends the waiting for a Redis that is not there. */
-  signal?: AbortSignal | undefined;
-  /** Traces of its queues and workers; by default those that OpenTelemetry's variables ask for. */
-  telemetry?: Telemetry | undefined;
 }
 
 /** What a queue is kept in. */
@@ -101,15 +94,12 @@ export async function openQueue(
   options: OpenQueueOptions = {},
 ): Promise<QueueConnection> {
   const opened = new UndoStack();
-  let { telemetry } = options;
-  if (telemetry === undefined) {
-    const tracing = await startTracing(process.env, options.logger);
-    telemetry = tracing?.telemetry;
-    opened.defer(() => tracing?.stop());
-  }
+  const tracing = await startTracing(process.env, options.logger);
+  opened.defer(() => tracing?.stop());
   try {
     const storage = await openStorage(target, options, opened);
-    return new QueueConnection(target.label, storage, opened, { ...options, telemetry });
+    const { logger } = options;
+    return new QueueConnection(target.label, storage, opened, { logger, telemetry: tracing?.telemetry });
   } catch (error) {
     await opened.release();
     throw error;
@@ -150,7 +140,7 @@ export class QueueConnection {
     readonly label: string,
     private readonly storage: QueueStorage,
     private readonly opened: UndoStack,
-    private readonly options: Pick<OpenQueueOptions, 'logger' | 'telemetry'>,
+    private readonly options: { logger: Logger | undefined; telemetry: Telemetry | undefined },
   ) {
     this.kind = storage.kind;
     this.store = storage.store;
@@ -238,7 +228,6 @@ export class QueueConnection {
     return this.storage.classify(error);
   }
 
-  /** Whether it does not answer at the moment, as far as is known. */
   isAway(): boolean {
     return this.#outage.isDown;
   }
@@ -252,14 +241,11 @@ export class QueueConnection {
   }
 
   async #closeAll(): Promise<void> {
-    const deadlineMs = shutdownTimeoutMs(this, CLOSE_DEADLINE_MS);
-    this.#outage.close();
-    const deadline = new AbortController();
-    const closed = this.#closeMade().catch((error: unknown) => {
+    const closed = atShutdown(this, CLOSE_DEADLINE_MS, this.#closeMade(), (error) => {
       this.options.logger?.debug({ error: messageOf(error) }, 'a queue or worker did not close in order');
     });
-    await Promise.race([closed, sleep(deadlineMs, deadline.signal)]);
-    deadline.abort();
+    this.#outage.close();
+    await closed;
     await this.opened.release();
   }
 

@@ -1,4 +1,4 @@
-import type { Job, JobProgress } from 'bullmq';
+import type { Job } from 'bullmq';
 import type { JobQueue } from './connection.js';
 import { messageOf } from '../errors.js';
 
@@ -36,11 +36,6 @@ export async function reclaimJob<D, R>(job: Job<D, R>): Promise<void> {
   await unlessMoved(job.moveToWait(ANY_TOKEN));
 }
 
-/** Ends a delayed job's wait. One that has gone elsewhere meanwhile stays there. */
-export async function promoteJob<D, R>(job: Job<D, R>): Promise<void> {
-  await unlessMoved(job.promote());
-}
-
 /** Clocks of several machines differ by so much. */
 const CLOCK_SKEW_MS = 5000;
 
@@ -50,16 +45,12 @@ const CLOCK_SKEW_MS = 5000;
 export async function promoteFromTheFuture<D, R>(queue: JobQueue<D, R>): Promise<void> {
   const latest = Date.now() + CLOCK_SKEW_MS;
   for (const job of await queue.getDelayed()) {
-    if ((job.processedOn ?? job.timestamp) > latest) await promoteJob(job);
+    if ((job.processedOn ?? job.timestamp) > latest) await unlessMoved(job.promote());
   }
 }
 
-/** Sets the progress that a job shows. One that is gone meanwhile stays so. */
-export async function setProgress<D, R>(job: Job<D, R>, progress: JobProgress): Promise<void> {
-  await unlessMoved(job.updateProgress(progress));
-}
-
-async function unlessMoved(moving: Promise<unknown>): Promise<void> {
+/** Awaits what is done to a job. One that has gone elsewhere meanwhile, or altogether, stays there. */
+export async function unlessMoved(moving: Promise<unknown>): Promise<void> {
   try {
     await moving;
   } catch (error) {

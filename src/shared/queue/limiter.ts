@@ -41,7 +41,7 @@ export function permitsAt(rate: Rate, count: number): PermitRequest {
   return { intervalMs: distanceMs, catchUpMs: Math.min(CATCH_UP_MS, 500 / distanceMs), count };
 }
 
-/** The limiter's arithmetic within one process; the Redis script `TAKE_PERMITS` is the same. Times are of a monotonic clock. */
+/** The limiter's arithmetic within one process; the Redis script `takePermits` is the same. Times are of a monotonic clock. */
 export class LocalLimiter {
   #tat = -Infinity;
   #heldUntil = -Infinity;
@@ -74,15 +74,9 @@ export function limiterName(call: 'submit' | 'poll', queueName: string): string 
 
 interface Waiter {
   readonly resolve: (hasPermit: boolean) => void;
+  readonly reject: (error: unknown) => void;
   /** Called once, when there is no permit for it yet. */
   wait: (() => void) | undefined;
-}
-
-export interface RateLimiterOptions {
-  /** The rate at the moment. */
-  readonly rate: () => Rate;
-  /** See `SharedStore.takePermits`; it may wait for a queue that is away. */
-  readonly take: (request: PermitRequest) => Promise<Permits>;
 }
 
 /** A worker's calls that wait for permits of a limiter: first come, first served, many permits a round trip. */
@@ -93,9 +87,15 @@ export class RateLimiter {
   #isDry = false;
   /** Aborts when nobody waits any more. */
   #needed = new AbortController();
-  #failure: { readonly error: unknown } | undefined;
 
-  constructor(private readonly options: RateLimiterOptions) {}
+  constructor(
+    private readonly options: {
+      /** The rate at the moment. */
+      readonly rate: () => Rate;
+      /** See `SharedStore.takePermits`; it may wait for a queue that is away. */
+      readonly take: (request: PermitRequest) => Promise<Permits>;
+    },
+  ) {}
 
   get waiting(): number {
     return this.#waiting.size;
@@ -111,23 +111,24 @@ export class RateLimiter {
     if (signal.aborted) return false;
     let leave: () => void = () => undefined;
     let waited: Promise<void> | undefined;
-    const hasPermit = await new Promise<boolean>((resolve) => {
-      const wait = () => {
-        waiter.wait = undefined;
-        waited = onWait?.();
-        waited?.catch(leave);
-      };
-      const waiter: Waiter = { resolve, wait };
-      leave = () => this.#leave(waiter);
-      signal.addEventListener('abort', leave, { once: true });
-      this.#waiting.add(waiter);
-      if (this.#isDry) wait();
-      if (!this.#isServing) void this.#serve();
-    });
-    signal.removeEventListener('abort', leave);
-    await waited;
-    if (!hasPermit && this.#failure !== undefined) throw this.#failure.error;
-    return hasPermit;
+    try {
+      return await new Promise<boolean>((resolve, reject) => {
+        const wait = () => {
+          waiter.wait = undefined;
+          waited = onWait?.();
+          waited?.catch(leave);
+        };
+        const waiter: Waiter = { resolve, reject, wait };
+        leave = () => this.#leave(waiter);
+        signal.addEventListener('abort', leave, { once: true });
+        this.#waiting.add(waiter);
+        if (this.#isDry) wait();
+        if (!this.#isServing) void this.#serve();
+      });
+    } finally {
+      signal.removeEventListener('abort', leave);
+      await waited;
+    }
   }
 
   #leave(waiter: Waiter): void {
@@ -138,7 +139,6 @@ export class RateLimiter {
 
   async #serve(): Promise<void> {
     this.#isServing = true;
-    this.#failure = undefined;
     try {
       // Images of the same turn of the event loop share the first permits.
       await Promise.resolve();
@@ -147,8 +147,7 @@ export class RateLimiter {
         await this.#serveSome(this.#needed.signal);
       }
     } catch (error) {
-      this.#failure = { error };
-      for (const waiter of this.#waiting) waiter.resolve(false);
+      for (const waiter of this.#waiting) waiter.reject(error);
       this.#waiting.clear();
     }
     this.#isServing = false;

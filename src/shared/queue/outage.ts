@@ -45,7 +45,6 @@ export class Outage {
 
   constructor(private readonly options: OutageOptions) {}
 
-  /** Registers a listener. @returns its removal */
   on(listener: TroubleListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -59,7 +58,6 @@ export class Outage {
     return true;
   }
 
-  /** Reports something to everybody who listens. */
   notice(text: string): void {
     this.#report('notice', text);
   }
@@ -118,16 +116,11 @@ export class Outage {
 const AWAY_MS = 300;
 
 /**
- * How long something that shuts down waits for the queue: `ms`, or a moment where the queue is away, so that a person who
- * ends a process does not wait for a server that is not there.
+ * Aborts when something that shuts down is to wait no longer for the queue: after `ms`, or a moment where the queue is away,
+ * so that a person who ends a process does not wait for a server that is not there.
  */
-export function shutdownTimeoutMs(connection: Pick<QueueConnection, 'isAway'>, ms: number): number {
-  return connection.isAway() ? Math.min(ms, AWAY_MS) : ms;
-}
-
-/** The same as a signal that aborts then. */
 export function shutdownTimeout(connection: Pick<QueueConnection, 'isAway'>, ms: number): AbortSignal {
-  return AbortSignal.timeout(shutdownTimeoutMs(connection, ms));
+  return AbortSignal.timeout(connection.isAway() ? Math.min(ms, AWAY_MS) : ms);
 }
 
 /** Waits so long for a queue operation of a shutdown. @param onError gets why it failed, or that it took too long */
@@ -173,15 +166,24 @@ const LOOK_EVERY_MS = 100;
 
 /**
  * Waits for something that may never be done, as long as that is worth while.
- * @param isDone aborts when it is done
  * @param isHopeful whether to go on after so many milliseconds; asked ten times a second
+ * @returns whether it is done
  */
-export async function outOfPatience(
-  isDone: AbortSignal,
+export async function isDoneInTime(
+  work: Promise<unknown>,
   isHopeful: (waitedMs: number) => boolean,
-): Promise<void> {
+): Promise<boolean> {
+  const isOver = new AbortController();
   const startedAt = performance.now();
-  while (isHopeful(performance.now() - startedAt)) {
-    if (!(await sleep(LOOK_EVERY_MS, isDone))) return;
+  const outOfTime = async () => {
+    while (isHopeful(performance.now() - startedAt)) {
+      if (!(await sleep(LOOK_EVERY_MS, isOver.signal))) break;
+    }
+    return false;
+  };
+  try {
+    return await Promise.race([work.then(() => true), outOfTime()]);
+  } finally {
+    isOver.abort();
   }
 }

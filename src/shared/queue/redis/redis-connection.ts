@@ -72,67 +72,43 @@ function createClient(url: string): QueueClient {
 
 /**
  * Connects, and waits until the server has loaded its data.
- * @throws {FatalError} one line: what does not answer and what to do, within 5 s unless `failFast` is false
+ * @throws {FatalError} one line, within 5 s: what does not answer and what to do
  */
 async function connect(client: Redis, label: string, options: OpenQueueOptions): Promise<void> {
-  const waits = options.failFast === false;
   const failed = new AbortController();
-  let isReported = false;
-  const onError = (error: unknown) => {
-    const failure = describeFailure(label, error, options);
-    if (!waits || failure.hopeless) failed.abort(failure.error);
-    else if (!isReported) options.onSlow?.(`${failure.error.message}; waiting for it`);
-    isReported = true;
-  };
+  const onError = (error: unknown) => failed.abort(connectFailure(label, error, options));
   client.on('error', onError);
-  const timer = setTimeout(() => {
-    if (!waits) failed.abort(noRedis(label, 'no answer in 5 s', options));
-  }, FAIL_FAST_MS);
+  const timer = setTimeout(() => onError('no answer in 5 s'), FAIL_FAST_MS);
   const ready = new Promise<void>((resolve) => client.once('ready', resolve));
   // Failures are told through the error event; this promise only says the same again.
   client.connect().catch(() => undefined);
   try {
-    await unlessAborted(ready, AbortSignal.any([failed.signal, ...(options.signal ? [options.signal] : [])]));
+    await unlessAborted(ready, failed.signal);
   } finally {
     clearTimeout(timer);
     client.off('error', onError);
   }
 }
 
-function describeFailure(
-  label: string,
-  error: unknown,
-  options: OpenQueueOptions,
-): { error: FatalError; hopeless: boolean } {
+function connectFailure(label: string, error: unknown, { isShared = false }: OpenQueueOptions): FatalError {
   const text = messageOf(error);
   if (/^(WRONGPASS|NOAUTH|ERR invalid password|NOPERM)/.test(text)) {
     const refused = text.startsWith('NOAUTH') ? 'wants a password' : 'refuses the user or password';
-    return { error: new FatalError(`Redis at ${label} ${refused}: check the queue's URL`), hopeless: true };
+    return new FatalError(`Redis at ${label} ${refused}: check the queue's URL`);
   }
-  if (/DB index is out of range|invalid DB index/i.test(text)) {
-    return { error: new FatalError(`Redis at ${label} has no database of that number`), hopeless: true };
-  }
+  if (/DB index is out of range|invalid DB index/i.test(text))
+    return new FatalError(`Redis at ${label} has no database of that number`);
   const reason = connectionReason(error);
-  const untrusted = untrustedText(reason, label);
-  if (untrusted !== undefined) return { error: new FatalError(untrusted), hopeless: true };
-  return { error: noRedis(label, reason, options), hopeless: false };
-}
-
-function noRedis(label: string, reason: string, { isShared = false }: OpenQueueOptions): FatalError {
   const wayOut = isShared
     ? 'or name another with --queue or QUEUE_URL'
     : 'or leave --queue (QUEUE_URL) away to use the embedded queue';
   return new FatalError(
-    `no Redis at ${label} (${reason}): start one with \`docker compose up -d redis\`, ${wayOut}`,
+    untrustedText(reason, label) ??
+      `no Redis at ${label} (${reason}): start one with \`docker compose up -d redis\`, ${wayOut}`,
   );
 }
 
-const OLDEST = [6, 2] as const;
-
-function isTooOld(version: string): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  return major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1]);
-}
+const OLDEST = '6.2';
 
 /**
  * Why a server cannot hold the queue, by its `INFO`, of which a managed one may leave out some; undefined when it can.
@@ -141,9 +117,8 @@ function isTooOld(version: string): boolean {
 export function refusalOf(info: string, label: string, mayEvict = false): string | undefined {
   const field = (name: string) => new RegExp(`^${name}:(.*?)\\s*$`, 'm').exec(info)?.[1];
   const version = field('redis_version');
-  if (version !== undefined && isTooOld(version)) {
-    return `Redis at ${label} is version ${version}: ${OLDEST.join('.')} or newer is needed`;
-  }
+  if (version !== undefined && version.localeCompare(OLDEST, 'en', { numeric: true }) < 0)
+    return `Redis at ${label} is version ${version}: ${OLDEST} or newer is needed`;
   if (field('role') === 'slave')
     return `Redis at ${label} is a read-only replica: give the address of its primary`;
   if (field('cluster_enabled') === '1') return refusalOfCluster(label);

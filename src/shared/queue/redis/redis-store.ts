@@ -14,7 +14,6 @@ const textsSchema = z.array(z.string());
 /** A connection that went silent is found out by a question now and then. */
 const ASK_EVERY_MS = 15_000;
 
-/** The shared values in Redis. */
 export class RedisStore implements SharedStore {
   /** By channel. */
   readonly #listeners = new Map<string, Set<MailboxListener>>();
