@@ -1,4 +1,4 @@
-import type { SignedImage } from '../producer/count-manifest.js';
+import type { SignedImage } from '../run/count-rows.js';
 import type { CheckedUrls } from '../run/check-urls.js';
 import type { Preview, RunResult } from '../run/run-options.js';
 import { formatDuration, formatRate } from '../shared/limits.js';

@@ -7,7 +7,7 @@ import { BadImageError, IMAGE_DEFAULTS } from '../shared/prepare-image.js';
 import { repeat } from '../shared/waiting.js';
 import { type ImageHead, ImageFetcher, PrivateImageError } from '../worker/fetch-image.js';
 import { type PreparedRun, rootsOf } from './prepare.js';
-import { countRows } from './preview.js';
+import { countRows } from './count-rows.js';
 import type { Preview, RunOptions } from './run-options.js';
 
 /** The hosts have their own work to do. */

@@ -1,4 +1,4 @@
-import { isCountedInPart } from '../producer/count-manifest.js';
+import { isCountedInPart } from './count-rows.js';
 import { type Row, readRows } from '../producer/row-reader.js';
 import { FatalError, InterruptedEarlyError, UsageError } from '../shared/errors.js';
 import { shortHash } from '../shared/short-hash.js';

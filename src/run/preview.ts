@@ -2,14 +2,11 @@ import { stat } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { type Dialect, dialectFor } from '../describe-api/dialects/index.js';
 import { nameOfColumn } from '../producer/columns.js';
-import { type ManifestCounts, countManifest } from '../producer/count-manifest.js';
 import type { Manifest } from '../producer/manifest.js';
-import type { Row } from '../producer/row-reader.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
-import { isPermanent } from '../shared/jobs.js';
 import { NOTHING_SPENT, type Spent } from '../shared/run-spending.js';
-import { readFailures } from '../writer/failures.js';
+import { countRows } from './count-rows.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
 import { estimatedCost } from './spending.js';
@@ -19,50 +16,16 @@ const ASSUMED_ANSWER_MS = { simulator: 1000, others: 30_000 };
 /** Of an image whose completion no webhook reports, see docs/performance.md. */
 const POLLS_AN_IMAGE = 3;
 
-/**
- * Counts the manifest's rows by the rules by which the run takes them on.
- * @param onNew see `countManifest`
- */
-export async function countRows(
-  { manifest, plan, paths, outputOptions, earlier, isInSample }: PreparedRun,
-  options: RunOptions,
-  onNew?: (row: Row) => Promise<void>,
-): Promise<ManifestCounts> {
-  const onFile = outputOptions.index;
-  onFile.startPass();
-  // Who only collects takes nothing of earlier files up again.
-  const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
-  const files = [...others, { path: paths.output }];
-  const failures = options.retryAll === true ? undefined : await readFailures(files, outputOptions);
-  return await countManifest(manifest, plan, {
-    isKnown: (row) => {
-      if (!onFile.markSeen(row)) return 'repeated';
-      if (onFile.take(row)) return 'resumed';
-      if (onFile.hasImage(row.image)) return 'copied';
-      const previous = failures?.get((onFile.keyed ? row.key : row.image) ?? '');
-      if (previous?.image === row.image && isPermanent(previous.outcome.code)) return 'failed';
-      return isInSample?.(row) === false ? 'left' : 'new';
-    },
-    meetDescribed: (image) => onFile.meetImage(image),
-    onNew,
-    signal: options.signal,
-  });
-}
-
 /** Counts what there is to do; priced at the limits that are known without asking the queue. */
 export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
   const { manifest, plan, paths } = prepared;
   const before = await statesOf(manifest);
-  const { resumed, copied, newImages, ...counted } = await countRows(prepared, options);
+  const { newImages, ...counted } = await countRows(prepared, options);
   const preview = {
-    firstUrl: '',
-    unreadable: undefined,
     ...counted,
     manifest: manifest.path,
     output: paths.output,
     hasChanged: !isDeepStrictEqual(before, await statesOf(manifest)),
-    described: resumed,
-    toCopy: copied,
     toSubmit: Math.min(newImages, options.limit ?? Infinity),
     unnamedColumns: manifest.unnamedColumns,
     urlColumn: nameOfColumn(manifest.columns, { index: plan.urlColumn, path: plan.urlPath ?? [] }),

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import type { ManifestCounts, SignedImage } from '../producer/count-manifest.js';
 import { type Limits, isDuration, isRate } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import { ERROR_CODES, type ErrorCode } from '../shared/jobs.js';
@@ -8,6 +7,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import type { ApiOptions } from './api-options.js';
 import type { CaptionOptions } from './captions.js';
 import type { CheckedUrls } from './check-urls.js';
+import type { ManifestCounts, SignedImage } from './count-rows.js';
 import type { RunCounts } from '../shared/run-counts.js';
 
 /**
@@ -181,21 +181,14 @@ export interface RunOptions extends ApiOptions, Readonly<z.infer<typeof taskSche
 }
 
 /** What there is to do, emitted before anything is paid. */
-export interface Preview extends Readonly<
-  Omit<ManifestCounts, 'resumed' | 'copied' | 'newImages' | 'unreadable'>
-> {
+export interface Preview extends Readonly<Omit<ManifestCounts, 'newImages'>> {
   readonly manifest: string;
   readonly output: string;
-  readonly described: number;
-  readonly toCopy: number;
-  /** Why the rest was not counted: the manifest cannot be read past some place. */
-  readonly unreadable: string | undefined;
   /** Images that are to be submitted, `--limit` considered. */
   readonly toSubmit: number;
   /** Columns without a name and without a cell, which are left out. */
   readonly unnamedColumns: number;
   readonly urlColumn: string;
-  readonly firstUrl: string;
   readonly limits: Limits;
   /** Whether the manifest was written to while it was counted. */
   readonly hasChanged: boolean;

@@ -1,4 +1,9 @@
-import type { Preview } from '../../src/run/run-options.js';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type ManifestCounts, countRows } from '../../src/run/count-rows.js';
+import { prepareRun } from '../../src/run/prepare.js';
+import type { Preview, RunOptions } from '../../src/run/run-options.js';
+import { UndoStack } from '../../src/shared/undo.js';
 
 /** A preview of what has nothing remarkable; tests say what is. */
 export const PLAIN_PREVIEW: Preview = {
@@ -33,3 +38,22 @@ export const PLAIN_PREVIEW: Preview = {
   finishBy: undefined,
   cost: undefined,
 };
+
+/** What there is to do for a manifest. @param sizeBytes what the manifest is said to have */
+export async function countsOf(
+  options: Partial<RunOptions> & Pick<RunOptions, 'manifest'>,
+  sizeBytes?: number,
+): Promise<ManifestCounts> {
+  const undo = new UndoStack();
+  try {
+    const output = join(tmpdir(), 'bulk-describe-no-such-output.csv');
+    const prepared = await prepareRun({ output, ...options, dryRun: true }, undo);
+    const { manifest } = prepared;
+    return await countRows(
+      { ...prepared, manifest: sizeBytes ? { ...manifest, sizeBytes } : manifest },
+      options,
+    );
+  } finally {
+    await undo.release();
+  }
+}

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { findUrlColumn } from '../../src/producer/columns.js';
-import { countManifest } from '../../src/producer/count-manifest.js';
 import { type ManifestOptions, openManifest } from '../../src/producer/manifest.js';
 import { type Row, readRows } from '../../src/producer/row-reader.js';
+import { countsOf } from '../helpers/preview.js';
 
 const IMG = 'https://img.example.org';
 
@@ -12,7 +12,7 @@ async function read(name: string, options: Omit<ManifestOptions, 'path'> = {}) {
     const plan = { urlColumn: findUrlColumn(manifest.columns, manifest.sample).index };
     const rows: Row[] = [];
     for await (const batch of readRows(manifest, plan)) rows.push(...batch);
-    const counts = await countManifest(manifest, plan, { isKnown: () => 'new' });
+    const counts = await countsOf({ ...options, manifest: manifest.path });
     return {
       columns: manifest.columns,
       unnamedColumns: manifest.unnamedColumns,

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { expiryOf } from '../../src/producer/count-manifest.js';
+import { expiryOf } from '../../src/run/count-rows.js';
 
 const AT = Date.UTC(2026, 0, 2, 3, 4, 5);
 

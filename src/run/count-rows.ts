@@ -1,19 +1,13 @@
+import type { Manifest, ManifestRecord } from '../producer/manifest.js';
+import { type Row, toRow } from '../producer/row-reader.js';
 import { FatalError, messageOf } from '../shared/errors.js';
-import type { Manifest, ManifestRecord } from './manifest.js';
-import { type Row, type RowPlan, toRow } from './row-reader.js';
+import { isPermanent } from '../shared/jobs.js';
+import { type KnownFailures, readFailures } from '../writer/failures.js';
+import type { PreparedRun } from './prepare.js';
+import type { RunOptions } from './run-options.js';
 
 /** Reading more than this takes longer than anybody waits for a preview. */
 const MOST_BYTES = 1024 ** 3;
-
-/**
- * What is known of a row: an earlier row has its key; the output holds it, or only its image; it failed for good before;
- * nothing, and it is to be described; or nothing, and it is left for another run. Asked once for each row that has a URL, in the manifest's order, so that occurrences can be counted.
- */
-export type IsKnown = (row: {
-  readonly key?: string;
-  readonly url: string;
-  readonly image: string;
-}) => 'repeated' | 'resumed' | 'copied' | 'failed' | 'new' | 'left';
 
 /** An image that is to be described, and whose URL does not hold for ever. */
 export interface SignedImage {
@@ -29,19 +23,19 @@ export function isCountedInPart({ replayable, sizeBytes = 0 }: Manifest): boolea
   return !replayable || sizeBytes > MOST_BYTES;
 }
 
-/** rows = resumed + copied + failedBefore + newImages + left + badUrls + badRecords + duplicateKeys */
-export type ManifestCounts = ReturnType<typeof createCounts>;
-
 interface FoundInManifest {
   /** Images to be described whose signed URLs expire. */
   readonly signed: SignedImage[];
-  firstUrl?: string;
+  firstUrl: string;
   /** Why the rest was not counted: the manifest cannot be read past some place. */
-  unreadable?: string;
+  unreadable: string | undefined;
 }
 
+/** rows = described + toCopy + failedBefore + newImages + left + badUrls + badRecords + duplicateKeys */
+export type ManifestCounts = ReturnType<typeof createCounts>;
+
 function createCounts() {
-  const found: FoundInManifest = { signed: [] };
+  const found: FoundInManifest = { signed: [], firstUrl: '', unreadable: undefined };
   return {
     ...found,
     /** Only the first records were counted: the manifest is a pipe, or over 1 GB on disk. */
@@ -49,9 +43,9 @@ function createCounts() {
     rows: 0,
     /** Distinct ones. */
     images: 0,
-    resumed: 0,
+    described: 0,
     /** Rows that share an image with a described row, or with an earlier one that is to be described. */
-    copied: 0,
+    toCopy: 0,
     /** Rows that failed in an earlier run in a way that another submit would not change. */
     failedBefore: 0,
     /** Their images. */
@@ -75,33 +69,27 @@ function createCounts() {
 }
 
 /**
- * Counts what there is to do, by the rules by which the rows are produced. Memory: some 70 bytes for each
- * distinct image that is not described, and as many where its URL is signed.
- * @param options `signal` ends the counting early
+ * Counts the manifest's rows by the rules by which the run takes them on. Memory: some 70 bytes for each distinct image
+ * that is not described, and as many where its URL is signed.
+ * @param onNew gets the first row of each image that is to be described; what it returns is waited for
  */
-export async function countManifest(
-  manifest: Manifest,
-  plan: RowPlan,
-  options: {
-    readonly isKnown: IsKnown;
-    /**
-     * Meets an image that is described: whether for the first time. Undefined for others, whose hashes are kept here: those
-     * of a large output are not kept twice.
-     */
-    readonly meetDescribed?: ((image: string) => boolean | undefined) | undefined;
-    /** Gets the first row of each image that is to be described; what it returns is waited for. */
-    readonly onNew?: ((row: Row) => Promise<void>) | undefined;
-    readonly signal?: AbortSignal | undefined;
-  },
+export async function countRows(
+  prepared: Pick<PreparedRun, 'manifest' | 'plan' | 'paths' | 'outputOptions' | 'earlier' | 'isInSample'>,
+  { collectOnly, retryAll, signal }: Pick<RunOptions, 'collectOnly' | 'retryAll' | 'signal'>,
+  onNew?: (row: Row) => Promise<void>,
 ): Promise<ManifestCounts> {
-  const { isKnown, meetDescribed, onNew, signal } = options;
-  const counter = new RowCounter(isKnown, meetDescribed);
+  const { manifest, paths, outputOptions, earlier } = prepared;
+  // Who only collects takes nothing of earlier files up again.
+  const others = collectOnly === true ? [] : (earlier?.files ?? []);
+  const files = [...others, { path: paths.output }];
+  const counter = new RowCounter(prepared, retryAll ? undefined : await readFailures(files, outputOptions));
   const { counts } = counter;
   counts.sampled = isCountedInPart(manifest);
+  outputOptions.index.startPass();
   try {
     for await (const records of counts.sampled ? [manifest.sample] : manifest.batches(signal)) {
       for (const record of records) {
-        const row = counter.count(record, plan);
+        const row = counter.count(record);
         if (row !== undefined && onNew !== undefined) await onNew(row);
       }
     }
@@ -115,17 +103,17 @@ export async function countManifest(
 
 class RowCounter {
   readonly counts = createCounts();
-  /** What each image was first counted as that is to be described. */
+  /** Images that are not described, and what each was first counted as; the index keeps the others. */
   readonly #images = new Map<string, 'new' | 'failed' | undefined>();
 
   constructor(
-    private readonly isKnown: IsKnown,
-    private readonly meetDescribed: (image: string) => boolean | undefined = () => undefined,
+    private readonly prepared: Pick<PreparedRun, 'plan' | 'outputOptions' | 'isInSample'>,
+    private readonly failures: KnownFailures | undefined,
   ) {}
 
   /** Counts a record in one place. @returns its row, where that is the first of an image that is to be described */
-  count(record: ManifestRecord, plan: RowPlan): Row | undefined {
-    const { counts } = this;
+  count(record: ManifestRecord): Row | undefined {
+    const { counts, prepared } = this;
     for (const key of record.unknownKeys ?? []) counts.unknownKeys.add(key);
     for (const name of record.binary ?? []) counts.unknownKeys.add(`${name}: bytes`);
     if (record.isEmpty === true) {
@@ -133,45 +121,42 @@ class RowCounter {
       return undefined;
     }
     counts.rows++;
-    const row = toRow(record, plan);
-    if (row.url === undefined || row.image === undefined) {
+    const row = toRow(record, prepared.plan);
+    const { url, image } = row;
+    if (url === undefined || image === undefined) {
       if (row.problem?.code === 'bad-record') counts.badRecords++;
       else counts.badUrls++;
-      return undefined;
-    }
-    const { key, url, image } = row;
-    const known = this.isKnown({ key, url, image });
-    if (known === 'repeated') counts.duplicateKeys++;
-    else if (this.#countImage(url, image, known)) {
-      const expiresAt = expiryOf(url);
-      if (expiresAt !== undefined) counts.signed.push({ turn: counts.newImages, row: row.number, expiresAt });
-      return row;
+    } else if (!prepared.outputOptions.index.markSeen(row)) {
+      counts.duplicateKeys++;
+    } else {
+      counts.firstUrl ||= url;
+      if (this.#countImage(row, url, image)) return row;
     }
     return undefined;
   }
 
   /** @returns whether the image is to be described, and this is its first row */
-  #countImage(url: string, image: string, known: Exclude<ReturnType<IsKnown>, 'repeated'>): boolean {
-    const { counts } = this;
-    counts.firstUrl ??= url;
-    const isFirst = this.meetDescribed(image);
-    if (isFirst ?? !this.#images.has(image)) counts.images++;
+  #countImage(row: Row, url: string, image: string): boolean {
+    const { counts, prepared } = this;
+    const onFile = prepared.outputOptions.index;
+    const isFirst = onFile.meetImage(image);
     const before = this.#images.get(image);
+    if (isFirst ?? !this.#images.has(image)) counts.images++;
     if (isFirst === undefined) this.#images.set(image, before);
-    if (known === 'resumed') {
-      counts.resumed++;
-    } else if (known === 'copied' || before === 'new') {
-      counts.copied++;
-    } else if (known === 'failed') {
+    const previous = this.failures?.get((onFile.keyed ? row.key : image) ?? '');
+    if (onFile.take(row)) counts.described++;
+    else if (isFirst !== undefined || before === 'new') counts.toCopy++;
+    else if (previous?.image === image && isPermanent(previous.outcome.code)) {
       counts.failedBefore++;
       if (before !== 'failed') counts.failedImages++;
       this.#images.set(image, 'failed');
-    } else if (known === 'left') {
-      counts.left++;
-    } else {
+    } else if (prepared.isInSample?.(row) === false) counts.left++;
+    else {
       counts.newImages++;
       if (!/^https?:/.test(url)) counts.localImages++;
       this.#images.set(image, 'new');
+      const expiresAt = expiryOf(url);
+      if (expiresAt !== undefined) counts.signed.push({ turn: counts.newImages, row: row.number, expiresAt });
       return true;
     }
     return false;
