@@ -31,10 +31,6 @@ const MAX_HEADER_BYTES = 1024 * 1024;
 const PIPE = '|';
 const DELIMITERS: readonly string[] = [...USUAL_DELIMITERS, PIPE];
 
-const LF = 0x0a;
-const CR = 0x0d;
-const QUOTE = 0x22;
-
 const REASONS: Readonly<Record<CsvFlaw, string>> = {
   'quote-in-cell': 'a cell has a quote in it and is not quoted',
   'text-behind-quote': 'a quoted cell has a quote in it that is not doubled, or is not closed before it',
@@ -173,62 +169,47 @@ function toManifestRecord(record: CsvRecord, number: number, layout: Layout): Ma
 
 /** Reads no more bytes than it takes to find the header's end. */
 async function takeHeader(bytes: AsyncGenerator<Buffer, void>, delimiter: string | undefined, name: string) {
-  let head = Buffer.alloc(0);
-  let found: ReturnType<typeof findHeaderEnd>;
-  let start = 0;
-  let separator: string | undefined;
+  let head = '';
+  let found = findHeader(head, delimiter);
   const { all } = await readAhead(bytes, (pieces) => {
-    const last = pieces.at(-1);
-    if (last !== undefined) head = Buffer.concat([head, last]);
-    [start, separator] = readSeparator(head);
-    const given = delimiter ?? separator;
-    found = findHeaderEnd(head.subarray(start), given === undefined ? DELIMITERS : [given]);
-    return found !== undefined || head.length > MAX_HEADER_BYTES;
+    head += pieces.at(-1)?.toString('latin1') ?? '';
+    found = findHeader(head, delimiter);
+    return found.isWhole || head.length > MAX_HEADER_BYTES;
   });
-  if (found === undefined && head.length > MAX_HEADER_BYTES) {
+  if (!found.isWhole && head.length > MAX_HEADER_BYTES) {
     throw new UsageError(
       `${name}: its header does not end within 1 MB: is a quote not closed, or is it no csv?`,
     );
   }
-  const { end, lineEnd } = found ?? { end: 0, lineEnd: '\n' };
-  const header = head.subarray(start, found === undefined ? head.length : start + end);
-  return { all, header, lineEnd, separator };
-}
-
-/** Excel's first line, `sep=;`, says what the delimiter is. @returns where the header begins, and the delimiter */
-function readSeparator(head: Buffer): [start: number, separator: string | undefined] {
-  const [line, separator] = /^"?sep=([\t -!#-~])"?\r?\n/i.exec(head.toString('latin1', 0, 16)) ?? [];
-  return [line?.length ?? 0, separator];
+  return { all, ...found };
 }
 
 /**
- * Finds the first line end outside quotes that is behind some text. CR alone ends lines only where it ends the header:
- * elsewhere it may be part of a cell.
- * @returns undefined when it is not in these bytes
+ * Finds the first line with text, up to its end outside quotes. CR alone ends lines only where it ends the header: elsewhere it
+ * may be part of a cell, and at the end of these bytes it may be half of a CRLF. Excel's first line, `sep=;`, says what
+ * the delimiter is.
+ * @param head one character for each byte
  */
-function findHeaderEnd(
-  head: Buffer,
-  delimiters: readonly string[],
-): { readonly end: number; readonly lineEnd: '\n' | '\r' } | undefined {
-  const cellsBegin = new Set([QUOTE, LF, CR, ...delimiters.map((delimiter) => delimiter.charCodeAt(0))]);
-  let before = LF;
-  let isQuoted = false;
-  let isBlank = true;
-  for (const [position, byte] of head.entries()) {
-    const isLineEnd = byte === LF || byte === CR;
-    if (byte === QUOTE && (isQuoted || cellsBegin.has(before))) isQuoted = !isQuoted;
-    if (isLineEnd && !isQuoted && !isBlank) {
-      if (byte === LF) return { end: position + 1, lineEnd: '\n' };
-      // It may be half of a CRLF.
-      if (position + 1 === head.length) return undefined;
-      return head[position + 1] === LF
-        ? { end: position + 2, lineEnd: '\n' }
-        : { end: position + 1, lineEnd: '\r' };
-    }
-    if (!isLineEnd) isBlank = false;
-    before = byte;
-  }
-  return undefined;
+function findHeader(head: string, delimiter: string | undefined) {
+  const [line = '', separator] = /^"?sep=([\t -!#-~])"?\r?\n/i.exec(head) ?? [];
+  const text = head.slice(line.length);
+  const given = delimiter ?? separator;
+  const delimiters = (given === undefined ? DELIMITERS : [given]).map(
+    (one) => `\\x${one.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+  // A quote opens a cell only where one begins, and behind a quoted one: it is a quote in that one.
+  const inCell = `[^\\r\\n"${delimiters.join('')}]`;
+  const header = new RegExp(
+    `^[\\r\\n]*(?:(?<!${inCell})"[^"]*"|(?<=${inCell})"|[^\\r\\n"])+(\\r?\\n|\\r(?=[^\\n]))`,
+  );
+  const found = header.exec(text);
+  const lineEnd = found?.[1] === '\r' ? '\r' : '\n';
+  return {
+    header: Buffer.from(found?.[0] ?? text, 'latin1'),
+    isWhole: found !== null,
+    lineEnd,
+    separator,
+  } as const;
 }
 
 /** Reads the header in each way that is possible, and takes the one that makes the most columns of it. */
