@@ -51,7 +51,7 @@ export interface ManifestOptions extends FormatOptions {
   /** A file, a folder of images, or `-` for `input`. */
   readonly path: string;
   /** Default: what the name's ending says. */
-  readonly format?: ManifestFormat | undefined;
+  readonly format?: Exclude<ManifestFormat, 'folder'> | undefined;
   /** Of text without a byte order mark, see `parseEncoding`; UTF-8. */
   readonly encoding?: string | undefined;
   /** What `-` stands for; default: this process's stdin. */

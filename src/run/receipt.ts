@@ -156,8 +156,8 @@ async function* firstRows<Row>(
   }
 }
 
-export type VerifyOptions = Omit<ManifestOptions, 'path' | 'format' | 'signal'> &
-  Pick<RunOptions, 'manifest' | 'moreManifests' | 'union' | 'format' | 'urlColumn' | 'keyColumn'> &
+export type VerifyOptions = Omit<ManifestOptions, 'path' | 'signal'> &
+  Pick<RunOptions, 'manifest' | 'moreManifests' | 'union' | 'urlColumn' | 'keyColumn'> &
   Pick<RunOptions, 'baseUrl' | 'imageRoot' | 'earlierOutputs' | 'accept'> & { readonly output: string };
 
 /** A folder is its images' own; one that is gone has moved together with the manifest. */
