@@ -18,9 +18,10 @@ export function checkColumnNames(columns: readonly string[], name: string): void
   if (empty !== -1) {
     throw new UsageError(`${name}: column ${empty + 1} of ${columns.length} has no name: give it one`);
   }
-  const twice = unique(columns.filter((column, index) => columns.indexOf(column) !== index));
+  const twice = columns.filter((column, index) => columns.indexOf(column) !== index);
   if (twice.length > 0) {
-    throw new UsageError(`${name}: several columns are named ${listNames(twice)}: rename all but one`);
+    const named = listNames([...new Set(twice)]);
+    throw new UsageError(`${name}: several columns are named ${named}: rename all but one`);
   }
 }
 
@@ -55,10 +56,6 @@ export function checkOwnColumns(
 export function listNames(names: readonly string[], most = 30): string {
   const shown = names.slice(0, most).map((name) => name.replace(/\s+/g, ' '));
   return names.length > most ? `${shown.join(', ')} and ${names.length - most} more` : shown.join(', ');
-}
-
-function unique(names: readonly string[]): string[] {
-  return [...new Set(names)];
 }
 
 interface UrlColumnOptions {
@@ -195,12 +192,7 @@ export function columnAt(
       : nestedColumns(columns, sample);
   const found = nested.find((ref) => nameOfColumn(columns, ref) === name);
   if (found !== undefined) return found;
-  throw noSuchColumn(
-    flag,
-    columns,
-    name,
-    nested.map((ref) => nameOfColumn(columns, ref)),
-  );
+  throw noSuchColumn(flag, columns, name, nested);
 }
 
 /** Which columns of a manifest a new output has, or which it has not: one of them at most. An existing one keeps its own. */
@@ -229,33 +221,27 @@ export function findKeptColumns(
 ): number[] {
   if (asked.keep !== undefined && asked.drop !== undefined)
     throw new UsageError('--keep and --drop: give one of them');
-  for (const name of asked.keep ?? []) columnNamed('--keep', columns, name);
-  for (const name of asked.drop ?? []) columnNamed('--drop', columns, name);
+  const flag = asked.keep === undefined ? '--drop' : '--keep';
+  const unknown = (asked.keep ?? asked.drop ?? []).find((name) => !columns.includes(name));
+  if (unknown !== undefined) throw noSuchColumn(flag, columns, unknown);
   const { keep, drop } = keptColumnsOf(asked, remembered);
   const isKept = (name: string) => keep?.includes(name) ?? !(drop ?? []).includes(name);
   const lost = needed.map((index) => columns[index] ?? '').filter((name) => !isKept(name));
   if (lost.length > 0) {
     throw new UsageError(
-      `${keep === undefined ? '--drop' : '--keep'} leaves out ${listNames(unique(lost))}: the output needs it to tell its rows apart when the run goes on`,
+      `${keep === undefined ? '--drop' : '--keep'} leaves out ${listNames([...new Set(lost)])}: the output needs it to tell its rows apart when the run goes on`,
     );
   }
   return [...columns.keys()].filter((index) => isKept(columns[index] ?? ''));
-}
-
-/** The index of a column that a flag names. @throws {UsageError} when it does not exist */
-function columnNamed(flag: string, columns: readonly string[], name: string): number {
-  const index = columns.indexOf(name);
-  if (index !== -1) return index;
-  throw noSuchColumn(flag, columns, name);
 }
 
 function noSuchColumn(
   flag: string,
   columns: readonly string[],
   name: string,
-  nested: readonly string[] = [],
+  nested: readonly ColumnRef[] = [],
 ): UsageError {
-  const near = nearest(name, [...columns, ...nested]);
+  const near = nearest(name, [...columns, ...nested.map((ref) => nameOfColumn(columns, ref))]);
   const hint = near === undefined ? '' : `: did you mean ${near}?`;
   return new UsageError(
     `${flag} ${name}: the manifest has no such column${hint} (it has ${listNames(columns)})`,

@@ -8,7 +8,6 @@ import {
   type ManifestSource,
   type OpenFormat,
   type OpenedFormat,
-  type RecordBatches,
   readAhead,
 } from './manifest-format.js';
 import { UnreadableError, findSource, parseEncoding } from './manifest-source.js';
@@ -169,53 +168,45 @@ function refuseForeignFlags(format: Format, options: ManifestOptions): void {
     throw new UsageError(`--records: only a json has lists to choose from, and the format is ${format.name}`);
 }
 
-/** Of a file each reading begins at its first record; of a pipe there is one, and its abort ends the pipe. */
+/**
+ * Of a file each reading begins at its first record; of a pipe there is one, and its abort ends the pipe. Every end of a reading
+ * closes the file; an abort ends it without an error.
+ */
 function readings(
   { name, replayable }: ManifestSource,
   open: (signal: AbortSignal) => Promise<OpenedFormat>,
   closing: AbortController,
 ): Manifest['batches'] {
   let isRead = false;
-  return (signal) => {
+  return async function* (signal) {
     if (isRead && !replayable && !closing.signal.aborted)
       throw new FatalError(`${name} can be read only once`);
     isRead = true;
     const ended = AbortSignal.any([closing.signal, ...(signal === undefined ? [] : [signal])]);
     // A reading that waits for a pipe's bytes ends only by this.
     if (!replayable) ended.addEventListener('abort', () => closing.abort(), { once: true });
-    return readBatches(name, () => open(ended), ended);
+    let line = 0;
+    let opened: OpenedFormat | undefined;
+    try {
+      opened = await open(ended);
+      for await (const batch of opened.batches) {
+        if (ended.aborted) return;
+        line = batch.at(-1)?.line ?? line;
+        yield batch;
+      }
+    } catch (error) {
+      if (ended.aborted) return;
+      if (!(error instanceof UnreadableError)) throw error;
+      const place = line === 0 ? '' : ` past the record at line ${line}`;
+      throw new FatalError(describeUnreadable(name, place, error), { cause: error });
+    } finally {
+      await opened?.close();
+    }
   };
 }
 
 function describeUnreadable(name: string, place: string, error: UnreadableError): string {
   return `${name} cannot be read${place}: ${messageOf(error)}: make or fetch it again`;
-}
-
-/** Every end of it closes the file; an abort ends it without an error. */
-async function* readBatches(
-  name: string,
-  open: () => Promise<OpenedFormat>,
-  signal: AbortSignal,
-): RecordBatches {
-  let line = 0;
-  let opened: OpenedFormat | undefined;
-  const isEnded = () => signal.aborted;
-  try {
-    opened = await open();
-    if (isEnded()) return;
-    for await (const batch of opened.batches) {
-      if (isEnded()) return;
-      line = batch.at(-1)?.line ?? line;
-      yield batch;
-    }
-  } catch (error) {
-    if (isEnded()) return;
-    if (!(error instanceof UnreadableError)) throw error;
-    const place = line === 0 ? '' : ` past the record at line ${line}`;
-    throw new FatalError(describeUnreadable(name, place, error), { cause: error });
-  } finally {
-    await opened?.close();
-  }
 }
 
 /**
