@@ -56,7 +56,7 @@ export async function findSource(
       replayable: false,
       sizeBytes: undefined,
       // It is not ours, and does not have to say when it is closed.
-      read: (signal) => readText(stream, { name: 'stdin', expectGzip: false, encoding, signal }),
+      read: (signal) => readText(stream, 'stdin', encoding, signal),
     };
   }
   const stats = await stat(path).catch((error: unknown) => {
@@ -73,7 +73,7 @@ export async function findSource(
     async *read(signal) {
       const stream = await (stats.isFIFO() ? openPipe(path) : openFile(path));
       try {
-        yield* readText(stream, { name: path, expectGzip: /\.gz$/i.test(path), encoding, signal });
+        yield* readText(stream, path, encoding, signal);
       } finally {
         stream.destroy();
         // The descriptor is free then.
@@ -107,17 +107,9 @@ async function openPipe(path: string): Promise<Readable> {
 
 async function* readText(
   stream: Readable,
-  {
-    name,
-    expectGzip,
-    encoding,
-    signal,
-  }: {
-    readonly name: string;
-    readonly expectGzip: boolean;
-    readonly encoding: string;
-    readonly signal: AbortSignal;
-  },
+  name: string,
+  encoding: string,
+  signal: AbortSignal,
 ): AsyncGenerator<Buffer, void> {
   // Errors come out of the reading; one that comes when nobody reads any more is of no interest.
   stream.on('error', () => undefined);
@@ -132,7 +124,7 @@ async function* readText(
         `${name} is zstd data: unpack it first (zstd -d), or send it unpacked to stdin (zstdcat)`,
       );
     }
-    if (expectGzip && !isGzip && ahead.length > 0) {
+    if (/\.gz$/i.test(name) && !isGzip && ahead.length > 0) {
       throw new UsageError(
         `${name} is not gzip data, though its name ends in .gz: rename it, or pack it again`,
       );

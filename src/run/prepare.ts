@@ -13,7 +13,7 @@ import {
   hasLocalImages,
   valuesOf,
 } from '../producer/columns.js';
-import { FILE_COLUMN } from '../producer/folder-format.js';
+import { FILE_COLUMN, isFolder } from '../producer/folder-format.js';
 import { IMAGE_ENDING, type ImageRoot, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import type { Manifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
@@ -78,8 +78,7 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
     );
   }
   const folder = dirname(paths.output);
-  const isFolder = (await stat(folder).catch(() => undefined))?.isDirectory() === true;
-  if (!isFolder) {
+  if (!(await isFolder(folder))) {
     throw new UsageError(
       `the output's folder ${folder} does not exist: make it, or name another output with -o`,
     );

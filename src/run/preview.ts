@@ -6,6 +6,7 @@ import type { Manifest } from '../producer/manifest.js';
 import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { NOTHING_SPENT, type Spent } from '../shared/run-spending.js';
+import type { OutputIndex } from '../writer/output-index.js';
 import { countRows } from './count-rows.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
@@ -112,14 +113,8 @@ export function refusePayingAgain(prepared: PreparedRun, preview: Preview, optio
   // Neither pays for a row that the files do not know.
   if (options.collectOnly === true || options.onlyFailed === true) return;
   if (preview.sampled || (options.payAgain !== undefined && options.payAgain >= preview.toSubmit)) return;
-  const trouble = mismatchOf(
-    {
-      ownRows: prepared.outputOptions.index.rows,
-      earlierRows: prepared.outputOptions.index.earlierRows,
-      isScheduled: options.schedule !== undefined,
-    },
-    preview,
-  );
+  const isScheduled = options.schedule !== undefined;
+  const trouble = mismatchOf(prepared.outputOptions.index, preview, isScheduled);
   if (trouble === undefined) return;
   throw new UsageError(
     `${trouble} match this manifest (signed URLs? a new host?): ` +
@@ -132,11 +127,10 @@ export function refusePayingAgain(prepared: PreparedRun, preview: Preview, optio
  * is left of it matches. Nor need it have much in common with all the nights before, but it has something.
  */
 export function mismatchOf(
-  held: { readonly ownRows: number; readonly earlierRows: number; readonly isScheduled: boolean },
-  preview: Pick<Preview, 'output' | 'rows' | 'described' | 'toSubmit'>,
+  { rows: ownRows, earlierRows }: Pick<OutputIndex, 'rows' | 'earlierRows'>,
+  { described, toSubmit, rows, output }: Pick<Preview, 'output' | 'rows' | 'described' | 'toSubmit'>,
+  isScheduled = false,
 ): string | undefined {
-  const { ownRows, earlierRows, isScheduled } = held;
-  const { described, toSubmit, rows, output } = preview;
   if (toSubmit === 0) return undefined;
   if (earlierRows > 0) {
     return described > 0

@@ -29,10 +29,7 @@ describe('a preview', () => {
     'of %d rows in the output and %d in earlier files with %d to submit: %s',
     (ownRows, earlierRows, toSubmit, text) => {
       const described = earlierRows > 0 ? 0 : 1;
-      const trouble = mismatchOf(
-        { ownRows, earlierRows, isScheduled: false },
-        { ...preview, described, toSubmit },
-      );
+      const trouble = mismatchOf({ rows: ownRows, earlierRows }, { ...preview, described, toSubmit });
       if (text === undefined) expect(trouble).toBeUndefined();
       else expect(trouble).toMatch(text);
     },
