@@ -15,7 +15,7 @@ import type { QueueConnection } from '../shared/queue/connection.js';
 import type { UndoStack } from '../shared/undo.js';
 import { repeat, unlessAborted } from '../shared/waiting.js';
 import { BOARD_PATH } from './html.js';
-import { imageDataSchema } from './images.js';
+import { describedSchema, imageDataSchema } from './images.js';
 import { fileNameOf, httpUrl, shortUrl, visible } from './texts.js';
 
 const EVERY_MS = 2000;
@@ -167,11 +167,6 @@ const shownDataSchema = describeJobSchema.pick({
   maybePaid: true,
   messageId: true,
   lastMessageId: true,
-});
-
-/** The prompts before all else: they are what people look for in a job's first tab. */
-const describedSchema = z.object({
-  outcome: z.object({ prompts: z.array(z.json()), messageId: z.string(), describedAt: z.string() }),
 });
 
 function uiConfig(connection: QueueConnection) {

@@ -32,7 +32,10 @@ const callsSchema = describeJobSchema.pick({
   maybePaid: true,
   lastMessageId: true,
 });
-const describedSchema = z.object({ outcome: z.object({ prompts: z.array(z.json()) }) });
+/** The prompts before all else: they are what people look for in a job's first tab on the board. */
+export const describedSchema = z.object({
+  outcome: z.object({ prompts: z.array(z.json()), messageId: z.string(), describedAt: z.string() }),
+});
 
 /** The images of a run that were described last, the newest first. */
 export async function newestPart(connection: QueueConnection, run: ShownRun): Promise<Html> {

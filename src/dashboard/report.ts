@@ -41,9 +41,8 @@ export interface ReportOptions {
   readonly onProgress: (text: string) => void;
 }
 
-const REPORT_DEFAULTS = { limit: 20_000, embedded: 2000 } as const;
-/** A longer text than its page cannot be made at once, and no browser would open it. */
-const MOST_ROWS = { plain: 100_000, embedded: 20_000 };
+/** A longer text than that of the most rows cannot be made at once, and no browser would open it. */
+const ROWS = { plain: { usual: 20_000, most: 100_000 }, embedded: { usual: 2000, most: 20_000 } } as const;
 const MOST_BARS = 60;
 const PROGRESS_EVERY = 50;
 const STEP_MS = 5000;
@@ -69,8 +68,8 @@ interface Reported {
  */
 export async function writeReport(options: ReportOptions): Promise<Reported> {
   const { embed = false, signal } = options;
-  const { limit = embed ? REPORT_DEFAULTS.embedded : REPORT_DEFAULTS.limit } = options;
-  const most = embed ? MOST_ROWS.embedded : MOST_ROWS.plain;
+  const { usual, most } = embed ? ROWS.embedded : ROWS.plain;
+  const { limit = usual } = options;
   if (limit > most)
     throw new UsageError(
       `--limit ${limit}: a report holds ${count(most)} rows at most${embed ? ' with --embed' : ''}; \`dashboard\` shows all`,

@@ -20,12 +20,8 @@ export function schedulesPart(schedules: readonly ListedSchedule[], nowMs: numbe
   if (schedules.length === 0) return undefined;
   const rows = schedules.map(({ name, cron, timeZone, request, nextAt, record }) => {
     const { lastAt, lastText = '' } = record;
-    const next =
-      nextAt === undefined
-        ? 'not planned'
-        : nextAt < nowMs
-          ? 'as soon as a server is there'
-          : when(nextAt, nowMs);
+    const due = nextAt === undefined ? 'not planned' : when(nextAt, nowMs);
+    const next = nextAt !== undefined && nextAt < nowMs ? 'as soon as a server is there' : due;
     return html`<tr data-key="${name}">
       <th scope="row">${name}</th>
       <td><code>${cron}</code> ${timeZone}</td>

@@ -37,7 +37,7 @@ export type Enqueued =
   /** Interrupted, and the queue does not answer: the request may still be in it. */
   | { readonly kind: 'unknown'; readonly job: string };
 
-export interface EnqueueOptions {
+interface EnqueueOptions {
   readonly signal: AbortSignal;
   /** Called once when no server has taken the request for a while, and how many there are. */
   readonly onWaiting?: ((servers: number) => void) | undefined;

@@ -11,7 +11,7 @@ export { RUNS_QUEUE, RUN_JOB } from '../shared/jobs.js';
 const LATEST_MS = 8.64e15;
 
 /** Epoch milliseconds that are a date. */
-export const instantSchema = z.number().int().min(0).max(LATEST_MS);
+const instantSchema = z.number().int().min(0).max(LATEST_MS);
 
 /**
  * What `enqueue` and schedules put into the runs queue. Paths are the server's, relative ones to its `--root`. It holds

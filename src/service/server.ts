@@ -71,15 +71,11 @@ export class RunsServer {
   static async start(options: RunsServerOptions): Promise<RunsServer> {
     const server = new RunsServer(options);
     await server.#publish();
+    const concurrency = options.runsAtOnce ?? RUNS_AT_ONCE;
     server.#worker = options.connection.worker<unknown, RunOutcome>(
       RUNS_QUEUE,
       (job, token) => server.#process(job, token ?? ''),
-      {
-        concurrency: options.runsAtOnce ?? RUNS_AT_ONCE,
-        name: server.#id,
-        removeOnComplete: KEPT_JOBS,
-        removeOnFail: KEPT_JOBS,
-      },
+      { concurrency, name: server.#id, removeOnComplete: KEPT_JOBS, removeOnFail: KEPT_JOBS },
     );
     const { signal } = server.#stopping;
     const onError = debugError(options.logger, 'the queue did not answer; trying again');
