@@ -2,10 +2,9 @@ import { Command, type CommanderError, Option } from 'commander';
 import { nameCommand } from '../shared/file-lock.js';
 import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
-import { readConfig } from './config-file.js';
-import { COMMANDS, type CommandName } from './option-spec.js';
+import { type GivenOptions, addConfig, givenOptions, readValue } from './config.js';
+import { COMMANDS, type CommandName, longFlag } from './option-spec.js';
 import { type CommandOption, type OptionsOf, optionsOf } from './options.js';
-import { readSmallFile } from './option-spec.js';
 import { alternatives } from './text.js';
 
 /** Of help that does not go to a terminal. */
@@ -45,8 +44,7 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
   if (args !== '') command.arguments(args);
   command.summary(summary).description(about);
   const options = optionsOf(name);
-  const places = new Map<string, string>();
-  addOptions(command, options);
+  for (const option of options) command.addOption(commanderOption(command, option));
   command.addHelpText('after', `\n${notes === undefined ? '' : `${notes}\n\n`}Examples:${examples}`);
   command.action(async () => {
     const [first = name] = name.split(' ');
@@ -55,11 +53,19 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
         `an argument of ${first} is empty: is it a variable of the shell that is not set?`,
       );
     }
+    const given = givenOptions(options, (option) =>
+      command.getOptionValueSource(option) === 'cli' ? command.getOptionValue(option) : undefined,
+    );
+    // What is refused has the texts of the others.
+    const take = () => given.forEach(({ value }, option) => command.setOptionValue(option, value));
     try {
+      take();
       const { config } = command.opts<{ config?: string }>();
       // `config` and `completion` are about the others.
-      if (COMMANDS.some((known) => known === name)) await applyConfig(command, name, places, config);
-      for (const option of options) await readValue(command, option, places.get(option.name));
+      if (COMMANDS.some((known) => known === name)) await addConfig(given, name, config);
+      take();
+      for (const option of options.filter((each) => given.has(each.name)))
+        command.setOptionValue(option.name, await readValue(option, given));
     } catch (error) {
       await spec.onRefusal?.(command.opts<OptionsOf<Name>>(), error);
       throw error;
@@ -69,7 +75,7 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
     try {
       process.exitCode = await execute(command.opts<OptionsOf<Name>>(), ...command.args);
     } catch (error) {
-      throw withPlaces(error, options, places);
+      throw withPlaces(error, options, given);
     }
   });
   return styled(command, hint);
@@ -94,10 +100,6 @@ function styled(command: Command, hint: string): Command {
     });
 }
 
-function addOptions(command: Command, options: readonly CommandOption[]): void {
-  for (const option of options) command.addOption(commanderOption(command, option));
-}
-
 function commanderOption(command: Command, spec: CommandOption): Option {
   const { name, flags, about, heading, env, file, isRepeatable, default: preset, parse } = spec;
   const extra = [
@@ -107,7 +109,6 @@ function commanderOption(command: Command, spec: CommandOption): Option {
   const option = new Option(flags, extra.length === 0 ? about : `${about} (${extra.join('; ')})`);
   // `--header` is not the opposite of `--no-header`.
   option.attributeName = () => name;
-  if (env !== undefined) option.env(env);
   if (parse?.choices !== undefined) option.argChoices = [...parse.choices];
   return option.helpGroup(heading).argParser((text: string | undefined, before: unknown) => {
     // What `--no-x` turns off is on from the start.
@@ -121,94 +122,16 @@ function commanderOption(command: Command, spec: CommandOption): Option {
   });
 }
 
-/** What holds for an option before it is read; undefined where nothing is given. */
-export interface Setting {
-  readonly option: CommandOption;
-  readonly value: string | undefined;
-  readonly source: string | undefined;
-  /** Where it stands in the configuration file. */
-  readonly place: string | undefined;
-}
-
-/**
- * What the environment and a configuration file give to a command.
- * @param config the file's path, where another than that of the current folder is named
- * @throws {UsageError} for what the command would refuse
- */
-export async function settingsOf(name: CommandName, config?: string) {
-  const options = optionsOf(name);
-  const command = new Command(name);
-  addOptions(command, options);
-  command.parse([], { from: 'user' });
-  const places = new Map<string, string>();
-  const path = await applyConfig(command, name, places, config);
-  const settings = options.map((option): Setting => {
-    const source = command.getOptionValueSource(option.name);
-    const value: unknown = source === 'default' ? undefined : command.getOptionValue(option.name);
-    // What `--no-x` turns off is off: its key is on.
-    const text = typeof value === 'boolean' ? 'true' : typeof value === 'string' ? value : '';
-    return { option, value: text === '' ? undefined : text, source, place: places.get(option.name) };
-  });
-  for (const option of options) await readValue(command, option, places.get(option.name));
-  return { path, settings };
-}
-
-/**
- * Gives a command what a configuration file says, where neither a flag nor the environment does.
- * @param places gets the place in the file of each option that is taken from there
- * @returns the path of the file
- */
-async function applyConfig(
-  command: Command,
-  name: CommandName,
-  places: Map<string, string>,
-  given: string | undefined,
-): Promise<string | undefined> {
-  const { path, values } = await readConfig(name, given);
-  for (const [option, { value, place }] of values) {
-    const source = command.getOptionValueSource(option);
-    // An empty variable counts for nothing.
-    const isGiven = source === 'cli' || (source === 'env' && command.getOptionValue(option) !== '');
-    if (isGiven || value === undefined) continue;
-    command.setOptionValueWithSource(option, value, 'config');
-    places.set(option, place);
-  }
-  return path;
-}
-
 /** A refusal that names a flag, with the place in the configuration file where it is meant instead. */
-function withPlaces(error: unknown, options: readonly CommandOption[], places: ReadonlyMap<string, string>) {
+function withPlaces(error: unknown, options: readonly CommandOption[], given: GivenOptions) {
   if (!(error instanceof UsageError)) return error;
   const { message } = error;
   const notes = options.flatMap(({ name, flags }) => {
-    const place = places.get(name);
+    const { from, source = '' } = given.get(name) ?? {};
     const isNamed = new RegExp(`${longFlag(flags)}(?![\\w-])`).test(message);
-    return place === undefined || !isNamed ? [] : [`${longFlag(flags)} is from ${place}`];
+    return from === 'file' && isNamed ? [`${longFlag(flags)} is from ${source}`] : [];
   });
   return notes.length === 0 ? error : new UsageError(`${message} (${notes.join('; ')})`);
-}
-
-/** Puts an option's value in the place of its text; what takes none stays as it is. @throws {UsageError} */
-async function readValue(command: Command, option: CommandOption, place?: string): Promise<void> {
-  const { name, flags, env = '', file, needs, parse } = option;
-  const given: unknown = command.getOptionValue(name);
-  if (typeof given !== 'string') return;
-  const flag = place ?? longFlag(flags);
-  const isFromEnv = command.getOptionValueSource(name) === 'env';
-  if (given === '' && !isFromEnv) throw new UsageError(`${flag} needs a value`);
-  const source = isFromEnv ? env : file === undefined ? flag : `${flag} ${given}`;
-  let text = given;
-  if (file !== undefined) text = (isFromEnv ? given : await readSmallFile(given, source)).trim();
-  if (text === '' && !isFromEnv) throw new UsageError(`${source} is empty: put ${file ?? ''} into it`);
-  const value = text === '' || parse === undefined ? text : await parse(text, source);
-  command.setOptionValue(name, value === '' ? undefined : value);
-  if (needs !== undefined && !isFromEnv && command.getOptionValue(needs.name) === undefined) {
-    throw new UsageError(`${flag} needs ${needs.text}`);
-  }
-}
-
-function longFlag(text: string): string {
-  return /--[\w-]+/.exec(text)?.[0] ?? text;
 }
 
 function isFlag({ options }: Command, text: string): boolean {

@@ -72,6 +72,11 @@ export function takesOptionsOf(command: CommandName): readonly CommandName[] {
   return command === 'plan' ? ['run', 'plan'] : [command];
 }
 
+/** The long name among an option's flags, with its dashes. */
+export function longFlag(text: string): string {
+  return /--[\w-]+/.exec(text)?.[0] ?? text;
+}
+
 /** Options under one heading, and the commands that take them. */
 export function group<
   const Command extends CommandName,

@@ -6,7 +6,7 @@ import { format, resolveConfig } from 'prettier';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { keyOf, takesList } from '../../src/cli/config-file.js';
+import { keyOf, takesList } from '../../src/cli/config.js';
 import { COMMANDS } from '../../src/cli/option-spec.js';
 import { type CommandOption, optionsOf } from '../../src/cli/options.js';
 import { createProgram } from '../../src/cli/program.js';
