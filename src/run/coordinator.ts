@@ -9,7 +9,6 @@ import { atShutdown, shutdownTimeout } from '../shared/queue/outage.js';
 import { forgetLostSubmits, readLostSubmits } from '../shared/run-counts.js';
 import { dropRunOrder } from '../shared/run-leases.js';
 import { workersOf } from '../shared/published.js';
-import * as registry from '../shared/queue/registry.js';
 import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
@@ -87,7 +86,7 @@ async function recover(run: OpenRun): Promise<void> {
   ledger.counts.rescued += rescued;
   await results.reclaim(control.signal);
   await results.drained(control.signal);
-  const living = await registry.listLiving(store, workersOf(run.queueName));
+  const living = await workersOf(run.queueName).listLiving(store);
   const count = await jobs.reclaim((worker) => living.has(worker));
   if (count > 0) run.emit({ type: 'phase', text: `taking over ${count} image(s) of a worker that has died` });
   const abandoned = await jobs.findAbandoned();
@@ -186,6 +185,8 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   await Promise.all([worker?.stop(), removeUnsubmitted()]);
   await removeUnsubmitted();
   await unlessAway(() => results.drained(deadline));
+  // The note of an image that was put off, taken up and has ended would have a server execute the run once more.
+  if (ledger.rows === 0) await unlessAway(() => jobs.takeUpSetAside(() => undefined));
   await unlessAway(() => unlessAborted(run.spending.refresh(), deadline));
   await run.writer.flushed();
   ledger.end(isWhole(run, isRead), (image) => lookup.isDescribed(image));

@@ -1,16 +1,18 @@
 import { expect, test } from 'vitest';
+import { imageHash } from '../../src/producer/image-url.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { RUNS } from '../../src/shared/published.js';
-import * as registry from '../../src/shared/queue/registry.js';
+import { listSetAside, noteSetAside } from '../../src/shared/run-leases.js';
 import { readRunFile } from '../../src/writer/run-file.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { RunFixture } from '../helpers/run-fixture.js';
+import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 
-describeOnRedis('a look at a run whose answers come when the run has ended', (openQueue) => {
+describeOnRedis('the end of a run', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
-  test('neither publishes it as running again nor writes its run file', async () => {
+  test('is not undone by a look at it whose answers come later: it is not published as running, nor is its run file written', async () => {
     const manifest = await fixture.workspace.write('m.csv', manifestOf(3));
     fixture.simulator.setOptions({ latencyMs: 300, latencySpread: 0 });
     const held = new AbortController();
@@ -35,9 +37,26 @@ describeOnRedis('a look at a run whose answers come when the run has ended', (op
     const { receipt } = await fixture.run({ manifest, timing: { tickMs: 10 }, companions: [holdLooks] });
     expect(isHeld).toBe(true);
     const connection = await fixture.queue.connect();
-    expect(await registry.find(connection.store, RUNS, receipt.run)).toMatchObject({
+    expect(await RUNS.find(connection.store, receipt.run)).toMatchObject({
       ended: { exitCode: 0 },
     });
     expect(await readRunFile(fixture.workspace.at('out.csv.run'))).toMatchObject({ open: false });
+  });
+
+  test('leaves no note of an image that was put off and has ended since: a server would execute the run again', async () => {
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(3));
+    fixture.simulator.setOptions({ latencyMs: 300, latencySpread: 0 });
+    const run = 'putoffputoff';
+    const noteLate = ({ store }: QueueConnection) => {
+      const image = imageHash('http://images.test/1.jpg');
+      const paid = waitUntil('all are paid', () => fixture.simulator.stats().paid === 3);
+      const noted = paid.then(() => noteSetAside(store, run, image));
+      return Promise.resolve(() => noted);
+    };
+    // Longer than the run: it does not look at its notes while it goes on.
+    const timing = { tickMs: 60_000 };
+    await fixture.run({ manifest, run, timing, companions: [noteLate] });
+    const connection = await fixture.queue.connect();
+    expect(await listSetAside(connection.store, run)).toEqual([]);
   });
 });
