@@ -174,11 +174,12 @@ async function readRows({ path, table, handle, isEmpty }: ReadOutput, limit: num
   if (isEmpty) return { rows, times, count: 0 };
   const { columns } = table;
   const at = columns.indexOf('described_at');
-  await table.forEach(handle, columns, { what: outputAt(path), endsRow, signal }, (found) => {
+  const visit = (found: readonly TableRow[]) => {
     for (const { cells } of found) times.push(Date.parse(cells[at] ?? ''));
     rows.push(...found);
     if (rows.length > 2 * limit) rows.splice(0, rows.length - limit);
-  });
+  };
+  await table.forEach(handle, { columns, what: outputAt(path), endsRow, signal, visit });
   return { rows: rows.slice(-limit), times, count: times.length };
 }
 

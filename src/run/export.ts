@@ -118,11 +118,13 @@ class OutputRows {
   async forEach(visit: (rows: readonly TableRow[], first: number) => void | Promise<void>): Promise<void> {
     const { table, handle, path } = this.read;
     let count = 0;
-    const about = { what: outputAt(path), endsRow, signal: this.options.signal };
-    await table.forEach(handle, this.columns, about, async (found) => {
-      const rows = found.slice(0, this.#count - count);
-      if (rows.length > 0) await visit(rows, count + 1);
-      count += rows.length;
+    await table.forEach(handle, {
+      ...{ columns: this.columns, what: outputAt(path), endsRow, signal: this.options.signal },
+      visit: async (found) => {
+        const rows = found.slice(0, this.#count - count);
+        if (rows.length > 0) await visit(rows, count + 1);
+        count += rows.length;
+      },
     });
     this.#count = count;
   }

@@ -12,11 +12,10 @@ import { type AnswerValue, answerCell } from '../shared/jobs.js';
 import type { Cells, JsonCell } from '../shared/json-cells.js';
 import {
   MAX_ROW_BYTES,
-  type ReadTableOptions,
+  type TableReading,
   type RowBytes,
   type Table,
   type TableEnd,
-  type TableRow,
   broken,
   readBytes,
   readPieces,
@@ -108,12 +107,8 @@ export class CsvTable implements Table {
     return best;
   }
 
-  async forEach(
-    handle: FileHandle,
-    columns: readonly string[],
-    { what, endsRow, signal }: ReadTableOptions,
-    visit: (rows: readonly TableRow[]) => void | Promise<void>,
-  ): Promise<TableEnd> {
+  async forEach(handle: FileHandle, reading: TableReading): Promise<TableEnd> {
+    const { columns, what, endsRow, signal, visit } = reading;
     const { size } = await handle.stat();
     const wanted = this.columns.length;
     const pick = this.#picker(columns);
@@ -151,12 +146,7 @@ export class CsvTable implements Table {
     return { end: torn.start, ending: 'torn' };
   }
 
-  async readAt(
-    handle: FileHandle,
-    offset: number,
-    columns: readonly string[],
-    count = 1,
-  ): Promise<readonly Cells[]> {
+  async readAt(handle: FileHandle, offset: number, columns: readonly string[], count = 1) {
     const records = await readRecordsAt(handle, offset, this.layout.delimiter, count);
     if (records.some(({ cells }) => cells.length !== this.columns.length)) return [];
     const pick = this.#picker(columns);

@@ -53,13 +53,12 @@ export async function replaceFile(path: string, write: (handle: FileHandle) => P
   const temp = `${path}.${randomUUID().slice(0, 8)}.tmp`;
   try {
     const mode = (await statIfThere(path))?.mode;
-    const handle = await open(temp, 'wx');
-    try {
+    {
+      // Closed before it is renamed.
+      await using handle = await open(temp, 'wx');
       if (mode !== undefined) await handle.chmod(mode & 0o7777);
       await write(handle);
       await handle.sync();
-    } finally {
-      await handle.close();
     }
     await rename(temp, path);
     await syncFolder(dirname(path));
@@ -97,13 +96,9 @@ export async function removeFile(path: string): Promise<void> {
 
 /** A new name is on disk only when its folder is. */
 async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } catch (error) {
+  await using handle = await open(folder, 'r');
+  await handle.sync().catch((error: unknown) => {
     // Some network file systems have no fsync for folders, and then nothing more can be done.
     if (!(isSystemError(error) && ['EINVAL', 'ENOTSUP', 'EOPNOTSUPP'].includes(error.code))) throw error;
-  } finally {
-    await handle.close();
-  }
+  });
 }

@@ -77,17 +77,13 @@ async function withEarlier<Result>(
   path: string,
   read: (handle: FileHandle, what: string) => Promise<Result>,
 ): Promise<Result> {
-  const handle = await openPlainFile(path, 'r', 'the earlier output');
+  await using handle = await openPlainFile(path, 'r', 'the earlier output');
   if (handle === undefined) {
     throw new UsageError(
       `the earlier output ${path} is not there: put it back, since its rows would be paid for again`,
     );
   }
-  try {
-    return await read(handle, `the earlier output ${path}`);
-  } finally {
-    await handle.close();
-  }
+  return await read(handle, `the earlier output ${path}`);
 }
 
 /** @returns undefined for an empty file */

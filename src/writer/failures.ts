@@ -16,7 +16,6 @@ import { openPlainFile, removeFile, replaceFile, statIfThere } from './durable-f
 import type { OutputOptions } from './output-table.js';
 import type { NamedRow } from './output-index.js';
 import { partialPath, runPaths } from './output-paths.js';
-import type { TableRow } from './table.js';
 
 /** The last column: what a model has answered. Files of version 0.1 lack it, as do those of manifests that have one. */
 const ANSWER_COLUMN = 'answer';
@@ -31,18 +30,14 @@ function newFailuresTable(options: FailureOptions): CsvTable {
  * @throws {UsageError} when there is none
  */
 export async function failureColumnsIn(path: string): Promise<{ columns: string[]; delimiter: string }> {
-  const handle = await openPlainFile(path, 'r', 'the failures file');
+  await using handle = await openPlainFile(path, 'r', 'the failures file');
   if (handle === undefined)
     throw new UsageError(`there is no failures file ${path}: nothing is kept to be read`);
-  try {
-    const isOurs = (columns: readonly string[]) => FAILURE_COLUMNS.every((name) => columns.includes(name));
-    const table = await new CsvTable([], { delimiter: ',' }).open(handle, isOurs);
-    if (table === undefined || !isOurs(table.columns)) throw new UsageError(`${path} is no failures file`);
-    const ours: readonly string[] = [...FAILURE_COLUMNS, ANSWER_COLUMN];
-    return { columns: table.columns.filter((name) => !ours.includes(name)), delimiter: table.delimiter };
-  } finally {
-    await handle.close();
-  }
+  const isOurs = (columns: readonly string[]) => FAILURE_COLUMNS.every((name) => columns.includes(name));
+  const table = await new CsvTable([], { delimiter: ',' }).open(handle, isOurs);
+  if (table === undefined || !isOurs(table.columns)) throw new UsageError(`${path} is no failures file`);
+  const ours: readonly string[] = [...FAILURE_COLUMNS, ANSWER_COLUMN];
+  return { columns: table.columns.filter((name) => !ours.includes(name)), delimiter: table.delimiter };
 }
 
 /** A row that failed, and how. */
@@ -260,31 +255,24 @@ async function forEachIn(
   options: FailureOptions,
   visit: (failures: readonly FailureRecord[]) => void | Promise<void>,
 ): Promise<void> {
-  const handle = await openPlainFile(path, 'r', 'the failures file');
+  await using handle = await openPlainFile(path, 'r', 'the failures file');
   if (handle === undefined) return;
-  try {
-    const { columns, keyColumn, urlColumn, signal } = options;
-    const ours = newFailuresTable(options);
-    const table = await ours.open(handle, (found) => FAILURE_COLUMNS.every((name) => found.includes(name)));
-    if (table === undefined) return;
-    const needed = [...FAILURE_COLUMNS, columns[urlColumn] ?? '', columns[keyColumn ?? urlColumn] ?? ''];
-    const missing = needed.find((name) => !table.columns.includes(name));
-    if (missing !== undefined) {
-      throw new UsageError(
-        `${path} is no failures file of this manifest: it has no column ${JSON.stringify(missing)}; move it away, or name another output with -o`,
-      );
-    }
-    const endsRow = path === partialPath(options.path) ? () => false : undefined;
-    const parse = ({ cells }: TableRow) => parseFailure(cells, options);
-    await table.forEach(
-      handle,
-      ours.columns,
-      { what: `the failures file ${path}`, endsRow, signal },
-      (rows) => visit(rows.map(parse)),
+  const { columns, keyColumn, urlColumn, signal } = options;
+  const ours = newFailuresTable(options);
+  const table = await ours.open(handle, (found) => FAILURE_COLUMNS.every((name) => found.includes(name)));
+  if (table === undefined) return;
+  const needed = [...FAILURE_COLUMNS, columns[urlColumn] ?? '', columns[keyColumn ?? urlColumn] ?? ''];
+  const missing = needed.find((name) => !table.columns.includes(name));
+  if (missing !== undefined) {
+    throw new UsageError(
+      `${path} is no failures file of this manifest: it has no column ${JSON.stringify(missing)}; move it away, or name another output with -o`,
     );
-  } finally {
-    await handle.close();
   }
+  await table.forEach(handle, {
+    ...{ columns: ours.columns, what: `the failures file ${path}`, signal },
+    endsRow: path === partialPath(options.path) ? () => false : undefined,
+    visit: (rows) => visit(rows.map(({ cells }) => parseFailure(cells, options))),
+  });
 }
 
 /** @param all the cells of our columns, in our order */

@@ -14,7 +14,7 @@ import { type TextLine, readLines } from '../shared/lines.js';
 import { parseJson } from '../shared/parse-json.js';
 import {
   MAX_ROW_BYTES,
-  type ReadTableOptions,
+  type TableReading,
   type RowBytes,
   type Table,
   type TableEnd,
@@ -82,12 +82,8 @@ export class JsonlTable implements Table {
     return new JsonlTable('problem' in found ? [] : [...found.keys()]);
   }
 
-  async forEach(
-    handle: FileHandle,
-    columns: readonly string[],
-    { what, endsRow, signal }: ReadTableOptions,
-    visit: (rows: readonly TableRow[]) => void | Promise<void>,
-  ): Promise<TableEnd> {
+  async forEach(handle: FileHandle, reading: TableReading): Promise<TableEnd> {
+    const { columns, what, endsRow, signal, visit } = reading;
     const { size } = await handle.stat();
     const pieces = readPieces(handle, 0, size, { signal });
     for await (const lines of readLines(pieces, { name: what, maxBytes: MAX_ROW_BYTES })) {
@@ -108,12 +104,7 @@ export class JsonlTable implements Table {
     return { end: size, ending: 'whole' };
   }
 
-  async readAt(
-    handle: FileHandle,
-    offset: number,
-    columns: readonly string[],
-    count = 1,
-  ): Promise<readonly Cells[]> {
+  async readAt(handle: FileHandle, offset: number, columns: readonly string[], count = 1) {
     const lines = await readLinesAt(handle, offset, count);
     const found = lines.map((line) => this.#readRow(line));
     return found.flatMap((row) => ('problem' in row ? [] : [pick(row, columns)]));

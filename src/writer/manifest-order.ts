@@ -5,7 +5,7 @@ import type { Cells } from '../shared/json-cells.js';
 import { replaceFile } from './durable-file.js';
 import type { NamedRow } from './output-index.js';
 import { type OutputOptions, keptOf, namesOf, outputAt } from './output-table.js';
-import { type Table, readBytes } from './table.js';
+import { type Table, type TableRow, readBytes } from './table.js';
 
 /** Reads the manifest's rows from the first. */
 export type ReadManifest = () => AsyncIterable<readonly (NamedRow & Cells)[]>;
@@ -66,14 +66,19 @@ async function readFileRows(
   const names = namesOf(options);
   const wanted = [...names.columns, ...keptOf(options, columns)];
   let count = 0;
-  const about = { what: outputAt(path), signal };
-  const { end, ending } = await table.forEach(handle, wanted, about, (found) => {
+  const visit = (found: readonly TableRow[]) => {
     for (const { cells, offset } of found) {
       offsets[count] = offset;
       byCells[count] = hashOf(JSON.stringify(cells.slice(names.columns.length)));
       byName[count] = hashOfName(names.read(cells), options);
       count++;
     }
+  };
+  const { end, ending } = await table.forEach(handle, {
+    columns: wanted,
+    what: outputAt(path),
+    signal,
+    visit,
   });
   if (count !== index.rows || ending !== 'whole') throw changed(path);
   offsets[count] = end;

@@ -18,7 +18,7 @@ import {
   readDescribed,
   scanOutput,
 } from './output-table.js';
-import type { Table, TableEnd } from './table.js';
+import type { Table, TableEnd, TableRow } from './table.js';
 
 /** A row that is to be appended: the manifest's cells, then what it was described with. */
 interface DescribedRow {
@@ -149,9 +149,8 @@ async function rewriteColumns(
   const rewritten = table.withColumns(columns);
   await replaceFile(path, async (temp) => {
     await temp.writeFile(rewritten.header());
-    await table.forEach(handle, columns, { what: outputAt(path), endsRow }, async (rows) => {
-      await temp.writeFile(rewritten.format(rows));
-    });
+    const visit = (rows: readonly TableRow[]) => temp.writeFile(rewritten.format(rows));
+    await table.forEach(handle, { columns, what: outputAt(path), endsRow, visit });
   });
 }
 

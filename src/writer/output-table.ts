@@ -196,13 +196,9 @@ function list(names: readonly string[]): string {
  */
 export async function inspectOutput(options: OutputOptions): Promise<ScannedOutput | undefined> {
   options.index.forgetOwn();
-  const handle = await openPlainFile(options.path, 'r', 'the output');
-  try {
-    const table = handle && (await openOutputTable(handle, options));
-    return handle && table && (await scanOutput(outputAt(options.path), handle, table, options));
-  } finally {
-    await handle?.close();
-  }
+  await using handle = await openPlainFile(options.path, 'r', 'the output');
+  const table = handle && (await openOutputTable(handle, options));
+  return handle && table && (await scanOutput(outputAt(options.path), handle, table, options));
 }
 
 /** The message ids that the built-in simulator gives begin with this. */
@@ -247,7 +243,7 @@ export async function scanOutput(
   let [hasSimulated, hasReal] = [false, false];
   const { index, signal } = options;
   const names = namesOf(options);
-  const addRows = (rows: readonly TableRow[]) => {
+  const visit = (rows: readonly TableRow[]) => {
     for (const { cells, offset } of rows) {
       index.addFound({ ...names.read(cells), offset, file });
       const message = cells[names.columns.length] ?? '';
@@ -256,8 +252,8 @@ export async function scanOutput(
     }
   };
   const stats = await handle.stat();
-  const wanted = [...names.columns, 'message_id'];
-  const end = await table.forEach(handle, wanted, { what, endsRow, signal }, addRows);
+  const columns = [...names.columns, 'message_id'];
+  const end = await table.forEach(handle, { columns, what, endsRow, signal, visit });
   return { ...end, stats, hasSimulated, hasReal };
 }
 

@@ -23,23 +23,21 @@ export async function unpackOutput(options: OutputOptions, output: string): Prom
   if (working === output) return () => Promise.resolve();
   const found = await statIfThere(working);
   if (found !== undefined && (await holdsLine(working))) return () => Promise.resolve();
-  const handle = await openPlainFile(output, 'r', 'the output');
+  await using handle = await openPlainFile(output, 'r', 'the output');
   if (handle === undefined) return () => Promise.resolve();
-  try {
-    const table = await openOutputTable(handle, { ...options, path: output });
-    if (table === undefined || (found !== undefined && table.isEmpty(0))) return () => Promise.resolve();
-    // It is begun with all rows of the output: another program has written this one.
-    if (found !== undefined)
-      throw new UsageError(
-        `the working file ${working} holds no row, and ${output} does: remove ${working} to go on with what is in the output`,
-      );
-    const about = { what: outputAt(output), signal: options.signal };
-    await replaceFile(working, async (temp) => {
-      await table.forEach(handle, table.columns, about, (rows) => temp.writeFile(table.format(rows)));
+  const table = await openOutputTable(handle, { ...options, path: output });
+  if (table === undefined || (found !== undefined && table.isEmpty(0))) return () => Promise.resolve();
+  // It is begun with all rows of the output: another program has written this one.
+  if (found !== undefined)
+    throw new UsageError(
+      `the working file ${working} holds no row, and ${output} does: remove ${working} to go on with what is in the output`,
+    );
+  await replaceFile(working, async (temp) => {
+    await table.forEach(handle, {
+      ...{ columns: table.columns, what: outputAt(output), signal: options.signal },
+      visit: (rows) => temp.writeFile(table.format(rows)),
     });
-  } finally {
-    await handle.close();
-  }
+  });
   const unpacked = await statIfThere(working);
   return async () => {
     const now = await statIfThere(working);
@@ -51,15 +49,11 @@ export async function unpackOutput(options: OutputOptions, output: string): Prom
 }
 
 async function holdsLine(path: string): Promise<boolean> {
-  const handle = await openPlainFile(path, 'r', 'the output');
+  await using handle = await openPlainFile(path, 'r', 'the output');
   if (handle === undefined) return false;
-  try {
-    const { size } = await handle.stat();
-    for await (const piece of readPieces(handle, 0, size)) if (piece.includes('\n')) return true;
-    return false;
-  } finally {
-    await handle.close();
-  }
+  const { size } = await handle.stat();
+  for await (const piece of readPieces(handle, 0, size)) if (piece.includes('\n')) return true;
+  return false;
 }
 
 type PackOptions = TableOptions & Pick<OutputOptions, 'urlColumn' | 'keyColumn' | 'promptColumns'>;
@@ -71,17 +65,13 @@ type PackOptions = TableOptions & Pick<OutputOptions, 'urlColumn' | 'keyColumn' 
  */
 export async function packOutput(options: PackOptions, output: string): Promise<void> {
   const working = workingPath(output);
-  const handle = working === output ? undefined : await openPlainFile(working, 'r', 'the output');
+  await using handle = working === output ? undefined : await openPlainFile(working, 'r', 'the output');
   if (handle === undefined) return;
   const { columns, urlColumn, keyColumn = urlColumn, promptColumns = [] } = options;
   // Those that tell rows apart are to be read back as they were, to the letter.
   const exact = new Set([urlColumn, keyColumn, ...promptColumns].map((column) => columns[column] ?? ''));
   const table = newOutputTable(options);
   const sample = table.format([{ cells: table.columns.map(() => '') }]);
-  try {
-    await replaceFile(output, (temp) => writeParquet(handle, sample, exact, temp));
-  } finally {
-    await handle.close();
-  }
+  await replaceFile(output, (temp) => writeParquet(handle, sample, exact, temp));
   await removeFile(working);
 }

@@ -14,14 +14,7 @@ import {
 import { readLines } from '../shared/lines.js';
 import { parseJson } from '../shared/parse-json.js';
 import { JsonlTable, pick, promptsApart } from './jsonl-table.js';
-import {
-  MAX_ROW_BYTES,
-  type ReadTableOptions,
-  type TableEnd,
-  type TableRow,
-  readBytes,
-  readPieces,
-} from './table.js';
+import { MAX_ROW_BYTES, type TableEnd, type TableReading, readBytes, readPieces } from './table.js';
 
 /** A row group is written once it has so many rows, or rows of so many characters. */
 const GROUP_ROWS = 10_000;
@@ -162,12 +155,8 @@ export class ParquetTable extends JsonlTable {
     return new ParquetTable([...table.#cellsOf(first).keys()], this.path, packed);
   }
 
-  override async forEach(
-    handle: FileHandle,
-    columns: readonly string[],
-    { signal }: ReadTableOptions,
-    visit: (rows: readonly TableRow[]) => void | Promise<void>,
-  ): Promise<TableEnd> {
+  override async forEach(handle: FileHandle, reading: TableReading): Promise<TableEnd> {
+    const { columns, signal, visit } = reading;
     const count = this.places;
     for (let start = 0; start < count;) {
       signal?.throwIfAborted();
@@ -184,7 +173,7 @@ export class ParquetTable extends JsonlTable {
     offset: number,
     columns: readonly string[],
     count = 1,
-  ): Promise<readonly Cells[]> {
+  ): Promise<Required<Cells>[]> {
     const group = await this.#readGroup(handle, offset);
     const first = offset - (this.#group?.start ?? 0);
     const rows = group.slice(first, first + count).map((row) => pick(this.#cellsOf(row), columns));

@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { UsageError } from '../shared/errors.js';
 import { type AnswerValue, USAGE_COLUMNS } from '../shared/jobs.js';
 import { type Cells, type JsonCell, toCells } from '../shared/json-cells.js';
-import type { ReadTableOptions, RowBytes, Table, TableEnd, TableRow } from './table.js';
+import type { RowBytes, Table, TableEnd, TableReading, TableRow } from './table.js';
 
 /** In the file, in the place of a column for each prompt. */
 export const PROMPT_ROW_COLUMNS = ['prompt_number', 'prompt'] as const;
@@ -84,37 +84,28 @@ export class PromptRowsTable implements Table {
   }
 
   /** A row that lacks some of its lines is torn as a whole. */
-  async forEach(
-    handle: FileHandle,
-    columns: readonly string[],
-    options: ReadTableOptions,
-    visit: (rows: readonly TableRow[]) => void | Promise<void>,
-  ): Promise<TableEnd> {
-    const { wanted, rowOf } = this.#reader(columns);
+  async forEach(handle: FileHandle, reading: TableReading): Promise<TableEnd> {
+    const { wanted, rowOf } = this.#reader(reading.columns);
     let begun: TableRow[] = [];
-    const end = await this.lines.forEach(handle, wanted, options, async (lines) => {
+    const visit = async (lines: readonly TableRow[]) => {
       const rows: TableRow[] = [];
       for (const line of lines) {
         begun.push(line);
-        if (line.cells[0] !== String(begun.length)) throw misplaced(options.what, line, begun.length);
+        if (line.cells[0] !== String(begun.length)) throw misplaced(reading.what, line, begun.length);
         if (begun.length < this.prompts.length) continue;
         rows.push({ ...rowOf(begun), offset: (begun[0]?.offset ?? 0) / this.#step });
         begun = [];
       }
-      if (rows.length > 0) await visit(rows);
-    });
+      if (rows.length > 0) await reading.visit(rows);
+    };
+    const end = await this.lines.forEach(handle, { ...reading, columns: wanted, visit });
     const [first] = begun;
     if (first === undefined) return end;
-    if (options.endsRow === undefined) throw misplaced(options.what, first, begun.length);
+    if (reading.endsRow === undefined) throw misplaced(reading.what, first, begun.length);
     return { end: first.offset, ending: 'torn' };
   }
 
-  async readAt(
-    handle: FileHandle,
-    offset: number,
-    columns: readonly string[],
-    count = 1,
-  ): Promise<readonly Cells[]> {
+  async readAt(handle: FileHandle, offset: number, columns: readonly string[], count = 1) {
     const { wanted, rowOf } = this.#reader(columns);
     const perRow = this.prompts.length;
     const lines = await this.lines.readAt(handle, offset * this.#step, wanted, count * perRow);

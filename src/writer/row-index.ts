@@ -1,7 +1,8 @@
 import type { FileHandle } from 'node:fs/promises';
+import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { parseJson } from '../shared/parse-json.js';
-import { readBytes, readPieces, type RowBytes, type Table } from './table.js';
+import { type Table, readBytes, readPieces } from './table.js';
 
 const LF = 0x0a;
 const QUOTE = 0x22;
@@ -25,7 +26,7 @@ export class RowIndex {
   #rows = 0;
   /** Where the last whole row ends. */
   #end: number;
-  #search: Search | undefined;
+  #search: { readonly text: string; readonly found: number[]; next: number } | undefined;
 
   constructor(private readonly table: Table) {
     const { places } = table;
@@ -85,26 +86,32 @@ export class RowIndex {
    * @throws the signal's reason when it aborts, and goes on the next time
    */
   async search(handle: FileHandle, text: string, signal: AbortSignal): Promise<readonly number[]> {
-    const { places } = this.table;
-    if (this.#search?.text !== text) this.#search = new Search(text, this.table);
+    if (this.#search?.text !== text) this.#search = { text, found: [], next: 0 };
     const search = this.#search;
+    const isIn = matcher(text, this.table);
     while (search.next < this.#rows) {
       signal.throwIfAborted();
-      const first = search.next;
-      let next = first + 1;
-      if (typeof places === 'number') {
-        next = Math.min(this.#rows, first + ROWS_AT_ONCE);
-        const rows = await this.table.readAt(handle, first, this.table.columns, next - first);
-        for (const [at, { cells }] of rows.entries()) search.addIf(first + at, search.isIn(cells));
-      } else {
-        const start = this.offsetOf(first);
-        while (next < this.#rows && this.offsetOf(next + 1) - start <= PIECE_BYTES) next++;
-        const bytes = await readBytes(handle, start, this.offsetOf(next) - start);
-        search.findIn(bytes.toString('latin1'), first, (row) => this.offsetOf(row) - start);
-      }
-      search.next = next;
+      const rows = await this.#rowsFrom(handle, search.next);
+      for (const [at, row] of rows.entries()) if (isIn(row)) search.found.push(search.next + at);
+      search.next += Math.max(1, rows.length);
     }
     return search.found;
+  }
+
+  /** Some rows from one on, each as it is in the file or, where that does not hold them one by one, its cells. */
+  async #rowsFrom(handle: FileHandle, first: number): Promise<readonly (string | readonly string[])[]> {
+    const { places, columns } = this.table;
+    if (typeof places === 'number') {
+      const rows = await this.table.readAt(handle, first, columns, ROWS_AT_ONCE);
+      return rows.map(({ cells }) => cells);
+    }
+    const start = this.offsetOf(first);
+    let next = first + 1;
+    while (next < this.#rows && this.offsetOf(next + 1) - start <= PIECE_BYTES) next++;
+    const bytes = await readBytes(handle, start, this.offsetOf(next) - start);
+    const textOf = (row: number) =>
+      bytes.toString('utf8', this.offsetOf(row) - start, this.offsetOf(row + 1) - start);
+    return Array.from({ length: next - first }, (_, at) => textOf(first + at));
   }
 
   #add(start: number, end: number): void {
@@ -117,74 +124,35 @@ export class RowIndex {
   }
 }
 
-/** A search through an output's rows as they are in the file, one character for each byte: nothing is decoded where nothing is found. */
-class Search {
-  readonly found: number[] = [];
-  next = 0;
-  readonly #lower: string;
-  readonly #delimiter: string | undefined;
-  readonly #pattern: RegExp;
-  /** Whether what is around cells, or a key, may look like the text. */
-  readonly #isAmbiguous: boolean;
+/**
+ * Whether a row has a text in a cell, by the row as it is in the file or by its cells. Only what has the text as it would be
+ * written there is parsed, and of a CSV only where the text may also be what is between cells.
+ */
+function matcher(text: string, { places }: Table): (row: string | readonly string[]) => boolean {
+  const lower = text.toLowerCase();
+  const isInCells = (cells: readonly string[]) => cells.some((cell) => cell.toLowerCase().includes(lower));
+  const delimiter = typeof places === 'number' ? undefined : places.delimiter;
+  const written = delimiter === undefined ? JSON.stringify(lower).slice(1, -1) : lower.replaceAll('"', '""');
+  const isPlain = delimiter !== undefined && !text.includes(delimiter) && !/["\r\n]/.test(text);
+  return (row) => {
+    if (typeof row !== 'string') return isInCells(row);
+    if (!row.toLowerCase().includes(written)) return false;
+    return isPlain || isInCells(delimiter === undefined ? jsonCells(row) : csvCells(row, delimiter));
+  };
+}
 
-  constructor(
-    readonly text: string,
-    table: Table,
-  ) {
-    const bytes: Partial<RowBytes> = typeof table.places === 'number' ? {} : table.places;
-    this.#lower = text.toLowerCase();
-    this.#delimiter = bytes.delimiter;
-    this.#pattern = new RegExp(Array.from(text, (character) => this.#formsOf(character)).join(''), 'g');
-    const around = table.format([{ cells: table.columns.map(() => '') }]);
-    this.#isAmbiguous =
-      this.#delimiter === undefined
-        ? /["{}[\],:\\]/.test(text) || around.toLowerCase().includes(this.#lower)
-        : text.includes(this.#delimiter) || /["\r\n]/.test(text);
-  }
+function jsonCells(row: string): string[] {
+  const values = row
+    .split('\n')
+    .flatMap((line) => Object.values(rowSchema.safeParse(parseJson(line)).data ?? {}));
+  return values.flat().map((value) => (typeof value === 'string' ? value : JSON.stringify(value)));
+}
 
-  isIn(cells: readonly string[]): boolean {
-    return cells.some((cell) => cell.toLowerCase().includes(this.#lower));
-  }
-
-  addIf(row: number, isFound: boolean): void {
-    if (isFound) this.found.push(row);
-  }
-
-  /** @param startOf where in the piece a row begins */
-  findIn(piece: string, first: number, startOf: (row: number) => number): void {
-    let row = first;
-    this.#pattern.lastIndex = 0;
-    for (let match = this.#pattern.exec(piece); match !== null; match = this.#pattern.exec(piece)) {
-      while (startOf(row + 1) <= match.index) row++;
-      const isCell = this.#isInCell(piece, startOf(row), match.index, startOf(row + 1));
-      this.addIf(row, isCell);
-      this.#pattern.lastIndex = isCell ? startOf(row + 1) : match.index + 1;
-    }
-  }
-
-  #isInCell(piece: string, start: number, at: number, end: number): boolean {
-    if (this.#delimiter !== undefined)
-      return !this.#isAmbiguous || piece.slice(start, at).split('"').length % 2 === 0;
-    if (!this.#isAmbiguous) {
-      // A letter behind a backslash is none of the text: `\n` is a line's end.
-      let escapes = 0;
-      while (piece[at - 1 - escapes] === '\\') escapes++;
-      return escapes % 2 === 0;
-    }
-    const lines = Buffer.from(piece.slice(start, end), 'latin1').toString().split('\n');
-    const values = lines.flatMap((line) =>
-      Object.values(rowSchema.safeParse(parseJson(line)).data ?? {}).flat(),
-    );
-    return this.isIn(values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))));
-  }
-
-  /** A character of the text as it may be in the file. */
-  #formsOf(character: string): string {
-    const forms = new Set([character, character.toLowerCase(), character.toUpperCase()]);
-    const written = [...forms].map((form) =>
-      this.#delimiter === undefined ? JSON.stringify(form).slice(1, -1) : form.replaceAll('"', '""'),
-    );
-    const bytes = written.map((form) => Buffer.from(form).toString('latin1'));
-    return `(?:${bytes.map((form) => form.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')).join('|')})`;
-  }
+function csvCells(row: string, delimiter: string): string[] {
+  return parse(row, {
+    delimiter,
+    relax_quotes: true,
+    relax_column_count: true,
+    skip_records_with_error: true,
+  }).flat();
 }

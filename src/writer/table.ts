@@ -22,7 +22,9 @@ export interface TableEnd {
   readonly ending: 'whole' | 'torn' | 'no-line-end';
 }
 
-export interface ReadTableOptions {
+/** What is to be read of a table. */
+export interface TableReading {
+  readonly columns: readonly string[];
   /** For messages: `the output out.csv`. */
   readonly what: string;
   /**
@@ -32,6 +34,8 @@ export interface ReadTableOptions {
   readonly endsRow?: ((cells: readonly string[]) => boolean) | undefined;
   /** Ends the reading with its reason. */
   readonly signal?: AbortSignal | undefined;
+  /** Gets the whole rows, many at a time. */
+  readonly visit: (rows: readonly TableRow[]) => void | Promise<void>;
 }
 
 /** Where in a file's bytes the rows of a table are, for who looks for them without reading all cells. */
@@ -69,15 +73,10 @@ export interface Table {
    */
   open(handle: FileHandle, fits: (columns: readonly string[]) => boolean): Promise<Table | undefined>;
   /**
-   * Calls `visit` with the whole rows, many at a time. The file may grow meanwhile: what is there now counts.
+   * Reads all whole rows. The file may grow meanwhile: what is there now counts.
    * @throws {UsageError} when what is there is no row of this table or not UTF-8, with the line
    */
-  forEach(
-    handle: FileHandle,
-    columns: readonly string[],
-    options: ReadTableOptions,
-    visit: (rows: readonly TableRow[]) => void | Promise<void>,
-  ): Promise<TableEnd>;
+  forEach(handle: FileHandle, reading: TableReading): Promise<TableEnd>;
   /**
    * Reads cells of a row, or of as many as are asked for from there on.
    * @returns nothing when there is no row of such a table at this offset

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { newOutputTable } from '../../src/writer/output-table.js';
 import { packOutput } from '../../src/writer/parquet-output.js';
 import { RowIndex } from '../../src/writer/row-index.js';
-import type { Table } from '../../src/writer/table.js';
+import type { Table, TableRow } from '../../src/writer/table.js';
 import { makeFolder } from './fixtures.js';
 
 const PROMPTS = ['prompt_1', 'prompt_2'];
@@ -39,12 +39,13 @@ const rowsOf = fc.array(fc.array(cell, { minLength: 4, maxLength: 4 }), { minLen
 async function readAll(path: string, table: Table) {
   const handle = await open(path, 'r');
   const [offsets, rows]: [number[], string[][]] = [[], []];
-  await table.forEach(handle, table.columns, { what: path }, (found) => {
+  const visit = (found: readonly TableRow[]) => {
     for (const { offset, cells } of found) {
       offsets.push(offset);
       rows.push([...cells]);
     }
-  });
+  };
+  await table.forEach(handle, { columns: table.columns, what: path, visit });
   return { handle, offsets, rows };
 }
 
