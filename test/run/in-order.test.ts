@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { parquetReadObjects } from 'hyparquet';
 import { asyncBufferFromFile } from 'hyparquet/src/node.js';
 import { expect, test } from 'vitest';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnRedis } from '../helpers/queues.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -12,57 +12,54 @@ import { endOf, kill9, startRun } from '../reliability/run-process.js';
 /** So many that their rewriting can be interrupted. */
 const HELD = 8000;
 
-describeOnBothQueues('run --in-order', (openQueue, kind) => {
+describeOnRedis('run --in-order', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
   const idsIn = async (name: string) =>
     (await fixture.workspace.records(name)).map((record) => Number(record['id']));
   const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 
-  if (kind === 'embedded') {
-    test('survives kill -9 while rows are described and while they are put in order', async () => {
-      const { workspace, simulator, queue } = fixture;
-      const manifest = manifestOf(HELD + 20);
-      await workspace.write('m.csv', manifest);
-      const described = manifest.split('\n').slice(1, HELD + 1);
-      const prompts = 'one,two,three,four,sim-1,2024-05-06T07:08:09.010Z';
-      await writeFile(
-        workspace.at('out.csv'),
-        ['id,image,prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at']
-          .concat(described.reverse().map((row) => `${row},${prompts}`))
-          .map((line) => `${line}\n`)
-          .join(''),
+  test('survives kill -9 while rows are described and while they are put in order', async () => {
+    const { workspace, simulator, queue } = fixture;
+    const manifest = manifestOf(HELD + 20);
+    await workspace.write('m.csv', manifest);
+    const described = manifest.split('\n').slice(1, HELD + 1);
+    const prompts = 'one,two,three,four,sim-1,2024-05-06T07:08:09.010Z';
+    await writeFile(
+      workspace.at('out.csv'),
+      ['id,image,prompt_1,prompt_2,prompt_3,prompt_4,message_id,described_at']
+        .concat(described.reverse().map((row) => `${row},${prompts}`))
+        .map((line) => `${line}\n`)
+        .join(''),
+    );
+    const start = () =>
+      startRun({
+        ...{ workspace, api: simulator.url, queue: queue.url, rate: '500/s', maxInFlight: 20 },
+        flags: ['--in-order'],
+      });
+    const temp = async () =>
+      (await workspace.files()).filter((name) => /^out\.csv\.\w{8}\.tmp$/.test(name)).join();
+    simulator.setOptions({ latencyMs: 300, latencySpread: 0 });
+    const first = start();
+    await waitUntil('some rows are paid for', () => simulator.stats().paid >= 5);
+    await kill9(first);
+    simulator.setOptions({ latencyMs: 5 });
+    for (const time of ['first', 'second']) {
+      const before = await temp();
+      const running = start();
+      await waitUntil(
+        `the output is rewritten for the ${time} time`,
+        async () => !['', before].includes(await temp()),
       );
-      const start = () =>
-        startRun({
-          ...{ workspace, api: simulator.url, queue: queue.url, rate: '500/s', maxInFlight: 20 },
-          flags: ['--in-order'],
-        });
-      const temp = async () =>
-        (await workspace.files()).filter((name) => /^out\.csv\.\w{8}\.tmp$/.test(name)).join();
-      simulator.setOptions({ latencyMs: 300, latencySpread: 0 });
-      const first = start();
-      await waitUntil('some rows are paid for', () => simulator.stats().paid >= 5);
-      await kill9(first);
-      simulator.setOptions({ latencyMs: 5 });
-      for (const time of ['first', 'second']) {
-        const before = await temp();
-        const running = start();
-        await waitUntil(
-          `the output is rewritten for the ${time} time`,
-          async () => !['', before].includes(await temp()),
-        );
-        await kill9(running);
-        expect(await temp()).not.toBe('');
-      }
-      expect((await idsIn('out.csv')).slice(0, 3)).toEqual([HELD, HELD - 1, HELD - 2]);
-      const { receipt } = await endOf(start());
-      expect(receipt).toMatchObject({ rows: HELD + 20, described: 0, resumed: HELD + 20, remaining: 0 });
-      expect(await idsIn('out.csv')).toEqual(upTo(HELD + 20));
-      expect(await temp()).toBe('');
-      expect(simulator.stats().paidByUrl.size).toBe(20);
-    });
-    return;
-  }
+      await kill9(running);
+      expect(await temp()).not.toBe('');
+    }
+    expect((await idsIn('out.csv')).slice(0, 3)).toEqual([HELD, HELD - 1, HELD - 2]);
+    const { receipt } = await endOf(start());
+    expect(receipt).toMatchObject({ rows: HELD + 20, described: 0, resumed: HELD + 20, remaining: 0 });
+    expect(await idsIn('out.csv')).toEqual(upTo(HELD + 20));
+    expect(await temp()).toBe('');
+    expect(simulator.stats().paidByUrl.size).toBe(20);
+  });
 
   test('orders what a limit has stopped, appends again, and writes Parquet in order', async () => {
     const { workspace, simulator } = fixture;

@@ -232,6 +232,11 @@ export class QueueConnection {
     return this.#outage.isDown;
   }
 
+  /** Whether it never answers again: its files were removed. */
+  isLost(): boolean {
+    return this.#outage.isLost;
+  }
+
   /**
    * Closes the workers and queues that it made, and then itself, within a few seconds. Workers should have
    * been closed before: jobs that are still active then are left to recovery.
