@@ -47,10 +47,13 @@ export async function newestPart(connection: QueueConnection, run: ShownRun): Pr
   }
   return html`<section>
     <h2>Newest prompts</h2>
-    ${items.length === 0 && html`<p class="empty">None in the queue yet.</p>`}
-    <ul class="images">
-      ${items}
-    </ul>
+    ${
+      items.length === 0
+        ? html`<p class="empty">None in the queue yet.</p>`
+        : html`<ul class="images">
+            ${items}
+          </ul>`
+    }
   </section>`;
 }
 

@@ -171,8 +171,9 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
     try {
       await step();
     } catch (error) {
-      // Of a queue that is gone for good nothing is left to be tidied up, and the run ends with that as its reason.
-      if (!connection.isLost()) logger.warn(`the queue could not be tidied up: ${messageOf(error)}`);
+      // The run ends with that as its reason.
+      if (connection.isLost() || messageOf(error) === run.control.reason?.reason) return;
+      logger.warn(`the queue could not be tidied up: ${messageOf(error)}`);
     }
   };
   const removeUnsubmitted = () =>

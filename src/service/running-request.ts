@@ -181,8 +181,8 @@ export class RunningRequest {
       this.#opened = { run, manifest, output };
       this.deps.waiting.delete(this.#id);
       this.#ping.start(`${manifest} -> ${output}`);
+      this.#write(() => this.#job.updateProgress({ state: 'opened', run, manifest, output }));
       this.#write(async () => {
-        await this.#job.updateProgress({ state: 'opened', run, manifest, output });
         onEvent({ type: 'opened', run, output });
         // From here on the run can be retried and cancelled by its id or output.
         await this.#keep(run, output);

@@ -53,12 +53,14 @@ export async function replaceFile(path: string, write: (handle: FileHandle) => P
   const temp = `${path}.${randomUUID().slice(0, 8)}.tmp`;
   try {
     const mode = (await statIfThere(path))?.mode;
-    {
-      // Closed before it is renamed.
-      await using handle = await open(temp, 'wx');
+    const handle = await open(temp, 'wx');
+    try {
       if (mode !== undefined) await handle.chmod(mode & 0o7777);
       await write(handle);
       await handle.sync();
+    } finally {
+      // Not by `await using`: an error of the closing would hide the writing's own, which says why.
+      await handle.close();
     }
     await rename(temp, path);
     await syncFolder(dirname(path));

@@ -129,16 +129,21 @@ export class RowIndex {
  * written there is parsed, and of a CSV only where the text may also be what is between cells.
  */
 function matcher(text: string, { places }: Table): (row: string | readonly string[]) => boolean {
-  const lower = text.toLowerCase();
-  const isInCells = (cells: readonly string[]) => cells.some((cell) => cell.toLowerCase().includes(lower));
+  const lower = folded(text);
+  const isInCells = (cells: readonly string[]) => cells.some((cell) => folded(cell).includes(lower));
   const delimiter = typeof places === 'number' ? undefined : places.delimiter;
   const written = delimiter === undefined ? JSON.stringify(lower).slice(1, -1) : lower.replaceAll('"', '""');
   const isPlain = delimiter !== undefined && !text.includes(delimiter) && !/["\r\n]/.test(text);
   return (row) => {
     if (typeof row !== 'string') return isInCells(row);
-    if (!row.toLowerCase().includes(written)) return false;
+    if (!folded(row).includes(written)) return false;
     return isPlain || isInCells(delimiter === undefined ? jsonCells(row) : csvCells(row, delimiter));
   };
+}
+
+/** In lower case; a sigma is one letter wherever it stands. */
+function folded(text: string): string {
+  return text.toLowerCase().replaceAll('ς', 'σ');
 }
 
 function jsonCells(row: string): string[] {

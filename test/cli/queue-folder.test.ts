@@ -14,7 +14,8 @@ test('a run whose embedded queue is removed ends, and the same command goes on w
   onTestFinished(() => void run.child.kill('SIGKILL'));
   const written = () => workspace.read('m.simulated.csv').catch(() => '');
   await waitUntil('rows are written', async () => (await written()).split('\n').length > 3);
-  await rm(folder, { recursive: true });
+  // The database writes new files into it meanwhile.
+  await rm(folder, { recursive: true, maxRetries: 10 });
   const removedAt = performance.now();
   const { code, stdout, stderr } = await run.ended;
   expect(performance.now() - removedAt).toBeLessThan(30_000);

@@ -82,6 +82,12 @@ describe('a submit that is answered with', () => {
     ['401 of trueai', 401, '', { action: 'stop', why: 'token' }],
     ['503 of new-api', 503, { error: { message: 'no channel' } }, { action: 'retry', maybePaid: true }],
     ['1 without a result', 200, { code: 1, description: 'ok' }, { code: 'bad-response', maybePaid: true }],
+    [
+      'a task that failed, without its id',
+      200,
+      { status: 'FAILURE', description: 'upstream error' },
+      { code: 'bad-response', maybePaid: true },
+    ],
     ['nothing', 200, '', { code: 'bad-response', maybePaid: true }],
     ['null', 200, 'null', { code: 'bad-response', maybePaid: true }],
   ])('%s is judged as what it is', async (_title, status, body, verdict) => {

@@ -16,6 +16,7 @@ const cell = fc.string({
     'B',
     'é',
     'Ж',
+    'Σ',
     '🦊',
     ' ',
     ',',
@@ -94,8 +95,9 @@ test('finds where rows begin and which have a text, as reading all of them does,
             const offsets = Array.from({ length: index.rows }, (_, row) => index.offsetOf(row));
             expect(offsets).toEqual(all.offsets);
             const found = await index.search(handle, text, NEVER);
-            const isIn = (cells: string[]) =>
-              cells.some((one) => one.toLowerCase().includes(text.toLowerCase()));
+            // In lower case a sigma depends on what stands beside it.
+            const lower = (one: string) => one.toLowerCase().replaceAll('ς', 'σ');
+            const isIn = (cells: string[]) => cells.some((one) => lower(one).includes(lower(text)));
             expect(found).toEqual([...all.rows.keys()].filter((row) => isIn(all.rows[row] ?? [])));
           };
           await check();

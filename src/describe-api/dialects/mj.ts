@@ -107,7 +107,8 @@ export const mj = {
   takesData: true,
   givesRefs: false,
   submitBody,
-  readSubmitted: (body, call) => readStatusSubmitted(body, call, WORDS),
+  // Its status word is the task's: without an id nobody knows whether there is one that is paid for.
+  readSubmitted: (body, call) => readStatusSubmitted(body, call, { ...WORDS, completed: [], failed: [] }),
   readMessage: readTask,
   list: {
     most: MOST_LISTED,

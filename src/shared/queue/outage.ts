@@ -130,7 +130,10 @@ export async function atShutdown(
   operation: Promise<unknown>,
   onError: (error: unknown) => void,
 ): Promise<void> {
+  // A signal's own timer does not keep the process alive, and what comes after this would never be done.
+  const alive = setTimeout(() => undefined, ms);
   await unlessAborted(operation, shutdownTimeout(connection, ms)).catch(onError);
+  clearTimeout(alive);
 }
 
 const FIRST_PAUSE_MS = 100;
