@@ -103,7 +103,8 @@ describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as process
     });
     for (const { process } of [dashboard, ...workers, server]) {
       process.child.kill('SIGTERM');
-      expect((await process.ended).code).toBe(0);
+      const { code, stderr } = await process.ended;
+      expect(code, stderr).toBe(0);
     }
   });
 });
