@@ -34,7 +34,7 @@ interface FoundInManifest {
 /** rows = described + toCopy + failedBefore + newImages + left + badUrls + badRecords + duplicateKeys */
 export type ManifestCounts = ReturnType<typeof createCounts>;
 
-function createCounts() {
+export function createCounts() {
   const found: FoundInManifest = { signed: [], firstUrl: '', unreadable: undefined };
   return {
     ...found,

@@ -1,36 +1,21 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ManifestCounts, countRows } from '../../src/run/count-rows.js';
+import { type ManifestCounts, countRows, createCounts } from '../../src/run/count-rows.js';
 import { prepareRun } from '../../src/run/prepare.js';
 import type { Preview, RunOptions } from '../../src/run/run-options.js';
 import { UndoStack } from '../../src/shared/undo.js';
 
 /** A preview of what has nothing remarkable; tests say what is. */
 export const PLAIN_PREVIEW: Preview = {
+  ...createCounts(),
   manifest: 'm.csv',
   output: 'o.csv',
-  sampled: false,
-  rows: 0,
-  images: 0,
-  described: 0,
-  toCopy: 0,
-  failedBefore: 0,
-  failedImages: 0,
-  localImages: 0,
-  badUrls: 0,
-  emptyRecords: 0,
-  unknownKeys: new Set(),
   unnamedColumns: 0,
-  badRecords: 0,
-  duplicateKeys: 0,
-  unreadable: undefined,
   toSubmit: 0,
   urlColumn: 'image',
   firstUrl: 'http://h.test/1.jpg',
   limits: { rate: { count: 20, perMs: 60_000 }, pollRate: { count: 10, perMs: 1000 }, maxInFlight: 10 },
   submitMs: 0,
-  signed: [],
-  left: 0,
   hasChanged: false,
   polls: 0,
   answers: { ms: 30_000, isMeasured: false, isSlower: false },

@@ -155,7 +155,8 @@ export class SessionPool implements PgPool {
     // The database answers without ever leaving this thread: timers and sockets would starve.
     await yieldToOthers();
     await this.#moveMoments();
-    return this.session.query<R>(text, params && momentsMoved(params, clockAheadMs() - askedAheadMs));
+    const jumpMs = (this.#clockAheadMs ?? askedAheadMs) - askedAheadMs;
+    return this.session.query<R>(text, params && momentsMoved(params, jumpMs));
   }
 
   /** After a jump of the clock each length is what it was: else the queue would stand still for as long as it went back. */
@@ -212,8 +213,9 @@ const FIRST_MOMENT_MS = 1e12;
 /** The moments among a statement's parameters, after a jump of the clock while it waited for its turn: what is stored has been moved. */
 function momentsMoved(params: readonly unknown[], jumpMs: number): readonly unknown[] {
   if (Math.abs(jumpMs) < SMALLEST_JUMP_MS) return params;
-  const isMoment = (param: unknown) => typeof param === 'number' && param >= FIRST_MOMENT_MS;
-  return params.map((param) => (isMoment(param) ? Math.round(Number(param) + jumpMs) : param));
+  return params.map((param) =>
+    typeof param === 'number' && param >= FIRST_MOMENT_MS ? Math.round(param + jumpMs) : param,
+  );
 }
 
 /** A client of the pool; BullMQ listens with one and migrates with another. */
