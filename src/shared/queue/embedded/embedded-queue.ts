@@ -149,7 +149,7 @@ const UNFINISHED = 'pgdata.new-';
  * it: a second process on the same files would destroy them.
  * @throws {BusyError} that names the owner
  */
-export async function lockDirectory(directory: string): Promise<FileLock> {
+async function lockDirectory(directory: string): Promise<FileLock> {
   try {
     await makeDirectory(directory);
   } catch (error) {
@@ -180,7 +180,7 @@ async function makeDirectory(directory: string): Promise<void> {
  * complete, so a crash in between leaves nothing that looks like a database; the next start removes it.
  * The caller has the lock.
  */
-export async function prepareDatabase(directory: string, onCreate: () => void): Promise<string> {
+async function prepareDatabase(directory: string, onCreate: () => void): Promise<string> {
   await removeUnfinished(directory);
   const data = join(directory, DATA);
   if (await exists(data)) return data;
@@ -211,7 +211,7 @@ async function createDatabase(path: string): Promise<void> {
 }
 
 /** Brings BullMQ's tables up to date, which is quick when they are. */
-export async function migrate(pool: SessionPool): Promise<void> {
+async function migrate(pool: SessionPool): Promise<void> {
   const client = await pool.connect();
   try {
     await runMigrations(client);
