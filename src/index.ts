@@ -12,7 +12,8 @@ export type {
   RunStop,
 } from './run/run-options.js';
 export { RUN_DEFAULTS } from './run/run-options.js';
-export { type VerifyOptions, exitCodeOf, verifyOutput } from './run/receipt.js';
+export { exitCodeOf } from './run/exit-code.js';
+export { type VerifyOptions, verifyOutput } from './run/receipt.js';
 export { type ExportOptions, exportOutput } from './run/export.js';
 export type { Recount } from './writer/recount.js';
 export type { ManifestFormat } from './producer/manifest.js';

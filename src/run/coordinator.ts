@@ -18,7 +18,8 @@ import { packOutput } from '../writer/parquet-output.js';
 import { writeRunFile } from '../writer/run-file.js';
 import { type OpenRun, keepCounts, openRun } from './open-run.js';
 import { type PreparedRun, rootsOf } from './prepare.js';
-import { closeAccounts, exitCodeOf } from './receipt.js';
+import { exitCodeOf } from './exit-code.js';
+import { closeAccounts } from './receipt.js';
 import { Producer } from './produce.js';
 import { type Calls, type QueuedJob, RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
@@ -76,7 +77,7 @@ function isWhole({ control, options }: OpenRun, isRead: boolean): boolean {
  * start yet.
  */
 async function recover(run: OpenRun): Promise<void> {
-  const { connection, control, options, ledger, lookup, jobs, results } = run;
+  const { connection, control, options, ledger, decisions, jobs, results } = run;
   const { store } = connection;
   // An earlier start may have left it.
   await dropRunOrder(store, run.id, 'cancel');
@@ -97,13 +98,13 @@ async function recover(run: OpenRun): Promise<void> {
     });
   }
   // Untried ones come again with their rows, in their order and within --limit, unless their rows are gone.
-  const isKnown = (image: string) => lookup.isDescribed(image) || ledger.isAnswered(image);
+  const isKnown = (image: string) => decisions.isDescribed(image) || ledger.isAnswered(image);
   await jobs.remove((job, image) => isUntried(job) || (job.data.messageId === undefined && isKnown(image)));
   // A run that only collects waits for everything that is in the queue.
   await jobs.holdUnpaid(options.collectOnly === true);
   await jobs.takeUpSetAside(() => undefined);
   for (const [image, job] of await jobs.leftOver()) {
-    if (!lookup.isDescribed(image)) ledger.find(image, job);
+    if (!decisions.isDescribed(image)) ledger.find(image, job);
   }
   ledger.begin();
 }
@@ -152,8 +153,8 @@ async function collect(run: OpenRun): Promise<void> {
   }
 }
 
-function giveUp({ ledger, lookup }: OpenRun, image: string, calls?: Calls): void {
-  for (const row of ledger.giveUp(image, calls)) lookup.leave(row);
+function giveUp({ ledger, decisions }: OpenRun, image: string, calls?: Calls): void {
+  for (const row of ledger.giveUp(image, calls)) decisions.leave(row);
 }
 
 /**
@@ -161,7 +162,7 @@ function giveUp({ ledger, lookup }: OpenRun, image: string, calls?: Calls): void
  * @returns how many images are left in flight
  */
 async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead: boolean): Promise<number> {
-  const { connection, prepared, ledger, lookup, results, logger } = run;
+  const { connection, prepared, ledger, decisions, results, logger } = run;
   const { closeDeadlineMs } = run.timing;
   const deadline = shutdownTimeout(connection, closeDeadlineMs);
   setMaxListeners(0, deadline);
@@ -190,7 +191,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   if (ledger.rows === 0) await unlessAway(() => jobs.takeUpSetAside(() => undefined));
   await unlessAway(() => unlessAborted(run.spending.refresh(), deadline));
   await run.writer.flushed();
-  ledger.end(isWhole(run, isRead), (image) => lookup.isDescribed(image));
+  ledger.end(isWhole(run, isRead), (image) => decisions.isDescribed(image));
   // What cannot be acknowledged while the queue is away is reclaimed by the next run.
   const onError = debugError(logger, 'some results could not be acknowledged');
   await atShutdown(connection, closeDeadlineMs / 2, results.close(), onError);
@@ -203,7 +204,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
       if (calls !== undefined) ledger.countCalls(image, calls);
     }
     const isOpen = ([image, { state }]: [string, QueuedJob]) =>
-      state !== 'failed' && !lookup.isDescribed(image);
+      state !== 'failed' && !decisions.isDescribed(image);
     inFlight = [...left].filter(isOpen).length;
     await connection.store.forgetQueue(resultsQueueName(run.id));
   });
@@ -212,9 +213,10 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
 
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
 async function endFiles(run: OpenRun, isRead: boolean, isOpen: boolean): Promise<void> {
-  const { control, connection, failures, onFile, lookup, prepared, runFile, spending, timing, logger } = run;
+  const { control, connection, failures, onFile, decisions, prepared, runFile, spending, timing, logger } =
+    run;
   const wasMet = isRead && control.reason === undefined;
-  const isStill = ({ row }: FailureRecord) => !wasMet || lookup.isLeftFailed(row.key ?? row.image);
+  const isStill = ({ row }: FailureRecord) => !wasMet || decisions.isLeftFailed(row.key ?? row.image);
   // What fails by its record may have the key or the image of a row that is described.
   try {
     await failures.replace((failure, isAdded) => {

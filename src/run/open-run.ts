@@ -28,7 +28,7 @@ import { OutcomeWriter } from './outcome-writer.js';
 import { finishStop } from './finish-by.js';
 import { type PreparedRun, rememberEarlier, rootsOf } from './prepare.js';
 import { previewOfRetry, pricePreview } from './preview.js';
-import { RowLookup } from './row-lookup.js';
+import { RowDecisions } from './row-decisions.js';
 import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
 import { SeriesMeter } from './run-series.js';
@@ -84,7 +84,7 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
       logger,
     ),
     ledger,
-    lookup: new RowLookup({ ...opened, ledger, onFile }, options.onlyFailed),
+    decisions: new RowDecisions({ ...opened, ledger, onFile }, options.onlyFailed),
     writer,
     failing,
     series: new SeriesMeter(published?.series ?? opened.runFile.series, Date.now()),

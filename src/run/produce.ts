@@ -2,11 +2,11 @@ import type { Row } from '../producer/row-reader.js';
 import type { PreviousFailure } from '../shared/jobs.js';
 import type { Ledger } from './ledger.js';
 import type { OutcomeWriter } from './outcome-writer.js';
-import type { Decision, RowLookup } from './row-lookup.js';
+import type { Decision, RowDecisions } from './row-decisions.js';
 import type { NewImage, RunJobs } from './run-jobs.js';
 
 interface ProducerDeps {
-  readonly lookup: RowLookup;
+  readonly decisions: RowDecisions;
   readonly ledger: Ledger;
   readonly writer: Pick<OutcomeWriter, 'takeOn' | 'writeFailure' | 'writeCopy'>;
   readonly jobs: Pick<RunJobs, 'add'>;
@@ -46,26 +46,26 @@ export class Producer {
       for (const row of rows) {
         if (this.signal.aborted) return;
         this.deps.ledger.counts.rows++;
-        await this.#place(row, this.deps.lookup.decide(row), false);
+        await this.#place(row, this.deps.decisions.decide(row), false);
       }
       await this.#flush();
     }
     // Every row has been met: what failed before comes last.
     for (const row of this.#keptBack) {
       if (this.signal.aborted) return;
-      await this.#place(row, this.deps.lookup.decideImage(row), true);
+      await this.#place(row, this.deps.decisions.decideImage(row), true);
     }
     await this.#flush();
   }
 
   async #place(row: Row, decision: Decision, isLast: boolean): Promise<void> {
-    const { lookup, ledger, writer } = this.deps;
+    const { decisions, ledger, writer } = this.deps;
     if (decision.action === 'resume') {
       ledger.counts.resumed++;
       return;
     }
     if (decision.action === 'leave') {
-      lookup.leave(row);
+      decisions.leave(row);
       return;
     }
     if (!(await this.#waitForRoom())) return;
@@ -79,7 +79,7 @@ export class Producer {
       case 'attach':
         // Its outcome may have come while this row waited for room.
         if (ledger.attach(decision.image, row)) return;
-        await this.#place(row, lookup.decideImage(row), isLast);
+        await this.#place(row, decisions.decideImage(row), isLast);
         return;
       case 'submit':
         await this.#submit(row, decision.image, decision.previous, isLast);
@@ -92,14 +92,14 @@ export class Producer {
     previous: PreviousFailure | undefined,
     isLast: boolean,
   ): Promise<void> {
-    const { lookup, ledger, writer } = this.deps;
+    const { decisions, ledger, writer } = this.deps;
     const queued = ledger.jobOf(image);
     if (queued?.state === 'paid' || ledger.isAnswered(image)) {
       writer.takeOn(image, row, true);
       return;
     }
     if (this.deps.isLeft?.(row) === true) {
-      lookup.leave(row);
+      decisions.leave(row);
       return;
     }
     const isWaiting = queued?.state === 'waiting';
@@ -108,7 +108,7 @@ export class Producer {
       return;
     }
     if (!(await this.#waitForBudget())) {
-      lookup.leave(row);
+      decisions.leave(row);
       return;
     }
     writer.takeOn(image, row, false);

@@ -4,7 +4,7 @@ import { isFolder } from '../producer/folder-format.js';
 import type { ManifestOptions } from '../producer/manifest.js';
 import { readRows } from '../producer/row-reader.js';
 import { UsageError, messageOf, shownPath } from '../shared/errors.js';
-import { type ErrorCode, PROMPT_COLUMNS } from '../shared/jobs.js';
+import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { failedRows } from '../shared/run-counts.js';
 import { UndoStack } from '../shared/undo.js';
 import { rowsPath, runPaths } from '../writer/output-paths.js';
@@ -13,32 +13,8 @@ import { type Recount, recountOutput } from '../writer/recount.js';
 import { readRunFile } from '../writer/run-file.js';
 import type { OpenRun } from './open-run.js';
 import { openEarlierOutputs, findFiles, openRows, withKept } from './prepare.js';
-import type { Receipt, RunOptions, RunStop } from './run-options.js';
+import type { Receipt, RunOptions } from './run-options.js';
 import { costOf } from './spending.js';
-
-const STOP_EXIT_CODES: Readonly<Record<RunStop['kind'], number>> = {
-  interrupted: 130,
-  cancelled: 130,
-  token: 3,
-  quota: 3,
-  'set-up': 3,
-  down: 4,
-  failing: 4,
-  budget: 4,
-  fatal: 1,
-};
-
-/** The exit code of a run that has ended, see "Exit codes" in the README. */
-export function exitCodeOf(
-  receipt: Pick<Receipt, 'balanced'>,
-  stop: RunStop | undefined,
-  failedByCode: ReadonlyMap<ErrorCode, number>,
-  accepted: ReadonlySet<ErrorCode>,
-): number {
-  if (!receipt.balanced) return 1;
-  if (stop !== undefined) return STOP_EXIT_CODES[stop.kind];
-  return [...failedByCode.keys()].some((code) => !accepted.has(code)) ? 2 : 0;
-}
 
 /**
  * Makes the receipt: counts every row anew from the files, and compares that with what the run believes. A

@@ -4,7 +4,7 @@ import type { Row } from '../../src/producer/row-reader.js';
 import { Ledger } from '../../src/run/ledger.js';
 import { OutcomeWriter } from '../../src/run/outcome-writer.js';
 import { FailingManifest, RunControl } from '../../src/run/run-control.js';
-import { RowLookup } from '../../src/run/row-lookup.js';
+import { RowDecisions } from '../../src/run/row-decisions.js';
 import { PayBudget } from '../../src/run/spending.js';
 import type { ErrorCode, ResultJobData } from '../../src/shared/jobs.js';
 import type { SharedStore } from '../../src/shared/queue/store.js';
@@ -105,7 +105,8 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
   const failedIds = async () =>
     (await workspace.records('out.failed.csv.partial')).map((record) => record['id']);
   const idle = () => ledger.waitUntil(() => ledger.rows === 0, AbortSignal.timeout(5000));
-  const known = () => new RowLookup({ ledger, onFile, failures, failedBefore: new Map(), retriesAll: false });
+  const known = () =>
+    new RowDecisions({ ledger, onFile, failures, failedBefore: new Map(), retriesAll: false });
 
   test('acknowledges a result when all rows of its image are on disk, and counts them', async () => {
     take(row(1, 'a'));

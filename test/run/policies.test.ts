@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { exitCodeOf } from '../../src/run/receipt.js';
+import { exitCodeOf } from '../../src/run/exit-code.js';
 import { FailingManifest, RunControl, judgeWorkers } from '../../src/run/run-control.js';
 import type { RunStop } from '../../src/run/run-options.js';
 import type { ErrorCode, Outcome } from '../../src/shared/jobs.js';

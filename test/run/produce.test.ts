@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Row } from '../../src/producer/row-reader.js';
 import { Ledger } from '../../src/run/ledger.js';
 import { Producer } from '../../src/run/produce.js';
-import { RowLookup } from '../../src/run/row-lookup.js';
+import { RowDecisions } from '../../src/run/row-decisions.js';
 import type { NewImage, QueuedJob } from '../../src/run/run-jobs.js';
 import { PayBudget } from '../../src/run/spending.js';
 import type { FailedOutcome, ResultJobData } from '../../src/shared/jobs.js';
@@ -62,14 +62,14 @@ class NotingRun {
       failedNow: (image: string) => (this.failedNow.has(image) ? outcome : undefined),
     };
     const deps = { ledger, onFile, failures, failedBefore: new Map(), retriesAll: false };
-    const lookup = Object.assign(new RowLookup(deps), {
+    const decisions = Object.assign(new RowDecisions(deps), {
       previousFailure: ({ image }: Row) =>
         image !== undefined && this.failedBefore.has(image) ? { outcome, image } : undefined,
       isTakenUp: (image: string) => ledger.jobOf(image) !== undefined,
       leave: ({ number }: Row) => void this.left.push(number),
     });
     return {
-      lookup,
+      decisions,
       ledger,
       writer: {
         takeOn: (image, taken, isReattached) => void ledger.takeOn(image, taken, isReattached),

@@ -4,7 +4,7 @@ import type { OutputIndex } from '../writer/output-index.js';
 import type { FailuresFile, KnownFailures } from '../writer/failures.js';
 import type { Ledger } from './ledger.js';
 
-interface RowLookupDeps {
+interface RowDecisionsDeps {
   readonly ledger: Ledger;
   readonly onFile: OutputIndex;
   readonly failures: Pick<FailuresFile, 'failedNow'>;
@@ -29,12 +29,12 @@ function failBeforeSubmit(code: FailedOutcome['code'], reason: string): Decision
 }
 
 /** What a run knows of a row, and what is to become of it by that. */
-export class RowLookup {
+export class RowDecisions {
   /** Names of rows that failed before. */
   readonly #leftFailed = new Set<string>();
 
   constructor(
-    private readonly deps: RowLookupDeps,
+    private readonly deps: RowDecisionsDeps,
     private readonly onlyFailed = false,
   ) {}
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Row } from '../../src/producer/row-reader.js';
 import { Ledger } from '../../src/run/ledger.js';
-import { type Decision, RowLookup } from '../../src/run/row-lookup.js';
+import { type Decision, RowDecisions } from '../../src/run/row-decisions.js';
 import { PayBudget } from '../../src/run/spending.js';
 import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/jobs.js';
 import type { FailuresFile } from '../../src/writer/failures.js';
@@ -12,7 +12,7 @@ const failed = (code: ErrorCode): FailedOutcome => ({ status: 'failed', code, re
 
 interface Known
   extends
-    Partial<Pick<RowLookup, 'previousFailure' | 'isTakenUp' | 'isLeftUnlessFailed'>>,
+    Partial<Pick<RowDecisions, 'previousFailure' | 'isTakenUp' | 'isLeftUnlessFailed'>>,
     Partial<Pick<Ledger, 'isPending'> & Pick<FailuresFile, 'failedNow'>> {
   readonly markSeen?: OutputIndex['markSeen'];
   readonly isInOutput?: OutputIndex['take'];
@@ -20,7 +20,7 @@ interface Known
 }
 
 /** Nothing is known, but for what a case says. */
-function know(known: Known = {}): RowLookup {
+function know(known: Known = {}): RowDecisions {
   const { markSeen, isInOutput, isDescribed, isPending, failedNow = () => undefined, ...own } = known;
   const onFile = new OutputIndex({ keyed: false });
   onFile.startPass();
@@ -30,7 +30,7 @@ function know(known: Known = {}): RowLookup {
   if (isDescribed !== undefined) onFile.hasImage = isDescribed;
   if (isPending !== undefined) ledger.isPending = isPending;
   const deps = { ledger, onFile, failures: { failedNow }, failedBefore: new Map(), retriesAll: false };
-  return Object.assign(new RowLookup(deps), own);
+  return Object.assign(new RowDecisions(deps), own);
 }
 
 const submit: Decision = { action: 'submit', image: 'image' };
