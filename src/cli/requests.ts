@@ -1,8 +1,9 @@
-import { cancelledText, plural } from '../dashboard/texts.js';
+import { cancelledText } from '../dashboard/texts.js';
 import { cancelRun } from '../service/cancel-run.js';
 import { type Enqueued, enqueueRun, retryRun } from '../service/enqueue-run.js';
 import { type RunRequest, readRequest, runRequestSchema } from '../service/run-request.js';
 import { UsageError } from '../shared/errors.js';
+import { plural } from '../shared/plural.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';

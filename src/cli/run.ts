@@ -4,6 +4,7 @@ import { verifyOutput } from '../run/receipt.js';
 import type { Ping } from '../service/ping.js';
 import { outcomeText } from '../service/run-request.js';
 import { BulkDescribeError, InterruptedEarlyError, UsageError, messageOf } from '../shared/errors.js';
+import { count, plural } from '../shared/plural.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { companionsOf } from './companions.js';
 import type { OptionsOf } from './options.js';
@@ -11,7 +12,6 @@ import { accountOptionsOf, limitsWarning, pricesOf } from './settings.js';
 import { listenForSignals } from './process.js';
 import { planJson, previewLines, receiptLines, unbalancedLine } from './summary.js';
 import { Terminal } from './terminal.js';
-import { count, plural } from '../dashboard/texts.js';
 import { passwordNote, print, shellQuote, withoutPassword } from './text.js';
 
 /** `bulk-describe run <manifest...>`. @returns the exit code */

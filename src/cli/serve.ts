@@ -1,4 +1,3 @@
-import { plural } from '../dashboard/texts.js';
 import { type WorkerEvent, startAccountWorker } from '../run/account-worker.js';
 import { type ApiOptions, accountOf, checkApi } from '../run/api-options.js';
 import { openImageRoot } from '../run/prepare.js';
@@ -12,6 +11,7 @@ import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
 import { startHealthServer } from '../shared/http-server.js';
 import { RUNS_QUEUE } from '../shared/jobs.js';
+import { plural } from '../shared/plural.js';
 import { formatRate } from '../shared/limits.js';
 import type { WorkerStatus } from '../shared/published.js';
 import type { DescribeWorker } from '../worker/describe-worker.js';

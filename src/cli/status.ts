@@ -1,4 +1,4 @@
-import { count, plural, settledRows, speedText } from '../dashboard/texts.js';
+import { settledRows, speedText } from '../dashboard/texts.js';
 import { findRun } from '../service/known-run.js';
 import { type CheckedStatus, PAUSES, type Trouble, readCheckedStatus } from '../service/troubles.js';
 import {
@@ -12,6 +12,7 @@ import {
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { formatDuration } from '../shared/limits.js';
 import { createLogger } from '../shared/log.js';
+import { count, plural } from '../shared/plural.js';
 import type { ServerStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';

@@ -2,11 +2,12 @@ import { cancelRun } from '../service/cancel-run.js';
 import { retryRun } from '../service/enqueue-run.js';
 import { knownAccounts } from '../service/views.js';
 import { BulkDescribeError, UsageError } from '../shared/errors.js';
+import { plural } from '../shared/plural.js';
 import { partsOfJobId } from '../shared/jobs.js';
 import { RUNS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { jobsOf } from './images.js';
-import { cancelledText, plural } from './texts.js';
+import { cancelledText } from './texts.js';
 
 /** A server or a coordinator that has not answered by then is busy or gone: whoever pressed the button is told so. */
 export const ACTION_DEADLINE_MS = 20_000;

@@ -1,7 +1,7 @@
 import { formatDuration } from '../shared/limits.js';
+import { count } from '../shared/plural.js';
 import type { RunSeries } from '../shared/published.js';
 import { type Html, html } from './html.js';
-import { count } from './texts.js';
 
 /*
  * Charts as inline SVG: numbers in, markup out. Colours come from classes, which the style of the pages has.

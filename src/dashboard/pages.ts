@@ -7,13 +7,14 @@ import {
   readServiceStatus,
 } from '../service/views.js';
 import { formatDuration } from '../shared/limits.js';
+import { count } from '../shared/plural.js';
 import { HISTOGRAM_BOUNDS, readMetrics } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { costChart, failuresChart, latencyChart, rateChart } from './charts.js';
 import { type Html, type Page, actionButton, breakable, fact, html, layout } from './html.js';
 import { failedPart, newestPart } from './images.js';
 import { accountsPart, schedulesPart, troublesPart } from './service-parts.js';
-import { count, fileNameOf, settledRows, speedText } from './texts.js';
+import { fileNameOf, settledRows, speedText } from './texts.js';
 
 export interface View {
   readonly readOnly: boolean;

@@ -13,6 +13,7 @@ import type { Prices } from '../run/run-options.js';
 import { costOf } from '../run/spending.js';
 import { makeThumbnails } from '../run/thumbnails.js';
 import { UsageError } from '../shared/errors.js';
+import { count } from '../shared/plural.js';
 import { isLocked } from '../shared/file-lock.js';
 import { NOTHING_SPENT } from '../shared/run-spending.js';
 import { replaceFile } from '../writer/durable-file.js';
@@ -21,7 +22,7 @@ import { endsRow, outputAt } from '../writer/output-table.js';
 import type { TableRow } from '../writer/table.js';
 import { costChart, failuresChart, rateChart } from './charts.js';
 import { type Html, fact, html, layout } from './html.js';
-import { count, fileNameOf } from './texts.js';
+import { fileNameOf } from './texts.js';
 import { type ShownRow, rowShower, shownFailures, viewer } from './viewer.js';
 
 export interface ReportOptions {

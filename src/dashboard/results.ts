@@ -3,6 +3,7 @@ import pLimit from 'p-limit';
 import { z } from 'zod';
 import { type ReadFailures, type ReadOutput, openToRead, readFailuresOf } from '../run/read-output.js';
 import { FatalError, UsageError } from '../shared/errors.js';
+import { count } from '../shared/plural.js';
 import type { Cells } from '../shared/json-cells.js';
 import type { PreparedImage } from '../shared/prepare-image.js';
 import type { RunStatus } from '../shared/published.js';
@@ -12,7 +13,7 @@ import { RowIndex } from '../writer/row-index.js';
 import type { DashboardOptions } from './access.js';
 import { type Page, html, layout } from './html.js';
 import { smallPicture } from './images.js';
-import { count, fileNameOf } from './texts.js';
+import { fileNameOf } from './texts.js';
 import { PER_PAGE, type Shown, type ShownRow, rowShower, shownFailures, viewer } from './viewer.js';
 
 /** What a search has not found by then it finds before the page is asked for again. */

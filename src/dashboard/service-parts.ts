@@ -2,8 +2,8 @@ import type { ListedSchedule } from '../service/schedules.js';
 import type { CheckedStatus } from '../service/troubles.js';
 import type { AccountView, ServiceStatus, WorkerView } from '../service/views.js';
 import { formatDuration } from '../shared/limits.js';
+import { count } from '../shared/plural.js';
 import { type Html, actionButton, html } from './html.js';
-import { count } from './texts.js';
 
 /** What keeps work from being done at the queue. */
 export function troublesPart({ troubles, at }: CheckedStatus): Html[] {

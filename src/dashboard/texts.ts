@@ -1,16 +1,7 @@
 import type { Cancelled } from '../service/cancel-run.js';
 import type { ErrorCode } from '../shared/jobs.js';
+import { plural } from '../shared/plural.js';
 import type { RunStatus } from '../shared/published.js';
-
-/** Whole numbers as people write them: 12,345. */
-export function count(value: number): string {
-  return value.toLocaleString('en-US');
-}
-
-/** `1 row`, `2 rows`. */
-export function plural(value: number, one: string): string {
-  return `${count(value)} ${value === 1 ? one : `${one}s`}`;
-}
 
 /** What a failure means, and what helps. */
 export const CODE_HELP: Readonly<Record<ErrorCode, string>> = {

@@ -2,9 +2,10 @@ import { findTitleColumn } from '../producer/columns.js';
 import { toRow } from '../producer/row-reader.js';
 import { type ReadFailures, type ReadOutput, planOf } from '../run/read-output.js';
 import { FAILURE_COLUMNS, MESSAGE_COLUMNS, answerCell } from '../shared/jobs.js';
+import { count } from '../shared/plural.js';
 import { type Cells, valuesOf } from '../shared/json-cells.js';
 import { Html, html } from './html.js';
-import { count, httpUrl, shortUrl, visible } from './texts.js';
+import { httpUrl, shortUrl, visible } from './texts.js';
 
 /** More of a cell is not shown. */
 const LONGEST = 4000;

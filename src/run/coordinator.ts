@@ -5,6 +5,7 @@ import { FatalError, messageOf } from '../shared/errors.js';
 import { pendingWindow } from '../shared/limits.js';
 import { HELD, hasNothing, isDecidedAnew, isOfRecord, isUntouched, isUntried } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
+import { plural } from '../shared/plural.js';
 import { atShutdown, shutdownTimeout } from '../shared/queue/outage.js';
 import { forgetLostSubmits, readLostSubmits } from '../shared/run-counts.js';
 import { dropRunOrder } from '../shared/run-leases.js';
@@ -89,12 +90,13 @@ async function recover(run: OpenRun): Promise<void> {
   await results.drained(control.signal);
   const living = await workersOf(run.queueName).listLiving(store);
   const count = await jobs.reclaim((worker) => living.has(worker));
-  if (count > 0) run.emit({ type: 'phase', text: `taking over ${count} image(s) of a worker that has died` });
+  if (count > 0)
+    run.emit({ type: 'phase', text: `taking over ${plural(count, 'image')} of a worker that has died` });
   const abandoned = await jobs.findAbandoned();
   if (abandoned > 0) {
     run.emit({
       type: 'notice',
-      text: `${abandoned} image(s) were submitted for runs that no longer have a coordinator: those that are in this manifest too are paid for once more, and counted as maybePaidTwice`,
+      text: `in flight for runs that no longer have a coordinator: ${plural(abandoned, 'image')}; those that are in this manifest too are paid for once more, and counted as maybePaidTwice`,
     });
   }
   // Untried ones come again with their rows, in their order and within --limit, unless their rows are gone.
@@ -312,7 +314,7 @@ async function captionImages({
     const about = { ...sidecar, output: paths.output, to: 'sidecar', dest: sidecar.folder } as const;
     const { written, kept, empty } = await exportOutput({ ...about, signal: options.signal });
     const others = `${kept} that were there kept${empty > 0 ? `, ${empty} without a text left out` : ''}`;
-    emit({ type: 'notice', text: `${written} caption(s) written to ${sidecar.folder}, ${others}` });
+    emit({ type: 'notice', text: `${plural(written, 'caption')} written to ${sidecar.folder}, ${others}` });
   } catch (error) {
     if (options.signal?.aborted === true) return;
     control.fail(`captions could not be written: ${messageOf(error)}`);

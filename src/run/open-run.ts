@@ -7,6 +7,7 @@ import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
 import { type Logger, debugError, silentLogger } from '../shared/log.js';
+import { plural } from '../shared/plural.js';
 import { RUNS, meanAnswerMs } from '../shared/published.js';
 import { openQueue } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
@@ -285,7 +286,7 @@ export async function explainDamage(error: DamagedRunFileError, options: RunOpti
     if (options.signal !== undefined) setMaxListeners(0, options.signal);
     const jobs = new RunJobs(connection, accountOf(options), '', options.signal);
     const count = await jobs.findAbandoned().finally(() => connection.close());
-    atStake = `${count} image(s) in flight that no other run waits for`;
+    atStake = `${plural(count, 'image')} in flight that no other run waits for`;
   } catch {
     // The message is about the run file; a queue that cannot be asked is another matter.
   }

@@ -13,6 +13,7 @@ import {
   type ResultJobData,
   resultsTogether,
 } from '../shared/jobs.js';
+import { plural } from '../shared/plural.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import type { RateLimiter } from '../shared/queue/limiter.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
@@ -110,7 +111,7 @@ export async function publishDescribed(
   // Not at the submit: an API may take a URL that it cannot load, and say so of the message.
   await deps.images.described(data.url);
   job.report(100);
-  job.log(`completed after ${data.polls} poll(s)`);
+  job.log(`completed after ${plural(data.polls, 'poll')}`);
   const messageId = data.messageId ?? '';
   const describedAt = new Date().toISOString();
   const result = await publish(processing, data, { status: 'described', prompts, messageId, describedAt });

@@ -2,6 +2,7 @@ import { backoffMs } from '../describe-api/attempt-policy.js';
 import type { CompletedMessage } from '../describe-api/client.js';
 import type { Dialect } from '../describe-api/dialects/index.js';
 import type { DescribeJobData } from '../shared/jobs.js';
+import { plural } from '../shared/plural.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { sleep } from '../shared/waiting.js';
 import { pollOnce } from './message-polls.js';
@@ -41,7 +42,8 @@ export async function countCrashes(job: ActiveJob, canWait: boolean): Promise<De
   const count = attemptsStarted - orderlyStarts - 1;
   const crashed =
     messageId === undefined ? Array.from({ length: count }, (_, i) => orderlyStarts + 1 + i) : [];
-  if (crashed.length > 0) job.log(`${count} earlier processing(s) crashed: a submit may have been lost`);
+  if (crashed.length > 0)
+    job.log(`${plural(count, 'earlier processing')} crashed: a submit may have been lost`);
   const unconfirmed = [...unanswered, ...crashed];
   if (canWait && unconfirmed.length > 0) return { ...orderly, unanswered: unconfirmed };
   return { ...orderly, maybePaid: job.data.maybePaid + unconfirmed.length, unanswered: undefined };

@@ -88,8 +88,7 @@ describeOnBothQueues('what a killed run has left in the queue', (openQueue, kind
     expect(paidTwice).toBeLessThanOrEqual(receipt.maybePaidTwice);
     // What waited for its permit may have been submitted, for all that the queue knows: eight at most.
     expect(receipt.maybePaidTwice).toBeLessThanOrEqual(paid - written + 8);
-    const [, found] =
-      /(\d+) image\(s\) were submitted for runs that no longer have a coordinator/.exec(stderr) ?? [];
+    const [, found] = /for runs that no longer have a coordinator: (\d+) images?/.exec(stderr) ?? [];
     expect(Number(found)).toBeGreaterThanOrEqual(receipt.maybePaidTwice);
   });
 

@@ -221,7 +221,7 @@ describeOnBothQueues('a run with --sidecar', (openQueue) => {
       onEvent: (event) => event.type === 'notice' && notices.push(event.text),
     });
     expect(first.exitCode).toBe(0);
-    expect(notices).toEqual([`2 caption(s) written to ${sidecar.folder}, 0 that were there kept`]);
+    expect(notices).toEqual([`2 captions written to ${sidecar.folder}, 0 that were there kept`]);
     await fixture.run({ manifest, sidecar });
     const [row] = await place.records('out.csv');
     const name = row?.['image']?.slice(-5, -4) ?? '';
