@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { judgePollFailure, type PollVerdict } from '../describe-api/attempt-policy.js';
 import type { DescribeClient, Message } from '../describe-api/client.js';
 import { ConnectionError, StatusError, isAnswer, isUnreachable } from '../describe-api/errors.js';
+import { isMomentary } from '../describe-api/http.js';
 import { messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { type RateLimiter, limiterName } from '../shared/queue/limiter.js';
@@ -206,7 +207,7 @@ export class PollTurns {
 
   /** What fails for the moment is tried again next time; a server that fails otherwise does not have the call. */
   #learn(error: unknown): void {
-    const isPassing = error instanceof StatusError && (error.status >= 500 || error.status === 429);
+    const isPassing = error instanceof StatusError && isMomentary(error.status);
     if (this.#isWithoutList || !isAnswer(error) || isPassing) return;
     this.#isWithoutList = true;
     this.deps.logger.info(`messages are asked for one by one from now on: ${messageOf(error)}`);

@@ -64,6 +64,7 @@ test.each<[string, number, unknown, boolean]>([
   ['leaves them out', 200, [], true],
   ['holds what cannot be read', 200, [{ id: '1', status: 'SUCCESS' }, null, 7], true],
   ['is over its limit', 429, { description: 'busy', code: 30 }, true],
+  ['comes too early', 425, { description: 'too early', code: 30 }, true],
   ['is down', 502, '<html>', true],
   ['is not there', 404, '', false],
   ['is not allowed', 405, '<html>', false],
