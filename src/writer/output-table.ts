@@ -27,8 +27,8 @@ export function layoutOf({ escapeFormulas, promptsAs, usage }: OutputLayout): Ou
   return { escapeFormulas, promptsAs, usage };
 }
 
-/** What an output is opened or inspected with. */
-export interface OutputOptions extends OutputLayout {
+/** What a new output is made of. */
+export interface TableOptions extends OutputLayout {
   readonly path: string;
   /** The manifest's columns, in order. */
   readonly columns: readonly string[];
@@ -41,6 +41,10 @@ export interface OutputOptions extends OutputLayout {
   readonly answerColumnsBefore?: readonly string[] | undefined;
   /** Of a new output. An existing one keeps its own, which is found from its header. */
   readonly delimiter: string;
+}
+
+/** What an output is opened or inspected with. */
+export interface OutputOptions extends TableOptions {
   /** Which of `columns` hold the image and, where rows have one, the key. */
   readonly urlColumn: number;
   readonly keyColumn?: number | undefined;
@@ -71,13 +75,6 @@ export interface ScannedOutput extends TableEnd {
 export function outputAt(path: string): string {
   return `the output ${path}`;
 }
-
-/** What a new output is made of. */
-export type TableOptions = OutputLayout &
-  Pick<
-    OutputOptions,
-    'path' | 'columns' | 'kept' | 'answerColumns' | 'answerColumnsBefore' | 'delimiter' | 'listSeparator'
-  >;
 
 /** A new output for a manifest, in the format that the ending of its name says. */
 export function newOutputTable(options: TableOptions, path = options.path): Table {
