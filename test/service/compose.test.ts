@@ -1,6 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
@@ -19,14 +17,7 @@ const composeSchema = z.object({
   services: z.looseObject({ home: serviceSchema, worker: serviceSchema, dashboard: serviceSchema }),
 });
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  if (address === null || typeof address === 'string') throw new Error('no free port');
-  return address.port;
-}
+const LISTENS = /^(?:health at )?(http:\/\/127\.0\.0\.1:\d+)/m;
 
 describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as processes', () => {
   let redis: TestRedis;
@@ -57,13 +48,8 @@ describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as process
       ...{ DASHBOARD_USER: 'ada', DASHBOARD_PASSWORD: 'a-long-password' },
     };
     /** Only what the containers' network and file system would make of it is translated. */
-    const start = async ({ command, environment }: z.infer<typeof serviceSchema>) => {
-      const port = await freePort();
-      const names: Record<string, string> = {
-        '/data': workspace.path,
-        '8080': String(port),
-        '0.0.0.0': '127.0.0.1',
-      };
+    const names: Record<string, string> = { '/data': workspace.path, '8080': '0', '0.0.0.0': '127.0.0.1' };
+    const start = ({ command, environment }: z.infer<typeof serviceSchema>) => {
       const [name = '', ...args] = command.map((part) => names[part] ?? part);
       const given: Record<string, string> = { ...outside, QUEUE_URL: redis.url };
       const env = Object.fromEntries(
@@ -72,18 +58,20 @@ describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as process
           given[variable] ?? value.replace(/^\$\{\w+:-(.*)\}$/, '$1'),
         ]),
       );
-      return { process: service.start(name, args, { DESCRIBE_API_TOKEN: '', ...env }), port };
+      return service.start(name, args, { DESCRIBE_API_TOKEN: '', ...env });
     };
-    const server = await start(services.home);
-    const workers = [await start(services.worker), await start(services.worker)];
-    const dashboard = await start(services.dashboard);
-    for (const { port } of [server, ...workers, dashboard]) {
-      await waitUntil('it is healthy', () =>
-        fetch(`http://127.0.0.1:${port}/healthz`).then(
-          ({ ok }) => ok,
-          () => false,
-        ),
-      );
+    const server = start(services.home);
+    const workers = [start(services.worker), start(services.worker)];
+    const dashboard = start(services.dashboard);
+    const all = [dashboard, ...workers, server];
+    const urls: string[] = [];
+    for (const started of all) {
+      const heard = () => LISTENS.exec(started.stderr() + started.stdout())?.[1] ?? '';
+      await waitUntil('it listens', () => heard() !== '');
+      const url = heard();
+      const answer = await fetch(`${url}/healthz`);
+      expect(answer.status, started.stderr()).toBe(200);
+      urls.push(url);
     }
     await workspace.write('m.csv', manifestOf(5));
     const enqueued = await service.start('enqueue', ['m.csv', '-o', 'out.csv'], {
@@ -97,13 +85,13 @@ describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as process
     expect(simulator.stats().paid).toBe(5);
     const authorization = `Basic ${Buffer.from('ada:a-long-password').toString('base64')}`;
     await waitUntil('the dashboard shows it', async () => {
-      const runs = await fetch(`http://127.0.0.1:${dashboard.port}/runs`, { headers: { authorization } });
+      const runs = await fetch(`${urls[0]}/runs`, { headers: { authorization } });
       // A name may be broken between its parts.
       return (await runs.text()).replaceAll('<wbr />', '').includes('out.csv');
     });
-    for (const { process } of [dashboard, ...workers, server]) {
-      process.child.kill('SIGTERM');
-      const { code, stderr } = await process.ended;
+    for (const { child, ended } of all) {
+      child.kill('SIGTERM');
+      const { code, stderr } = await ended;
       expect(code, stderr).toBe(0);
     }
   });
