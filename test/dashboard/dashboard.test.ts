@@ -63,10 +63,14 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
     fixture.simulator.setOptions({ token: TOKEN, failures: { reject: 0.3 } });
     const seen: string[] = [];
     await runBeside(200, async ({ url }, connection) => {
-      const get = async (path: string) => {
+      /** A machine that is busy: the page asks to be asked again. */
+      const answerOf = async (path: string) => {
         let answer = await fetch(`${url}${path}`);
-        // A machine that is busy: the page asks to be asked again.
         while (answer.status === 503) answer = await fetch(`${url}${path}`);
+        return answer;
+      };
+      const get = async (path: string) => {
+        const answer = await answerOf(path);
         const text = await answer.text();
         expect(answer.status, `${path}: ${text}`).toBe(200);
         seen.push(text, JSON.stringify([...answer.headers]));
@@ -93,7 +97,7 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       const ended = { exitCode: 0, remaining: 0 };
       const forged = { run: 'r00000000000', output: '/etc/passwd', ended };
       if (status !== undefined) await RUNS.publish(connection.store, forged.run, { ...status, ...forged });
-      const refused = await fetch(`${url}/runs/r00000000000/results`);
+      const refused = await answerOf('/runs/r00000000000/results');
       expect([refused.status, await refused.text()]).toEqual([
         404,
         expect.stringContaining('its own results alone'),
@@ -126,8 +130,8 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       expect(await put(`${job}/retry`)).toBe(405);
       expect(await put('/board/api/queues/pause')).toBe(405);
       expect(await put('/%62oard/api/queues/pause')).toBe(405);
-      // What is in flight keeps the run, and so its dashboard, until the last answer was read.
-      fixture.simulator.setOptions({ latencyMs: 4000 });
+      // What is in flight keeps the run, and so its dashboard, until the last answer was read; then the run is interrupted.
+      fixture.simulator.setOptions({ latencyMs: 600_000 });
       const submitted = fixture.simulator.stats().paid;
       // A form of the run's page; what was done is said where it leads to.
       const press = async (action: string, headers = {}) => {
@@ -143,12 +147,12 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       expect(await said(`retry-image/${completed ?? ''}`)).toContain('it is not failed any more');
       expect(await said(`retry-run/${run}`)).toContain('has not ended yet');
       const nowhere = (await press('cancel-run/nobody')).headers.get('location') ?? '';
-      expect(await (await fetch(`${url}${nowhere}`)).text()).toContain('no run nobody is known');
+      expect(await (await answerOf(nowhere)).text()).toContain('no run nobody is known');
       expect(await said('pause-account/nobody')).toContain('nobody has worked for this account');
       expect((await press(`cancel-run/${run}`, { origin: 'http://evil.test' })).status).toBe(403);
       expect((await press(`cancel-run/${run}`, { 'sec-fetch-site': 'cross-site' })).status).toBe(403);
       expect((await press(`burn-down/${run}`)).status).toBe(404);
-      expect((await fetch(`${url}/do/cancel-run/${run}`)).status).toBe(404);
+      expect((await answerOf(`/do/cancel-run/${run}`)).status).toBe(404);
       const broken = { method: 'POST', body: '{', headers: { 'content-type': 'application/json' } };
       expect((await fetch(`${url}/do/cancel-run/${run}`, broken)).status).toBe(400);
       expect(await said(`pause-account/${encodeURIComponent(name)}`)).toContain('paused: what is submitted');
@@ -156,8 +160,8 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       expect(await said(`resume-account/${encodeURIComponent(name)}`)).toContain('resumed');
       await waitUntil('an image in flight', () => fixture.simulator.stats().paid > submitted + 1);
       expect(await said(`cancel-run/${run}`)).toContain('nothing more is submitted');
-      expect((await fetch(`${url}/runs/nobody`)).status).toBe(404);
-      expect((await fetch(`${url}/healthz`)).status).toBe(200);
+      expect((await answerOf('/runs/nobody')).status).toBe(404);
+      expect((await answerOf('/healthz')).status).toBe(200);
     });
     expect(seen.join('\n')).not.toContain(TOKEN);
   });
