@@ -93,7 +93,7 @@ describeOnRedis('bulk-describe run', (openQueue) => {
   });
 
   test('a second process with the same output ends at once with exit 5 and names the first', async () => {
-    simulator.setOptions({ latencyMs: 3000 });
+    simulator.setOptions({ latencyMs: 600_000 });
     await workspace.write('m.csv', manifestOf(2));
     const first = startCli(args(), { cwd: workspace.path, env });
     await waitUntil('the first has submitted', () => simulator.stats().paid === 2);

@@ -204,15 +204,17 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
   });
 
   test('a second run of the same output is refused with exit 5', async () => {
-    fixture.simulator.setOptions({ latencyMs: 1000 });
+    fixture.simulator.setOptions({ latencyMs: 600_000 });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(3));
-    const first = fixture.run({ manifest });
+    const interrupt = new AbortController();
+    const first = fixture.run({ manifest, signal: interrupt.signal });
     await waitUntil('the first one has begun', () => fixture.simulator.stats().paid > 0);
     await expect(fixture.run({ manifest })).rejects.toMatchObject({
       exitCode: 5,
       message: /another process has the output/,
     });
-    expect((await first).exitCode).toBe(0);
+    interrupt.abort();
+    expect((await first).exitCode).toBe(130);
   });
 
   test('with formulas escaped, a spreadsheet computes nothing, and rows are known again by their own cells', async () => {
