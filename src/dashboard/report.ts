@@ -10,7 +10,7 @@ import {
   readFailuresOf,
 } from '../run/read-output.js';
 import type { Prices } from '../run/run-options.js';
-import { costOf } from '../run/spending.js';
+import { costOf } from '../run/budget.js';
 import { makeThumbnails } from '../run/thumbnails.js';
 import { UsageError } from '../shared/errors.js';
 import { count } from '../shared/plural.js';

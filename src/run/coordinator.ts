@@ -25,7 +25,7 @@ import { Producer } from './produce.js';
 import { type Calls, type QueuedJob, RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
 import { RunWatch, publishStatus, readSeries } from './run-watch.js';
-import { affordable } from './spending.js';
+import { affordable } from './budget.js';
 
 /**
  * Runs what has been prepared and counted until every row has its outcome on disk, or the run is stopped.

@@ -10,7 +10,7 @@ import { finishTime } from './finish-by.js';
 import { type PreparedRun, prepareRun } from './prepare.js';
 import { previewRun, refusePayingAgain } from './preview.js';
 import type { RunOptions, RunResult } from './run-options.js';
-import { checkBudget } from './spending.js';
+import { checkBudget } from './budget.js';
 
 /**
  * Describes every row of a manifest: what `bulk-describe run` does. The same call again resumes.

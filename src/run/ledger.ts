@@ -10,7 +10,7 @@ import {
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
 import type { ResultFate } from '../writer/results-consumer.js';
 import type { Calls, QueuedJob } from './run-jobs.js';
-import type { PayBudget } from './spending.js';
+import type { PayBudget } from './budget.js';
 
 export type ImageState = 'found' | 'answered' | 'pending' | 'settled';
 

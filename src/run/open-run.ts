@@ -33,7 +33,7 @@ import { RowDecisions } from './row-decisions.js';
 import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
 import { SeriesMeter } from './run-series.js';
-import { PayBudget, budgetStop } from './spending.js';
+import { PayBudget, budgetStop } from './budget.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
 /** All that a run works with. */

@@ -10,7 +10,7 @@ import type { OutputIndex } from '../writer/output-index.js';
 import { countRows } from './count-rows.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
-import { estimatedCost } from './spending.js';
+import { estimatedCost } from './budget.js';
 
 /** How long an answer is taken to take as long as the account's have not been seen: a describe has 10 to 60 seconds. */
 const ASSUMED_ANSWER_MS = { simulator: 1000, others: 30_000 };

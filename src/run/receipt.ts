@@ -14,7 +14,7 @@ import { readRunFile } from '../writer/run-file.js';
 import type { OpenRun } from './open-run.js';
 import { openEarlierOutputs, findFiles, openRows, withKept } from './prepare.js';
 import type { Receipt, RunOptions } from './run-options.js';
-import { costOf } from './spending.js';
+import { costOf } from './budget.js';
 
 /**
  * Makes the receipt: counts every row anew from the files, and compares that with what the run believes. A

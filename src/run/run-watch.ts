@@ -12,7 +12,7 @@ import { type OpenRun, checkSpending } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
 import type { JobPlace } from './run-jobs.js';
 import type { Preview, Progress } from './run-options.js';
-import { costOf } from './spending.js';
+import { costOf } from './budget.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
 export class RunWatch {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { affordable, budgetStop, checkBudget, costOf, estimatedCost } from '../../src/run/spending.js';
+import { affordable, budgetStop, checkBudget, costOf, estimatedCost } from '../../src/run/budget.js';
 import { NOTHING_SPENT } from '../../src/shared/run-spending.js';
 
 const SPENT = { submits: 12, answered: 10, unusable: 0, inputTokens: 10_000, outputTokens: 2000 };
