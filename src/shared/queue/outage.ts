@@ -30,6 +30,9 @@ export interface OutageOptions {
   retryMs?: number;
 }
 
+/** A server that is busy with its disk, or a machine with too much to do, may take a second to answer. */
+const GRACE_MS = 2000;
+
 /**
  * Whether the queue is there.
  *
@@ -88,7 +91,7 @@ export class Outage {
     const grace = setTimeout(() => {
       this.#isReported = true;
       this.#report('down', reason);
-    }, this.options.graceMs ?? 500);
+    }, this.options.graceMs ?? GRACE_MS);
     while (!this.#closed.signal.aborted && (await this.#fails())) {
       await sleep(this.options.retryMs ?? 500, this.#closed.signal);
     }
