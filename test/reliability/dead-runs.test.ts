@@ -129,7 +129,7 @@ describeOnBothQueues('what a killed run has left in the queue', (openQueue, kind
     await writeFile(scene.workspace.at('out.csv.run'), '');
     const { code, stderr, stdout } = await scene.start().ended;
     expect([code, stdout]).toEqual([1, '']);
-    expect(stderr).toMatch(/it is no JSON object; restore it, or remove it .* \(\d+ image\(s\) in flight/);
+    expect(stderr).toMatch(/it is no JSON object; restore it, or remove it .* \(\d+ images? in flight/);
   });
 });
 
