@@ -11,6 +11,8 @@ import { Service, untilSaid } from './service.js';
 
 const ROWS = 500;
 const RATE = 20;
+/** A submit that its worker sends late, on a busy machine, comes together with the next: a second shows that as another rate. */
+const WINDOW_SECONDS = 5;
 const LIMITS = ['--rate', `${RATE}/s`, '--poll-rate', '200/s', '--max-in-flight', '60'];
 
 describe.skipIf(!redisAvailable)('one coordinator and four workers on one Redis', () => {
@@ -65,10 +67,10 @@ describe.skipIf(!redisAvailable)('one coordinator and four workers on one Redis'
     expect(simulator.stats().paid - ROWS).toBeLessThanOrEqual(receipt.maybePaidTwice);
 
     const arrivals = readJournal(workspace.at('journal')).map(({ time }) => time);
-    const use = rateUse(arrivals, RATE, 2000);
+    const use = rateUse(arrivals, RATE, { windowMs: WINDOW_SECONDS * 1000, edgesMs: 2000 });
     // What this process was late to see by its own fault, it saw together with what came after.
     const lateSeconds = lateness.max / 1e9;
-    expect(use.busiestSecond).toBeLessThanOrEqual(RATE * (1.1 + lateSeconds));
+    expect(use.fullest).toBeLessThanOrEqual(RATE * (1.05 * WINDOW_SECONDS + lateSeconds));
     // On a machine that does nothing else it is 0.99; the benchmark measures it.
     expect(use.share).toBeGreaterThan(0.5);
 
