@@ -6,7 +6,7 @@ import { type Simulator, startSimulator } from '../../src/simulator/simulator.js
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
-import { Service } from './service.js';
+import { Service, urlOf } from './service.js';
 
 const serviceSchema = z.looseObject({
   command: z.array(z.string()),
@@ -16,8 +16,6 @@ const serviceSchema = z.looseObject({
 const composeSchema = z.object({
   services: z.looseObject({ home: serviceSchema, worker: serviceSchema, dashboard: serviceSchema }),
 });
-
-const LISTENS = /^(?:health at )?(http:\/\/127\.0\.0\.1:\d+)/m;
 
 describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as processes', () => {
   let redis: TestRedis;
@@ -66,9 +64,7 @@ describe.skipIf(!redisAvailable)('the services of docker-compose.yml, as process
     const all = [dashboard, ...workers, server];
     const urls: string[] = [];
     for (const started of all) {
-      const heard = () => LISTENS.exec(started.stderr() + started.stdout())?.[1] ?? '';
-      await waitUntil('it listens', () => heard() !== '');
-      const url = heard();
+      const url = await urlOf(started);
       const answer = await fetch(`${url}/healthz`);
       expect(answer.status, started.stderr()).toBe(200);
       urls.push(url);

@@ -8,7 +8,7 @@ import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js'
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 import { LIMITS } from './process-fixture.js';
-import { Service, untilSaid } from './service.js';
+import { Service, untilSaid, urlOf } from './service.js';
 
 /** Five seconds, and what a busy machine adds. */
 const AT_ONCE_MS = 15_000;
@@ -34,12 +34,6 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
   });
 
   /** Where the dashboard that a process has started is. */
-  async function dashboardOf(started: CliProcess): Promise<string> {
-    const url = () => /http:\/\/127\.0\.0\.1:\d+/.exec(started.stdout() + started.stderr())?.[0];
-    await waitUntil('the URL of the dashboard', () => url() !== undefined);
-    return url() ?? '';
-  }
-
   /** Until all that looks at the queue by itself waits for it; and then again, for requests that still wait. */
   async function askTwice(url: string): Promise<Promise<unknown>[]> {
     const ask = () => PATHS.map((path) => fetch(url + path).catch(() => undefined));
@@ -55,7 +49,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
 
   test('a run with a dashboard ends with its receipt when it is told to, with requests that wait', async () => {
     const run = service.start('run', ['m.csv', '-o', 'out.csv', '--dashboard=0', '--json', ...LIMITS]);
-    const url = await dashboardOf(run);
+    const url = await urlOf(run);
     await waitUntil('it has submitted', () => simulator.stats().paid >= 5);
     await redis.kill9();
     await untilSaid(run, /waiting for the queue/);
@@ -71,7 +65,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     ['dashboard', ['--port', '0']],
   ])('%s ends when it is told to, with a dashboard and requests that wait', async (command, args) => {
     const started = service.start(command, args);
-    const url = await dashboardOf(started);
+    const url = await urlOf(started);
     if (command === 'serve') {
       await untilSaid(started, /takes runs from/);
       expect((await service.start('enqueue', ['m.csv', '-o', 'out.csv']).ended).code).toBe(0);
@@ -85,7 +79,7 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
 
   test('every page of the dashboard says within seconds that the queue does not answer', async () => {
     const started = service.start('dashboard', ['--port', '0']);
-    const url = await dashboardOf(started);
+    const url = await urlOf(started);
     for (const path of PATHS) expect((await fetch(url + path)).status).toBeLessThan(500);
     await redis.kill9();
     const answers = PATHS.map(async (path) => {

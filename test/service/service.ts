@@ -37,6 +37,13 @@ export async function untilSaid(started: CliProcess, what: RegExp, deadlineMs = 
   );
 }
 
+/** Where a process says that it listens: its pages, or its health. */
+export async function urlOf(started: CliProcess): Promise<string> {
+  const url = () => /http:\/\/127\.0\.0\.1:\d+/.exec(started.stdout() + started.stderr())?.[0];
+  await waitUntil('the URL that it listens at', () => url() !== undefined);
+  return url() ?? '';
+}
+
 /** What a process with `--health-port 0` answers. */
 export async function health(
   started: Pick<CliProcess, 'stderr'>,
