@@ -2,8 +2,8 @@ import type { SignedImage } from '../run/count-rows.js';
 import type { CheckedUrls } from '../run/check-urls.js';
 import type { Preview, RunResult } from '../run/run-options.js';
 import { formatDuration, formatRate } from '../shared/limits.js';
-import { count, plural } from '../shared/plural.js';
 import { isPermanent } from '../shared/jobs.js';
+import { count, plural } from '../shared/plural.js';
 import { fields, listOf, nearPath, printable } from './text.js';
 
 /** When something that starts now and takes `ms` is over, in local time: `14:10`, `Tue 14:10`, `Tue 3 Mar 14:10`. */

@@ -2,8 +2,8 @@ import { pino } from 'pino';
 import { z } from 'zod';
 import type { Progress } from '../run/run-options.js';
 import { formatDuration } from '../shared/limits.js';
-import { count } from '../shared/plural.js';
 import { type LogLevel, type Logger, createLogger } from '../shared/log.js';
+import { count } from '../shared/plural.js';
 import { speedText } from '../dashboard/texts.js';
 import { listOf, printable, wrapped } from './text.js';
 

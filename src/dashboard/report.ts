@@ -9,12 +9,12 @@ import {
   planOf,
   readFailuresOf,
 } from '../run/read-output.js';
-import type { Prices } from '../run/run-options.js';
 import { costOf } from '../run/budget.js';
+import type { Prices } from '../run/run-options.js';
 import { makeThumbnails } from '../run/thumbnails.js';
 import { UsageError } from '../shared/errors.js';
-import { count } from '../shared/plural.js';
 import { isLocked } from '../shared/file-lock.js';
+import { count } from '../shared/plural.js';
 import { NOTHING_SPENT } from '../shared/run-spending.js';
 import { replaceFile } from '../writer/durable-file.js';
 import type { RunPaths } from '../writer/output-paths.js';

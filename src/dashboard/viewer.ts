@@ -2,8 +2,8 @@ import { findTitleColumn } from '../producer/columns.js';
 import { toRow } from '../producer/row-reader.js';
 import { type ReadFailures, type ReadOutput, planOf } from '../run/read-output.js';
 import { FAILURE_COLUMNS, MESSAGE_COLUMNS, answerCell } from '../shared/jobs.js';
-import { count } from '../shared/plural.js';
 import { type Cells, valuesOf } from '../shared/json-cells.js';
+import { count } from '../shared/plural.js';
 import { Html, html } from './html.js';
 import { httpUrl, shortUrl, visible } from './texts.js';
 

@@ -17,6 +17,7 @@ import type { FailureRecord } from '../writer/failures.js';
 import { rowsPath } from '../writer/output-paths.js';
 import { packOutput } from '../writer/parquet-output.js';
 import { writeRunFile } from '../writer/run-file.js';
+import { affordable } from './budget.js';
 import { type OpenRun, keepCounts, openRun } from './open-run.js';
 import { type PreparedRun, rootsOf } from './prepare.js';
 import { exitCodeOf } from './exit-code.js';
@@ -25,7 +26,6 @@ import { Producer } from './produce.js';
 import { type Calls, type QueuedJob, RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
 import { RunWatch, publishStatus, readSeries } from './run-watch.js';
-import { affordable } from './budget.js';
 
 /**
  * Runs what has been prepared and counted until every row has its outcome on disk, or the run is stopped.

@@ -5,12 +5,12 @@ import { shortHash } from '../shared/short-hash.js';
 import { UndoStack } from '../shared/undo.js';
 import { DamagedRunFileError } from '../writer/run-file.js';
 import { checkApi, checkLocalImages } from './api-options.js';
+import { checkBudget } from './budget.js';
 import { checkSidecars, makeFolder } from './captions.js';
 import { finishTime } from './finish-by.js';
 import { type PreparedRun, prepareRun } from './prepare.js';
 import { previewRun, refusePayingAgain } from './preview.js';
 import type { RunOptions, RunResult } from './run-options.js';
-import { checkBudget } from './budget.js';
 
 /**
  * Describes every row of a manifest: what `bulk-describe run` does. The same call again resumes.

@@ -9,8 +9,8 @@ import {
 } from '../shared/jobs.js';
 import { countFailed, createRunCounts, uncountFailed } from '../shared/run-counts.js';
 import type { ResultFate } from '../writer/results-consumer.js';
-import type { Calls, QueuedJob } from './run-jobs.js';
 import type { PayBudget } from './budget.js';
+import type { Calls, QueuedJob } from './run-jobs.js';
 
 export type ImageState = 'found' | 'answered' | 'pending' | 'settled';
 

@@ -24,6 +24,7 @@ import { ResultsConsumer } from '../writer/results-consumer.js';
 import { type DamagedRunFileError, type RunFile, newRunId, writeRunFile } from '../writer/run-file.js';
 import { openClient } from './account-worker.js';
 import { accountOf } from './api-options.js';
+import { PayBudget, budgetStop } from './budget.js';
 import { Ledger } from './ledger.js';
 import { OutcomeWriter } from './outcome-writer.js';
 import { finishStop } from './finish-by.js';
@@ -33,7 +34,6 @@ import { RowDecisions } from './row-decisions.js';
 import { FailingManifest, RunControl } from './run-control.js';
 import { RunJobs } from './run-jobs.js';
 import { SeriesMeter } from './run-series.js';
-import { PayBudget, budgetStop } from './budget.js';
 import { type Preview, RUN_DEFAULTS, RUN_TIMING, type RunEvent, type RunOptions } from './run-options.js';
 
 /** All that a run works with. */

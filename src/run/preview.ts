@@ -7,10 +7,10 @@ import { DEFAULT_LIMITS, type Limits, intervalMs } from '../shared/limits.js';
 import { UsageError } from '../shared/errors.js';
 import { NOTHING_SPENT, type Spent } from '../shared/run-spending.js';
 import type { OutputIndex } from '../writer/output-index.js';
+import { estimatedCost } from './budget.js';
 import { countRows } from './count-rows.js';
 import type { PreparedRun } from './prepare.js';
 import type { Preview, RunOptions } from './run-options.js';
-import { estimatedCost } from './budget.js';
 
 /** How long an answer is taken to take as long as the account's have not been seen: a describe has 10 to 60 seconds. */
 const ASSUMED_ANSWER_MS = { simulator: 1000, others: 30_000 };

@@ -11,10 +11,10 @@ import { rowsPath, runPaths } from '../writer/output-paths.js';
 import { inspectOutput, layoutOf } from '../writer/output-table.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
 import { readRunFile } from '../writer/run-file.js';
+import { costOf } from './budget.js';
 import type { OpenRun } from './open-run.js';
 import { openEarlierOutputs, findFiles, openRows, withKept } from './prepare.js';
 import type { Receipt, RunOptions } from './run-options.js';
-import { costOf } from './budget.js';
 
 /**
  * Makes the receipt: counts every row anew from the files, and compares that with what the run believes. A

@@ -8,11 +8,11 @@ import type { Spent } from '../shared/run-spending.js';
 import { clockAheadMs, repeat } from '../shared/waiting.js';
 import type { DescribeWorker } from '../worker/describe-worker.js';
 import { writeRunFile } from '../writer/run-file.js';
+import { costOf } from './budget.js';
 import { type OpenRun, checkSpending } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
 import type { JobPlace } from './run-jobs.js';
 import type { Preview, Progress } from './run-options.js';
-import { costOf } from './budget.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
 export class RunWatch {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { QueuedJob } from '../../src/run/run-jobs.js';
 import { PayBudget } from '../../src/run/budget.js';
+import type { QueuedJob } from '../../src/run/run-jobs.js';
 import { type ImageState, Ledger } from '../../src/run/ledger.js';
 import type { ResultJobData } from '../../src/shared/jobs.js';
 import { failedRows } from '../../src/shared/run-counts.js';

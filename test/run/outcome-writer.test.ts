@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { imageHash } from '../../src/producer/image-url.js';
 import type { Row } from '../../src/producer/row-reader.js';
+import { PayBudget } from '../../src/run/budget.js';
 import { Ledger } from '../../src/run/ledger.js';
 import { OutcomeWriter } from '../../src/run/outcome-writer.js';
 import { FailingManifest, RunControl } from '../../src/run/run-control.js';
 import { RowDecisions } from '../../src/run/row-decisions.js';
-import { PayBudget } from '../../src/run/budget.js';
 import type { ErrorCode, ResultJobData } from '../../src/shared/jobs.js';
 import type { SharedStore } from '../../src/shared/queue/store.js';
 import { forgetLostSubmits, keepLostSubmits, readLostSubmits } from '../../src/shared/run-counts.js';

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { Row } from '../../src/producer/row-reader.js';
+import { PayBudget } from '../../src/run/budget.js';
 import { Ledger } from '../../src/run/ledger.js';
 import { Producer } from '../../src/run/produce.js';
 import { RowDecisions } from '../../src/run/row-decisions.js';
 import type { NewImage, QueuedJob } from '../../src/run/run-jobs.js';
-import { PayBudget } from '../../src/run/budget.js';
 import type { FailedOutcome, ResultJobData } from '../../src/shared/jobs.js';
 import { OutputIndex } from '../../src/writer/output-index.js';
 import { waitUntil } from '../helpers/wait-until.js';

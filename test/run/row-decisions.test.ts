@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { Row } from '../../src/producer/row-reader.js';
+import { PayBudget } from '../../src/run/budget.js';
 import { Ledger } from '../../src/run/ledger.js';
 import { type Decision, RowDecisions } from '../../src/run/row-decisions.js';
-import { PayBudget } from '../../src/run/budget.js';
 import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/jobs.js';
 import type { FailuresFile } from '../../src/writer/failures.js';
 import { OutputIndex } from '../../src/writer/output-index.js';
