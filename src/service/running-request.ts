@@ -3,6 +3,7 @@ import type { RunEvent, RunStop } from '../run/run-options.js';
 import { messageOf } from '../shared/errors.js';
 import { debugError } from '../shared/log.js';
 import { SERVERS } from '../shared/published.js';
+import { LOCK_MS } from '../shared/queue/connection.js';
 import { atShutdown, retryUntilUp, shutdownTimeout } from '../shared/queue/outage.js';
 import { unlessMoved } from '../shared/queue/job-moves.js';
 import { unlessAborted } from '../shared/waiting.js';
@@ -60,8 +61,6 @@ export interface RequestDeps extends RunsServerOptions {
   readonly leave: (id: string) => Promise<void>;
 }
 
-/** As long as the worker's locks. */
-const LOCK_MS = 10_000;
 export const SHUTDOWN_TIMEOUT_MS = 5000;
 const BUSY_RETRY_MS = 2000;
 /** A request that has never opened its files waits so often for whoever has its output: a minute. */

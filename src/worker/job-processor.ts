@@ -9,7 +9,7 @@ import {
   notDescribable,
 } from '../shared/jobs.js';
 import { type Logger, debugError } from '../shared/log.js';
-import type { JobQueue } from '../shared/queue/connection.js';
+import { type JobQueue, LOCK_MS } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { processImage } from './process-image.js';
 import type { ActiveJob, ProcessingDeps, ProcessingOutcome } from './processing.js';
@@ -47,7 +47,7 @@ export class JobProcessor {
         (inherited, stopping) => {
           if (inherited.kind === 'outcome') return Promise.resolve(inherited.outcome);
           if (inherited.kind === 'data') job.data = inherited.data;
-          return this.#process(job, stopping);
+          return this.#process(job, token, stopping);
         },
         (outcome) => this.#finish(job, token, outcome),
       );
@@ -58,9 +58,9 @@ export class JobProcessor {
     }
   }
 
-  async #process(job: DescribeJob, stopping: AbortSignal): Promise<ProcessingOutcome> {
+  async #process(job: DescribeJob, token: string, stopping: AbortSignal): Promise<ProcessingOutcome> {
     this.#log(job, `taken by a worker on ${hostname()}, process ${process.pid}`);
-    const ended = await processImage(this.#activeJob(job), this.deps, stopping);
+    const ended = await processImage(this.#activeJob(job, token), this.deps, stopping);
     if (ended.kind !== 'complete' && ended.kind !== 'fail') return ended;
     const { outcome, submits, polls } = ended.result;
     this.deps.metrics.ended(outcome);
@@ -108,12 +108,20 @@ export class JobProcessor {
     }
   }
 
+  /** The lock has run out where the queue, or this process, was away for long. A job that was removed by hand goes on. */
+  async #renewLock(job: DescribeJob, token: string): Promise<void> {
+    const { connection } = this.deps;
+    if ((await retryUntilUp(connection, () => job.extendLock(token, LOCK_MS))) > 0) return;
+    if ((await retryUntilUp(connection, () => job.getState())) === 'unknown') return;
+    throw new SupersededError('its lock has run out, and another worker may have taken it up');
+  }
+
   #log(job: DescribeJob, line: string): void {
     this.logger.debug({ ...aboutJob(job), messageId: job.data.messageId }, line);
     this.jobLogs.add(job.id ?? '', line);
   }
 
-  #activeJob(job: DescribeJob): ActiveJob {
+  #activeJob(job: DescribeJob, token: string): ActiveJob {
     let reportedAt = performance.now();
     return {
       image: imageOfJobId(job.data.run, job.id ?? '') ?? '',
@@ -122,6 +130,7 @@ export class JobProcessor {
       attemptsStarted: job.attemptsStarted,
       isHeld: job.progress === HELD,
       save: (data) => this.#save(job, data),
+      renewLock: () => this.#renewLock(job, token),
       log: (line) => this.#log(job, line),
       report: (progress) => {
         if (performance.now() - reportedAt < PROGRESS_EVERY_MS) return;

@@ -108,9 +108,9 @@ async function submitInTurn(
     const why = `the API is down: this worker rests ${(downMs / 1000).toFixed(1)} s`;
     return { kind: 'release', data, why };
   }
+  await wait.end(data);
   if (!(await deps.spending.takeCall(data.run)))
     return await setAside(processing, data, 'its run has made as many submits as --max-calls allows');
-  await wait.end(data);
   return await submit(processing, data, image);
 }
 

@@ -38,6 +38,8 @@ export interface ActiveJob {
   readonly isHeld: boolean;
   /** Stores the data and does not give up while the queue is away. */
   save(data: DescribeJobData): Promise<void>;
+  /** Makes certain that the job is still this processing's. @throws when another worker may have taken it up */
+  renewLock(): Promise<void>;
   /** For people: the API's progress, and a line for the job's log. Never fails, never waits. */
   report(progress: number): void;
   log(line: string): void;

@@ -65,9 +65,14 @@ export class WaitBeforeSubmit {
     await this.job.save(data);
   }
 
-  /** Has to be awaited before the submit: from here on a crash may lose one. */
+  /**
+   * Has to be awaited before the submit: from here on a crash may lose one.
+   * @throws when the job's lock has run out meanwhile: whoever has it now counts no crash, and may have submitted it
+   */
   async end(data: DescribeJobData): Promise<void> {
-    if (this.#isStored) await this.job.save({ ...data, orderlyStarts: this.job.attemptsStarted - 1 });
+    if (!this.#isStored) return;
+    await this.job.renewLock();
+    await this.job.save({ ...data, orderlyStarts: this.job.attemptsStarted - 1 });
   }
 }
 

@@ -117,6 +117,23 @@ describeOnBothQueues('a job', (open, kind) => {
     expect((await queue.getJob('run.image'))?.data).toEqual({ n: 2 });
   });
 
+  test('is held by one token alone, for as long as its lock is renewed', async () => {
+    const queue = freshQueue();
+    const job = await queue.add('x', { n: 1 });
+    const renewed: unknown[] = [];
+    const worker = connection.worker<Data, string>(
+      queue.name,
+      async (held, token) => {
+        for (const each of [token ?? '', 'of-another']) renewed.push(await held.extendLock(each, 10_000));
+        return 'done';
+      },
+      {},
+    );
+    await vi.waitFor(async () => expect(await job.getState()).toBe('completed'), soon);
+    expect(renewed).toEqual([1, 0]);
+    await worker.close();
+  });
+
   test('handed back by moveToWait uses no attempt and starts again', async () => {
     const queue = freshQueue();
     const job = await queue.add('x', { n: 1 });

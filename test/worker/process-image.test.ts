@@ -30,6 +30,8 @@ interface Scene {
   readonly lives?: boolean[];
   /** Whether its row has not been read yet. */
   readonly isHeld?: boolean;
+  /** Whether another worker has taken the job up meanwhile. */
+  readonly isTaken?: boolean;
 }
 
 class ImpatientSchedule extends PollSchedule {
@@ -65,6 +67,7 @@ async function play(scene: Scene) {
       saved.push(data);
       return Promise.resolve();
     },
+    renewLock: () => (scene.isTaken === true ? Promise.reject(new Error('taken')) : Promise.resolve()),
     report: () => undefined,
     log: () => undefined,
   };
@@ -182,6 +185,15 @@ describeOnRedis('what becomes of an image', (openQueue) => {
       const { ending, calls, setAside } = await play({ isHeld: true, data: { submits: 1, attempts: 1 } });
       expect([ending.kind, setAside]).toEqual(['delay', ['image']]);
       expect(calls).not.toContain('submit');
+    });
+
+    test('submits nothing, and changes nothing, once another worker has taken up what has waited', async () => {
+      const submitted: true[] = [];
+      const onSubmit = () => void submitted.push(true);
+      const data = { lastMessageId: 'old' };
+      const scene = { data, polls: [status(404)], submits: [{ messageId: 'm' }], onSubmit, isTaken: true };
+      await expect(play(scene)).rejects.toThrow('taken');
+      expect(submitted).toEqual([]);
     });
 
     test('polls a message that is paid for, whether its coordinator lives or not', async () => {

@@ -74,6 +74,7 @@ async function recoverAt(server: TestServer, dialect: DialectName): Promise<Wait
       isHeld: false,
       save: () => Promise.resolve(),
       report: () => undefined,
+      renewLock: () => Promise.resolve(),
       log: () => undefined,
     },
     deps: {

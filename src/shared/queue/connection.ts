@@ -35,10 +35,12 @@ export const KEY_PREFIX = 'bulk-describe';
 /** How often a job may be recovered from a worker that died, before it fails. */
 export const MAX_STALLED_COUNT = 100;
 
+export const LOCK_MS = 10_000;
+
 /** A job of a dead worker is taken up after 10 to 15 s; a worker that was away for a moment tries again in 1 s. */
 const WORKER_DEFAULTS = {
   stalledInterval: 5000,
-  lockDuration: 10_000,
+  lockDuration: LOCK_MS,
   maxStalledCount: MAX_STALLED_COUNT,
   runRetryDelay: 1000,
 };
