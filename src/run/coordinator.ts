@@ -83,7 +83,7 @@ async function recover(run: OpenRun): Promise<void> {
   // An earlier start may have left it.
   await dropRunOrder(store, run.id, 'cancel');
   const { maybePaidTwice, rescued, byImage } = await readLostSubmits(store, run.id);
-  ledger.lostBefore = byImage;
+  ledger.lost = byImage;
   ledger.counts.maybePaidTwice += maybePaidTwice;
   ledger.counts.rescued += rescued;
   await results.reclaim(control.signal);
@@ -101,7 +101,10 @@ async function recover(run: OpenRun): Promise<void> {
   }
   // Untried ones come again with their rows, in their order and within --limit, unless their rows are gone.
   const isKnown = (image: string) => decisions.isDescribed(image) || ledger.isAnswered(image);
-  await jobs.remove((job, image) => isUntried(job) || (job.data.messageId === undefined && isKnown(image)));
+  const removed = await jobs.remove(
+    (job, image) => isUntried(job) || (job.data.messageId === undefined && isKnown(image)),
+  );
+  for (const [image, { maybePaid = 0 }] of removed) ledger.countLost(image, maybePaid);
   // A run that only collects waits for everything that is in the queue.
   await jobs.holdUnpaid(options.collectOnly === true);
   await jobs.takeUpSetAside(() => undefined);

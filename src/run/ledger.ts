@@ -30,7 +30,7 @@ export interface ImageEntry {
   /** Rows that have failed with the image in this run. */
   failed: { readonly row: Row; readonly code: ErrorCode }[];
   /** Calls that are counted already, or were made before this run. */
-  counted: Calls;
+  counted: Partial<Record<(typeof COUNTED_CALLS)[number], number>>;
   /** It was in flight before this run, and takes no place of `--limit`. */
   reattached: boolean;
   /** What an earlier run has left in the queue, until the image is taken on. */
@@ -42,6 +42,7 @@ export interface ImageEntry {
 
 /** How much is remembered of images that have failed. */
 const MOST_REMEMBERED = { images: 1000, rowsOfOne: 1000 };
+const COUNTED_CALLS = ['submits', 'polls', 'inputTokens', 'outputTokens'] as const;
 const NO_CALLS: Calls = { submits: 0, polls: 0 };
 
 /**
@@ -66,8 +67,8 @@ const NO_CALLS: Calls = { submits: 0, polls: 0 };
  */
 export class Ledger {
   readonly counts = createRunCounts();
-  /** Lost submits of images that an earlier start has counted, and perhaps not written. */
-  lostBefore: ReadonlyMap<string, number> = new Map();
+  /** How many lost submits of an image are counted, by this start or by one before it whose rows may not be written. */
+  lost = new Map<string, number>();
   readonly #images = new Map<string, ImageEntry>();
   /** Those that are settled, the oldest first. */
   readonly #settled = new Set<string>();
@@ -158,12 +159,13 @@ export class Ledger {
     const isFromBefore = isAnswered && (held?.isOld === true || job === undefined);
     const before = isFromBefore ? result : left;
     const { submits, polls } = before ?? NO_CALLS;
+    if (before === undefined) this.lost.delete(image);
     this.#settled.delete(image);
     this.#images.set(image, {
       state: 'pending',
       rows: [row],
       failed: [],
-      counted: { submits, polls, maybePaid: before && this.lostBefore.get(image) },
+      counted: { submits, polls },
       reattached: isReattached,
     });
     this.rows++;
@@ -245,24 +247,26 @@ export class Ledger {
    * @returns how many more submits may have been paid for twice
    */
   countCalls(image: string, calls: Calls): number {
-    const { submits, polls, maybePaid = 0, inputTokens = 0, outputTokens = 0 } = calls;
+    const more = this.countLost(image, calls.maybePaid ?? 0);
     const entry = this.#images.get(image);
-    if (entry === undefined) return 0;
-    const { counted } = entry;
-    const more = Math.max(0, maybePaid - (counted.maybePaid ?? 0));
-    this.counts.submits += Math.max(0, submits - counted.submits);
-    this.counts.polls += Math.max(0, polls - counted.polls);
+    if (entry === undefined) return more;
+    const counted = { ...entry.counted };
+    for (const call of COUNTED_CALLS) {
+      const before = counted[call] ?? 0;
+      // A job that was taken for lost knows of no calls.
+      const now = Math.max(before, calls[call] ?? 0);
+      counted[call] = now;
+      this.counts[call] += now - before;
+    }
+    entry.counted = counted;
+    return more;
+  }
+
+  /** As `countCalls`, of lost submits alone. */
+  countLost(image: string, maybePaid: number): number {
+    const more = Math.max(0, maybePaid - (this.lost.get(image) ?? 0));
+    if (more > 0) this.lost.set(image, maybePaid);
     this.counts.maybePaidTwice += more;
-    this.counts.inputTokens += Math.max(0, inputTokens - (counted.inputTokens ?? 0));
-    this.counts.outputTokens += Math.max(0, outputTokens - (counted.outputTokens ?? 0));
-    // A job that was taken for lost knows of no calls.
-    entry.counted = {
-      submits: Math.max(submits, counted.submits),
-      polls: Math.max(polls, counted.polls),
-      maybePaid: Math.max(maybePaid, counted.maybePaid ?? 0),
-      inputTokens: Math.max(inputTokens, counted.inputTokens ?? 0),
-      outputTokens: Math.max(outputTokens, counted.outputTokens ?? 0),
-    };
     return more;
   }
 

@@ -58,13 +58,23 @@ export class OutcomeWriter {
     // Decided anew when that one is on disk: prompts that follow a failure are not to be thrown away.
     if (entry?.writing !== undefined) return entry.writing.then(() => this.settle(result));
     if (entry?.state === 'pending') return this.#write(result, entry);
-    // A second result of an image that is on disk: its worker died between publishing it and ending the job.
-    if (onFile.hasImage(image)) return Promise.resolve('done');
+    if (onFile.hasImage(image)) return this.#countAgain(result);
     if (ledger.isOver) return Promise.resolve('put-back');
     if (entry?.state !== 'settled') return ledger.hold(result);
     // It failed in this run, and somebody has put its job back.
     if (outcome.status === 'described') ledger.reopen(image);
     return this.#write(result, entry);
+  }
+
+  /**
+   * A second result of an image that is on disk: its worker died between publishing it and ending the job, or lost the job to
+   * another one while the queue was away. Then only the later one knows that the first was perhaps paid for.
+   */
+  async #countAgain(result: ResultJobData): Promise<ResultFate> {
+    const { ledger } = this.deps;
+    const isMore = ledger.countLost(result.image, result.maybePaid) > 0;
+    if (isMore) await this.deps.keepLostSubmits(ledger.counts, result);
+    return 'done';
   }
 
   /** Makes a row wait for its image. What the queue holds for it already is written at once. */

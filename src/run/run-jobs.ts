@@ -12,10 +12,10 @@ import {
   freshJobData,
   imageOfJobId,
   isUntouched,
+  lostSubmits,
   notDescribable,
   outcomesIn,
   partsOfJobId,
-  hasNothing,
 } from '../shared/jobs.js';
 import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
@@ -215,7 +215,9 @@ export class RunJobs {
       if (parts === undefined || (await lives(parts.run))) return;
       const job = await this.#persist(() => this.#queue.getJob(id));
       if (job === undefined || job.finishedOn !== undefined || notDescribable(job.data)) return;
-      if (!isUntouched(job)) note(parts.image, job.data.maybePaid + (hasNothing(job) ? 0 : 1));
+      if (isUntouched(job)) return;
+      const hasMessage = (job.data.messageId ?? job.data.lastMessageId) !== undefined;
+      note(parts.image, lostSubmits(job) + (hasMessage ? 1 : 0));
     });
     for (const [run, isAlive] of living) {
       if (await isAlive) continue;
@@ -246,9 +248,8 @@ export class RunJobs {
     const removed = new Map<string, Calls>();
     await this.#eachUnfinished(async (image, job) => {
       if (!isNeedless(job, image) || !(await this.#remove(image))) return;
-      const { submits, polls, maybePaid, inputTokens, outputTokens, unanswered = [] } = job.data;
-      const lost = maybePaid + unanswered.length;
-      removed.set(image, { submits, polls, maybePaid: lost, inputTokens, outputTokens });
+      const { submits, polls, inputTokens, outputTokens } = job.data;
+      removed.set(image, { submits, polls, maybePaid: lostSubmits(job), inputTokens, outputTokens });
     });
     return removed;
   }

@@ -59,7 +59,7 @@ function recordOf(run: string): string {
 export async function readLostSubmits(
   store: SharedStore,
   run: string,
-): Promise<LostSubmits & { readonly byImage: ReadonlyMap<string, number> }> {
+): Promise<LostSubmits & { readonly byImage: Map<string, number> }> {
   const { maybePaidTwice = 0, rescued = 0, ...images } = await store.getFields(recordOf(run));
   const byImage = new Map(
     Object.entries(images).map(([field, lost]) => [field.slice(IMAGE_FIELD.length), Number(lost)]),

@@ -83,7 +83,7 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
     onFile.startPass();
     const { maybePaidTwice, byImage } = await readLostSubmits(store, RUN);
     ledger.counts.maybePaidTwice = maybePaidTwice;
-    ledger.lostBefore = byImage;
+    ledger.lost = byImage;
     writer = new OutcomeWriter({
       ledger,
       onFile,
@@ -295,8 +295,22 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
     expect(await readLostSubmits(store, RUN)).toEqual({ maybePaidTwice: 0, rescued: 0, byImage: new Map() });
   });
 
+  test('counts what only the second result of an image knows: its first worker has lost the job, and paid', async () => {
+    take(row(1, 'a'));
+    take(row(2, 'b'));
+    const lost = { ...described('b'), maybePaid: 1 };
+    expect(await writer.settle(described('a'))).toBe('done');
+    expect(await writer.settle(lost)).toBe('done');
+    expect(await writer.settle({ ...described('a'), maybePaid: 1 })).toBe('done');
+    // The same worker has published it twice.
+    expect(await writer.settle(lost)).toBe('done');
+    expect(ledger.counts.maybePaidTwice).toBe(2);
+    expect(await ids()).toEqual(['1', '2']);
+    expect((await readLostSubmits(store, RUN)).maybePaidTwice).toBe(2);
+  });
+
   test('counts the lost submits of a new job of an image whose earlier ones are counted', async () => {
-    ledger.lostBefore = new Map([[imageHash(url('a')), 2]]);
+    ledger.lost = new Map([[imageHash(url('a')), 2]]);
     ledger.find(imageHash(url('a')), { state: 'failed', submits: 2, polls: 0 });
     ledger.begin();
     take(row(1, 'a'));
