@@ -89,8 +89,6 @@ function judgeAnswer(error: RefusalError): SubmitVerdict {
     case 'page':
     case 'moment': {
       const isPaid = maybePaid({ status, refused });
-      // A gateway that fails may have passed the submit on; what is in its way has not.
-      if (about === 'page' && status < 500 && !isPaid) return { action: 'retry-free', ...plain };
       const code = about === 'moment' && status >= 300 && status < 400 ? 'bad-response' : 'http';
       return { action: 'retry', code, maybePaid: isPaid, retryAfterMs, ...plain };
     }

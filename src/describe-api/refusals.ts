@@ -26,8 +26,16 @@ export interface AnswerFacts {
 const NEVER_ABOUT_AN_IMAGE: ReadonlySet<number> = new Set([405, 407, 421, 426]);
 /** The request is refused as it is. */
 const REFUSING: ReadonlySet<number> = new Set([400, 404, 410, 413, 415, 422, 451]);
-/** What a page says of the token, the path or the rate by its status is said by its status. */
-const MORE_THAN_A_PAGE: ReadonlySet<number> = new Set([401, 402, 404, 429, ...NEVER_ABOUT_AN_IMAGE]);
+/** What a page says by its status of the token, the path, the rate or the size and kind of an image. */
+const MORE_THAN_A_PAGE: ReadonlySet<number> = new Set([
+  401,
+  402,
+  404,
+  413,
+  415,
+  429,
+  ...NEVER_ABOUT_AN_IMAGE,
+]);
 
 const ABOUT_QUOTA =
   /\b(credits|credit (limit|balance)|(no|enough|insufficient) credit|quotas?|billing|subscription|payment required|insufficient (funds|balance)|out of (funds|tokens))\b/i;

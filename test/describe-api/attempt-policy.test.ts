@@ -101,7 +101,7 @@ describe('a failed submit', () => {
     ['moderation', rejected("Invalid phrase: 'x'"), { ...fail, mayBeSetUp: false }],
     ['a refusal of the moment', rejected('Timeout while downloading', 400), retry('http', false, false)],
     ['a 4xx that nobody knows', status(498), retry('http', false, false)],
-    ['a page in front of it', status(403, { about: 'page' }), { action: 'retry-free', countsAsDown: true }],
+    ['a page in front of it', status(403, { about: 'page' }), retry('http', false, true)],
     ['a page in place of what was done', status(408, { about: 'page' }), retry('http', true, true)],
     ['a page that leads elsewhere', status(303, { about: 'page' }), retry('http', true, true)],
     ['a page of a gateway', status(502, { about: 'page' }), retry('http', true, true)],

@@ -72,6 +72,16 @@ test('a dialect that never says so of an image has every 404 for the set-up', ()
 });
 
 /** Answers of servers, and what is expected of each. */
+test.each<[number, About]>([
+  [403, 'page'],
+  [502, 'page'],
+  [413, 'request'],
+  [415, 'request'],
+  [404, 'set-up'],
+])('a page with the status %i speaks of: %s', (status, about) => {
+  expect(aboutOf({ status, refused: false, said: undefined, isPage: true })).toBe(about);
+});
+
 const cases = z
   .array(z.object({ name: z.string(), status: z.number(), body: z.unknown() }))
   .parse(JSON.parse(readFileSync(new URL('../fixtures/model-answers.json', import.meta.url), 'utf8')));
@@ -87,7 +97,7 @@ test.each<[string, object, RegExp]>([
   ['one-flagged-image-403', { action: 'fail', code: 'rejected', mayBeSetUp: false }, /was flagged/],
   [
     'firewall-403-html',
-    { action: 'retry-free', countsAsDown: true },
+    { ...retry, countsAsDown: true },
     /^403 Forbidden: a page came where JSON was expected \("Just a moment\.\.\."\)$/,
   ],
   ['no-image-urls-400', { action: 'fail', mayBeSetUp: true }, /^invalid image input$/],
