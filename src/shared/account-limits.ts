@@ -99,6 +99,11 @@ export class AccountLimits {
     return shareAt(this.#known.learned, nowMs);
   }
 
+  /** How many milliseconds are left of the wait that the last 429 has brought. */
+  heldMs(nowMs = Date.now()): number {
+    return Math.max(0, unlessFromTheFuture(this.#known.learned, nowMs).heldUntil - nowMs);
+  }
+
   /** The rate of submits that the API lets through at the moment. */
   currentRate(): Rate {
     return scaleRate(this.configured.rate, this.share());

@@ -9,7 +9,7 @@ import { processName } from '../shared/process-identity.js';
 import type { ImageOptions } from '../shared/prepare-image.js';
 import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
-import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
+import { RateLimiter, holdQueue, limiterName } from '../shared/queue/limiter.js';
 import { atShutdown, isDoneInTime, retryUntilUp } from '../shared/queue/outage.js';
 import { promoteFromTheFuture } from '../shared/queue/job-moves.js';
 import { SpendingCounter } from '../shared/run-spending.js';
@@ -145,6 +145,9 @@ export class DescribeWorker {
   async #start(): Promise<void> {
     await this.#recallFormat();
     await this.#applyLimits();
+    // The embedded queue has forgotten the hold with its last process.
+    const heldMs = this.options.limits.heldMs();
+    if (heldMs > 0) await holdQueue(this.#queue, this.options.connection.store, heldMs);
     await this.#publishStatus();
     // Before anything is taken: a run that has died may have left thousands.
     await this.#living.sweep(this.#queue);

@@ -13,7 +13,10 @@ import { seededRandom } from '../../src/simulator/messages.js';
 import { holdQueue } from '../../src/shared/queue/limiter.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
+import { runToReceipt } from '../helpers/run-fixture.js';
+import { Workspace } from '../helpers/workspace.js';
 import { SharedQueue, expectCalls } from './api-fixture.js';
+import { type Act, acts, startScriptedApi } from './scripted-api.js';
 
 const T0 = 1_800_000_000_000;
 const seed = Date.now() % 1_000_000;
@@ -184,6 +187,34 @@ describeOnBothQueues('holding a queue', (openQueue, kind) => {
     const { queue, store } = await connectionOf();
     await holdQueue(queue, store, 0);
     await waitUntil('it is over', async () => (await queue.getRateLimitTtl()) <= 0);
+  });
+
+  test('the wait that an API asks for holds over a restart', async ({ onTestFinished }) => {
+    const workspace = await Workspace.create();
+    onTestFinished(() => workspace.remove());
+    const refused: number[] = [];
+    const refusal: Act = (call) => {
+      refused.push(performance.now());
+      acts.answer(429, { message: 'too many' }, { 'retry-after': '8' })(call);
+    };
+    const api = await startScriptedApi({ submit: () => (refused.length === 0 ? refusal : undefined) });
+    onTestFinished(() => api.close());
+    const { url } = await openQueue();
+    const interrupt = new AbortController();
+    const about = {
+      manifest: await workspace.write('m.csv', 'image\nhttp://h.test/1.jpg\n'),
+      output: workspace.at('out.csv'),
+      api: api.url,
+      queue: url,
+    };
+    const first = runToReceipt({ ...about, signal: interrupt.signal });
+    await waitUntil('it was refused', () => refused.length > 0);
+    interrupt.abort();
+    await first;
+    expect((await runToReceipt(about)).receipt).toMatchObject({ described: 1 });
+    const [refusedAt = 0] = refused;
+    const [, againAt = 0] = api.submitTimes;
+    expect(againAt - refusedAt).toBeGreaterThanOrEqual(7990);
   });
 
   async function connectionOf() {
