@@ -44,6 +44,9 @@ const ABOUT_QUOTA =
 const IS_SPENT =
   /\b((no|no more|out of|insufficient|not enough) credits?|credits (are |have been )?(spent|used up|exhausted|depleted)|credit balance|insufficient (funds|balance)|out of funds|payment required)\b/i;
 
+/** A 429 that no waiting helps: this request alone is beyond what a minute allows. */
+const IS_TOO_LARGE = /\brequest too large\b|\bmust be reduced\b/i;
+
 const ABOUT_THE_KEY =
   /\bapi[ _-]?key\b.{0,40}\b(not valid|invalid|incorrect|wrong|expired|missing|required|revoked|disabled|not found)\b|\b(invalid|incorrect|wrong|expired|missing|no|revoked)\b.{0,20}\b(api[ _-]?key|access token|credentials)\b/i;
 
@@ -90,7 +93,7 @@ export function aboutOf(facts: AnswerFacts): About {
   if (status === 401) return 'token';
   if (isPage && !MORE_THAN_A_PAGE.has(status)) return 'page';
   if (isQuota || (status === 429 && IS_SPENT.test(words))) return 'quota';
-  if (status === 429) return 'rate';
+  if (status === 429) return IS_TOO_LARGE.test(words) ? 'request' : 'rate';
   if (status < 500 && ABOUT_THIS_IMAGE.test(words)) return 'image';
   if (status === 402 || (isClear && ABOUT_QUOTA.test(words))) return 'quota';
   if (status < 500 && ABOUT_THE_KEY.test(words)) return 'token';

@@ -131,6 +131,14 @@ export class AccountLimits {
     return pauseMs;
   }
 
+  /** An answer has said that nothing may be submitted for so long: people see why, and the rate does not fall. */
+  async resting(ms: number): Promise<void> {
+    const newest = await this.#newestLearned();
+    const nowMs = Date.now();
+    const heldUntil = Math.max(newest.heldUntil, nowMs + ms);
+    await this.#setLearned({ ...newest, share: shareAt(newest, nowMs), fellAt: nowMs, heldUntil });
+  }
+
   /** A submit went through. Writes only where there was a streak of 429s. */
   async submitted(): Promise<void> {
     if (this.#known.learned.streak > 0) await this.#setLearned(afterSubmit(await this.#newestLearned()));

@@ -137,7 +137,10 @@ export class SpendingCounter {
     if (tooMany > 0) await this.#addFields(run, { submits: -tooMany });
   }
 
-  /** An addition whose answer was lost is made again: then too much is counted, and not too little. */
+  /**
+   * An addition whose answer was lost is made again: then too much is counted, and not too little. Of a call that is given back
+   * it is too little: one more is made than `--max-calls` allows, where the API and the queue break off at the same moment.
+   */
   async #addFields(run: string, deltas: Readonly<Record<string, number>>): Promise<void> {
     const { store } = this.connection;
     // Nothing is added to the limit: so it is read in the same moment.

@@ -151,6 +151,8 @@ async function readImage(processing: Processing, data: DescribeJobData): Promise
 }
 
 const LAST_MESSAGE_TRIES = 5;
+/** Nobody needs to be told of shorter waits, which may come with each answer. */
+const NOTED_REST_MS = 1000;
 
 /**
  * Before a failed image is paid for again: its last message may have been completed after all.
@@ -222,7 +224,10 @@ async function submit(
     deps.schedule.completed(deps.now() - startedAt, 0);
     deps.metrics.completed(deps.now() - startedAt, 0);
   }
-  if (restMs !== undefined) await holdSubmits(restMs, deps);
+  if (restMs !== undefined) {
+    if (restMs >= NOTED_REST_MS) await retryUntilUp(deps.connection, () => deps.limits.resting(restMs));
+    await holdSubmits(restMs, deps);
+  }
   job.log(`submitted (attempt ${attempts} of ${paid.maxAttempts}): message ${messageId}`);
   return stored;
 }

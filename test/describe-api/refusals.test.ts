@@ -62,6 +62,7 @@ test.each<[number, string | undefined, About]>([
   [402, undefined, 'quota'],
   [429, 'You exceeded your current quota', 'rate'],
   [429, 'You have no credits left', 'quota'],
+  [429, 'Request too large for x on tokens per min (TPM): Limit 30000, Requested 45000', 'request'],
 ])('%i with the reason %j speaks of: %s', (status, said, about) => {
   expect(aboutOf({ status, refused: false, said })).toBe(about);
 });

@@ -48,6 +48,17 @@ describeOnBothQueues('the limits of an account', (openQueue) => {
     expect(await worker.refresh()).toBe(false);
   });
 
+  test('rest without a fall where an answer says that nothing is left to submit, and people see until when', async () => {
+    const { open } = account();
+    const worker = await open();
+    await worker.resting(60_000);
+    const other = await open();
+    expect(other.heldMs()).toBeGreaterThan(50_000);
+    expect([other.share(), other.share(Date.now() + 61_000)]).toEqual([1, 1]);
+    await worker.resting(5000);
+    expect(worker.heldMs()).toBeGreaterThan(50_000);
+  });
+
   test('survive a queue that was emptied: the next refresh writes them back, and lifts none', async () => {
     const { open, fields } = account();
     const worker = await open({ rate: FAST, maxInFlight: 2 });
