@@ -26,7 +26,7 @@ export interface Trouble {
    * exit code than 0. no-server: requests wait for one. silent: a run whose coordinator is gone. The others are an account's.
    */
   readonly kind: 'queue' | 'overdue' | 'failed' | 'no-server' | 'silent' | Pause['kind'];
-  /** The queue, the schedule, the manifest of the first request, the output of the run, or the account. */
+  /** The queue, the schedule, the output (else the manifest) of the first request, the output of the run, or the account. */
   readonly about: string;
   /** Epoch milliseconds; undefined where nobody knows. */
   readonly since?: number | undefined;
