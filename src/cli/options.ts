@@ -89,12 +89,16 @@ const GROUPS = [
       default: "by the name's ending",
       parse: parse.oneOf(taskSchema.shape.format.unwrap().options),
     }),
-    delimiter: option('--delimiter <char>', 'where a .csv hides it; or `tab`', { parse: parse.delimiter }),
+    delimiter: option(
+      '--delimiter <char>',
+      'the delimiter of a .csv, where it cannot be detected; or `tab`',
+      { parse: parse.delimiter },
+    ),
     header: option(
       '--no-header',
       'the first record of a csv or tsv is a row like any other: columns are c1, c2, ...',
     ),
-    union: option('--union', 'of several manifests: all columns, though not each has them'),
+    union: option('--union', 'of several manifests: all columns, even those that some lack'),
     columns: option('--columns <name,...>', 'the columns of a csv or tsv without a header'),
     encoding: option('--encoding <name>', 'of text: windows-1252, shift_jis, utf-16le, ...', {
       default: 'UTF-8, or as its byte order mark says',
@@ -130,15 +134,15 @@ const GROUPS = [
     titleColumn: option('--title-column <name>', 'what to call the images on the dashboard', {
       default: 'title, name, caption, label, ... where there is one',
     }),
-    keep: option('--keep <column,...>', "the manifest's columns that the output has", { default: 'all' }),
-    drop: option('--drop <column,...>', "those of the manifest's columns that it has not"),
-    escapeFormulas: option('--escape-formulas', 'an apostrophe before what spreadsheets compute'),
+    keep: option('--keep <column,...>', "the manifest's columns to keep in the output", { default: 'all' }),
+    drop: option('--drop <column,...>', "the manifest's columns to leave out of the output"),
+    escapeFormulas: option('--escape-formulas', 'put an apostrophe before what spreadsheets would compute'),
     promptsAs: option('--prompts-as <how>', 'columns, or rows: a line for each prompt', {
       default: 'columns',
       parse: parse.oneOf(taskSchema.shape.promptsAs.unwrap().options),
     }),
     inOrder: option('--in-order', 'rewrite the output in the order of the manifest when the run ends'),
-    newColumns: option('--new-columns', 'rewrite an older output once that lacks columns of the manifest'),
+    newColumns: option('--new-columns', 'rewrite, once, an older output that lacks columns of the manifest'),
   }),
   group('What it writes:', ['export'], {
     to: option('--to <format>', 'sidecar, hf, kohya, jsonl, parquet or csv', { parse: parse.exportFormat }),
@@ -184,17 +188,21 @@ const GROUPS = [
     accept: option('--accept <code,...>', 'failures with these codes do not make exit code 2'),
   }),
   group('When it ends:', ['run', 'enqueue', 'schedule add'], {
-    stopFailing: option('--stop-failing <percent>', 'stop when more of the last 50 images fail; 100: never', {
-      default: String(RUN_DEFAULTS.stopFailing),
-      parse: parse.percent,
-    }),
+    stopFailing: option(
+      '--stop-failing <percent>',
+      'stop when more than this percentage of the last 50 images fail; 100 never stops',
+      {
+        default: String(RUN_DEFAULTS.stopFailing),
+        parse: parse.percent,
+      },
+    ),
     payAgain: option('--pay-again <n>', 'pay for n images, though the output hardly matches the manifest', {
       parse: parse.integer(0),
       onlyTyped: true,
     }),
   }),
   group('When it ends:', ['run'], {
-    retryAll: option('--retry-rejected', 'try images again, too, that an earlier run has as `rejected`', {
+    retryAll: option('--retry-rejected', 'also retry images that an earlier run recorded as `rejected`', {
       onlyTyped: true,
     }),
   }),
@@ -202,7 +210,7 @@ const GROUPS = [
     ping: option(
       '--ping <url>',
       'called as healthchecks.io takes it: `/start`, then the URL itself for exit code 0, else `/<exit code>`; ' +
-        "a server's may hold `{schedule}`, whose name stands there",
+        "a server's may hold `{schedule}`, for the schedule's name",
       { env: 'BULK_DESCRIBE_PING', isSecret: true, parse: parse.pingUrl },
     ),
   }),
@@ -238,7 +246,7 @@ const GROUPS = [
     }),
   }),
   group(OUTPUT, ['run'], {
-    dryRun: option('--dry-run', 'the preview alone: nothing is created or paid', { onlyTyped: true }),
+    dryRun: option('--dry-run', 'the preview alone: nothing is created or paid for', { onlyTyped: true }),
     progress: option('--no-progress', 'no progress line on stderr'),
   }),
   group(OUTPUT, ['status'], {

@@ -19,8 +19,9 @@ const LOCAL_COMMANDS = [
     about:
       'Describes every row of a manifest (.csv, .tsv, .jsonl, .json, .parquet, .list; text also .gz, or - for stdin), or of a folder of images. The output has ' +
       "the manifest's columns, then prompt_1 to prompt_4, message_id and described_at. The same command again resumes.",
-    notes: `Exit codes: 0 all described or accepted, 1 usage or a fatal error, 2 some rows failed, 3 token refused or quota
-spent, 4 the API is down or too much fails, 5 another process has this output or queue, 130 interrupted.`,
+    notes: `Exit codes: 0 all described or accepted, 1 usage or a fatal error, 2 some rows failed, 3 token refused, quota
+spent or nothing described, 4 the API is down, too much fails or a budget is spent, 5 another process has this output or
+queue, 130 interrupted.`,
     examples: `
   bulk-describe run paintings.csv --dry-run
   bulk-describe run paintings.csv --rate 1/3s --limit 100
@@ -36,9 +37,9 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
     name: 'plan',
     args: '<manifest...>',
     usage: '<manifest...> [-o <output>]',
-    summary: 'what `run` would do, cost and need of time; nothing is paid',
+    summary: 'what `run` would do, cost and take; nothing is paid for',
     about:
-      'Says what `run` with the same flags would do, and does nothing of it: rows, images, duplicates and what cannot be used, what is done ' +
+      'Says what `run` with the same flags would do, and does none of it: rows, images, duplicates and what cannot be used, what is done ' +
       'already, calls, time and cost, and which signed URLs expire before their turn. How long an answer takes is what `run` has measured of the ' +
       'account, where it says so; here it is assumed. With --json, one object.',
     notes: 'Exit codes: 0, 1 for wrong usage, 2 where --check-urls has found images that cannot be had.',
@@ -96,7 +97,7 @@ spent, 4 the API is down or too much fails, 5 another process has this output or
     summary: 'all results as one HTML file that opens offline',
     about:
       'Writes what an output and its failures file hold as one HTML file: the counts, charts, and all rows, to be searched, filtered by failure ' +
-      'code and sorted. Images are linked, or small ones embedded. It only reads the output, also while a run goes on; a report of before is replaced.',
+      'code and sorted. Images are linked, or small ones embedded. It only reads the output, also while a run goes on; an earlier report is replaced.',
     examples: `
   bulk-describe report paintings.prompts.csv
   bulk-describe report photos.prompts.csv --embed -o photos.html`,
@@ -209,8 +210,8 @@ not answer.`,
     name: 'retry',
     args: '<run>',
     about:
-      'Puts the failed rows of a run that has ended back, those too that the same command would not try again ' +
-      '(`rejected`). A run that a server has executed is executed again at once, for its failed rows alone. Of a plain ' +
+      'Puts back the failed rows of a run that has ended, including those that the same command would not retry ' +
+      '(`rejected`). A run that a server has executed is executed again at once, for its failed rows alone. For a plain ' +
       '`run` the next start takes them up; its command is printed. It needs Redis: with the embedded queue ' +
       '`run --retry-rejected` does the same.',
     examples: `
@@ -240,7 +241,7 @@ not answer.`,
       'the page of their run. Prints its URL and answers until it is stopped. `run --dashboard[=<port>]` does the same beside a run, on ' +
       'any queue, and `serve --dashboard[=<port>]` beside a server.',
     notes: `DASHBOARD_USER and DASHBOARD_PASSWORD say who is let in. The password goes over the wire as the browser sends it:
-put a proxy with TLS before it where others can listen. /healthz needs no password: 200 while the queue takes
+put a proxy with TLS in front of it where others can listen. /healthz needs no password: 200 while the queue takes
 writes, else 503 and why.`,
     examples: `
   bulk-describe dashboard --queue redis://localhost:6379
@@ -251,7 +252,7 @@ writes, else 503 and why.`,
     name: 'webhook',
     about:
       "Receives the API's deliveries for an account's workers in other processes, which are started with --webhook-url. " +
-      'Put a proxy with TLS before it, which forwards what comes below the public URL. Prints where it listens, and ' +
+      'Put a proxy with TLS in front of it, which forwards what comes below the public URL. Prints where it listens, and ' +
       'answers until it is stopped. A delivery is no more than a hint: the worker asks the API itself, so a forged, ' +
       'doubled or late one does no harm, and a lost one makes an image late. Give it the API, account and dialect that ' +
       'the workers have.',

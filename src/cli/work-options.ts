@@ -61,7 +61,7 @@ export const WORK_OPTIONS = [
     }),
     expireAfterMs: option(
       '--expire-after <duration>',
-      'when the API gives a message up, to be submitted again',
+      'after how long the API gives up on a message, whose image is then submitted again',
       { default: "the API's: 12m" },
     ),
     model: option('--model <name>', 'openai: the model that describes (required there)'),
@@ -73,7 +73,7 @@ export const WORK_OPTIONS = [
     promptFile: option('--prompt-file <path>', 'the same in a file', {
       file: 'what the model is to be asked',
     }),
-    system: option('--system <text>', 'openai: what the model is told before'),
+    system: option('--system <text>', 'openai: the system message'),
     params: option(
       '--param <name=value>',
       'openai: a field of each request, such as temperature=0.2; repeatable',
@@ -103,10 +103,14 @@ export const WORK_OPTIONS = [
       default: IMAGE_DEFAULTS.send,
       parse: parse.send,
     }),
-    maxBytes: option('--max-image-bytes <n>', 'larger ones fail, such as `5MB`', {
-      default: `${IMAGE_DEFAULTS.maxBytes / 1024 ** 2}MB`,
-      parse: parse.bytes,
-    }),
+    maxBytes: option(
+      '--max-image-bytes <n>',
+      'the largest image that is read, such as `5MB`; larger ones fail',
+      {
+        default: `${IMAGE_DEFAULTS.maxBytes / 1024 ** 2}MB`,
+        parse: parse.bytes,
+      },
+    ),
     side: option('--image-side <pixels>', 'larger ones are made smaller before they are sent', {
       default: String(IMAGE_DEFAULTS.side),
       parse: parse.integer(16),
@@ -170,7 +174,7 @@ export const WORK_OPTIONS = [
       'stop when all starts of the run have cost that much (exit code 4)',
       { parse: parse.positive },
     ),
-    maxCalls: option('--max-calls <n>', 'stop when they have made so many submits'),
+    maxCalls: option('--max-calls <n>', 'stop when they have made that many submits'),
   }),
   group(WEBHOOKS, ['run', 'worker', 'serve', 'webhook'], {
     webhookUrl: option(
