@@ -196,7 +196,7 @@ export async function reparse(options: OptionsOf<'reparse'>, output: string): Pr
   const { described, left, added, rowsBefore } = await reparseOutput({ ...options, output });
   print(`${count(described)} described from kept answers, ${count(left)} left as they are`);
   if (added.length > 0 && rowsBefore > 0)
-    print(`new in the output, and empty in its ${count(rowsBefore)} rows of before: ${added.join(', ')}`);
+    print(`new in the output, and empty in its ${plural(rowsBefore, 'earlier row')}: ${added.join(', ')}`);
   return left === 0 ? 0 : 2;
 }
 

@@ -23,7 +23,7 @@ interface Reparsed {
   readonly described: number;
   /** Kept answers that still do not fit. */
   readonly left: number;
-  /** Columns that the output has now, and that are empty in so many rows of before. */
+  /** Columns that the output has now, and that are empty in so many earlier rows. */
   readonly added: readonly string[];
   readonly rowsBefore: number;
 }

@@ -163,7 +163,7 @@ describeOnRedis('a model', (openQueue) => {
     expect([read.stderr, read.code, read.stdout]).toEqual([
       '',
       0,
-      '1 described from kept answers, 0 left as they are\nnew in the output, and empty in its 1 rows of before: mood\n',
+      '1 described from kept answers, 0 left as they are\nnew in the output, and empty in its 1 earlier row: mood\n',
     ]);
     expect((await workspace.read('o.csv')).replaceAll(/,(c\d)?,20.*$/gm, '')).toBe(
       'id,image,text,n,mood,message_id,described_at\n1,https://i.test/a.jpg,good,1,\n2,https://i.test/b.jpg,a cat,two,calm\n',
