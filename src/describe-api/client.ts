@@ -2,8 +2,8 @@ import type { Dispatcher } from 'undici';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { UsageError } from '../shared/errors.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
-import { readAnswer } from './answers.js';
 import { backoffMs, judgePollFailure } from './attempt-policy.js';
+import type { CompletedMessage, Message, Submitted } from './dialects/dialect.js';
 import {
   ANSWER_FORMATS,
   type AnswerFormat,
@@ -26,12 +26,10 @@ import {
   RejectedError,
 } from './errors.js';
 import { isOfFormat } from './refusals.js';
-import { type HttpAnswer, type HttpRequest, createAgent, sendHttp } from './http.js';
+import { type HttpAnswer, type HttpRequest, createAgent, readAnswer, sendHttp } from './http.js';
 import { type CallHeaders, callHeaders, secretsIn } from './request-headers.js';
-import type { CompletedMessage, Message, Submitted } from './shapes.js';
 
-export type { SubmitRequest } from './dialects/dialect.js';
-export type { CompletedMessage, Message, Submitted } from './shapes.js';
+export type { CompletedMessage, Message, SubmitRequest, Submitted } from './dialects/dialect.js';
 
 export interface DescribeClientOptions extends DialectSettings, CallHeaders {
   /** The API's base, such as `https://api.thenextleg.io/v2`, with or without a slash at its end. A query is kept on every call. */

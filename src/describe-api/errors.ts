@@ -1,7 +1,6 @@
 import { inspect } from 'node:util';
 import { messageOf } from '../shared/errors.js';
 import { type About, aboutOf } from './refusals.js';
-import type { Usage } from './shapes.js';
 
 /** The HTTP call an error is about. */
 export interface ApiCall {
@@ -9,6 +8,12 @@ export interface ApiCall {
   /** Without its query: with `GET /describe` the token is in there. */
   readonly url: string;
   readonly redact: Redact;
+}
+
+/** In tokens. */
+export interface Usage {
+  readonly inputTokens: number;
+  readonly outputTokens: number;
 }
 
 const REASON_LENGTH = 300;

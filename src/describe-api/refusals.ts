@@ -1,3 +1,5 @@
+import { z } from 'zod';
+
 /**
  * Whom or what an answer without prompts speaks of.
  * - `token`, `quota`, `set-up`: it would be the same for any image (`set-up`: URL, path, model, proxy)
@@ -101,6 +103,37 @@ export function aboutOf(facts: AnswerFacts): About {
   // A success is one that refuses in its body.
   if (status < 300 || REFUSING.has(status)) return ABOUT_THE_MOMENT.test(words) ? 'moment' : 'request';
   return status === 403 && !ABOUT_THE_MOMENT.test(words) ? 'forbidden' : 'moment';
+}
+
+const reasonSchema = z.union([
+  z.string().trim().min(1),
+  z.object({ message: z.string().trim().min(1) }).transform(({ message }) => message),
+  z.object({ raw_message: z.string().trim().min(1) }).transform((error) => error.raw_message),
+]);
+const REASON_KEYS = [
+  'msg',
+  'message',
+  'error',
+  'raw_message',
+  'detail',
+  'failReason',
+  'description',
+] as const;
+
+/** Whether a body says `success: false`, be it as a text. */
+export function isRefusal(body: unknown): boolean {
+  // Asked of every answer: a schema that does not match takes the time of several that do.
+  if (typeof body !== 'object' || body === null || !('success' in body)) return false;
+  const { success } = body;
+  return success === false || (typeof success === 'string' && success.trim().toLowerCase() === 'false');
+}
+
+/** The reason in a refusal or an error body: the first of `msg`, `message`, `error` and the like that is a text. It may be in a list. */
+export function reasonIn(body: unknown): string | undefined {
+  if (Array.isArray(body)) return body.length === 0 ? undefined : reasonIn(body[0]);
+  const reasons = z.looseObject({}).safeParse(body);
+  if (!reasons.success) return undefined;
+  return REASON_KEYS.map((key) => reasonSchema.safeParse(reasons.data[key]).data).find((text) => text);
 }
 
 const ABOUT_THE_FORMAT =

@@ -6,9 +6,9 @@ import {
   RejectedError,
   StatusError,
   UnreadableAnswerError,
+  type Usage,
 } from '../describe-api/errors.js';
 import { SET_UP_ADVICE } from '../describe-api/refusals.js';
-import type { Usage } from '../describe-api/shapes.js';
 import { messageOf } from '../shared/errors.js';
 import type { DescribeJobData } from '../shared/jobs.js';
 import { processingWindow } from '../shared/limits.js';

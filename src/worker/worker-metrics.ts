@@ -1,5 +1,5 @@
 import { ConnectionError, StatusError } from '../describe-api/errors.js';
-import type { Usage } from '../describe-api/shapes.js';
+import type { Usage } from '../describe-api/errors.js';
 import type { ErrorCode, Outcome } from '../shared/jobs.js';
 import { HISTOGRAM_BOUNDS, type HistogramName } from '../shared/published.js';
 import type { SharedStore } from '../shared/queue/store.js';

@@ -3,14 +3,14 @@ import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { judgeSubmitFailure } from '../../src/describe-api/attempt-policy.js';
-import { readAnswer } from '../../src/describe-api/answers.js';
+import { readAnswer } from '../../src/describe-api/http.js';
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
 import { answeredPrompts } from '../../src/describe-api/dialects/answered-prompts.js';
 import { DIALECT_NAMES, type DialectName, dialectFor } from '../../src/describe-api/dialects/index.js';
 import { answerCell } from '../../src/shared/jobs.js';
 import { exhaustedForMs } from '../../src/describe-api/retry-after.js';
 import { DescribeApiError } from '../../src/describe-api/errors.js';
-import type { Message } from '../../src/describe-api/shapes.js';
+import type { Message } from '../../src/describe-api/dialects/dialect.js';
 import { readClaim } from '../../src/webhook/deliveries.js';
 import { answering, serve } from './http-server.js';
 

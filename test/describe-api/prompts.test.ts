@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { readPrompts } from '../../src/describe-api/shapes.js';
+import { readPrompts } from '../../src/describe-api/dialects/polled.js';
 
 const FOUR = ['a, "b" --ar 1:1', 'Ōide\nnext line --ar 1:1', 'c', 'd'];
 const keycap = (digit: number): string => `${digit}\uFE0F\u20E3`;

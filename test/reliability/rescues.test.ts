@@ -4,7 +4,7 @@ import { accountOf } from '../../src/run/api-options.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { silentLogger } from '../../src/shared/log.js';
-import { readPrompts } from '../../src/describe-api/shapes.js';
+import { readPrompts } from '../../src/describe-api/dialects/polled.js';
 import { makePrompts, hashUrl } from '../../src/simulator/messages.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { startAccountReceiver } from '../../src/webhook/receiver.js';

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { readPrompts } from '../../src/describe-api/shapes.js';
+import { readPrompts } from '../../src/describe-api/dialects/polled.js';
 import { makePrompts, hashUrl } from '../../src/simulator/messages.js';
 import type { CliProcess } from '../helpers/cli.js';
 import { waitUntil } from '../helpers/wait-until.js';

@@ -3,7 +3,7 @@ import { judgeSubmitFailure } from '../../src/describe-api/attempt-policy.js';
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { MessageFailedError } from '../../src/describe-api/errors.js';
-import { readPrompts } from '../../src/describe-api/shapes.js';
+import { readPrompts } from '../../src/describe-api/dialects/polled.js';
 import { makePrompts, hashUrl } from '../../src/simulator/messages.js';
 import type { Simulator } from '../../src/simulator/simulator.js';
 import { simulate } from './api.js';

@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { DescribeClient } from '../../src/describe-api/client.js';
-import { readPrompts } from '../../src/describe-api/shapes.js';
+import { readPrompts } from '../../src/describe-api/dialects/polled.js';
 import { makePrompts, hashUrl } from '../../src/simulator/messages.js';
 import { aNumber, aText, call, post, simulate, submit } from './api.js';
 

@@ -1,5 +1,5 @@
-import { cleanPrompt, readPrompts } from '../shapes.js';
 import { type FoundJson, type Loose, jsonIn } from './loose-json.js';
+import { cleanPrompt, readPrompts } from './polled.js';
 
 /** One of a model's answers (`choices`). */
 export interface ModelAnswer {

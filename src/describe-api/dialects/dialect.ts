@@ -1,8 +1,8 @@
+import type { Prompts } from '../../shared/jobs.js';
 import type { AnswerShape } from '../answer-shape.js';
-import type { ApiCall } from '../errors.js';
+import type { ApiCall, Usage } from '../errors.js';
 import type { About } from '../refusals.js';
 import type { AnswerHeaders } from '../retry-after.js';
-import type { Message, Submitted } from '../shapes.js';
 
 export interface SubmitRequest {
   /** Where the API loads the image from; or the image itself, as a `data:` URI. */
@@ -14,6 +14,33 @@ export interface SubmitRequest {
   readonly ref?: string | undefined;
   readonly webhookOverride?: string | undefined;
 }
+
+export interface Submitted {
+  readonly messageId: string;
+  /** The outcome itself, where the service answers with it: there is nothing to be polled. */
+  readonly completed?: CompletedMessage | undefined;
+  /** For how many milliseconds the service says that it will take no other submit. */
+  readonly restMs?: number | undefined;
+}
+
+export interface CompletedMessage {
+  readonly status: 'completed';
+  readonly messageId: string;
+  /** The four prompts; with an `AnswerShape` of one's own the value of each of its columns. */
+  readonly prompts: Prompts;
+  readonly ref?: string | undefined;
+  /** What a model says that the answer cost. */
+  readonly usage?: Usage | undefined;
+}
+
+/**
+ * What the API made of a submit so far; `progress` is 0..99, `incomplete` means that it gave up: the message has
+ * expired, or failed for a reason.
+ */
+export type Message =
+  | { readonly status: 'working'; readonly progress: number }
+  | { readonly status: 'incomplete'; readonly reason?: string | undefined }
+  | CompletedMessage;
 
 /** What only some dialects have, and what the client's options say about it. */
 export interface DialectSettings {

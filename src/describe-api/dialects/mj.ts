@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import { type ApiCall, DescribeApiError, RejectedError, ResponseShapeError } from '../errors.js';
-import { idSchema, type Message } from '../shapes.js';
-import { type Dialect, type Refused, type SubmitRequest, bearer } from './dialect.js';
-import { type StatusWords, readStatusMessage, readStatusSubmitted } from './polled.js';
+import { type Dialect, type Message, type Refused, type SubmitRequest, bearer } from './dialect.js';
+import { type StatusWords, idSchema, readStatusMessage, readStatusSubmitted } from './polled.js';
 
 const WORDS: StatusWords = {
   working: ['NOT_START', 'SUBMITTED', 'IN_PROGRESS', 'MODAL', ''],

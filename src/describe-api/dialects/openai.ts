@@ -10,8 +10,8 @@ import {
   SetUpError,
   UnreadableAnswerError,
 } from '../errors.js';
+import { reasonIn } from '../refusals.js';
 import { exhaustedForMs } from '../retry-after.js';
-import { reasonIn, refSchema, type Submitted } from '../shapes.js';
 import {
   type ModelAnswer,
   answeredPrompts,
@@ -25,8 +25,10 @@ import {
   type Dialect,
   type DialectSettings,
   type SubmitRequest,
+  type Submitted,
   bearer,
 } from './dialect.js';
+import { refSchema } from './polled.js';
 
 export const FOUR_PROMPTS = promptsShape(4);
 /** Of several answers each is a prompt as it stands. */

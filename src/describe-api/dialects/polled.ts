@@ -1,16 +1,94 @@
 import { z } from 'zod';
 import type { Prompts } from '../../shared/jobs.js';
 import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
-import {
-  idSchema,
-  type Message,
-  parseMessage,
-  readPrompts,
-  reasonIn,
-  refSchema,
-  type Submitted,
-} from '../shapes.js';
-import { type Dialect, bearer } from './dialect.js';
+import { reasonIn } from '../refusals.js';
+import { type Dialect, type Message, type Submitted, bearer } from './dialect.js';
+
+export const idSchema = z.union([z.string(), z.number()]).transform(String).pipe(z.string().trim().min(1));
+
+// Dropped when it is odd: prompts that are paid for are not thrown away over it. The service's dates are not read at all.
+export const refSchema = idSchema.optional().catch(undefined);
+
+/** A keycap digit: the digit, U+FE0F (which some senders leave out), U+20E3. It is numbering, not prompt. */
+const LEADING_KEYCAP = /^[1-4]\uFE0F?\u20E3/u;
+
+export function cleanPrompt(text: string): string {
+  return text.trim().replace(LEADING_KEYCAP, '').trim();
+}
+
+function toPrompts(texts: readonly string[]): readonly string[] | undefined {
+  const prompts = texts.map(cleanPrompt);
+  return prompts.length !== 4 || prompts.every((prompt) => prompt === '') ? undefined : prompts;
+}
+
+/** Cuts before keycaps 1, 2, 3, 4 in this order, each the first that follows `before` after the one before it. */
+function cutAtKeycaps(text: string, before: string): string[] | undefined {
+  const starts: number[] = [];
+  for (const digit of ['1', '2', '3', '4']) {
+    const from = (starts.at(-1) ?? -1) + 1;
+    const keycap = new RegExp(`(?<=${before})${digit}\\uFE0F?\\u20E3`, 'gu');
+    keycap.lastIndex = from;
+    const match = keycap.exec(text);
+    if (!match) return undefined;
+    starts.push(match.index);
+  }
+  return starts[0] === 0 ? starts.map((start, i) => text.slice(start, starts[i + 1])) : undefined;
+}
+
+/**
+ * The four prompts of a message's `content`: a list of four, or one string with each behind its keycap.
+ * Keycaps and outer white space are taken off, inner line breaks stay.
+ * @returns undefined when there are not exactly four, or all are empty
+ */
+export function readPrompts(content: string | readonly string[]): readonly string[] | undefined {
+  if (typeof content !== 'string' && content.length !== 1) return toPrompts(content);
+  const text = (typeof content === 'string' ? content : (content[0] ?? '')).trim();
+  // A prompt can speak of a keycap too: those at line starts are believed before those within a line.
+  const texts = cutAtKeycaps(text, '^|[\\r\\n]\\s*') ?? cutAtKeycaps(text, '^|\\s');
+  return texts && toPrompts(texts);
+}
+
+const promptsSchema = z.union([z.string(), z.array(z.string())]).transform((content, context) => {
+  const prompts = readPrompts(content);
+  if (prompts) return prompts;
+  context.addIssue({ code: 'custom', message: 'not four prompts' });
+  return z.NEVER;
+});
+
+const describedSchema = z.object({ content: promptsSchema, ref: refSchema });
+const nestedSchema = z.object({ response: describedSchema }).transform(({ response }) => response);
+const completedSchema = z.union([describedSchema, nestedSchema]);
+
+const progressSchema = z.object({
+  progress: z.union([
+    z.number(),
+    z.literal('incomplete'),
+    z
+      .string()
+      .regex(/^\d+(\.\d+)?%?$/)
+      .transform(parseFloat),
+  ]),
+});
+
+/**
+ * Reads the answer of `GET /message/<id>`, in any of its shapes.
+ * @throws {ResponseShapeError} when it is none of them
+ */
+export function parseMessage(body: unknown, messageId: string, call: ApiCall): Message {
+  const progress = progressSchema.safeParse(body).data?.progress ?? 100;
+  if (progress === 'incomplete') return { status: 'incomplete' };
+  if (progress < 100) return { status: 'working', progress: Math.max(0, progress) };
+  const completed = completedSchema.safeParse(body);
+  if (!completed.success) {
+    throw new ResponseShapeError(
+      call,
+      'a message: progress 0..99, "incomplete", or content of four prompts',
+      body,
+    );
+  }
+  const { content, ref } = completed.data;
+  return { status: 'completed', messageId, prompts: content, ref };
+}
 
 /** The words of a dialect whose messages have a `status`; case does not count. */
 export interface StatusWords {

@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type ApiCall, ResponseShapeError } from '../../src/describe-api/errors.js';
 import { thenextleg } from '../../src/describe-api/dialects/polled.js';
-import { isRefusal, parseMessage, reasonIn } from '../../src/describe-api/shapes.js';
+import { parseMessage } from '../../src/describe-api/dialects/polled.js';
+import { isRefusal, reasonIn } from '../../src/describe-api/refusals.js';
 
 const call: ApiCall = { method: 'GET', url: 'http://localhost/v2/message/m1', redact: (text) => text };
 const content = ['one', 'two', 'three', 'four'].map((word, i) => `${i + 1}\uFE0F\u20E3 ${word} --ar 50:93`);
