@@ -36,15 +36,16 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | u
   if (signal === undefined) return work;
   if (signal.aborted) work.catch(() => undefined);
   signal.throwIfAborted();
-  const isOver = new AbortController();
+  // Each poll comes by here: an AbortController of its own, whose abort makes an error with a stack, would cost more than the rest.
+  let onAbort: () => void = () => undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
-    const onAbort = () => reject(abortReason(signal));
-    signal.addEventListener('abort', onAbort, { signal: isOver.signal });
+    onAbort = () => reject(abortReason(signal));
+    signal.addEventListener('abort', onAbort);
   });
   try {
     return await Promise.race([work, aborted]);
   } finally {
-    isOver.abort();
+    signal.removeEventListener('abort', onAbort);
   }
 }
 
