@@ -44,6 +44,20 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     expect(told[1]).toMatch(/^up: /);
   });
 
+  test('a worker can be started, and works when it returns', async () => {
+    const { server, queue, done, startWorker } = await setUp();
+    await server.kill9();
+    const drained = vi.fn();
+    startWorker().on('drained', drained);
+    await server.restart();
+    for (const n of [1, 2]) {
+      await queue.add('x', { n });
+      await vi.waitFor(() => expect(done).toContain(n), soon);
+      // From now on it waits to be told of jobs, and does not look by itself.
+      await vi.waitFor(() => expect(drained).toHaveBeenCalled(), soon);
+    }
+  });
+
   test(
     'a server that keeps its connections and says nothing is away as well',
     { timeout: 60_000 },

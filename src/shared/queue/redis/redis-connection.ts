@@ -254,7 +254,9 @@ class QueueClient extends Redis {
 
   /** BullMQ blocks on a duplicate for each worker. */
   override duplicate(override?: Partial<RedisOptions>): Redis {
-    const twin = new QueueClient({ ...this.options, ...override, replyMapping: 'legacy' });
+    // It connects by itself: BullMQ gives a worker up, without a word, whose own call to connect meets a server that has just gone.
+    const options = { ...this.options, ...override, lazyConnect: false, replyMapping: 'legacy' } as const;
+    const twin = new QueueClient(options);
     twin.on('error', () => undefined);
     twin.once('end', () => this.#twins.delete(twin));
     this.#twins.add(twin);
