@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
-import { open, realpath } from 'node:fs/promises';
-import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path';
+import { open } from 'node:fs/promises';
+import { dirname, extname, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
   type ReadFailures,
@@ -17,7 +17,7 @@ import { isLocked } from '../shared/file-lock.js';
 import { count } from '../shared/plural.js';
 import { NOTHING_SPENT } from '../shared/run-spending.js';
 import { replaceFile } from '../writer/durable-file.js';
-import type { RunPaths } from '../writer/output-paths.js';
+import { type RunPaths, realName } from '../writer/output-paths.js';
 import { endsRow, outputAt } from '../writer/output-table.js';
 import type { TableRow } from '../writer/table.js';
 import { costChart, failuresChart, rateChart } from './charts.js';
@@ -144,9 +144,7 @@ async function showRows(
 /** Where the report goes. @throws {UsageError} when that is no place for it */
 async function findDest({ dest: given, overwrite }: ReportOptions, paths: RunPaths): Promise<string> {
   const beside = `${paths.output.replace(/\.(csv|tsv|jsonl|ndjson|parquet)$/i, '')}.report.html`;
-  const named = resolve(given ?? beside);
-  const folder = await realpath(dirname(named)).catch(() => dirname(named));
-  const dest = await realpath(named).catch(() => join(folder, basename(named)));
+  const dest = realName(given ?? beside);
   if (Object.values<string>({ ...paths }).includes(dest))
     throw new UsageError(`-o ${given ?? dest} belongs to the output itself: name another file`);
   if (!/\.html?$/i.test(extname(dest)))

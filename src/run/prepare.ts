@@ -31,6 +31,7 @@ import {
   defaultOutputPath,
   lockOutput,
   outputOf,
+  realName,
   rowsPath,
   runPaths,
 } from '../writer/output-paths.js';
@@ -68,7 +69,7 @@ export interface PreparedRun {
 export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<PreparedRun> {
   const isSimulated = options.api === 'simulator';
   const account = accountOf(options);
-  const paths = await findPaths(options, isSimulated);
+  const paths = findPaths(options, isSimulated);
   const files = await findFiles(options, paths);
   for (const file of files) if (file !== '-') await assertManifestIsSafe(resolve(file), paths);
   const rows = await openRows(options, files, paths, undo);
@@ -242,7 +243,7 @@ export async function openImageRoot(path: string): Promise<ImageRoot> {
   return { path: resolve(path), real };
 }
 
-async function findPaths(options: RunOptions, simulator: boolean): Promise<RunPaths> {
+function findPaths(options: RunOptions, simulator: boolean): RunPaths {
   if (options.manifest === '-' && options.output === undefined) {
     throw new UsageError('the manifest comes from stdin: say with -o <path> where the output goes');
   }
@@ -250,8 +251,7 @@ async function findPaths(options: RunOptions, simulator: boolean): Promise<RunPa
     throw new UsageError('several manifests are run as one: say with -o <path> where the output goes');
   }
   const output = options.output ?? defaultOutputPath(options.manifest, { simulator });
-  // By its real name: two links to one file are one output, with one lock.
-  const paths = runPaths(await realpath(output).catch(() => resolve(output)));
+  const paths = runPaths(realName(output));
   const packed = outputOf(paths.output);
   // A run to the Parquet file would take these rows for its own, and remove them. One that was begun before may go on.
   if (packed !== paths.output && !existsSync(paths.runFile)) {

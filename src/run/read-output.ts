@@ -1,7 +1,5 @@
 import { existsSync } from 'node:fs';
-import { realpath } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { type ColumnRef, columnAt } from '../producer/columns.js';
 import { parseBaseUrl } from '../producer/image-url.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
@@ -15,7 +13,7 @@ import {
   failureColumnsIn,
   forEachFailure,
 } from '../writer/failures.js';
-import { type RunPaths, rowsPath, runPaths } from '../writer/output-paths.js';
+import { type RunPaths, realName, rowsPath, runPaths } from '../writer/output-paths.js';
 import { layoutOf, newOutputTable, outputAt } from '../writer/output-table.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import type { Table } from '../writer/table.js';
@@ -37,7 +35,7 @@ export interface ReadOutput {
  * @throws {UsageError} when there is none, or it is none of this program's
  */
 export async function openToRead(given: string): Promise<ReadOutput> {
-  const paths = runPaths(await realpath(given).catch(() => resolve(given)));
+  const paths = runPaths(realName(given));
   const path = rowsPath(paths.output);
   const handle = await openPlainFile(path, 'r', 'the output');
   if (handle === undefined)

@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { isFolder } from '../producer/folder-format.js';
 import type { ManifestOptions } from '../producer/manifest.js';
 import { readRows } from '../producer/row-reader.js';
@@ -7,7 +6,7 @@ import { UsageError, messageOf, shownPath } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { failedRows } from '../shared/run-counts.js';
 import { UndoStack } from '../shared/undo.js';
-import { rowsPath, runPaths } from '../writer/output-paths.js';
+import { realName, rowsPath, runPaths } from '../writer/output-paths.js';
 import { inspectOutput, layoutOf } from '../writer/output-table.js';
 import { type Recount, recountOutput } from '../writer/recount.js';
 import { readRunFile } from '../writer/run-file.js';
@@ -149,7 +148,7 @@ async function rememberedRoot(manifest: string, root = ''): Promise<string | und
 export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
   const undo = new UndoStack();
   try {
-    const paths = runPaths(resolve(options.output));
+    const paths = runPaths(realName(options.output));
     if (!existsSync(rowsPath(paths.output))) {
       throw new UsageError(
         `there is no output ${shownPath(options.output)}: name the file that \`run\` has written`,

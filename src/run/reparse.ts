@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { AnswerShape } from '../describe-api/answer-shape.js';
 import { FOUR_PROMPTS, readKeptAnswer } from '../describe-api/dialects/openai.js';
@@ -10,7 +9,7 @@ import { UndoStack } from '../shared/undo.js';
 import { FailuresFile, type FailureRecord, forEachFailure } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { OutputIndex } from '../writer/output-index.js';
-import { type RunPaths, lockOutput, rowsPath, runPaths } from '../writer/output-paths.js';
+import { type RunPaths, lockOutput, realName, rowsPath, runPaths } from '../writer/output-paths.js';
 import type { OutputOptions } from '../writer/output-table.js';
 import { type RunFile, readRunFile, writeRunFile } from '../writer/run-file.js';
 import { packOutput, unpackOutput } from '../writer/parquet-output.js';
@@ -39,7 +38,7 @@ export async function reparseOutput(
     Pick<OutputOptions, 'listSeparator'> & { readonly output: string },
 ): Promise<Reparsed> {
   const shape = answerShapeOf(options) ?? FOUR_PROMPTS;
-  const paths = runPaths(resolve(options.output));
+  const paths = runPaths(realName(options.output));
   const undo = new UndoStack();
   try {
     await lockOutput(paths, undo);

@@ -1,10 +1,9 @@
-import { realpath } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
+import { basename } from 'node:path';
 import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { RUNS, type RunStatus } from '../shared/published.js';
-import { runPaths } from '../writer/output-paths.js';
+import { realName, runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import {
   KEPT_REQUESTS,
@@ -34,7 +33,7 @@ const MOST_SHOWN = 5;
  * @throws {UsageError} with the nearest known ones when there is none, or with all when several outputs are meant
  */
 export async function findKnownRun(connection: QueueConnection, name: string): Promise<FoundRun> {
-  const path = await realpath(name).catch(() => resolve(name));
+  const path = realName(name);
   const file = await readRunFile(runPaths(path).runFile);
   const [statuses, requests, kept] = await Promise.all([
     RUNS.list(connection.store),
@@ -55,7 +54,7 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
 
 type NamedRun = Pick<FoundRun, 'run' | 'output' | 'job'>;
 
-function isNamed({ run, output, job }: NamedRun, name: string, path = resolve(name)): boolean {
+function isNamed({ run, output, job }: NamedRun, name: string, path: string): boolean {
   return [run, job?.id, output].includes(name) || output === path;
 }
 
@@ -82,7 +81,8 @@ function findByEnd<R extends NamedRun>(runs: readonly R[], name: string): R | un
  * @throws {UsageError} when there is none, or several outputs could be meant
  */
 export function findRun<R extends NamedRun>(runs: readonly R[], name: string): R {
-  const found = runs.find((run) => isNamed(run, name)) ?? findByEnd(runs, name);
+  const path = realName(name);
+  const found = runs.find((run) => isNamed(run, name, path)) ?? findByEnd(runs, name);
   if (found !== undefined) return found;
   throw new UsageError(
     `no run ${name} in the last day: name it by its id or its output's path, as \`bulk-describe status\` shows them`,

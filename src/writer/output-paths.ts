@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { UsageError } from '../shared/errors.js';
@@ -29,6 +29,18 @@ export function defaultOutputPath(manifest: string, options: { simulator: boolea
   // A file that is named like an ending (`.csv`) keeps it.
   const stem = base.replace(MANIFEST_ENDING, '') || base;
   return join(dirname(path), `${stem}${options.simulator ? '.simulated' : '.prompts'}.csv`);
+}
+
+/** A file's real name, whether it is there yet or not: two links to one output are one output, with one lock. */
+export function realName(path: string): string {
+  const absolute = resolve(path);
+  const folder = dirname(absolute);
+  try {
+    return realpathSync.native(absolute);
+  } catch {
+    // What is not there yet will be in its folder.
+    return folder === absolute ? absolute : join(realName(folder), basename(absolute));
+  }
 }
 
 /** The files that belong to an output. */
@@ -89,8 +101,8 @@ export async function assertManifestIsSafe(manifest: string, paths: RunPaths): P
   }
 }
 
-/** What is not there, or cannot be looked at, is no manifest that could be read. */
-async function isSameFile(one: string, other: string): Promise<boolean> {
+/** What is not there, or cannot be looked at, is no file that could be read. */
+export async function isSameFile(one: string, other: string): Promise<boolean> {
   const [oneStats, otherStats] = await Promise.all(
     [one, other].map((path) => stat(path).catch(() => undefined)),
   );

@@ -5,7 +5,7 @@ import { UsageError, isSystemError } from '../shared/errors.js';
 import { runSeriesSchema } from '../shared/published.js';
 import { parseJson } from '../shared/parse-json.js';
 import { describeFileError, replaceFile } from './durable-file.js';
-import { runPaths } from './output-paths.js';
+import { isSameFile, runPaths } from './output-paths.js';
 
 const runFileSchema = z.object({
   version: z.literal(1),
@@ -93,8 +93,10 @@ export async function refuseCopiedRunFile(
   { output: other, run }: RunFile,
 ): Promise<void> {
   if (other === undefined || other === output) return;
-  const original = await readRunFile(runPaths(other).runFile).catch(() => undefined);
-  if (original?.run !== run) return;
+  const itsFile = runPaths(other).runFile;
+  const original = await readRunFile(itsFile).catch(() => undefined);
+  // One file under two names is no copy.
+  if (original?.run !== run || (await isSameFile(itsFile, path))) return;
   throw new UsageError(
     `${path} is the run file of ${other}, which is still there: remove it to begin a run of its own, or move both files together`,
   );

@@ -1,7 +1,8 @@
-import { appendFile, rename, writeFile } from 'node:fs/promises';
+import { appendFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { verifyOutput } from '../../src/run/receipt.js';
 import type { RunEvent } from '../../src/run/run-options.js';
+import { readRunFile, writeRunFile } from '../../src/writer/run-file.js';
 import { FAST, RunFixture } from '../helpers/run-fixture.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -159,6 +160,34 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     await rename(fixture.workspace.at('out.csv.run'), fixture.workspace.at('moved.csv.run'));
     const { receipt } = await fixture.run({ manifest, output: fixture.workspace.at('moved.csv') });
     expect(receipt).toMatchObject({ resumed: 3, described: 3, remaining: 0 });
+  });
+
+  test('goes on in a folder that is reached through a symbolic link, by whichever name the run file has it', async () => {
+    const { workspace } = fixture;
+    const manifest = await workspace.write('m.csv', manifestOf(2));
+    await symlink(workspace.path, workspace.at('link'));
+    const output = workspace.at('link/out.csv');
+    await fixture.run({ manifest, output, limit: 1 });
+    const next = await fixture.run({ manifest, output });
+    expect(next.receipt).toMatchObject({ resumed: 1, described: 1, remaining: 0 });
+    const runFile = await readRunFile(workspace.at('out.csv.run'));
+    if (runFile === undefined) throw new Error('no run file');
+    expect(runFile.output).toBe(workspace.at('out.csv'));
+    await writeRunFile(workspace.at('out.csv.run'), { ...runFile, output });
+    expect((await fixture.run({ manifest, output })).receipt).toMatchObject({ resumed: 2, submits: 0 });
+  });
+
+  test('an output that is a symbolic link is verified by the files beside the one that it leads to', async () => {
+    const { workspace } = fixture;
+    const manifest = await workspace.write('m.csv', `${manifestOf(2)}3,\n`);
+    await fixture.run({ manifest, keyColumn: 'id' });
+    await workspace.write('m.csv', `${manifestOf(2, 'http://moved.test')}3,\n`);
+    await symlink('out.csv', workspace.at('latest.csv'));
+    expect(await verifyOutput({ manifest, output: workspace.at('latest.csv') })).toMatchObject({
+      described: 2,
+      failed: 1,
+      missing: 0,
+    });
   });
 
   test('recovers an output with a torn last record', async () => {
