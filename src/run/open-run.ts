@@ -256,9 +256,6 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     version: 1,
     run: options.run ?? newRunId(),
     simulator: isSimulated,
-    urlColumn: nameOfColumn(manifest.columns, { index: plan.urlColumn, path: plan.urlPath ?? [] }),
-    keyColumn: options.keyColumn,
-    baseUrl: options.baseUrl,
     createdAt: new Date().toISOString(),
   };
   return {
@@ -267,6 +264,9 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     account: accountLabel(account),
     earlierOutputs: rememberEarlier(earlier, paths.output),
     output: paths.output,
+    urlColumn: nameOfColumn(manifest.columns, { index: plan.urlColumn, path: plan.urlPath ?? [] }),
+    keyColumn: options.keyColumn ?? prepared.runFile?.keyColumn,
+    baseUrl: plan.imageRoot === undefined ? (options.baseUrl ?? prepared.runFile?.baseUrl) : undefined,
     imageRoot: plan.imageRoot?.path,
     folder: plan.areNames === true ? true : undefined,
     ...keptColumnsOf(options, prepared.runFile),

@@ -72,7 +72,8 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   const paths = findPaths(options, isSimulated);
   const files = await findFiles(options, paths);
   for (const file of files) if (file !== '-') await assertManifestIsSafe(resolve(file), paths);
-  const rows = await openRows(options, files, paths, undo);
+  const keyColumn = await findKeyColumn(options, paths);
+  const rows = await openRows({ ...options, keyColumn }, files, paths, undo);
   if (options.inOrder === true && !rows.manifest.replayable) {
     throw new UsageError(
       `--in-order: ${rows.manifest.name} can be read only once, and its order is needed when the run ends: save it as a file first, or leave the flag away`,
@@ -122,6 +123,18 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
   };
   await refuseForeignOutput(prepared, options);
   return prepared;
+}
+
+/** The key column: the one that is named, else that of the run which goes on, which is said. */
+async function findKeyColumn(
+  { keyColumn, onEvent }: Pick<RunOptions, 'keyColumn' | 'onEvent'>,
+  { runFile }: RunPaths,
+): Promise<string | undefined> {
+  if (keyColumn !== undefined) return keyColumn;
+  const remembered = (await readRunFile(runFile))?.keyColumn;
+  const text = `rows are known by the column ${remembered}, as in earlier starts; --key-column would name another one`;
+  if (remembered !== undefined) onEvent?.({ type: 'notice', text });
+  return remembered;
 }
 
 /** A run reads its own images, and those of no other. */

@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { verifyOutput } from '../../src/run/receipt.js';
+import type { RunEvent } from '../../src/run/run-options.js';
+import { readRunFile } from '../../src/writer/run-file.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -101,6 +103,36 @@ describeOnBothQueues('the main job', (openQueue) => {
       submits: 0,
     });
     expect(await fixture.workspace.files()).not.toContain('out.failed.csv');
+  });
+
+  test('what a later start tells rows and images by is what its output is verified by from then on', async () => {
+    const { workspace } = fixture;
+    const output = workspace.at('out.csv');
+    const manifest = await workspace.write('m.csv', 'id,image,large\n1,1.jpg,1-l.jpg\n2,2.jpg,2-l.jpg\n');
+    await fixture.run({ manifest, urlColumn: 'image', baseUrl: 'http://a.test/' });
+    await workspace.write('m.csv', 'id,image,large\n1,1.jpg?2,1-l.jpg?2\n2,2.jpg?2,2-l.jpg?2\n');
+    const later = { keyColumn: 'id', urlColumn: 'large', baseUrl: 'http://b.test/' };
+    expect((await fixture.run({ manifest, ...later })).receipt).toMatchObject({ resumed: 2, submits: 0 });
+    expect(await readRunFile(`${output}.run`)).toMatchObject(later);
+    expect(await verifyOutput({ manifest, output })).toMatchObject({ described: 2, missing: 0, extra: 0 });
+    await fixture.run({ manifest, ...later, baseUrl: undefined, imageRoot: workspace.path });
+    expect(await verifyOutput({ manifest, output })).toMatchObject({ described: 2, missing: 0, extra: 0 });
+  });
+
+  test('an output keeps its key column where a later start names none, which is said', async () => {
+    const { workspace } = fixture;
+    const manifest = await workspace.write('m.csv', manifestOf(2));
+    await fixture.run({ manifest, keyColumn: 'id' });
+    await workspace.write('m.csv', manifestOf(3, 'http://moved.test'));
+    const notices: string[] = [];
+    const onEvent = (event: RunEvent) => {
+      if (event.type === 'notice') notices.push(event.text);
+    };
+    const { receipt } = await fixture.run({ manifest, onEvent });
+    expect(receipt).toMatchObject({ resumed: 2, described: 1, submits: 1, extra: 0 });
+    expect(notices).toEqual([
+      'rows are known by the column id, as in earlier starts; --key-column would name another one',
+    ]);
   });
 
   test('a bad record later in the manifest fails alone, with its line', async () => {
