@@ -27,9 +27,8 @@ const HEAD_RECORDS = 100;
 /** A header does not take more. */
 const MAX_HEADER_BYTES = 1024 * 1024;
 
-/** The first of equals is taken, and the pipe only where the others find one column. */
+/** Taken only where the others find one column. */
 const PIPE = '|';
-const DELIMITERS: readonly string[] = [...USUAL_DELIMITERS, PIPE];
 
 const REASONS: Readonly<Record<CsvFlaw, string>> = {
   'quote-in-cell': 'a cell has a quote in it and is not quoted',
@@ -54,7 +53,7 @@ async function open(
   const { all, header, lineEnd, separator } = await takeHeader(bytes, delimiter, name);
   const given = delimiter ?? separator;
   // A URL in a row may have a pipe in it.
-  const candidates = hasHeader ? DELIMITERS : USUAL_DELIMITERS;
+  const candidates = hasHeader ? USUAL_DELIMITERS : USUAL_DELIMITERS.filter((one) => one !== PIPE);
   const dialects = (given === undefined ? candidates : [given]).map((candidate) => ({
     delimiter: candidate,
     lineEnd,
@@ -194,7 +193,7 @@ function findHeader(head: string, delimiter: string | undefined) {
   const [line = '', separator] = /^"?sep=([\t -!#-~])"?\r?\n/i.exec(head) ?? [];
   const text = head.slice(line.length);
   const given = delimiter ?? separator;
-  const delimiters = (given === undefined ? DELIMITERS : [given]).map(
+  const delimiters = (given === undefined ? USUAL_DELIMITERS : [given]).map(
     (one) => `\\x${one.charCodeAt(0).toString(16).padStart(2, '0')}`,
   );
   // A quote opens a cell only where one begins, and behind a quoted one: it is a quote in that one.

@@ -270,6 +270,7 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     imageRoot: plan.imageRoot?.path,
     folder: plan.areNames === true ? true : undefined,
     ...keptColumnsOf(options, prepared.runFile),
+    delimiter: prepared.outputOptions.delimiter,
     ...layoutOf(prepared.outputOptions),
     answerColumns: [...prepared.outputOptions.answerColumns],
     prompt: plan.prompt === undefined ? undefined : options.prompt,

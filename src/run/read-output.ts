@@ -42,10 +42,10 @@ export async function openToRead(given: string): Promise<ReadOutput> {
     throw new UsageError(`there is no output ${shownPath(given)}: name the file that \`run\` has written`);
   try {
     const runFile = await readRunFile(paths.runFile);
-    const { escapeFormulas, promptsAs, answerColumns = PROMPT_COLUMNS } = runFile ?? {};
+    const { delimiter = ',', escapeFormulas, promptsAs, answerColumns = PROMPT_COLUMNS } = runFile ?? {};
     const prompts = promptsAs === 'rows' ? answerColumns : [];
     const begun = newOutputTable({
-      ...{ path, columns: [], answerColumns: prompts, delimiter: ',', escapeFormulas, promptsAs },
+      ...{ path, columns: [], answerColumns: prompts, delimiter, escapeFormulas, promptsAs },
     });
     const isOurs = (columns: readonly string[]) => MESSAGE_COLUMNS.every((name) => columns.includes(name));
     const table = await begun.open(handle, isOurs);
@@ -90,7 +90,7 @@ export async function rememberedFailures(
   runFile: RunFile,
   path = paths.failures,
 ): Promise<FailureOptions> {
-  const { columns, delimiter } = await failureColumnsIn(path);
+  const { columns, delimiter } = await failureColumnsIn(path, runFile.delimiter);
   const plan = rememberedPlan(runFile, columns);
   const { keyColumn } = runFile;
   const key: Partial<ColumnRef> = keyColumn === undefined ? {} : columnAt('--key-column', columns, keyColumn);

@@ -3,7 +3,7 @@ import { CsvError, Parser } from 'csv-parse';
 import { stringify } from 'csv-stringify/sync';
 
 /** What delimits the cells of a file when nobody says; the first of equals is taken. */
-export const USUAL_DELIMITERS = [',', ';', '\t'] as const;
+export const USUAL_DELIMITERS: readonly string[] = [',', ';', '\t', '|'];
 
 export interface CsvDialect {
   /** One ASCII character. */

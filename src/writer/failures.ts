@@ -27,14 +27,18 @@ function newFailuresTable(options: FailureOptions): CsvTable {
 
 /**
  * The manifest's columns in a failures file, and how that is delimited.
+ * @param expected the delimiter that is tried first
  * @throws {UsageError} when there is none
  */
-export async function failureColumnsIn(path: string): Promise<{ columns: string[]; delimiter: string }> {
+export async function failureColumnsIn(
+  path: string,
+  expected = ',',
+): Promise<{ columns: string[]; delimiter: string }> {
   await using handle = await openPlainFile(path, 'r', 'the failures file');
   if (handle === undefined)
     throw new UsageError(`there is no failures file ${path}: nothing is kept to be read`);
   const isOurs = (columns: readonly string[]) => FAILURE_COLUMNS.every((name) => columns.includes(name));
-  const table = await new CsvTable([], { delimiter: ',' }).open(handle, isOurs);
+  const table = await new CsvTable([], { delimiter: expected }).open(handle, isOurs);
   if (table === undefined || !isOurs(table.columns)) throw new UsageError(`${path} is no failures file`);
   const ours: readonly string[] = [...FAILURE_COLUMNS, ANSWER_COLUMN];
   return { columns: table.columns.filter((name) => !ours.includes(name)), delimiter: table.delimiter };

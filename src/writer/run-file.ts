@@ -26,6 +26,11 @@ const runFileSchema = z.object({
   /** Which of the manifest's columns the output has, or has not, where these are not all. */
   keep: z.array(z.string()).readonly().optional(),
   drop: z.array(z.string()).readonly().optional(),
+  /** Between the cells of the output, where it is CSV, and of the failures file. */
+  delimiter: z
+    .string()
+    .regex(/^[\t -!#-~]$/)
+    .optional(),
   escapeFormulas: z.boolean().optional(),
   promptsAs: z.enum(['columns', 'rows']).optional(),
   /** The output's columns for answers, where they are not the four prompts. */

@@ -1,6 +1,7 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { beforeEach, expect, test, afterEach } from 'vitest';
 import { exportOutput, type ExportOptions } from '../../src/run/export.js';
+import { openToRead, readFailuresOf } from '../../src/run/read-output.js';
 import { formatCsv } from '../../src/shared/csv.js';
 import { writeRunFile, type RunFile } from '../../src/writer/run-file.js';
 import { DESCRIBED_AT } from '../writer/fixtures.js';
@@ -252,4 +253,27 @@ describeOnBothQueues('a run with --sidecar', (openQueue) => {
     expect(named.stop?.reason).toMatch(/^captions could not be written: .*n9\.txt cannot be written/);
     expect([named.exitCode, named.receipt.described]).toEqual([1, 1]);
   });
+
+  test.each(['|', '^'])(
+    'an output has the delimiter of its manifest, and is read back by that: %s',
+    async (delimiter) => {
+      const { workspace: place } = fixture;
+      const records = [
+        ['id', 'image', 'title'],
+        ['1', 'http://images.test/1.jpg', 'a, b; c'],
+        ['2', '', 'no image'],
+      ];
+      const manifest = await place.write('m.csv', formatCsv(records, delimiter));
+      const sidecar = { folder: place.at('side') };
+      const given = delimiter === '|' ? undefined : delimiter;
+      const { exitCode, failedByCode } = await fixture.run({ manifest, sidecar, delimiter: given });
+      expect([exitCode, ...failedByCode]).toEqual([2, ['invalid-url', 1]]);
+      expect(await place.read('side/1.txt')).not.toBe('');
+      const read = await openToRead(place.at('out.csv'));
+      await read.handle.close();
+      expect(read.table.columns.slice(0, 3)).toEqual(['id', 'image', 'title']);
+      const { columns, failures } = await readFailuresOf(read, 10);
+      expect([columns, ...failures.map(({ row }) => row.cells)]).toEqual([records[0], records[2]]);
+    },
+  );
 });
