@@ -3,7 +3,7 @@ import { type Row, readRows } from '../producer/row-reader.js';
 import { resultsQueueName } from '../shared/account.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { pendingWindow } from '../shared/limits.js';
-import { HELD, hasNothing, isDecidedAnew, isOfRecord, isUntouched, isUntried } from '../shared/jobs.js';
+import { HELD, hasNothing, isUntouched, isUntried } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { plural } from '../shared/plural.js';
 import { atShutdown, shutdownTimeout } from '../shared/queue/outage.js';
@@ -13,7 +13,7 @@ import { workersOf } from '../shared/published.js';
 import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
-import type { FailureRecord } from '../writer/failures.js';
+import { type FailureRecord, isFailedStill } from '../writer/failures.js';
 import { rowsPath } from '../writer/output-paths.js';
 import { packOutput } from '../writer/parquet-output.js';
 import { writeRunFile } from '../writer/run-file.js';
@@ -222,13 +222,10 @@ async function endFiles(run: OpenRun, isRead: boolean, isOpen: boolean): Promise
     run;
   const wasMet = isRead && control.reason === undefined;
   const isStill = ({ row }: FailureRecord) => !wasMet || decisions.isLeftFailed(row.key ?? row.image);
-  // What fails by its record may have the key or the image of a row that is described.
   try {
-    await failures.replace((failure, isAdded) => {
-      const { row, outcome } = failure;
-      if (isAdded) return isDecidedAnew(outcome.code) || !onFile.has(row);
-      return (isOfRecord(outcome) || !onFile.has(row)) && isStill(failure);
-    });
+    await failures.replace(
+      (failure, isAdded) => isFailedStill(failure, isAdded, onFile) && (isAdded || isStill(failure)),
+    );
   } catch (error) {
     control.fail(error);
   }

@@ -6,7 +6,7 @@ import { isKeptCut } from '../describe-api/errors.js';
 import { UsageError } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { UndoStack } from '../shared/undo.js';
-import { FailuresFile, type FailureRecord, forEachFailure } from '../writer/failures.js';
+import { type FailureRecord, FailuresFile, forEachFailure, isFailedStill } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { OutputIndex } from '../writer/output-index.js';
 import { type RunPaths, lockOutput, realName, rowsPath, runPaths } from '../writer/output-paths.js';
@@ -55,34 +55,45 @@ export async function reparseOutput(
     undo.defer(await unpackOutput(outputOptions, paths.output));
     const output = await OutputFile.open(outputOptions);
     undo.defer(() => output.close());
-    const { rows: rowsBefore } = outputOptions.index;
+    const { index } = outputOptions;
+    const { rows: rowsBefore } = index;
     await writeRunFile(paths.runFile, { ...runFile, answerColumns: [...shape.columns] });
     const failures = await FailuresFile.open({ ...outputOptions, path: paths.failures });
     undo.defer(() => failures.close());
     const written = new Set<string>();
-    let left = 0;
+    let [described, left, onFile] = [0, 0, 0];
     await forEachFailure({ ...outputOptions, path: paths.failures }, async (found) => {
-      const rows = found.flatMap(({ row, outcome }) => {
-        // One that is described already: a reparse before this one was killed.
-        if (outcome.answer === undefined || outputOptions.index.has(row)) return [];
-        const prompts = readKeptAnswer(outcome.answer, isKeptCut(outcome), shape);
-        if (prompts === undefined) left++;
-        else written.add(nameOf(row));
-        const { messageId = '' } = outcome;
-        const describedAt = new Date().toISOString();
-        return prompts === undefined
-          ? []
-          : [{ row, outcome: { status: 'described', prompts, messageId, describedAt } as const }];
-      });
+      const kept = found.filter(({ outcome }) => outcome.answer !== undefined);
+      // The others are described already: a reparse before this one was killed.
+      const undescribed = kept.filter(({ row }) => !index.take(row));
+      const rows = undescribed.flatMap((failure) => readAgain(failure, shape));
       await output.append(rows);
+      for (const { row } of rows) written.add(nameOf(row));
+      described += rows.length;
+      left += undescribed.length - rows.length;
+      onFile += kept.length - undescribed.length;
     });
-    if (written.size > 0)
-      await failures.replace(({ row }) => !written.has(nameOf(row)) && !outputOptions.index.has(row));
-    if (written.size + added.length > 0) await packOutput(outputOptions, paths.output);
-    return { described: written.size, left, added, rowsBefore };
+    if (described + onFile > 0) {
+      // The index does not know a row without a key whose image cannot be told any more.
+      const isWritten = ({ row, outcome }: FailureRecord) =>
+        outcome.answer !== undefined && written.has(nameOf(row));
+      await failures.replace((failure) => isFailedStill(failure, false, index) && !isWritten(failure));
+    }
+    if (described + onFile + added.length > 0) await packOutput(outputOptions, paths.output);
+    return { described, left, added, rowsBefore };
   } finally {
     await undo.release();
   }
+}
+
+/** The row with its kept answer; none where that still does not fit. */
+function readAgain({ row, outcome }: FailureRecord, shape: AnswerShape) {
+  const { answer = '', messageId = '' } = outcome;
+  const prompts = readKeptAnswer(answer, isKeptCut(outcome), shape);
+  const describedAt = new Date().toISOString();
+  return prompts === undefined
+    ? []
+    : [{ row, outcome: { status: 'described', prompts, messageId, describedAt } as const }];
 }
 
 function nameOf({ cells }: FailureRecord['row']): string {

@@ -14,7 +14,7 @@ import { AppendFile } from './append-file.js';
 import { CsvTable } from './csv-table.js';
 import { openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
 import type { OutputOptions } from './output-table.js';
-import type { NamedRow } from './output-index.js';
+import type { NamedRow, OutputIndex } from './output-index.js';
 import { partialPath, runPaths } from './output-paths.js';
 
 /** The last column: what a model has answered. Files of version 0.1 lack it, as do those of manifests that have one. */
@@ -51,6 +51,19 @@ export interface FailureRecord {
     readonly cells: readonly string[];
   };
   readonly outcome: FailedOutcome;
+}
+
+/**
+ * Whether a row is failed still, by what is on file. What fails by its record may have the key or the image of a row that
+ * is described.
+ * @param isAdded whether it has failed in the run that ends: what that has decided anew is so
+ */
+export function isFailedStill(
+  { row, outcome }: FailureRecord,
+  isAdded: boolean,
+  onFile: Pick<OutputIndex, 'has'>,
+): boolean {
+  return (isAdded ? isDecidedAnew(outcome.code) : isOfRecord(outcome)) || !onFile.has(row);
 }
 
 /** What failures are read and written with: as for the output, with the failures file's own path. */

@@ -1,3 +1,4 @@
+import { rename } from 'node:fs/promises';
 import { json } from 'node:stream/consumers';
 import { beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
@@ -139,6 +140,44 @@ describeOnRedis('a model', (openQueue) => {
     expect([again.code, model.asked.length]).toEqual([0, 4]);
   });
 
+  test('a reparse leaves what failed by its record, whatever has its key or its image, and ends what a kill has left', async () => {
+    const [a, b, c] = ['a', 'b', 'c'].map((name) => `https://i.test/${name}.jpg`);
+    const workspace = await Workspace.forTest(`id,image\n1,${a}\n1,${b}\n2,${c}\n2,${c}\n3,\n`);
+    const model = await serveModel((_, call) => JSON.stringify({ text: 'a cat', n: call === 1 ? 1 : 'two' }));
+    const begun = ['--fields', 'text, n:integer', '--key-column', 'id', '-o', 'o.csv'];
+    const run = await runCli(args(model.url, ...begun, '--max-in-flight', '1'), { cwd: workspace.path });
+    expect(run.code).toBe(2);
+    const failures = await workspace.read('o.failed.csv');
+    const reparse = () => runCli(['reparse', 'o.csv', '--fields', 'text, n'], { cwd: workspace.path });
+    const codes = async () =>
+      (await workspace.records('o.failed.csv')).map((row) => `${row['id']} ${row['error_code']}`).sort();
+    expect(await codes()).toContain('2 bad-response');
+    const left = ['1 duplicate-key', '2 duplicate-key', '3 invalid-url'];
+    expect((await reparse()).stdout).toContain('1 described from kept answers');
+    expect(await codes()).toEqual(left);
+    const output = await workspace.read('o.csv');
+    await workspace.write('o.failed.csv', failures);
+    expect((await reparse()).stdout).toBe('0 described from kept answers, 0 left as they are\n');
+    expect([await codes(), await workspace.read('o.csv')]).toEqual([left, output]);
+    const verified = await runCli(['verify', 'm.csv', 'o.csv', '--json'], { cwd: workspace.path });
+    expect(JSON.parse(verified.stdout)).toMatchObject({ described: 2, failed: 3, missing: 0, twice: 0 });
+  });
+
+  test('rows that share an image are read again once each, though a kill came between them', async () => {
+    const row = (name: string) => `${name},https://i.test/a.jpg\n`;
+    const workspace = await Workspace.forTest(`id,image\n${row('1')}${row('2')}`);
+    const model = await serveModel(() => '{"text": "a cat", "n": "two"}');
+    await runCli(args(model.url, '--fields', 'text, n:integer', '-o', 'o.csv'), { cwd: workspace.path });
+    const failures = await workspace.read('o.failed.csv');
+    const reparse = () => runCli(['reparse', 'o.csv', '--fields', 'text, n'], { cwd: workspace.path });
+    expect((await reparse()).stdout).toBe('2 described from kept answers, 0 left as they are\n');
+    const lines = (await workspace.read('o.csv')).split('\n');
+    await workspace.write('o.csv', `${lines.slice(0, 2).join('\n')}\n`);
+    await workspace.write('o.failed.csv', failures);
+    expect((await reparse()).stdout).toBe('1 described from kept answers, 0 left as they are\n');
+    expect((await workspace.records('o.csv')).map(({ id }) => id)).toEqual(['1', '2']);
+  });
+
   test('an output gets the columns of new fields, loses none, and says which fields it was begun with', async () => {
     const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
     const model = await serveModel((_, call) =>
@@ -182,10 +221,18 @@ describeOnRedis('a model', (openQueue) => {
     const begun = args(model.url, '--fields', 'text, n:integer', '-o', 'o.parquet', '--max-in-flight', '1');
     expect((await runCli(begun, { cwd: workspace.path })).code).toBe(2);
     const asked = model.asked.length;
+    const failures = await workspace.read('o.parquet.failed.csv');
     const fields = ['--fields', 'text, n, mood'];
     const read = await runCli(['reparse', 'o.parquet', ...fields], { cwd: workspace.path });
     expect([read.stderr, read.code]).toEqual(['', 0]);
-    expect(await workspace.files()).not.toContain('o.parquet.jsonl');
+    // As a kill leaves it before the output is packed again.
+    const rows = ['export', 'o.parquet', '--to', 'jsonl', '-o', 'rows.jsonl'];
+    expect((await runCli(rows, { cwd: workspace.path })).code).toBe(0);
+    await rename(workspace.at('rows.jsonl'), workspace.at('o.parquet.jsonl'));
+    await workspace.write('o.parquet.failed.csv', failures);
+    const ended = await runCli(['reparse', 'o.parquet', ...fields], { cwd: workspace.path });
+    expect([ended.stderr, ended.stdout]).toEqual(['', '0 described from kept answers, 0 left as they are\n']);
+    expect(await workspace.files()).toEqual(['m.csv', 'o.parquet', 'o.parquet.run']);
     const again = await runCli(args(model.url, ...fields, '-o', 'o.parquet'), { cwd: workspace.path });
     expect([again.code, model.asked.length]).toEqual([0, asked]);
     const verified = await runCli(['verify', 'm.csv', 'o.parquet'], { cwd: workspace.path });
