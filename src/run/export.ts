@@ -254,10 +254,14 @@ async function writeKohya(source: OutputRows, dest: string): Promise<Exported> {
 /** The same rows in another format, which a run can go on with. */
 async function convert(source: OutputRows, dest: string): Promise<Exported> {
   const { columns, read } = source;
+  const named = columns.filter((name) => !MESSAGE_COLUMNS.some((ours) => ours === name));
+  const answersFrom = named.findIndex((name) => read.answerColumns.includes(name));
+  const own = answersFrom === -1 ? named.length : answersFrom;
   const about = {
     path: workingPath(dest),
-    columns: columns.filter((name) => !MESSAGE_COLUMNS.some((ours) => ours === name)),
-    answerColumns: [],
+    columns: named.slice(0, own),
+    // And what they have cost.
+    answerColumns: named.slice(own),
     delimiter: /\.tsv$/i.test(dest) ? '\t' : ',',
   };
   const table = newOutputTable(about);

@@ -25,7 +25,10 @@ import {
 
 /** In the file, several prompts are one list. */
 const PROMPTS = 'prompts';
-const PROMPT_COLUMN = /^prompt_\d+$/;
+
+function promptColumn(index: number): string {
+  return `prompt_${index + 1}`;
+}
 
 const promptsSchema = z.array(z.json());
 
@@ -33,11 +36,19 @@ type Parsed = ReadonlyMap<string, JsonCell> | { readonly problem: string };
 
 /** Rows as JSON Lines: numbers, lists and nulls are such, and the keys of the first row are the columns. */
 export class JsonlTable implements Table {
-  /** Which of the columns are prompts. */
-  readonly #isPrompt: readonly boolean[];
+  /** Where the prompts begin among the columns, and how many follow one another as a list is read back. */
+  readonly #prompts: { readonly first: number; readonly count: number };
 
-  constructor(readonly columns: readonly string[]) {
-    this.#isPrompt = columns.map((name) => !columns.includes(PROMPTS) && PROMPT_COLUMN.test(name));
+  /** @param answerColumns the others are the manifest's, whatever they are called */
+  constructor(
+    readonly columns: readonly string[],
+    protected readonly answerColumns: readonly string[],
+  ) {
+    const first = columns.indexOf(promptColumn(0));
+    const others = columns
+      .slice(first)
+      .findIndex((name, index) => name !== promptColumn(index) || !answerColumns.includes(name));
+    this.#prompts = { first, count: columns.includes(PROMPTS) ? 0 : others };
   }
 
   get places(): RowBytes | number {
@@ -60,18 +71,15 @@ export class JsonlTable implements Table {
 
   #formatRow({ cells, isJson = [] }: Cells): string {
     const texts = cells.map((cell, index) => jsonText(cell, isJson[index] ?? false));
-    const isPrompt = this.#isPrompt;
-    const prompts = texts.filter((_, index) => isPrompt[index]);
-    const first = isPrompt.indexOf(true);
-    const members = this.columns.flatMap((name, index): [string, string][] => {
-      if (index === first) return [[PROMPTS, `[${prompts.join(',')}]`]];
-      return isPrompt[index] === true ? [] : [[name, texts[index] ?? 'null']];
-    });
+    const members = this.columns.map((name, index): [string, string] => [name, texts[index] ?? 'null']);
+    const { first, count } = this.#prompts;
+    const prompts = texts.slice(first, first + count);
+    if (count > 0) members.splice(first, count, [PROMPTS, `[${prompts.join(',')}]`]);
     return objectText(members);
   }
 
   withColumns(columns: readonly string[]): JsonlTable {
-    return new JsonlTable(columns);
+    return new JsonlTable(columns, this.answerColumns);
   }
 
   async open(handle: FileHandle): Promise<JsonlTable> {
@@ -79,7 +87,7 @@ export class JsonlTable implements Table {
     // A new file is empty.
     if (first?.hasLineEnd !== true) return this;
     const found = this.#parse(first);
-    return new JsonlTable('problem' in found ? [] : [...found.keys()]);
+    return this.withColumns('problem' in found ? [] : [...found.keys()]);
   }
 
   async forEach(handle: FileHandle, reading: TableReading): Promise<TableEnd> {
@@ -145,7 +153,7 @@ export function promptsApart(
   const list = found && promptsSchema.safeParse(parseJson(found.cell));
   if (list?.success !== true) return members;
   const prompts = list.data.map((prompt, index): [string, JsonCell] => [
-    `prompt_${index + 1}`,
+    promptColumn(index),
     jsonCell(prompt),
   ]);
   return new Map([...members].flatMap((member) => (member[0] === PROMPTS ? prompts : [member])));

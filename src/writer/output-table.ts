@@ -92,8 +92,10 @@ export function newOutputTable(options: TableOptions, path = options.path): Tabl
 }
 
 function newTable(options: TableOptions, columns: readonly string[], path: string): Table {
-  if (workingPath(path) !== path) return new ParquetTable(columns, path);
-  return /\.(jsonl|ndjson)$/i.test(path) ? new JsonlTable(columns) : new CsvTable(columns, options);
+  const { answerColumns } = options;
+  if (workingPath(path) !== path) return new ParquetTable(columns, answerColumns, path);
+  if (/\.(jsonl|ndjson)$/i.test(path)) return new JsonlTable(columns, answerColumns);
+  return new CsvTable(columns, options);
 }
 
 /** Of what there is for each of the manifest's columns, what the output has. */

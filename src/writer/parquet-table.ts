@@ -132,10 +132,11 @@ export class ParquetTable extends JsonlTable {
 
   constructor(
     columns: readonly string[],
+    answerColumns: readonly string[],
     private readonly path: string,
     private readonly packed?: Packed,
   ) {
-    super(columns);
+    super(columns, answerColumns);
   }
 
   override get places(): number {
@@ -149,10 +150,10 @@ export class ParquetTable extends JsonlTable {
   /** @throws {UsageError} when it is no Parquet file, or not as this program has written it */
   override async open(handle: FileHandle): Promise<ParquetTable> {
     const packed = await this.#readMetadata(handle);
-    const table = new ParquetTable(this.columns, this.path, packed);
+    const table = new ParquetTable(this.columns, this.answerColumns, this.path, packed);
     const [first] = await table.#readGroup(handle, 0);
     if (first === undefined) return table;
-    return new ParquetTable([...table.#cellsOf(first).keys()], this.path, packed);
+    return new ParquetTable([...table.#cellsOf(first).keys()], this.answerColumns, this.path, packed);
   }
 
   override async forEach(handle: FileHandle, reading: TableReading): Promise<TableEnd> {

@@ -160,6 +160,19 @@ test('an output becomes another format and itself again, byte by byte', async ()
   expect(await workspace.files()).not.toContain('two.parquet.jsonl');
 });
 
+test('prompts are a list in JSON Lines, without what the manifest and the tokens have beside them', async () => {
+  const prompts = ['prompt_1', 'prompt_2', 'prompt_3', 'prompt_4'];
+  const answers = ['prompt_5', ...prompts, 'input_tokens', 'output_tokens'];
+  const output = await writeOutput([['1', 'https://a.test/one.jpg', 'own']], { answers });
+  await writeRunFile(`${output}.run`, { ...RUN, answerColumns: prompts, usage: true });
+  await to(output, 'jsonl', 'one.jsonl');
+  expect(JSON.parse(await workspace.read('one.jsonl'))).toEqual({
+    ...{ id: '1', image: 'https://a.test/one.jpg', prompt_5: 'own', prompts },
+    ...{ input_tokens: 'input_tokens', output_tokens: 'output_tokens' },
+    ...{ message_id: 'sim-1', described_at: DESCRIBED_AT },
+  });
+});
+
 test('rows that are written as they are take no flag of captions', async () => {
   const output = await writeOutput([['1', 'https://a.test/1.jpg', 'a cat --ar 1:1']]);
   const flags = [{ sidecarName: '{{id}}' }, { promptColumn: 'prompt_2' }, { ar: false }];

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { UsageError } from '../../src/shared/errors.js';
-import type { AnswerValue } from '../../src/shared/jobs.js';
+import { type AnswerValue, PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 import { OutputFile } from '../../src/writer/output-file.js';
 import { type OutputOptions, inspectOutput } from '../../src/writer/output-table.js';
 import { DESCRIBED_AT, imageOf, makeFolder, outputOptions } from './fixtures.js';
@@ -49,6 +49,42 @@ test('writes an object a row, with the prompts as a list', async () => {
     { id: '1', url: 'https://a', prompts: PROMPTS, message_id: 'message-1', described_at: DESCRIBED_AT },
   ]);
 });
+
+test.each([
+  [['id', 'url', 'prompt_5'], PROMPT_COLUMNS],
+  [['prompt_0', 'url'], PROMPT_COLUMNS],
+  [
+    ['prompt_3', 'url'],
+    ['prompt_1', 'prompt_2'],
+  ],
+  [['prompt_1', 'url', 'title', 'prompt_2'], ['caption']],
+  [
+    ['id', 'url'],
+    ['caption', 'prompt_2'],
+  ],
+])(
+  'the columns %j stay what they are beside the answers %j, and the output goes on',
+  async (columns, answerColumns) => {
+    const path = await makePath();
+    const prompts = answerColumns.map((name) => `answered ${name}`);
+    const cells = columns.map((name) => (name === 'url' ? 'https://a' : `own ${name}`));
+    const given = { ...row('1', 'a', { prompts }), row: { cells, image: imageOf('https://a') } };
+    for (const rows of [1, 2]) {
+      const { output, index } = await openOutput(path, { columns, answerColumns });
+      await output.append([given]);
+      expect(index.rows).toBe(rows);
+      expect(await output.readDescribed(index.placeOf(given.row.image)?.offset ?? -1)).toMatchObject({
+        prompts,
+      });
+    }
+    const own = Object.fromEntries(columns.map((name, at) => [name, cells[at]]));
+    const answers = answerColumns.includes('prompt_1') ? { prompts } : { caption: 'answered caption' };
+    expect(await readRows(path)).toMatchObject([
+      { ...own, ...answers },
+      { ...own, ...answers },
+    ]);
+  },
+);
 
 test('keeps numbers, lists, nulls and truths of manifest and answers as such, to the last digit', async () => {
   const path = await makePath();

@@ -112,6 +112,14 @@ test('has typed columns, and the prompts as a list', async () => {
   expect(await readPacked(four.output)).toMatchObject([{ id: '1', prompts: ['1', '2', '3', '4'] }]);
 });
 
+test("a manifest's column that is named like a prompt is packed and unpacked as one of its own", async () => {
+  const { output, options, text } = await makeWorking([['1', false]], { columns: ['prompt_5', 'url'] });
+  await packOutput(options, output);
+  expect(await readPacked(output)).toMatchObject([{ prompt_5: '1', prompts: ['1', '2', '3', '4'] }]);
+  await unpackOutput(options, output);
+  expect(await readFile(options.path, 'utf8')).toBe(text);
+});
+
 test('has row groups of 10,000 rows, and finds a row in each', async () => {
   const rows = Array.from({ length: 25_000 }, (_, id) => [String(id), false] as const);
   const { output, options, text } = await makeWorking(rows);
