@@ -48,13 +48,16 @@ export async function openToRead(given: string): Promise<ReadOutput> {
       ...{ path, columns: [], answerColumns: prompts, delimiter, escapeFormulas, promptsAs },
     });
     const isOurs = (columns: readonly string[]) => MESSAGE_COLUMNS.every((name) => columns.includes(name));
-    const table = await begun.open(handle, isOurs);
-    const isEmpty = table === undefined || table.isEmpty((await handle.stat()).size);
+    const found = await begun.open(handle, isOurs);
+    // The first row of JSON Lines says what its columns are, and a kill may have left some of it.
+    const isBegun = found === undefined || (found.columns.length === 0 && runFile !== undefined);
+    const table = isBegun ? begun : found;
+    const isEmpty = isBegun || table.isEmpty((await handle.stat()).size);
     if (!isEmpty && !isOurs(table.columns))
       throw new UsageError(
         `${outputAt(path)} is no output of bulk-describe: it has no columns ${MESSAGE_COLUMNS.join(' and ')}`,
       );
-    return { paths, path, handle, table: table ?? begun, isEmpty, runFile, answerColumns };
+    return { paths, path, handle, table, isEmpty, runFile, answerColumns };
   } catch (error) {
     await handle.close();
     throw error;

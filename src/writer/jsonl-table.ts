@@ -84,10 +84,22 @@ export class JsonlTable implements Table {
 
   async open(handle: FileHandle): Promise<JsonlTable> {
     const [first] = await readLinesAt(handle, 0, 1);
-    // A new file is empty.
-    if (first?.hasLineEnd !== true) return this;
+    // A new file is empty, or a kill has left the beginning of its first row.
+    if (first === undefined || this.#isTorn(first)) return this;
     const found = this.#parse(first);
     return this.withColumns('problem' in found ? [] : [...found.keys()]);
+  }
+
+  /** Whether a line is what a kill has left of a row, and not what another program has left of its own. */
+  #isTorn(line: TextLine): boolean {
+    const begun = `{${JSON.stringify(this.columns[0])}:`;
+    const isOurs = line.text.startsWith(begun) || begun.startsWith(line.text);
+    return isOurs && this.#isCut(line);
+  }
+
+  /** Nothing is missing of an object that is closed, whoever has taken its line end away. */
+  #isCut(line: TextLine): boolean {
+    return !line.hasLineEnd && 'problem' in this.#parse(line);
   }
 
   async forEach(handle: FileHandle, reading: TableReading): Promise<TableEnd> {
@@ -99,9 +111,7 @@ export class JsonlTable implements Table {
       let torn: TextLine | undefined;
       for (const line of lines) {
         const found = this.#readRow(line);
-        const isTorn =
-          !line.hasLineEnd && ('problem' in found || endsRow?.(pick(found, this.columns).cells) === false);
-        if (isTorn && endsRow !== undefined) torn = line;
+        if (endsRow !== undefined && this.#isCut(line)) torn = line;
         else if ('problem' in found) throw broken(what, line.line, found.problem);
         else rows.push({ ...pick(found, columns), offset: line.start });
       }

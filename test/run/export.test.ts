@@ -173,6 +173,13 @@ test('prompts are a list in JSON Lines, without what the manifest and the tokens
   });
 });
 
+test('an output of which a kill has left some of its first row has no rows yet', async () => {
+  const output = await workspace.write('out.jsonl', '{"id":"1","ima');
+  await expect(to(output, 'csv', 'out.csv')).rejects.toThrow('is no output of bulk-describe');
+  await writeRunFile(`${output}.run`, RUN);
+  await expect(to(output, 'csv', 'out.csv')).rejects.toThrow('has no rows yet');
+});
+
 test('rows that are written as they are take no flag of captions', async () => {
   const output = await writeOutput([['1', 'https://a.test/1.jpg', 'a cat --ar 1:1']]);
   const flags = [{ sidecarName: '{{id}}' }, { promptColumn: 'prompt_2' }, { ar: false }];

@@ -159,6 +159,11 @@ const whole = (id: string) =>
 test.each([
   ['id,url,prompt_1\n', 'is no output of bulk-describe'],
   ['[1]\n', 'is no output of bulk-describe'],
+  ['{"my":"only record"}', 'is no output of bulk-describe'],
+  ['{"id":"1","url":"https://a"}', 'is no output of bulk-describe'],
+  ['{"my":"only rec', 'is no output of bulk-describe'],
+  ['rubbish', 'is no output of bulk-describe'],
+  [`${whole('1')}\n{"my":"record"}`, 'no "id" in the record at line 2'],
   [`${whole('1')}\n{"id":1}\n${whole('2')}\n`, 'no "url" in the record at line 2'],
   [`${whole('1')}\nrubbish\n`, 'no JSON'],
   [`${whole('1')}\n${whole('2').replace('{', '{"other":1,')}\n`, 'a "other" that others lack'],
@@ -166,7 +171,20 @@ test.each([
 ])('refuses what another program has made of it: %j', async (content, message) => {
   const path = await makePath();
   await writeFile(path, content);
+  await expect(openOutput(path)).rejects.toThrow(UsageError);
   await expect(inspectOutput(outputOptions(path))).rejects.toThrow(
     expect.toSatisfy((error) => error instanceof UsageError && error.message.includes(message)),
   );
+  expect(await readFile(path)).toEqual(Buffer.from(content));
+});
+
+test.each([1, 2])('keeps the last of %i rows whose line end an editor has removed', async (count) => {
+  const path = await makePath();
+  const lines = ['1', '2'].slice(0, count).map(whole);
+  await writeFile(path, lines.join('\n'));
+  const { output, index } = await openOutput(path);
+  expect(index.rows).toBe(count);
+  await output.append([row('last', 'last')]);
+  expect((await readFile(path, 'utf8')).split('\n').slice(0, count)).toEqual(lines);
+  expect(await readRows(path)).toHaveLength(count + 1);
 });
