@@ -13,7 +13,11 @@ import type { FailingManifest, RunControl } from './run-control.js';
 /** Rows of one outcome, which go to disk together. */
 interface Batch {
   readonly rows: readonly Row[];
-  readonly outcome: Outcome;
+  /**
+   * Gives the outcome when these are written, and not before: what is on file already takes a while to be read, and rows
+   * that share an image are to keep the manifest's order, by which the next start tells them apart.
+   */
+  readonly read: () => Outcome | Promise<Outcome>;
   /** The image whose outcome it is; rows that were not submitted have none. */
   readonly image?: string | undefined;
   /** What that has cost; its first row says it. */
@@ -42,7 +46,7 @@ interface OutcomeWriterDeps {
  */
 export class OutcomeWriter {
   readonly #commit = new GroupCommit<Batch>((batches) => this.#flush(batches));
-  /** Rows that wait for the disk alone; what some of them are to hold is still being read. */
+  /** Rows that wait for the disk alone. */
   readonly #writingRows = new Set<Promise<void>>();
 
   constructor(private readonly deps: OutcomeWriterDeps) {}
@@ -87,12 +91,14 @@ export class OutcomeWriter {
   writeFailure(row: Row, outcome: FailedOutcome): void {
     const { ledger } = this.deps;
     ledger.failRow(row, outcome);
-    this.#begin(this.#writeRow(row, () => outcome));
+    const count = () => countFailed(ledger.counts, outcome.code);
+    this.#begin(this.#writeRow(row, () => outcome, count));
   }
 
   /** Writes a row whose image the output, or an earlier one, holds already. */
   writeCopy(row: Row, image: string): void {
-    this.#begin(this.#writeRow(row, () => this.#readDescribed(image)));
+    const count = () => this.deps.ledger.counts.copied++;
+    this.#begin(this.#writeRow(row, () => this.#readDescribed(image), count));
   }
 
   #begin(writing: Promise<void>): void {
@@ -120,7 +126,7 @@ export class OutcomeWriter {
     if (entry.state === 'settled') return 'done';
     const rows = [...entry.rows];
     try {
-      await this.#commit.commit({ rows, outcome, image, usage: result });
+      await this.#commit.commit({ rows, read: () => outcome, image, usage: result });
     } catch (error) {
       control.fail(error);
       return 'put-back';
@@ -141,14 +147,12 @@ export class OutcomeWriter {
   }
 
   /** Writes a row that waits for the disk alone. */
-  async #writeRow(row: Row, read: () => Outcome | Promise<Outcome>): Promise<void> {
+  async #writeRow(row: Row, read: Batch['read'], count: () => void): Promise<void> {
     const { ledger, control } = this.deps;
     ledger.addUnwritten(1);
     try {
-      const outcome = await read();
-      await this.#commit.commit({ rows: [row], outcome });
-      if (outcome.status === 'failed') countFailed(ledger.counts, outcome.code);
-      else ledger.counts.copied++;
+      await this.#commit.commit({ rows: [row], read });
+      count();
       ledger.releaseUnwritten(1);
     } catch (error) {
       control.fail(error);
@@ -165,10 +169,11 @@ export class OutcomeWriter {
 
   async #flush(batches: readonly Batch[]): Promise<void> {
     const { output, failures } = this.deps;
+    const ready = batches.map(async ({ read, ...batch }) => ({ ...batch, outcome: await read() }));
     const described: Parameters<OutputFile['append']>[0][number][] = [];
     const failed: { row: Row; outcome: FailedOutcome; image: string | undefined }[] = [];
     // Failures first: when the disk takes those and no prompts, the counts and the files still agree.
-    for (const { rows, outcome, image, usage } of batches) {
+    for (const { rows, outcome, image, usage } of await Promise.all(ready)) {
       for (const row of rows) {
         if (outcome.status === 'failed') failed.push({ row, outcome, image });
         else described.push({ row, outcome, usage: row === rows[0] ? usage : undefined });

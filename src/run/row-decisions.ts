@@ -55,8 +55,9 @@ export class RowDecisions {
   decideImage(row: Row): Decision {
     const { image } = row;
     if (image === undefined) return failBeforeSubmit('invalid-url', 'no URL');
-    if (this.isDescribed(image)) return { action: 'copy', image };
+    // While its first rows are on disk and not settled yet as well: those that have come since go before this one.
     if (this.deps.ledger.isPending(image)) return { action: 'attach', image };
+    if (this.isDescribed(image)) return { action: 'copy', image };
     const now = this.deps.failures.failedNow(image);
     if (now !== undefined) return { action: 'fail', outcome: now };
     const previous = this.previousFailure(row);

@@ -127,8 +127,55 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
     expect(known().decideImage(row(3, 'a')).action).toBe('copy');
     await writer.flushed();
     await idle();
-    expect((await ids()).sort()).toEqual(['1', '2']);
+    expect(await ids()).toEqual(['1', '2']);
     expect(ledger.counts).toMatchObject({ described: 1, copied: 1 });
+  });
+
+  test('a row that comes when its image is on disk and not settled yet follows those that came before', async () => {
+    take(row(1, 'a'));
+    const addAppended = onFile.addAppended.bind(onFile);
+    const actions: string[] = [];
+    onFile.addAppended = (appended) => {
+      addAppended(appended);
+      actions.push(known().decideImage(row(3, 'a')).action);
+    };
+    const settled = writer.settle(described('a'));
+    ledger.attach(imageHash(url('a')), row(2, 'a'));
+    await settled;
+    await writer.flushed();
+    expect(actions).toEqual(['attach', 'copy']);
+  });
+
+  test('copies reach the file in the order of the manifest, whichever is read first', async () => {
+    take(row(1, 'a'));
+    await writer.settle(described('a'));
+    const read = output.readDescribed.bind(output);
+    let reads = 0;
+    let release: (() => void) | undefined;
+    const lastIsRead = new Promise<void>((resolve) => (release = resolve));
+    output.readDescribed = async (offset) => {
+      const number = ++reads;
+      if (number === 1) await lastIsRead;
+      const found = await read(offset);
+      if (number === 3) release?.();
+      return found;
+    };
+    for (const number of [2, 3, 4]) writer.writeCopy(row(number, 'a'), imageHash(url('a')));
+    await writer.flushed();
+    expect(await ids()).toEqual(['1', '2', '3', '4']);
+    expect(ledger.counts).toMatchObject({ described: 1, copied: 3 });
+    expect(ledger.rows).toBe(0);
+  });
+
+  test('an image that cannot be read for a copy ends the run, and counts nothing', async () => {
+    take(row(1, 'a'));
+    await writer.settle(described('a'));
+    writer.writeCopy(row(2, 'a'), imageHash(url('unknown')));
+    writer.writeCopy(row(3, 'a'), imageHash(url('a')));
+    await writer.flushed();
+    expect(control.reason).toMatchObject({ kind: 'fatal' });
+    expect(await ids()).toEqual(['1']);
+    expect([ledger.counts.copied, ledger.rows]).toEqual([0, 2]);
   });
 
   test('fails rows that come while the failure of their image goes to disk', async () => {

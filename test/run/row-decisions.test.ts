@@ -67,10 +67,10 @@ describe('what becomes of a row', () => {
       { action: 'attach', image: 'image' },
     ],
     [
-      'an image that is on disk while it is still outstanding is copied',
+      'one whose image is on disk while others still wait for it follows them',
       row,
       { isDescribed: () => true, isPending: () => true },
-      { action: 'copy', image: 'image' },
+      { action: 'attach', image: 'image' },
     ],
     [
       'one whose image has failed in this run fails as well',
