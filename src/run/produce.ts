@@ -16,7 +16,10 @@ interface ProducerDeps {
   readonly isLeft?: ((row: Row) => boolean) | undefined;
 }
 
-/** Rows that failed before are kept back until the new ones are in; beyond this many they wait no longer. */
+/**
+ * Rows that failed before are kept back until the new ones are in, and with them the rows that share their images; beyond
+ * this many they wait no longer.
+ */
 const MOST_KEPT_BACK = 5000;
 const ADD_AT_ONCE = 500;
 /** Rows that wait for the disk alone. More would only grow old in memory: it takes them in groups as fast as it can. */
@@ -28,7 +31,9 @@ const MOST_UNWRITTEN = 500;
  */
 export class Producer {
   #adding: NewImage[] = [];
-  #keptBack: Row[] = [];
+  /** By their image, whose rows keep the manifest's order: the next start takes the first ones for those on file. */
+  readonly #keptBack = new Map<string, Row[]>();
+  #keptRows = 0;
 
   constructor(
     private readonly deps: ProducerDeps,
@@ -51,11 +56,28 @@ export class Producer {
       await this.#flush();
     }
     // Every row has been met: what failed before comes last.
-    for (const row of this.#keptBack) {
+    for (const rows of this.#keptBack.values()) await this.#placeLast(rows);
+    if (!this.signal.aborted) await this.#flush();
+  }
+
+  async #placeLast(rows: readonly Row[]): Promise<void> {
+    for (const row of rows) {
       if (this.signal.aborted) return;
       await this.#place(row, this.deps.decisions.decideImage(row), true);
     }
-    await this.#flush();
+  }
+
+  async #keepBack(row: Row, image: string): Promise<void> {
+    const before = this.#keptBack.get(image) ?? [];
+    if (this.#keptRows < MOST_KEPT_BACK) {
+      this.#keptBack.set(image, before);
+      before.push(row);
+      this.#keptRows++;
+      return;
+    }
+    this.#keptBack.delete(image);
+    this.#keptRows -= before.length;
+    await this.#placeLast([...before, row]);
   }
 
   async #place(row: Row, decision: Decision, isLast: boolean): Promise<void> {
@@ -66,6 +88,10 @@ export class Producer {
     }
     if (decision.action === 'leave') {
       decisions.leave(row);
+      return;
+    }
+    if (!isLast && decision.action !== 'fail' && this.#keptBack.has(decision.image)) {
+      await this.#keepBack(row, decision.image);
       return;
     }
     if (!(await this.#waitForRoom())) return;
@@ -103,8 +129,8 @@ export class Producer {
       return;
     }
     const isWaiting = queued?.state === 'waiting';
-    if (previous !== undefined && !isWaiting && !isLast && this.#keptBack.length < MOST_KEPT_BACK) {
-      this.#keptBack.push(row);
+    if (previous !== undefined && !isWaiting && !isLast) {
+      await this.#keepBack(row, image);
       return;
     }
     if (!(await this.#waitForBudget())) {

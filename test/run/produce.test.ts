@@ -153,6 +153,32 @@ describe('the producer', () => {
     expect(run.added[0]?.image).toBe('i5000');
   });
 
+  test('keeps the order of rows that share an image, also where one of them finds no more room to be kept back', async () => {
+    const run = new NotingRun();
+    run.window = 10_000;
+    const rows = Array.from({ length: 5000 }, (_, index) => row(index + 1, `i${Math.floor(index / 2)}`));
+    for (const { image } of rows) run.failedBefore.add(image ?? '');
+    run.failedBefore.add('other');
+    await run.produce([...rows, row(5001, 'i1'), row(5002, 'new'), row(5003, 'i1'), row(5004, 'other')]);
+    expect(run.rowsOf('i1')).toEqual([3, 4, 5001, 5003]);
+    // The two that went first have made room for another one.
+    const added = run.added.map(({ image }) => image);
+    expect([...added.slice(0, 3), added.at(-1)]).toEqual(['i1', 'new', 'i0', 'other']);
+  });
+
+  test('keeps the order of rows that share an image whose result comes between them', async () => {
+    const run = new NotingRun();
+    run.failedBefore.add('old');
+    run.ledger.begin();
+    const batches = async function* () {
+      yield await Promise.resolve([row(1, 'old')]);
+      void run.ledger.hold(resultOf('old', 'described'));
+      yield [row(2, 'old')];
+    };
+    await new Producer(run.deps(), run.stop.signal).produce(batches());
+    expect(run.rowsOf('old')).toEqual([1, 2]);
+  });
+
   test('decides anew about a row that was kept back', async () => {
     const run = new NotingRun();
     run.failedBefore.add('old');
