@@ -31,12 +31,20 @@ function report(error: unknown): number {
 
 keepHeapSmall();
 
-// A reader of our output that has had enough is no failure of the run.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: unknown) => {
-    if (!isSystemError(error) || error.code !== 'EPIPE') throw error;
-  });
-}
+// A terminal that is closed, or a log on a full disk, ends no work. Results that stdout did not take are a failure, but where
+// their reader has had enough.
+let lost: unknown;
+process.stdout.on('error', (error: unknown) => {
+  if (!isSystemError(error) || error.code !== 'EPIPE') lost ??= error;
+});
+process.stderr.on('error', () => {
+  // There is nowhere left to say it.
+});
+process.on('exit', () => {
+  if (lost === undefined) return;
+  process.stderr.write(`bulk-describe: stdout cannot be written: ${messageOf(lost)}\n`);
+  process.exitCode ||= 1;
+});
 
 try {
   await main(process.argv.slice(2));

@@ -1,9 +1,11 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { accountOf } from '../../src/run/api-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
-import { startCli } from '../helpers/cli.js';
+import { MAIN, startCli } from '../helpers/cli.js';
 import { describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -220,5 +222,56 @@ describe.concurrent('a process that is told to end', () => {
     isMute = false;
     const { receipt } = await endOf(start(fixture, api, 4, '200/s'));
     expect(receipt).toMatchObject({ rows: 20, described: 20, maybePaidTwice: 4 });
+  });
+});
+
+/** That of util-linux, which runs a command in a terminal; others know no such option. */
+const hasScript = spawnSync('script', ['--version'], { stdio: 'ignore' }).status === 0;
+
+describe.concurrent('a process that cannot write to its terminal or log any more', () => {
+  /** Starts a run whose exit code is in `code.txt` when it has ended. @param script what it is in, as `"$@"` */
+  function startIn(fixture: ApiFixture, api: string, script: string) {
+    const command = [process.execPath, MAIN, ...commandOf(fixture, api, '10/s', 40)];
+    const env = { PATH: process.env['PATH'], HOME: fixture.workspace.path, DESCRIBE_API_TOKEN: 'any' };
+    return spawn('sh', ['-c', script, 'sh', ...command], { cwd: fixture.workspace.path, env, stdio: 'pipe' });
+  }
+  const codeOf = (fixture: ApiFixture) => fixture.workspace.read('code.txt').catch(() => '');
+
+  const title = 'a terminal that is closed is a first Ctrl-C: nothing is lost or paid twice';
+  test.skipIf(!hasScript)(title, async (test) => {
+    const fixture = await sharedQueue.fixture(test);
+    const { api, pace } = await slowApi(fixture, 1000);
+    await fixture.workspace.write('m.csv', manifestOf(60));
+    // The inner shell lives on, to say how the run has ended.
+    await fixture.workspace.write('inner.sh', 'trap : HUP; "$@"; echo $? > code.txt');
+    const terminal = startIn(fixture, api.url, 'exec script -qec "sh inner.sh $*" /dev/null');
+    await waitUntil('some are in flight and some on the wire', () => api.submits >= 15);
+    terminal.kill('SIGKILL');
+    await waitUntil('it has ended', async () => (await codeOf(fixture)) !== '');
+    // Node.js 20 aborts at its very end, where it cannot give the terminal its settings back (nodejs/node#58200).
+    expect(await codeOf(fixture)).toMatch(/^(130|134)\n$/);
+    const { submits } = api;
+    pace.isFast = true;
+    const { receipt } = await endOf(start(fixture, api, 40, '200/s'));
+    expect(receipt).toMatchObject({ described: 60, reattached: submits, maybePaidTwice: 0 });
+    expect([...api.paid.values()]).toEqual(Array.from({ length: 60 }, () => 1));
+  });
+
+  test.for([
+    ['stderr', '2> /dev/full', 0],
+    ['stdout, which has the receipt,', '> /dev/full', 1],
+  ] as const)('a full disk behind %s ends no run', async ([, redirection, code], test) => {
+    const fixture = await sharedQueue.fixture(test);
+    const simulator = await fixture.simulate();
+    await fixture.workspace.write('m.csv', manifestOf(5));
+    const run = startIn(fixture, simulator.url, `"$@" --log-level debug ${redirection}; echo $? > code.txt`);
+    let said = '';
+    run.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
+    await once(run, 'close');
+    expect([await codeOf(fixture), simulator.stats().paid]).toEqual([`${code}\n`, 5]);
+    expect(await fixture.workspace.records('out.csv')).toHaveLength(5);
+    expect(said).toMatch(
+      code === 0 ? /^$/ : /^bulk-describe: stdout cannot be written: no space left on the disk \(ENOSPC\)$/m,
+    );
   });
 });
