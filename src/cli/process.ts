@@ -14,14 +14,18 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 export const INTERRUPTED = 130;
 
-/** Turns the first interrupt into an abort; the second one ends the process at once. */
+/** Turns the first interrupt into an abort; the second one ends the process at once, unless it is SIGHUP. */
 export function listenForSignals(onFirst?: (name: string) => void): {
   readonly signal: AbortSignal;
   readonly dispose: () => void;
 } {
   const controller = new AbortController();
   const listener = (name: NodeJS.Signals) => {
-    if (controller.signal.aborted) process.exit(INTERRUPTED);
+    if (controller.signal.aborted) {
+      // Who closes a terminal sends it once and means it twice: its shell passes it on, and then the system sends it.
+      if (name === 'SIGHUP') return;
+      process.exit(INTERRUPTED);
+    }
     onFirst?.(name === 'SIGINT' ? 'Ctrl-C' : name);
     controller.abort();
   };

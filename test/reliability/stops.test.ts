@@ -160,8 +160,8 @@ const start = (fixture: ApiFixture, api: ScriptedApi, maxInFlight: number, rate 
 
 const RULE = 'no new submit, those on the wire are stored, the others leave the queue, exit 130 within 3 s';
 
-/** Interrupts a run that has images waiting, on the wire and in flight; then resumes it. */
-async function interrupt(fixture: ApiFixture, signal: NodeJS.Signals): Promise<void> {
+/** Interrupts a run that has images waiting, on the wire and in flight; then resumes it. @param again what follows at once */
+async function interrupt(fixture: ApiFixture, signal: NodeJS.Signals, again?: NodeJS.Signals): Promise<void> {
   const { api, pace } = await slowApi(fixture, 1000);
   await fixture.workspace.write('m.csv', manifestOf(60));
   const run = start(fixture, api, 40);
@@ -170,6 +170,10 @@ async function interrupt(fixture: ApiFixture, signal: NodeJS.Signals): Promise<v
   const submits = api.submits;
   const startedAt = performance.now();
   run.child.kill(signal);
+  if (again !== undefined) {
+    await waitUntil('it has come', () => run.stderr().includes('once more to quit at once'));
+    run.child.kill(again);
+  }
   const { receipt, stderr } = await endOf(run, 130);
   // Three seconds where nothing else is at work; what is in flight would never be done.
   expect(performance.now() - startedAt).toBeLessThan(10_000);
@@ -200,8 +204,12 @@ describeOnBothQueues('a run that is interrupted', (openFixture) => {
 });
 
 describe.concurrent('a process that is told to end', () => {
-  test.for(['SIGTERM', 'SIGHUP'] as const)(`%s: ${RULE}`, async (signal, test) => {
-    await interrupt(await sharedQueue.fixture(test), signal);
+  test(`SIGTERM: ${RULE}`, async (test) => {
+    await interrupt(await sharedQueue.fixture(test), 'SIGTERM');
+  });
+
+  test(`SIGHUP, which a shell and the system send when a terminal is closed: ${RULE}`, async (test) => {
+    await interrupt(await sharedQueue.fixture(test), 'SIGHUP', 'SIGHUP');
   });
 
   test('the second signal ends it at once; what was on the wire is counted by the next run', async (test) => {
