@@ -25,7 +25,7 @@ import { closeAccounts } from './receipt.js';
 import { Producer } from './produce.js';
 import { type Calls, type QueuedJob, RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
-import { RunWatch, publishStatus, readSeries } from './run-watch.js';
+import { RunWatch, giveUp, publishStatus, readSeries } from './run-watch.js';
 
 /**
  * Runs what has been prepared and counted until every row has its outcome on disk, or the run is stopped.
@@ -156,10 +156,6 @@ async function collect(run: OpenRun): Promise<void> {
     const againAt = performance.now() + timing.tickMs;
     await ledger.waitUntil(() => isIdle() || performance.now() >= againAt, control.signal);
   }
-}
-
-function giveUp({ ledger, decisions }: OpenRun, image: string, calls?: Calls): void {
-  for (const row of ledger.giveUp(image, calls)) decisions.leave(row);
 }
 
 /**

@@ -11,7 +11,7 @@ import { writeRunFile } from '../writer/run-file.js';
 import { costOf } from './budget.js';
 import { type OpenRun, checkSpending } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
-import type { JobPlace } from './run-jobs.js';
+import type { Calls, JobPlace } from './run-jobs.js';
 import type { Preview, Progress } from './run-options.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
@@ -84,6 +84,8 @@ export class RunWatch {
     await this.#obey(workers.length > 0);
     await this.#checkSpending(over);
     await jobs.takeUpSetAside((image) => {
+      // What has left the queue would only have to be removed again.
+      if (control.isWindingDown) giveUp(this.run, image);
       const row = ledger.get(image)?.rows[0];
       return row && { image, url: row.url ?? '', title: row.title, prompt: row.prompt, row: row.number };
     });
@@ -157,6 +159,11 @@ export class RunWatch {
       await writer.settle(ended?.returnvalue ?? { image, outcome: lost, submits: 0, polls: 0, maybePaid: 0 });
     }
   }
+}
+
+/** Leaves an image's rows for the next run. @param calls that were made for it all the same */
+export function giveUp({ ledger, decisions }: OpenRun, image: string, calls?: Calls): void {
+  for (const row of ledger.giveUp(image, calls)) decisions.leave(row);
 }
 
 const WINDOW_MS = 30_000;

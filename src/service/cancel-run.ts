@@ -1,11 +1,11 @@
 import { RunJobs } from '../run/run-jobs.js';
 import { keepLostSubmits, readLostSubmits } from '../shared/run-counts.js';
-import { hasCoordinator, orderRun } from '../shared/run-leases.js';
+import { hasCoordinator, noteSetAside, orderRun } from '../shared/run-leases.js';
 import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
-import { RUNS, runState, SERVERS } from '../shared/published.js';
+import { RUNS, SERVERS } from '../shared/published.js';
 import { reclaimJob } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
@@ -36,7 +36,7 @@ export async function cancelRun(
   signal: AbortSignal,
 ): Promise<Cancelled> {
   const giveUpAt = performance.now() + DEADLINE_MS;
-  let wasOrdered = false;
+  const { store } = connection;
   let found = await findKnownRun(connection, name);
   if (found.status?.ended !== undefined && found.job === undefined) {
     const about = `the run ${found.run ?? ''} (${found.output})`;
@@ -44,20 +44,22 @@ export async function cancelRun(
       `${about} has ended with exit code ${found.status.ended.exitCode}: nothing to cancel`,
     );
   }
+  // What comes after it shows that a coordinator lives, whatever its clock says.
+  const seenBefore = found.status?.seenAt;
   for (;;) {
-    const { output, status } = found;
-    const state = status === undefined ? undefined : runState(status, Date.now());
-    const isStopping = state === 'running' && status?.stopping !== undefined;
-    if (isStopping || (state === 'ended' && wasOrdered)) {
+    const { run, output, status, job } = found;
+    const isNews = status?.seenAt !== seenBefore;
+    if (isNews && (status?.stopping ?? status?.ended) !== undefined) {
       // A server that dies while it finishes what is in flight leaves a request that only collects that.
-      if (found.job !== undefined) await onlyCollect(found.job);
+      if (job !== undefined) await onlyCollect(job);
       return { kind: 'winding-down', output };
     }
-    if (state === 'running') {
-      // At each look, since a server that has just begun takes earlier orders away.
-      await orderRun(connection.store, status?.run ?? '', 'cancel');
-      wasOrdered = true;
-    } else {
+    const isCoordinated = run !== undefined && (await hasCoordinator(store, run));
+    // At each look, since a server that has just begun takes earlier orders away; and before anything is removed, since a
+    // coordinator that was frozen, or cut off, goes on where nobody has taken its run.
+    if (isCoordinated || (run !== undefined && status?.ended === undefined))
+      await orderRun(store, run, 'cancel');
+    if (!isCoordinated) {
       const taken = await takeOut(connection, found);
       if (taken !== undefined) {
         if (taken.kind !== 'to-be-collected') await publishCancelled(connection, found);
@@ -137,6 +139,8 @@ async function removeWaiting(
   const { store } = connection;
   const jobs = new RunJobs(connection, account, run);
   const removed = await jobs.remove(({ data }) => data.messageId === undefined);
+  // A coordinator that was only frozen waits for them.
+  await Promise.all([...removed.keys()].map((image) => noteSetAside(store, run, image)));
   const kept = await readLostSubmits(store, run);
   const maybePaid = [...removed].reduce(
     (sum, [image, calls]) => sum + Math.max(0, (calls.maybePaid ?? 0) - (kept.byImage.get(image) ?? 0)),

@@ -1,6 +1,9 @@
-import { mkdir, symlink } from 'node:fs/promises';
+import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { beforeEach, expect, test } from 'vitest';
+import { RUNS } from '../../src/shared/published.js';
+import { hasCoordinator } from '../../src/shared/run-leases.js';
 import { allIds } from '../reliability/run-process.js';
+import { Clock, fakeTimeLibrary } from '../helpers/clock.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
@@ -123,6 +126,38 @@ describeOnRedis('a server as a process', (openQueue) => {
       0,
       expect.stringMatching(/bulk-describe run .*m\.csv -o /),
     ]);
+  });
+
+  test('a run that is frozen while it is cancelled pays for nothing more when it wakes, and loses no row', async () => {
+    const connection = await fixture.queue.connect();
+    const limits = ['--rate', '5/s', '--poll-rate', '500/s', '--max-in-flight', '5'];
+    const run = fixture.service.start('run', ['data/m.csv', '-o', 'data/out.csv', ...limits]);
+    await waitUntil('some are described', async () => (await ids()).length > 2);
+    run.child.kill('SIGSTOP');
+    const [status] = await RUNS.list(connection.store);
+    const isLeased = () => hasCoordinator(connection.store, status?.run ?? '');
+    await waitUntil('its lease is over', async () => !(await isLeased()), 30_000);
+    expect((await command('cancel', 'data/out.csv')).stdout).toMatch(/its coordinator is gone/);
+    const { paid } = fixture.simulator.stats();
+    run.child.kill('SIGCONT');
+    const end = await run.ended;
+    expect([end.code, end.stdout]).toEqual([130, expect.stringContaining('cancelled')]);
+    // One may have had its permit when it was frozen.
+    expect(fixture.simulator.stats().paid).toBeLessThanOrEqual(paid + 1);
+    expect(await readdir(fixture.workspace.at('data'))).not.toContain('out.failed.csv');
+  });
+
+  test.skipIf(fakeTimeLibrary === undefined)('cancels a run whose clock is a minute behind', async () => {
+    const run = fixture.service.start('run', ['data/m.csv', '-o', 'data/out.csv', '--rate', '1/s']);
+    await waitUntil('some are in flight', () => fixture.simulator.stats().paid > 2);
+    const clock = new Clock(fixture.workspace.at('clock'));
+    clock.jump(60);
+    const cancelling = fixture.service.start('cancel', ['data/out.csv'], clock.env);
+    expect(await cancelling.ended).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('nothing more is submitted') as unknown,
+    });
+    expect(await run.ended).toMatchObject({ code: 130 });
   });
 
   test('cancel clears up after a server that has died, where no other is left', async () => {
