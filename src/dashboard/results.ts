@@ -65,11 +65,18 @@ export class Results {
     try {
       const read = await this.#open(about);
       const known = await this.#fileOf(read);
-      // Who has asked goes, and the file stays open until it is looked through.
-      const work = known.turn(() => this.#look(read, known, about, asked)).finally(() => read.handle.close());
       const deadline = AbortSignal.timeout(ANSWER_AFTER_MS);
-      const found = await unlessAborted(work, deadline).catch((error: unknown) => {
+      let hasBegun = false;
+      const work = known.turn(() => {
+        // Nobody waits for it any more.
+        deadline.throwIfAborted();
+        hasBegun = true;
+        // Who has asked goes, and the file stays open until it is looked through.
+        return this.#look(read, known, about, asked).finally(() => read.handle.close());
+      });
+      const found = await unlessAborted(work, deadline).catch(async (error: unknown) => {
         if (!deadline.aborted) throw error;
+        if (!hasBegun) await read.handle.close();
         return undefined;
       });
       const main = html`<div class="title">
@@ -82,7 +89,7 @@ export class Results {
         </p>
         ${viewer(read, found?.failures ?? NO_FAILURES, found ?? {}, {
           isWhole: false,
-          searched: found === undefined ? known.index.searched : undefined,
+          searched: found === undefined ? known.index.searched(asked.q) : undefined,
         })}`;
       return layout(`Results: ${title}`, main, 200, 'results');
     } catch (error) {

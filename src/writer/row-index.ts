@@ -11,6 +11,8 @@ const CHUNK_ROWS = 1 << 16;
 const PIECE_BYTES = 1 << 21;
 /** So many rows, where they cannot be searched as they are in the file. */
 const ROWS_AT_ONCE = 1000;
+/** So many searches go on where they ended: those that were asked for last. */
+const MOST_SEARCHES = 4;
 
 const rowSchema = z.record(z.string(), z.unknown());
 
@@ -26,7 +28,8 @@ export class RowIndex {
   #rows = 0;
   /** Where the last whole row ends. */
   #end: number;
-  #search: { readonly text: string; readonly found: number[]; next: number } | undefined;
+  /** By their texts; the one that was asked for last is the last. */
+  readonly #searches = new Map<string, { readonly found: number[]; next: number }>();
 
   constructor(private readonly table: Table) {
     const { places } = table;
@@ -38,9 +41,9 @@ export class RowIndex {
     return this.#rows;
   }
 
-  /** The share of the rows that the search under way has been through. */
-  get searched(): number {
-    return (this.#search?.next ?? 0) / Math.max(1, this.#rows);
+  /** The share of the rows that the search for a text has been through. */
+  searched(text: string): number {
+    return (this.#searches.get(text)?.next ?? 0) / Math.max(1, this.#rows);
   }
 
   /** How far the file is known. */
@@ -86,8 +89,11 @@ export class RowIndex {
    * @throws the signal's reason when it aborts, and goes on the next time
    */
   async search(handle: FileHandle, text: string, signal: AbortSignal): Promise<readonly number[]> {
-    if (this.#search?.text !== text) this.#search = { text, found: [], next: 0 };
-    const search = this.#search;
+    const search = this.#searches.get(text) ?? { found: [], next: 0 };
+    this.#searches.delete(text);
+    this.#searches.set(text, search);
+    const [oldest = ''] = this.#searches.keys();
+    if (this.#searches.size > MOST_SEARCHES) this.#searches.delete(oldest);
     const isIn = matcher(text, this.table);
     while (search.next < this.#rows) {
       signal.throwIfAborted();

@@ -1,13 +1,15 @@
-import { appendFile, copyFile, mkdir, realpath, rename, symlink } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { appendFile, copyFile, mkdir, readdir, readlink, realpath, rename, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { z } from 'zod';
 import { startDashboard } from '../../src/dashboard/dashboard.js';
 import { RootFolder } from '../../src/service/root-folder.js';
 import { RUNS } from '../../src/shared/published.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
+import { RowIndex } from '../../src/writer/row-index.js';
 import { type TestBrowser, chromiumAvailable, seriousTroubles, startBrowser } from '../helpers/browser.js';
 import { type QueueFixture, embeddedFixture } from '../helpers/queues.js';
 import { HOSTILE, writeResults } from '../helpers/results-fixture.js';
@@ -132,6 +134,30 @@ describe('the results of a run', () => {
     await publish(stolen, linked);
     expect(await textOf(`${closed.url}/runs/${stolen}/results`)).toContain('dashboard --root');
     expect(await textOf(`${url}/runs/${stolen}/results`)).toContain('id="data"');
+  });
+
+  test('are not looked for where nobody waits any more, and hold no file open', async () => {
+    const url = await open();
+    const run = newRun();
+    const output = await writeResults(root, 'asked.csv', { run });
+    await publish(run, output);
+    const openFiles = async () => {
+      const files = await readdir('/proc/self/fd');
+      const paths = files.map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
+      return (await Promise.all(paths)).filter((path) => path === output).length;
+    };
+    let release: () => void = () => undefined;
+    const search = vi.spyOn(RowIndex.prototype, 'search');
+    search.mockImplementationOnce(() => new Promise((resolve) => (release = () => resolve([]))));
+    onTestFinished(() => search.mockRestore());
+    const ask = (text: string) => textOf(`${url}/runs/${run}/results?q=${text}`);
+    const pages = await Promise.all(['a', 'b', 'c', 'd'].map(ask));
+    expect(pages.map((page) => /"searched":\d/.test(page))).toEqual([true, true, true, true]);
+    if (existsSync('/proc/self/fd')) expect(await openFiles()).toBe(1);
+    release();
+    expect((await dataOf(`${url}/runs/${run}/results?q=painted+77`)).described.total).toBe(1);
+    expect(search).toHaveBeenCalledTimes(2);
+    if (existsSync('/proc/self/fd')) expect(await openFiles()).toBe(0);
   });
 
   test('have small pictures of images on this machine', async () => {

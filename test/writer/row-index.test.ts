@@ -1,7 +1,7 @@
 import { appendFile, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { newOutputTable } from '../../src/writer/output-table.js';
 import { packOutput } from '../../src/writer/parquet-output.js';
 import { RowIndex } from '../../src/writer/row-index.js';
@@ -117,3 +117,31 @@ test('finds where rows begin and which have a text, as reading all of them does,
     { numRuns: 300 },
   );
 });
+
+test('several searches of one file each go on where they ended', async () => {
+  const path = join(await makeFolder(), 'out.csv');
+  const table = newOutputTable({ columns: ['id'], answerColumns: PROMPTS, delimiter: ',', path });
+  const rows = Array.from({ length: 100 }, (_, n) => ({ cells: [`row ${n}`, 'a', 'b', 'm-1', '2026'] }));
+  await writeFile(path, table.header() + table.format(rows));
+  const handle = await open(path, 'r');
+  try {
+    const index = new RowIndex((await table.open(handle, () => true)) ?? table);
+    await index.refresh(handle, NEVER);
+    const read = vi.spyOn(handle, 'read');
+    const find = (text: string) => index.search(handle, text, NEVER);
+    expect([await find('row 7'), await find('row 99')]).toEqual([[7, ...range(70, 80)], [99]]);
+    const { length } = read.mock.calls;
+    expect([(await find('row 7')).length, await find('row 99')]).toEqual([11, [99]]);
+    expect(read.mock.calls).toHaveLength(length);
+    expect([index.searched('row 7'), index.searched('row 8')]).toEqual([1, 0]);
+    // The last few are kept.
+    for (const n of range(0, 30)) await find(`row ${n}`);
+    expect([index.searched('row 7'), index.searched('row 29')]).toEqual([0, 1]);
+  } finally {
+    await handle.close();
+  }
+});
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, at) => from + at);
+}
