@@ -7,7 +7,8 @@ import { BulkDescribeError, InterruptedEarlyError, UsageError, messageOf } from 
 import { count, plural } from '../shared/plural.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { companionsOf } from './companions.js';
-import type { OptionsOf } from './options.js';
+import { longFlag } from './option-spec.js';
+import { type OptionsOf, optionsOf } from './options.js';
 import { accountOptionsOf, limitsWarning, pricesOf } from './settings.js';
 import { listenForSignals } from './process.js';
 import { planJson, previewLines, receiptLines, unbalancedLine } from './summary.js';
@@ -158,10 +159,21 @@ function printResult(result: RunResult, manifest: string, isJson: boolean, termi
   }
 }
 
-/** The command that goes on with a run. */
+/** The command that goes on with a run, without what is secret in it. */
 export function resumeCommand(args: readonly string[], manifest: string): string {
-  const command = ['bulk-describe', ...args.map(withoutPassword)].map(shellQuote).join(' ');
-  return `${command}${manifest === '-' ? ' < the same rows' : ''}${passwordNote(args)}`;
+  const isGiven = (flag: string) => (argument: string) =>
+    argument === flag || argument.startsWith(`${flag}=`);
+  const hidden = optionsOf('run')
+    .filter(({ isSecret }) => isSecret === true)
+    .map(({ flags }) => longFlag(flags))
+    .filter((flag) => args.some(isGiven(flag)));
+  const shown = args.filter(
+    (argument, at) => !hidden.some((flag) => isGiven(flag)(argument) || args[at - 1] === flag),
+  );
+  const command = ['bulk-describe', ...shown.map(withoutPassword)].map(shellQuote).join(' ');
+  const input = manifest === '-' ? ' < the same rows' : '';
+  const note = `    (the secrets of ${hidden.join(' and ')} are left out here: put them in)`;
+  return command + input + passwordNote(args) + (hidden.length === 0 ? '' : note);
 }
 
 /**

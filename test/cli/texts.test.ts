@@ -156,7 +156,15 @@ describe('the account at the end', () => {
       ['run', 'm.csv', '--queue=redis://:secret@h'],
       'bulk-describe run m.csv --queue=redis://h    (the password of --queue is left out here: put it in, or set QUEUE_URL)',
     ],
-  ])('says that the command to resume with has no password: %j', (args, command) => {
+    [
+      ['run', 'm.csv', '--ping', 'https://hc.test/secret', '--header=X-Key=secret', '--header', 'X-B=secret'],
+      'bulk-describe run m.csv    (the secrets of --header and --ping are left out here: put them in)',
+    ],
+    [
+      ['run', '--ping=https://hc.test/secret', 'm.csv', '--header-file', 'h.txt'],
+      'bulk-describe run m.csv --header-file h.txt    (the secrets of --ping are left out here: put them in)',
+    ],
+  ])('says that the command to resume with has no password or secret: %j', (args, command) => {
     expect(resumeCommand(args, 'm.csv')).toBe(command);
   });
   test('says why it stopped, and what may have been paid twice', () => {
