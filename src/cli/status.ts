@@ -37,14 +37,18 @@ export function status(options: OptionsOf<'status'>, run: string | undefined): P
     );
   const show = (seen: CheckedStatus) =>
     json ? [jsonOf(seen, run)] : check ? checkLines(seen, troublesToSeeTo(seen)) : linesOf(seen, run);
-  const about = { command: 'status', queue, logger: createLogger(logLevel), isReader: true };
+  const interrupted = 'interrupted: the queue has not answered';
+  const about = { command: 'status', queue, logger: createLogger(logLevel), isReader: true, interrupted };
   return withSharedQueue(about, async ({ connection, signal }) => {
     if (options.watch === true) {
       await watch(connection, show, signal, json);
       return 0;
     }
     const seen = await readOrExplain(connection, signal);
-    if (typeof seen === 'string') throw new FatalError(seen);
+    if (typeof seen === 'string') {
+      signal.throwIfAborted();
+      throw new FatalError(seen);
+    }
     const { isTTY, columns } = process.stdout;
     // A terminal breaks lines in the middle of words.
     const lines = isTTY && !json ? show(seen).flatMap((line) => wrapped(line, columns)) : show(seen);

@@ -1,4 +1,6 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
@@ -160,6 +162,32 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     } finally {
       await own.stop();
     }
+  });
+
+  test('is interrupted by a signal while the queue does not answer, and says nothing else', async () => {
+    // As a Redis that is silent from its first question on.
+    const proxy = { isMute: false };
+    const server = createServer((client) => {
+      const upstream = connect(redis.port, '127.0.0.1');
+      for (const socket of [client, upstream]) socket.on('error', () => client.destroy());
+      client.on('data', (data) => {
+        proxy.isMute ||= data.includes('members:');
+        if (!proxy.isMute) upstream.write(data);
+      });
+      upstream.pipe(client);
+      onTestFinished(() => void upstream.destroy());
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(() => void server.close());
+    const { port } = z.object({ port: z.number() }).parse(server.address());
+    const asking = service.start('status', ['--queue', `redis://127.0.0.1:${port}`]);
+    await waitUntil('it asks', () => proxy.isMute);
+    asking.child.kill('SIGTERM');
+    expect(await asking.ended).toMatchObject({
+      code: 130,
+      stdout: '',
+      stderr: 'bulk-describe: interrupted: the queue has not answered\n',
+    });
   });
 
   test('refuses the embedded queue in one line', async () => {
