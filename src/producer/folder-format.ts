@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
-import { join, relative, sep } from 'node:path';
+import { basename, join, relative, sep } from 'node:path';
 import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { openAllowed } from '../shared/local-file.js';
 import { openCsv } from './csv-format.js';
@@ -34,6 +34,12 @@ const METADATA = new Map<string, OpenFormat>([
   ['metadata.jsonl', openJsonl],
   ['metadata.parquet', openParquet],
 ]);
+
+/** The paths of those that are there. */
+export function metadataIn(folder: string): string[] {
+  return [...METADATA.keys()].map((name) => join(folder, name)).filter((path) => existsSync(path));
+}
+
 /** Folders whose metadata is of something else. */
 const withoutMetadata = new WeakSet<ManifestSource>();
 
@@ -42,19 +48,15 @@ async function openMetadata(
   ...[source, options, signal]: Parameters<OpenFormat>
 ): Promise<OpenedFormat | undefined> {
   const { path } = source;
-  const there = [...METADATA].filter(([name]) => existsSync(join(path, name)));
+  const there = metadataIn(path);
   if (there.length > 1) {
-    const names = there.map(([name]) => name).join(' and ');
+    const names = there.map((file) => basename(file)).join(' and ');
     throw new UsageError(`${path} has ${names}: run the one that counts, with --image-root ${path}`);
   }
-  const [found] = there;
-  if (found === undefined || withoutMetadata.has(source)) return undefined;
-  const [name, open] = found;
-  const opened = await open(
-    await findSource(join(path, name), process.stdin, source.encoding),
-    options,
-    signal,
-  );
+  const [found = ''] = there;
+  const open = METADATA.get(basename(found));
+  if (open === undefined || withoutMetadata.has(source)) return undefined;
+  const opened = await open(await findSource(found, process.stdin, source.encoding), options, signal);
   if (opened.columns.includes(FILE_COLUMN)) return opened;
   withoutMetadata.add(source);
   await opened.close();

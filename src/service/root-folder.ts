@@ -1,6 +1,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { metadataIn } from '../producer/folder-format.js';
 import { findManifests, isPattern } from '../producer/several-manifests.js';
 import { UsageError, fileTrouble, isSystemError, shownPath } from '../shared/errors.js';
 import { isBelow } from '../shared/local-file.js';
@@ -45,7 +46,12 @@ export class RootFolder {
       if (isPattern(name, this.path)) this.#refuseOutside(resolve(this.path, name), `the manifest ${name}`);
     }
     const [first, ...more] = await findManifests(names, own, this.path);
-    const real = (name: string) => this.existing(name, 'the manifest', true);
+    const real = async (name: string) => {
+      const path = await this.existing(name, 'the manifest', true);
+      // A folder is read by its metadata.
+      for (const metadata of metadataIn(path)) await this.existing(metadata, 'the manifest');
+      return path;
+    };
     return [await real(first), ...(await Promise.all(more.map(real)))];
   }
 

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdir, symlink } from 'node:fs/promises';
+import { mkdir, rm, symlink } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { RootFolder } from '../../src/service/root-folder.js';
 import { Workspace } from '../helpers/workspace.js';
@@ -54,6 +54,18 @@ describe("a server's folder", () => {
       await symlink(workspace.at('elsewhere'), workspace.at('root/link'));
       await symlink(workspace.at('elsewhere/m.csv'), workspace.at('root/m-link.csv'));
       await expect(root.manifests([name], [])).rejects.toThrow(/leads out of the server's folder/);
+    },
+  );
+
+  test.each(['metadata.csv', 'metadata.jsonl', 'metadata.parquet'])(
+    'refuses a folder of images whose %s is a link to elsewhere, and takes one to a file of its own',
+    async (name) => {
+      await symlink(workspace.at('elsewhere/m.csv'), workspace.at(`root/deep/${name}`));
+      const words = new RegExp(`^the manifest .*/deep/${name} leads out of the server's folder`);
+      await expect(root.manifests(['deep'], [])).rejects.toThrow(words);
+      await rm(workspace.at(`root/deep/${name}`));
+      await symlink('../m.csv', workspace.at(`root/deep/${name}`));
+      expect(await root.manifests(['deep'], [])).toEqual([`${root.path}/deep`]);
     },
   );
 
