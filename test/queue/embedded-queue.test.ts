@@ -1,7 +1,8 @@
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
+import { pino } from 'pino';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { BusyError, FatalError, UsageError } from '../../src/shared/errors.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
@@ -134,6 +135,21 @@ test('a process that has closed it ends by itself', async () => {
   await process.said(/^open$/);
   process.tell('close');
   expect(await process.exited()).toBe(0);
+});
+
+test('closing on a disk that takes nothing more is no failure of what was done, and nothing is lost', async () => {
+  const { connect, directory } = await fixture();
+  const logged: string[] = [];
+  const logger = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) });
+  const connection = await connect({ logger });
+  await connection.queue<object, null>('q').add('x', {});
+  // The checkpoint at the end writes there first.
+  const [place, aside] = [join(directory, 'pgdata', 'pg_logical'), join(directory, 'aside')];
+  await rename(place, aside);
+  await connection.close();
+  expect(logged).toEqual([expect.stringContaining('is not closed in order')]);
+  await rename(aside, place);
+  expect(await (await connect()).queue('q').getWaitingCount()).toBe(1);
 });
 
 test('closing with jobs that never end takes a few seconds, and they are waiting afterwards', async () => {

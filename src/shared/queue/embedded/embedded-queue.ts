@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { DEFAULT_SCHEMA, createPostgresBackend, runMigrations } from 'bullmq';
 import { BusyError, FatalError, UsageError, isSystemError, messageOf } from '../../errors.js';
 import { type FileLock, acquireFileLock } from '../../file-lock.js';
+import { type Logger, debugError, silentLogger } from '../../log.js';
 import type { UndoStack } from '../../undo.js';
 import { repeat } from '../../waiting.js';
 import type { OpenQueueOptions, QueueStorage } from '../connection.js';
@@ -28,7 +29,7 @@ export async function openEmbedded(
   const data = await prepareDatabase(target.directory, () =>
     options.onSlow?.(`creating the embedded queue in ${target.directory}, once`),
   );
-  const session = await GuardedSession.open(data, await openOrExplain(data));
+  const session = await GuardedSession.open(data, await openOrExplain(data), options.logger);
   opened.defer(() => session.close());
   const pool = new SessionPool(session);
   await prepareSession(pool, options);
@@ -83,10 +84,11 @@ class GuardedSession implements Session {
     private readonly data: string,
     private readonly session: Session,
     private readonly inode: number,
+    private readonly logger: Logger,
   ) {}
 
-  static async open(data: string, session: Session): Promise<GuardedSession> {
-    return new GuardedSession(data, session, (await stat(data)).ino);
+  static async open(data: string, session: Session, logger = silentLogger()): Promise<GuardedSession> {
+    return new GuardedSession(data, session, (await stat(data)).ino, logger);
   }
 
   /** @param lose is called once, when the files are gone: before any statement fails for that */
@@ -109,15 +111,16 @@ class GuardedSession implements Session {
     return this.session.onNotification(listener);
   }
 
-  /** A checkpoint makes the next opening quick; the files are complete without it too. */
+  /**
+   * A checkpoint makes the next opening quick; the files are complete without it too, so that a full disk is no failure of
+   * what was done.
+   */
   async close(): Promise<void> {
     this.#closed.abort();
     if ((await this.#look()) !== undefined) return;
-    try {
-      await this.session.query('CHECKPOINT');
-    } finally {
-      await this.session.close();
-    }
+    const onError = debugError(this.logger, 'the embedded queue is not closed in order');
+    await this.session.query('CHECKPOINT').catch(onError);
+    await this.session.close().catch(onError);
   }
 
   async #look(): Promise<FatalError | undefined> {
