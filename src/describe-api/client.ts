@@ -26,8 +26,9 @@ import {
   RejectedError,
 } from './errors.js';
 import { isOfFormat } from './refusals.js';
-import { type HttpAnswer, type HttpRequest, createAgent, readAnswer, sendHttp } from './http.js';
+import { type HttpRequest, createAgent, readAnswer, sendHttp } from './http.js';
 import { type CallHeaders, callHeaders, secretsIn } from './request-headers.js';
+import type { AnswerHeaders } from './retry-after.js';
 
 export type { CompletedMessage, Message, SubmitRequest, Submitted } from './dialects/dialect.js';
 
@@ -148,13 +149,13 @@ export class DescribeClient {
     // By GET the token is in the query, and in no header.
     const more = isGet ? callHeaders(dialect, undefined, options) : { ...this.callHeaders, ...CONTENT };
     const headers = { ...ACCEPT, ...more };
-    const { body: answered, answer } = await this.send(
+    const { body: answered, headers: answeredWith } = await this.send(
       { call, target, headers, body: isGet ? undefined : JSON.stringify(body), timeoutMs },
       { isSubmit: true },
     ).catch((error: unknown) => {
       throw this.refusedFormat(error, format, call) ?? error;
     });
-    const restMs = dialect.restMs?.(answer.headers, Date.now());
+    const restMs = dialect.restMs?.(answeredWith, Date.now());
     return { ...dialect.readSubmitted(answered, call, options), ...(restMs !== undefined && { restMs }) };
   }
 
@@ -311,9 +312,12 @@ export class DescribeClient {
   private async send(
     request: HttpRequest,
     about: { readonly isSubmit?: boolean } = {},
-  ): Promise<{ readonly body: unknown; readonly answer: HttpAnswer }> {
+  ): Promise<{ readonly body: unknown; readonly headers: AnswerHeaders }> {
     const answer = await this.limit(() => sendHttp(this.agent, request));
-    return { body: readAnswer(answer, request.call, Date.now(), this.dialect, about), answer };
+    return {
+      body: readAnswer(answer, request.call, Date.now(), this.dialect, about),
+      headers: answer.headers,
+    };
   }
 }
 

@@ -34,7 +34,7 @@ export interface HttpRequest {
 
 const MAX_BODY_BYTES = 1024 * 1024;
 
-export interface HttpAnswer {
+interface HttpAnswer {
   readonly status: number;
   /** By their names in lower case; the first value of one that comes several times. */
   readonly headers: AnswerHeaders;

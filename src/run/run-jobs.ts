@@ -12,7 +12,6 @@ import {
   freshJobData,
   imageOfJobId,
   isUntouched,
-  lostSubmits,
   notDescribable,
   outcomesIn,
   partsOfJobId,
@@ -277,4 +276,14 @@ export class RunJobs {
       await Promise.all(items.slice(start, start + AT_ONCE).map(visit));
     }
   }
+}
+
+/**
+ * How many submits of a job that no worker holds may have been paid for, with nothing to show for it: each processing that did
+ * not end in order may have lost one, which the job's data does not know yet.
+ */
+function lostSubmits({ data, attemptsStarted }: DescribeJob): number {
+  const { maybePaid, unanswered = [], messageId, orderlyStarts } = data;
+  const crashed = messageId === undefined ? Math.max(0, attemptsStarted - orderlyStarts) : 0;
+  return maybePaid + unanswered.length + crashed;
 }

@@ -132,16 +132,6 @@ export function partsOfJobId(jobId: string): { run: string; image: string } | un
   return dot === -1 ? undefined : { run: jobId.slice(0, dot), image: jobId.slice(dot + 1) };
 }
 
-/**
- * How many submits of a job that no worker holds may have been paid for, with nothing to show for it: each processing that did
- * not end in order may have lost one, which the job's data does not know yet.
- */
-export function lostSubmits({ data, attemptsStarted }: { data: DescribeJobData; attemptsStarted: number }) {
-  const { maybePaid, unanswered = [], messageId, orderlyStarts } = data;
-  const crashed = messageId === undefined ? Math.max(0, attemptsStarted - orderlyStarts) : 0;
-  return maybePaid + unanswered.length + crashed;
-}
-
 /** Whether nothing is to be had of the job's submits: what was paid for is lost, and counted in its data. */
 export function hasNothing(job: { data: DescribeJobData; attemptsStarted: number }): boolean {
   const { messageId, lastMessageId, orderlyStarts, unanswered } = job.data;
