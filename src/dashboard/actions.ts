@@ -3,9 +3,10 @@ import { retryRun } from '../service/enqueue-run.js';
 import { knownAccounts } from '../service/views.js';
 import { BulkDescribeError, UsageError } from '../shared/errors.js';
 import { partsOfJobId } from '../shared/jobs.js';
-import { plural } from '../shared/plural.js';
+import { count, plural } from '../shared/plural.js';
 import { RUNS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
+import { unlessMoved } from '../shared/queue/job-moves.js';
 import { jobsOf } from './images.js';
 import { cancelledText } from './texts.js';
 
@@ -77,8 +78,11 @@ async function retryImages(connection: QueueConnection, run: string): Promise<st
   // All of them first: each that is taken up moves those behind it.
   const failed = [];
   for await (const job of jobsOf(connection, { run, queueName }, 'failed', Infinity)) failed.push(job);
-  for (const job of failed) await job.retry('failed');
-  return `${plural(failed.length, 'failed image')} taken up again: their rows come into the output as they are described`;
+  let taken = 0;
+  for (const job of failed) if (await unlessMoved(job.retry('failed'))) taken++;
+  const moved = failed.length - taken;
+  const others = moved === 0 ? '' : `; ${count(moved)} had been taken up meanwhile`;
+  return `${plural(taken, 'failed image')} taken up again: their rows come into the output as they are described${others}`;
 }
 
 /** Whatever the reason was: a person has looked at it. */
@@ -86,9 +90,8 @@ async function retryImage(connection: QueueConnection, id: string): Promise<stri
   const { run = '' } = partsOfJobId(id) ?? {};
   const { queueName } = await statusOf(connection, run);
   const job = await connection.queue<unknown, unknown>(queueName).getJob(id);
-  if (job === undefined || !(await job.isFailed()))
+  if (job === undefined || !(await unlessMoved(job.retry('failed'))))
     throw new UsageError('it is not failed any more: others are waited for or paid');
-  await job.retry('failed');
   return 'taken up again: its row comes into the output while the run goes on, or with its next start';
 }
 

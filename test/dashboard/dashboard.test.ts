@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
+import { act } from '../../src/dashboard/actions.js';
 import { type Dashboard, startDashboard } from '../../src/dashboard/dashboard.js';
 import type { Companion } from '../../src/run/run-options.js';
 import { UsageError } from '../../src/shared/errors.js';
@@ -164,6 +165,27 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       expect((await answerOf('/healthz')).status).toBe(200);
     });
     expect(seen.join('\n')).not.toContain(TOKEN);
+  });
+
+  // An embedded queue is gone with its run.
+  const once = 'takes failed images up once, however often that is pressed at a time';
+  test.runIf(kind === 'redis')(once, async () => {
+    fixture.simulator.setOptions({ failures: { reject: 1 } });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(20));
+    const { receipt } = await fixture.runAnyhow({ manifest, stopFailing: 100 });
+    const connection = await fixture.queue.connect();
+    try {
+      const said = await Promise.all([1, 2].map(() => act(connection, 'retry-images', receipt.run)));
+      const counts = said.map((text) => {
+        const [, taken, moved = '0'] =
+          /^(\d+) failed images? taken up again(?:.*; (\d+) .* meanwhile)?/.exec(text) ?? [];
+        return [Number(taken), Number(moved)];
+      });
+      expect(counts.map(([taken = 0, moved = 0]) => taken + moved)).toEqual([20, 20]);
+      expect(counts.reduce((sum, [taken = 0]) => sum + taken, 0)).toBe(20);
+    } finally {
+      await connection.close();
+    }
   });
 
   test.runIf(kind === 'redis')('has no queue password in any page', async () => {

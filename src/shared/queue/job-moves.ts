@@ -49,11 +49,16 @@ export async function promoteFromTheFuture<D, R>(queue: JobQueue<D, R>): Promise
   }
 }
 
-/** Awaits what is done to a job. One that has gone elsewhere meanwhile, or altogether, stays there. */
-export async function unlessMoved(moving: Promise<unknown>): Promise<void> {
+/**
+ * Awaits what is done to a job. One that has gone elsewhere meanwhile, or altogether, stays there.
+ * @returns whether it was still there
+ */
+export async function unlessMoved(moving: Promise<unknown>): Promise<boolean> {
   try {
     await moving;
+    return true;
   } catch (error) {
     if (!/^(Missing key for job|Job .* is not in the \w+ state)/.test(messageOf(error))) throw error;
+    return false;
   }
 }
