@@ -1,3 +1,4 @@
+import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../src/shared/errors.js';
@@ -26,12 +27,21 @@ describe('a queue URL', () => {
     ['embedded:~/queue', {}, '/home/ada/queue'],
     ['embedded:queue/here', {}, resolve('queue/here')],
     ['embedded:./~x', {}, resolve('~x')],
+    ['embedded:', { HOME: '' }, `${userInfo().homedir}/.local/state/bulk-describe`],
+    ['embedded:', { HOME: 'ada', XDG_STATE_HOME: '/var/state' }, '/var/state/bulk-describe'],
+    ['embedded:/srv/queue', { HOME: 'ada' }, '/srv/queue'],
   ])('%s with %o is the directory %s', (url, more, directory) => {
     expect(parseQueueUrl(url, { ...env, ...more })).toEqual({
       kind: 'embedded',
       directory,
       label: `embedded:${directory}`,
     });
+  });
+
+  test.each(['embedded:', 'embedded:~/queue'])('%s needs a home that is the same from everywhere', (url) => {
+    const parse = () => parseQueueUrl(url, { HOME: 'ada' });
+    expect(parse).toThrow(UsageError);
+    expect(parse).toThrow(/^--queue: .* no home folder .*: set HOME, or name --queue embedded:<directory>$/);
   });
 
   test.each([

@@ -1,5 +1,5 @@
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { userInfo } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
 import { UsageError } from '../errors.js';
 
 /** Where a queue is: a Redis server, or a directory of this machine. `label` is for people: no password. */
@@ -23,11 +23,29 @@ export function parseQueueUrl(text: string, env: NodeJS.ProcessEnv): QueueTarget
 
 function embeddedTarget(path: string, env: NodeJS.ProcessEnv): QueueTarget {
   if (path.startsWith('//')) throw new UsageError(`--queue: ${EXPECTED} (one colon, no slashes after it)`);
-  const home = env['HOME'] ?? homedir();
-  const state = env['XDG_STATE_HOME'] ?? '';
-  const own = join(state.startsWith('/') ? state : join(home, '.local', 'state'), 'bulk-describe');
-  const directory = path === '' ? own : resolve(path.replace(/^~(?=\/|$)/, home));
+  const directory = path === '' ? ownDirectory(env) : resolve(path.replace(/^~(?=\/|$)/, () => homeOf(env)));
   return { kind: 'embedded', directory, label: `embedded:${directory}` };
+}
+
+function ownDirectory(env: NodeJS.ProcessEnv): string {
+  const state = env['XDG_STATE_HOME'] ?? '';
+  return join(isAbsolute(state) ? state : join(homeOf(env), '.local', 'state'), 'bulk-describe');
+}
+
+const NO_HOME =
+  '--queue: there is no home folder to keep the queue in: set HOME, or name --queue embedded:<directory>';
+
+/** @throws {UsageError} when there is none: a relative one would be another folder with each place of a start */
+function homeOf(env: NodeJS.ProcessEnv): string {
+  let home = env['HOME'] ?? '';
+  try {
+    if (home === '') home = userInfo().homedir;
+  } catch (error) {
+    // The system does not know its user, as in some containers.
+    throw new UsageError(NO_HOME, { cause: error });
+  }
+  if (isAbsolute(home)) return home;
+  throw new UsageError(NO_HOME);
 }
 
 function redisTarget(text: string): QueueTarget {
