@@ -162,7 +162,8 @@ describeOnRedis('a server of requests', (openQueue) => {
   });
 
   test('says of a run that was stopped why it was, also when what it had in flight has come in', async () => {
-    fixture.simulator.setOptions({ failures: { reject: 0.8 }, latencyMs: 1500, latencySpread: 0 });
+    // Longer than a busy machine takes to stop the run.
+    fixture.simulator.setOptions({ failures: { reject: 0.8 }, latencyMs: 8000, latencySpread: 0 });
     await fixture.workspace.write('m.csv', manifestOf(200));
     const { outcomes } = await servers.startServer();
     const rate = { count: 40, perMs: 1000 };
