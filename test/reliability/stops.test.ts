@@ -167,18 +167,18 @@ async function interrupt(fixture: ApiFixture, signal: NodeJS.Signals, again?: No
   const run = start(fixture, api, 40);
   // A new one goes out each 100 ms, and an answer takes a second.
   await waitUntil('some are in flight and some on the wire', () => api.submits >= 15);
-  const submits = api.submits;
   const startedAt = performance.now();
   run.child.kill(signal);
-  if (again !== undefined) {
-    await waitUntil('it has come', () => run.stderr().includes('once more to quit at once'));
-    run.child.kill(again);
-  }
-  const { receipt, stderr } = await endOf(run, 130);
+  // A busy machine takes a while to bring the signal, and more go out until then.
+  await waitUntil('it has come', () =>
+    run.stderr().includes('finishing what is on the wire; once more to quit at once'),
+  );
+  const submits = api.submits;
+  if (again !== undefined) run.child.kill(again);
+  const { receipt } = await endOf(run, 130);
   // Three seconds where nothing else is at work; what is in flight would never be done.
   expect(performance.now() - startedAt).toBeLessThan(10_000);
-  expect(stderr).toMatch(/finishing what is on the wire; once more to quit at once/);
-  // One may have been on its way to the API when the signal was on its way to the process.
+  // One may have been on its way to the API.
   expect(api.submits).toBeLessThanOrEqual(submits + 1);
   expect(receipt).toMatchObject({ described: 0, failed: 0, submits: api.submits, maybePaidTwice: 0 });
   expect(receipt.remaining).toBe(receipt.rows);
