@@ -109,7 +109,7 @@ async function recover(run: OpenRun): Promise<void> {
   await jobs.holdUnpaid(options.collectOnly === true);
   await jobs.takeUpSetAside(() => undefined);
   for (const [image, job] of await jobs.leftOver()) {
-    if (!decisions.isDescribed(image)) ledger.find(image, job);
+    if (!decisions.isDone(image, job)) decisions.find(image, job);
   }
   ledger.begin();
 }
@@ -204,8 +204,8 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
       const calls = left.get(image) ?? removed.get(image);
       if (calls !== undefined) ledger.countCalls(image, calls);
     }
-    const isOpen = ([image, { state }]: [string, QueuedJob]) =>
-      state !== 'failed' && !decisions.isDescribed(image);
+    const isOpen = ([image, job]: [string, QueuedJob]) =>
+      job.state !== 'failed' && !decisions.isDone(image, job);
     inFlight = [...left].filter(isOpen).length;
     await connection.store.forgetQueue(resultsQueueName(run.id));
   });

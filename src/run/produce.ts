@@ -48,9 +48,10 @@ export class Producer {
   /** From the manifest's first row. */
   async produce(batches: AsyncIterable<readonly Row[]>): Promise<void> {
     for await (const rows of batches) {
-      for (const row of rows) {
+      for (const read of rows) {
         if (this.signal.aborted) return;
         this.deps.ledger.counts.rows++;
+        const row = this.deps.decisions.asPaidFor(read);
         await this.#place(row, this.deps.decisions.decide(row), false);
       }
       await this.#flush();
@@ -138,8 +139,8 @@ export class Producer {
       return;
     }
     writer.takeOn(image, row, false);
-    const { url = '', title, prompt, number } = row;
-    this.#adding.push({ image, url, title, prompt, row: number, previous, queued });
+    const { url = '', title, prompt, key, number } = row;
+    this.#adding.push({ image, url, title, prompt, key, row: number, previous, queued });
     if (this.#adding.length >= ADD_AT_ONCE) await this.#flush();
   }
 

@@ -1,8 +1,9 @@
 import { type Row, placeOf } from '../producer/row-reader.js';
 import { type FailedOutcome, type PreviousFailure, isPermanent } from '../shared/jobs.js';
-import type { OutputIndex } from '../writer/output-index.js';
+import { type OutputIndex, nameOfKey } from '../writer/output-index.js';
 import type { FailuresFile, KnownFailures } from '../writer/failures.js';
 import type { Ledger } from './ledger.js';
+import type { QueuedJob } from './run-jobs.js';
 
 interface RowDecisionsDeps {
   readonly ledger: Ledger;
@@ -32,11 +33,44 @@ function failBeforeSubmit(code: FailedOutcome['code'], reason: string): Decision
 export class RowDecisions {
   /** Names of rows that failed before. */
   readonly #leftFailed = new Set<string>();
+  /** Images that an earlier start has paid for, by what their rows are called. */
+  readonly #paidByKey = new Map<string, string>();
+  /** Images of rows in the place of which others were paid for. */
+  readonly #paidAs = new Map<string, string>();
 
   constructor(
     private readonly deps: RowDecisionsDeps,
     private readonly onlyFailed = false,
   ) {}
+
+  /** An earlier start has left a job of the image in the queue. */
+  find(image: string, job: QueuedJob): void {
+    this.deps.ledger.find(image, job);
+    if (job.state === 'paid' && job.key !== undefined) this.#paidByKey.set(job.key, image);
+  }
+
+  /**
+   * A row with the image that an earlier start has paid for under its key: its URL may have been signed anew since. So are
+   * the rows that share its new image. What is known of that itself counts first.
+   */
+  asPaidFor(row: Row): Row {
+    const { ledger } = this.deps;
+    const { key, image } = row;
+    if (key === undefined || image === undefined) return row;
+    const isKnown = this.isDescribed(image) || ledger.get(image) !== undefined;
+    const paid = this.#paidAs.get(image) ?? (isKnown ? undefined : this.#paidUnder(nameOfKey(key)));
+    if (paid === undefined) return row;
+    this.#paidAs.set(image, paid);
+    return { ...row, image: paid };
+  }
+
+  /** The image that an earlier start has paid for under a key, while no row waits for it; not one that has failed since. */
+  #paidUnder(key: string): string | undefined {
+    const image = this.#paidByKey.get(key) ?? '';
+    const { state, held } = this.deps.ledger.get(image) ?? {};
+    const isThere = state === 'found' || state === 'answered';
+    return isThere && held?.result.outcome.status !== 'failed' ? image : undefined;
+  }
 
   /** Decides on a row that is met for the first time in this pass. Uses its occurrence up. */
   decide(row: Row): Decision {
@@ -70,6 +104,11 @@ export class RowDecisions {
 
   isDescribed(image: string): boolean {
     return this.deps.onFile.hasImage(image);
+  }
+
+  /** Whether nobody needs what is in the queue of an image: it is on file, or its row is, from another URL. */
+  isDone(image: string, { key }: Pick<QueuedJob, 'key'>): boolean {
+    return this.isDescribed(image) || (key !== undefined && this.deps.onFile.hasNamed(key));
   }
 
   previousFailure(row: Row): PreviousFailure | undefined {

@@ -20,6 +20,7 @@ import type { JobQueue, QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp } from '../shared/queue/outage.js';
 import { reclaimJob, unlessMoved } from '../shared/queue/job-moves.js';
 import { dropSetAside, hasCoordinator, listSetAside } from '../shared/run-leases.js';
+import { nameOfKey } from '../writer/output-index.js';
 import { RUN_DEFAULTS, type RunOptions } from './run-options.js';
 
 /** Where a job of the run is, as far as the queue knows. */
@@ -35,6 +36,8 @@ export interface QueuedJob {
   readonly submits: number;
   readonly polls: number;
   readonly lastMessageId?: string | undefined;
+  /** What its row is called, see `nameOfKey`. */
+  readonly key?: string | undefined;
   /** Of a completed job. */
   readonly result?: ResultJobData | undefined;
 }
@@ -46,6 +49,7 @@ export interface NewImage {
   readonly title?: string | undefined;
   readonly prompt?: string | undefined;
   readonly row: number;
+  readonly key?: string | undefined;
   readonly previous?: PreviousFailure | undefined;
   /** Its job that is there: a failed one is replaced, one that waits goes on. */
   readonly queued?: QueuedJob | undefined;
@@ -131,12 +135,12 @@ export class RunJobs {
     await this.#each([...(await this.places())], async ([image, place]) => {
       const job = await this.get(image);
       if (job === undefined) return;
-      const { messageId, lastMessageId } = job.data;
+      const { messageId, lastMessageId, key } = job.data;
       const paid = place === 'completed' || messageId !== undefined || job.progress !== HELD;
       const state = place === 'failed' ? 'failed' : paid ? 'paid' : 'waiting';
       const result = place === 'completed' ? job.returnvalue : undefined;
       const { submits, polls } = result ?? job.data;
-      left.set(image, { state, submits, polls, lastMessageId: messageId ?? lastMessageId, result });
+      left.set(image, { state, submits, polls, lastMessageId: messageId ?? lastMessageId, key, result });
     });
     return left;
   }
@@ -261,14 +265,15 @@ export class RunJobs {
     });
   }
 
-  #data({ image, url, title, prompt, row, previous, queued }: NewImage): DescribeJobData {
+  #data({ image, previous, queued, ...about }: NewImage): DescribeJobData {
+    const key = about.key === undefined ? undefined : nameOfKey(about.key);
     const lastMessageId = queued?.lastMessageId ?? previous?.outcome.messageId;
     const { attempts = RUN_DEFAULTS.attempts, deadlineMs = RUN_DEFAULTS.deadlineMs } = this.options;
     // A row that ended as lost may have been paid for: nothing is left that says so.
     const lost = previous?.outcome.code === 'lost' ? 1 : 0;
     const maybePaid = lost + (this.#abandoned.get(image) ?? 0);
-    const about = { run: this.run, url, title, prompt, row, maxAttempts: attempts, deadlineMs };
-    return freshJobData(about, { lastMessageId, maybePaid });
+    const job = { ...about, key, run: this.run, maxAttempts: attempts, deadlineMs };
+    return freshJobData(job, { lastMessageId, maybePaid });
   }
 
   async #each<T>(items: readonly T[], visit: (item: T) => Promise<unknown>): Promise<void> {

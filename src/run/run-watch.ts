@@ -87,7 +87,9 @@ export class RunWatch {
       // What has left the queue would only have to be removed again.
       if (control.isWindingDown) giveUp(this.run, image);
       const row = ledger.get(image)?.rows[0];
-      return row && { image, url: row.url ?? '', title: row.title, prompt: row.prompt, row: row.number };
+      if (row === undefined) return undefined;
+      const { url = '', title, prompt, key, number } = row;
+      return { image, url, title, prompt, key, row: number };
     });
     if (over.aborted) return;
     const share = Math.min(1, ...workers.map((worker) => worker.share));

@@ -19,6 +19,8 @@ export const describeJobSchema = z.object({
   title: z.string().optional(),
   /** Number of the first manifest record that shows this image, for people who watch. */
   row: z.number(),
+  /** What that row is called where rows have keys, see `nameOfKey`: its URL may be signed anew before it is written. */
+  key: z.string().optional(),
   /** Submits of this image at most, and how long one may take to complete. */
   maxAttempts: z.number().int().positive(),
   deadlineMs: z.number().positive(),
@@ -151,7 +153,10 @@ export function isUntried(job: { data: DescribeJobData; attemptsStarted: number 
 
 /** The fields of a job that has not been submitted yet. */
 export function freshJobData(
-  about: Pick<DescribeJobData, 'run' | 'url' | 'title' | 'prompt' | 'row' | 'maxAttempts' | 'deadlineMs'>,
+  about: Pick<
+    DescribeJobData,
+    'run' | 'url' | 'title' | 'prompt' | 'row' | 'key' | 'maxAttempts' | 'deadlineMs'
+  >,
   earlier: { lastMessageId?: string | undefined; maybePaid?: number } = {},
 ): DescribeJobData {
   return {

@@ -14,8 +14,8 @@ interface Place {
   readonly offset: number;
 }
 
-/** A longer key is hashed; and a piece of a long text, which it may be, holds all of that text in memory. */
-const MOST_KEY_LENGTH = 12;
+/** Another key is hashed: a piece of a long text, which it may be, holds all of that text in memory. */
+const SHORT_KEY = /^[ -~]{0,12}$/;
 /** A place as one number: no file is larger, and there are fewer than 8,192 of them. */
 const FILE_SPAN = 2 ** 40;
 
@@ -149,7 +149,12 @@ export class OutputIndex {
 
   /** Whether a row of this key is on file, without keys of this image. */
   has(row: NamedRow): boolean {
-    const number = this.#names.get(this.#nameOf(row) ?? '') ?? -1;
+    return this.hasNamed(this.#nameOf(row) ?? '');
+  }
+
+  /** The same by what `nameOfKey` gives. */
+  hasNamed(name: string): boolean {
+    const number = this.#names.get(name) ?? -1;
     return (this.#own.held[number] ?? 0) > 0 || (this.#earlier.held[number] ?? 0) > 0;
   }
 
@@ -205,9 +210,13 @@ export class OutputIndex {
   }
 
   #nameOf({ key = '', image }: NamedRow): string | undefined {
-    if (!this.keyed) return image;
-    return key.length > MOST_KEY_LENGTH ? shortHash(key) : key;
+    return this.keyed ? nameOfKey(key) : image;
   }
+}
+
+/** What a row is called by its key: short, and what every queue can hold. */
+export function nameOfKey(key: string): string {
+  return SHORT_KEY.test(key) ? key : shortHash(key);
 }
 
 /** The number of a name; the next one for a name that is new. */

@@ -29,6 +29,51 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(rest.receipt).toMatchObject({ resumed: 5, described: 6, failed: 1, remaining: 0, submits: 6 });
   });
 
+  test.each(['is in flight', 'was answered meanwhile'])(
+    'what %s under the key of a row whose URL was signed anew is not paid for again',
+    async (how) => {
+      const { simulator, workspace } = fixture;
+      const rows = [
+        ['1', 'a'],
+        ['2', 'b'],
+        ['a longer key of row 3', 'c'],
+        ['4', 'b'],
+      ];
+      const write = (sig: number) =>
+        workspace.write(
+          'm.csv',
+          `id,image\n${rows.map(([id, name]) => `${id},http://h.test/${name}?sig=${sig}\n`).join('')}`,
+        );
+      simulator.setOptions({ latencyMs: 2000, latencySpread: 0 });
+      const interrupt = new AbortController();
+      const about = { manifest: await write(1), keyColumn: 'id' };
+      const first = fixture.run({ ...about, signal: interrupt.signal });
+      await waitUntil('all are paid', () => simulator.stats().paid === 3);
+      interrupt.abort();
+      const { receipt: stopped } = await first;
+      expect(stopped).toMatchObject({ described: 0, remaining: 4 });
+      if (how === 'was answered meanwhile') {
+        await fixture.atBoard(stopped.run, ({ withWorker, results }) =>
+          withWorker(() => waitUntil('all are answered', async () => (await results.count()) > 0)),
+        );
+      }
+
+      await write(2);
+      const { receipt } = await fixture.run({ ...about, limit: 0 });
+      expect(receipt).toMatchObject({ described: 3, copied: 1, reattached: 3, submits: 0, remaining: 0 });
+      expect(simulator.stats().paid).toBe(3);
+      expect((await workspace.records('out.csv')).map(({ image }) => image?.slice(-5))).toEqual(
+        rows.map(() => 'sig=2'),
+      );
+      expect(await readRunFile(workspace.at('out.csv.run'))).toMatchObject({ open: false });
+
+      // Its job is kept in the queue for a while, and nobody waits for it.
+      await write(3);
+      expect((await fixture.run(about)).receipt).toMatchObject({ resumed: 4, submits: 0, reattached: 0 });
+      expect(await readRunFile(workspace.at('out.csv.run'))).toMatchObject({ open: false });
+    },
+  );
+
   test('a failed image gives its place of --limit back', async () => {
     fixture.simulator.setOptions({ failures: { reject: 0.5 } });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(40));

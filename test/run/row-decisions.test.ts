@@ -3,9 +3,10 @@ import type { Row } from '../../src/producer/row-reader.js';
 import { PayBudget } from '../../src/run/budget.js';
 import { Ledger } from '../../src/run/ledger.js';
 import { type Decision, RowDecisions } from '../../src/run/row-decisions.js';
+import type { QueuedJob } from '../../src/run/run-jobs.js';
 import { ERROR_CODES, type ErrorCode, type FailedOutcome } from '../../src/shared/jobs.js';
 import type { FailuresFile } from '../../src/writer/failures.js';
-import { OutputIndex } from '../../src/writer/output-index.js';
+import { OutputIndex, nameOfKey } from '../../src/writer/output-index.js';
 
 const row: Row = { number: 1, line: 2, cells: ['k', 'u'], key: 'k', url: 'http://h.test/1', image: 'image' };
 const failed = (code: ErrorCode): FailedOutcome => ({ status: 'failed', code, reason: 'why', attempts: 2 });
@@ -133,6 +134,59 @@ describe('what becomes of a row', () => {
     const known = know({ markSeen: never, isInOutput: never });
     expect(known.decideImage(row)).toEqual(submit);
     expect(known.decideImage(row)).toEqual(submit);
+  });
+});
+
+describe('a row whose URL is another one than that which an earlier start has paid for', () => {
+  const longKey = 'a key of more than twelve letters';
+  const rowOf = (key: string, image = 'new'): Row => ({ ...row, key, image });
+  const result = { image: 'old', submits: 1, polls: 1, maybePaid: 0 };
+
+  /** A run that has found a job under the row's key. */
+  function find(key: string, state: QueuedJob['state'] = 'paid') {
+    const onFile = new OutputIndex({ keyed: true });
+    const ledger = new Ledger(new PayBudget(Infinity));
+    const failures = { failedNow: () => undefined };
+    const deps = { ledger, onFile, failures, failedBefore: new Map(), retriesAll: false };
+    const decisions = new RowDecisions(deps);
+    decisions.find('old', { state, submits: 1, polls: 1, key: nameOfKey(key) });
+    return { ledger, onFile, decisions };
+  }
+
+  test.each(['k', longKey])('takes on that image, and so do those that share its own: key %s', (key) => {
+    const { ledger, decisions } = find(key);
+    expect(decisions.asPaidFor(rowOf('other'))).toEqual(rowOf('other'));
+    const taken = decisions.asPaidFor(rowOf(key));
+    expect(taken).toEqual(rowOf(key, 'old'));
+    ledger.takeOn('old', taken, true);
+    expect(decisions.asPaidFor(rowOf('other'))).toEqual(rowOf('other', 'old'));
+  });
+
+  test.each<[string, (known: ReturnType<typeof find>) => void]>([
+    ['it has failed since', ({ ledger }) => void ledger.hold({ ...result, outcome: failed('http') })],
+    [
+      'its own image is on file',
+      ({ onFile }) => onFile.addFound({ key: 'x', image: 'new', file: 0, offset: 1 }),
+    ],
+    ['its own image is pending', ({ ledger }) => void ledger.takeOn('new', rowOf('x'), false)],
+    ['another row waits for it', ({ ledger }) => void ledger.takeOn('old', rowOf('x', 'old'), true)],
+  ])('has its own image when %s', (_title, happen) => {
+    const known = find('k');
+    happen(known);
+    expect(known.decisions.asPaidFor(rowOf('k'))).toEqual(rowOf('k'));
+  });
+
+  test.each(['waiting', 'failed'] as const)('has its own image when nothing is paid for: %s', (state) => {
+    expect(find('k', state).decisions.asPaidFor(rowOf('k'))).toEqual(rowOf('k'));
+  });
+
+  test.each(['k', longKey])('nobody needs what is in the queue for a row that is on file: key %s', (key) => {
+    const { onFile, decisions } = find(key);
+    const job = { key: nameOfKey(key) };
+    expect(decisions.isDone('old', job)).toBe(false);
+    onFile.addFound({ key, image: 'new', file: 0, offset: 1 });
+    expect(decisions.isDone('old', job)).toBe(true);
+    expect(decisions.isDone('old', {})).toBe(false);
   });
 });
 
