@@ -140,7 +140,25 @@ export class JsonlTable implements Table {
   #parse({ text, isValid }: TextLine): Parsed {
     if (!isValid) return { problem: 'bytes that are not UTF-8' };
     const members = readJsonObject(text);
-    return 'problem' in members ? members : promptsApart(members, this.columns);
+    return 'problem' in members ? members : this.promptsApart(members);
+  }
+
+  /**
+   * In memory, the list of prompts is a column for each. A list of the manifest's that is called so has them beside it;
+   * where no prompts are known of, it is among the columns.
+   */
+  protected promptsApart(members: Map<string, JsonCell>): Map<string, JsonCell> {
+    const isOther = this.answerColumns.includes(promptColumn(0))
+      ? members.has(promptColumn(0))
+      : this.columns.includes(PROMPTS);
+    const found = isOther ? undefined : members.get(PROMPTS);
+    const list = found && promptsSchema.safeParse(parseJson(found.cell));
+    if (list?.success !== true) return members;
+    const prompts = list.data.map((prompt, index): [string, JsonCell] => [
+      promptColumn(index),
+      jsonCell(prompt),
+    ]);
+    return new Map([...members].flatMap((member) => (member[0] === PROMPTS ? prompts : [member])));
   }
 }
 
@@ -152,21 +170,6 @@ async function readLinesAt(handle: FileHandle, offset: number, count: number): P
     if (found.length === count) break;
   }
   return found;
-}
-
-/** In memory, a list of prompts is a column for each, unless the manifest has a column of that name. */
-export function promptsApart(
-  members: Map<string, JsonCell>,
-  columns: readonly string[],
-): Map<string, JsonCell> {
-  const found = columns.includes(PROMPTS) ? undefined : members.get(PROMPTS);
-  const list = found && promptsSchema.safeParse(parseJson(found.cell));
-  if (list?.success !== true) return members;
-  const prompts = list.data.map((prompt, index): [string, JsonCell] => [
-    promptColumn(index),
-    jsonCell(prompt),
-  ]);
-  return new Map([...members].flatMap((member) => (member[0] === PROMPTS ? prompts : [member])));
 }
 
 export function pick(found: ReadonlyMap<string, JsonCell>, columns: readonly string[]): Required<Cells> {

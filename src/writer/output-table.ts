@@ -87,7 +87,8 @@ export function newOutputTable(options: TableOptions, path = options.path): Tabl
   ];
   if (options.promptsAs !== 'rows') return newTable(options, columns, path);
   const { answerColumns, answerColumnsBefore } = options;
-  const lines = newTable(options, inRows(columns, answerColumns), path);
+  // Among the lines' own there is no list of prompts.
+  const lines = newTable({ ...options, answerColumns: [] }, inRows(columns, answerColumns), path);
   return new PromptRowsTable(lines, answerColumns, answerColumnsBefore);
 }
 

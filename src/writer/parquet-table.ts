@@ -13,7 +13,7 @@ import {
 } from '../shared/json-cells.js';
 import { readLines } from '../shared/lines.js';
 import { parseJson } from '../shared/parse-json.js';
-import { JsonlTable, pick, promptsApart } from './jsonl-table.js';
+import { JsonlTable, pick } from './jsonl-table.js';
 import { MAX_ROW_BYTES, type TableEnd, type TableReading, readBytes, readPieces } from './table.js';
 
 /** A row group is written once it has so many rows, or rows of so many characters. */
@@ -188,7 +188,7 @@ export class ParquetTable extends JsonlTable {
       name,
       toCell(valueSchema.parse(row[index]), type),
     ]);
-    return promptsApart(new Map(members), this.columns);
+    return this.promptsApart(new Map(members));
   }
 
   /** The rows of the group that holds one; the last group that was read is kept. */

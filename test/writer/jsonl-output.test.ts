@@ -153,6 +153,26 @@ test('rewrites an output for new columns, and keeps what its values are', async 
   expect(await readRows(path)).toMatchObject([{ id: 7, more: null, prompts: PROMPTS }]);
 });
 
+test("leaves prompts what they are when a manifest's new column is called so", async () => {
+  const path = await makePath();
+  const { output } = await openOutput(path);
+  await output.append([row('1', 'a')]);
+  const named = Object.fromEntries(PROMPTS.map((prompt, index) => [`prompt_${index + 1}`, prompt]));
+  for (const rows of [1, 2]) {
+    const again = await openOutput(path, { columns: ['id', 'url', 'prompts'], newColumns: true });
+    expect(again.index.rows).toBe(rows);
+    if (rows === 1) {
+      const given = row('2', 'b');
+      const cells = [...given.row.cells, '["own"]'];
+      await again.output.append([{ ...given, row: { ...given.row, cells, isJson: [false, false, true] } }]);
+    }
+  }
+  expect(await readRows(path)).toMatchObject([
+    { id: '1', prompts: null, ...named },
+    { id: '2', prompts: ['own'], ...named },
+  ]);
+});
+
 const whole = (id: string) =>
   JSON.stringify({ id, url: 'https://a', prompts: PROMPTS, message_id: 'm', described_at: DESCRIBED_AT });
 

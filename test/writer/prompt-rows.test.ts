@@ -64,6 +64,22 @@ test('a row has a line for each prompt, and what it has cost in the first alone'
   ]);
 });
 
+test("a manifest's columns that are called like prompts stay what they are in JSON Lines", async () => {
+  const path = await pathOf('out.jsonl');
+  const columns = ['id', 'url', 'prompts', 'prompt_5'];
+  for (const rows of [1, 2]) {
+    const { output, index } = await openOutput(path, { ...ROWS, columns });
+    const given = row(String(rows));
+    const cells = [...given.row.cells, '["own"]', 'x'];
+    await output.append([{ ...given, row: { ...given.row, cells, isJson: [false, false, true, false] } }]);
+    expect(index.rows).toBe(rows);
+  }
+  const lines = await linesIn(path);
+  expect(
+    lines.filter(({ prompts, prompt_5 }) => JSON.stringify([prompts, prompt_5]) === '[["own"],"x"]'),
+  ).toHaveLength(8);
+});
+
 test.each(['out.csv', 'out.jsonl'])('%s goes on after any cut, and holds whole rows once', async (name) => {
   await fc.assert(
     fc.asyncProperty(
