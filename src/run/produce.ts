@@ -3,7 +3,7 @@ import type { PreviousFailure } from '../shared/jobs.js';
 import type { Ledger } from './ledger.js';
 import type { OutcomeWriter } from './outcome-writer.js';
 import type { Decision, RowDecisions } from './row-decisions.js';
-import type { NewImage, RunJobs } from './run-jobs.js';
+import { type NewImage, type RunJobs, newImageOf } from './run-jobs.js';
 
 interface ProducerDeps {
   readonly decisions: RowDecisions;
@@ -139,8 +139,7 @@ export class Producer {
       return;
     }
     writer.takeOn(image, row, false);
-    const { url = '', title, prompt, key, number } = row;
-    this.#adding.push({ image, url, title, prompt, key, row: number, previous, queued });
+    this.#adding.push({ ...newImageOf(image, row), previous, queued });
     if (this.#adding.length >= ADD_AT_ONCE) await this.#flush();
   }
 

@@ -1,4 +1,5 @@
 import type { Job, JobType } from 'bullmq';
+import type { Row } from '../producer/row-reader.js';
 import { type Account, describeQueueName, resultsQueueName } from '../shared/account.js';
 import {
   DESCRIBE_JOB,
@@ -53,6 +54,11 @@ export interface NewImage {
   readonly previous?: PreviousFailure | undefined;
   /** Its job that is there: a failed one is replaced, one that waits goes on. */
   readonly queued?: QueuedJob | undefined;
+}
+
+/** What is added of a row. */
+export function newImageOf(image: string, { url = '', title, prompt, key, number }: Row): NewImage {
+  return { image, url, title, prompt, key, row: number };
 }
 
 /** HTTP calls made for an image over its whole life, and those of its submits that may have been paid for twice. */

@@ -11,7 +11,7 @@ import { writeRunFile } from '../writer/run-file.js';
 import { costOf } from './budget.js';
 import { type OpenRun, checkSpending } from './open-run.js';
 import { judgeWorkers } from './run-control.js';
-import type { Calls, JobPlace } from './run-jobs.js';
+import { type Calls, type JobPlace, newImageOf } from './run-jobs.js';
 import type { Preview, Progress } from './run-options.js';
 
 /** The watch over a run that goes on: its progress, its workers, what people order, and whether anything was lost. */
@@ -87,9 +87,7 @@ export class RunWatch {
       // What has left the queue would only have to be removed again.
       if (control.isWindingDown) giveUp(this.run, image);
       const row = ledger.get(image)?.rows[0];
-      if (row === undefined) return undefined;
-      const { url = '', title, prompt, key, number } = row;
-      return { image, url, title, prompt, key, row: number };
+      return row && newImageOf(image, row);
     });
     if (over.aborted) return;
     const share = Math.min(1, ...workers.map((worker) => worker.share));

@@ -9,7 +9,7 @@ import { processName } from '../shared/process-identity.js';
 import type { ImageOptions } from '../shared/prepare-image.js';
 import { ACCOUNTS, type WorkerStatus, workersOf } from '../shared/published.js';
 import type { JobQueue, JobWorker, QueueConnection } from '../shared/queue/connection.js';
-import { RateLimiter, holdQueue, limiterName } from '../shared/queue/limiter.js';
+import { RateLimiter, limiterName } from '../shared/queue/limiter.js';
 import { atShutdown, isDoneInTime, retryUntilUp } from '../shared/queue/outage.js';
 import { promoteFromTheFuture } from '../shared/queue/job-moves.js';
 import { SpendingCounter } from '../shared/run-spending.js';
@@ -21,6 +21,7 @@ import { LivingRuns } from './living-runs.js';
 import { PollTurns } from './message-polls.js';
 import { PollSchedule } from './poll-schedule.js';
 import { type ProcessingDeps, createResultPublisher } from './processing.js';
+import { holdSubmits } from './submit-failure.js';
 import { type WebhookOptions, WorkerWebhooks } from './webhooks.js';
 import { WorkerMetrics } from './worker-metrics.js';
 
@@ -61,6 +62,7 @@ export class DescribeWorker {
   readonly #submitLimiter: RateLimiter;
   readonly #metrics = new WorkerMetrics();
   readonly #jobLogs: JobLogs;
+  readonly #processing: ProcessingDeps;
   readonly #processor: JobProcessor;
   readonly #intake: Intake;
   /** Aborts when images are to be released; `#ended`, when nothing of this worker is to go on. */
@@ -93,7 +95,7 @@ export class DescribeWorker {
       await retryUntilUp(connection, () => this.#publishStatus());
       this.#release.abort();
     });
-    const processing: ProcessingDeps = {
+    this.#processing = {
       connection,
       queue: this.#queue,
       client: options.client,
@@ -118,7 +120,7 @@ export class DescribeWorker {
       intake: this.#intake,
       now: () => performance.now(),
     };
-    this.#processor = new JobProcessor(processing, this.#jobLogs, logger, this.#release.signal);
+    this.#processor = new JobProcessor(this.#processing, this.#jobLogs, logger, this.#release.signal);
   }
 
   static async start(options: WorkerOptions): Promise<DescribeWorker> {
@@ -147,7 +149,7 @@ export class DescribeWorker {
     await this.#applyLimits();
     // The embedded queue has forgotten the hold with its last process.
     const heldMs = this.options.limits.heldMs();
-    if (heldMs > 0) await holdQueue(this.#queue, this.options.connection.store, heldMs);
+    if (heldMs > 0) await holdSubmits(heldMs, this.#processing);
     await this.#publishStatus();
     // Before anything is taken: a run that has died may have left thousands.
     await this.#living.sweep(this.#queue);
