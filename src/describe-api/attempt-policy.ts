@@ -33,7 +33,7 @@ export type SubmitVerdict = { readonly reason: string; readonly countsAsDown: bo
       readonly retryAfterMs?: number | undefined;
       readonly mostAttempts?: number | undefined;
       readonly answer?: string | undefined;
-      /** What a model is told that was wrong with its answer. */
+      /** What a model is told that was wrong with its answer, once: what it does not mend then it would not the next time. */
       readonly wrong?: string | undefined;
     }
   | { readonly action: 'rateLimited'; readonly retryAfterMs?: number | undefined }
@@ -95,7 +95,7 @@ function judgeAnswer(error: RefusalError): SubmitVerdict {
   }
 }
 
-/** What cannot be read twice will not be the third time, and each answer may be paid for. */
+/** What has not the right shape twice will not the third time, and each answer may be paid for. */
 const MOST_UNREADABLE = 2;
 
 /**
@@ -113,10 +113,10 @@ export function judgeSubmitFailure(error: unknown): SubmitVerdict {
   if (error instanceof UnreadableAnswerError) {
     const about = { code: 'bad-response', answer: error.answer, reason, countsAsDown: false } as const;
     if (error.isRefusal) return { action: 'fail', mayBeSetUp: false, ...about };
-    return { action: 'retry', maybePaid: true, mostAttempts: MOST_UNREADABLE, wrong: error.wrong, ...about };
+    return { action: 'retry', maybePaid: true, wrong: error.wrong, ...about };
   }
   if (error instanceof ResponseShapeError) {
-    const limits = { mostAttempts: MOST_UNREADABLE, countsAsDown: false };
+    const limits = { mostAttempts: MOST_UNREADABLE, countsAsDown: error.isPage };
     return { action: 'retry', code: 'bad-response', maybePaid: true, reason, ...limits };
   }
   const countsAsDown = error instanceof InterruptedError;
@@ -131,7 +131,8 @@ export function judgePollFailure(error: unknown): PollVerdict {
     if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown: false };
     return { action: 'retry', retryAfterMs, reason, countsAsDown: status >= 500 || about === 'page' };
   }
-  const countsAsDown = error instanceof ConnectionError || error instanceof InterruptedError;
+  const isPage = error instanceof ResponseShapeError && error.isPage;
+  const countsAsDown = isPage || error instanceof ConnectionError || error instanceof InterruptedError;
   return { action: 'retry', reason, countsAsDown };
 }
 

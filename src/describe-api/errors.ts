@@ -131,8 +131,16 @@ export class DeadlineError extends MessageError {
 export class ResponseShapeError extends AnswerError {
   override name = 'ResponseShapeError';
 
-  /** @param body what came, parsed or as text */
-  constructor(call: ApiCall, expected: string, body: unknown) {
+  /**
+   * @param body what came, parsed or as text
+   * @param isPage it is a page, of something in front of the API
+   */
+  constructor(
+    call: ApiCall,
+    expected: string,
+    body: unknown,
+    readonly isPage = false,
+  ) {
     super(call, `expected ${expected}, got ${excerptOf(showBody(body), EXCERPT_LENGTH, call.redact)}`);
   }
 }
@@ -200,6 +208,7 @@ export function isAnswer(error: unknown): boolean {
 
 /** Whether a call came no farther than to what is in front of the API. */
 export function isUnreachable(error: unknown): boolean {
+  if (error instanceof ResponseShapeError) return error.isPage;
   return error instanceof ConnectionError || (error instanceof StatusError && error.about === 'page');
 }
 

@@ -65,7 +65,7 @@ export function createAgent(base: URL, connections: number, timeoutMs: number): 
   if (LOOPBACK.test(base.hostname)) return new Agent(options);
   for (const name of ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY']) {
     // The value is not shown: it may hold a password.
-    if (!/^((https?|socks5?):\/\/[^/]|$)/.test(process.env[name] ?? ''))
+    if (!/^(https?:\/\/[^/]|$)/.test(process.env[name] ?? ''))
       throw new UsageError(`${name}: expected the proxy's URL, such as http://proxy.example.com:3128`);
   }
   return new EnvHttpProxyAgent({ ...options, requestTls: connect, proxyTls: connect });
@@ -265,7 +265,10 @@ export function readAnswer(
     if (answer.tooLong) throw new ResponseShapeError(call, 'an answer of at most 1 MB', answer.text);
     // How some say that there is no such message.
     if (!isSubmit && answer.text.trim() === '') return null;
-    if (body === undefined) throw new ResponseShapeError(call, 'JSON', answer.text || 'an empty body');
+    if (body === undefined) {
+      const isPage = pageIn(answer) !== undefined;
+      throw new ResponseShapeError(call, 'JSON', answer.text || 'an empty body', isPage);
+    }
     return body;
   }
   throw refusalOf(answer, body, call, nowMs, dialect, { status, refused, isSubmit, about: own?.about });

@@ -49,6 +49,10 @@ const IS_SPENT =
 /** A 429 that no waiting helps: this request alone is beyond what a minute allows. */
 const IS_TOO_LARGE = /\brequest too large\b|\bmust be reduced\b/i;
 
+/** The account has as many in progress as its plan allows: one that is refused for that is as good as any. */
+const ABOUT_TOO_MANY_AT_ONCE =
+  /\bqueue (is )?(currently )?full\b|\b(concurrent|simultaneous) (jobs?|requests?|tasks?|generations?)\b/i;
+
 const ABOUT_THE_KEY =
   /\bapi[ _-]?key\b.{0,40}\b(not valid|invalid|incorrect|wrong|expired|missing|required|revoked|disabled|not found)\b|\b(invalid|incorrect|wrong|expired|missing|no|revoked)\b.{0,20}\b(api[ _-]?key|access token|credentials)\b/i;
 
@@ -72,7 +76,7 @@ const ABOUT_A_ROUTE = [
 ] as const;
 
 const ABOUT_THE_MOMENT =
-  /\b(timed?[ -]?out|overloaded|over capacity|at capacity|capacity[ _]exceeded|try again|please retry|retry (later|in)|temporar(y|ily)|too many requests|rate limit(ed)?|(service|currently) unavailable|server[ _]error|internal error|is busy)\b/i;
+  /\b(timed?[ -]?out|overloaded|over capacity|at capacity|capacity[ _]exceeded|try again|please retry|retry (later|in)|temporar(y|ily)|too many requests|rate limit(ed)?|(service|currently) unavailable|server[ _]error|internal error|is busy|failed to (generate|validate) json|generated json does not match)\b/i;
 
 /** URLs say nothing: `.../credit-card.png`. */
 function withoutUrls(text: string): string {
@@ -99,6 +103,7 @@ export function aboutOf(facts: AnswerFacts): About {
   if (status < 500 && ABOUT_THIS_IMAGE.test(words)) return 'image';
   if (status === 402 || (isClear && ABOUT_QUOTA.test(words))) return 'quota';
   if (status < 500 && ABOUT_THE_KEY.test(words)) return 'token';
+  if (isClear && ABOUT_TOO_MANY_AT_ONCE.test(words)) return 'rate';
   if (isSetUp(facts, words)) return 'set-up';
   // A success is one that refuses in its body.
   if (status < 300 || REFUSING.has(status)) return ABOUT_THE_MOMENT.test(words) ? 'moment' : 'request';

@@ -151,7 +151,7 @@ async function retryLater(
   const { job, deps, callback } = processing;
   // While the account is down its probes use no attempts up; what may have been paid is counted all the same.
   const attempts = wasDown && verdict.countsAsDown ? data.attempts : data.attempts + 1;
-  let tried: DescribeJobData = { ...data, attempts, wrong: verdict.wrong };
+  let tried: DescribeJobData = { ...data, attempts, wrong: verdict.wrong ?? data.wrong };
   if (verdict.maybePaid) {
     // An API that is down has hardly taken what it answers with a 5xx: probes are not to wait for that.
     const canWait = callback !== undefined && !(wasDown && error instanceof StatusError);
@@ -167,8 +167,10 @@ async function retryLater(
     await deps.intake.takeNoMore(refusal.why, refusal.reason);
     return publishFailed(processing, tried, verdict);
   }
-  const mostAttempts = Math.min(data.maxAttempts, verdict.mostAttempts ?? Infinity);
-  if (attempts >= mostAttempts) return publishFailed(processing, tried, verdict);
+  // What a model was told to do otherwise, once, it does no better the next time.
+  const isHopeless =
+    verdict.wrong === undefined ? attempts >= (verdict.mostAttempts ?? Infinity) : data.wrong !== undefined;
+  if (isHopeless || attempts >= data.maxAttempts) return publishFailed(processing, tried, verdict);
   // The last answer of an image is counted as its result is published.
   if (verdict.answer !== undefined) await deps.spending.add(data.run, { unusable: 1 });
   const ms = Math.max(verdict.retryAfterMs ?? 0, backoffMs(attempts, Math.random()));

@@ -265,6 +265,27 @@ describeOnRedis('a model', (openQueue) => {
     expect([read.code, read.stdout]).toEqual([2, '0 described from kept answers, 1 left as they are\n']);
   });
 
+  test('a list that was cut off is no refusal, whatever its words are, and no prompts when it is read again', async () => {
+    const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n');
+    const said = '1. A beggar who cannot see\n2. A red barn\n3. A blue door\n4. An old man in a re';
+    const model = await serveModel(() => said, 'length');
+    expect((await runCli(args(model.url), { cwd: workspace.path })).code).toBe(2);
+    expect(model.asked).toHaveLength(2);
+    const read = await runCli(['reparse', 'm.prompts.csv'], { cwd: workspace.path });
+    expect([read.code, read.stdout]).toEqual([2, '0 described from kept answers, 1 left as they are\n']);
+  });
+
+  test('a prompt that fits the schema may begin with any words but a refusal', async () => {
+    const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
+    const model = await serveModel((text) =>
+      JSON.stringify({ prompts: [text.includes('of 1') ? 'I am standing by a barn' : "I can't see it"] }),
+    );
+    const more = ['--count', '1', '--prompt', 'A caption in the first person of {{id}}'];
+    expect((await runCli(args(model.url, ...more), { cwd: workspace.path })).code).toBe(2);
+    expect(await workspace.read('m.prompts.csv')).toContain('I am standing by a barn');
+    expect(await workspace.read('m.prompts.failed.csv')).toContain("I can't see it");
+  });
+
   test.each([
     [['--max-cost', '1'], '--max-cost needs prices'],
     [['--price', 'cheap'], '--price cheap: expected a number'],

@@ -145,6 +145,7 @@ test.each([
   ['{"error":"I cannot see it"}', false],
   ['A barn that cannot be seen from here: '.padStart(400, 'It is a red barn. '), false],
   ['It is a barn.', false],
+  ['{"prompts":["A beggar who cannot see', false],
 ])('%j is a refusal in words: %j', (text, is) => {
   expect(isRefusal(text)).toBe(is);
 });

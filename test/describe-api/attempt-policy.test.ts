@@ -54,13 +54,18 @@ describe('a failed submit', () => {
     ],
     [
       'a body of the wrong shape',
-      new ResponseShapeError(call, 'JSON', '<html>'),
-      retry('bad-response', true, false),
+      new ResponseShapeError(call, 'JSON', 'yes'),
+      { ...retry('bad-response', true, false), mostAttempts: 2 },
+    ],
+    [
+      'a page as a success',
+      new ResponseShapeError(call, 'JSON', '<html>', true),
+      { ...retry('bad-response', true, true), mostAttempts: 2 },
     ],
     [
       'an answer without prompts, which is asked for once more',
       unreadable(false),
-      { ...retry('bad-response', true, false), mostAttempts: 2, answer: 'No.' },
+      { ...retry('bad-response', true, false), wrong: 'no JSON', answer: 'No.' },
     ],
     [
       'a model that refuses, which is not asked again',
@@ -143,10 +148,11 @@ describe('a failed poll', () => {
     ],
     ['404, not visible yet', rejected('not found', 404), { action: 'retry', countsAsDown: false }],
     ['402', status(402), { action: 'retry', countsAsDown: false }],
+    ['a wrong shape', new ResponseShapeError(call, 'JSON', 'yes'), { action: 'retry', countsAsDown: false }],
     [
-      'a wrong shape',
-      new ResponseShapeError(call, 'JSON', '<html>'),
-      { action: 'retry', countsAsDown: false },
+      'a page as a success',
+      new ResponseShapeError(call, 'JSON', '<html>', true),
+      { action: 'retry', countsAsDown: true },
     ],
     ['anything else', new Error('bug'), { action: 'retry', countsAsDown: false }],
     ['401', status(401), { action: 'stop', why: 'token', countsAsDown: false }],

@@ -120,8 +120,11 @@ describe('a proxy', () => {
     expectUnreachable(await submitTo('https://describe.invalid/v2'), words);
   });
 
-  test('that is no URL is refused, without its value', () => {
-    vi.stubEnv('HTTPS_PROXY', 'user:secret@proxy:3128');
+  test.each([
+    ['is no URL', 'user:secret@proxy:3128'],
+    ['speaks SOCKS', 'socks5://user:secret@proxy:1080'],
+  ])('that %s is refused, without its value', (_what, proxy) => {
+    vi.stubEnv('HTTPS_PROXY', proxy);
     const open = () => new DescribeClient({ baseUrl: 'https://describe.invalid' });
     expect(open).toThrow(UsageError);
     expect(open).toThrow(

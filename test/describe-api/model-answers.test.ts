@@ -52,3 +52,11 @@ test.each(ANSWERS)(
     else expect(verdict).toMatchObject({ action: 'stop', why: 'set-up' });
   },
 );
+
+test('fewer of several answers than were asked for are of this image; one alone is of a server that knows no others', async () => {
+  const choices = ['one', 'two', 'three'].map((content) => ({
+    message: { content: `${content}, a red barn` },
+  }));
+  expect((await submitTo({ choices }, 4)).verdict).toMatchObject({ action: 'retry', code: 'bad-response' });
+  expect((await submitTo({ choices: choices.slice(0, 1) }, 4)).verdict).toMatchObject({ why: 'set-up' });
+});

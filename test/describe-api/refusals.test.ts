@@ -50,6 +50,7 @@ test.each<[number, string | undefined, About]>([
   [400, 'cannot load https://a.example/api-key-invalid/timeout/no-credits.png', 'request'],
   [400, 'The image could not be downloaded, try again later', 'moment'],
   [200, 'Internal error', 'moment'],
+  [400, "Failed to generate JSON. Please adjust your prompt. See 'failed_generation'.", 'moment'],
   [418, undefined, 'moment'],
   [499, undefined, 'moment'],
   [500, 'Not Found', 'moment'],
@@ -61,6 +62,8 @@ test.each<[number, string | undefined, About]>([
   [403, 'Billing is not enabled', 'quota'],
   [402, undefined, 'quota'],
   [429, 'You exceeded your current quota', 'rate'],
+  [400, 'Your job queue is full. Please wait for a job to finish first, then resubmit this one.', 'rate'],
+  [200, 'You have reached the maximum allowed number of concurrent jobs', 'rate'],
   [429, 'You have no credits left', 'quota'],
   [429, 'Request too large for x on tokens per min (TPM): Limit 30000, Requested 45000', 'request'],
 ])('%i with the reason %j speaks of: %s', (status, said, about) => {

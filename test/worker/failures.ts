@@ -4,6 +4,7 @@ import {
   InterruptedError,
   RejectedError,
   StatusError,
+  UnreadableAnswerError,
 } from '../../src/describe-api/errors.js';
 
 const call = { method: 'POST', url: 'http://api.test/v2/describe', redact: (text: string) => text } as const;
@@ -25,6 +26,12 @@ export function status(code: number, about: { refused?: boolean; retryAfterMs?: 
   const reason = `HTTP ${code}`;
   if ([400, 404, 413, 415, 422].includes(code)) return new RejectedError(call, { status: code, reason });
   return new StatusError(call, { status: code, reason, refused: false, ...about });
+}
+
+/** An answer of a model without prompts. */
+export function unreadable(answer: string): Error {
+  const about = { isRefusal: false, cutOff: undefined, expected: 'four prompts', usage: undefined };
+  return new UnreadableAnswerError(call, { ...about, answer, wrong: 'no JSON' });
 }
 
 export function completed(messageId: string): CompletedMessage {

@@ -26,15 +26,19 @@ export function answeredPrompts(answers: readonly ModelAnswer[]): readonly strin
   return answers.length < 4 ? undefined : firstPrompts(answers.map(onlyPrompt), 4);
 }
 
-/** The first so many of a list, where all of these are prompts; numbers and quotes around them are taken off. */
+/**
+ * The first so many of a list, where all of these are prompts; numbers and quotes around them are taken off.
+ * @param noPrompt what none begins with
+ */
 export function firstPrompts(
   list: readonly (string | undefined)[] | undefined,
   count: number,
+  noPrompt = NO_PROMPT,
 ): readonly string[] | undefined {
   const filled = list?.map((text) => text?.trim()).filter((text) => text !== '');
   const prompts = filled
     ?.slice(0, count)
-    .flatMap((text) => (text !== undefined && isPrompt(text) ? [text] : []));
+    .flatMap((text) => (text !== undefined && !noPrompt.test(text) ? [text] : []));
   return prompts?.length === count ? undecorated(prompts).map(cleanPrompt) : undefined;
 }
 
@@ -57,13 +61,13 @@ function undecorated(prompts: readonly string[]): readonly string[] {
   return bare.every((text, index) => text !== prompts[index]) ? bare : prompts;
 }
 
-/** What begins like this is a refusal, or describes one side of the picture. */
+/** What begins like this is a refusal. */
+export const REFUSING_PROMPT =
+  /^[\s"'*_([-]*(?:sorry|unfortunately|apologies|my apologies|as an ai|no image|unable|(?:i|we) (?:can['’]?t|can ?not|could ?n['’]?t|could not|do not see|don['’]?t see)|i['’]?(?: a)?m (?:sorry|unable|afraid|not able))\b/i;
+
+/** In a guess: a refusal, talk, or one side of the picture. */
 const NO_PROMPT =
   /^[\s"'*_([-]*(?:(?:i['’]?m|i am|i can|i could|i do|i don|i was|we can|sorry|unfortunately|apologies|my apologies|as an ai|no image|unable|please)\b|(?:subject|setting|style|medium|mood|atmosphere|light(?:ing)?|colou?rs?|colou?r palette|composition|background|foreground|camera|artists?|tags?|keywords|title|negative prompt|aspect ratio)\W{0,3}:)/i;
-
-function isPrompt(text: string): boolean {
-  return !NO_PROMPT.test(text);
-}
 
 function onlyPrompt({ text, isCut }: ModelAnswer): string | undefined {
   const { values, isBroken } = jsonIn(text);
@@ -105,7 +109,8 @@ function refuses(text: string): boolean {
 
 /** Whether an answer is nothing but a refusal, in words of the model's own. */
 export function isRefusal(text: string): boolean {
-  return refuses(text) && jsonIn(text).values.length === 0;
+  const { values, isBroken } = jsonIn(text);
+  return refuses(text) && values.length === 0 && !isBroken;
 }
 
 // JSON

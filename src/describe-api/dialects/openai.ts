@@ -14,6 +14,7 @@ import { reasonIn } from '../refusals.js';
 import { exhaustedForMs } from '../retry-after.js';
 import {
   type ModelAnswer,
+  REFUSING_PROMPT,
   answeredPrompts,
   firstPrompts,
   isRefusal,
@@ -105,7 +106,7 @@ function valuesIn(answers: readonly ModelAnswer[], shape: AnswerShape): ReturnTy
   const found = json === undefined ? { wrong: 'it was no JSON object' } : shape.read(json);
   if (shape.prompts === undefined) return found;
   const asked = 'values' in found ? textsSchema.safeParse(found.values).data : undefined;
-  const prompts = firstPrompts(asked, shape.prompts) ?? guessed(answers, shape.prompts);
+  const prompts = firstPrompts(asked, shape.prompts, REFUSING_PROMPT) ?? guessed(answers, shape.prompts);
   if (prompts !== undefined) return { values: prompts };
   return 'wrong' in found ? found : { wrong: 'these were no prompts' };
 }
@@ -133,8 +134,9 @@ function unreadable(
   wrong: string,
   call: ApiCall,
 ): Error {
-  if (choices.length < asked) {
-    const how = `the server ignores --choices ${asked} (answers that came: ${choices.length})`;
+  // One that leaves out some of them does so for this image.
+  if (asked > 1 && choices.length === 1) {
+    const how = `the server ignores --choices ${asked} (answers that came: 1)`;
     return new SetUpError(call, `${how}: leave --choices away`);
   }
   const said = answers
@@ -146,16 +148,13 @@ function unreadable(
     const reason = `the content filter stopped the answer${said === '' ? '' : `: ${said}`}`;
     return new RejectedError(call, { status: 200, reason, about: 'image', usage });
   }
+  const isTooLong = isFor('length') || isFor('max_tokens');
+  const cutOff = isTooLong ? 'at the length limit' : isFor('error') ? 'by an error' : undefined;
   return new UnreadableAnswerError(call, {
     // Thoughts are worth keeping where there is nothing else.
     answer: said || choices.map(({ message }) => message.content ?? '').join('\n'),
-    isRefusal: isRefusal(said),
-    cutOff:
-      isFor('length') || isFor('max_tokens')
-        ? 'at the length limit'
-        : isFor('error')
-          ? 'by an error'
-          : undefined,
+    isRefusal: cutOff === undefined && isRefusal(said),
+    cutOff,
     expected: shape.expected,
     wrong,
     usage,
