@@ -1,6 +1,7 @@
 import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import pLimit from 'p-limit';
+import type Sharp from 'sharp';
 import { FatalError, fileTrouble, messageOf } from './errors.js';
 import { openAllowed } from './local-file.js';
 
@@ -66,7 +67,9 @@ export function prepareImage(
     if (bytes.length > maxBytes)
       throw new BadImageError(`it has more than ${maxBytes} bytes, which are the most (--max-image-bytes)`);
     if (bytes.length === 0) throw new BadImageError('it has 0 bytes');
-    return await encode(bytes, side).catch((error: unknown) => {
+    // Where this machine has no sharp that it can load, that is no fault of the image.
+    const { default: sharp } = await import('sharp');
+    return await encode(sharp, bytes, side).catch((error: unknown) => {
       throw new BadImageError(`it is no image that can be read: ${messageOf(error)}`);
     });
   });
@@ -91,8 +94,7 @@ export async function loadLocal(
   }
 }
 
-async function encode(bytes: Buffer, side: number): Promise<PreparedImage> {
-  const { default: sharp } = await import('sharp');
+async function encode(sharp: typeof Sharp, bytes: Buffer, side: number): Promise<PreparedImage> {
   const image = sharp(bytes, { limitInputPixels: MOST_PIXELS, failOn: 'error' });
   const { hasAlpha } = await image.metadata();
   const sized = image

@@ -67,8 +67,11 @@ export class ImageFetcher {
   ) {
     // Judged by the address that is connected to, so that no name leads elsewhere after the look.
     const guarded = options.allowPrivate === true ? {} : { lookup: lookupPublic };
-    // A proxy resolves names itself, and knows what it may reach.
-    this.#agent = new EnvHttpProxyAgent({ connect: { timeout: CONNECT_TIMEOUT_MS, ...guarded } });
+    // A proxy resolves names itself, and knows what it may reach. Many tunnel to port 443 alone: http:// goes without one.
+    this.#agent = new EnvHttpProxyAgent({
+      connect: { timeout: CONNECT_TIMEOUT_MS, ...guarded },
+      proxyTunnel: false,
+    });
   }
 
   /**

@@ -50,6 +50,7 @@ export async function processImage(
   const processing = { job, deps, stopping, callback };
   try {
     let data = await countCrashes(job, deps.webhooks !== undefined);
+    const { submits } = data;
     const isPaid = isReattached || data.unanswered !== undefined;
     if (!isPaid && !(await mayPay(processing))) return await setAside(processing, data);
 
@@ -62,8 +63,14 @@ export async function processImage(
       job.log(`taken up again: ${what} message ${data.messageId}`);
     }
 
-    if (data.answered !== undefined) return await publishDescribed(processing, data, data.answered);
-    return await pollUntilCompleted(processing, data, isReattached);
+    const outcome =
+      data.answered === undefined
+        ? await pollUntilCompleted(processing, data, isReattached)
+        : await publishDescribed(processing, data, data.answered);
+    // Not at the submit: an API may take a URL that it cannot load, and say so of the message. Nor of an earlier submit, for
+    // which the image itself may have been sent.
+    if (outcome.kind === 'complete' && data.submits > submits) await deps.images.described(data.url);
+    return outcome;
   } finally {
     deps.firstPolls.delete(job);
     callback?.watch.end();
@@ -110,7 +117,11 @@ async function submitInTurn(
   }
   await wait.end(data);
   if (!(await deps.spending.takeCall(data.run)))
-    return await setAside(processing, data, 'its run has made as many submits as --max-calls allows');
+    return await setAside(
+      processing,
+      data,
+      'its run makes no more submits: it was cancelled, or its budget is spent',
+    );
   return await submit(processing, data, image);
 }
 
@@ -145,7 +156,8 @@ async function readImage(processing: Processing, data: DescribeJobData): Promise
     if (stopping.aborted) return release(processing, data);
     if (error instanceof BadImageError)
       return publishFailed(processing, data, { code: 'bad-image', reason: error.message });
-    const reason = `images cannot be prepared here: ${messageOf(error)}`;
+    const [firstLine = ''] = messageOf(error).split('\n', 1);
+    const reason = `images cannot be prepared here: ${firstLine}`;
     return release(processing, data, { why: 'set-up', reason });
   }
 }

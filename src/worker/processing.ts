@@ -109,9 +109,7 @@ export async function publishDescribed(
   data: DescribeJobData,
   prompts: Prompts,
 ): Promise<ProcessingOutcome> {
-  const { job, deps } = processing;
-  // Not at the submit: an API may take a URL that it cannot load, and say so of the message.
-  await deps.images.described(data.url);
+  const { job } = processing;
   job.report(100);
   job.log(`completed after ${plural(data.polls, 'poll')}`);
   const messageId = data.messageId ?? '';
@@ -136,6 +134,7 @@ export async function publishFailed(
     unanswered: undefined,
     messageId: undefined,
     answered: undefined,
+    wrong: undefined,
     waitedMs: undefined,
     lastMessageId: messageId,
     attempts: 0,

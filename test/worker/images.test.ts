@@ -1,9 +1,10 @@
+import { once } from 'node:events';
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
 import { pathToFileURL } from 'node:url';
 import { crc32, deflateSync } from 'node:zlib';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { RejectedError, StatusError } from '../../src/describe-api/errors.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { UndoStack } from '../../src/shared/undo.js';
@@ -169,6 +170,30 @@ describeOnRedis('an image', (open) => {
     const { port } = new URL(host);
     await expect(read(`${start}:${port}/image`)).rejects.toThrow('only with --allow-private');
     expect(asked).toEqual([]);
+  });
+
+  test('at http:// goes through a proxy without a tunnel, which many have for https:// alone', async () => {
+    const through: (string | undefined)[] = [];
+    const proxy = createServer((request, response) => {
+      through.push(request.url);
+      response.end(jpeg);
+    });
+    proxy.on('connect', (_request, socket) => socket.end('HTTP/1.1 403 Forbidden\r\n\r\n'));
+    await once(proxy.listen(0, '127.0.0.1'), 'listening');
+    onTestFinished(() => void proxy.close());
+    const address = proxy.address();
+    vi.stubEnv('HTTP_PROXY', `http://127.0.0.1:${typeof address === 'object' ? (address?.port ?? 0) : 0}`);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    expect(await read('http://images.invalid/a.jpg')).toMatch(/^data:image\/jpeg;base64,/);
+    expect(through).toEqual(['http://images.invalid/a.jpg']);
+  });
+
+  test('is not to blame where this machine cannot load what prepares images', async () => {
+    vi.doMock('sharp', () => {
+      throw new Error('Could not load the "sharp" module');
+    });
+    onTestFinished(() => void vi.doUnmock('sharp'));
+    await expect(read(fileUrl('root/a.jpg'))).rejects.not.toMatchObject({ name: 'BadImageError' });
   });
 
   test('that nothing delivers is asked for as often as an image may be submitted', async () => {

@@ -16,7 +16,7 @@ import { createResultPublisher } from '../../src/worker/processing.js';
 import { PollSchedule } from '../../src/worker/poll-schedule.js';
 import { WorkerMetrics } from '../../src/worker/worker-metrics.js';
 import { describeOnRedis } from '../helpers/queues.js';
-import { completed, interrupted, refused, status, unreachable } from './failures.js';
+import { completed, interrupted, refused, status, unreachable, unreadable } from './failures.js';
 
 interface Scene {
   readonly submits?: (Submitted | Error)[];
@@ -207,6 +207,9 @@ describeOnRedis('what becomes of an image', (openQueue) => {
       expect(described.learned).toEqual(['http://h/i.jpg']);
       const polls = [{ status: 'incomplete', reason: 'the image could not be fetched' } as const];
       expect((await play({ submits, polls })).learned).toEqual([]);
+      // An earlier submit may have sent the image itself.
+      const taken = await play({ data: { messageId: 'm0', submits: 1 }, polls: [completed('m0')] });
+      expect(taken.learned).toEqual([]);
     });
 
     test('polls and never submits when it starts with a message', async () => {
@@ -378,6 +381,13 @@ describeOnRedis('what becomes of an image', (openQueue) => {
       const { ending } = await play({ submits: [error] });
       expect(ending).toMatchObject({ kind, data: { submits: 1, orderlyStarts: 1, ...data } });
       expect(ending).not.toHaveProperty('data.messageId');
+    });
+
+    test('an answer that cannot be read is asked for once more, whatever failed before it', async () => {
+      const first = await play({ data: { attempts: 1 }, submits: [unreadable('a barn')] });
+      expect(first.ending).toMatchObject({ kind: 'delay', data: { attempts: 2, wrong: 'no JSON' } });
+      const second = await play({ data: { attempts: 1, wrong: 'no JSON' }, submits: [unreadable('a barn')] });
+      expect(failureOf(second.ending)).toMatchObject({ code: 'bad-response', answer: 'a barn' });
     });
 
     test('a 429 holds the submits of the whole account for as long as it says', async () => {
