@@ -244,7 +244,7 @@ class Round {
     if (program.isOver || end === 'by itself') return;
     if (end === 'SIGKILL') this.#kills++;
     program.signal(end === 'SIGINT twice' ? 'SIGINT' : end);
-    if (end === 'SIGINT twice') setTimeout(() => program.signal('SIGINT'), 30);
+    if (end === 'SIGINT twice') setTimeout(() => program.signal('SIGINT'), 1100);
   }
 
   #start(): { name: string; program: Program } {

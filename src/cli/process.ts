@@ -14,18 +14,23 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 export const INTERRUPTED = 130;
 
+/** What comes so soon after the first signal is the same one: npx passes on a Ctrl-C that the terminal has sent to both. */
+const SAME_SIGNAL_MS = 1000;
+
 /** Turns the first interrupt into an abort; the second one ends the process at once, unless it is SIGHUP. */
 export function listenForSignals(onFirst?: (name: string) => void): {
   readonly signal: AbortSignal;
   readonly dispose: () => void;
 } {
   const controller = new AbortController();
+  let firstAt = 0;
   const listener = (name: NodeJS.Signals) => {
     if (controller.signal.aborted) {
       // Who closes a terminal sends it once and means it twice: its shell passes it on, and then the system sends it.
-      if (name === 'SIGHUP') return;
+      if (name === 'SIGHUP' || performance.now() - firstAt < SAME_SIGNAL_MS) return;
       process.exit(INTERRUPTED);
     }
+    firstAt = performance.now();
     onFirst?.(name === 'SIGINT' ? 'Ctrl-C' : name);
     controller.abort();
   };
