@@ -6,12 +6,12 @@ import { pendingWindow } from '../shared/limits.js';
 import { HELD, hasNothing, isUntouched, isUntried } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { plural } from '../shared/plural.js';
-import { atShutdown, shutdownTimeout } from '../shared/queue/outage.js';
+import { atShutdown, retryUntilUp, shutdownTimeout } from '../shared/queue/outage.js';
 import { forgetLostSubmits, readLostSubmits } from '../shared/run-counts.js';
 import { dropRunOrder } from '../shared/run-leases.js';
 import { workersOf } from '../shared/published.js';
 import type { UndoStack } from '../shared/undo.js';
-import { unlessAborted } from '../shared/waiting.js';
+import { sayIfLong, unlessAborted } from '../shared/waiting.js';
 import { DescribeWorker } from '../worker/describe-worker.js';
 import { type FailureRecord, isFailedStill } from '../writer/failures.js';
 import { rowsPath } from '../writer/output-paths.js';
@@ -23,7 +23,7 @@ import { type PreparedRun, rootsOf } from './prepare.js';
 import { exitCodeOf } from './exit-code.js';
 import { closeAccounts } from './receipt.js';
 import { Producer } from './produce.js';
-import { type Calls, type QueuedJob, RunJobs } from './run-jobs.js';
+import { type Calls, RunJobs } from './run-jobs.js';
 import type { Preview, RunOptions, RunResult } from './run-options.js';
 import { RunWatch, giveUp, publishStatus, readSeries } from './run-watch.js';
 
@@ -62,8 +62,8 @@ export async function coordinate(
   }
   over.abort();
   await watching;
-  const inFlight = await putBack(run, worker, isRead);
-  await endFiles(run, isRead, inFlight > 0);
+  const isOpen = await putBack(run, worker, isRead);
+  await endFiles(run, isRead, isOpen);
   return await closeRun(run, isRead);
 }
 
@@ -148,6 +148,8 @@ async function collect(run: OpenRun): Promise<void> {
   const { control, ledger, jobs, timing } = run;
   const isIdle = () => ledger.rows === 0;
   await ledger.waitUntil(() => isIdle() || control.isWindingDown, control.signal);
+  // What a worker has in its hands would be submitted again when its message expires.
+  if (control.isWindingDown) await retryUntilUp(run.connection, () => run.spending.close(), control.signal);
   while (control.isWindingDown && !isIdle()) {
     const removed = await jobs.remove(
       ({ data, progress }) => data.messageId === undefined && progress !== HELD,
@@ -160,9 +162,9 @@ async function collect(run: OpenRun): Promise<void> {
 
 /**
  * Puts everything where the next run finds it.
- * @returns how many images are left in flight
+ * @returns whether images are, or may be, left in flight
  */
-async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead: boolean): Promise<number> {
+async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead: boolean): Promise<boolean> {
   const { connection, prepared, ledger, decisions, results, logger } = run;
   const { closeDeadlineMs } = run.timing;
   const deadline = shutdownTimeout(connection, closeDeadlineMs);
@@ -196,7 +198,8 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   // What cannot be acknowledged while the queue is away is reclaimed by the next run.
   const onError = debugError(logger, 'some results could not be acknowledged');
   await atShutdown(connection, closeDeadlineMs / 2, results.close(), onError);
-  let inFlight = ledger.pending().length;
+  // What earlier starts have left is known only when the queue has said so.
+  let isOpen = ledger.pending().length > 0 || (!isRead && prepared.runFile?.open === true);
   await unlessAway(async () => {
     const left = await jobs.leftOver();
     // After the last result: a job that was removed may have ended in that moment, and be counted by its result.
@@ -204,12 +207,10 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
       const calls = left.get(image) ?? removed.get(image);
       if (calls !== undefined) ledger.countCalls(image, calls);
     }
-    const isOpen = ([image, job]: [string, QueuedJob]) =>
-      job.state !== 'failed' && !decisions.isDone(image, job);
-    inFlight = [...left].filter(isOpen).length;
+    isOpen = [...left].some(([image, job]) => job.state !== 'failed' && !decisions.isDone(image, job));
     await connection.store.forgetQueue(resultsQueueName(run.id));
   });
-  return inFlight;
+  return isOpen;
 }
 
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
@@ -246,7 +247,8 @@ const END_DEADLINE_MS = 2000;
 async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
   const { options, control, limits, preview } = run;
   await orderRows(run);
-  const { receipt: counted, differences } = await closeAccounts(run, isRead);
+  const sayIt = () => run.emit({ type: 'phase', text: 'counting the rows of the files for the receipt' });
+  const { receipt: counted, differences } = await sayIfLong(sayIt, closeAccounts(run, isRead));
   if (counted.balanced) await packRows(run);
   await captionImages(run);
   const receipt = { ...counted, output: rowsPath(counted.output) };

@@ -3,11 +3,12 @@ import { type Row, readRows } from '../producer/row-reader.js';
 import { FatalError, InterruptedEarlyError, UsageError } from '../shared/errors.js';
 import { shortHash } from '../shared/short-hash.js';
 import { UndoStack } from '../shared/undo.js';
+import { sayIfLong } from '../shared/waiting.js';
 import { DamagedRunFileError } from '../writer/run-file.js';
 import { checkApi, checkLocalImages } from './api-options.js';
 import { checkBudget } from './budget.js';
 import { checkSidecars, makeFolder } from './captions.js';
-import { finishTime } from './finish-by.js';
+import { finishTime, parseFinishBy } from './finish-by.js';
 import { type PreparedRun, prepareRun } from './prepare.js';
 import { previewRun, refusePayingAgain } from './preview.js';
 import type { RunOptions, RunResult } from './run-options.js';
@@ -23,10 +24,11 @@ export async function describeManifest(given: RunOptions): Promise<RunResult> {
   const undo = new UndoStack();
   try {
     checkBudget(options);
-    const opened = await prepareRun(options, undo);
-    const prepared = { ...opened, isInSample: await chooseSample(opened, options) };
-    const preview = await previewRun(prepared, options);
+    const text = 'reading the manifest and the output';
+    const sayIt = () => options.onEvent?.({ type: 'phase', text });
+    const { prepared, preview } = await sayIfLong(sayIt, readAll(options, undo));
     checkLocalImages(options, preview.localImages);
+    refusePayingAgain(prepared, preview, options);
     const { sidecar } = options;
     if (sidecar !== undefined) await checkSidecars(prepared, sidecar.folder, sidecar, options.signal);
     if (options.dryRun === true) {
@@ -44,13 +46,13 @@ export async function describeManifest(given: RunOptions): Promise<RunResult> {
       };
     }
     if (options.work !== false) checkApi(options);
-    refusePayingAgain(prepared, preview, options);
     if (sidecar !== undefined) await makeFolder(sidecar.folder);
     // Queues and workers take half a second to load, which nobody has to wait for who is refused.
     const { coordinate } = await import('./coordinator.js');
     return await coordinate(options, prepared, preview, undo);
   } catch (error) {
-    if (error instanceof DamagedRunFileError) {
+    // Nobody pays for a dry run, and it makes no queue.
+    if (error instanceof DamagedRunFileError && options.dryRun !== true) {
       const { explainDamage } = await import('./open-run.js');
       throw await explainDamage(error, options);
     }
@@ -62,6 +64,12 @@ export async function describeManifest(given: RunOptions): Promise<RunResult> {
   }
 }
 
+async function readAll(options: RunOptions, undo: UndoStack) {
+  const opened = await prepareRun(options, undo);
+  const prepared = { ...opened, isInSample: await chooseSample(opened, options) };
+  return { prepared, preview: await previewRun(prepared, options) };
+}
+
 /** A sample is no more than so many images, whatever becomes of the manifest meanwhile; and a time has its date. */
 function withBounds(options: RunOptions): RunOptions {
   const { limit = Infinity, sample = Infinity, finishBy } = options;
@@ -69,7 +77,10 @@ function withBounds(options: RunOptions): RunOptions {
   return {
     ...options,
     limit: most === Infinity ? undefined : most,
-    finishBy: finishBy && new Date(finishTime(finishBy, Date.now())).toISOString(),
+    // One that is over is not wrong: a run that was asked for before it ends at once.
+    finishBy:
+      finishBy &&
+      new Date(finishTime(parseFinishBy(finishBy, 'finishBy', -Infinity), Date.now())).toISOString(),
   };
 }
 

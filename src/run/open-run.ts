@@ -102,9 +102,12 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   const client = options.work === false ? undefined : await openClient(options, undo, warn);
   const { connection, queue } = await openConnection(options, prepared, control, logger, undo);
   const queueName = describeQueueName(prepared.account);
-  const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
   const runFile = runFileOf(prepared, options, queue);
   const id = runFile.run;
+  // Before anything is changed that a coordinator which has the run goes by.
+  const onWait = (text: string) => emit({ type: 'phase', text });
+  undo.defer(await takeRunLease(connection, id, { control, logger, onWait }));
+  const limits = await AccountLimits.open(connection.store, queueName, options.limits ?? {}, logger);
   const { retryAll } = await readRunOrders(connection.store, id);
   const whole = retryAll ? previewOfRetry(counted, options.limit) : counted;
   const spending = await RunSpending.open(connection.store, id, runFile.spent, options.maxCalls);
@@ -112,7 +115,6 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   const preview = pricePreview(whole, limits.configured, options, spending.spent, answerMs);
   if (limits.lastChange !== undefined) warn(limits.lastChange);
   emit({ type: 'preview', preview });
-  undo.defer(await takeRunLease(connection, id, control, logger));
   options.signal?.throwIfAborted();
   const { earlier, outputOptions } = prepared;
   // Who only collects takes nothing of earlier files up again.

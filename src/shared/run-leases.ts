@@ -18,20 +18,25 @@ const RELEASE_MS = 2000;
  * Takes a run's lease in the queue: one coordinator at a time, on whatever machine, also where the output and its run file
  * were copied. Waits as long as a dead one's may still run; one that a dead process of this machine has left is taken at
  * once.
- * @param control fails the run when another coordinator has it, which can only be after an outage
+ * @param about.control fails the run when another coordinator has it, which can only be after an outage
+ * @param about.onWait is told why, when it has to wait
  * @returns what releases it
  * @throws {BusyError} when a living coordinator has it
  */
 export async function takeRunLease(
   connection: Pick<QueueConnection, 'store' | 'isAway'>,
   run: string,
-  control: { readonly signal: AbortSignal; fail(error: unknown): void },
-  logger: Logger,
+  about: {
+    readonly control: { readonly signal: AbortSignal; fail(error: unknown): void };
+    readonly logger: Logger;
+    readonly onWait?: (text: string) => void;
+  },
 ): Promise<() => Promise<void>> {
+  const { control, logger, onWait } = about;
   const { store } = connection;
   const owner = `${hostname()}/${process.pid}/${randomUUID()}`;
   const name = runLeaseName(run);
-  await acquire(store, { run, owner }, control.signal);
+  await acquire(store, { run, owner, onWait }, control.signal);
   const ended = new AbortController();
   const renew = async () => {
     if (await store.lease(name, owner, LEASE_TTL_MS)) return;
@@ -51,19 +56,28 @@ export async function takeRunLease(
 
 async function acquire(
   store: SharedStore,
-  { run, owner }: { readonly run: string; readonly owner: string },
+  {
+    run,
+    owner,
+    onWait,
+  }: { readonly run: string; readonly owner: string; readonly onWait: ((text: string) => void) | undefined },
   signal: AbortSignal,
 ): Promise<void> {
   const name = runLeaseName(run);
   const giveUpAt = performance.now() + LEASE_TTL_MS + RENEW_EVERY_MS;
-  for (;;) {
+  for (let tries = 1; ; tries++) {
     if (await store.lease(name, owner, LEASE_TTL_MS)) return;
     const holder = (await store.leaseOwner(name)) ?? '';
-    if (await isDeadHere(holder)) await store.release(name, holder);
-    else if (performance.now() > giveUpAt || !(await sleep(LOOK_EVERY_MS, signal))) {
+    if (await isDeadHere(holder)) {
+      await store.release(name, holder);
+      continue;
+    }
+    const [host = '', pid = ''] = holder.split('/');
+    const who = `pid ${pid} on ${host}`;
+    if (tries === 1) onWait?.(`another process has the run (${who}), or has died: waiting for up to 20 s`);
+    if (performance.now() > giveUpAt || !(await sleep(LOOK_EVERY_MS, signal))) {
       signal.throwIfAborted();
-      const [host = '', pid = ''] = holder.split('/');
-      throw new BusyError(`another process has the run ${run}: pid ${pid} on ${host}`);
+      throw new BusyError(`another process has the run ${run}: ${who}`);
     }
   }
 }

@@ -21,6 +21,9 @@ export type Spent = Readonly<z.infer<typeof spentSchema>>;
 const SPENT_FIELDS = spentSchema.keyof().options;
 export const NOTHING_SPENT: Spent = spentSchema.parse({});
 
+/** As `maxCalls`: not one more. */
+const NO_CALLS = -1;
+
 /** The durable record of a run: what it has spent, and `maxCalls`, which is not there without `--max-calls`. */
 function spentRecordOf(run: string): string {
   return `spent:${run}`;
@@ -31,7 +34,7 @@ export class RunSpending {
   private constructor(
     private readonly store: SharedStore,
     private readonly run: string,
-    private readonly maxCalls: number | undefined,
+    private maxCalls: number | undefined,
     private known: Spent,
   ) {}
 
@@ -70,6 +73,12 @@ export class RunSpending {
   async #read(): Promise<{ isKept: boolean; stored: Spent }> {
     const fields = await this.store.getFields(spentRecordOf(this.run));
     return { isKept: fields['isKept'] !== undefined, stored: spentSchema.parse(fields) };
+  }
+
+  /** No worker makes one more submit for the run, until its next start. */
+  close(): Promise<void> {
+    this.maxCalls = NO_CALLS;
+    return this.#keepLimit();
   }
 
   #keepLimit(): Promise<void> {
@@ -147,6 +156,6 @@ export class SpendingCounter {
     const all = { submits: 0, maxCalls: 0, ...deltas };
     const sums = await retryUntilUp(this.connection, () => store.addToFields(spentRecordOf(run), all));
     const { submits = 0, maxCalls = 0 } = sums;
-    this.#callsLeft.set(run, maxCalls > 0 ? maxCalls - submits : Infinity);
+    this.#callsLeft.set(run, maxCalls === 0 ? Infinity : maxCalls - submits);
   }
 }

@@ -27,6 +27,18 @@ export function startTimer(ms: number, done: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
+const LONG_MS = 2000;
+
+/** Waits for a task; says what for, once it takes longer than people wait without a word. */
+export async function sayIfLong<T>(say: () => void, task: Promise<T>): Promise<T> {
+  const stop = startTimer(LONG_MS, say);
+  try {
+    return await task;
+  } finally {
+    stop();
+  }
+}
+
 /**
  * Settles like the work, or rejects as soon as the signal aborts. While Redis is away commands wait without end: the
  * signal has to end the wait for them.

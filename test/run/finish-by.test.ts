@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { describeManifest } from '../../src/run/describe-manifest.js';
 import { finishTime, parseFinishBy } from '../../src/run/finish-by.js';
+import { UsageError } from '../../src/shared/errors.js';
+import { manifestOf, Workspace } from '../helpers/workspace.js';
 
 describe('--finish-by', () => {
   test.each([
@@ -32,5 +35,13 @@ describe('--finish-by', () => {
     ['2026-01-01T06:00Z', /that is over/],
   ])('refuses %s', (text, message) => {
     expect(() => parseFinishBy(text, '--finish-by', now)).toThrow(message);
+  });
+
+  test('is read alike in the library', async () => {
+    const workspace = await Workspace.forTest(manifestOf(1));
+    const plan = (finishBy: string) =>
+      describeManifest({ manifest: workspace.at('m.csv'), finishBy, api: 'simulator', dryRun: true });
+    expect((await plan('6:00')).preview.finishBy?.atMs).toBeGreaterThan(Date.now());
+    await expect(plan('tomorrow')).rejects.toThrow(UsageError);
   });
 });

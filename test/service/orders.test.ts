@@ -3,8 +3,10 @@ import { imageHash } from '../../src/producer/image-url.js';
 import { accountOf } from '../../src/run/api-options.js';
 import type { RunEvent } from '../../src/run/run-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
+import { AccountLimits } from '../../src/shared/account-limits.js';
 import { describeJobId } from '../../src/shared/jobs.js';
-import { orderRun, readRunOrders } from '../../src/shared/run-leases.js';
+import { silentLogger } from '../../src/shared/log.js';
+import { orderRun, readRunOrders, runLeaseName } from '../../src/shared/run-leases.js';
 import { RUNS } from '../../src/shared/published.js';
 import { RunFixture, FAST } from '../helpers/run-fixture.js';
 import { acts, refuse, startScriptedApi } from '../reliability/scripted-api.js';
@@ -58,6 +60,50 @@ describeOnRedis('what others want of a run', (openQueue) => {
     const rest = await fixture.run({ manifest });
     expect(rest.receipt).toMatchObject({ resumed: receipt.described, submits: 60 - receipt.described });
     expect(simulator.stats().paid).toBe(60);
+  });
+
+  test('a run that another process has is refused before anything is changed that the other goes by', async () => {
+    const { workspace } = fixture;
+    const manifest = await workspace.write('m.csv', manifestOf(4));
+    const limits = { rate: { count: 50, perMs: 1000 }, maxInFlight: 2 };
+    const { receipt } = await fixture.run({ manifest, limit: 1, limits });
+    const { store } = await fixture.queue.connect();
+    await store.lease(runLeaseName(receipt.run), 'elsewhere/1/x', 120_000);
+    const phases: string[] = [];
+    const onEvent = (event: RunEvent) => event.type === 'phase' && phases.push(event.text);
+    const others = { rate: { count: 1, perMs: 1000 }, maxInFlight: 9 };
+    await expect(fixture.run({ manifest, limits: others, onEvent })).rejects.toThrow(
+      `another process has the run ${receipt.run}: pid 1 on elsewhere`,
+    );
+    expect(phases.join()).toContain('another process has the run (pid 1 on elsewhere), or has died: waiting');
+    const queueName = describeQueueName(accountOf({ api: fixture.simulator.url }));
+    const { configured } = await AccountLimits.open(store, queueName, {}, silentLogger());
+    expect(configured).toMatchObject(limits);
+  });
+
+  test('a cancelled run does not submit again what expires meanwhile', async () => {
+    const { workspace, simulator } = fixture;
+    simulator.setOptions({ latencyMs: 1500, latencySpread: 0, failures: { incomplete: 1 } });
+    const manifest = await workspace.write('m.csv', manifestOf(20));
+    const note = noteRun();
+    const running = fixture.run({
+      manifest,
+      timing,
+      onEvent: note.onEvent,
+      limits: { ...FAST, maxInFlight: 4 },
+    });
+    await waitUntil('some are in flight', () => simulator.stats().paid >= 4);
+    const connection = await fixture.queue.connect();
+    await orderRun(connection.store, note.id(), 'cancel');
+    await waitUntil('it stops', async () =>
+      (await RUNS.list(connection.store)).some((run) => run.run === note.id() && run.stopping !== undefined),
+    );
+    const { paid } = simulator.stats();
+    const { receipt } = await running;
+    expect(simulator.stats().paid).toBeLessThanOrEqual(paid + 4);
+    expect(receipt).toMatchObject({ described: 0, failed: 0, remaining: receipt.rows });
+    simulator.setOptions({ latencyMs: 30, failures: {} });
+    expect((await fixture.run({ manifest })).receipt).toMatchObject({ described: 20, remaining: 0 });
   });
 
   test('a cancelled run whose rows failed before leaves them failed', async () => {
