@@ -122,14 +122,14 @@ function commanderOption(command: Command, spec: CommandOption): Option {
   });
 }
 
-/** A refusal that names a flag, with the place in the configuration file where it is meant instead. */
+/** A refusal that names a flag, with the variable, or the place in the configuration file, where it is meant instead. */
 function withPlaces(error: unknown, options: readonly CommandOption[], given: GivenOptions) {
   if (!(error instanceof UsageError)) return error;
   const { message } = error;
   const notes = options.flatMap(({ name, flags }) => {
-    const { from, source = '' } = given.get(name) ?? {};
+    const { from = 'flag', source = '' } = given.get(name) ?? {};
     const isNamed = new RegExp(`${longFlag(flags)}(?![\\w-])`).test(message);
-    return from === 'file' && isNamed ? [`${longFlag(flags)} is from ${source}`] : [];
+    return from !== 'flag' && isNamed ? [`${longFlag(flags)} is from ${source}`] : [];
   });
   return notes.length === 0 ? error : new UsageError(`${message} (${notes.join('; ')})`);
 }

@@ -58,7 +58,7 @@ queue, 130 interrupted.`,
     about:
       "Recounts, from the files alone: how many of the manifest's rows are described, failed or missing; and how many " +
       'rows the output has beyond them (extra), or more than once (twice). Exit code 0 when every row is described, or has ' +
-      'failed with an accepted code, and none is there twice; else 2. Options of the manifest that are not given are taken from the run file beside the output, ' +
+      'failed with an accepted code, and none is there twice; else 2. The URL and key columns, --base-url and --image-root are taken from the run file beside the output where they are not given, ' +
       'and so are the earlier outputs (of a schedule) that count with this one.',
     examples: `
   bulk-describe verify paintings.csv paintings.prompts.csv`,

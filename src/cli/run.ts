@@ -78,7 +78,7 @@ async function describe(
 ): Promise<RunResult> {
   const { dryRun, work } = options;
   const api = accountOptionsOf(options);
-  checkReceiver(options, api);
+  checkOwnQueue(options, api);
   if (options.serveImages !== undefined && work === false)
     throw new UsageError('--serve-images is for workers, which submit the images: leave --no-work away');
   const signals = listenForSignals((name) => {
@@ -115,16 +115,20 @@ function sidecarOf({ sidecar, sidecarName, promptColumn, ar, overwrite }: Option
   return undefined;
 }
 
-/** An embedded queue belongs to one process: no other can receive for it. @throws {UsageError} */
-function checkReceiver(
-  { webhookListen, queue = RUN_DEFAULTS.queue }: OptionsOf<'run'>,
+/** An embedded queue belongs to one process: no other can work or receive for it. @throws {UsageError} */
+function checkOwnQueue(
+  { work, webhookListen, queue = RUN_DEFAULTS.queue }: OptionsOf<'run'>,
   { webhooks }: Pick<RunOptions, 'webhooks'>,
 ): void {
-  if (webhooks === undefined || webhookListen !== undefined) return;
   if (parseQueueUrl(queue, process.env).kind !== 'embedded') return;
-  throw new UsageError(
-    '--webhook-url needs --webhook-listen <host:port> too with the embedded queue, since no other process can receive for it',
-  );
+  if (work === false)
+    throw new UsageError(
+      '--no-work needs --queue redis://<host>: no other process can work for the embedded queue',
+    );
+  if (webhooks !== undefined && webhookListen === undefined)
+    throw new UsageError(
+      '--webhook-url needs --webhook-listen <host:port> too with the embedded queue, since no other process can receive for it',
+    );
 }
 
 function showEvent(event: RunEvent, terminal: Terminal, api: Pick<RunOptions, 'api' | 'dialect'>): void {
@@ -149,10 +153,12 @@ function showEvent(event: RunEvent, terminal: Terminal, api: Pick<RunOptions, 'a
 }
 
 function printResult(result: RunResult, manifest: string, isJson: boolean, terminal: Terminal): void {
-  const { receipt, stop } = result;
-  if (!isJson) {
+  const { preview, receipt, stop } = result;
+  if (receipt === undefined) {
+    if (isJson) print(JSON.stringify(planJson(preview, Date.now())));
+  } else if (!isJson) {
     print(...receiptLines(result, resumeCommand(process.argv.slice(2), manifest)));
-  } else if (receipt !== undefined) {
+  } else {
     process.stdout.write(`${JSON.stringify(receipt)}\n`);
     if (!receipt.balanced) terminal.warn(unbalancedLine(result));
     if (stop !== undefined) terminal.warn(`stopped: ${stop.reason}`);
@@ -167,8 +173,13 @@ export function resumeCommand(args: readonly string[], manifest: string): string
     .filter(({ isSecret }) => isSecret === true)
     .map(({ flags }) => longFlag(flags))
     .filter((flag) => args.some(isGiven(flag)));
+  // A date is over by then, and a time of day comes again.
+  const isDated = args.some((argument, at) =>
+    args[at - 1] === '--finish-by' ? argument.length > 5 : /^--finish-by=.{6}/.test(argument),
+  );
+  const left = isDated ? [...hidden, '--finish-by'] : hidden;
   const shown = args.filter(
-    (argument, at) => !hidden.some((flag) => isGiven(flag)(argument) || args[at - 1] === flag),
+    (argument, at) => !left.some((flag) => isGiven(flag)(argument) || args[at - 1] === flag),
   );
   const command = ['bulk-describe', ...shown.map(withoutPassword)].map(shellQuote).join(' ');
   const input = manifest === '-' ? ' < the same rows' : '';

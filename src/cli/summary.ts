@@ -80,7 +80,7 @@ function expiringText(images: number, { row, expiresAt }: SignedImage): string {
 function finishText({ atMs, images }: NonNullable<Preview['finishBy']>, toSubmit: number, now: Date): string {
   const time = localEnd(atMs - now.getTime(), now);
   if (images >= toSubmit) return `by ${time}, as asked`;
-  return `about ${count(images)} of them by ${time}, when it stops; the same command goes on with the others`;
+  return `about ${count(images)} of them by ${time}, when it stops; the next start goes on with the others`;
 }
 
 function checkedFields({ images, bad }: CheckedUrls): [string, string][] {
@@ -163,7 +163,8 @@ export function receiptLines(result: RunResult, resume: string): string[] {
       ['calls', calls],
       ['cost', receipt.cost !== undefined && `${receipt.cost.toFixed(2)} over all starts of the run`],
       ['output', nearPath(receipt.output)],
-      ['failures', receipt.failed > 0 && `${nearPath(receipt.failures)} (${codes})`],
+      // Failures of earlier starts have no codes here.
+      ['failures', receipt.failed > 0 && nearPath(receipt.failures) + (codes && ` (${codes})`)],
       ['extra', extra > 0 && `${plural(extra, 'row')} of the output ${isOrAre(extra)} not in the manifest`],
       [
         'twice',

@@ -116,8 +116,9 @@ function lockAt(path: string, content: string): FileLock {
   return {
     async release() {
       // Nobody replaces the lock of a live owner, so nothing can come between the look and the removal.
-      const now = await readIfThere(path);
-      if (now === content) await rm(path, { force: true });
+      const now = await readIfThere(path).catch(() => undefined);
+      // On a disk that has become read-only it stays, and is stale once this process has ended: whoever comes then takes it over.
+      if (now === content) await rm(path, { force: true }).catch(() => undefined);
     },
   };
 }

@@ -204,9 +204,11 @@ describe('before the first submit, run refuses', () => {
   test('an output that hardly matches, and says what to do and what it would cost', async () => {
     await workspace.write('m.csv', manifestOf(5, 'http://new-host.test'));
     await workspace.write('o.csv', outputOf(['m1', 'm2', 'm3', 'm4']));
-    const { code, line } = await refuse(['run', 'm.csv', '-o', 'o.csv', ...api()], { env });
-    expect(code).toBe(1);
-    expect(line).toMatch(/0 of the 4 rows.*--key-column.*--pay-again 5/);
+    for (const command of [['run'], ['run', '--dry-run'], ['plan']]) {
+      const { code, line } = await refuse([...command, 'm.csv', '-o', 'o.csv', ...api()], { env });
+      expect(code).toBe(1);
+      expect(line).toMatch(/0 of the 4 rows.*--key-column.*--pay-again 5/);
+    }
   });
 
   test('an output in a folder that does not exist', async () => {
@@ -226,6 +228,12 @@ describe('before the first submit, run refuses', () => {
     },
   );
 
+  test('an embedded queue that nobody would work for', async () => {
+    await workspace.write('m.csv', manifestOf(3));
+    const { code, line } = await refuse(['run', 'm.csv', '--no-work', ...api()], { env });
+    expect([code, line]).toEqual([1, expect.stringContaining('--no-work needs --queue redis://')]);
+  });
+
   test('an embedded queue in a directory that cannot be made', async () => {
     await workspace.write('m.csv', manifestOf(3));
     await workspace.write('file', '');
@@ -241,6 +249,10 @@ describe('before the first submit, run refuses', () => {
     const wrong = { ...env, DESCRIBE_MAX_IN_FLIGHT: 'many' };
     expect((await refuse(['run', 'm.csv', ...api()], { env: wrong })).line).toMatch(
       /DESCRIBE_MAX_IN_FLIGHT many: expected/,
+    );
+    const elsewhere = { ...env, QUEUE_URL: 'localhost:6379' };
+    expect((await refuse(['run', 'm.csv', ...api()], { env: elsewhere })).line).toMatch(
+      /--queue.*\(--queue is from QUEUE_URL\)$/m,
     );
   });
 });

@@ -139,6 +139,10 @@ describe('the account at the end', () => {
     expect(text).toContain('/data/o.failed.csv (2 http)');
     expect(text).toContain('resume    bulk-describe run m.csv');
   });
+  test('names the failures of earlier starts without codes, which it does not know', () => {
+    const text = receiptLines(result({ receipt: { ...receipt, failed: 2 }, failedByCode: new Map() }), 'x');
+    expect(text.find((line) => line.startsWith('failures'))).toMatch(/\.failed\.csv$/);
+  });
   test('says what is left and why: by --limit, or since the manifest was not read to its end', () => {
     const limited = receiptLines(result({ receipt: { ...receipt, remaining: 20 } }), 'x').join('\n');
     expect(limited).toMatch(/^rest +20 rows not taken on by this run \(--limit\): the next one goes on$/m);
@@ -160,13 +164,19 @@ describe('the account at the end', () => {
       ['run', 'm.csv', '--ping', 'https://hc.test/secret', '--header=X-Key=secret', '--header', 'X-B=secret'],
       'bulk-describe run m.csv    (the secrets of --header and --ping are left out here: put them in)',
     ],
+    [['run', 'm.csv', '--finish-by', '06:00'], 'bulk-describe run m.csv --finish-by 06:00'],
+    [['run', 'm.csv', '--finish-by', '2026-01-31T06:00'], 'bulk-describe run m.csv'],
+    [['run', '--finish-by=2026-01-31T06:00', 'm.csv'], 'bulk-describe run m.csv'],
     [
       ['run', '--ping=https://hc.test/secret', 'm.csv', '--header-file', 'h.txt'],
       'bulk-describe run m.csv --header-file h.txt    (the secrets of --ping are left out here: put them in)',
     ],
-  ])('says that the command to resume with has no password or secret: %j', (args, command) => {
-    expect(resumeCommand(args, 'm.csv')).toBe(command);
-  });
+  ])(
+    'says that the command to resume with has no password or secret, nor a date that will be over: %j',
+    (args, command) => {
+      expect(resumeCommand(args, 'm.csv')).toBe(command);
+    },
+  );
   test('says why it stopped, and what may have been paid twice', () => {
     const stopped = result({
       stop: { kind: 'down', reason: 'the API has not answered for 15 min' },

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -54,6 +54,15 @@ test('says who has it, refuses a second time, and is free after release', async 
   await lock.release();
   expect(await leftovers()).toEqual([]);
   await (await acquireFileLock(path, what)).release();
+});
+
+test('that cannot be removed any more costs nobody what he was about to say', async () => {
+  const within = join(folder, `within-${count}`);
+  await mkdir(within);
+  const lock = await acquireFileLock(join(within, 'a.lock'), what);
+  await rm(within, { recursive: true });
+  await writeFile(within, 'no folder any more');
+  await expect(lock.release()).resolves.toBeUndefined();
 });
 
 test('names the other process that has it, and gets it once that has released it', async () => {
