@@ -157,7 +157,7 @@ describeOnRedis('bulk-describe plan', (openQueue) => {
     );
     expect(end.code).toBe(4);
     expect(end.stderr).toMatch(
-      /^end {7}about \d+ of them by .*, when it stops; the same command goes on with the others$/m,
+      /^end {7}about \d+ of them by .*, when it stops; the next start goes on with the others$/m,
     );
     expect(end.stderr).toMatch(/^stopped: it is \d\d:\d\d, by which it was to end \(--finish-by\)$/m);
     const receipt = receiptSchema.parse(JSON.parse(end.stdout));

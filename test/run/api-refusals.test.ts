@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
+import type { RunEvent } from '../../src/run/run-options.js';
 import { serve } from '../describe-api/http-server.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { RunFixture } from '../helpers/run-fixture.js';
@@ -17,9 +18,10 @@ const requestSchema = z.object({
   ]),
 });
 
-/** An openai server that gives the answer of a case where `spoils` says so, and four prompts else. */
-async function serveCase(name: string, spoils: (url: string, nth: number) => boolean) {
-  const { status, body } = cases.find((one) => one.name === name) ?? { status: 0, body: '' };
+/** An openai server that gives the answer of a case where `spoils` says so, with another status if given, and four prompts else. */
+async function serveCase(name: string, spoils: (url: string, nth: number) => boolean, as?: number) {
+  const { status: given, body } = cases.find((one) => one.name === name) ?? { status: 0, body: '' };
+  const status = as ?? given;
   const seen = new Map<string, number>();
   const paid = new Map<string, number>();
   const { url } = await serve((request, response) => {
@@ -87,6 +89,24 @@ describeOnRedis('what an API says instead of prompts', (openQueue) => {
       expect(receipt).toMatchObject({ described: 4, failed: 0, submits: 12, maybePaidTwice: 0 });
     },
   );
+
+  test('a page with 200 is waited for like an API that is down, once it has described anything', async () => {
+    // None yet, or it would be taken for a wrong set-up.
+    let phase: 'before' | 'pages' | 'after' = 'before';
+    const api = await serveCase('firewall-403-html', () => phase === 'pages', 200);
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(40));
+    const limits = { rate: { count: 20, perMs: 1000 }, maxInFlight: 10 };
+    const onEvent = (event: RunEvent) => {
+      if (event.type !== 'progress') return;
+      const { trouble, described, failed } = event.progress;
+      if (phase === 'before' && described > 0) phase = 'pages';
+      if (trouble !== undefined || failed > 0) phase = 'after';
+    };
+    const about = { limits, onEvent, timing: { tickMs: 50 }, ...openai };
+    const { receipt } = await fixture.run({ manifest, api: api.url, ...about });
+    expect(phase).toBe('after');
+    expect(receipt).toMatchObject({ described: 40, failed: 0, remaining: 0 });
+  });
 
   test('what passes too late is taken up by the same command', async () => {
     let isOver = false;

@@ -192,7 +192,9 @@ describeOnRedis('an image', (open) => {
     vi.doMock('sharp', () => {
       throw new Error('Could not load the "sharp" module');
     });
-    onTestFinished(() => void vi.doUnmock('sharp'));
+    onTestFinished(() => {
+      vi.doUnmock('sharp');
+    });
     await expect(read(fileUrl('root/a.jpg'))).rejects.not.toMatchObject({ name: 'BadImageError' });
   });
 
