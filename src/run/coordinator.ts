@@ -80,15 +80,16 @@ function isWhole({ control, options }: OpenRun, isRead: boolean): boolean {
 async function recover(run: OpenRun): Promise<void> {
   const { connection, control, options, ledger, decisions, jobs, results } = run;
   const { store } = connection;
+  const { signal } = control;
   // An earlier start may have left it.
-  await dropRunOrder(store, run.id, 'cancel');
-  const { maybePaidTwice, rescued, byImage } = await readLostSubmits(store, run.id);
+  await unlessAborted(dropRunOrder(store, run.id, 'cancel'), signal);
+  const { maybePaidTwice, rescued, byImage } = await unlessAborted(readLostSubmits(store, run.id), signal);
   ledger.lost = byImage;
   ledger.counts.maybePaidTwice += maybePaidTwice;
   ledger.counts.rescued += rescued;
-  await results.reclaim(control.signal);
-  await results.drained(control.signal);
-  const living = await workersOf(run.queueName).listLiving(store);
+  await results.reclaim(signal);
+  await results.drained(signal);
+  const living = await unlessAborted(workersOf(run.queueName).listLiving(store), signal);
   const count = await jobs.reclaim((worker) => living.has(worker));
   if (count > 0)
     run.emit({ type: 'phase', text: `taking over ${plural(count, 'image')} of a worker that has died` });

@@ -59,7 +59,7 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
       keepCounts(opened, keepLostSubmits(connection.store, id, counts, counted)),
   });
   // What was published is newer than the file where the start before was killed; the embedded queue does not keep it.
-  const published = await RUNS.find(connection.store, id);
+  const published = await unlessAborted(RUNS.find(connection.store, id), control.signal);
   let countsTokens = (options.prices?.perMillionIn ?? options.prices?.perMillionOut) !== undefined;
   return {
     ...opened,

@@ -3,7 +3,9 @@ import { pino } from 'pino';
 import { type TestContext, describe, expect, test } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { RunOptions } from '../../src/run/run-options.js';
+import { InterruptedEarlyError } from '../../src/shared/errors.js';
 import { startSimulator } from '../../src/simulator/simulator.js';
+import { readRunFile } from '../../src/writer/run-file.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
@@ -143,6 +145,34 @@ describe.skipIf(!redisAvailable).concurrent('a run whose Redis', () => {
     expect(again.receipt).toMatchObject({ described: 6, reattached: 6 });
     expect(await describedIds(workspace)).toEqual(allIds(6));
     expect(simulator.stats().paid).toBe(6);
+  });
+
+  test('goes away before it has said what is in flight: a second start ends when it is interrupted, and the next knows of that', async (test) => {
+    const { redis, start, stored, workspace, simulator } = await scene(test, 6, 4000);
+    const run = start();
+    await stored(6);
+    run.child.kill('SIGINT');
+    await endOf(run, 130);
+    const interrupt = new AbortController();
+    let killed: Promise<void> | undefined;
+    const onEvent: RunOptions['onEvent'] = (event) => {
+      if (event.type === 'opened') killed = redis.kill9();
+      if (event.type === 'notice' && event.isOutage === true) interrupt.abort();
+    };
+    const output = workspace.at('out.csv');
+    const about = {
+      manifest: workspace.at('m.csv'),
+      output,
+      api: simulator.url,
+      token: 'any',
+      queue: redis.url,
+    };
+    const second = describeManifest({ ...about, onEvent, signal: interrupt.signal });
+    await expect(second).rejects.toThrow(InterruptedEarlyError);
+    expect(await readRunFile(`${output}.run`)).toMatchObject({ open: true });
+    await killed;
+    await redis.restart();
+    expect((await endOf(start())).receipt).toMatchObject({ described: 6, reattached: 6 });
   });
 
   test('lives on while the process sleeps for longer than locks live: nothing fails or is paid for twice', async (test) => {
