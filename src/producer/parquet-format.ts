@@ -2,7 +2,15 @@ import { isUtf8 } from 'node:buffer';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { AsyncBuffer, FileMetaData, SchemaElement, SchemaTree } from 'hyparquet';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
-import { type JsonCell, NULL_CELL, jsonCell, jsonText, objectText, toCells } from '../shared/json-cells.js';
+import {
+  type JsonCell,
+  NULL_CELL,
+  jsonCell,
+  jsonText,
+  objectText,
+  readJsonCell,
+  toCells,
+} from '../shared/json-cells.js';
 import { parseJson } from '../shared/parse-json.js';
 import { checkColumnNames } from './columns.js';
 import type { ManifestRecord, ManifestSource, OpenFormat, RecordBatches } from './manifest-format.js';
@@ -203,7 +211,9 @@ function scalarCell(value: unknown, { element, path }: SchemaTree, binary: Set<s
       return NULL_CELL;
     }
     const cell = Buffer.from(value.buffer, value.byteOffset, value.length).toString();
-    return { cell, isJson: kind === 'JSON' && parseJson(cell) !== undefined };
+    return kind === 'JSON' && parseJson(cell) !== undefined
+      ? readJsonCell(cell.trim())
+      : { cell, isJson: false };
   }
   if (typeof value === 'bigint' || typeof value === 'number') {
     if (kind === 'DECIMAL') return { cell: decimal(BigInt(value), element), isJson: true };

@@ -23,7 +23,7 @@ export function toCells(cells: readonly JsonCell[]): Required<Cells> {
 type JsonObject = Map<string, JsonCell>;
 
 /**
- * Reads a JSON object of one line: strings as they are, anything else as its JSON text, character for character as it is
+ * Reads a JSON object of one line: strings as they are, anything else as its JSON text, digit for digit as it is
  * written: `JSON.parse` would round a number such as 12345678901234567890. Of a key that is there twice the last value counts.
  * @returns what is wrong with it, in a few words, when it is none
  */
@@ -50,10 +50,10 @@ export function objectIn(cell: string): JsonObject | undefined {
   return found instanceof Map ? found : undefined;
 }
 
-/** The cell of a value's JSON text. */
+/** The cell of a value's JSON text, without the line breaks of one that is indented: records are lines in JSON Lines. */
 export function readJsonCell(value: string): JsonCell {
   if (value.startsWith('"')) return { cell: String(JSON.parse(value)), isJson: false };
-  return { cell: value === 'null' ? '' : value, isJson: true };
+  return { cell: value === 'null' ? '' : value.replace(/[\r\n]\s*/g, ''), isJson: true };
 }
 
 export function jsonCell(value: AnswerValue): JsonCell {

@@ -67,6 +67,8 @@ const objectsOf = (rows: readonly Row[]) =>
     return `{${members.join(',')}}`;
   });
 const jsonlOf = (rows: readonly Row[]) => objectsOf(rows).join('\n');
+/** As most programs write JSON for people, with its lists over several lines. */
+const indented = (json: string) => json.replaceAll('"tags":[', '"tags":[\n    ');
 const csvOf = (rows: readonly Row[], delimiter = ',') =>
   [Object.keys(rows[0] ?? {}), ...rows.map((row) => Object.values(row).map(textOf))]
     .map((cells) => cells.map((cell) => `"${cell.replaceAll('"', '""')}"`).join(delimiter))
@@ -135,12 +137,14 @@ const MANIFESTS: readonly Manifest[] = [
   ),
   inFile('`.tsv`', 'tabs.tsv', textRows('tabs'), (rows) => csvOf(rows, '\t')),
   inFile('`.jsonl`', 'lines.jsonl', typedRows('lines', SIZE), jsonlOf),
-  inFile('`.json`', 'list.json', typedRows('list', SIZE), (rows) => `[${objectsOf(rows).join(',\n')}]`),
+  inFile('`.json`', 'list.json', typedRows('list', SIZE), (rows) =>
+    indented(`[${objectsOf(rows).join(',\n')}]`),
+  ),
   inFile(
     '`.json` with `--records`',
     'deep.json',
     typedRows('deep', SIZE),
-    (rows) => `{"a":{"b":[${objectsOf(rows).join()}]},"c":[{}]}`,
+    (rows) => indented(`{"a":{"b":[${objectsOf(rows).join()}]},"c":[{}]}`),
     { records: 'a.b' },
   ),
   inFile('`.parquet`', 'columns.parquet', typedRows('columns', '1234567890123456789'), parquetOf),

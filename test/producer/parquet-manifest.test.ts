@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
+import type { SchemaElement } from 'hyparquet';
 import { type ParquetWriteOptions, parquetWriteBuffer } from 'hyparquet-writer';
 import { describe, expect, test } from 'vitest';
 import { openManifest } from '../../src/producer/manifest.js';
@@ -24,6 +25,14 @@ function textsOf(
     ...{ name, data: [...data], type: 'STRING' as const, nullable: true },
   }));
   return Buffer.from(parquetWriteBuffer({ columnData, compressors, ...options }));
+}
+
+function oneColumn(element: SchemaElement, data: unknown[]): Buffer {
+  const schema: SchemaElement[] = [
+    { name: 'schema', num_children: 1 },
+    { ...element, repetition_type: 'OPTIONAL' },
+  ];
+  return Buffer.from(parquetWriteBuffer({ schema, columnData: [{ name: element.name, data }] }));
 }
 
 const urls = (count: number) => Array.from({ length: count }, (_, at) => `https://img.example.org/${at}.jpg`);
@@ -78,6 +87,21 @@ describe('a Parquet manifest', () => {
       }
     },
   );
+
+  test('has JSON in one line, and its strings and nulls as such', async () => {
+    const texts = [' {\n  "a": [\r\n    "b"\n  ]\n}\n', '"text"', 'null', '{'].map((text) => Buffer.from(text));
+    const path = await folder.write(
+      'json.parquet',
+      oneColumn({ name: 'info', type: 'BYTE_ARRAY', logical_type: { type: 'JSON' } }, texts),
+    );
+    const { records } = await readAll(await openManifest({ path }));
+    expect(records.map(({ cells, isJson }) => [cells[0], isJson?.[0]])).toEqual([
+      ['{"a": ["b"]}', true],
+      ['text', false],
+      ['', true],
+      ['{', false],
+    ]);
+  });
 
   test('gives any strings back', async () => {
     const text = fc.option(fc.string({ unit: 'binary' }));
