@@ -157,10 +157,11 @@ async function readRange(file: AsyncBuffer, metadata: FileMetaData, rowStart: nu
 }
 
 /** The element of a column as it is to be decoded: as numbers and bytes, since decimals, times and texts would lose something. */
-function asStored(element: SchemaElement): SchemaElement {
+function asStored(element: SchemaElement, at: number, all: readonly SchemaElement[]): SchemaElement {
   const { type, name, logical_type: logical, converted_type: converted = '' } = element;
-  // The keys of a map become names.
-  if (type === undefined || name === 'key') return element;
+  // The keys of a map become names: they are in the group that repeats in it.
+  const isInMap = all[at - 2]?.converted_type === 'MAP' && all[at - 1]?.repetition_type === 'REPEATED';
+  if (type === undefined || (name === 'key' && isInMap)) return element;
   if (/INT_/.test(converted) || ['UUID', 'FLOAT16', 'INTEGER'].includes(logical?.type ?? '')) return element;
   return { ...element, converted_type: undefined, logical_type: undefined };
 }

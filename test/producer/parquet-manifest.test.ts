@@ -88,8 +88,28 @@ describe('a Parquet manifest', () => {
     },
   );
 
+  test.each<[string, Omit<SchemaElement, 'name'>, unknown, string]>([
+    [
+      'DECIMAL(20,0)',
+      { type: 'FIXED_LEN_BYTE_ARRAY', type_length: 9, converted_type: 'DECIMAL', precision: 20 },
+      12345678901234567891n,
+      '12345678901234567891',
+    ],
+    ['DECIMAL(10,2)', { type: 'INT64', converted_type: 'DECIMAL', precision: 10, scale: 2 }, 1234n, '12.34'],
+    ['DATE', { type: 'INT32', converted_type: 'DATE' }, new Date('2024-01-02'), '2024-01-02'],
+  ])(
+    'reads a %s exactly from a column that is called key, as the keys of maps are',
+    async (_, type, value, cell) => {
+      const path = await folder.write('key.parquet', oneColumn({ name: 'key', ...type }, [value]));
+      const { records } = await readAll(await openManifest({ path }));
+      expect(cellsOf(records)).toEqual([[cell]]);
+    },
+  );
+
   test('has JSON in one line, and its strings and nulls as such', async () => {
-    const texts = [' {\n  "a": [\r\n    "b"\n  ]\n}\n', '"text"', 'null', '{'].map((text) => Buffer.from(text));
+    const texts = [' {\n  "a": [\r\n    "b"\n  ]\n}\n', '"text"', 'null', '{'].map((text) =>
+      Buffer.from(text),
+    );
     const path = await folder.write(
       'json.parquet',
       oneColumn({ name: 'info', type: 'BYTE_ARRAY', logical_type: { type: 'JSON' } }, texts),
