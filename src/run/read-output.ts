@@ -13,6 +13,7 @@ import {
   failureColumnsIn,
   forEachFailure,
 } from '../writer/failures.js';
+import { PROMPTS } from '../writer/jsonl-table.js';
 import { type RunPaths, realName, rowsPath, runPaths } from '../writer/output-paths.js';
 import { layoutOf, newOutputTable, outputAt } from '../writer/output-table.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
@@ -43,9 +44,12 @@ export async function openToRead(given: string): Promise<ReadOutput> {
   try {
     const runFile = await readRunFile(paths.runFile);
     const { delimiter = ',', escapeFormulas, promptsAs, answerColumns = PROMPT_COLUMNS } = runFile ?? {};
-    const prompts = promptsAs === 'rows' ? answerColumns : [];
+    const lines = promptsAs === 'rows' ? answerColumns : [];
+    // Where the prompts are no list, one that is called so is the manifest's.
+    const isList = promptsAs !== 'rows' && answerColumns.includes(PROMPT_COLUMNS[0]);
     const begun = newOutputTable({
-      ...{ path, columns: [], answerColumns: prompts, delimiter, escapeFormulas, promptsAs },
+      ...{ path, columns: isList ? [] : [PROMPTS], answerColumns: lines },
+      ...{ delimiter, escapeFormulas, promptsAs },
     });
     const isOurs = (columns: readonly string[]) => MESSAGE_COLUMNS.every((name) => columns.includes(name));
     const found = await begun.open(handle, isOurs);

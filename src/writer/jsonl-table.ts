@@ -24,7 +24,7 @@ import {
 } from './table.js';
 
 /** In the file, several prompts are one list. */
-const PROMPTS = 'prompts';
+export const PROMPTS = 'prompts';
 
 function promptColumn(index: number): string {
   return `prompt_${index + 1}`;
@@ -144,13 +144,13 @@ export class JsonlTable implements Table {
   }
 
   /**
-   * In memory, the list of prompts is a column for each. A list of the manifest's that is called so has them beside it;
-   * where no prompts are known of, it is among the columns.
+   * In memory, the list of prompts is a column for each. A list of the manifest's that is called so has them beside it, or is
+   * among the columns where no prompts are known of.
    */
   protected promptsApart(members: Map<string, JsonCell>): Map<string, JsonCell> {
-    const isOther = this.answerColumns.includes(promptColumn(0))
-      ? members.has(promptColumn(0))
-      : this.columns.includes(PROMPTS);
+    const isOther =
+      members.has(promptColumn(0)) ||
+      (this.columns.includes(PROMPTS) && !this.answerColumns.includes(promptColumn(0)));
     const found = isOther ? undefined : members.get(PROMPTS);
     const list = found && promptsSchema.safeParse(parseJson(found.cell));
     if (list?.success !== true) return members;

@@ -173,6 +173,30 @@ test('prompts are a list in JSON Lines, without what the manifest and the tokens
   });
 });
 
+test.each<[string, Partial<RunFile>, Readonly<Record<string, unknown>>]>([
+  ['prompts', { answerColumns: ['prompt_1'] }, { prompt_1: 'a cat' }],
+  ['a caption', { answerColumns: ['caption'] }, { caption: 'a cat' }],
+  [
+    'a line for each prompt',
+    { answerColumns: ['prompt_1'], promptsAs: 'rows' },
+    { prompt_number: 1, prompt: 'a cat' },
+  ],
+])("a manifest's lists that are called prompts stay what they are beside %s", async (_, run, answer) => {
+  const lists = [['own'], ['own', 'more']];
+  const lines = lists.map((prompts) => {
+    const row = { image: 'https://a.test/1.jpg', prompts, ...answer };
+    return `${JSON.stringify({ ...row, message_id: 'sim-1', described_at: DESCRIBED_AT })}\n`;
+  });
+  const output = await workspace.write('out.jsonl', lines.join(''));
+  await writeRunFile(`${output}.run`, { ...RUN, ...run });
+  await to(output, 'jsonl', 'again.jsonl');
+  const found = (await workspace.read('again.jsonl')).trim().split('\n');
+  const text = { [run.answerColumns?.[0] ?? '']: 'a cat' };
+  expect(found.map((line): unknown => JSON.parse(line))).toMatchObject(
+    lists.map((prompts) => ({ prompts, ...text })),
+  );
+});
+
 test('an output of which a kill has left some of its first row has no rows yet', async () => {
   const output = await workspace.write('out.jsonl', '{"id":"1","ima');
   await expect(to(output, 'csv', 'out.csv')).rejects.toThrow('is no output of bulk-describe');
