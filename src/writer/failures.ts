@@ -40,8 +40,13 @@ export async function failureColumnsIn(
   const isOurs = (columns: readonly string[]) => FAILURE_COLUMNS.every((name) => columns.includes(name));
   const table = await new CsvTable([], { delimiter: expected }).open(handle, isOurs);
   if (table === undefined || !isOurs(table.columns)) throw new UsageError(`${path} is no failures file`);
+  // Before ours, a column that is called as the last one is the manifest's.
+  const first = table.columns.indexOf(FAILURE_COLUMNS[0]);
   const ours: readonly string[] = [...FAILURE_COLUMNS, ANSWER_COLUMN];
-  return { columns: table.columns.filter((name) => !ours.includes(name)), delimiter: table.delimiter };
+  const columns = table.columns.filter(
+    (name, index) => !ours.includes(name) || (name === ANSWER_COLUMN && index < first),
+  );
+  return { columns, delimiter: table.delimiter };
 }
 
 /** A row that failed, and how. */

@@ -286,6 +286,18 @@ describeOnRedis('a model', (openQueue) => {
     expect(await workspace.read('m.prompts.failed.csv')).toContain("I can't see it");
   });
 
+  test("what a manifest has in a column answer is no answer of a model's", async () => {
+    const workspace = await Workspace.forTest(
+      'id,image,answer\n1,https://i.test/a.jpg,A barn in the snow.\n',
+    );
+    const model = await serveModel(() => 'A barn in the snow, oil on', 'length');
+    const begun = ['--drop', 'answer', '--count', '1', '-o', 'o.csv'];
+    expect((await runCli(args(model.url, ...begun), { cwd: workspace.path })).code).toBe(2);
+    const read = await runCli(['reparse', 'o.csv', '--count', '1'], { cwd: workspace.path });
+    expect([read.stderr, read.stdout]).toEqual(['', '0 described from kept answers, 0 left as they are\n']);
+    expect((await workspace.records('o.failed.csv'))[0]).toMatchObject({ answer: 'A barn in the snow.' });
+  });
+
   test.each([
     [['--max-cost', '1'], '--max-cost needs prices'],
     [['--price', 'cheap'], '--price cheap: expected a number'],

@@ -9,6 +9,7 @@ import {
   type FailureOptions,
   type FailureRecord,
   FailuresFile,
+  failureColumnsIn,
   readFailures,
 } from '../../src/writer/failures.js';
 import { COLUMNS, imageOf, makeFolder, resolveUrl } from './fixtures.js';
@@ -226,6 +227,7 @@ describe('what a model answered in place of prompts', () => {
     ]);
     await failures.replace(() => true);
     expect(await column(path, 'answer')).toEqual(['of the manifest']);
+    expect(await failureColumnsIn(path)).toMatchObject({ columns: options.columns });
     expect(await readFile(path, 'utf8')).toMatch(/,message_id\n/);
   });
 });
