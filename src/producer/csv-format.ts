@@ -190,7 +190,7 @@ async function takeHeader(bytes: AsyncGenerator<Buffer, void>, delimiter: string
  * @param head one character for each byte
  */
 function findHeader(head: string, delimiter: string | undefined) {
-  const [line = '', separator] = /^"?sep=([\t -!#-~])"?\r?\n/i.exec(head) ?? [];
+  const [line = '', separator] = /^"?sep=([\t -!#-~])"?\r*\n/i.exec(head) ?? [];
   const text = head.slice(line.length);
   const given = delimiter ?? separator;
   const delimiters = (given === undefined ? USUAL_DELIMITERS : [given]).map(
@@ -199,7 +199,7 @@ function findHeader(head: string, delimiter: string | undefined) {
   // A quote opens a cell only where one begins, and behind a quoted one: it is a quote in that one.
   const inCell = `[^\\r\\n"${delimiters.join('')}]`;
   const header = new RegExp(
-    `^[\\r\\n]*(?:(?<!${inCell})"[^"]*"|(?<=${inCell})"|[^\\r\\n"])+(\\r?\\n|\\r(?=[^\\n]))`,
+    `^[\\r\\n]*(?:(?<!${inCell})"[^"]*"|(?<=${inCell})"|[^\\r\\n"])+(\\r*\\n|\\r(?=\\r*[^\\r\\n]))`,
   );
   const found = header.exec(text);
   const lineEnd = found?.[1] === '\r' ? '\r' : '\n';

@@ -8,7 +8,7 @@ export const USUAL_DELIMITERS: readonly string[] = [',', ';', '\t', '|'];
 export interface CsvDialect {
   /** One ASCII character. */
   readonly delimiter: string;
-  /** CR: where that alone ends lines. Default: LF, with or without a CR before it, mixed as they come. */
+  /** CR: where that alone ends lines. Default: LF, with up to two CRs before it, mixed as they come. */
   readonly lineEnd?: '\n' | '\r';
   /**
    * Quotes that are not as RFC 4180 has them are part of their cell, and no error, unless they hold what would have
@@ -106,7 +106,7 @@ class CsvReader {
     this.#origin = this.#start = offset;
     this.#parser = new Parser({
       delimiter: dialect.delimiter,
-      record_delimiter: lineEnd === '\r' ? ['\r'] : ['\r\n', '\n'],
+      record_delimiter: lineEnd === '\r' ? ['\r'] : ['\r\r\n', '\r\n', '\n'],
       // One character for each byte: as UTF-8 it would replace what is not UTF-8 without a word.
       encoding: 'latin1',
       relax_quotes: dialect.relaxQuotes === true,

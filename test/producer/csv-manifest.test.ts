@@ -28,7 +28,7 @@ const layout = fc.record({
     { format: 'csv', delimiter: '|', given: true },
     { format: 'tsv', delimiter: '\t', given: false },
   ),
-  lineEnd: fc.constantFrom('\n', '\r\n'),
+  lineEnd: fc.constantFrom('\n', '\r\n', '\r\r\n'),
   allQuoted: fc.boolean(),
   bom: fc.boolean(),
   gzip: fc.boolean(),
@@ -95,14 +95,28 @@ describe('a csv or tsv manifest', () => {
     expect(cellsOf(records)).toEqual([['1', 'a']]);
   });
 
-  test('reads lines that end in CR alone', async () => {
-    const { records, manifest } = await readText('id,url\r1,"a\rb"\r2,c\r', { sizes: [1] });
+  test.each([
+    ['id,url\r1,"a\rb"\r2,c\r', [2, 4]],
+    ['id,url\r\r1,"a\rb"\r2,c\r', [3, 5]],
+  ])('reads lines that end in CR alone: %j', async (text, lines) => {
+    const { records, manifest } = await readText(text, { sizes: [1] });
     expect(manifest.columns).toEqual(['id', 'url']);
     expect(cellsOf(records)).toEqual([
       ['1', 'a\rb'],
       ['2', 'c'],
     ]);
-    expect(records.map(({ line }) => line)).toEqual([2, 4]);
+    expect(records.map(({ line }) => line)).toEqual(lines);
+  });
+
+  test('reads lines that end in two CRs and LF, as Python writes them on Windows', async () => {
+    for (const sizes of [[1], [1000]]) {
+      const { records, manifest } = await readText('id,url\r\r\n1,a\r\r\n2,"b"\r\r\n', { sizes });
+      expect(manifest.columns).toEqual(['id', 'url']);
+      expect(records.map(({ line, cells }) => [line, ...cells])).toEqual([
+        [2, '1', 'a'],
+        [3, '2', 'b'],
+      ]);
+    }
   });
 
   test.each([
