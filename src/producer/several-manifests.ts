@@ -46,8 +46,9 @@ export async function findManifests(
   }
   const once = new Map<string, string>();
   for (const file of files) {
-    const path = file === '-' ? file : resolve(folder, file);
-    if (!once.has(path)) once.set(path, file);
+    const path = resolve(folder, file);
+    const real = file === '-' ? file : await realpath(path).catch(() => path);
+    if (!once.has(real)) once.set(real, file);
   }
   const [first = '-', ...more] = once.values();
   if (more.length === 0) return [first];

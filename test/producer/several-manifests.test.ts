@@ -46,6 +46,7 @@ describe('patterns', () => {
     const own = [folder.path('p/own.csv')];
     await make('p/own.csv');
     await symlink(folder.path('p'), folder.path('p/a/deep/loop')).catch(() => undefined);
+    await symlink('part-2.csv', folder.path('p/tonight.csv')).catch(() => undefined);
     const absolute = (name: string) => folder.path(name);
     expect(await findManifests(names, own, folder.path('.'))).toEqual(files);
     expect(await findManifests(names.map(absolute), own)).toEqual(files.map(absolute));
