@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, extname, join, resolve } from 'node:path';
 import pLimit from 'p-limit';
-import { imageOf } from '../producer/row-reader.js';
+import { imageOf, namesBy } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import { MESSAGE_COLUMNS, answerCell } from '../shared/jobs.js';
 import { type Cells, jsonText, objectText, toCells, valuesOf } from '../shared/json-cells.js';
@@ -282,7 +282,7 @@ async function convert(source: OutputRows, dest: string): Promise<Exported> {
       written += rows.length;
     });
   });
-  const { urlColumn = -1 } = read.runFile === undefined ? {} : planOf(read, columns);
-  await packOutput({ ...about, urlColumn }, dest);
+  const names = read.runFile && namesBy(planOf(read, columns));
+  await packOutput({ ...about, urlColumn: -1, ...names }, dest);
   return { written, kept: 0, empty: 0 };
 }

@@ -68,14 +68,15 @@ export async function openToRead(given: string): Promise<ReadOutput> {
   }
 }
 
-/** How the rows of an output are read, by its run file; without the key. */
+/** How the rows of an output are read, by its run file. */
 function rememberedPlan(
-  { urlColumn, baseUrl, imageRoot, folder: areNames, prompt }: RunFile,
+  { urlColumn, keyColumn, baseUrl, imageRoot, folder: areNames, prompt }: RunFile,
   columns: readonly string[],
 ): RowPlan {
   const { index, path: urlPath } = columnAt('--url-column', columns, urlColumn);
+  const key: Partial<ColumnRef> = keyColumn === undefined ? {} : columnAt('--key-column', columns, keyColumn);
   return {
-    ...{ urlColumn: index, urlPath, areNames },
+    ...{ urlColumn: index, urlPath, areNames, keyColumn: key.index, keyPath: key.path },
     baseUrl: baseUrl === undefined ? undefined : parseBaseUrl(baseUrl),
     imageRoot: imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot },
     prompt: prompt === undefined ? undefined : parsePromptTemplate(prompt, columns),
@@ -98,12 +99,9 @@ export async function rememberedFailures(
   path = paths.failures,
 ): Promise<FailureOptions> {
   const { columns, delimiter } = await failureColumnsIn(path, runFile.delimiter);
-  const plan = rememberedPlan(runFile, columns);
-  const { keyColumn } = runFile;
-  const key: Partial<ColumnRef> = keyColumn === undefined ? {} : columnAt('--key-column', columns, keyColumn);
   return {
     ...{ path: paths.failures, columns, delimiter, ...layoutOf(runFile) },
-    ...namesBy({ ...plan, keyColumn: key.index, keyPath: key.path }),
+    ...namesBy(rememberedPlan(runFile, columns)),
     answerColumns: runFile.answerColumns ?? PROMPT_COLUMNS,
   };
 }

@@ -160,6 +160,16 @@ test('an output becomes another format and itself again, byte by byte', async ()
   expect(await workspace.files()).not.toContain('two.parquet.jsonl');
 });
 
+test('what tells rows apart keeps its very digits in Parquet', async () => {
+  const row = `{"id":1001.0,"size":1.50,"image":"https://a.test/1.jpg","prompts":["a","b","c","d"]`;
+  const lines = `${row},"message_id":"sim-1","described_at":"${DESCRIBED_AT}"}\n`;
+  const output = await workspace.write('one.jsonl', lines);
+  await writeRunFile(`${output}.run`, { ...RUN, keyColumn: 'id', prompt: 'about {{size}}' });
+  await to(output, 'parquet', 'two.parquet');
+  await to(workspace.at('two.parquet'), 'jsonl', 'three.jsonl');
+  expect(await workspace.read('three.jsonl')).toBe(lines);
+});
+
 test('prompts are a list in JSON Lines, without what the manifest and the tokens have beside them', async () => {
   const prompts = ['prompt_1', 'prompt_2', 'prompt_3', 'prompt_4'];
   const answers = ['prompt_5', ...prompts, 'input_tokens', 'output_tokens'];
