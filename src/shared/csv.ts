@@ -83,9 +83,12 @@ export async function* readCsv(
   if (error !== undefined) throw error;
 }
 
-/** Records as RFC 4180 text, each with its `\n`, and quotes only where they are needed. */
+/**
+ * Records as RFC 4180 text, each with its `\n`, and quotes only where they are needed: around a byte order mark too, which
+ * would be taken for the file's at its beginning.
+ */
 export function formatCsv(records: readonly (readonly string[])[], delimiter: string): string {
-  return stringify([...records], { delimiter, record_delimiter: '\n', quoted_match: /\r/ });
+  return stringify([...records], { delimiter, record_delimiter: '\n', quoted_match: /\r|^\ufeff/ });
 }
 
 class CsvReader {

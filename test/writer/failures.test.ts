@@ -253,6 +253,16 @@ describe('earlier failures', () => {
     expect(failures.previous.has('4')).toBe(false);
   });
 
+  test('are found in a file whose first column begins with a byte order mark', async () => {
+    const path = await makePath();
+    const columns = ['\ufeffid', 'url'];
+    const failures = await openFailures(path, { ...keyed, columns });
+    await failures.append([failureOf('1')]);
+    await failures.replace(() => true);
+    expect(await failureColumnsIn(path)).toMatchObject({ columns });
+    expect((await openFailures(path, { ...keyed, columns })).previous.has('1')).toBe(true);
+  });
+
   test('are found by image without keys, the last one of each', async () => {
     const path = await makePath(`${OLD_HEADER}1,https://a,network,x,4,m1\n2,https://a,deadline,y,5,m2\n`);
     const failures = await openFailures(path);

@@ -131,6 +131,16 @@ describe('opening', () => {
     );
   });
 
+  test('goes on with one whose first column begins with a byte order mark', async () => {
+    const { path, read } = await makeOutput();
+    const columns = ['\ufeffid', 'url'];
+    const output = await openOutput(path, { columns });
+    await output.append([rowOf('\ufeff1', 'a')]);
+    await output.close();
+    expect((await openOutput(path, { columns })).rows()).toBe(1);
+    expect(parse(await read()).map((cells) => cells[0])).toEqual(['\ufeffid', '\ufeff1']);
+  });
+
   test('follows a symbolic link and keeps it', async () => {
     const { path } = await makeOutput(textOf(rowOf('1')));
     const name = join(dirname(path), 'link.csv');
