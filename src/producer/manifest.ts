@@ -119,9 +119,10 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
     }
     if (source.replayable) await close();
     const again = { ...given, known, delimiter: opened.delimiter, records: opened.records };
-    const once = { ...opened, batches: all };
+    // Of a file nothing is kept that was read ahead: each of a hundred shards would hold megabytes.
+    const once = source.replayable ? undefined : { ...opened, batches: all };
     const reopen = (ended: AbortSignal) =>
-      source.replayable ? format.open(source, again, ended) : Promise.resolve(once);
+      once === undefined ? format.open(source, again, ended) : Promise.resolve(once);
     return {
       path,
       files: [path],

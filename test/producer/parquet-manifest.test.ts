@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { queryObjects } from 'node:v8';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import type { SchemaElement } from 'hyparquet';
@@ -121,6 +122,15 @@ describe('a Parquet manifest', () => {
       ['', true],
       ['{', false],
     ]);
+  });
+
+  test('holds nothing that it has read ahead once it is open', async () => {
+    const url = urls(20_000);
+    const path = await folder.write('large.parquet', textsOf({ url }, { rowGroupSize: url.length }));
+    const manifest = await openManifest({ path });
+    // A text that is still as it was decoded is one.
+    expect(queryObjects(Uint8Array, { format: 'count' })).toBeLessThan(url.length / 2);
+    expect(manifest.sample).toHaveLength(100);
   });
 
   test('gives any strings back', async () => {
