@@ -3,7 +3,8 @@ import { UsageError } from '../shared/errors.js';
 import { type DescribedOutcome, MESSAGE_COLUMNS } from '../shared/jobs.js';
 import { openPlainFile } from './durable-file.js';
 import { type OutputOptions, newOutputTable, readDescribed, scanOutput } from './output-table.js';
-import { rowsPath } from './output-paths.js';
+import { rowsPath, runPaths } from './output-paths.js';
+import { readRunFile } from './run-file.js';
 import type { Table } from './table.js';
 
 /** One earlier file. */
@@ -14,6 +15,8 @@ interface EarlierFile {
   readonly table: Table;
   readonly hasSimulated: boolean;
   readonly hasReal: boolean;
+  /** Of its own run: tonight's may be another one. */
+  readonly escapeFormulas: boolean;
 }
 
 /**
@@ -35,11 +38,12 @@ export class EarlierOutputs {
     const files: EarlierFile[] = [];
     for (const path of await distinctPaths(paths, options.path)) {
       const rows = rowsPath(path);
+      const { escapeFormulas = false } = (await readRunFile(runPaths(path).runFile)) ?? options;
       const file = await withEarlier(rows, async (handle, what) => {
-        const table = await openTable(handle, rows, options);
+        const table = await openTable(handle, rows, { ...options, escapeFormulas });
         if (table === undefined) return undefined;
         const { hasSimulated, hasReal } = await scanOutput(what, handle, table, options, files.length + 1);
-        return { path, rows, table, hasSimulated, hasReal };
+        return { path, rows, table, hasSimulated, hasReal, escapeFormulas };
       });
       if (file !== undefined) files.push(file);
     }

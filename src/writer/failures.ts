@@ -157,13 +157,13 @@ export class FailuresFile {
  * @throws {UsageError} when one is no failures file of this manifest: it needs the URL and key columns
  */
 export async function readFailures(
-  outputs: readonly { readonly path: string }[],
+  outputs: readonly ({ readonly path: string } & Pick<OutputOptions, 'escapeFormulas'>)[],
   options: FailureOptions,
   isDescribed: (row: NamedRow) => boolean = () => false,
 ): Promise<KnownFailures> {
   const known = new Map<string, PreviousFailure>();
-  for (const output of outputs) {
-    await forEachFailure({ ...options, path: runPaths(output.path).failures }, (failures) => {
+  for (const { path, escapeFormulas = options.escapeFormulas } of outputs) {
+    await forEachFailure({ ...options, escapeFormulas, path: runPaths(path).failures }, (failures) => {
       for (const failure of failures) {
         const name = nameOf(failure);
         if (name === undefined || isDescribed(failure.row)) continue;

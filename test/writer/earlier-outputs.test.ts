@@ -4,6 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { MESSAGE_COLUMNS, PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 import { OutputIndex } from '../../src/writer/output-index.js';
 import { EarlierOutputs } from '../../src/writer/earlier-outputs.js';
+import { readFailures } from '../../src/writer/failures.js';
+import { writeRunFile } from '../../src/writer/run-file.js';
 import {
   COLUMNS,
   described,
@@ -86,6 +88,25 @@ describe('earlier outputs', () => {
     );
     const byUrl = csv(['url'], [['https://a', ...described('a')]]);
     await expect(readEarlier({ 'old.csv': byUrl }, { keyed: true })).rejects.toThrow(/no column "id"/);
+  });
+
+  test.each([true, false])('are read with --escape-formulas where their own run had it: %s', async (had) => {
+    const folder = await makeFolder();
+    const path = join(folder, 'one.csv');
+    await writeFile(path, csv(COLUMNS, [["'-3", 'https://a', ...described('a')]]));
+    await writeFile(
+      join(folder, 'one.failed.csv'),
+      "id,url,error_code,error,attempts,message_id\n'-4,https://b,network,x,5,m\n",
+    );
+    await writeRunFile(`${path}.run`, {
+      ...{ version: 1, run: 'a23456789012', queue: 'embedded:', account: 'any', simulator: true },
+      ...{ open: false, urlColumn: 'url', createdAt: DESCRIBED_AT, escapeFormulas: had || undefined },
+    });
+    const options = { ...outputOptions(join(folder, 'own.csv'), true), escapeFormulas: !had };
+    const earlier = await EarlierOutputs.read([path], options);
+    const [done, failed] = had ? ['-3', '-4'] : ["'-3", "'-4"];
+    expect(options.index.has({ key: done })).toBe(true);
+    expect([...(await readFailures(earlier.files, options)).keys()]).toEqual([failed]);
   });
 
   test('leave a torn row of a night that was killed out', async () => {
