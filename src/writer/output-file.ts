@@ -1,4 +1,4 @@
-import { realpath, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { FatalError } from '../shared/errors.js';
 import type { DescribedOutcome, ResultJobData } from '../shared/jobs.js';
@@ -7,6 +7,7 @@ import { AppendFile } from './append-file.js';
 import { describeFileError, openPlainFile, replaceFile } from './durable-file.js';
 import { type ReadManifest, putInOrder } from './manifest-order.js';
 import type { NamedRow } from './output-index.js';
+import { realName } from './output-paths.js';
 import {
   type OutputOptions,
   type ScannedOutput,
@@ -52,7 +53,7 @@ export class OutputFile {
    * @throws {FatalError} when it cannot be created or rewritten
    */
   static async open(options: OutputOptions, inspected?: ScannedOutput): Promise<OutputFile> {
-    const path = await realpath(options.path).catch(() => options.path);
+    const path = realName(options.path);
     // Where it is created or rewritten, another file is in its place then.
     const output =
       (await OutputFile.#openOrWrite(path, options, inspected)) ??

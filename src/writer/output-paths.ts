@@ -1,7 +1,7 @@
-import { existsSync, realpathSync } from 'node:fs';
+import { existsSync, lstatSync, readlinkSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { UsageError } from '../shared/errors.js';
+import { UsageError, isSystemError } from '../shared/errors.js';
 import { acquireFileLock } from '../shared/file-lock.js';
 import type { UndoStack } from '../shared/undo.js';
 import { removeUnfinished } from './durable-file.js';
@@ -37,8 +37,11 @@ export function realName(path: string): string {
   const folder = dirname(absolute);
   try {
     return realpathSync.native(absolute);
-  } catch {
-    // What is not there yet will be in its folder.
+  } catch (error) {
+    // What is not there yet will be where a link to it leads, and else in its folder. Links in a circle lead nowhere.
+    const isGone = isSystemError(error) && error.code === 'ENOENT';
+    const isLink = isGone && lstatSync(absolute, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+    if (isLink) return realName(resolve(realName(folder), readlinkSync(absolute)));
     return folder === absolute ? absolute : join(realName(folder), basename(absolute));
   }
 }

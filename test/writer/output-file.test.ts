@@ -1,6 +1,17 @@
 import fc from 'fast-check';
 import { parse } from 'csv-parse/sync';
-import { mkdir, readFile, readdir, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import {
+  mkdir,
+  readFile,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { FatalError, UsageError } from '../../src/shared/errors.js';
@@ -148,6 +159,15 @@ describe('opening', () => {
     const output = await openOutput(name, { columns: ['id', 'url', 'new'], newColumns: true });
     expect(output.path).toBe(path);
     expect(await readdir(dirname(path))).toEqual(['link.csv', 'out.csv']);
+  });
+
+  test('is created where a symbolic link to it leads', async () => {
+    const { path } = await makeOutput();
+    const name = join(dirname(path), 'link.csv');
+    await symlink('out.csv', name);
+    const output = await openOutput(name);
+    expect(output.path).toBe(path);
+    expect([await realpath(name), await readFile(path, 'utf8')]).toEqual([path, HEADER]);
   });
 
   test('says what is wrong with the place', async () => {
