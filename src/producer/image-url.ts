@@ -52,6 +52,8 @@ export function resolveImageUrl(
   root?: ImageRoot,
   isName = false,
 ): ResolvedImageUrl {
+  // No URL can say it, nor a file's name.
+  if (isName && /\p{Surrogate}/u.test(raw)) return { problem: `half a character in it: ${excerpt(raw)}` };
   if (isName && root !== undefined) return resolvePath(`./${raw}`, root);
   if (isName) return { url: new URL(`./${raw.split('/').map(encodeURIComponent).join('/')}`, baseUrl).href };
   const cell = raw.replace(AROUND, '');

@@ -135,6 +135,12 @@ describe('resolveImageUrl with a folder of images', () => {
     },
   );
 
+  test('refuses a name with half a character in it', () => {
+    const problem = 'half a character in it: a\ud83d.jpg';
+    for (const at of [root, undefined])
+      expect(resolveImageUrl('a\ud83d.jpg', parseBaseUrl('https://host/i'), at, true)).toEqual({ problem });
+  });
+
   test.each([
     ['../a.jpg', /^outside of the images' folder \/link, which --image-root names: \.\.\/a\.jpg$/],
     ['/etc/passwd', /^outside of/],
