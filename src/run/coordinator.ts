@@ -3,7 +3,7 @@ import { type Row, readRows } from '../producer/row-reader.js';
 import { resultsQueueName } from '../shared/account.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { pendingWindow } from '../shared/limits.js';
-import { HELD, hasNothing, isUntouched, isUntried } from '../shared/jobs.js';
+import { hasNothing, isUnsubmitted, isUntouched, isUntried } from '../shared/jobs.js';
 import { debugError } from '../shared/log.js';
 import { plural } from '../shared/plural.js';
 import { atShutdown, retryUntilUp, shutdownTimeout } from '../shared/queue/outage.js';
@@ -24,7 +24,7 @@ import { exitCodeOf } from './exit-code.js';
 import { closeAccounts } from './receipt.js';
 import { Producer } from './produce.js';
 import { type Calls, RunJobs } from './run-jobs.js';
-import type { Preview, RunOptions, RunResult } from './run-options.js';
+import type { Preview, RunOptions, RunResult, RunStop } from './run-options.js';
 import { RunWatch, giveUp, publishStatus, readSeries } from './run-watch.js';
 
 /**
@@ -152,10 +152,7 @@ async function collect(run: OpenRun): Promise<void> {
   // What a worker has in its hands would be submitted again when its message expires.
   if (control.isWindingDown) await retryUntilUp(run.connection, () => run.spending.close(), control.signal);
   while (control.isWindingDown && !isIdle()) {
-    const removed = await jobs.remove(
-      ({ data, progress }) => data.messageId === undefined && progress !== HELD,
-    );
-    for (const [image, calls] of removed) giveUp(run, image, calls);
+    for (const [image, calls] of await jobs.remove(isUnsubmitted)) giveUp(run, image, calls);
     const againAt = performance.now() + timing.tickMs;
     await ledger.waitUntil(() => isIdle() || performance.now() >= againAt, control.signal);
   }
@@ -183,8 +180,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   };
   const removeUnsubmitted = () =>
     unlessAway(async () => {
-      // Other settings are another account: a run that stops for them leaves it nothing that could wait there for good.
-      const isNeedless = run.control.reason?.kind === 'set-up' ? hasNothing : isUntouched;
+      const isNeedless = needlessAfter(run.control.reason?.kind);
       for (const [image, calls] of await jobs.remove(isNeedless)) removed.set(image, calls);
     });
   // Twice: workers elsewhere would go on submitting, and ours releases unsubmitted images.
@@ -212,6 +208,17 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
     await connection.store.forgetQueue(resultsQueueName(run.id));
   });
   return isOpen;
+}
+
+/** Which jobs nobody needs in the queue when a run has ended for this reason. */
+function needlessAfter(kind: RunStop['kind'] | undefined): Parameters<RunJobs['remove']>[0] {
+  // Other settings are another account: a run that stops for them leaves it nothing that could wait there for good.
+  if (kind === 'set-up') return hasNothing;
+  // It goes on, or another process has it.
+  if (kind === undefined || kind === 'interrupted' || kind === 'fatal') return isUntouched;
+  // Nobody resumes it: what came to nothing would be set aside by a worker, and its server would execute the run again for
+  // that. An image whose delivery may still come needs no coordinator.
+  return (job) => isUnsubmitted(job) && job.data.unanswered === undefined;
 }
 
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */

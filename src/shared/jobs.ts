@@ -146,6 +146,11 @@ export function isUntouched(job: { data: DescribeJobData; attemptsStarted: numbe
   return hasNothing(job) && job.data.maybePaid === 0;
 }
 
+/** Whether the job waits neither for a message nor for its row: once it has left the queue, its row comes again. */
+export function isUnsubmitted({ data, progress }: { data: DescribeJobData; progress: unknown }): boolean {
+  return data.messageId === undefined && progress !== HELD;
+}
+
 /** Whether the job is as its run has added it: one that the API has refused may have been put back by a person. */
 export function isUntried(job: { data: DescribeJobData; attemptsStarted: number }): boolean {
   return isUntouched(job) && job.data.submits === 0;

@@ -1,7 +1,8 @@
 import { afterEach } from 'vitest';
 import { startAccountWorker } from '../../src/run/account-worker.js';
 import { RootFolder } from '../../src/service/root-folder.js';
-import type { RunOutcome } from '../../src/service/run-request.js';
+import { enqueueRun } from '../../src/service/enqueue-run.js';
+import type { RunOutcome, RunRequest } from '../../src/service/run-request.js';
 import type { RunsServerOptions, ServerEvent } from '../../src/service/running-request.js';
 import { RunsServer } from '../../src/service/server.js';
 import { silentLogger } from '../../src/shared/log.js';
@@ -15,6 +16,13 @@ export interface TestServer {
   readonly server: RunsServer;
   readonly events: readonly ServerEvent[];
   readonly outcomes: () => RunOutcome[];
+}
+
+/** Whether a run has ended so many times. */
+export function isOver(events: readonly ServerEvent[], run: string, times = 1): boolean {
+  return (
+    events.filter((event) => event.type === 'over' && event.outcome.receipt?.run === run).length >= times
+  );
 }
 
 /** A run fixture with servers, workers and connections that end with each test, before what they stand on. */
@@ -57,6 +65,14 @@ export class ServerFixture {
     this.#undo.defer(() => server.stop());
     const outcomes = () => events.flatMap((event) => (event.type === 'over' ? [event.outcome] : []));
     return { server, events, outcomes };
+  }
+
+  /** Asks a server for a run. @returns when it has begun */
+  async enqueue(request: RunRequest) {
+    const connection = await this.connect();
+    const begun = await enqueueRun(connection, request, { signal: AbortSignal.timeout(60_000) });
+    if (begun.kind !== 'begun') throw new Error(begun.kind);
+    return begun;
   }
 
   async startWorker(limits = FAST): Promise<void> {

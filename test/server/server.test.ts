@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { imageHash } from '../../src/producer/image-url.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { cancelRun } from '../../src/service/cancel-run.js';
-import { enqueueRun, retryRun } from '../../src/service/enqueue-run.js';
+import { retryRun } from '../../src/service/enqueue-run.js';
 import {
   KEPT_REQUESTS,
   RUNS_QUEUE,
@@ -13,16 +13,15 @@ import {
 } from '../../src/service/run-request.js';
 import { findKnownRun } from '../../src/service/known-run.js';
 import { readServiceStatus } from '../../src/service/views.js';
-import type { ServerEvent } from '../../src/service/running-request.js';
 import { describeQueueName } from '../../src/shared/account.js';
 import { readAccountLimits } from '../../src/shared/account-limits.js';
-import { RUNS, SERVERS } from '../../src/shared/published.js';
+import { SERVERS } from '../../src/shared/published.js';
 import { describeJobId } from '../../src/shared/jobs.js';
 import { FAST } from '../helpers/run-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { ServerFixture } from '../helpers/server-fixture.js';
+import { ServerFixture, isOver } from '../helpers/server-fixture.js';
 
 const url = (id: number) => `http://images.test/${id}.jpg`;
 
@@ -30,15 +29,7 @@ describeOnRedis('a server of requests', (openQueue) => {
   const servers = ServerFixture.forSuite(openQueue);
   const { fixture } = servers;
 
-  async function enqueue(request: RunRequest) {
-    const connection = await servers.connect();
-    const begun = await enqueueRun(connection, request, { signal: AbortSignal.timeout(60_000) });
-    if (begun.kind !== 'begun') throw new Error(begun.kind);
-    return begun;
-  }
-
-  const isOver = (events: readonly ServerEvent[], run: string, times = 1) =>
-    events.filter((event) => event.type === 'over' && event.outcome.receipt?.run === run).length >= times;
+  const enqueue = (request: RunRequest) => servers.enqueue(request);
 
   test('executes what is enqueued, several runs at once, and keeps their outcomes', async () => {
     await fixture.workspace.write('a.csv', manifestOf(6));
@@ -141,42 +132,6 @@ describeOnRedis('a server of requests', (openQueue) => {
     await cancelRun(await servers.connect(), big.run, AbortSignal.timeout(60_000));
     await waitUntil('the big one ends', () => isOver(events, big.run));
     expect(outcomes().at(-1)).toMatchObject({ exitCode: 130, receipt: { failed: 0 } });
-  });
-
-  test('writes what is retried on the board after the end of a run, and pays for nothing else', async () => {
-    await fixture.workspace.write('m.csv', manifestOf(4));
-    fixture.simulator.setOptions({ failures: { incomplete: 1 } });
-    const { events } = await servers.startServer();
-    await servers.startWorker();
-    const { run } = await enqueue({ manifest: 'm.csv', output: 'out.csv', attempts: 1, stopFailing: 100 });
-    await waitUntil('it is over', () => isOver(events, run));
-    fixture.simulator.setOptions({ failures: {} });
-    const { paid } = fixture.simulator.stats();
-    const connection = await servers.connect();
-    const jobs = connection.queue(describeQueueName(accountOf({ api: fixture.simulator.url })));
-    await (await jobs.getJob(describeJobId(run, imageHash(url(3)))))?.retry();
-    await waitUntil('its row is there', async () => (await fixture.ids('out.csv')).includes('3'));
-    await waitUntil('that is over', () => isOver(events, run, 2));
-    await fixture.expectRows(['3'], ['1', '2', '4']);
-    expect(fixture.simulator.stats().paid).toBe(paid + 1);
-  });
-
-  test('says of a run that was stopped why it was, also when what it had in flight has come in', async () => {
-    // Longer than a busy machine takes to stop the run.
-    fixture.simulator.setOptions({ failures: { reject: 0.8 }, latencyMs: 8000, latencySpread: 0 });
-    await fixture.workspace.write('m.csv', manifestOf(200));
-    const { outcomes } = await servers.startServer();
-    const rate = { count: 40, perMs: 1000 };
-    await servers.startWorker({ ...FAST, rate });
-    const { run } = await enqueue({ manifest: 'm.csv', output: 'out.csv' });
-    await waitUntil('it is stopped', () => outcomes().length > 0);
-    await waitUntil('what was in flight has come in', () => outcomes().length > 1);
-    const [stopped, collected] = outcomes();
-    expect([stopped?.exitCode, stopped?.reason]).toEqual([4, expect.stringMatching(/--stop-failing/)]);
-    expect(collected).toMatchObject({ exitCode: 4, reason: stopped?.reason, receipt: { submits: 0 } });
-    expect(collected?.receipt?.remaining).toBeGreaterThan(0);
-    const published = await RUNS.list((await servers.connect()).store);
-    expect(published.find((status) => status.run === run)?.ended).toMatchObject({ exitCode: 4 });
   });
 
   test('retries a run with its permanent failures, at once', async () => {
