@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { UnrecoverableError, WaitingError } from 'bullmq';
 import { resultsQueueName } from '../shared/account.js';
 import { RUNS_QUEUE, RUN_JOB, UNFINISHED_STATES } from '../shared/jobs.js';
+import { isLocked } from '../shared/file-lock.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, isDoneInTime } from '../shared/queue/outage.js';
 import { processName } from '../shared/process-identity.js';
@@ -10,6 +11,7 @@ import { RUNS, SERVERS, runState } from '../shared/published.js';
 import type { JobWorker } from '../shared/queue/connection.js';
 import { listSetAside } from '../shared/run-leases.js';
 import { repeat } from '../shared/waiting.js';
+import { runPaths } from '../writer/output-paths.js';
 import {
   KEPT_REQUESTS,
   type KeptRequest,
@@ -172,17 +174,23 @@ class LateResults {
   }
 
   async #lookAt({ run, request, stop }: KeptRequest): Promise<void> {
-    const { connection, logger } = this.options;
+    const { connection, logger, root } = this.options;
     const setAside = await listSetAside(connection.store, run);
     const count = (await this.#count(run)) + setAside.length;
     const left = Math.min(count, this.#left.get(run) ?? 0);
     this.#left.set(run, left);
     if (count <= left) return;
+    const queue = connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE);
+    const id = `collect-${run}`;
+    // One that has collected already may still call --on-done, and no other is added before its job is over.
+    if ((await queue.getDeduplicationJobId(id)) !== null) return;
+    // Whoever has the output takes them up, or may end soon: a request would be skipped at once, with exit code 5.
+    const output = root.output(request.output ?? '');
+    if (await output.then((path) => isLocked(runPaths(path).lock)).catch(() => false)) return;
     const text = 'results have come, or images were put back, for a run that has ended';
     logger.info({ run, results: count - left }, text);
     const again = { ...request, collectOnly: true, stoppedBefore: stop };
-    const once = { deduplication: { id: `collect-${run}` } };
-    await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).add(RUN_JOB, again, once);
+    await queue.add(RUN_JOB, again, { deduplication: { id } });
     this.#left.set(run, count);
   }
 }

@@ -1,11 +1,14 @@
 import { expect, test } from 'vitest';
 import { imageHash } from '../../src/producer/image-url.js';
 import { accountOf } from '../../src/run/api-options.js';
-import type { RunRequest } from '../../src/service/run-request.js';
+import { RUNS_QUEUE, type RunOutcome, type RunRequest } from '../../src/service/run-request.js';
 import type { RunsServerOptions } from '../../src/service/running-request.js';
-import { describeQueueName } from '../../src/shared/account.js';
+import { describeQueueName, resultsQueueName } from '../../src/shared/account.js';
+import { acquireFileLock } from '../../src/shared/file-lock.js';
 import { UNFINISHED_STATES, describeJobId } from '../../src/shared/jobs.js';
 import { RUNS } from '../../src/shared/published.js';
+import { listSetAside } from '../../src/shared/run-leases.js';
+import { runPaths } from '../../src/writer/output-paths.js';
 import { FAST } from '../helpers/run-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -48,6 +51,38 @@ describeOnRedis('a server, and runs that have ended', (openQueue) => {
     await waitUntil('that is over', () => isOver(events, run, 2));
     await fixture.expectRows(['3'], ['1', '2', '4']);
     expect(fixture.simulator.stats().paid).toBe(paid + 1);
+  });
+
+  test('writes what is retried while the command still runs that the retry before has called', async () => {
+    const { events, run, retry, untilRow } = await failedRun({ onDone: 'sleep 2' });
+    await retry(3);
+    await waitUntil('that is over', () => isOver(events, run, 2));
+    await retry(4);
+    await untilRow('4');
+    await waitUntil('that is over as well', () => isOver(events, run, 3));
+    await fixture.expectRows(['3', '4'], ['1', '2']);
+  });
+
+  test('waits with what is retried while another process has the output', async () => {
+    const { connection, events, outcomes, run, output, retry, untilRow } = await failedRun();
+    const lock = await acquireFileLock(runPaths(output).lock, { what: 'the output' });
+    await retry(3);
+    // The worker has set it aside, or has not yet heard that the run is over.
+    const results = () => connection.countJobs(resultsQueueName(run), UNFINISHED_STATES);
+    await waitUntil('something is there to be collected', async () => {
+      return (await results()) + (await listSetAside(connection.store, run)).length > 0;
+    });
+    await fixture.workspace.write('n.csv', manifestOf(3, 'http://other.test'));
+    await enqueue({ manifest: 'n.csv' });
+    await waitUntil('another run has ended', () =>
+      outcomes().some(({ receipt }) => receipt?.described === 3),
+    );
+    const requests = await connection.queue<RunRequest, RunOutcome>(RUNS_QUEUE).getJobs();
+    expect(requests.filter(({ data }) => data.output === output && data.collectOnly === true)).toEqual([]);
+    await lock.release();
+    await untilRow('3');
+    await waitUntil('that is over', () => isOver(events, run, 2));
+    expect(outcomes().map(({ outcome }) => outcome)).not.toContain('skipped');
   });
 
   test('leaves a run that an outage of the API has ended alone until somebody starts it again', async () => {
