@@ -66,6 +66,7 @@ export class RunWatch {
       jobs,
       timing,
       options,
+      preview,
       spending,
     } = this.run;
     if (client === undefined) await limits.refresh();
@@ -97,7 +98,9 @@ export class RunWatch {
     this.run.emit({ type: 'progress', progress });
     // What is left of a run that was stopped may be collected by another coordinator.
     const { reason, kind } = control.reason ?? this.run.options.stoppedBefore ?? {};
-    await publishStatus(this.run, { ...progress, stopping: reason, stopKind: kind });
+    // With --limit a person at the terminal sees how far that is; everybody else sees the whole manifest.
+    const totalRows = preview.sampled ? undefined : preview.rows;
+    await publishStatus(this.run, { ...progress, totalRows, stopping: reason, stopKind: kind });
   }
 
   /** @param isWorked whether what is in flight can end by itself */

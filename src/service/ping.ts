@@ -33,7 +33,8 @@ export function isPerSchedule(url: string): boolean {
 export function pingUrlOf(url: string | undefined, schedule: string | undefined): string | undefined {
   if (url === undefined || !isPerSchedule(url)) return url;
   // Anybody may have named it in the queue.
-  return schedule && url.replaceAll(SCHEDULE, schedule.replace(/[^\w-]/g, '-'));
+  const filled = schedule && url.replaceAll(SCHEDULE, schedule.replace(/[^\w-]/g, '-'));
+  return filled && URL.canParse(filled) ? filled : undefined;
 }
 
 /**

@@ -7,6 +7,7 @@ import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { RUNS, type RunStatus } from '../../src/shared/published.js';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
+import { FAST_FLAGS } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 import { Service, untilSaid } from './service.js';
@@ -19,8 +20,9 @@ const statusSchema = z.looseObject({
       run: z.string(),
       state: z.enum(['running', 'ended', 'silent', 'waiting']),
       output: z.string(),
-      totalRows: z.number(),
+      totalRows: z.number().optional(),
       described: z.number(),
+      resumed: z.number(),
       failed: z.number(),
       failedByCode: z.record(z.string(), z.number()),
       inFlight: z.number(),
@@ -107,6 +109,21 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     const unknown = await service.start('status', ['nobody.csv']).ended;
     expect([unknown.code, unknown.stdout]).toEqual([1, '']);
     expect(unknown.stderr).toMatch(/^bulk-describe: no run nobody\.csv in the last day.*\n$/);
+  });
+
+  test('counts the rows of the whole manifest, also while --limit takes on only some of them', async () => {
+    await workspace.write('m.csv', manifestOf(30));
+    await service.start('run', ['m.csv', '--limit', '20', ...FAST_FLAGS]).ended;
+    simulator.setOptions({ latencyMs: 600_000 });
+    const run = service.start('run', ['m.csv', '--limit', '5', ...FAST_FLAGS]);
+    await waitUntil(
+      'the second start takes some on',
+      async () => (await statusJson()).runs.some(({ state, resumed }) => state === 'running' && resumed === 20),
+    );
+    expect((await statusJson()).runs).toMatchObject([{ totalRows: 30, resumed: 20 }]);
+    expect(await status()).toMatch(/^ +20\/30 rows, /m);
+    run.child.kill('SIGINT');
+    await run.ended;
   });
 
   test('says what is paused, since when and why', async () => {
