@@ -100,6 +100,8 @@ test.each([
   ['https://a.example/key/{schedule}?create=1', 'nightly', 'https://a.example/key/nightly?create=1'],
   ['https://a.example/key/{schedule}', '../../x?y', 'https://a.example/key/------x-y'],
   ['https://a.example/key/{schedule}', undefined, undefined],
+  ['https://a.example/key/{schedule}', '', undefined],
+  ['https://{schedule}.example/key', 'xn--', undefined],
   ['https://a.example/uuid', 'nightly', 'https://a.example/uuid'],
   [undefined, 'nightly', undefined],
 ])('%s of the schedule %s is pinged at %s', (url, schedule, at) => {

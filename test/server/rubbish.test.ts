@@ -9,6 +9,7 @@ import { RUNS_QUEUE, RUN_JOB, type RunOutcome } from '../../src/service/run-requ
 import { findPredecessor } from '../../src/service/execute-request.js';
 import { listSchedules } from '../../src/service/schedules.js';
 import { newRunId } from '../../src/writer/run-file.js';
+import { startMonitor } from '../helpers/monitor.js';
 import { ServerFixture } from '../helpers/server-fixture.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -141,7 +142,8 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
     await queue.obliterate({ force: true });
     const logged: string[] = [];
     const logger = pino({ level: 'error' }, { write: (line: string) => logged.push(line) });
-    const { outcomes } = await servers.startServer({ logger, onDone: 'cat > last.txt' });
+    const ping = `${(await startMonitor()).url}/{schedule}`;
+    const { outcomes } = await servers.startServer({ logger, onDone: 'cat > last.txt', ping });
     await servers.startWorker();
     await fc.assert(
       fc.asyncProperty(fc.array(anyData, { minLength: 5, maxLength: 10 }), async (found) => {
@@ -152,7 +154,7 @@ describeOnRedis('what is no request in the runs queue', (openQueue) => {
           if (outcome === 'refused') expect(reason).toMatch(/^[^\n]+$/);
         }
       }),
-      { numRuns: 10, endOnFailure: true },
+      { numRuns: 10, endOnFailure: true, examples: [[[{ manifest: 'm.csv', schedule: '' }]]] },
     );
     expect(logged).toEqual([]);
     await queue.add(RUN_JOB, { manifest: 'm.csv', output: 'good.csv' });
