@@ -10,7 +10,7 @@ import { resultsQueueName } from '../shared/account.js';
 import { messageOf } from '../shared/errors.js';
 import { RUNS_QUEUE, describeJobSchema } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
-import { RUNS, runState, workersOf } from '../shared/published.js';
+import { RUNS, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { UndoStack } from '../shared/undo.js';
 import { repeat, unlessAborted } from '../shared/waiting.js';
@@ -37,7 +37,7 @@ export async function startBoard(
   const ended = new AbortController();
   const refresh = async () => {
     // A queue that is away would answer when it is back, and not before.
-    const wanted = await unlessAborted(boardQueues(connection, Date.now()), ended.signal);
+    const wanted = await unlessAborted(boardQueues(connection), ended.signal);
     const names = new Set(wanted.map(({ name }) => name));
     for (const name of adapters.keys()) if (!names.has(name)) adapters.delete(name);
     for (const queue of wanted) {
@@ -88,7 +88,7 @@ function isPlainQueue(queue: unknown): queue is Queue {
 }
 
 /** The queues of the moment: the runs, the accounts' images, and the results of runs that are going on. */
-async function boardQueues(connection: QueueConnection, nowMs: number): Promise<BoardQueue[]> {
+async function boardQueues(connection: QueueConnection): Promise<BoardQueue[]> {
   const { store } = connection;
   const runs = await RUNS.list(store);
   const queues: BoardQueue[] = [
@@ -104,7 +104,7 @@ async function boardQueues(connection: QueueConnection, nowMs: number): Promise<
     queues.push({ name, kind: 'describe', description: `Images of ${label}` });
   }
   for (const run of runs) {
-    if (runState(run, nowMs) === 'ended') continue;
+    if (run.ended !== undefined) continue;
     const file = fileNameOf(run.output);
     const shown = { description: `Outcomes on their way to ${file}`, displayName: `results of ${file}` };
     queues.push({ name: resultsQueueName(run.run), kind: 'results', ...shown });

@@ -7,7 +7,7 @@ import { isLocked } from '../shared/file-lock.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, isDoneInTime } from '../shared/queue/outage.js';
 import { processName } from '../shared/process-identity.js';
-import { RUNS, SERVERS, runState } from '../shared/published.js';
+import { RUNS, SERVERS, listFreshRuns, runState } from '../shared/published.js';
 import type { JobWorker } from '../shared/queue/connection.js';
 import { listSetAside } from '../shared/run-leases.js';
 import { repeat } from '../shared/waiting.js';
@@ -169,7 +169,8 @@ class LateResults {
       .slice(0, MOST_LOOKED_AT);
     if (ended.length === 0) return;
     const runs = await RUNS.list(connection.store);
-    const living = new Set(runs.filter((run) => runState(run, now) === 'running').map(({ run }) => run));
+    const fresh = await listFreshRuns(connection.store);
+    const living = new Set(runs.filter((run) => runState(run, fresh) === 'running').map(({ run }) => run));
     for (const kept of ended) if (!living.has(kept.run)) await this.#lookAt(kept);
   }
 

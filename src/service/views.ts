@@ -8,6 +8,7 @@ import {
   type RunStatus,
   SERVERS,
   type WorkerStatus,
+  listFreshRuns,
   runState,
   workersOf,
 } from '../shared/published.js';
@@ -74,11 +75,12 @@ const HEARD_OF_MS = 4000;
 export async function readServiceStatus(connection: QueueConnection, nowMs = Date.now()) {
   const { store } = connection;
   const living = await SERVERS.listLiving(store);
-  const [published, { requests, byRun }] = await Promise.all([
+  const [published, fresh, { requests, byRun }] = await Promise.all([
     RUNS.list(store),
+    listFreshRuns(store),
     readRequests(connection, living),
   ]);
-  const runs = await Promise.all(published.map((run) => viewRun(run, byRun.get(run.run), nowMs)));
+  const runs = await Promise.all(published.map((run) => viewRun(run, byRun.get(run.run), fresh)));
   const runOf = new Map(runs.map((run) => [run.run, run]));
   const accounts = await Promise.all(
     [...(await knownAccounts(store, runs))].map(async ([queueName, account]) => {
@@ -260,8 +262,12 @@ async function readRequests(connection: QueueConnection, servers: ReadonlyMap<st
 }
 
 /** A run of which no image is counted yet. */
-async function viewRun(run: RunStatus, request: OpenedRequest | undefined, nowMs: number): Promise<RunView> {
-  const known = runState(run, nowMs);
+async function viewRun(
+  run: RunStatus,
+  request: OpenedRequest | undefined,
+  fresh: ReadonlySet<string>,
+): Promise<RunView> {
+  const known = runState(run, fresh);
   const published = known === 'running' && (await isKnownDead(run)) ? 'silent' : known;
   const state = request?.isTaken === false && published !== 'running' ? 'waiting' : published;
   const isCancelled = run.stopKind === 'cancelled' || (state !== 'ended' && request?.isCancelled === true);

@@ -43,6 +43,12 @@ export class PublishedKind<T> {
     return this.read((await store.members(this.about.group)).get(id) ?? '');
   }
 
+  /** The ids of those that have published within so many milliseconds, by the clock of the queue. */
+  async listFresh(store: SharedStore, withinMs: number): Promise<Set<string>> {
+    const { group, ttlMs } = this.about;
+    return new Set((await store.members(group, ttlMs - withinMs)).keys());
+  }
+
   protected read(text: string): T | undefined {
     return this.about.schema.safeParse(parseJson(text)).data;
   }
@@ -63,12 +69,6 @@ class ProcessKind<T extends { readonly host: string; readonly pid: number }> ext
   /** What those of these say of themselves that can be read. */
   async listProcesses(store: SharedStore): Promise<T[]> {
     return [...(await this.listLiving(store)).values()].filter((value) => value !== undefined);
-  }
-
-  /** The ids of those that have published within so many milliseconds, by the clock of the queue. */
-  async listFresh(store: SharedStore, withinMs: number): Promise<Set<string>> {
-    const { group, ttlMs } = this.about;
-    return new Set((await store.members(group, ttlMs - withinMs)).keys());
   }
 }
 
@@ -210,14 +210,19 @@ export const RUNS = new PublishedKind({
 /** A coordinator that has published nothing for so long is gone. */
 const SILENT_MS = 10_000;
 
+/** The ids of the runs whose coordinators have published lately, or that have just ended. */
+export function listFreshRuns(store: SharedStore): Promise<Set<string>> {
+  return RUNS.listFresh(store, SILENT_MS);
+}
+
 /**
  * running: its coordinator is at work. ended: see `ended`. silent: its coordinator has died or lost the queue; the same
  * command resumes it.
+ * @param fresh see `listFreshRuns`: clocks of other machines count for nothing
  */
-export function runState(status: RunStatus, nowMs: number): 'running' | 'ended' | 'silent' {
+export function runState(status: RunStatus, fresh: ReadonlySet<string>): 'running' | 'ended' | 'silent' {
   if (status.ended !== undefined) return 'ended';
-  // What was seen in the future was seen by a clock that has gone back since.
-  return Math.abs(nowMs - status.seenAt) < SILENT_MS ? 'running' : 'silent';
+  return fresh.has(status.run) ? 'running' : 'silent';
 }
 
 /** Upper bounds in seconds; what is above the last one falls into `+Inf`. */

@@ -116,9 +116,8 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     await service.start('run', ['m.csv', '--limit', '20', ...FAST_FLAGS]).ended;
     simulator.setOptions({ latencyMs: 600_000 });
     const run = service.start('run', ['m.csv', '--limit', '5', ...FAST_FLAGS]);
-    await waitUntil(
-      'the second start takes some on',
-      async () => (await statusJson()).runs.some(({ state, resumed }) => state === 'running' && resumed === 20),
+    await waitUntil('the second start takes some on', async () =>
+      (await statusJson()).runs.some(({ state, resumed }) => state === 'running' && resumed === 20),
     );
     expect((await statusJson()).runs).toMatchObject([{ totalRows: 30, resumed: 20 }]);
     expect(await status()).toMatch(/^ +20\/30 rows, /m);
@@ -149,6 +148,35 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     await limited.ended;
   });
 
+  test('judges by the clock of the queue whether a run goes on, and not by its own or that of its coordinator', async () => {
+    const connection = await openQueue(parseQueueUrl(queue, {}));
+    const about = { account: 'a', queueName: 'describe@a', manifest: 'm.csv', host: 'elsewhere', pid: 1 };
+    const counts = {
+      rows: 1,
+      described: 0,
+      resumed: 0,
+      copied: 0,
+      failed: 0,
+      failedByCode: {},
+      perSecond: 0,
+    };
+    const seen = (run: string, seenAt: number): RunStatus => {
+      return { ...about, ...counts, run, output: `${run}.csv`, startedAt: seenAt, seenAt };
+    };
+    await RUNS.publish(connection.store, 'slow', seen('slow', Date.now() - 60_000));
+    await RUNS.publish(connection.store, 'fast', seen('fast', Date.now() + 60_000));
+    // As it is when it was published eleven seconds ago.
+    const late = JSON.stringify(seen('late', Date.now()));
+    await connection.store.announce('runs', 'late', late, 24 * 3_600_000 - 11_000);
+    await connection.close();
+    const { runs } = await statusJson();
+    expect(Object.fromEntries(runs.map(({ run, state }) => [run, state]))).toEqual({
+      slow: 'running',
+      fast: 'running',
+      late: 'silent',
+    });
+  });
+
   test('shows hostile names as text', async () => {
     const connection = await openQueue(parseQueueUrl(queue, {}));
     const run: RunStatus = {
@@ -162,7 +190,7 @@ describe.skipIf(!redisAvailable)('bulk-describe status', () => {
     for (const text of [await status(), await status('/o\r\n\u009b31m.csv')]) {
       // eslint-disable-next-line no-control-regex -- they are what must not be there
       expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
-      expect(text).toContain('silent for');
+      expect(text).toContain('running on');
     }
     expect(JSON.parse(await status('--json'))).toMatchObject({ runs: [run] });
   });
