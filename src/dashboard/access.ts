@@ -99,7 +99,8 @@ export function isAuthorized(header: string | undefined, { user, password }: Cre
  */
 function isCrossSite(headers: IncomingHttpHeaders): boolean {
   const site = headers['sec-fetch-site'];
-  if (site !== undefined && site !== 'same-origin') return true;
+  // A page cannot forge it, and a proxy may call this server by another name than the browser does.
+  if (site !== undefined) return site !== 'same-origin';
   const { origin, host } = headers;
   if (origin === undefined) return false;
   return !URL.canParse(origin) || new URL(origin).host.toLowerCase() !== (host ?? '').toLowerCase();
