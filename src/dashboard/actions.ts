@@ -2,7 +2,7 @@ import { cancelRun } from '../service/cancel-run.js';
 import { retryRun } from '../service/enqueue-run.js';
 import { knownAccounts } from '../service/views.js';
 import { BulkDescribeError, UsageError } from '../shared/errors.js';
-import { partsOfJobId } from '../shared/jobs.js';
+import { RUNS_QUEUE, partsOfJobId } from '../shared/jobs.js';
 import { count, plural } from '../shared/plural.js';
 import { RUNS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -25,7 +25,9 @@ const ACTIONS = {
     return 'paused: what is submitted is finished, and nothing more is taken until it is resumed';
   },
   'resume-account': async (connection: QueueConnection, name: string) => {
-    await (await accountQueue(connection, name)).resume();
+    // That of the runs may have been paused by whoever reaches it; here it can only be resumed.
+    const queue = name === RUNS_QUEUE ? connection.queue(name) : await accountQueue(connection, name);
+    await queue.resume();
     return 'resumed';
   },
   'hurry-account': async (connection: QueueConnection, name: string) => {

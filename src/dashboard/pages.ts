@@ -9,6 +9,7 @@ import {
   readServiceStatus,
 } from '../service/views.js';
 import { formatDuration } from '../shared/limits.js';
+import { RUNS_QUEUE } from '../shared/jobs.js';
 import { count } from '../shared/plural.js';
 import { HISTOGRAM_BOUNDS, readMetrics } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
@@ -51,7 +52,7 @@ export async function runsPage(connection: QueueConnection, { readOnly, said }: 
   </p>`;
   const main = html`${saidPart(said)}
     <h1 class="unseen">Runs</h1>
-    ${troublesPart(service)} ${cards.length > 0 ? cards : none}
+    ${troublesPart(service, readOnly)} ${cards.length > 0 ? cards : none}
     ${schedulesPart(service.schedules, service.at)} ${accountsPart(service, readOnly)}`;
   return layout(title, main);
 }
@@ -227,12 +228,14 @@ function whereLine({ status, account }: RunOnPage): Html {
 }
 
 /** What keeps work from being done at the queue. */
-function troublesPart({ troubles, at }: CheckedStatus): Html[] {
+function troublesPart({ troubles, at }: CheckedStatus, readOnly: boolean): Html[] {
   return troubles.map(({ kind, about, text, reason, since }) => {
     const begun = since !== undefined && html`, for ${formatDuration(at - since)}`;
+    const mayResume = kind === 'paused' && about === RUNS_QUEUE && !readOnly;
     return html`<p class="note" data-key="${kind} ${about}">
-      ${about}: ${text}${begun}${reason !== '' && ` (${reason})`}
-    </p>`;
+        ${about}: ${text}${begun}${reason !== '' && ` (${reason})`}
+      </p>
+      ${mayResume && html`<div class="actions">${actionButton('resume-account', about, 'Resume')}</div>`}`;
   });
 }
 
@@ -242,7 +245,7 @@ function schedulesPart(schedules: readonly ListedSchedule[], nowMs: number): Htm
   const rows = schedules.map(({ name, cron, timeZone, request, nextAt, record }) => {
     const { lastAt, lastText = '' } = record;
     const due = nextAt === undefined ? 'not planned' : when(nextAt, nowMs);
-    const next = nextAt !== undefined && nextAt < nowMs ? 'as soon as a server is there' : due;
+    const next = nextAt !== undefined && nextAt < nowMs ? 'as soon as a server takes it up' : due;
     return html`<tr data-key="${name}">
       <th scope="row">${name}</th>
       <td><code>${cron}</code> ${timeZone}</td>

@@ -5,6 +5,7 @@ import { act } from '../../src/dashboard/actions.js';
 import { type Dashboard, startDashboard } from '../../src/dashboard/dashboard.js';
 import type { Companion } from '../../src/run/run-options.js';
 import { UsageError } from '../../src/shared/errors.js';
+import { RUNS_QUEUE } from '../../src/shared/jobs.js';
 import { RUNS } from '../../src/shared/published.js';
 import { type QueueConnection, openQueue as openConnection } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
@@ -184,6 +185,26 @@ describeOnBothQueues('the dashboard beside a run', (openQueue, kind) => {
       expect(counts.map(([taken = 0, moved = 0]) => taken + moved)).toEqual([20, 20]);
       expect(counts.reduce((sum, [taken = 0]) => sum + taken, 0)).toBe(20);
     } finally {
+      await connection.close();
+    }
+  });
+
+  test('resumes the queue that servers take runs from, and does nothing else with it', async () => {
+    const connection = await fixture.queue.connect();
+    const dashboard = await startDashboard(connection, { port: 0 });
+    const button = 'action="/do/resume-account/runs"';
+    try {
+      const runs = connection.queue(RUNS_QUEUE);
+      await runs.pause();
+      const page = async () => (await fetch(`${dashboard.url}/runs`)).text();
+      expect(await page()).toContain(button);
+      for (const action of ['pause-account', 'hurry-account'] as const)
+        expect(await act(connection, action, RUNS_QUEUE)).toContain('nobody has worked for this account');
+      expect(await act(connection, 'resume-account', RUNS_QUEUE)).toBe('resumed');
+      expect(await runs.isPaused()).toBe(false);
+      expect(await page()).not.toContain(button);
+    } finally {
+      await dashboard.close();
       await connection.close();
     }
   });
