@@ -29,6 +29,8 @@ const MOST_SAID = 100;
 const BODY_LIMIT_BYTES = 64 * 1024;
 /** A queue that is away answers when it is back: requests are answered before their callers give up. */
 const ANSWER_DEADLINE_MS = 4000;
+/** Requests that are worked on at a time. */
+const MOST_WAITING = 200;
 /** A large output over a slow line. */
 const DOWNLOAD_DEADLINE_MS = 24 * 3_600_000;
 
@@ -89,13 +91,7 @@ async function createServer(
     if (statusCode >= 500) return sendTrouble(reply);
     return reply.code(statusCode).type('text/plain').send(`${error.message}\n`);
   });
-  // The board's own error handler has no word for a queue that is away.
-  app.addHook('onRoute', (route) => {
-    route.errorHandler = (error, _request, reply) => {
-      if (error.code !== 'FST_ERR_HANDLER_TIMEOUT') throw error;
-      void sendTrouble(reply);
-    };
-  });
+  guardRoutes(app);
   app.get(HEALTH_PATH, async (_request, reply) => {
     const trouble = await queueTrouble(connection);
     if (trouble === undefined) return reply.send({ ready: true });
@@ -114,6 +110,31 @@ async function createServer(
   );
   await app.register(board, { prefix: BOARD_PATH });
   return app;
+}
+
+/** While the queue is away, what has been asked of it waits on when the request was answered: no more than so many wait. */
+function guardRoutes(app: FastifyInstance): void {
+  let waiting = 0;
+  const done = () => {
+    waiting--;
+  };
+  app.addHook('onRoute', (route) => {
+    const { handler } = route;
+    route.handler = function (request, reply) {
+      if (waiting >= MOST_WAITING && route.url !== HEALTH_PATH) return sendTrouble(reply);
+      const answer: unknown = handler.call(this, request, reply);
+      if (answer instanceof Promise) {
+        waiting++;
+        answer.then(done, done);
+      }
+      return answer;
+    };
+    // The board's own error handler has no word for a queue that is away.
+    route.errorHandler = (error, _request, reply) => {
+      if (error.code !== 'FST_ERR_HANDLER_TIMEOUT') throw error;
+      void sendTrouble(reply);
+    };
+  });
 }
 
 /** The run pages, and what their buttons do: that is said on the page to which the browser is sent back. */

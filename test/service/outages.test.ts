@@ -88,6 +88,11 @@ describe.skipIf(!redisAvailable)('while Redis is away', () => {
     });
     const trouble = 'The queue does not answer. Try again in a moment.\n';
     expect(await Promise.all(answers)).toEqual(PATHS.map((path) => `${path} 503 ${trouble}`));
+    // What was asked goes on waiting; when that is too much, nothing more is asked.
+    await Promise.all(Array.from({ length: 200 }, () => fetch(`${url}/runs`)));
+    const startedAt = performance.now();
+    expect((await fetch(`${url}/runs`)).status).toBe(503);
+    expect(performance.now() - startedAt).toBeLessThan(4000);
     await redis.restart();
     await waitUntil('the pages are back', async () => (await fetch(`${url}/runs`)).status === 200);
   });
