@@ -26,11 +26,17 @@ export function countPayments(journal: readonly JournalEntry[], ledger: Ledger):
     else expired++;
   }
   const twice = [...completing].map(([url, count]) => ({ url, count: count - 1 }));
+  let { unnamed } = ledger;
+  const isUncounted = ({ url, count }: (typeof twice)[number]) => {
+    const missing = Math.max(0, count - ledger.of(url));
+    unnamed -= missing;
+    return missing > 0 && unnamed < 0;
+  };
   return {
     paid: journal.length,
     expired,
     paidTwice: twice.reduce((sum, { count }) => sum + count, 0),
     counted: ledger.total,
-    uncounted: twice.filter(({ url, count }) => count > ledger.of(url)).map(({ url }) => url),
+    uncounted: twice.filter(isUncounted).map(({ url }) => url),
   };
 }

@@ -7,6 +7,8 @@ import type { JobAccount } from './queue.js';
  */
 export class Ledger {
   readonly #jobs = new Map<string, JobAccount>();
+  /** What only a receipt has counted, without saying for which images. */
+  unnamed = 0;
 
   note(jobs: readonly JobAccount[]): void {
     for (const job of jobs) {
@@ -22,7 +24,7 @@ export class Ledger {
   }
 
   get total(): number {
-    let sum = 0;
+    let sum = this.unnamed;
     for (const job of this.#jobs.values()) sum += job.maybePaid;
     return sum;
   }

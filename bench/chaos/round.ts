@@ -225,7 +225,9 @@ class Round {
     await this.#endWithin(program, PHASE_DEADLINE_MS);
     // A Redis that is away when a process starts ends it: that is its contract.
     const codes = outage?.of === 'redis' ? [0, 2, 130, 1] : [0, 2, 130];
-    await this.#settle(name, program, codes);
+    // So does an API of whose first five answers none can be read.
+    const { badJson = 0, html = 0 } = failures;
+    await this.#settle(name, program, badJson + html > 0 ? [...codes, 3] : codes);
   }
 
   async #bringDown(
@@ -271,6 +273,8 @@ class Round {
     if (end.code !== null && !codes.includes(end.code)) {
       this.#broken.push(`${name} ended with exit code ${end.code}`);
     }
+    // Such a run leaves nothing unsubmitted in the queue, which could say what was lost.
+    if (end.code === 3) this.#ledger.unnamed += this.#receipts.last?.maybePaidTwice ?? 0;
     // What a receipt without counts leaves in the queue, the next look finds there as well.
     if (this.#receipts.last?.maybePaidTwice === 0) return;
     // No receipt is to count what was lost with the run that nobody resumes.
