@@ -15,7 +15,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export const INTERRUPTED = 130;
 
 /** What comes so soon after the first signal is the same one: npx passes on a Ctrl-C that the terminal has sent to both. */
-const SAME_SIGNAL_MS = 1000;
+const SAME_SIGNAL_MS = 500;
 
 /** Turns the first interrupt into an abort; the second one ends the process at once, unless it is SIGHUP. */
 export function listenForSignals(onFirst?: (name: string) => void): {

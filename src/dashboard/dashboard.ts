@@ -120,8 +120,11 @@ function guardRoutes(app: FastifyInstance): void {
   };
   app.addHook('onRoute', (route) => {
     const { handler } = route;
+    // A download takes long by itself, and the queue has answered by then.
+    const isFree = route.url === HEALTH_PATH || route.handlerTimeout === DOWNLOAD_DEADLINE_MS;
     route.handler = function (request, reply) {
-      if (waiting >= MOST_WAITING && route.url !== HEALTH_PATH) return sendTrouble(reply);
+      if (isFree) return handler.call(this, request, reply);
+      if (waiting >= MOST_WAITING) return sendTrouble(reply);
       const answer: unknown = handler.call(this, request, reply);
       if (answer instanceof Promise) {
         waiting++;

@@ -218,7 +218,7 @@ function needlessAfter(kind: RunStop['kind'] | undefined): Parameters<RunJobs['r
   if (kind === undefined || kind === 'interrupted' || kind === 'fatal') return isUntouched;
   // Nobody resumes it: what came to nothing would be set aside by a worker, and its server would execute the run again for
   // that. An image whose delivery may still come needs no coordinator.
-  return (job) => isUnsubmitted(job) && job.data.unanswered === undefined;
+  return (job) => isUntouched(job) || (isUnsubmitted(job) && job.data.unanswered === undefined);
 }
 
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */

@@ -6,7 +6,7 @@ import type { QueueConnection } from './queue/connection.js';
 import { atShutdown } from './queue/outage.js';
 import { isKnownDead } from './process-identity.js';
 import type { SharedStore } from './queue/store.js';
-import { repeat, sleep } from './waiting.js';
+import { repeat, sleep, unlessAborted } from './waiting.js';
 
 const LEASE_TTL_MS = 15_000;
 const RENEW_EVERY_MS = 5000;
@@ -66,8 +66,8 @@ async function acquire(
   const name = runLeaseName(run);
   const giveUpAt = performance.now() + LEASE_TTL_MS + RENEW_EVERY_MS;
   for (let tries = 1; ; tries++) {
-    if (await store.lease(name, owner, LEASE_TTL_MS)) return;
-    const holder = (await store.leaseOwner(name)) ?? '';
+    if (await unlessAborted(store.lease(name, owner, LEASE_TTL_MS), signal)) return;
+    const holder = (await unlessAborted(store.leaseOwner(name), signal)) ?? '';
     if (await isDeadHere(holder)) {
       await store.release(name, holder);
       continue;

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
 import {
   answeredPrompts,
+  REFUSING_PROMPT,
+  firstPrompts,
   isRefusal,
   withoutThoughts,
 } from '../../src/describe-api/dialects/answered-prompts.js';
@@ -131,6 +133,19 @@ test('of an answer that was cut off a closed list counts, and lines do not', () 
   expect(promptsIn([`${LIST}\nAnd`], { isCut: true })).toEqual(FOUR);
   expect(promptsIn(['1. a\n2. b\n3. c\n4. d'], { isCut: true })).toBeUndefined();
   expect(promptsIn(FOUR, { isCut: true })).toBeUndefined();
+});
+
+test.each([
+  ['Please provide an image so that I can describe it.', false],
+  ["I don't have access to the image.", false],
+  ['I was unable to view it.', false],
+  ["I won't describe it.", false],
+  ["I'm sorry, there is none.", false],
+  ['I am standing by a barn', true],
+  ['Title: A barn', true],
+  ['Please Mr. Postman, a poster', true],
+])('where prompts were asked for as JSON, %j is one: %j', (text, is) => {
+  expect(firstPrompts([text], 1, REFUSING_PROMPT)).toEqual(is ? [text] : undefined);
 });
 
 test('four answers of one prompt each may be JSON of one prompt, and no refusals or errors', () => {

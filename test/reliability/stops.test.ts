@@ -226,7 +226,7 @@ describe.concurrent('a process that is told to end', () => {
     run.child.kill('SIGINT');
     await waitUntil('it says that it waits', () => run.stderr().includes('once more to quit at once'));
     const startedAt = performance.now();
-    // What comes within a second of the first is the same one.
+    // What comes at once after the first is the same one.
     await waitUntil('it has ended', () => {
       run.child.kill('SIGINT');
       return run.child.exitCode !== null;

@@ -63,7 +63,7 @@ function undecorated(prompts: readonly string[]): readonly string[] {
 
 /** What begins like this is a refusal. */
 export const REFUSING_PROMPT =
-  /^[\s"'*_([-]*(?:sorry|unfortunately|apologies|my apologies|as an ai|no image|unable|(?:i|we) (?:can['’]?t|can ?not|could ?n['’]?t|could not|do not see|don['’]?t see)|i['’]?(?: a)?m (?:sorry|unable|afraid|not able))\b/i;
+  /^[\s"'*_([-]*(?:sorry|unfortunately|apologies|my apologies|as an ai|no image|unable|please (?:provide|upload|share|attach|send|give)|(?:i|we) (?:can['’]?t|can ?not|could ?n['’]?t|could not|won['’]?t|will not|(?:do not|don['’]?t) (?:see|have)|(?:was|were) (?:unable|not able))|i['’]?(?: a)?m (?:sorry|unable|afraid|not able))\b/i;
 
 /** In a guess: a refusal, talk, or one side of the picture. */
 const NO_PROMPT =
