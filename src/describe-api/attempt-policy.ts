@@ -116,7 +116,7 @@ export function judgeSubmitFailure(error: unknown): SubmitVerdict {
     return { action: 'retry', maybePaid: true, wrong: error.wrong, ...about };
   }
   if (error instanceof ResponseShapeError) {
-    const limits = { mostAttempts: error.isPage ? undefined : MOST_UNREADABLE, countsAsDown: error.isPage };
+    const limits = { mostAttempts: MOST_UNREADABLE, countsAsDown: error.isPage };
     return { action: 'retry', code: 'bad-response', maybePaid: true, reason, ...limits };
   }
   const countsAsDown = error instanceof InterruptedError;

@@ -60,7 +60,7 @@ describe('a failed submit', () => {
     [
       'a page as a success',
       new ResponseShapeError(call, 'JSON', '<html>', true),
-      { ...retry('bad-response', true, true), mostAttempts: undefined },
+      { ...retry('bad-response', true, true), mostAttempts: 2 },
     ],
     [
       'an answer without prompts, which is asked for once more',
