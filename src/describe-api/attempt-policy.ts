@@ -10,6 +10,7 @@ import {
   SetUpError,
   StatusError,
   UnreadableAnswerError,
+  isUnreachable,
 } from './errors.js';
 import { SET_UP_ADVICE, setUpAdvice } from './refusals.js';
 
@@ -131,8 +132,7 @@ export function judgePollFailure(error: unknown): PollVerdict {
     if (status === 401) return { action: 'stop', why: 'token', reason, countsAsDown: false };
     return { action: 'retry', retryAfterMs, reason, countsAsDown: status >= 500 || about === 'page' };
   }
-  const isPage = error instanceof ResponseShapeError && error.isPage;
-  const countsAsDown = isPage || error instanceof ConnectionError || error instanceof InterruptedError;
+  const countsAsDown = isUnreachable(error) || error instanceof InterruptedError;
   return { action: 'retry', reason, countsAsDown };
 }
 

@@ -185,9 +185,10 @@ class LateResults {
     const id = `collect-${run}`;
     // One that has collected already may still call --on-done, and no other is added before its job is over.
     if ((await queue.getDeduplicationJobId(id)) !== null) return;
-    // Whoever has the output takes them up, or may end soon: a request would be skipped at once, with exit code 5.
-    const output = root.output(request.output ?? '');
-    if (await output.then((path) => isLocked(runPaths(path).lock)).catch(() => false)) return;
+    // Whoever has the output takes them up, or may end soon: a request would be skipped at once, with exit code 5. Where
+    // that cannot be told, its execution says why.
+    const isTaken = async () => isLocked(runPaths(await root.output(request.output ?? '')).lock);
+    if (await isTaken().catch(() => false)) return;
     const text = 'results have come, or images were put back, for a run that has ended';
     logger.info({ run, results: count - left }, text);
     const again = { ...request, collectOnly: true, stoppedBefore: stop };

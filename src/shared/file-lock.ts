@@ -115,10 +115,13 @@ async function takeOver(path: string, what: string, stale: LockFile, temp: strin
 function lockAt(path: string, content: string): FileLock {
   return {
     async release() {
-      // Nobody replaces the lock of a live owner, so nothing can come between the look and the removal.
-      const now = await readIfThere(path).catch(() => undefined);
-      // On a disk that has become read-only it stays, and is stale once this process has ended: whoever comes then takes it over.
-      if (now === content) await rm(path, { force: true }).catch(() => undefined);
+      try {
+        // Nobody replaces the lock of a live owner, so nothing can come between the look and the removal.
+        if ((await readIfThere(path)) === content) await rm(path, { force: true });
+      } catch {
+        // On a disk that has become read-only it stays, and is stale once this process has ended: whoever comes then takes it
+        // over.
+      }
     },
   };
 }

@@ -36,7 +36,7 @@ export async function takeRunLease(
   const { store } = connection;
   const owner = `${hostname()}/${process.pid}/${randomUUID()}`;
   const name = runLeaseName(run);
-  await acquire(store, { run, owner, onWait }, control.signal);
+  await acquire(store, { run, owner }, control.signal, onWait);
   const ended = new AbortController();
   const renew = async () => {
     if (await store.lease(name, owner, LEASE_TTL_MS)) return;
@@ -56,12 +56,9 @@ export async function takeRunLease(
 
 async function acquire(
   store: SharedStore,
-  {
-    run,
-    owner,
-    onWait,
-  }: { readonly run: string; readonly owner: string; readonly onWait: ((text: string) => void) | undefined },
+  { run, owner }: { readonly run: string; readonly owner: string },
   signal: AbortSignal,
+  onWait?: (text: string) => void,
 ): Promise<void> {
   const name = runLeaseName(run);
   const giveUpAt = performance.now() + LEASE_TTL_MS + RENEW_EVERY_MS;
