@@ -8,7 +8,7 @@ const layers = {
   simulator: ['shared', 'describe-api'],
   producer: ['shared', 'describe-api'],
   worker: ['shared', 'describe-api', 'webhook'],
-  writer: ['shared', 'describe-api'],
+  writer: ['shared', 'producer'],
   webhook: ['shared', 'describe-api'],
   run: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer'],
   service: ['shared', 'describe-api', 'simulator', 'producer', 'worker', 'writer', 'run'],

@@ -62,22 +62,36 @@ export async function* readRows(
 /** Makes a row of a record: its key, its image, or what keeps it from having them. */
 export function toRow(record: ManifestRecord, plan: RowPlan): Row {
   const { number, line, file, cells, isJson } = record;
-  const key = plan.keyColumn === undefined ? undefined : cellAt(cells[plan.keyColumn] ?? '', plan.keyPath);
+  const key = keyIn(cells, plan);
   const row = { number, line, file, cells, isJson, key: key === '' ? undefined : key };
   if (record.problem !== undefined) return withProblem(row, 'bad-record', record.problem);
   if (key === '') return withProblem(row, 'bad-record', 'no key');
+  const found = imageIn(cells, plan);
+  if ('problem' in found) return withProblem(row, 'invalid-url', found.problem);
+  return { ...row, ...found, title: titleOf(cells, plan.titleColumn) };
+}
+
+/** How a row that a file holds is called, as `toRow` calls the manifest's. @param cells of the manifest's columns */
+export function nameOf(cells: readonly string[], plan: RowPlan): Pick<Row, 'key' | 'image'> {
+  const found = imageIn(cells, plan);
+  return { key: keyIn(cells, plan), image: 'problem' in found ? undefined : found.image };
+}
+
+/** The columns that say how rows are called. */
+export function namingColumns({ urlColumn, keyColumn = urlColumn, prompt }: RowPlan): readonly number[] {
+  return [urlColumn, keyColumn, ...(prompt?.columns ?? [])];
+}
+
+function keyIn(cells: readonly string[], { keyColumn, keyPath }: RowPlan): string | undefined {
+  return keyColumn === undefined ? undefined : cellAt(cells[keyColumn] ?? '', keyPath);
+}
+
+function imageIn(cells: readonly string[], plan: RowPlan) {
   const raw = cellAt(cells[plan.urlColumn] ?? '', plan.urlPath);
   const resolved = resolveImageUrl(raw, plan.baseUrl, plan.imageRoot, plan.areNames);
-  if ('problem' in resolved) return withProblem(row, 'invalid-url', resolved.problem);
+  if ('problem' in resolved) return resolved;
   const prompt = plan.prompt?.fill(plan.prompt.columns.map((column) => cells[column] ?? ''));
-  const title = titleOf(cells, plan.titleColumn);
-  return {
-    ...row,
-    url: resolved.url,
-    title,
-    prompt,
-    image: imageHash(resolved.identity ?? resolved.url, prompt),
-  };
+  return { url: resolved.url, prompt, image: imageHash(resolved.identity ?? resolved.url, prompt) };
 }
 
 const LONGEST_TITLE = 200;
@@ -89,28 +103,6 @@ function titleOf(cells: readonly string[], column: ColumnRef | undefined): strin
   const short = text.length > LONGEST_TITLE ? `${text.slice(0, LONGEST_TITLE - 1)}…` : text;
   const line = short.replace(/[\p{Cc}\p{Cs}\s]+/gu, ' ').trim();
   return line === '' ? undefined : line;
-}
-
-/**
- * What identifies the image of a row that a file holds, as `toRow` does for a manifest's.
- * @param ofPrompt the cells of the prompt's columns
- * @returns undefined when the cell means none
- */
-export function imageOf(
-  { baseUrl, imageRoot, areNames, prompt, urlPath }: Omit<RowPlan, 'urlColumn' | 'keyColumn'>,
-  raw: string,
-  ofPrompt: readonly string[],
-): string | undefined {
-  const resolved = resolveImageUrl(cellAt(raw, urlPath), baseUrl, imageRoot, areNames);
-  if ('problem' in resolved) return undefined;
-  return imageHash(resolved.identity ?? resolved.url, prompt?.fill(ofPrompt));
-}
-
-/** How rows of files are told apart as those of the manifest are. */
-export function namesBy(plan: RowPlan) {
-  const { urlColumn, keyColumn, keyPath, prompt } = plan;
-  const resolveUrl = (raw: string, ofPrompt: readonly string[]) => imageOf(plan, raw, ofPrompt);
-  return { urlColumn, keyColumn, keyPath, promptColumns: prompt?.columns, resolveUrl };
 }
 
 /** Where a row is in its manifest. */

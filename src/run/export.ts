@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, extname, join, resolve } from 'node:path';
 import pLimit from 'p-limit';
-import { imageOf, namesBy } from '../producer/row-reader.js';
+import { nameOf } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import { MESSAGE_COLUMNS, answerCell } from '../shared/jobs.js';
 import { type Cells, jsonText, objectText, toCells, valuesOf } from '../shared/json-cells.js';
@@ -143,8 +143,7 @@ class OutputRows {
     const visitNamed = (names: ImageNames, then: typeof visit) =>
       this.forEach((rows, first) => {
         const named = rows.flatMap((row, at): NamedImage[] => {
-          const ofPrompt = (plan.prompt?.columns ?? []).map((index) => row.cells[index] ?? '');
-          const image = imageOf(plan, row.cells[plan.urlColumn] ?? '', ofPrompt);
+          const { image } = nameOf(row.cells, plan);
           const name = names.take(row.cells, `row ${first + at} of ${this.read.path}`, image);
           return name === undefined ? [] : [{ row, name, text: this.#textOf(row, column) }];
         });
@@ -282,7 +281,7 @@ async function convert(source: OutputRows, dest: string): Promise<Exported> {
       written += rows.length;
     });
   });
-  const names = read.runFile && namesBy(planOf(read, columns));
-  await packOutput({ ...about, urlColumn: -1, ...names }, dest);
+  const plan = read.runFile && planOf(read, columns);
+  await packOutput({ ...about, urlColumn: -1, ...plan }, dest);
   return { written, kept: 0, empty: 0 };
 }

@@ -17,7 +17,7 @@ import { FILE_COLUMN, isFolder } from '../producer/folder-format.js';
 import { IMAGE_ENDING, type ImageRoot, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import type { Manifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
-import { type Row, type RowPlan, namesBy } from '../producer/row-reader.js';
+import { type Row, type RowPlan, namingColumns } from '../producer/row-reader.js';
 import { areSeveral, findManifests, openManifests } from '../producer/several-manifests.js';
 import { type Account, accountLabel } from '../shared/account.js';
 import { UsageError, fileTrouble, manifestsText, shownPath } from '../shared/errors.js';
@@ -157,9 +157,8 @@ export function withKept(
   asked: KeptColumns,
   remembered: KeptColumns | undefined,
 ): OutputOptions {
-  const { columns, urlColumn, keyColumn = urlColumn, promptColumns = [] } = options;
-  const needed = [urlColumn, keyColumn, ...promptColumns];
-  return { ...options, kept: findKeptColumns(columns, asked, remembered, needed) };
+  const kept = findKeptColumns(options.columns, asked, remembered, namingColumns(options));
+  return { ...options, kept };
 }
 
 /** Opens a manifest, and finds what identifies its rows and where their images are. */
@@ -201,7 +200,7 @@ export async function openRows(
     ...layoutOf(options),
     answerColumns,
     listSeparator: options.listSeparator,
-    ...namesBy(plan),
+    ...plan,
     index: new OutputIndex({ keyed: plan.keyColumn !== undefined }),
     newColumns: options.newColumns,
     signal: options.signal,

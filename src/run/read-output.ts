@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { type ColumnRef, columnAt } from '../producer/columns.js';
 import { parseBaseUrl } from '../producer/image-url.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
-import { type RowPlan, namesBy } from '../producer/row-reader.js';
+import type { RowPlan } from '../producer/row-reader.js';
 import { UsageError, shownPath } from '../shared/errors.js';
 import { MESSAGE_COLUMNS, PROMPT_COLUMNS } from '../shared/jobs.js';
 import { openPlainFile } from '../writer/durable-file.js';
@@ -101,7 +101,7 @@ export async function rememberedFailures(
   const { columns, delimiter } = await failureColumnsIn(path, runFile.delimiter);
   return {
     ...{ path: paths.failures, columns, delimiter, ...layoutOf(runFile) },
-    ...namesBy(rememberedPlan(runFile, columns)),
+    ...rememberedPlan(runFile, columns),
     answerColumns: runFile.answerColumns ?? PROMPT_COLUMNS,
   };
 }

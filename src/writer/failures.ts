@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises';
+import { nameOf as rowName } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import {
   ERROR_CODES,
@@ -8,7 +9,6 @@ import {
   isDecidedAnew,
   isOfRecord,
 } from '../shared/jobs.js';
-import { cellAt } from '../shared/json-cells.js';
 import { shortHash } from '../shared/short-hash.js';
 import { AppendFile } from './append-file.js';
 import { CsvTable } from './csv-table.js';
@@ -298,21 +298,11 @@ async function forEachIn(
 }
 
 /** @param all the cells of our columns, in our order */
-function parseFailure(
-  all: readonly string[],
-  { columns, urlColumn, keyColumn, keyPath, promptColumns = [], resolveUrl }: FailureOptions,
-): FailureRecord {
-  const cells = all.slice(0, columns.length);
-  const [code, reason = '', attempts = '', messageId = '', answer = ''] = all.slice(columns.length);
+function parseFailure(all: readonly string[], options: FailureOptions): FailureRecord {
+  const cells = all.slice(0, options.columns.length);
+  const [code, reason = '', attempts = '', messageId = '', answer = ''] = all.slice(options.columns.length);
   return {
-    row: {
-      cells,
-      key: keyColumn === undefined ? undefined : cellAt(cells[keyColumn] ?? '', keyPath),
-      image: resolveUrl(
-        cells[urlColumn] ?? '',
-        promptColumns.map((column) => cells[column] ?? ''),
-      ),
-    },
+    row: { cells, ...rowName(cells, options) },
     outcome: {
       status: 'failed',
       // A code that somebody edited is taken for one that is tried again: its message may have been paid for.

@@ -1,10 +1,11 @@
 import { hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
+import { nameOf } from '../producer/row-reader.js';
 import { FatalError } from '../shared/errors.js';
 import type { Cells } from '../shared/json-cells.js';
 import { replaceFile } from './durable-file.js';
 import type { NamedRow } from './output-index.js';
-import { type OutputOptions, keptOf, namesOf, outputAt } from './output-table.js';
+import { type OutputOptions, keptOf, outputAt } from './output-table.js';
 import { type Table, type TableRow, readBytes } from './table.js';
 
 /** Reads the manifest's rows from the first. */
@@ -63,19 +64,17 @@ async function readFileRows(
   const { index, columns, signal } = options;
   const [offsets, byCells, byName] = [1, 0, 0].map((more) => new Float64Array(index.rows + more));
   if (offsets === undefined || byCells === undefined || byName === undefined) throw new RangeError('no rows');
-  const names = namesOf(options);
-  const wanted = [...names.columns, ...keptOf(options, columns)];
   let count = 0;
   const visit = (found: readonly TableRow[]) => {
     for (const { cells, offset } of found) {
       offsets[count] = offset;
-      byCells[count] = hashOf(JSON.stringify(cells.slice(names.columns.length)));
-      byName[count] = hashOfName(names.read(cells), options);
+      byCells[count] = hashOfCells(cells, options);
+      byName[count] = hashOfName(nameOf(cells, options), options);
       count++;
     }
   };
   const { end, ending } = await table.forEach(handle, {
-    columns: wanted,
+    columns,
     what: outputAt(path),
     signal,
     visit,
@@ -108,7 +107,7 @@ async function findPlaces(
       }
     }
   };
-  await find(byCells, ({ cells }) => hashOf(JSON.stringify(keptOf(options, cells))));
+  await find(byCells, ({ cells }) => hashOfCells(cells, options));
   if (places.includes(NO_PLACE)) await find(byName, (row) => hashOfName(row, options));
   return places;
 }
@@ -174,6 +173,10 @@ async function* readInOrder(
 
 function changed(path: string): FatalError {
   return new FatalError(`${outputAt(path)} was changed while the run goes on: it cannot be put in order`);
+}
+
+function hashOfCells(cells: readonly string[], options: OutputOptions): number {
+  return hashOf(JSON.stringify(keptOf(options, cells)));
 }
 
 function hashOfName({ key = '', image }: NamedRow, { index }: OutputOptions): number {

@@ -1,13 +1,14 @@
 import type { Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
+import { type RowPlan, nameOf } from '../producer/row-reader.js';
 import { FatalError, UsageError } from '../shared/errors.js';
 import { type DescribedOutcome, MESSAGE_COLUMNS, USAGE_COLUMNS } from '../shared/jobs.js';
-import { cellAt, valuesOf } from '../shared/json-cells.js';
+import { valuesOf } from '../shared/json-cells.js';
 import { CsvTable } from './csv-table.js';
 import { describeFileError, openPlainFile } from './durable-file.js';
 import { JsonlTable } from './jsonl-table.js';
-import type { NamedRow, OutputIndex } from './output-index.js';
+import type { OutputIndex } from './output-index.js';
 import { workingPath } from './output-paths.js';
 import { ParquetTable } from './parquet-table.js';
 import { PromptRowsTable, inRows, isInRows } from './prompt-rows-table.js';
@@ -44,16 +45,7 @@ export interface TableOptions extends OutputLayout {
 }
 
 /** What an output is opened or inspected with. */
-export interface OutputOptions extends TableOptions {
-  /** Which of `columns` hold the image and, where rows have one, the key. */
-  readonly urlColumn: number;
-  readonly keyColumn?: number | undefined;
-  /** Where in the JSON of its cell the key is, see `cellAt`. */
-  readonly keyPath?: readonly string[] | undefined;
-  /** Which of them are in the prompt, where each row has its own. */
-  readonly promptColumns?: readonly number[] | undefined;
-  /** The hash of the image that a URL cell means, with the cells of `promptColumns`; undefined when it means none. */
-  readonly resolveUrl: (raw: string, ofPrompt: readonly string[]) => string | undefined;
+export interface OutputOptions extends TableOptions, RowPlan {
   /** Gets the rows. */
   readonly index: OutputIndex;
   /** The manifest may have columns that the output lacks: it is rewritten once with them. */
@@ -210,23 +202,6 @@ export function endsRow(cells: readonly string[]): boolean {
   return cells.length >= 3 && TIMESTAMP.test(cells.at(-1) ?? '');
 }
 
-/** What rows are called: the columns that say it, and how they are read, if they are a row's first cells. */
-export function namesOf(options: OutputOptions): {
-  readonly columns: readonly string[];
-  readonly read: (cells: readonly string[]) => NamedRow;
-} {
-  const { columns, urlColumn, keyColumn, keyPath, promptColumns = [], resolveUrl } = options;
-  const count = promptColumns.length + 2;
-  return {
-    columns: [urlColumn, keyColumn ?? -1, ...promptColumns].map((column) => columns[column] ?? ''),
-    read: (cells) => {
-      // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
-      const [url = '', key = '', ...ofPrompt] = cells.slice(0, count);
-      return { image: resolveUrl(url, ofPrompt), key: cellAt(key, keyPath) };
-    },
-  };
-}
-
 /**
  * Reads an output from its first row on and indexes it.
  * @param what for messages: `the output out.csv`
@@ -242,17 +217,17 @@ export async function scanOutput(
 ): Promise<ScannedOutput> {
   let [hasSimulated, hasReal] = [false, false];
   const { index, signal } = options;
-  const names = namesOf(options);
   const visit = (rows: readonly TableRow[]) => {
     for (const { cells, offset } of rows) {
-      index.addFound({ ...names.read(cells), offset, file });
-      const message = cells[names.columns.length] ?? '';
+      // A key column that is new to the output has no cell here, and its rows have the key that an empty cell is.
+      index.addFound({ ...nameOf(cells, options), offset, file });
+      const message = cells.at(-1) ?? '';
       if (message.startsWith(SIMULATED_MESSAGE_PREFIX)) hasSimulated = true;
       else if (message !== '') hasReal = true;
     }
   };
   const stats = await handle.stat();
-  const columns = [...names.columns, 'message_id'];
+  const columns = [...options.columns, 'message_id'];
   const end = await table.forEach(handle, { columns, what, endsRow, signal, visit });
   return { ...end, stats, hasSimulated, hasReal };
 }

@@ -1,3 +1,4 @@
+import { type RowPlan, namingColumns } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import { openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
 import {
@@ -56,20 +57,17 @@ async function holdsLine(path: string): Promise<boolean> {
   return false;
 }
 
-type PackOptions = TableOptions & Pick<OutputOptions, 'urlColumn' | 'keyColumn' | 'promptColumns'>;
-
 /**
  * Writes what a run has in its working file as Parquet, in the place of the output, and removes the working file. Nothing
  * is done for other outputs.
  * @throws {FatalError} when it cannot be written: the working file stays, and the next start goes on with it
  */
-export async function packOutput(options: PackOptions, output: string): Promise<void> {
+export async function packOutput(options: TableOptions & RowPlan, output: string): Promise<void> {
   const working = workingPath(output);
   await using handle = working === output ? undefined : await openPlainFile(working, 'r', 'the output');
   if (handle === undefined) return;
-  const { columns, urlColumn, keyColumn = urlColumn, promptColumns = [] } = options;
   // Those that tell rows apart are to be read back as they were, to the letter.
-  const exact = new Set([urlColumn, keyColumn, ...promptColumns].map((column) => columns[column] ?? ''));
+  const exact = new Set(namingColumns(options).map((column) => options.columns[column] ?? ''));
   const table = newOutputTable(options);
   const sample = table.format([{ cells: table.columns.map(() => '') }]);
   await replaceFile(output, (temp) => writeParquet(handle, sample, exact, temp));

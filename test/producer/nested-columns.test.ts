@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { columnAt, findUrlColumn, nameOfColumn } from '../../src/producer/columns.js';
 import { openManifest } from '../../src/producer/manifest.js';
 import { parsePromptTemplate } from '../../src/producer/prompt-template.js';
-import { imageOf, toRow } from '../../src/producer/row-reader.js';
+import { nameOf, toRow } from '../../src/producer/row-reader.js';
 import { cellAt } from '../../src/shared/json-cells.js';
 import { openText } from './manifest-texts.js';
 
@@ -20,7 +20,7 @@ describe('what is in the objects of a column', () => {
     const row = toRow(record, plan);
     expect(row.url).toBe('https://img.example.org/a.jpg');
     expect(row.cells).toEqual(['1', '{"url":"https://img.example.org/a.jpg","w":3}']);
-    expect(imageOf(plan, row.cells[1] ?? '', [])).toBe(row.image);
+    expect(nameOf(row.cells, plan).image).toBe(row.image);
   });
 
   test('is named by its path as a flag, as a key and in a prompt, in csv too', async () => {

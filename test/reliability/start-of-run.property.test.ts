@@ -108,7 +108,6 @@ describe.skipIf(!redisAvailable)('whatever earlier runs have left behind', () =>
         urlColumn: 1,
         keyColumn: keyed ? 0 : undefined,
         answerColumns: PROMPT_COLUMNS,
-        resolveUrl: (url) => imageHash(url),
       });
       for (const row of rows) {
         if (row.state.earlier === 'none' || row.row < row.state.inOutput) continue;

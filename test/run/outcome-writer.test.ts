@@ -68,7 +68,6 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
       columns: ['id', 'image'],
       delimiter: ',',
       urlColumn: 1,
-      resolveUrl: (url: string) => imageHash(url),
       answerColumns: PROMPT_COLUMNS,
     };
     onFile = new OutputIndex({ keyed: false });

@@ -12,7 +12,7 @@ import {
   failureColumnsIn,
   readFailures,
 } from '../../src/writer/failures.js';
-import { COLUMNS, imageOf, makeFolder, resolveUrl } from './fixtures.js';
+import { COLUMNS, imageOf, makeFolder } from './fixtures.js';
 import { PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 
 /** Of version 0.1. */
@@ -46,7 +46,6 @@ async function openFailures(path: string, options: Partial<FailureOptions> = {})
     columns: COLUMNS,
     delimiter: ',',
     urlColumn: 1,
-    resolveUrl,
     answerColumns: PROMPT_COLUMNS,
   };
   const all = { ...defaults, ...options };

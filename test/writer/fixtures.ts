@@ -14,9 +14,13 @@ export async function makeFolder(): Promise<string> {
   return folder;
 }
 
-/** The hash of an image, as a run makes it: 16 bytes of sha256 as base64url. */
+/** The hash of an image, as a run makes it: 16 bytes of sha256 as base64url, of the URL as it is resolved. */
 export function imageOf(url: string): string {
-  return createHash('sha256').update(url).digest().subarray(0, 16).toString('base64url');
+  return createHash('sha256')
+    .update(URL.canParse(url) ? new URL(url).href : url)
+    .digest()
+    .subarray(0, 16)
+    .toString('base64url');
 }
 
 /** Takes every cell that looks like a URL for one. */
@@ -44,7 +48,6 @@ export function outputOptions(path: string, keyed = false) {
     delimiter: ',',
     urlColumn: 1,
     keyColumn,
-    resolveUrl,
     index,
     answerColumns: PROMPT_COLUMNS,
   };
