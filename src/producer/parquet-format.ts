@@ -13,7 +13,7 @@ import {
 } from '../shared/json-cells.js';
 import { parseJson } from '../shared/parse-json.js';
 import { checkColumnNames } from './columns.js';
-import type { ManifestRecord, ManifestSource, OpenFormat, RecordBatches } from './manifest-format.js';
+import type { ManifestRecord, OpenFormat, RecordBatches } from './manifest-format.js';
 import { UnreadableError, cannotOpen } from './manifest-source.js';
 
 /** Of a row group so many bytes are decoded at a time, by what it says of itself; and of them so many rows are given together. */
@@ -22,8 +22,9 @@ const BATCH_ROWS = 1000;
 const MAGIC = 'PAR1';
 
 /** What has to be known of a file before its rows. */
-interface Opened {
+export interface ParquetFile {
   readonly file: AsyncBuffer;
+  /** Its elements are what is decoded, see `asStored`. */
   readonly metadata: FileMetaData;
   readonly columns: readonly SchemaTree[];
 }
@@ -41,7 +42,7 @@ export const openParquet: OpenFormat = async (source, { known }, signal) => {
     throw cannotOpen(path, error);
   });
   try {
-    const opened = await readMetadata(source, handle);
+    const opened = await openFile(name, handle);
     const columns = opened.columns.map(({ element }) => element.name);
     if (known === undefined) checkColumnNames(columns, name);
     // The file may have been replaced since, and then the cells would go to the wrong columns.
@@ -59,33 +60,26 @@ export const openParquet: OpenFormat = async (source, { known }, signal) => {
 };
 
 /** @throws {UsageError} when it is no Parquet, or packed in a way that cannot be unpacked */
-async function readMetadata({ name }: ManifestSource, handle: FileHandle): Promise<Opened> {
-  const { parquetMetadataAsync, parquetSchema } = await import('hyparquet');
+async function openFile(name: string, handle: FileHandle): Promise<ParquetFile> {
   const { compressors } = await import('hyparquet-compressors');
-  const { size } = await handle.stat();
-  const file: AsyncBuffer = { byteLength: size, slice: (start, end = size) => readBytes(handle, start, end) };
-  const start = Buffer.from(await file.slice(0, Math.min(MAGIC.length, size))).toString('latin1');
+  const { buffer } = await handle.read(Buffer.alloc(MAGIC.length), 0, MAGIC.length, 0);
+  const start = buffer.toString('latin1');
   if (start !== MAGIC) {
     const packed = start.startsWith('\x1f\x8b') ? 'gzip data: unpack it first (gunzip)' : 'no Parquet file';
     throw new UsageError(`${name} is ${packed}`);
   }
-  let metadata: FileMetaData;
-  let columns: readonly SchemaTree[];
-  try {
-    metadata = await parquetMetadataAsync(file, { geoparquet: false });
-    columns = parquetSchema(metadata).children;
-  } catch (error) {
+  const opened = await readMetadata(handle).catch((error: unknown) => {
     // A footer that is none, but has a length that fits, sends the reader astray.
     const isAstray = error instanceof TypeError || error instanceof RangeError;
     const reason = isAstray ? 'it has no footer' : messageOf(error).slice(0, 120);
     throw new UsageError(
       `${name} is a damaged or incomplete Parquet file (${reason}): make or fetch it again`,
-      {
-        cause: error,
-      },
+      { cause: error },
     );
-  }
-  const chunks = metadata.row_groups.flatMap((group) => group.columns.map((column) => column.meta_data));
+  });
+  const chunks = opened.metadata.row_groups.flatMap((group) =>
+    group.columns.map((column) => column.meta_data),
+  );
   const codec = chunks.find(
     (chunk) => chunk && chunk.codec !== 'UNCOMPRESSED' && !(chunk.codec in compressors),
   );
@@ -93,7 +87,21 @@ async function readMetadata({ name }: ManifestSource, handle: FileHandle): Promi
     const how = codec === undefined ? 'encrypted' : `packed with ${codec.codec}`;
     throw new UsageError(`${name} is ${how}, which cannot be read: write it with zstd or snappy`);
   }
-  return { file, metadata, columns };
+  return opened;
+}
+
+/** @throws what the library says of what is no Parquet file */
+export async function readMetadata(handle: FileHandle): Promise<ParquetFile> {
+  const { parquetMetadataAsync, parquetSchema } = await import('hyparquet');
+  const file = await bytesOf(handle);
+  const metadata = await parquetMetadataAsync(file, { geoparquet: false });
+  const { children: columns } = parquetSchema(metadata);
+  return { file, metadata: { ...metadata, schema: metadata.schema.map(asStored) }, columns };
+}
+
+export async function bytesOf(handle: FileHandle): Promise<AsyncBuffer> {
+  const { size } = await handle.stat();
+  return { byteLength: size, slice: (start, end = size) => readBytes(handle, start, end) };
 }
 
 async function readBytes(handle: FileHandle, start: number, end: number): Promise<ArrayBuffer> {
@@ -107,8 +115,8 @@ async function readBytes(handle: FileHandle, start: number, end: number): Promis
   return bytes.buffer;
 }
 
-async function* readRows({ file, metadata, columns }: Opened, signal: AbortSignal): RecordBatches {
-  const schema = metadata.schema.map(asStored);
+async function* readRows(opened: ParquetFile, signal: AbortSignal): RecordBatches {
+  const { metadata, columns } = opened;
   let number = 0;
   let groupStart = 0;
   for (const { num_rows: rows, total_byte_size: bytes } of metadata.row_groups) {
@@ -116,12 +124,7 @@ async function* readRows({ file, metadata, columns }: Opened, signal: AbortSigna
     const parts = Math.ceil(Number(bytes) / RANGE_BYTES);
     const rangeRows = Math.max(1, Math.ceil(Number(rows) / Math.max(1, parts)));
     for (let start = groupStart; start < groupEnd && !signal.aborted; start += rangeRows) {
-      const range = await readRange(
-        file,
-        { ...metadata, schema },
-        start,
-        Math.min(start + rangeRows, groupEnd),
-      );
+      const range = await readRange(opened, start, Math.min(start + rangeRows, groupEnd));
       for (let at = 0; at < range.length; at += BATCH_ROWS) {
         yield range.slice(at, at + BATCH_ROWS).map((values) => toRecord(values, columns, ++number));
       }
@@ -130,8 +133,15 @@ async function* readRows({ file, metadata, columns }: Opened, signal: AbortSigna
   }
 }
 
-/** @throws {UnreadableError} when a column is damaged, or has fewer values than there are rows */
-async function readRange(file: AsyncBuffer, metadata: FileMetaData, rowStart: number, rowEnd: number) {
+/**
+ * Reads the values of some rows, see `cellOf`.
+ * @throws {UnreadableError} when a column is damaged, or has fewer values than there are rows
+ */
+export async function readRange(
+  { file, metadata }: ParquetFile,
+  rowStart: number,
+  rowEnd: number,
+): Promise<readonly (readonly unknown[])[]> {
   const { parquetRead } = await import('hyparquet');
   const { compressors } = await import('hyparquet-compressors');
   const ends = new Map<string, number>();
@@ -180,7 +190,7 @@ function toRecord(
 }
 
 /** @param binary gets the names of values that are bytes and no text */
-function cellOf(value: unknown, node: SchemaTree, binary: Set<string>): JsonCell {
+export function cellOf(value: unknown, node: SchemaTree, binary: Set<string>): JsonCell {
   if (value === null || value === undefined) return NULL_CELL;
   const textOf = (part: unknown, of: SchemaTree) => {
     const { cell, isJson } = cellOf(part, of, binary);

@@ -1,12 +1,12 @@
 import type { FileHandle } from 'node:fs/promises';
-import type { AsyncBuffer, FileMetaData, SchemaElement } from 'hyparquet';
+import type { SchemaElement } from 'hyparquet';
 import { z } from 'zod';
+import { type ParquetFile, bytesOf, cellOf, readMetadata, readRange } from '../producer/parquet-format.js';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import {
   type Cells,
   type JsonCell,
   NULL_CELL,
-  jsonCell,
   jsonText,
   objectIn,
   readJsonCell,
@@ -14,7 +14,7 @@ import {
 import { readLines } from '../shared/lines.js';
 import { parseJson } from '../shared/parse-json.js';
 import { JsonlTable, pick } from './jsonl-table.js';
-import { MAX_ROW_BYTES, type TableEnd, type TableReading, readBytes, readPieces } from './table.js';
+import { MAX_ROW_BYTES, type TableEnd, type TableReading, readPieces } from './table.js';
 
 /** A row group is written once it has so many rows, or rows of so many characters. */
 const GROUP_ROWS = 10_000;
@@ -31,15 +31,6 @@ type ParquetValue = string | boolean | bigint | number | string[] | null;
 const packedColumnsSchema = z.array(z.object({ name: z.string(), type: z.enum(TYPES) }));
 type PackedColumn = z.infer<typeof packedColumnsSchema>[number];
 
-const valueSchema = z.union([
-  z.string(),
-  z.boolean(),
-  z.bigint(),
-  z.number(),
-  z.array(z.string()),
-  z.null(),
-  z.undefined().transform(() => null),
-]);
 const stringsSchema = z.array(z.string());
 
 /** Half of a character of two: no UTF-8 can say it. */
@@ -95,11 +86,6 @@ function toValue({ cell, isJson }: JsonCell, type: ColumnType): ParquetValue {
   }
 }
 
-function toCell(value: ParquetValue, type: ColumnType): JsonCell {
-  if (typeof value === 'bigint') return { cell: String(value), isJson: true };
-  return type === 'json' && typeof value === 'string' ? readJsonCell(value) : jsonCell(value);
-}
-
 const TEXT = { type: 'BYTE_ARRAY', converted_type: 'UTF8' } as const;
 const SCALARS: Record<Exclude<ColumnType, 'list'>, Pick<SchemaElement, 'type' | 'converted_type'>> = {
   ...{ string: TEXT, json: TEXT },
@@ -118,9 +104,8 @@ function schemaOf({ name, type }: PackedColumn): SchemaElement[] {
 }
 
 /** A Parquet file of this program that is open for reading. */
-interface Packed {
-  readonly metadata: FileMetaData;
-  readonly columns: readonly PackedColumn[];
+interface Packed extends ParquetFile {
+  readonly types: readonly PackedColumn[];
 }
 
 /**
@@ -149,7 +134,7 @@ export class ParquetTable extends JsonlTable {
 
   /** @throws {UsageError} when it is no Parquet file, or not as this program has written it */
   override async open(handle: FileHandle): Promise<ParquetTable> {
-    const packed = await this.#readMetadata(handle);
+    const packed = await this.#readPacked(handle);
     const table = new ParquetTable(this.columns, this.answerColumns, this.path, packed);
     const [first] = await table.#readGroup(handle, 0);
     if (first === undefined) return table;
@@ -184,10 +169,14 @@ export class ParquetTable extends JsonlTable {
   }
 
   #cellsOf(row: readonly unknown[]): Map<string, JsonCell> {
-    const members = (this.packed?.columns ?? []).map(({ name, type }, index): [string, JsonCell] => [
-      name,
-      toCell(valueSchema.parse(row[index]), type),
-    ]);
+    const { types = [], columns = [] } = this.packed ?? {};
+    const broken = new Set<string>();
+    const members = columns.map((column, index): [string, JsonCell] => {
+      const found = cellOf(row[index], column, broken);
+      const isText = types[index]?.type === 'json' && !found.isJson;
+      return [column.element.name, isText ? readJsonCell(found.cell) : found];
+    });
+    if (broken.size > 0) this.#refuse(new Error('bytes that are not UTF-8'));
     return this.promptsApart(new Map(members));
   }
 
@@ -195,12 +184,12 @@ export class ParquetTable extends JsonlTable {
   async #readGroup(handle: FileHandle, row: number): Promise<readonly (readonly unknown[])[]> {
     const held = this.#group;
     if (held !== undefined && row >= held.start && row < held.start + held.rows.length) return held.rows;
-    const metadata = this.packed?.metadata;
     let start = 0;
-    for (const { num_rows } of metadata?.row_groups ?? []) {
+    for (const { num_rows } of this.packed?.metadata.row_groups ?? []) {
       const end = start + Number(num_rows);
-      if (row < end) {
-        const rows = await this.#readRange(handle, start, end);
+      if (this.packed !== undefined && row < end) {
+        const opened = { ...this.packed, file: await bytesOf(handle) };
+        const rows = await readRange(opened, start, end).catch(this.#refuse);
         this.#group = { start, rows };
         return rows;
       }
@@ -209,31 +198,18 @@ export class ParquetTable extends JsonlTable {
     return [];
   }
 
-  async #readRange(handle: FileHandle, rowStart: number, rowEnd: number) {
-    const { parquetRead } = await import('hyparquet');
-    let found: readonly (readonly unknown[])[] = [];
-    await parquetRead({
-      ...{ file: await bufferOf(handle), metadata: this.packed?.metadata, rowStart, rowEnd },
-      parsers: { stringFromBytes: textOf },
-      onComplete: (rows) => (found = rows),
-    }).catch(this.#refuse);
-    if (found.length !== rowEnd - rowStart) this.#refuse(new Error('rows are missing'));
-    return found;
-  }
-
-  async #readMetadata(handle: FileHandle): Promise<Packed> {
-    const { parquetMetadataAsync } = await import('hyparquet');
-    const file = await bufferOf(handle);
-    const metadata = await parquetMetadataAsync(file, { geoparquet: false }).catch(this.#refuse);
+  async #readPacked(handle: FileHandle): Promise<Packed> {
+    const file = await readMetadata(handle).catch(this.#refuse);
+    const { metadata } = file;
     const said = metadata.key_value_metadata?.find(({ key }) => key === PACKED_BY)?.value ?? '';
-    const columns = packedColumnsSchema.safeParse(parseJson(said)).data ?? [];
-    const expected = columns.flatMap(schemaOf).map(({ name, type }) => `${type ?? ''} ${name}`);
+    const types = packedColumnsSchema.safeParse(parseJson(said)).data ?? [];
+    const expected = types.flatMap(schemaOf).map(({ name, type }) => `${type ?? ''} ${name}`);
     const found = metadata.schema.slice(1).map(({ name, type }) => `${type ?? ''} ${name}`);
-    const isOurs = metadata.created_by === PACKED_BY && columns.length > 0;
+    const isOurs = metadata.created_by === PACKED_BY && types.length > 0;
     if (!isOurs || expected.join('\n') !== found.join('\n')) {
       this.#refuse(new Error(`written by ${metadata.created_by ?? 'another program'}`));
     }
-    return { metadata, columns };
+    return { ...file, types };
   }
 
   readonly #refuse = (cause: unknown): never => {
@@ -242,22 +218,6 @@ export class ParquetTable extends JsonlTable {
       `the output ${this.path} is no Parquet file as bulk-describe writes it (${reason}): put its own back, or name another output with -o`,
       { cause },
     );
-  };
-}
-
-/** What hyparquet has of its own takes a byte order mark that begins a text for none of it. */
-function textOf(bytes: Uint8Array | undefined): string | undefined {
-  return bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString();
-}
-
-async function bufferOf(handle: FileHandle): Promise<AsyncBuffer> {
-  const { size } = await handle.stat();
-  return {
-    byteLength: size,
-    slice: async (start, end = size) => {
-      const bytes = await readBytes(handle, start, end - start);
-      return Uint8Array.from(bytes).buffer;
-    },
   };
 }
 
