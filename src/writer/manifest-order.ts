@@ -96,13 +96,13 @@ async function findPlaces(
   const places = new Uint32Array(byCells.length).fill(NO_PLACE);
   const find = async (hashes: Float64Array, hashOfRow: (row: NamedRow & Cells) => number) => {
     const taken = places.filter((place) => place !== NO_PLACE).sort();
-    const chains = new RowChains(hashes, places);
+    const putFirst = placer(hashes, places);
     let [place, met] = [0, 0];
     for await (const rows of readManifest()) {
       options.signal?.throwIfAborted();
       for (const row of rows) {
         if (taken[met] === place) met++;
-        else chains.putFirst(hashOfRow(row), place);
+        else putFirst(hashOfRow(row), place);
         place++;
       }
     }
@@ -112,42 +112,25 @@ async function findPlaces(
   return places;
 }
 
-/** Rows by their hashes: those of one bucket are a chain, in the order of the file. */
-class RowChains {
-  /** The number of a row plus 1; 0 ends a chain. */
-  readonly #first: Uint32Array;
-  readonly #next: Uint32Array;
-
-  constructor(
-    private readonly hashes: Float64Array,
-    private readonly places: Uint32Array,
-  ) {
-    this.#first = new Uint32Array(hashes.length);
-    this.#next = new Uint32Array(hashes.length);
-    for (let row = hashes.length - 1; row >= 0; row--) {
-      const hash = hashes[row] ?? NO_HASH;
-      if (hash === NO_HASH) continue;
-      const bucket = hash % hashes.length;
-      this.#next[row] = this.#first[bucket] ?? 0;
-      this.#first[bucket] = row + 1;
+/** Gives places, by their hashes, to the rows that have none: of those that share one to the first in the file. */
+function placer(hashes: Float64Array, places: Uint32Array): (hash: number, place: number) => void {
+  const rows = places.map((_, row) => row).filter((row) => places[row] === NO_PLACE);
+  rows.sort((one, other) => (hashes[one] ?? 0) - (hashes[other] ?? 0) || one - other);
+  const hashAt = (at: number) => hashes[rows[at] ?? -1] ?? Infinity;
+  /** How many of a hash have theirs, where the first of them is. */
+  const placed = new Uint32Array(rows.length);
+  return (hash, place) => {
+    let [first, end] = [0, rows.length];
+    while (first < end) {
+      const middle = (first + end) >> 1;
+      if (hashAt(middle) < hash) first = middle + 1;
+      else end = middle;
     }
-  }
-
-  /** Gives a place to the first row of a hash that has none. Those that have one leave their chain. */
-  putFirst(hash: number, place: number): void {
-    if (hash === NO_HASH || this.hashes.length === 0) return;
-    let [chain, at] = [this.#first, hash % this.hashes.length];
-    for (let row = (chain[at] ?? 0) - 1; row >= 0; row = (chain[at] ?? 0) - 1) {
-      if (this.places[row] !== NO_PLACE) {
-        chain[at] = this.#next[row] ?? 0;
-      } else if (this.hashes[row] === hash) {
-        this.places[row] = place;
-        return;
-      } else {
-        [chain, at] = [this.#next, row];
-      }
-    }
-  }
+    const at = first + (placed[first] ?? 0);
+    if (hash === NO_HASH || hashAt(at) !== hash) return;
+    places[rows[at] ?? -1] = place;
+    placed[first] = at + 1 - first;
+  };
 }
 
 async function* readInOrder(
