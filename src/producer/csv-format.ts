@@ -74,12 +74,8 @@ async function open(
           : known.includes(nameOf(index)),
       )
     : { width: cells.length, kept: [...cells.keys()], columns: namesOf(cells.length, names, name) };
-  if (known === undefined && hasHeader) refuseUrls(cells, name);
-  if (known === undefined) checkColumnNames(layout.columns, name);
-  // The file may have been replaced since, and then the cells would go to the wrong columns.
-  else if (JSON.stringify(layout.columns) !== JSON.stringify(known)) {
-    throw new FatalError(`${name}: its header has changed since it was opened: run the same command again`);
-  }
+  if (hasHeader) refuseUrls(cells, name);
+  checkColumnNames(layout.columns, name);
   const batches = readRecords(records, before, layout, name);
   const unnamedColumns = layout.width - layout.columns.length;
   return { columns: layout.columns, delimiter: dialect.delimiter, unnamedColumns, batches };

@@ -25,7 +25,7 @@ export async function isFolder(path: string): Promise<boolean> {
   return path !== '-' && (await stat(path).catch(() => undefined))?.isDirectory() === true;
 }
 
-/** Of each source: all of its readings have to give the same rows, and only the first one looks into the files. */
+/** Of each source without metadata: all of its readings have to give the same rows, and only the first one looks into the files. */
 const known = new WeakMap<ManifestSource, Promise<readonly (() => Promise<ManifestRecord>)[]>>();
 
 /** What a folder of Hugging Face may hold beside its images: their names in a column, and what is known of each. */
@@ -40,9 +40,6 @@ export function metadataIn(folder: string): string[] {
   return [...METADATA.keys()].map((name) => join(folder, name)).filter((path) => existsSync(path));
 }
 
-/** Folders whose metadata is of something else. */
-const withoutMetadata = new WeakSet<ManifestSource>();
-
 /** @returns undefined when there is none with such a column */
 async function openMetadata(
   ...[source, options, signal]: Parameters<OpenFormat>
@@ -55,17 +52,16 @@ async function openMetadata(
   }
   const [found = ''] = there;
   const open = METADATA.get(basename(found));
-  if (open === undefined || withoutMetadata.has(source)) return undefined;
+  if (open === undefined) return undefined;
   const opened = await open(await findSource(found, process.stdin, source.encoding), options, signal);
   if (opened.columns.includes(FILE_COLUMN)) return opened;
-  withoutMetadata.add(source);
   await opened.close();
   return undefined;
 }
 
 /** A folder of images: what its metadata says, else a record for each image file below it, sorted by its path. What is hidden is left out, and linked folders are. */
 export const openFolder: OpenFormat = async (source, options, signal) => {
-  const metadata = await openMetadata(source, options, signal);
+  const metadata = known.has(source) ? undefined : await openMetadata(source, options, signal);
   if (metadata !== undefined) return metadata;
   const found = known.get(source) ?? recordsBelow(source.path);
   known.set(source, found);

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import { openCsv, openTsv } from './csv-format.js';
 import { openFolder } from './folder-format.js';
@@ -134,7 +135,7 @@ export async function openManifest(options: ManifestOptions): Promise<Manifest> 
       sample: ahead.flat().slice(0, SAMPLE_RECORDS),
       sizeBytes: source.sizeBytes,
       replayable: source.replayable,
-      batches: readings(source, reopen, closing),
+      batches: readings(source, known, reopen, closing),
       async close() {
         closing.abort();
         await close();
@@ -175,6 +176,7 @@ function refuseForeignFlags(format: Format, options: ManifestOptions): void {
  */
 function readings(
   { name, replayable }: ManifestSource,
+  columns: readonly string[],
   open: (signal: AbortSignal) => Promise<OpenedFormat>,
   closing: AbortController,
 ): Manifest['batches'] {
@@ -190,6 +192,11 @@ function readings(
     let opened: OpenedFormat | undefined;
     try {
       opened = await open(ended);
+      // The file may have been replaced since, and then the cells would go to the wrong columns.
+      if (!isDeepStrictEqual(opened.columns, columns))
+        throw new FatalError(
+          `${name}: its header has changed since it was opened: run the same command again`,
+        );
       for await (const batch of opened.batches) {
         if (ended.aborted) return;
         line = batch.at(-1)?.line ?? line;
