@@ -47,7 +47,7 @@ export const openList = textFormat((bytes, { name }) => {
 type NamedOptions = OpenOptions & { readonly name: string };
 
 /** JSON Lines. The columns are the keys of the first 100 records in the order in which they appear. */
-export const openJsonl = textFormat((bytes, options) => openLines(bytes, options));
+export const openJsonl = textFormat(openLines);
 
 async function openLines(bytes: AsyncGenerator<Buffer, void>, { name, known }: NamedOptions) {
   const lines = readLines(bytes, { name, maxBytes: MAX_RECORD_BYTES });

@@ -44,6 +44,9 @@ export interface Row extends Cells {
   readonly problem?: { readonly code: 'invalid-url' | 'bad-record'; readonly reason: string };
 }
 
+/** How a row or its image is called. */
+export type NamedRow = Pick<Row, 'key' | 'image'>;
+
 /**
  * Reads a manifest's rows in batches, from the first.
  * @param signal ends the iteration without an error
@@ -72,7 +75,7 @@ export function toRow(record: ManifestRecord, plan: RowPlan): Row {
 }
 
 /** How a row that a file holds is called, as `toRow` calls the manifest's. @param cells of the manifest's columns */
-export function nameOf(cells: readonly string[], plan: RowPlan): Pick<Row, 'key' | 'image'> {
+export function nameOf(cells: readonly string[], plan: RowPlan): NamedRow {
   const found = imageIn(cells, plan);
   return { key: keyIn(cells, plan), image: 'problem' in found ? undefined : found.image };
 }

@@ -43,6 +43,11 @@ export async function statIfThere(path: string): Promise<Stats | undefined> {
   }
 }
 
+/** Whether a file is what it was before. */
+export function isUntouched(before: Stats, now: Stats): boolean {
+  return (['dev', 'ino', 'size', 'mtimeMs'] as const).every((field) => before[field] === now[field]);
+}
+
 /**
  * Puts a new file in the place of `path`, atomically: a crash leaves the old one or the new one, whole. The new
  * one has the old one's mode.

@@ -1,9 +1,9 @@
-import { realpath, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { UsageError } from '../shared/errors.js';
 import { type DescribedOutcome, MESSAGE_COLUMNS } from '../shared/jobs.js';
 import { openPlainFile } from './durable-file.js';
 import { type OutputOptions, newOutputTable, readDescribed, scanOutput } from './output-table.js';
-import { rowsPath, runPaths } from './output-paths.js';
+import { realName, rowsPath, runPaths } from './output-paths.js';
 import { readRunFile } from './run-file.js';
 import type { Table } from './table.js';
 
@@ -36,7 +36,7 @@ export class EarlierOutputs {
    */
   static async read(paths: readonly string[], options: OutputOptions): Promise<EarlierOutputs> {
     const files: EarlierFile[] = [];
-    for (const path of await distinctPaths(paths, options.path)) {
+    for (const path of distinctPaths(paths, options.path)) {
       const rows = rowsPath(path);
       const { escapeFormulas = false } = (await readRunFile(runPaths(path).runFile)) ?? options;
       const file = await withEarlier(rows, async (handle, what) => {
@@ -64,11 +64,11 @@ export class EarlierOutputs {
 }
 
 /** By their real names, each once. */
-async function distinctPaths(paths: readonly string[], own: string): Promise<Set<string>> {
-  const ownPath = await realpath(own).catch(() => own);
+function distinctPaths(paths: readonly string[], own: string): Set<string> {
+  const ownPath = realName(own);
   const distinct = new Set<string>();
   for (const path of paths) {
-    const real = await realpath(path).catch(() => path);
+    const real = realName(path);
     if (rowsPath(real) === ownPath || real === ownPath) {
       throw new UsageError(`${path} is both the output and an earlier output: name another output with -o`);
     }

@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises';
-import { nameOf as rowName } from '../producer/row-reader.js';
+import { type NamedRow, nameOf as rowName } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import {
   ERROR_CODES,
@@ -14,7 +14,7 @@ import { AppendFile } from './append-file.js';
 import { CsvTable } from './csv-table.js';
 import { openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
 import type { OutputOptions } from './output-table.js';
-import type { NamedRow, OutputIndex } from './output-index.js';
+import type { OutputIndex } from './output-index.js';
 import { partialPath, runPaths } from './output-paths.js';
 
 /** The last column: what a model has answered. Files of version 0.1 lack it, as do those of manifests that have one. */
@@ -23,6 +23,10 @@ const ANSWER_COLUMN = 'answer';
 function newFailuresTable(options: FailureOptions): CsvTable {
   const ours = options.columns.includes(ANSWER_COLUMN) ? [] : [ANSWER_COLUMN];
   return new CsvTable([...options.columns, ...FAILURE_COLUMNS, ...ours], options);
+}
+
+function isOurs(columns: readonly string[]): boolean {
+  return FAILURE_COLUMNS.every((name) => columns.includes(name));
 }
 
 /**
@@ -37,7 +41,6 @@ export async function failureColumnsIn(
   await using handle = await openPlainFile(path, 'r', 'the failures file');
   if (handle === undefined)
     throw new UsageError(`there is no failures file ${path}: nothing is kept to be read`);
-  const isOurs = (columns: readonly string[]) => FAILURE_COLUMNS.every((name) => columns.includes(name));
   const table = await new CsvTable([], { delimiter: expected }).open(handle, isOurs);
   if (table === undefined || !isOurs(table.columns)) throw new UsageError(`${path} is no failures file`);
   // Before ours, a column that is called as the last one is the manifest's.
@@ -281,7 +284,7 @@ async function forEachIn(
   if (handle === undefined) return;
   const { columns, keyColumn, urlColumn, signal } = options;
   const ours = newFailuresTable(options);
-  const table = await ours.open(handle, (found) => FAILURE_COLUMNS.every((name) => found.includes(name)));
+  const table = await ours.open(handle, isOurs);
   if (table === undefined) return;
   const needed = [...FAILURE_COLUMNS, columns[urlColumn] ?? '', columns[keyColumn ?? urlColumn] ?? ''];
   const missing = needed.find((name) => !table.columns.includes(name));

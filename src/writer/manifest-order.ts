@@ -1,10 +1,9 @@
 import { hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
-import { nameOf } from '../producer/row-reader.js';
+import { type NamedRow, nameOf } from '../producer/row-reader.js';
 import { FatalError } from '../shared/errors.js';
 import type { Cells } from '../shared/json-cells.js';
 import { replaceFile } from './durable-file.js';
-import type { NamedRow } from './output-index.js';
 import { type OutputOptions, keptOf, outputAt } from './output-table.js';
 import { type Table, type TableRow, readBytes } from './table.js';
 

@@ -1,12 +1,12 @@
 import type { FileHandle } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
+import type { NamedRow } from '../producer/row-reader.js';
 import { FatalError } from '../shared/errors.js';
 import type { DescribedOutcome, ResultJobData } from '../shared/jobs.js';
 import { type Cells, toCells } from '../shared/json-cells.js';
 import { AppendFile } from './append-file.js';
-import { describeFileError, openPlainFile, replaceFile } from './durable-file.js';
+import { describeFileError, isUntouched, openPlainFile, replaceFile } from './durable-file.js';
 import { type ReadManifest, putInOrder } from './manifest-order.js';
-import type { NamedRow } from './output-index.js';
 import { realName } from './output-paths.js';
 import {
   type OutputOptions,
@@ -176,11 +176,7 @@ async function scanUnlessInspected(
   options: OutputOptions,
   inspected: ScannedOutput | undefined,
 ): Promise<TableEnd> {
-  const now = await handle.stat();
-  const isUntouched = (['dev', 'ino', 'size', 'mtimeMs'] as const).every(
-    (field) => inspected?.stats[field] === now[field],
-  );
-  if (inspected !== undefined && isUntouched) return inspected;
+  if (inspected !== undefined && isUntouched(inspected.stats, await handle.stat())) return inspected;
   options.index.forgetOwn();
   return await scanOutput(outputAt(path), handle, table, options);
 }

@@ -1,12 +1,5 @@
+import type { NamedRow } from '../producer/row-reader.js';
 import { shortHash } from '../shared/short-hash.js';
-
-/** How a row or its image is called. */
-export interface NamedRow {
-  /** The key column's value; only in an index with keys. */
-  readonly key?: string | undefined;
-  /** The image's hash; undefined when the row's URL cannot be read any more. */
-  readonly image?: string | undefined;
-}
 
 /** Where a row is: in which file, 0 for the output itself, and at which byte. */
 interface Place {

@@ -48,9 +48,7 @@ export function realName(path: string): string {
 
 /** The files that belong to an output. */
 export function runPaths(output: string): RunPaths {
-  const failures = /\.csv$/i.test(output)
-    ? `${output.slice(0, -'.csv'.length)}.failed${output.slice(-'.csv'.length)}`
-    : `${output}.failed.csv`;
+  const failures = output.replace(/(?:\.csv)?$/i, (ending) => `.failed${ending || '.csv'}`);
   return {
     output,
     working: workingPath(output),

@@ -108,20 +108,25 @@ export async function openOutputTable(
   const fresh = newOutputTable(expected);
   const table = await fresh.open(handle, (found) => isDeepStrictEqual(found, fresh.columns));
   if (table === undefined) return undefined;
-  const otherFields = compareLayout(table, expected) ?? compareFields(table.columns, expected);
+  const { columns: found } = table;
+  const refuse = (trouble: string): never => {
+    throw new UsageError(`${outputAt(expected.path)} ${trouble}`);
+  };
+  if (!MESSAGE_COLUMNS.every((name) => found.includes(name))) {
+    const missing = [...expected.answerColumns, ...MESSAGE_COLUMNS].filter((name) => !found.includes(name));
+    refuse(`is no output of bulk-describe: it has no column ${list(missing)}`);
+  }
+  const otherFields = compareLayout(table, expected) ?? compareFields(found, expected);
   // Nothing was described with the other ones.
   if (otherFields !== undefined && table.isEmpty((await handle.stat()).size)) return undefined;
-  const trouble = otherFields ?? compareColumns(table.columns, expected);
-  if (trouble !== undefined) throw new UsageError(`${outputAt(expected.path)} ${trouble}`);
-  return table;
+  const trouble = otherFields ?? compareColumns(found, fresh.columns, expected);
+  return trouble === undefined ? table : refuse(trouble);
 }
 
 /** That an output has its prompts in columns where lines are expected, or the other way, and what to do. */
 function compareLayout(table: Table, { columns, promptsAs = 'columns' }: OutputOptions): string | undefined {
-  const { columns: found } = table;
-  if (!MESSAGE_COLUMNS.every((name) => found.includes(name))) return undefined;
-  const has =
-    table instanceof PromptRowsTable || (isInRows(found) && !isInRows(columns)) ? 'rows' : 'columns';
+  const isInLines = table instanceof PromptRowsTable || (isInRows(table.columns) && !isInRows(columns));
+  const has = isInLines ? 'rows' : 'columns';
   if (has === promptsAs) return undefined;
   return `was begun with --prompts-as ${has}: go on with that, or name another output with -o`;
 }
@@ -136,9 +141,8 @@ function compareFields(found: readonly string[], expected: OutputOptions): strin
   const removed = found.filter(
     (name) => before.includes(name) && ![...columns, ...asked, ...MESSAGE_COLUMNS].includes(name),
   );
-  const isOurs = MESSAGE_COLUMNS.every((name) => found.includes(name));
   const canAdd = newColumns === true && expected.promptsAs !== 'rows';
-  if (!isOurs || removed.length + added.length === 0 || (removed.length === 0 && canAdd)) return undefined;
+  if (removed.length + added.length === 0 || (removed.length === 0 && canAdd)) return undefined;
   const has = removed.length > 0 ? [`it has ${list(removed)}`] : [];
   const lacks = added.length > 0 ? [`it lacks ${list(added)}`] : [];
   const rewrite =
@@ -150,15 +154,13 @@ function compareFields(found: readonly string[], expected: OutputOptions): strin
  * What keeps an output with these columns from being continued, to be read behind its path; undefined when nothing does.
  * With `newColumns` the manifest may have more columns, and others may have moved.
  */
-function compareColumns(found: readonly string[], expected: OutputOptions): string | undefined {
-  const isOurs = MESSAGE_COLUMNS.every((name) => found.includes(name));
-  const ours = [...expected.answerColumns, ...MESSAGE_COLUMNS];
-  const notOurs = isOurs ? [] : ours.filter((name) => !found.includes(name));
-  if (notOurs.length > 0) return `is no output of bulk-describe: it has no column ${list(notOurs)}`;
+function compareColumns(
+  found: readonly string[],
+  wanted: readonly string[],
+  expected: OutputOptions,
+): string | undefined {
   const twice = found.filter((name, index) => found.indexOf(name) !== index);
   if (twice.length > 0) return `has two columns named ${list(twice)}`;
-
-  const wanted = newOutputTable(expected).columns;
   const removed = found.filter((name) => !wanted.includes(name));
   const added = wanted.filter((name) => !found.includes(name));
   const leftOut = removed.filter((name) => expected.columns.includes(name));

@@ -1,6 +1,6 @@
 import { type RowPlan, namingColumns } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
-import { openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
+import { isUntouched, openPlainFile, removeFile, replaceFile, statIfThere } from './durable-file.js';
 import {
   type OutputOptions,
   type TableOptions,
@@ -42,10 +42,7 @@ export async function unpackOutput(options: OutputOptions, output: string): Prom
   const unpacked = await statIfThere(working);
   return async () => {
     const now = await statIfThere(working);
-    const fields = ['ino', 'size', 'mtimeMs'] as const;
-    if (now !== undefined && fields.every((field) => now[field] === unpacked?.[field])) {
-      await removeFile(working);
-    }
+    if (unpacked && now && isUntouched(unpacked, now)) await removeFile(working);
   };
 }
 

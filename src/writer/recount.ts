@@ -1,7 +1,8 @@
+import type { NamedRow } from '../producer/row-reader.js';
 import { type ErrorCode, isDecidedAnew } from '../shared/jobs.js';
 import { type FailureRecord, forEachFailure } from './failures.js';
 import { type OutputOptions, inspectOutput } from './output-table.js';
-import type { NamedRow, OutputIndex } from './output-index.js';
+import type { OutputIndex } from './output-index.js';
 
 /** What a recount needs to know of a manifest row. */
 export interface RecountRow extends NamedRow {
