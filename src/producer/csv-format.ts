@@ -13,6 +13,7 @@ import { holdsUrls } from './image-url.js';
 import {
   MAX_RECORD_BYTES,
   NOT_UTF8,
+  SAMPLE_RECORDS,
   TRY_ENCODING,
   type ManifestRecord,
   type OpenOptions,
@@ -22,8 +23,6 @@ import {
   textFormat,
 } from './manifest-format.js';
 
-/** Of so many records something has to be in a column that has no name. */
-const HEAD_RECORDS = 100;
 /** A header does not take more. */
 const MAX_HEADER_BYTES = 1024 * 1024;
 
@@ -64,9 +63,9 @@ async function open(
   const before = (separator === undefined ? 0 : 1) + (hasHeader ? 1 : 0);
   const { ahead, all: records } = await readAhead(
     readCsv(all, dialect),
-    (pieces) => known !== undefined || pieces.flat().length >= before + HEAD_RECORDS,
+    (pieces) => known !== undefined || pieces.flat().length >= before + SAMPLE_RECORDS,
   );
-  const head = ahead.flat().slice(before, before + HEAD_RECORDS);
+  const head = ahead.flat().slice(before, before + SAMPLE_RECORDS);
   const layout = hasHeader
     ? layOut(cells, (index) =>
         known === undefined

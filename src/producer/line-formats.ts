@@ -7,6 +7,7 @@ import { checkColumnNames, listNames } from './columns.js';
 import {
   MAX_RECORD_BYTES,
   NOT_UTF8,
+  SAMPLE_RECORDS,
   TRY_ENCODING,
   type ManifestRecord,
   type ManifestSource,
@@ -17,8 +18,6 @@ import {
   textFormat,
 } from './manifest-format.js';
 
-/** The columns are the keys of this many records. */
-const HEAD_RECORDS = 100;
 /** A file whose first lines, this many, hold no object at all is something else than JSON Lines. */
 const FIRST_RECORDS = 10;
 
@@ -127,14 +126,14 @@ async function* readItems(
     throw new UsageError(`${name} has no list at ${JSON.stringify(list)}, as --records says`);
 }
 
-async function openObjects<Text extends ItemText>(
-  texts: AsyncGenerator<readonly Text[], void>,
+async function openObjects(
+  texts: AsyncGenerator<readonly ItemText[], void>,
   known: readonly string[] | undefined,
   name: string,
   what: string,
 ) {
-  const { ahead, all } = await readAhead(texts, (taken) => taken.flat().length >= HEAD_RECORDS);
-  const columns = known ?? findColumns(ahead.flat().slice(0, HEAD_RECORDS), name, what);
+  const { ahead, all } = await readAhead(texts, (taken) => taken.flat().length >= SAMPLE_RECORDS);
+  const columns = known ?? findColumns(ahead.flat().slice(0, SAMPLE_RECORDS), name, what);
   const keys = new Set(columns);
   const batches = readRecords(all, (line, number) => recordOf(line, number, keys));
   return { columns, delimiter: ',', batches };
@@ -153,9 +152,9 @@ function findColumns(lines: readonly ItemText[], name: string, what: string): re
   return columns;
 }
 
-async function* readRecords<Text>(
-  lines: AsyncIterable<readonly Text[]>,
-  toRecord: (line: Text, number: number) => ManifestRecord,
+async function* readRecords(
+  lines: AsyncIterable<readonly ItemText[]>,
+  toRecord: (line: ItemText, number: number) => ManifestRecord,
 ): RecordBatches {
   let number = 0;
   for await (const some of lines) yield some.map((line) => toRecord(line, ++number));

@@ -8,6 +8,9 @@ export const TRY_ENCODING = ': say --encoding, such as windows-1252';
 /** A record of more bytes than this is taken for broken quoting or for something else than a manifest. */
 export const MAX_RECORD_BYTES = 16 * 1024 * 1024;
 
+/** How many records are looked at before anything is done: for columns, and for what these hold. */
+export const SAMPLE_RECORDS = 100;
+
 /** One record of a manifest: as many cells as there are columns, in their order. Missing ones of a bad record are empty, surplus ones left out. */
 export interface ManifestRecord extends Cells {
   /** The line of the (unpacked) manifest in which it begins, from 1. */

@@ -9,6 +9,7 @@ import {
   type ManifestSource,
   type OpenFormat,
   type OpenedFormat,
+  SAMPLE_RECORDS,
   readAhead,
 } from './manifest-format.js';
 import { UnreadableError, findSource, parseEncoding } from './manifest-source.js';
@@ -43,9 +44,6 @@ export type { ManifestRecord } from './manifest-format.js';
 
 export type ManifestFormat = (typeof FORMATS)[number]['name'];
 type KnownFormat = Format & { readonly name: ManifestFormat };
-
-/** How many records are looked at before anything is done. */
-export const SAMPLE_RECORDS = 100;
 
 export interface ManifestOptions extends FormatOptions {
   /** A file, a folder of images, or `-` for `input`. */

@@ -4,13 +4,8 @@ import { join, resolve } from 'node:path';
 import { UsageError, fileTrouble, isSystemError, manifestsText, shownPath } from '../shared/errors.js';
 import { isFolder } from './folder-format.js';
 import { listNames } from './columns.js';
-import {
-  type Manifest,
-  type ManifestOptions,
-  type ManifestRecord,
-  SAMPLE_RECORDS,
-  openManifest,
-} from './manifest.js';
+import { type ManifestRecord, SAMPLE_RECORDS } from './manifest-format.js';
+import { type Manifest, type ManifestOptions, openManifest } from './manifest.js';
 
 /** Whether the output cannot be named after them: it has to stay the same when files are added. */
 export function areSeveral(names: readonly string[], folder = '.'): boolean {

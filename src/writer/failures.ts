@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises';
-import { type NamedRow, nameOf as rowName } from '../producer/row-reader.js';
+import { type NamedRow, nameOf } from '../producer/row-reader.js';
 import { UsageError } from '../shared/errors.js';
 import {
   ERROR_CODES,
@@ -168,7 +168,7 @@ export async function readFailures(
   for (const { path, escapeFormulas = options.escapeFormulas } of outputs) {
     await forEachFailure({ ...options, escapeFormulas, path: runPaths(path).failures }, (failures) => {
       for (const failure of failures) {
-        const name = nameOf(failure);
+        const name = nameOfFailure(failure);
         if (name === undefined || isDescribed(failure.row)) continue;
         known.set(name, { outcome: withoutAnswer(failure.outcome), image: failure.row.image });
       }
@@ -235,7 +235,7 @@ async function createPartial(options: FailureOptions): Promise<AppendFile> {
 }
 
 /** The name that a failure is asked for by. */
-function nameOf({ row, outcome }: FailureRecord): string | undefined {
+function nameOfFailure({ row, outcome }: FailureRecord): string | undefined {
   return isOfRecord(outcome) ? undefined : (row.key ?? row.image);
 }
 
@@ -245,7 +245,7 @@ function nameOf({ row, outcome }: FailureRecord): string | undefined {
  */
 function identitiesOf(failure: FailureRecord, columns: readonly string[]): string[] {
   const { code } = failure.outcome;
-  const name = nameOf(failure);
+  const name = nameOfFailure(failure);
   const identities = name === undefined ? [] : [`name ${name}`];
   // One without a name too: a crash behind the merge leaves it in both files.
   if (name === undefined || isDecidedAnew(code)) {
@@ -305,7 +305,7 @@ function parseFailure(all: readonly string[], options: FailureOptions): FailureR
   const cells = all.slice(0, options.columns.length);
   const [code, reason = '', attempts = '', messageId = '', answer = ''] = all.slice(options.columns.length);
   return {
-    row: { cells, ...rowName(cells, options) },
+    row: { cells, ...nameOf(cells, options) },
     outcome: {
       status: 'failed',
       // A code that somebody edited is taken for one that is tried again: its message may have been paid for.

@@ -61,8 +61,9 @@ async function readFileRows(
   options: OutputOptions,
 ): Promise<FileRows> {
   const { index, columns, signal } = options;
-  const [offsets, byCells, byName] = [1, 0, 0].map((more) => new Float64Array(index.rows + more));
-  if (offsets === undefined || byCells === undefined || byName === undefined) throw new RangeError('no rows');
+  const offsets = new Float64Array(index.rows + 1);
+  const byCells = new Float64Array(index.rows);
+  const byName = new Float64Array(index.rows);
   let count = 0;
   const visit = (found: readonly TableRow[]) => {
     for (const { cells, offset } of found) {
@@ -72,12 +73,7 @@ async function readFileRows(
       count++;
     }
   };
-  const { end, ending } = await table.forEach(handle, {
-    columns,
-    what: outputAt(path),
-    signal,
-    visit,
-  });
+  const { end, ending } = await table.forEach(handle, { columns, what: outputAt(path), signal, visit });
   if (count !== index.rows || ending !== 'whole') throw changed(path);
   offsets[count] = end;
   return { offsets, byCells, byName };
