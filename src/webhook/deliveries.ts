@@ -94,14 +94,22 @@ export class DeliveryWatch {
   #came = new AbortController();
   /** The message that the newest delivery named, if any. */
   messageId: string | undefined;
-  readonly #undos: (() => void)[] = [];
+  readonly #names: string[] = [];
 
-  onEnd(undo: () => void): void {
-    this.#undos.push(undo);
+  /** @param watches of one process, by the names of what they wait for */
+  constructor(private readonly watches = new Map<string, DeliveryWatch>()) {}
+
+  /** It is for what comes with this name, in place of an older watch. */
+  add(name: string): void {
+    this.#names.push(name);
+    this.watches.set(name, this);
   }
 
   end(): void {
-    for (const undo of this.#undos) undo();
+    for (const name of this.#names) {
+      // Unless a newer processing of the same submit watches by now.
+      if (this.watches.get(name) === this) this.watches.delete(name);
+    }
   }
 
   /** Aborts when a delivery comes; has aborted while one that came is not taken. */
@@ -123,76 +131,53 @@ export class DeliveryWatch {
   }
 }
 
-/** The deliveries that one process waits for, by whichever receiver they come. */
+/** The deliveries that one process waits for, by whichever receivers they come. */
 export class DeliveryInbox {
-  readonly #refs: Mailbox;
-  readonly #messages: Mailbox;
+  /** By ref and by message. Whoever gives a message the name of a ref could as well deliver for that. */
+  readonly #watches = new Map<string, DeliveryWatch>();
+  readonly #ends: (() => void)[] = [];
 
-  private constructor(store: SharedStore, queueName: string) {
-    const { refs, messages } = mailboxesOf(queueName);
-    this.#refs = new Mailbox(store, refs);
-    this.#messages = new Mailbox(store, messages);
-  }
+  private constructor(
+    private readonly store: SharedStore,
+    private readonly mailboxes: ReturnType<typeof mailboxesOf>,
+  ) {}
 
   /** Opens the inbox, which is notified of what comes from now on. */
   static async open(store: SharedStore, queueName: string, logger: Logger): Promise<DeliveryInbox> {
-    const inbox = new DeliveryInbox(store, queueName);
+    const inbox = new DeliveryInbox(store, mailboxesOf(queueName));
     const onError = debugError(logger, 'deliveries were not looked up: polls find them');
-    await inbox.#refs.listen(onError);
-    await inbox.#messages.listen(onError);
+    for (const mailbox of Object.values(inbox.mailboxes)) {
+      const missedSome = () => void inbox.#lookUp(mailbox, [...inbox.#watches.keys()]).catch(onError);
+      const came = (name: string, messageId: string) => inbox.#watches.get(name)?.notify(messageId);
+      inbox.#ends.push(await store.listen(mailbox, { came, missedSome }));
+    }
     return inbox;
   }
 
   /** Watches for deliveries with this ref that come from now on. */
   watch(ref: string): DeliveryWatch {
-    const watch = new DeliveryWatch();
-    this.#refs.add(ref, watch);
+    const watch = new DeliveryWatch(this.#watches);
+    watch.add(ref);
     return watch;
   }
 
   /** The watch is for deliveries of this message as well, which came without a ref. */
   alsoFor(watch: DeliveryWatch, messageId: string): void {
-    this.#messages.add(messageName(messageId), watch);
+    watch.add(messageName(messageId));
   }
 
   /** Notifies the watches of those refs whose deliveries came before. */
   lookUp(refs: readonly string[]): Promise<void> {
-    return this.#refs.lookUp(refs);
+    return this.#lookUp(this.mailboxes.refs, refs);
+  }
+
+  async #lookUp(mailbox: string, names: readonly string[]): Promise<void> {
+    const found = await this.store.messages(mailbox, names);
+    for (const [name, messageId] of found) this.#watches.get(name)?.notify(messageId);
   }
 
   close(): Promise<void> {
-    this.#refs.end();
-    this.#messages.end();
+    for (const end of this.#ends) end();
     return Promise.resolve();
-  }
-}
-
-class Mailbox {
-  readonly #watches = new Map<string, DeliveryWatch>();
-  end: () => void = () => undefined;
-
-  constructor(
-    private readonly store: SharedStore,
-    private readonly name: string,
-  ) {}
-
-  async listen(onError: (error: unknown) => void): Promise<void> {
-    this.end = await this.store.listen(this.name, {
-      came: (name, messageId) => this.#watches.get(name)?.notify(messageId),
-      missedSome: () => void this.lookUp([...this.#watches.keys()]).catch(onError),
-    });
-  }
-
-  add(name: string, watch: DeliveryWatch): void {
-    this.#watches.set(name, watch);
-    watch.onEnd(() => {
-      // Unless a newer processing of the same submit watches by now.
-      if (this.#watches.get(name) === watch) this.#watches.delete(name);
-    });
-  }
-
-  async lookUp(names: readonly string[]): Promise<void> {
-    const found = await this.store.messages(this.name, names);
-    for (const [name, messageId] of found) this.#watches.get(name)?.notify(messageId);
   }
 }
