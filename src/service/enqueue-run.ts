@@ -1,5 +1,5 @@
 import { BulkDescribeError, UsageError } from '../shared/errors.js';
-import { SERVERS, listFreshRuns, runState } from '../shared/published.js';
+import { SERVERS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp, shutdownTimeout } from '../shared/queue/outage.js';
 import { sleep, unlessAborted } from '../shared/waiting.js';
@@ -137,8 +137,7 @@ export async function retryRun(
   const { signal } = options;
   const found = await unlessAborted(findKnownRun(connection, name), signal);
   const { run, output, status, job, kept, file } = found;
-  const fresh = await unlessAborted(listFreshRuns(connection.store), signal);
-  if (run === undefined || job !== undefined || (status && runState(status, fresh) === 'running')) {
+  if (run === undefined || job !== undefined || status?.state === 'running') {
     throw new UsageError(`the run of ${output} has not ended yet: retry its failed rows when it has`);
   }
   if (kept !== undefined) {

@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import { UsageError } from '../shared/errors.js';
 import { nearest } from '../shared/nearest.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { RUNS, type RunStatus } from '../shared/published.js';
+import { type PublishedRun, listRuns } from '../shared/published.js';
 import { realName, runPaths } from '../writer/output-paths.js';
 import { type RunFile, readRunFile } from '../writer/run-file.js';
 import {
@@ -18,7 +18,7 @@ export interface FoundRun {
   /** Undefined for a request that no server has begun. */
   readonly run: string | undefined;
   readonly output: string;
-  readonly status?: RunStatus | undefined;
+  readonly status?: PublishedRun | undefined;
   /** Its request in the runs queue, as long as that is not over. */
   readonly job?: RunRequestJob | undefined;
   readonly kept?: KeptRequest | undefined;
@@ -36,7 +36,7 @@ export async function findKnownRun(connection: QueueConnection, name: string): P
   const path = realName(name);
   const file = await readRunFile(runPaths(path).runFile);
   const [statuses, requests, kept] = await Promise.all([
-    RUNS.list(connection.store),
+    listRuns(connection.store),
     queuedRequests(connection),
     KEPT_REQUESTS.list(connection.store),
   ]);
@@ -91,7 +91,7 @@ export function findRun<R extends NamedRun>(runs: readonly R[], name: string): R
 
 /** One entry for each run, whoever knows of it; the newest first. */
 function collect(
-  statuses: readonly RunStatus[],
+  statuses: readonly PublishedRun[],
   jobs: Awaited<ReturnType<typeof queuedRequests>>,
   kept: readonly KeptRequest[],
 ): FoundRun[] {

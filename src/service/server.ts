@@ -7,7 +7,7 @@ import { isLocked } from '../shared/file-lock.js';
 import { debugError } from '../shared/log.js';
 import { atShutdown, isDoneInTime } from '../shared/queue/outage.js';
 import { processName } from '../shared/process-identity.js';
-import { RUNS, SERVERS, listFreshRuns, runState } from '../shared/published.js';
+import { SERVERS, listRuns } from '../shared/published.js';
 import type { JobWorker } from '../shared/queue/connection.js';
 import { listSetAside } from '../shared/run-leases.js';
 import { repeat } from '../shared/waiting.js';
@@ -168,9 +168,8 @@ class LateResults {
       .filter((kept) => kept.root === root.path && now - (kept.endedAt ?? 0) < LOOKED_AT_MS)
       .slice(0, MOST_LOOKED_AT);
     if (ended.length === 0) return;
-    const runs = await RUNS.list(connection.store);
-    const fresh = await listFreshRuns(connection.store);
-    const living = new Set(runs.filter((run) => runState(run, fresh) === 'running').map(({ run }) => run));
+    const runs = await listRuns(connection.store);
+    const living = new Set(runs.filter(({ state }) => state === 'running').map(({ run }) => run));
     for (const kept of ended) if (!living.has(kept.run)) await this.#lookAt(kept);
   }
 

@@ -4,12 +4,11 @@ import { partsOfJobId } from '../shared/jobs.js';
 import { DEFAULT_LIMITS, formatRate, scaleRate } from '../shared/limits.js';
 import {
   ACCOUNTS,
-  RUNS,
+  type PublishedRun,
   type RunStatus,
   SERVERS,
   type WorkerStatus,
-  listFreshRuns,
-  runState,
+  listRuns,
   workersOf,
 } from '../shared/published.js';
 import { isKnownDead } from '../shared/process-identity.js';
@@ -33,7 +32,7 @@ export type ServiceStatus = Awaited<ReturnType<typeof readServiceStatus>>;
 /** A run of the last day, and where its images are. */
 export interface RunView extends RunStatus {
   /** waiting: no server has it at the moment, and the next one takes it up. */
-  readonly state: ReturnType<typeof runState> | 'waiting';
+  readonly state: PublishedRun['state'] | 'waiting';
   /** It was cancelled. Unless it has ended, what is in flight is finished, by whoever has it or the next server. */
   readonly cancelled?: boolean | undefined;
   /** Its request is in the runs queue: a server goes on with it, and not the command that began it. */
@@ -75,12 +74,11 @@ const HEARD_OF_MS = 4000;
 export async function readServiceStatus(connection: QueueConnection, nowMs = Date.now()) {
   const { store } = connection;
   const living = await SERVERS.listLiving(store);
-  const [published, fresh, { requests, byRun }] = await Promise.all([
-    RUNS.list(store),
-    listFreshRuns(store),
+  const [published, { requests, byRun }] = await Promise.all([
+    listRuns(store),
     readRequests(connection, living),
   ]);
-  const runs = await Promise.all(published.map((run) => viewRun(run, byRun.get(run.run), fresh)));
+  const runs = await Promise.all(published.map((run) => viewRun(run, byRun.get(run.run))));
   const runOf = new Map(runs.map((run) => [run.run, run]));
   const accounts = await Promise.all(
     [...(await knownAccounts(store, runs))].map(async ([queueName, account]) => {
@@ -262,13 +260,8 @@ async function readRequests(connection: QueueConnection, servers: ReadonlyMap<st
 }
 
 /** A run of which no image is counted yet. */
-async function viewRun(
-  run: RunStatus,
-  request: OpenedRequest | undefined,
-  fresh: ReadonlySet<string>,
-): Promise<RunView> {
-  const known = runState(run, fresh);
-  const published = known === 'running' && (await isKnownDead(run)) ? 'silent' : known;
+async function viewRun(run: PublishedRun, request: OpenedRequest | undefined): Promise<RunView> {
+  const published = run.state === 'running' && (await isKnownDead(run)) ? 'silent' : run.state;
   const state = request?.isTaken === false && published !== 'running' ? 'waiting' : published;
   const isCancelled = run.stopKind === 'cancelled' || (state !== 'ended' && request?.isCancelled === true);
   const served = request !== undefined;

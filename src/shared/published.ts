@@ -210,19 +210,21 @@ export const RUNS = new PublishedKind({
 /** A coordinator that has published nothing for so long is gone. */
 const SILENT_MS = 10_000;
 
-/** The ids of the runs whose coordinators have published lately, or that have just ended. */
-export function listFreshRuns(store: SharedStore): Promise<Set<string>> {
-  return RUNS.listFresh(store, SILENT_MS);
+export interface PublishedRun extends RunStatus {
+  /**
+   * running: its coordinator is at work. ended: see `ended`. silent: its coordinator has died or lost the queue; the same
+   * command resumes it.
+   */
+  readonly state: 'running' | 'ended' | 'silent';
 }
 
-/**
- * running: its coordinator is at work. ended: see `ended`. silent: its coordinator has died or lost the queue; the same
- * command resumes it.
- * @param fresh see `listFreshRuns`: clocks of other machines count for nothing
- */
-export function runState(status: RunStatus, fresh: ReadonlySet<string>): 'running' | 'ended' | 'silent' {
-  if (status.ended !== undefined) return 'ended';
-  return fresh.has(status.run) ? 'running' : 'silent';
+/** The runs of the last day and their states, for which clocks of other machines count for nothing; the newest first. */
+export async function listRuns(store: SharedStore): Promise<PublishedRun[]> {
+  const [runs, fresh] = await Promise.all([RUNS.list(store), RUNS.listFresh(store, SILENT_MS)]);
+  return runs.map((run) => {
+    const lastSeen = fresh.has(run.run) ? 'running' : 'silent';
+    return { ...run, state: run.ended === undefined ? lastSeen : 'ended' };
+  });
 }
 
 /** Upper bounds in seconds; what is above the last one falls into `+Inf`. */
