@@ -6,7 +6,7 @@ import { FatalError, UsageError, messageOf } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { UNFINISHED_STATES } from '../shared/jobs.js';
 import { RUNS, SERVERS } from '../shared/published.js';
-import { reclaimJob } from '../shared/queue/job-moves.js';
+import { reclaimJob, unlessMoved } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
 import { type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
@@ -78,11 +78,7 @@ export async function cancelRun(
 async function onlyCollect(job: RunRequestJob): Promise<void> {
   const request = runRequestSchema.safeParse(job.data).data;
   if (request === undefined) return;
-  await job
-    .updateData({ ...request, collectOnly: true, stoppedBefore: CANCELLED })
-    .catch((error: unknown) => {
-      if (!messageOf(error).includes('Missing key')) throw error;
-    });
+  await unlessMoved(job.updateData({ ...request, collectOnly: true, stoppedBefore: CANCELLED }));
 }
 
 /** Nobody is left who would say how it has ended. */

@@ -1,8 +1,9 @@
+import { addAbortListener } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type AccountOptions, type ApiOptions, accountOptionsIn } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
-import type { RunEvent, RunOptions, RunStop, RunTiming } from '../run/run-options.js';
+import type { RunOptions, RunStop, RunTiming } from '../run/run-options.js';
 import { areSeveral } from '../producer/several-manifests.js';
 import { BusyError, UsageError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
@@ -32,13 +33,9 @@ export interface ExecutorDeps {
   readonly timing?: Partial<RunTiming> | undefined;
 }
 
-interface ExecutionOptions extends Pick<RunOptions, 'earlierOutputs'> {
-  /** The id of a run that begins with this request. */
-  readonly newRun: string | undefined;
-  /** Aborts when the server is to end. */
-  readonly signal: AbortSignal;
-  readonly onEvent: (event: RunEvent) => void;
-}
+/** The signal aborts when the server is to end. */
+type ExecutionOptions = Required<Pick<RunOptions, 'signal'>> &
+  Pick<RunOptions, 'run' | 'earlierOutputs' | 'onEvent'>;
 
 export type Execution =
   | { readonly kind: 'over'; readonly outcome: RunOutcome; readonly stop?: RunStop | undefined }
@@ -51,14 +48,15 @@ export type Execution =
 export async function executeJob(
   job: RunRequestJob,
   deps: ExecutorDeps,
-  { wasOpened, ...options }: Pick<ExecutionOptions, 'signal' | 'onEvent'> & { readonly wasOpened: boolean },
+  { wasOpened, ...options }: ExecutionOptions & { readonly wasOpened: boolean },
 ): Promise<Execution> {
   const { id = '' } = job;
   try {
     const read = readRequest(job.data, `the request of job ${id}`);
     // A run that has begun has changed the account's limits already; somebody may have changed them since.
     const request = wasOpened ? { ...read, limits: undefined } : read;
-    const execution = { ...options, newRun: /^[a-z][a-z0-9]{11}$/.test(id) ? id : undefined };
+    // A run that begins with this request has its id.
+    const execution = { ...options, run: /^[a-z][a-z0-9]{11}$/.test(id) ? id : undefined };
     if (request.schedule === undefined) return await executeRequest(request, deps, execution);
     return await executeScheduledRun(job, request, deps, execution);
   } catch (error) {
@@ -77,7 +75,7 @@ function failed(error: unknown, { logger }: ExecutorDeps, { signal }: { signal: 
   return { kind: 'over', outcome: { outcome: 'refused', exitCode, reason } };
 }
 
-/** Does what a request says, with the function that `bulk-describe run` calls. Never rejects. */
+/** Does what a request says, with the function that `bulk-describe run` calls. */
 async function executeRequest(
   request: RunRequest,
   deps: ExecutorDeps,
@@ -85,29 +83,22 @@ async function executeRequest(
 ): Promise<Execution> {
   // A run listens to its signal until it ends; the server's would keep all runs that it has ever executed.
   const ending = new AbortController();
-  const end = () => ending.abort(options.signal.reason);
-  if (options.signal.aborted) end();
-  else options.signal.addEventListener('abort', end, { once: true });
-  try {
-    const own = { ...options, signal: ending.signal };
-    const result = await describeManifest(await runOptionsOf(request, deps, own));
-    const { receipt, stop, differences, exitCode } = result;
-    if (options.signal.aborted && stop?.kind === 'interrupted') return { kind: 'released' };
-    const unbalanced =
-      differences.length > 0 ? `the receipt does not balance: ${differences.join('; ')}` : undefined;
-    const reason = stop?.reason ?? unbalanced;
-    return { kind: 'over', outcome: { outcome: 'ended', exitCode, reason, receipt }, stop };
-  } catch (error) {
-    return failed(error, deps, options);
-  } finally {
-    options.signal.removeEventListener('abort', end);
-  }
+  const { signal } = options;
+  const relay = addAbortListener(signal, () => ending.abort(signal.reason));
+  const running = runOptionsOf(request, deps, { ...options, signal: ending.signal }).then(describeManifest);
+  const result = await running.finally(() => relay[Symbol.dispose]());
+  const { receipt, stop, differences, exitCode } = result;
+  if (signal.aborted && stop?.kind === 'interrupted') return { kind: 'released' };
+  const unbalanced =
+    differences.length > 0 ? `the receipt does not balance: ${differences.join('; ')}` : undefined;
+  const reason = stop?.reason ?? unbalanced;
+  return { kind: 'over', outcome: { outcome: 'ended', exitCode, reason, receipt }, stop };
 }
 
 async function runOptionsOf(
   request: RunRequest,
   deps: ExecutorDeps,
-  { newRun, earlierOutputs, signal, onEvent }: ExecutionOptions,
+  options: ExecutionOptions,
 ): Promise<RunOptions> {
   const { root, queue, env, logger, timing } = deps;
   const { output: asked, ...wanted } = request;
@@ -127,10 +118,10 @@ async function runOptionsOf(
   const output = await root.output(asked ?? defaultOutputPath(manifest, { simulator }));
   const account = request.account ?? deps.api.account;
   const imageRoot = request.imageRoot && (await root.folder(request.imageRoot, '--image-root'));
-  const files = { manifest, moreManifests, output, imageRoot, earlierOutputs, queue };
-  const around = { env, logger, timing, signal, onEvent };
+  const files = { manifest, moreManifests, output, imageRoot, queue };
+  const around = { ...options, env, logger, timing };
   const { images } = deps.api;
-  return { ...wanted, ...files, ...around, ...named, account, images, work: false, run: newRun };
+  return { ...wanted, ...files, ...around, ...named, account, images, work: false };
 }
 
 /** The exit code of a scheduled run that was skipped: another run has the schedule. */
@@ -160,7 +151,8 @@ async function executeScheduledRun(
   for (const output of earlierOutputs) {
     const isUnfinished = (await readRunFile(runPaths(output).runFile))?.open === true;
     const others = earlierOutputs.filter((path) => path !== output);
-    const trouble = isUnfinished && (await finishEarlier(output, others, begun, deps, options.signal));
+    const quietly = { signal: options.signal, earlierOutputs: others };
+    const trouble = isUnfinished && (await finishEarlier(output, begun, deps, quietly));
     if (trouble) return trouble;
   }
   return await executeRequest(begun, deps, { ...options, earlierOutputs });
@@ -201,16 +193,16 @@ async function findEarlier({ output, outputPattern }: RunRequest, root: RootFold
 /** @returns what keeps the scheduled run from going on: what is in flight there could be paid for again */
 async function finishEarlier(
   output: string,
-  earlierOutputs: readonly string[],
   request: RunRequest,
   deps: ExecutorDeps,
-  signal: AbortSignal,
+  options: ExecutionOptions,
 ): Promise<Execution | undefined> {
   // Columns that the manifest has gained since are no reason to leave it unfinished, nor others that are to be kept.
   const layout = { newColumns: true, keep: undefined, drop: undefined };
   const collecting = { ...request, output, collectOnly: true, ...layout };
-  const quietly = { signal, newRun: undefined, earlierOutputs, onEvent: () => undefined };
-  const finished = await executeRequest(collecting, deps, quietly);
+  const finished = await executeRequest(collecting, deps, options).catch((error: unknown) =>
+    failed(error, deps, options),
+  );
   if (finished.kind === 'released') return finished;
   const { reason = '', exitCode } = finished.kind === 'busy' ? finished : finished.outcome;
   const about = `${output} has images in flight: ${reason}`;

@@ -36,7 +36,7 @@ export async function takeRunLease(
   const { store } = connection;
   const owner = `${hostname()}/${process.pid}/${randomUUID()}`;
   const name = runLeaseName(run);
-  await acquire(store, { run, owner }, control.signal, onWait);
+  await acquire(store, run, owner, control.signal, onWait);
   const ended = new AbortController();
   const renew = async () => {
     if (await store.lease(name, owner, LEASE_TTL_MS)) return;
@@ -56,7 +56,8 @@ export async function takeRunLease(
 
 async function acquire(
   store: SharedStore,
-  { run, owner }: { readonly run: string; readonly owner: string },
+  run: string,
+  owner: string,
   signal: AbortSignal,
   onWait?: (text: string) => void,
 ): Promise<void> {

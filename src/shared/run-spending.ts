@@ -47,14 +47,8 @@ export class RunSpending {
   ): Promise<RunSpending> {
     const spending = new RunSpending(store, run, maxCalls, before);
     const { isKept, stored } = await spending.#read();
-    if (isKept) {
-      const missing = SPENT_FIELDS.map(
-        (field) => [field, Math.max(0, before[field] - stored[field])] as const,
-      );
-      await store.addToFields(spentRecordOf(run), Object.fromEntries(missing));
-      await spending.#keepLimit();
-    }
-    await spending.refresh();
+    const missingOf = (field: keyof Spent) => Math.max(0, before[field] - (isKept ? stored[field] : 0));
+    await spending.#add(Object.fromEntries(SPENT_FIELDS.map((field) => [field, missingOf(field)])));
     return spending;
   }
 
@@ -65,9 +59,13 @@ export class RunSpending {
   /** Reads what workers have counted. To a queue that was emptied, what was known before that is added. */
   async refresh(): Promise<void> {
     const { isKept, stored } = await this.#read();
-    const sums = isKept ? stored : await this.store.addToFields(spentRecordOf(this.run), { ...this.known });
-    this.known = spentSchema.parse(sums);
-    if (!isKept) await this.#keepLimit();
+    if (isKept) this.known = stored;
+    else await this.#add({ ...this.known });
+  }
+
+  async #add(spent: Record<string, number>): Promise<void> {
+    this.known = spentSchema.parse(await this.store.addToFields(spentRecordOf(this.run), spent));
+    await this.#keepLimit();
   }
 
   async #read(): Promise<{ isKept: boolean; stored: Spent }> {
