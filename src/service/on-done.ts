@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { isSystemError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { RequestNames, RunOutcome } from './run-request.js';
@@ -51,19 +52,16 @@ async function call(end: EndOfRun, options: OnDoneOptions): Promise<string | und
   // A group of its own, so that what the shell has started ends with it.
   const child = spawn(command, { shell: true, cwd, env, stdio: ['pipe', 2, 2], detached: true });
   const over = new AbortController();
-  const ended = new Promise<string | undefined>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', (code, signal) =>
-      resolve(code === 0 ? undefined : `ended with ${signal ?? `exit code ${code ?? ''}`}`),
-    );
-  }).finally(() => over.abort());
+  const ended = once(child, 'exit').finally(() => over.abort());
   // A command that does not read its input is none the worse.
   child.stdin?.on('error', () => undefined);
   const { names, outcome, output } = end;
   const about = { error: outcome.reason ?? '', manifest: names.manifest, output: output ?? names.output };
   child.stdin?.end(`${JSON.stringify(outcome.receipt ?? about)}\n`);
-  const [failure, late] = await Promise.all([ended, endInTime(child.pid, options, over.signal)]);
-  return late ?? failure;
+  const [late] = await Promise.all([endInTime(child.pid, options, over.signal), ended]);
+  const { exitCode, signalCode } = child;
+  if (late !== undefined || exitCode === 0) return late;
+  return `ended with ${signalCode ?? `exit code ${exitCode ?? ''}`}`;
 }
 
 /**

@@ -96,13 +96,20 @@ export class DeliveryWatch {
   messageId: string | undefined;
   readonly #names: string[] = [];
 
-  /** @param watches of one process, by the names of what they wait for */
+  /** @param watches of one process, by refs and by messages' names; the newest of each */
   constructor(private readonly watches = new Map<string, DeliveryWatch>()) {}
 
-  /** It is for what comes with this name, in place of an older watch. */
-  add(name: string): void {
-    this.#names.push(name);
-    this.watches.set(name, this);
+  /** It is for deliveries with this ref. */
+  forRef(ref: string): this {
+    this.#names.push(ref);
+    this.watches.set(ref, this);
+    return this;
+  }
+
+  /** It is for deliveries of this message as well, which came without a ref. */
+  alsoFor(messageId: string): void {
+    // Whoever gives a message the name of a ref could as well deliver for that.
+    this.forRef(messageName(messageId));
   }
 
   end(): void {
@@ -133,7 +140,6 @@ export class DeliveryWatch {
 
 /** The deliveries that one process waits for, by whichever receivers they come. */
 export class DeliveryInbox {
-  /** By ref and by message. Whoever gives a message the name of a ref could as well deliver for that. */
   readonly #watches = new Map<string, DeliveryWatch>();
   readonly #ends: (() => void)[] = [];
 
@@ -156,14 +162,7 @@ export class DeliveryInbox {
 
   /** Watches for deliveries with this ref that come from now on. */
   watch(ref: string): DeliveryWatch {
-    const watch = new DeliveryWatch(this.#watches);
-    watch.add(ref);
-    return watch;
-  }
-
-  /** The watch is for deliveries of this message as well, which came without a ref. */
-  alsoFor(watch: DeliveryWatch, messageId: string): void {
-    watch.add(messageName(messageId));
+    return new DeliveryWatch(this.#watches).forRef(ref);
   }
 
   /** Notifies the watches of those refs whose deliveries came before. */

@@ -78,7 +78,7 @@ export class MessagePolls {
     private readonly watch: DeliveryWatch | undefined,
     messageId: string,
   ) {
-    if (watch !== undefined) deps.webhooks?.inbox.alsoFor(watch, messageId);
+    watch?.alsoFor(messageId);
   }
 
   /** @returns milliseconds until the next poll by the clock */

@@ -36,7 +36,7 @@ describeOnBothQueues('deliveries', (open, kind) => {
   test('without a ref ring whoever waits for their message, until that ends', async () => {
     const { receiver, inbox } = await openBoth();
     const watch = inbox.watch('ref');
-    inbox.alsoFor(watch, 'message with spaces');
+    watch.alsoFor('message with spaces');
     await putDelivery(receiver.store, 'queue', { ref: undefined, messageId: 'message with spaces' });
     await waitUntil('the watch rings', () => watch.take());
     await putDelivery(receiver.store, 'queue', { ref: 'ref', messageId: 'by its ref' });
