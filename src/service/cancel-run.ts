@@ -9,7 +9,7 @@ import { RUNS, SERVERS } from '../shared/published.js';
 import { reclaimJob, unlessMoved } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
 import { type FoundRun, findKnownRun } from './known-run.js';
-import { type RunRequestJob, runJobProgress, runRequestSchema } from './run-request.js';
+import { type RunRequestJob, openedRun, runRequestSchema } from './run-request.js';
 
 export type Cancelled =
   /** Its server takes nothing more on, and finishes what is in flight. */
@@ -83,9 +83,8 @@ async function onlyCollect(job: RunRequestJob): Promise<void> {
 
 /** Nobody is left who would say how it has ended. */
 async function publishCancelled(connection: QueueConnection, { status, job }: FoundRun): Promise<void> {
-  const isBegun = job !== undefined && runJobProgress(job)?.state === 'opened';
   // A request that no server has begun leaves the run before it as it has ended.
-  if (status === undefined || (status.ended !== undefined && !isBegun)) return;
+  if (status === undefined || (status.ended !== undefined && openedRun(job) === undefined)) return;
   const { described, resumed, copied, failed, rows, totalRows = rows } = status;
   const remaining = Math.max(0, totalRows - described - resumed - copied - failed);
   const ended = { exitCode: 130, remaining, reason: CANCELLED.reason };
@@ -96,14 +95,14 @@ async function publishCancelled(connection: QueueConnection, { status, job }: Fo
 /** @returns undefined when a server is about to take the run up, or has just died with it */
 async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Cancelled | undefined> {
   const { job, output, run } = found;
-  const hasBegun = job !== undefined && runJobProgress(job)?.state === 'opened';
   if (job !== undefined && (await job.getState()) === 'active') {
     const living = await SERVERS.listLiving(connection.store);
     if (job.processedBy === undefined || living.has(job.processedBy)) return undefined;
     // Where no server is left, nobody looks for stalled jobs.
     await reclaimJob(job);
   }
-  if (hasBegun) {
+  const hasBegun = openedRun(job) !== undefined;
+  if (job !== undefined && hasBegun) {
     // Before the looks that follow: a server that takes it meanwhile has either the old request, and is ordered to cancel
     // it, or this one.
     await onlyCollect(job);

@@ -11,7 +11,7 @@ import {
   RUN_JOB,
   type RunRequest,
   type RunRequestJob,
-  runJobProgress,
+  openedRun,
   runOutcomeOf,
 } from './run-request.js';
 
@@ -104,13 +104,11 @@ async function takeBack(connection: QueueConnection, id: string): Promise<Enqueu
 
 /** @throws {RefusedError} when it was refused */
 function begunRun(job: RunRequestJob) {
-  const progress = runJobProgress(job);
-  if (progress?.state === 'refused') throw new RefusedError(progress.reason, progress.exitCode);
   const outcome = runOutcomeOf(job);
   if (outcome !== undefined && outcome.outcome !== 'ended') {
     throw new RefusedError(outcome.reason ?? 'the server refuses it', outcome.exitCode);
   }
-  return progress ?? outcome?.receipt;
+  return openedRun(job) ?? outcome?.receipt;
 }
 
 function noServer(label: string): UsageError {

@@ -9,8 +9,8 @@ import {
   KEPT_REQUESTS,
   type KeptRequest,
   type RunRequestJob,
+  openedRun,
   queuedRequests,
-  runJobProgress,
 } from './run-request.js';
 
 /** What is known of a run, from its server, from the runs queue, and from the run file beside its output. */
@@ -104,9 +104,7 @@ function collect(
   }
   const justAsked: FoundRun[] = [];
   for (const { job, names } of [...jobs].sort((a, b) => b.job.timestamp - a.job.timestamp)) {
-    const progress = runJobProgress(job);
-    const { run, output } =
-      progress?.state === 'opened' ? progress : { run: undefined, output: names.output ?? names.manifest };
+    const { run, output } = openedRun(job) ?? { run: undefined, output: names.output ?? names.manifest };
     const key = run ?? [...runs.values()].find((known) => known.output === output)?.run ?? '';
     const known = runs.get(key);
     if (known === undefined) justAsked.push({ run, output, job });

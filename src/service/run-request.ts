@@ -90,20 +90,25 @@ const runJobProgressSchema = z.discriminatedUnion('state', [
 
 export type RunJobProgress = z.infer<typeof runJobProgressSchema>;
 
-/** What a request's job shows of its run; undefined before its files are open. */
+/** What a request's job shows of its run. */
 export function runJobProgress(job: Pick<RunRequestJob, 'progress'>): RunJobProgress | undefined {
   return runJobProgressSchema.safeParse(job.progress).data;
 }
 
-/** How a request's job ended; undefined while it has not. */
+/** The run of a request's job; undefined before its files are open. */
+export function openedRun(job: Pick<RunRequestJob, 'progress'> | undefined) {
+  const progress = job && runJobProgress(job);
+  return progress?.state === 'opened' ? progress : undefined;
+}
+
+/** How a request's job ended, or is about to, since it was refused; undefined while it has not. */
 export function runOutcomeOf(
   job: Pick<RunRequestJob, 'progress' | 'failedReason' | 'returnvalue' | 'finishedOn'>,
 ): RunOutcome | undefined {
-  if (job.finishedOn === undefined) return undefined;
-  if (!job.failedReason) return job.returnvalue;
   const progress = runJobProgress(job);
-  const exitCode = progress?.state === 'refused' ? progress.exitCode : 1;
-  return { outcome: 'refused', exitCode, reason: job.failedReason };
+  if (progress?.state === 'refused') return { ...progress, outcome: 'refused' };
+  if (job.finishedOn === undefined) return undefined;
+  return job.failedReason ? { outcome: 'refused', exitCode: 1, reason: job.failedReason } : job.returnvalue;
 }
 
 /** An outcome on one line: `12 described, 3 failed`, `skipped: ...`. */
@@ -142,17 +147,14 @@ export function requestNames(data: unknown): RequestNames | undefined {
 }
 
 /**
- * The requests of the runs queue that are not over, with what they are known by as far as can be seen. Jobs that are none are left out: a server refuses them when they are
- * due, and they concern nobody else.
+ * The requests of the runs queue that are not over, with what they are known by. Jobs that are none are left out: a server
+ * refuses them when they are due, and they concern nobody else.
  */
 export async function queuedRequests(connection: QueueConnection) {
-  // One that goes meanwhile is missing, whatever BullMQ's types say.
-  const jobs: (RunRequestJob | undefined)[] = await connection
-    .queue<unknown, never>(RUNS_QUEUE)
-    .getJobs([...UNFINISHED_STATES]);
+  const jobs = await connection.queue<unknown, RunOutcome>(RUNS_QUEUE).getJobs([...UNFINISHED_STATES]);
   return jobs.flatMap((job) => {
-    const names = requestNames(job?.data);
-    return job === undefined || names === undefined ? [] : [{ job, names }];
+    const names = requestNames(job.data);
+    return names === undefined ? [] : [{ job, names }];
   });
 }
 

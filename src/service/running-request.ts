@@ -19,6 +19,7 @@ import {
   type RunRequest,
   type RunRequestJob,
   lastingRequest,
+  openedRun,
   requestNames,
   outcomeText,
   runJobProgress,
@@ -143,7 +144,7 @@ export class RunningRequest {
     try {
       const elsewhere = await this.#lookElsewhere();
       if (elsewhere !== undefined) return elsewhere;
-      const wasOpened = runJobProgress(this.#job)?.state === 'opened';
+      const wasOpened = openedRun(this.#job) !== undefined;
       const signal = this.deps.stopping;
       const onEvent = (event: RunEvent) => this.#note(event);
       this.isExecuting = true;

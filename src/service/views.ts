@@ -14,13 +14,7 @@ import {
 import { isKnownDead } from '../shared/process-identity.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import type { SharedStore } from '../shared/queue/store.js';
-import {
-  RUNS_QUEUE,
-  type RunRequestJob,
-  requestNames,
-  runJobProgress,
-  runRequestSchema,
-} from './run-request.js';
+import { RUNS_QUEUE, type RunOutcome, openedRun, requestNames, runRequestSchema } from './run-request.js';
 
 /*
  * What goes on at a queue, as `status` and the dashboard show it. The work does not grow with what is queued. Times are
@@ -228,24 +222,20 @@ interface OpenedRequest {
 
 /** What the runs queue holds. Scheduled runs that are not due yet do not count. */
 async function readRequests(connection: QueueConnection, servers: ReadonlyMap<string, unknown>) {
-  const queue = connection.queue<unknown, never>(RUNS_QUEUE);
-  const look = async (states: JobType[]): Promise<RunRequestJob[]> => {
-    // One that goes meanwhile is missing, whatever BullMQ's types say.
-    const jobs: (RunRequestJob | undefined)[] = await queue.getJobs(states, 0, MOST_REQUESTS - 1, true);
-    return jobs.filter((job) => job !== undefined);
-  };
+  const queue = connection.queue<unknown, RunOutcome>(RUNS_QUEUE);
+  const look = (...states: JobType[]) => queue.getJobs(states, 0, MOST_REQUESTS - 1, true);
   const [counts, active, waiting, delayed] = await Promise.all([
     queue.getJobCounts('active', 'waiting', 'prioritized'),
-    look(['active']),
-    look(['waiting', 'prioritized']),
-    look(['delayed']),
+    look('active'),
+    look('waiting', 'prioritized'),
+    look('delayed'),
   ]);
   const byRun = new Map<string, OpenedRequest>();
   for (const job of [...waiting, ...delayed, ...active]) {
-    const progress = runJobProgress(job);
-    if (progress?.state !== 'opened') continue;
+    const opened = openedRun(job);
+    if (opened === undefined) continue;
     const stop = runRequestSchema.safeParse(job.data).data?.stoppedBefore;
-    byRun.set(progress.run, { isTaken: active.includes(job), isCancelled: stop?.kind === 'cancelled' });
+    byRun.set(opened.run, { isTaken: active.includes(job), isCancelled: stop?.kind === 'cancelled' });
   }
   // The first of those that wait, and since when. Paths are as the request has them: relative to the server's root.
   const next = waiting.slice(0, SHOWN_REQUESTS).flatMap(({ id: job = '', data, timestamp: since }) => {
