@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
@@ -20,8 +19,9 @@ import { parsePromptTemplate } from '../producer/prompt-template.js';
 import { type Row, type RowPlan, namingColumns } from '../producer/row-reader.js';
 import { areSeveral, findManifests, openManifests } from '../producer/several-manifests.js';
 import { type Account, accountLabel } from '../shared/account.js';
-import { UsageError, fileTrouble, manifestsText, shownPath } from '../shared/errors.js';
+import { UsageError, manifestsText, shownPath } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
+import { realFolder } from '../shared/local-file.js';
 import type { UndoStack } from '../shared/undo.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
 import { OutputIndex } from '../writer/output-index.js';
@@ -248,11 +248,7 @@ async function findImageRoot(
 
 /** @throws {UsageError} when there is no such folder */
 export async function openImageRoot(path: string): Promise<ImageRoot> {
-  const real = await realpath(path).catch((error: unknown) => {
-    throw new UsageError(`--image-root ${shownPath(path)} cannot be used: ${fileTrouble(error)}`);
-  });
-  if (!(await stat(real)).isDirectory()) throw new UsageError(`--image-root ${path} is no folder`);
-  return { path: resolve(path), real };
+  return { path: resolve(path), real: await realFolder(path, '--image-root') };
 }
 
 function findPaths(options: RunOptions, simulator: boolean): RunPaths {

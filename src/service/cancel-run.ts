@@ -2,9 +2,9 @@ import { RunJobs } from '../run/run-jobs.js';
 import { keepLostSubmits, readLostSubmits } from '../shared/run-counts.js';
 import { hasCoordinator, noteSetAside, orderRun } from '../shared/run-leases.js';
 import { parseAccountLabel, resultsQueueName } from '../shared/account.js';
-import { FatalError, UsageError, messageOf } from '../shared/errors.js';
+import { FatalError, UsageError } from '../shared/errors.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import { UNFINISHED_STATES } from '../shared/jobs.js';
+import { RUNS_QUEUE, UNFINISHED_STATES } from '../shared/jobs.js';
 import { RUNS, SERVERS } from '../shared/published.js';
 import { reclaimJob, unlessMoved } from '../shared/queue/job-moves.js';
 import { sleep } from '../shared/waiting.js';
@@ -114,11 +114,9 @@ async function takeOut(connection: QueueConnection, found: FoundRun): Promise<Ca
   if (job === undefined) return { kind: 'abandoned', output, removed };
   // Its request stays, and only collects those.
   if (hasBegun && inFlight > 0) return { kind: 'to-be-collected', output, images: inFlight };
-  await job.remove().catch((error: unknown) => {
-    // A server has taken it in this moment, or the lock of one that has died is not over yet.
-    if (!messageOf(error).includes('locked')) throw error;
-  });
-  return (await job.getState()) === 'unknown' ? { kind: 'taken-out', output } : undefined;
+  // It stays where a server has taken it in this moment, or the lock of one that has died is not over yet.
+  const isRemoved = (await connection.queue(RUNS_QUEUE).remove(job.id ?? '')) === 1;
+  return isRemoved ? { kind: 'taken-out', output } : undefined;
 }
 
 /**

@@ -18,7 +18,7 @@ import {
   queuedRequests,
   readRequest,
 } from './run-request.js';
-import { beginRequest, checkTimeZone, isDated, otherDates } from './schedules.js';
+import { beginRequest, isDated, otherDates } from './schedules.js';
 
 /** What a server executes requests with. */
 export interface ExecutorDeps {
@@ -139,7 +139,6 @@ async function executeScheduledRun(
   deps: ExecutorDeps,
   options: ExecutionOptions,
 ): Promise<Execution> {
-  if (request.timeZone !== undefined) checkTimeZone(request.timeZone);
   const begun = beginRequest(request, Date.now());
   // Before the look at others: of two that begin together at least one sees the other.
   if (begun !== request) await job.updateData(begun);

@@ -1,10 +1,10 @@
 import type { Stats } from 'node:fs';
-import { lstat, realpath, stat } from 'node:fs/promises';
+import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { metadataIn } from '../producer/folder-format.js';
 import { findManifests, isPattern } from '../producer/several-manifests.js';
 import { UsageError, fileTrouble, isSystemError, shownPath } from '../shared/errors.js';
-import { isBelow } from '../shared/local-file.js';
+import { isBelow, realFolder } from '../shared/local-file.js';
 import { runPaths } from '../writer/output-paths.js';
 
 /**
@@ -18,11 +18,7 @@ export class RootFolder {
 
   /** @throws {UsageError} when it is no folder */
   static async open(path: string): Promise<RootFolder> {
-    const real = await realpath(path).catch((error: unknown) => {
-      throw new UsageError(`--root ${shownPath(path)} cannot be used: ${fileTrouble(error)}`);
-    });
-    if (!(await stat(real)).isDirectory()) throw new UsageError(`--root ${path} is no folder`);
-    return new RootFolder(real);
+    return new RootFolder(await realFolder(path, '--root'));
   }
 
   /**

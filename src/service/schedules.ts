@@ -207,7 +207,7 @@ export function checkCron(pattern: string, timeZone: string): void {
 }
 
 /** @throws {UsageError} for a time zone that is not known here */
-export function checkTimeZone(timeZone: string): void {
+function checkTimeZone(timeZone: string): void {
   try {
     new Intl.DateTimeFormat('en', { timeZone });
     // Offsets are no zones: they would be wrong for half of the year, and BullMQ does not know them.
@@ -266,9 +266,13 @@ export function localDate(atMs: number, timeZone: string): string {
   return new Date(atMs).toLocaleDateString('sv-SE', { timeZone });
 }
 
-/** Fixes the moment in which a scheduled run has begun, and its date with it; one that has begun stays as it is. */
+/**
+ * Fixes the moment in which a scheduled run has begun, and its date with it; one that has begun stays as it is.
+ * @throws {UsageError} when its time zone is not known here
+ */
 export function beginRequest(request: RunRequest, nowMs: number): RunRequest {
   const { output, timeZone = 'UTC' } = request;
+  checkTimeZone(timeZone);
   if (request.begunAt !== undefined) return request;
   if (output === undefined || !isDated(output)) return { ...request, begunAt: nowMs };
   const dated = output.replace(DATE, localDate(nowMs, timeZone));

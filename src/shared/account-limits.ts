@@ -234,5 +234,5 @@ export function afterRateLimit(
 
 /** What a success makes of it: the growing pause starts over. */
 export function afterSubmit(learned: LearnedRate): LearnedRate {
-  return learned.streak === 0 ? learned : { ...learned, streak: 0 };
+  return { ...learned, streak: 0 };
 }

@@ -1,12 +1,21 @@
 import { constants } from 'node:fs';
 import { open, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, relative, sep } from 'node:path';
-import { FatalError } from './errors.js';
+import { FatalError, UsageError, fileTrouble, shownPath } from './errors.js';
 
 /** Whether a path is a folder, or leads to something below it; both absolute. */
 export function isBelow(path: string, folder: string): boolean {
   const inside = relative(folder, path);
   return inside !== '..' && !inside.startsWith(`..${sep}`) && !isAbsolute(inside);
+}
+
+/** The real path of a folder that a flag names. @throws {UsageError} when there is no such folder */
+export async function realFolder(path: string, flag: string): Promise<string> {
+  const real = await realpath(path).catch((error: unknown) => {
+    throw new UsageError(`${flag} ${shownPath(path)} cannot be used: ${fileTrouble(error)}`);
+  });
+  if ((await stat(real)).isDirectory()) return real;
+  throw new UsageError(`${flag} ${path} is no folder`);
 }
 
 /**
