@@ -5,7 +5,7 @@ import { type AccountOptions, type ApiOptions, accountOptionsIn } from '../run/a
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunOptions, RunStop, RunTiming } from '../run/run-options.js';
 import { areSeveral } from '../producer/several-manifests.js';
-import { BusyError, UsageError, messageOf } from '../shared/errors.js';
+import { BulkDescribeError, BusyError, UsageError, messageOf } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { defaultOutputPath, outputOf, rowsPath, runPaths } from '../writer/output-paths.js';
@@ -69,9 +69,9 @@ function failed(error: unknown, { logger }: ExecutorDeps, { signal }: { signal: 
   if (signal.aborted) return { kind: 'released' };
   const reason = messageOf(error);
   if (error instanceof BusyError) return { kind: 'busy', reason, exitCode: error.exitCode };
-  const isForeseen = error instanceof Error && 'exitCode' in error && typeof error.exitCode === 'number';
+  const isForeseen = error instanceof BulkDescribeError;
   if (!isForeseen) logger.error({ err: error }, 'this is a defect, please report it');
-  const exitCode = isForeseen ? Number(error.exitCode) : 1;
+  const exitCode = isForeseen ? error.exitCode : 1;
   return { kind: 'over', outcome: { outcome: 'refused', exitCode, reason } };
 }
 

@@ -67,9 +67,6 @@ const BUSY_RETRY_MS = 2000;
 /** A request that has never opened its files waits so often for whoever has its output: a minute. */
 const MOST_WAITS = 30;
 
-/** How a request's job is to end; by an error BullMQ knows that it is in the queue again. */
-type JobEnd = RunOutcome | Error;
-
 /**
  * A request that this server executes. The lock of its job is the claim to it, the lease of its run is the guard:
  *
@@ -90,7 +87,7 @@ export class RunningRequest {
   #opened: { readonly run: string; readonly manifest: string; readonly output: string } | undefined;
   #writing: Promise<void> = Promise.resolve();
   readonly #ping: Ping;
-  #end: Promise<JobEnd> | undefined;
+  #end: Promise<RunOutcome> | undefined;
 
   constructor(
     job: RunRequestJob,
@@ -135,12 +132,16 @@ export class RunningRequest {
     return this.#opened?.output ?? output ?? manifest ?? `job ${this.#id}`;
   }
 
-  /** Once, whoever else waits for its end. */
-  execute(): Promise<JobEnd> {
+  /**
+   * Once, whoever else waits for its end.
+   * @returns how its job is to end
+   * @throws {DelayedError | WaitingError} by which BullMQ knows that it is in the queue again
+   */
+  execute(): Promise<RunOutcome> {
     return (this.#end ??= this.#execute());
   }
 
-  async #execute(): Promise<JobEnd> {
+  async #execute(): Promise<RunOutcome> {
     try {
       const elsewhere = await this.#lookElsewhere();
       if (elsewhere !== undefined) return elsewhere;
@@ -158,11 +159,8 @@ export class RunningRequest {
     }
   }
 
-  /**
-   * Looks for a request that is taken up again in other servers.
-   * @returns how it has ended there; where it still goes on, the error by which BullMQ knows that its job is delayed
-   */
-  async #lookElsewhere(): Promise<JobEnd | undefined> {
+  /** Looks for a request that is taken up again in other servers. @returns how it has ended there */
+  async #lookElsewhere(): Promise<RunOutcome | undefined> {
     if (this.#job.attemptsStarted <= 1) return undefined;
     const { serverId, connection } = this.deps;
     for (const [id, server] of await SERVERS.listLiving(connection.store)) {
@@ -222,17 +220,17 @@ export class RunningRequest {
     return this.#over({ outcome: isSkipped ? 'skipped' : 'refused', exitCode, reason });
   }
 
-  /** Looks again later, here or elsewhere. @returns the error by which BullMQ knows */
-  async #delay(reason: string): Promise<Error> {
+  /** Looks again later, here or elsewhere. */
+  async #delay(reason: string): Promise<never> {
     const { waiting, busyRetryMs = BUSY_RETRY_MS, onEvent } = this.deps;
     if (waiting.get(this.#id) !== reason) onEvent({ type: 'waiting', reason });
     waiting.set(this.#id, reason);
     await this.#job.moveToDelayed(Date.now() + busyRetryMs, this.#token);
-    return new DelayedError();
+    throw new DelayedError();
   }
 
-  /** Puts the job back to the head of the queue. @returns the error by which BullMQ knows */
-  async #release(): Promise<Error> {
+  /** Puts the job back to the head of the queue. */
+  async #release(): Promise<never> {
     const { connection, logger, onEvent, leave } = this.deps;
     onEvent({ type: 'released', output: this.#name });
     await this.#writing;
@@ -243,7 +241,7 @@ export class RunningRequest {
       const moving = this.#job.moveToWait(this.#token);
       await unlessAborted(moving, AbortSignal.timeout(SHUTDOWN_TIMEOUT_MS));
     }
-    return new WaitingError();
+    throw new WaitingError();
   }
 
   /** Reports the end, then calls the command, and then ends the job: a server that dies between does this again. */

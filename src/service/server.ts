@@ -113,7 +113,6 @@ export class RunsServer {
     this.#running.set(id, request);
     const ended = await request.execute().finally(() => this.#running.delete(id));
     if (!request.isOf(token)) throw new WaitingError();
-    if (ended instanceof Error) throw ended;
     if (ended.outcome === 'refused') throw new UnrecoverableError(ended.reason ?? '');
     return ended;
   }
