@@ -1,4 +1,4 @@
-import { BulkDescribeError, UsageError } from '../shared/errors.js';
+import { FatalError, UsageError } from '../shared/errors.js';
 import { SERVERS } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { retryUntilUp, shutdownTimeout } from '../shared/queue/outage.js';
@@ -14,18 +14,6 @@ import {
   openedRun,
   runOutcomeOf,
 } from './run-request.js';
-
-/** A server could not begin what it was asked for: its own words and exit code. */
-class RefusedError extends BulkDescribeError {
-  override name = 'RefusedError';
-
-  constructor(
-    message: string,
-    override readonly exitCode: number,
-  ) {
-    super(message);
-  }
-}
 
 /** What ended the waiting for a server. */
 export type Enqueued =
@@ -52,7 +40,7 @@ const TAKE_BACK_MS = 3000;
 /**
  * Hands a run to a server, and waits until that has opened its files; through outages of the queue, too.
  * @throws {UsageError} when no server is running: nothing is left in the queue then
- * @throws {RefusedError} with the server's own words
+ * @throws {FatalError} with the server's own words and exit code
  */
 export async function enqueueRun(
   connection: QueueConnection,
@@ -102,11 +90,12 @@ async function takeBack(connection: QueueConnection, id: string): Promise<Enqueu
   }
 }
 
-/** @throws {RefusedError} when it was refused */
+/** @throws {FatalError} when it was refused */
 function begunRun(job: RunRequestJob) {
   const outcome = runOutcomeOf(job);
   if (outcome !== undefined && outcome.outcome !== 'ended') {
-    throw new RefusedError(outcome.reason ?? 'the server refuses it', outcome.exitCode);
+    const { reason = 'the server refuses it', exitCode } = outcome;
+    throw Object.assign(new FatalError(reason), { exitCode });
   }
   return openedRun(job) ?? outcome?.receipt;
 }
