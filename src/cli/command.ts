@@ -56,17 +56,15 @@ export function createCommand<Name extends CommandName>(spec: CommandSpec<Name>)
     const given = givenOptions(options, (option) =>
       command.getOptionValueSource(option) === 'cli' ? command.getOptionValue(option) : undefined,
     );
-    // What is refused has the texts of the others.
-    const take = () => given.forEach(({ value }, option) => command.setOptionValue(option, value));
     try {
-      take();
       const { config } = command.opts<{ config?: string }>();
       // `config` and `completion` are about the others.
       if (COMMANDS.some((known) => known === name)) await addConfig(given, name, config);
-      take();
       for (const option of options.filter((each) => given.has(each.name)))
         command.setOptionValue(option.name, await readValue(option, given));
     } catch (error) {
+      // What is refused has the texts of the others.
+      given.forEach(({ value }, option) => command.setOptionValue(option, value));
       await spec.onRefusal?.(command.opts<OptionsOf<Name>>(), error);
       throw error;
     }

@@ -137,49 +137,41 @@ function findFile(): string | undefined {
 
 async function readEntries(path: string, source: string): Promise<unknown> {
   const text = (await readSmallFile(path, source)).replace(/^\uFEFF/, '');
-  if (!/\.json$/i.test(path)) return readYaml(text, source);
-  let content: unknown;
-  try {
-    content = JSON.parse(text);
-  } catch (error) {
-    const position = /position (\d+)/.exec(messageOf(error))?.[1];
-    const place =
-      position === undefined ? '' : `line ${text.slice(0, Number(position)).split('\n').length}: `;
-    throw new UsageError(`${source}: ${place}${messageOf(error)}`);
-  }
-  // Of a key that is there twice JSON takes the last one, and says nothing. JSON is YAML, whose reader does.
+  const isJson = /\.json$/i.test(path);
+  if (isJson) checkJson(text, source);
+  // JSON is YAML, whose reader says which key is there twice; `JSON.parse` takes the last one.
   const { parseDocument } = await import('yaml');
-  const twice = parseDocument(text).errors.find(({ code }) => code === 'DUPLICATE_KEY');
-  if (twice !== undefined) throw yamlTrouble(twice, source);
-  return content;
-}
-
-async function readYaml(text: string, source: string): Promise<unknown> {
-  const { parseDocument } = await import('yaml');
-  // Every value stays as it is written: 007, 1.10, yes and 2026-01-01 are text, as they are behind a flag.
   const document = parseDocument(text, {
-    schema: 'failsafe',
+    // Every value of YAML stays as it is written: 007, 1.10, yes and 2026-01-01 are text, as they are behind a flag.
+    schema: isJson ? 'json' : 'failsafe',
     resolveKnownTags: false,
     prettyErrors: true,
     stringKeys: true,
   });
   const [trouble] = [...document.errors, ...document.warnings];
-  const content: unknown = trouble === undefined ? attempt(() => document.toJS(), source) : undefined;
-  if (trouble === undefined) return content === '' || content === null ? {} : content;
-  throw yamlTrouble(trouble, source);
-}
-
-function yamlTrouble({ code, message, linePos }: YAMLError, source: string): UsageError {
-  const said = PLAIN_WORDS[code] ?? message.replace(/ at line [^]*$/, '');
-  return new UsageError(`${source}: line ${linePos?.[0].line ?? 1}: ${said}`);
-}
-
-/** Aliases may go in circles, or make much of little. */
-function attempt(read: () => unknown, source: string): unknown {
+  if (trouble !== undefined) {
+    const { code, message, linePos } = trouble;
+    const said = PLAIN_WORDS[code] ?? message.replace(/ at line [^]*$/, '');
+    throw new UsageError(`${source}: line ${linePos?.[0].line ?? 1}: ${said}`);
+  }
   try {
-    return read();
+    const content: unknown = document.toJS();
+    return content === '' || content === null ? {} : content;
   } catch (error) {
+    // Aliases may go in circles, or make much of little.
     throw new UsageError(`${source}: ${messageOf(error)}`);
+  }
+}
+
+/** @throws {UsageError} for what YAML allows and JSON does not, such as a comma at the end */
+function checkJson(text: string, source: string): void {
+  try {
+    JSON.parse(text);
+  } catch (error) {
+    const position = /position (\d+)/.exec(messageOf(error))?.[1];
+    const place =
+      position === undefined ? '' : `line ${text.slice(0, Number(position)).split('\n').length}: `;
+    throw new UsageError(`${source}: ${place}${messageOf(error)}`);
   }
 }
 

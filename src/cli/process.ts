@@ -8,7 +8,6 @@ import { troubleText } from '../shared/queue/outage.js';
 import { parseQueueUrl } from '../shared/queue/queue-url.js';
 import { UndoStack } from '../shared/undo.js';
 import type { Terminal } from './terminal.js';
-import { shellQuote } from './text.js';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
@@ -134,9 +133,4 @@ export function runUntilStopped(
     await untilAborted(signal);
     return 0;
   });
-}
-
-/** What a command that is shown to people needs to reach the same queue; nothing where the environment names it. */
-export function queueArgument(url: string | undefined, { label }: Pick<QueueConnection, 'label'>): string {
-  return url === undefined || url === process.env['QUEUE_URL'] ? '' : ` --queue ${shellQuote(label)}`;
 }

@@ -4,11 +4,12 @@ import { type Enqueued, enqueueRun, retryRun } from '../service/enqueue-run.js';
 import { type RunRequest, readRequest, runRequestSchema } from '../service/run-request.js';
 import { UsageError } from '../shared/errors.js';
 import { plural } from '../shared/plural.js';
+import type { QueueConnection } from '../shared/queue/connection.js';
 import { troubleText } from '../shared/queue/outage.js';
 import { unlessAborted } from '../shared/waiting.js';
 import type { OptionsOf } from './options.js';
 import { limitsOf, pricesOf } from './settings.js';
-import { INTERRUPTED, type Service, queueArgument, withSharedQueue } from './process.js';
+import { INTERRUPTED, type Service, withSharedQueue } from './process.js';
 import { fields, passwordNote, print, printable, shellQuote } from './text.js';
 
 /** `bulk-describe enqueue <manifest...>`: returns when a server has opened both files. @returns the exit code */
@@ -46,12 +47,7 @@ export async function executeRequest(
 ): Promise<number> {
   const { connection } = service;
   const enqueued = await enqueueRun(connection, request, enqueueOptions(service));
-  return reportEnqueued(enqueued, queueArgument(queue, connection), passwordOf(queue));
-}
-
-/** Commands are shown without a queue that the environment names. */
-function passwordOf(queue: string | undefined): string {
-  return queue === undefined || queue === process.env['QUEUE_URL'] ? '' : passwordNote([queue]);
+  return reportEnqueued(enqueued, connection, queue);
 }
 
 /** How the commands that wait for a server do so: they say what they wait for, also when the queue is away. */
@@ -63,13 +59,12 @@ function enqueueOptions({ connection, signal }: Service) {
   return { signal, onWaiting };
 }
 
-/**
- * Says what became of a request.
- * @param queue what the commands that it shows need to reach the same queue
- * @param note what is said behind them
- * @returns the exit code
- */
-function reportEnqueued(enqueued: Enqueued, queue: string, note: string): number {
+/** Says what became of a request. @param given the queue's URL, if one was given @returns the exit code */
+function reportEnqueued(enqueued: Enqueued, { label }: QueueConnection, given: string | undefined): number {
+  // What the commands that are shown need to reach the same queue; nothing where the environment names it.
+  const isNamed = given !== undefined && given !== process.env['QUEUE_URL'];
+  const queue = isNamed ? ` --queue ${shellQuote(label)}` : '';
+  const note = isNamed ? passwordNote([given]) : '';
   switch (enqueued.kind) {
     case 'begun':
       print(
@@ -104,8 +99,7 @@ export function retry({ queue }: OptionsOf<'retry'>, run: string): Promise<numbe
   return withSharedQueue(about, async (service) => {
     const { connection } = service;
     const retried = await retryRun(connection, run, enqueueOptions(service));
-    if (retried.kind !== 'marked')
-      return reportEnqueued(retried, queueArgument(queue, connection), passwordOf(queue));
+    if (retried.kind !== 'marked') return reportEnqueued(retried, connection, queue);
     const files = [retried.manifest ?? '<its manifest>', '-o', shellQuote(retried.output)].join(' ');
     print(
       'its next start takes all failed rows up again, the permanent ones too:',
