@@ -1,5 +1,4 @@
 import { createReadStream } from 'node:fs';
-import type { ExportFormat } from '../run/export.js';
 import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { parseDuration, parseRate } from '../shared/limits.js';
 import { ERROR_CODES } from '../shared/jobs.js';
@@ -117,22 +116,17 @@ export const dialect = Object.assign((text: string) => text, {
   choices: ['thenextleg', 'imaginepro', 'legnext', 'openai', 'mj'],
 });
 
-export const method = oneOf(['post', 'get']);
-export const send = oneOf(['url', 'data', 'auto']);
-export const exportFormat = oneOf<ExportFormat>(['sidecar', 'hf', 'kohya', 'jsonl', 'parquet', 'csv']);
-export const retryAfter = oneOf(['seconds', 'date', 'none']);
+export const number = parser('a number of at least 0', readNumber);
 
-export const number = parser('a number of at least 0', (text) =>
-  /^\d+(\.\d+)?$/.test(text) ? Number(text) : undefined,
-);
-
-export const positive = parser('a number above 0', (text) =>
-  /^\d+(\.\d+)?$/.test(text) && Number(text) > 0 ? Number(text) : undefined,
-);
+export const positive = parser('a number above 0', (text) => readNumber(text) || undefined);
 
 export const port = parser('a port up to 65535, or 0 for a free one', (text) =>
   /^\d+$/.test(text) && Number(text) <= 65_535 ? Number(text) : undefined,
 );
+
+function readNumber(text: string): number | undefined {
+  return /^\d+(\.\d+)?$/.test(text) ? Number(text) : undefined;
+}
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 
@@ -145,8 +139,8 @@ export const bytes = parser('a size up to 1GB, such as 20MB', (text) => {
 
 /** Reads `50` or `50%`. */
 export const percent = parser('a percentage from 0 to 100', (text) => {
-  const percent = Number(text.replace(/%$/, ''));
-  return /^\d+(\.\d+)?%?$/.test(text) && percent <= 100 ? percent : undefined;
+  const percent = readNumber(text.replace(/%$/, '')) ?? NaN;
+  return percent <= 100 ? percent : undefined;
 });
 
 /** Reads how many answers a model gives. */

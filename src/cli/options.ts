@@ -1,5 +1,6 @@
 import { DASHBOARD_DEFAULTS } from '../dashboard/access.js';
 import { RUN_DEFAULTS, taskSchema } from '../run/run-options.js';
+import type { ExportFormat } from '../run/export.js';
 import { parseFinishBy } from '../run/finish-by.js';
 import type { LogLevel } from '../shared/log.js';
 import {
@@ -73,7 +74,7 @@ const GROUPS = [
     maxInFlight: option('--max-in-flight <n>', 'more messages get 429'),
     retryAfter: option('--retry-after <how>', 'what a 429 says: seconds, date or none', {
       default: 'seconds',
-      parse: parse.retryAfter,
+      parse: parse.oneOf(['seconds', 'date', 'none']),
     }),
     requireToken: option('--require-token <token>', 'others get 401', { isSecret: true }),
     fail: option(
@@ -145,7 +146,9 @@ const GROUPS = [
     newColumns: option('--new-columns', 'rewrite, once, an older output that lacks columns of the manifest'),
   }),
   group('What it writes:', ['export'], {
-    to: option('--to <format>', 'sidecar, hf, kohya, jsonl, parquet or csv', { parse: parse.exportFormat }),
+    to: option('--to <format>', 'sidecar, hf, kohya, jsonl, parquet or csv', {
+      parse: parse.oneOf<ExportFormat>(['sidecar', 'hf', 'kohya', 'jsonl', 'parquet', 'csv']),
+    }),
     output: option('-o, --output <path>', 'a folder for sidecar and hf, else a file', { onlyTyped: true }),
   }),
   group('What it writes:', ['report'], {

@@ -106,10 +106,7 @@ export async function withSharedQueue<T>(
  * @returns 0
  */
 export function runUntilStopped(
-  about: {
-    readonly command: string;
-    readonly queue: string | undefined;
-    readonly isReader?: boolean;
+  about: Pick<SharedQueueOptions, 'command' | 'queue' | 'isReader'> & {
     readonly companions: readonly Companion[];
     /** Real paths of the folders whose images may be read. */
     readonly imageRoots?: readonly string[];

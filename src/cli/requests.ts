@@ -65,32 +65,26 @@ function reportEnqueued(enqueued: Enqueued, { label }: QueueConnection, given: s
   const isNamed = given !== undefined && given !== process.env['QUEUE_URL'];
   const queue = isNamed ? ` --queue ${shellQuote(label)}` : '';
   const note = isNamed ? passwordNote([given]) : '';
-  switch (enqueued.kind) {
-    case 'begun':
-      print(
-        ...fields(
-          ['run', printable(enqueued.run)],
-          ['manifest', enqueued.manifest],
-          ['output', enqueued.output],
-          ['watch', `bulk-describe status ${printable(enqueued.run)} --watch${queue}${note}`],
-        ),
-      );
-      return 0;
-    case 'taken-back':
-      process.stderr.write('taken out of the queue again: nothing was begun or paid\n');
-      return INTERRUPTED;
-    case 'left':
-      process.stderr.write(
-        `a server has just taken it up, and goes on: stop it with \`bulk-describe cancel ${enqueued.job}${queue}\`${note}\n`,
-      );
-      return INTERRUPTED;
-    case 'unknown':
-      process.stderr.write(
-        'the queue does not answer, and the request may still be in it: when it is back, ' +
-          `take it out with \`bulk-describe cancel ${enqueued.job}${queue}\`${note}\n`,
-      );
-      return INTERRUPTED;
+  if (enqueued.kind === 'begun') {
+    print(
+      ...fields(
+        ['run', printable(enqueued.run)],
+        ['manifest', enqueued.manifest],
+        ['output', enqueued.output],
+        ['watch', `bulk-describe status ${printable(enqueued.run)} --watch${queue}${note}`],
+      ),
+    );
+    return 0;
   }
+  const job = 'job' in enqueued ? enqueued.job : '';
+  const cancelling = `\`bulk-describe cancel ${job}${queue}\`${note}`;
+  const texts = {
+    'taken-back': 'taken out of the queue again: nothing was begun or paid',
+    left: `a server has just taken it up, and goes on: stop it with ${cancelling}`,
+    unknown: `the queue does not answer, and the request may still be in it: when it is back, take it out with ${cancelling}`,
+  };
+  process.stderr.write(`${texts[enqueued.kind]}\n`);
+  return INTERRUPTED;
 }
 
 /** `bulk-describe retry <run>`. @returns the exit code */

@@ -39,10 +39,7 @@ export async function worker(options: OptionsOf<'worker'>): Promise<number> {
   };
   return runUntilStopped(about, terminal, async (service) => {
     const started = await startWorker(service, api, terminal);
-    await startHealth(options, service, terminal, {
-      worker: started,
-      takenFrom: [describeQueueName(accountOf(api))],
-    });
+    await startHealth(options, service, terminal, [describeQueueName(accountOf(api))], started);
   });
 }
 
@@ -85,10 +82,8 @@ export async function serve(options: OptionsOf<'serve'>): Promise<number> {
     });
     undo.defer(() => server.stop());
     terminal.say(`serving ${root.path}: takes runs from ${connection.label}`);
-    await startHealth(options, service, terminal, {
-      worker,
-      takenFrom: worker === undefined ? [RUNS_QUEUE] : [RUNS_QUEUE, queueName],
-    });
+    const takenFrom = worker === undefined ? [RUNS_QUEUE] : [RUNS_QUEUE, queueName];
+    await startHealth(options, service, terminal, takenFrom, worker);
   });
 }
 
@@ -132,16 +127,14 @@ function overLine({ name, outcome }: Extract<ServerEvent, { type: 'over' }>): st
 
 /**
  * Answers liveness and readiness, if the options ask for it.
- * @param work this process's worker, if it has one, and the queues that it takes work from
+ * @param takenFrom the queues that this process takes work from
  */
 async function startHealth(
   { healthPort: port, healthHost: host = '127.0.0.1' }: OptionsOf<'worker'>,
   { connection, undo, signal }: Service,
   terminal: Terminal,
-  {
-    worker,
-    takenFrom,
-  }: { readonly worker: DescribeWorker | undefined; readonly takenFrom: readonly string[] },
+  takenFrom: readonly string[],
+  worker: DescribeWorker | undefined,
 ): Promise<void> {
   if (port === undefined) return;
   const notReady = async () => {

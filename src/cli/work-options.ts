@@ -57,7 +57,7 @@ export const WORK_OPTIONS = [
     ),
     submitMethod: option('--submit-method <m>', 'post or get; get puts the token into the URL', {
       default: 'post',
-      parse: parse.method,
+      parse: parse.oneOf(['post', 'get']),
     }),
     expireAfterMs: option(
       '--expire-after <duration>',
@@ -101,7 +101,7 @@ export const WORK_OPTIONS = [
   group(IMAGES, ['run', 'worker', 'serve'], {
     send: option('--send <how>', 'url, data (the image itself) or auto: as the API takes it', {
       default: IMAGE_DEFAULTS.send,
-      parse: parse.send,
+      parse: parse.oneOf(['url', 'data', 'auto']),
     }),
     maxBytes: option(
       '--max-image-bytes <n>',
