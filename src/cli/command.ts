@@ -109,10 +109,10 @@ function commanderOption(command: Command, spec: CommandOption): Option {
   option.attributeName = () => name;
   if (parse?.choices !== undefined) option.argChoices = [...parse.choices];
   return option.helpGroup(heading).argParser((text: string | undefined, before: unknown) => {
-    // What `--no-x` turns off is on from the start.
     // A forgotten value must not make the next flag its value: `-o --dry-run` would pay.
     if (text !== undefined && isFlag(command, text) && process.argv.includes(text))
       throw new UsageError(`${longFlag(flags)} needs a value`);
+    // What `--no-x` turns off is on from the start.
     const isSecond = option.negate ? before === false : before !== undefined;
     if (isSecond && isRepeatable === true) return `${String(before)}\n${text ?? ''}`;
     if (isSecond) throw new UsageError(`${longFlag(flags)} is given twice: give it once`);

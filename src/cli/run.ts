@@ -13,7 +13,7 @@ import { accountOptionsOf, limitsWarning, pricesOf } from './settings.js';
 import { listenForSignals } from './process.js';
 import { planJson, previewLines, receiptLines, unbalancedLine } from './summary.js';
 import { Terminal } from './terminal.js';
-import { passwordNote, print, shellQuote, withoutPassword } from './text.js';
+import { passwordNote, print, printJson, shellQuote, withoutPassword } from './text.js';
 
 /** `bulk-describe run <manifest...>`. @returns the exit code */
 export async function run(options: OptionsOf<'run'>, ...manifests: [string, ...string[]]): Promise<number> {
@@ -41,11 +41,8 @@ export async function plan(options: OptionsOf<'plan'>, ...manifests: [string, ..
   const terminal = new Terminal(process.stderr, options);
   const onEvent = (event: RunEvent) => event.type === 'phase' && terminal.phase(event.text);
   const { preview } = await describe({ ...options, dryRun: true }, terminal, manifests, onEvent);
-  const lines =
-    options.json === true
-      ? [JSON.stringify(planJson(preview, Date.now()))]
-      : previewLines(preview, new Date());
-  print(...lines);
+  if (options.json === true) printJson(planJson(preview, Date.now()));
+  else print(...previewLines(preview, new Date()));
   return Object.keys(preview.checked?.bad ?? {}).length > 0 ? 2 : 0;
 }
 
@@ -155,11 +152,11 @@ function showEvent(event: RunEvent, terminal: Terminal, api: Pick<RunOptions, 'a
 function printResult(result: RunResult, manifest: string, isJson: boolean, terminal: Terminal): void {
   const { preview, receipt, stop } = result;
   if (receipt === undefined) {
-    if (isJson) print(JSON.stringify(planJson(preview, Date.now())));
+    if (isJson) printJson(planJson(preview, Date.now()));
   } else if (!isJson) {
     print(...receiptLines(result, resumeCommand(process.argv.slice(2), manifest)));
   } else {
-    process.stdout.write(`${JSON.stringify(receipt)}\n`);
+    printJson(receipt);
     if (!receipt.balanced) terminal.warn(unbalancedLine(result));
     if (stop !== undefined) terminal.warn(`stopped: ${stop.reason}`);
   }
@@ -202,14 +199,13 @@ export async function verify(
     input: process.stdin,
   });
   const { rows, earlier, ...counts } = recount;
-  const lines = json
-    ? [JSON.stringify(recount)]
-    : [
-        `${count(rows)} rows in the manifest`,
-        ...Object.entries(counts).map(([name, value]) => `${count(value).padStart(12)} ${name}`),
-        ...(earlier === undefined ? [] : [`${count(earlier)} of those described are in earlier outputs`]),
-      ];
-  print(...lines);
+  if (json) {
+    printJson(recount);
+  } else {
+    print(`${count(rows)} rows in the manifest`);
+    for (const [name, value] of Object.entries(counts)) print(`${count(value).padStart(12)} ${name}`);
+    if (earlier !== undefined) print(`${count(earlier)} of those described are in earlier outputs`);
+  }
   return recount.described + (recount.accepted ?? 0) === recount.rows && recount.twice === 0 ? 0 : 2;
 }
 
@@ -241,26 +237,23 @@ export async function exportRows(options: OptionsOf<'export'>, output: string): 
 export async function report(options: OptionsOf<'report'>, output: string): Promise<number> {
   const terminal = new Terminal(process.stderr, { progress: true });
   const signals = listenForSignals();
-  try {
-    const { writeReport } = await import('../dashboard/report.js');
-    const { path, bytes, described, failed, shown, missing } = await writeReport({
-      ...{ ...options, output, dest: options.output },
-      prices: pricesOf(options),
-      signal: signals.signal,
-      onProgress: (text) => terminal.phase(text),
-    }).catch((error: unknown) => {
-      if (!signals.signal.aborted) throw error;
-      throw new InterruptedEarlyError('interrupted: no report was written', { cause: error });
-    });
-    terminal.end();
-    const all = described + failed;
-    const parts = [`${count(described)} described and ${count(failed)} failed`];
-    if (shown < all) parts.push(`the newest ${count(shown)} of them are in it (--limit)`);
-    if (missing !== undefined && missing > 0) parts.push(`${plural(missing, 'picture')} could not be had`);
-    print(`${path} (${(bytes / 1e6).toFixed(1)} MB): ${parts.join('; ')}`);
-    return 0;
-  } finally {
+  const { writeReport } = await import('../dashboard/report.js');
+  const writing = writeReport({
+    ...{ ...options, output, dest: options.output },
+    prices: pricesOf(options),
+    signal: signals.signal,
+    onProgress: (text) => terminal.phase(text),
+  }).catch((error: unknown) => {
+    if (!signals.signal.aborted) throw error;
+    throw new InterruptedEarlyError('interrupted: no report was written', { cause: error });
+  });
+  const { path, bytes, described, failed, shown, missing } = await writing.finally(() => {
     terminal.end();
     signals.dispose();
-  }
+  });
+  const parts = [`${count(described)} described and ${count(failed)} failed`];
+  if (shown < described + failed) parts.push(`the newest ${count(shown)} of them are in it (--limit)`);
+  if (missing !== undefined && missing > 0) parts.push(`${plural(missing, 'picture')} could not be had`);
+  print(`${path} (${(bytes / 1e6).toFixed(1)} MB): ${parts.join('; ')}`);
+  return 0;
 }

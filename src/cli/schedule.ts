@@ -17,7 +17,7 @@ import { unlessAborted } from '../shared/waiting.js';
 import { executeRequest, requestOf } from './requests.js';
 import type { OptionsOf } from './options.js';
 import { withSharedQueue } from './process.js';
-import { fields, print, printable } from './text.js';
+import { fields, print, printJson, printable } from './text.js';
 
 /** `bulk-describe schedule add <name> <manifest...>`. @returns 0 */
 export async function add(
@@ -71,9 +71,7 @@ export function list({ queue, json = false }: OptionsOf<'schedule list'>): Promi
     const schedules = await listSchedules(connection);
     const isPaused = await connection.queue(RUNS_QUEUE).isPaused();
     if (json) {
-      process.stdout.write(
-        `${JSON.stringify(schedules.map((schedule) => scheduleJson(schedule, isPaused)))}\n`,
-      );
+      printJson(schedules.map((schedule) => scheduleJson(schedule, isPaused)));
     } else if (schedules.length === 0) {
       print('no schedules: `bulk-describe schedule add` makes one');
     } else {

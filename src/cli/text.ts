@@ -33,6 +33,11 @@ export function print(...lines: readonly string[]): void {
   for (const line of lines) process.stdout.write(`${printable(line, Infinity)}\n`);
 }
 
+/** Writes a value to stdout on one line, as programs read it: every character is kept. */
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
 /**
  * A line in as many as a terminal of so many columns needs: broken between words, and indented below its own beginning, or
  * below its value where it begins with a name and a gap. A word that is longer than that is left as it is.

@@ -98,6 +98,11 @@ describeOnRedis('bulk-describe plan', (openQueue) => {
     expect(simulator.stats().submits).toBe(0);
   });
 
+  test('keeps every character of a name in its JSON', async () => {
+    await workspace.write('m.csv', 'image\u0085\nhttp://images.test/1.jpg\n');
+    expect((await plan()).plan.urlColumn).toBe('image\u0085');
+  });
+
   test('is refused where run is: for images of this machine at an API that takes URLs alone', async () => {
     await workspace.write('photo.png', 'x');
     await workspace.write('local.csv', 'url\nphoto.png\n');
