@@ -7,7 +7,6 @@ import { describeQueueName } from '../shared/account.js';
 import { UsageError, isSystemError, messageOf } from '../shared/errors.js';
 import type { ListenAddress } from '../shared/http-server.js';
 import { DASHBOARD_DEFAULTS, credentialsOf, refuseOpenDashboard } from '../dashboard/access.js';
-import { FAILURE_KINDS, type FailureShares } from '../simulator/options.js';
 import type { CallbackKeys } from '../webhook/callback-keys.js';
 import type { OptionsOf } from './options.js';
 import { listenForSignals, runUntilStopped, untilAborted } from './process.js';
@@ -43,15 +42,14 @@ export async function webhook(options: OptionsOf<'webhook'>): Promise<number> {
 
 /** `bulk-describe simulate`: prints its base URL, and answers until it is stopped. @returns 0 */
 export async function simulate(options: OptionsOf<'simulate'>): Promise<number> {
-  const { port, latency, spread, rateLimit, maxInFlight, retryAfter, requireToken } = options;
-  const { fail, seed, journal } = options;
+  const { port, latencyMs, latencySpread, rateLimit, maxInFlight } = options;
+  const { retryAfter, token, failures, seed, journal } = options;
   const dialect = dialectFor({ dialect: options.dialect });
   const { signal } = listenForSignals();
   const { startSimulator } = await import('../simulator/simulator.js');
   const simulator = await startSimulator({
-    ...{ port, latencyMs: latency, latencySpread: spread, rateLimit, maxInFlight, retryAfter },
-    ...{ token: requireToken, seed, journal },
-    failures: fail === undefined ? undefined : parseFailures(fail),
+    ...{ port, latencyMs, latencySpread, rateLimit, maxInFlight },
+    ...{ retryAfter, token, failures, seed, journal },
   }).catch((error: unknown) => {
     if (!isSystemError(error)) throw error;
     if (error.code !== 'EADDRINUSE') {
@@ -63,20 +61,6 @@ export async function simulate(options: OptionsOf<'simulate'>): Promise<number> 
   await untilAborted(signal);
   await simulator.close();
   return 0;
-}
-
-/** Reads `reject=0.1,http500=0.05`: how often to fail in which way. @throws {UsageError} */
-function parseFailures(text: string): FailureShares {
-  return Object.fromEntries(
-    text.split(',').map((part) => {
-      const [name = '', value = ''] = part.split('=');
-      const kind = FAILURE_KINDS.find((known) => known === name.trim());
-      const share = Number(value);
-      if (kind !== undefined && value !== '' && share >= 0 && share <= 1) return [kind, share];
-      const kinds = FAILURE_KINDS.join(', ');
-      throw new UsageError(`--fail ${part}: expected <kind>=<0 to 1>, with a kind of ${kinds}`);
-    }),
-  );
 }
 
 /**

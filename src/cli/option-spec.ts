@@ -3,6 +3,7 @@ import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { parseDuration, parseRate } from '../shared/limits.js';
 import { ERROR_CODES } from '../shared/jobs.js';
 import { parseJson } from '../shared/parse-json.js';
+import { FAILURE_KINDS, type FailureShares } from '../simulator/options.js';
 import { alternatives } from './text.js';
 
 export interface OptionSpec {
@@ -187,6 +188,17 @@ function headersIn(lines: readonly string[], pattern: RegExp, expected: (line: n
   }
   return Object.fromEntries(found);
 }
+
+const failure = parser(`<kind>=<0 to 1>, with a kind of ${FAILURE_KINDS.join(', ')}`, (text) => {
+  const [name = '', value = ''] = text.split('=');
+  const kind = FAILURE_KINDS.find((known) => known === name.trim());
+  const share = value === '' ? NaN : Number(value);
+  return kind !== undefined && share >= 0 && share <= 1 ? ([kind, share] as const) : undefined;
+});
+
+/** Reads `reject=0.1,http500=0.05`: how often to fail in which way. */
+export const failures = (text: string, source: string): FailureShares =>
+  Object.fromEntries(text.split(',').map((part) => failure(part, source)));
 
 const code = parser(`codes among ${ERROR_CODES.join(', ')}`, (text) =>
   ERROR_CODES.find((known) => known === text),

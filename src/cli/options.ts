@@ -65,8 +65,10 @@ const GROUPS = [
       default: 'thenextleg',
       parse: parse.dialect,
     }),
-    latency: option('--latency <duration>', 'median time from a submit to its completion', { default: '1s' }),
-    spread: option('--spread <sigma>', 'of the lognormal latency; 0 for always the same', {
+    latencyMs: option('--latency <duration>', 'median time from a submit to its completion', {
+      default: '1s',
+    }),
+    latencySpread: option('--spread <sigma>', 'of the lognormal latency; 0 for always the same', {
       default: '0.3',
       parse: parse.number,
     }),
@@ -76,11 +78,12 @@ const GROUPS = [
       default: 'seconds',
       parse: parse.oneOf(['seconds', 'date', 'none']),
     }),
-    requireToken: option('--require-token <token>', 'others get 401', { isSecret: true }),
-    fail: option(
+    token: option('--require-token <token>', 'others get 401', { isSecret: true }),
+    failures: option(
       '--fail <kind=share,...>',
       'fail so often: http500, quota, resetBefore, reject, reject400, noUrls, noSchema, noFormat, reset, badJson, html, hang, incomplete, ' +
         'never, pollError, pollMissing',
+      { parse: parse.failures },
     ),
     seed: option('--seed <n>', 'of all random decisions', { parse: parse.integer(0) }),
     journal: option('--journal <path>', 'a line for each accepted submit'),

@@ -226,6 +226,9 @@ describe('config shows what holds, and where it is from', () => {
       1,
       expect.stringMatching(/^bulk-describe: x\.yaml: worker\.rate 9\/x: exp/),
     ]);
+    await workspace.write('y.yaml', 'simulate:\n  fail: often=1\n');
+    const often = await cli(['config', 'simulate', '--config', 'y.yaml']);
+    expect(often.stderr).toContain('simulate.fail often=1: expected <kind>=<0 to 1>');
     expect((await cli(['config', '--config', '/dev/null'])).code).toBe(0);
   });
 });
