@@ -3,9 +3,10 @@ import { posix, resolve } from 'node:path';
 import { resolveImageUrl } from '../producer/image-url.js';
 import { type PromptTemplate, parsePromptTemplate } from '../producer/prompt-template.js';
 import { type RowPlan, readRows } from '../producer/row-reader.js';
-import { FatalError, UsageError, fileTrouble, shownPath } from '../shared/errors.js';
+import { UsageError, fileTrouble, shownPath } from '../shared/errors.js';
 import { cellAt } from '../shared/json-cells.js';
 import { keptOf } from '../writer/output-table.js';
+import { untilBroken } from './count-rows.js';
 import type { PreparedRun } from './prepare.js';
 
 /** How images are named in a trainer's dataset, and which text they get. */
@@ -127,9 +128,8 @@ function lastPart(url: string): string {
 function decode(part: string): string {
   try {
     return decodeURIComponent(part);
-  } catch (error) {
-    if (error instanceof URIError) return part;
-    throw error;
+  } catch {
+    return part;
   }
 }
 
@@ -182,16 +182,11 @@ export async function checkSidecars(
   const urlColumn = columns.indexOf(manifest.columns[plan.urlColumn] ?? '');
   const own = [...manifest.files.map((file) => resolve(file)), ...Object.values<string>({ ...paths })];
   const names = new ImageNames(columns, { ...plan, urlColumn }, options, { folder, own });
-  try {
-    for await (const rows of readRows(manifest, plan, signal)) {
-      for (const { cells, line, image } of rows) {
-        if (image === undefined) continue;
-        names.take(keptOf(outputOptions, cells), `line ${line} of ${manifest.name}`, image);
-      }
+  for await (const rows of untilBroken(readRows(manifest, plan, signal))) {
+    for (const { cells, line, image } of rows) {
+      if (image === undefined) continue;
+      names.take(keptOf(outputOptions, cells), `line ${line} of ${manifest.name}`, image);
     }
-  } catch (error) {
-    // The run comes to the same place, and takes on what is before it.
-    if (!(error instanceof FatalError)) throw error;
   }
   signal?.throwIfAborted();
 }

@@ -18,6 +18,22 @@ export interface SignedImage {
   readonly expiresAt: number;
 }
 
+/**
+ * A manifest's batches up to a place that cannot be read past: the run comes to the same one, and takes on what is before it.
+ * @param onBreak gets what is wrong there
+ */
+export async function* untilBroken<Batch>(
+  batches: AsyncIterable<Batch>,
+  onBreak?: (reason: string) => void,
+): AsyncGenerator<Batch, void> {
+  try {
+    yield* batches;
+  } catch (error) {
+    if (!(error instanceof FatalError)) throw error;
+    onBreak?.(messageOf(error));
+  }
+}
+
 /** Whether only its first records are counted. */
 export function isCountedInPart({ replayable, sizeBytes = 0 }: Manifest): boolean {
   return !replayable || sizeBytes > MOST_BYTES;
@@ -86,17 +102,12 @@ export async function countRows(
   const { counts } = counter;
   counts.sampled = isCountedInPart(manifest);
   outputOptions.index.startPass();
-  try {
-    for await (const records of counts.sampled ? [manifest.sample] : manifest.batches(signal)) {
-      for (const record of records) {
-        const row = counter.count(record);
-        if (row !== undefined && onNew !== undefined) await onNew(row);
-      }
+  const all = untilBroken(manifest.batches(signal), (reason) => (counts.unreadable = reason));
+  for await (const records of counts.sampled ? [manifest.sample] : all) {
+    for (const record of records) {
+      const row = counter.count(record);
+      if (row !== undefined && onNew !== undefined) await onNew(row);
     }
-  } catch (error) {
-    if (!(error instanceof FatalError)) throw error;
-    // The run comes to the same place, and takes on what is before it.
-    counts.unreadable = messageOf(error);
   }
   return counts;
 }

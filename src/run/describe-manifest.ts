@@ -1,6 +1,6 @@
-import { isCountedInPart } from './count-rows.js';
+import { isCountedInPart, untilBroken } from './count-rows.js';
 import { type Row, readRows } from '../producer/row-reader.js';
-import { FatalError, InterruptedEarlyError, UsageError } from '../shared/errors.js';
+import { InterruptedEarlyError, UsageError } from '../shared/errors.js';
 import { shortHash } from '../shared/short-hash.js';
 import { UndoStack } from '../shared/undo.js';
 import { sayIfLong } from '../shared/waiting.js';
@@ -109,17 +109,12 @@ async function chooseSample(
     smallest = new Set([...smallest].sort(byCode).slice(0, sample));
     if (smallest.size === sample) largest = [...smallest].at(-1);
   };
-  try {
-    for await (const rows of readRows(manifest, plan, signal)) {
-      for (const row of rows) {
-        const rank = rankOf(row);
-        if (row.image !== undefined && (largest === undefined || rank < largest)) smallest.add(rank);
-      }
-      if (smallest.size >= 2 * sample) keepSmallest();
+  for await (const rows of untilBroken(readRows(manifest, plan, signal))) {
+    for (const row of rows) {
+      const rank = rankOf(row);
+      if (row.image !== undefined && (largest === undefined || rank < largest)) smallest.add(rank);
     }
-  } catch (error) {
-    // Counted and run are the rows before the place that cannot be read past.
-    if (!(error instanceof FatalError)) throw error;
+    if (smallest.size >= 2 * sample) keepSmallest();
   }
   keepSmallest();
   const chosen = smallest;
