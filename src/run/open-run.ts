@@ -92,6 +92,8 @@ export async function openRun(options: RunOptions, prepared: PreparedRun, counte
   };
 }
 
+type Opened = Awaited<ReturnType<typeof openAll>>;
+
 async function openAll(options: RunOptions, prepared: PreparedRun, counted: Preview, undo: UndoStack) {
   const startedAt = performance.now();
   const { paths, manifest } = prepared;
@@ -154,24 +156,17 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
 }
 
 /** Takes nothing more on once the budget is spent; what is in flight is finished, unless it is time to end. */
-export async function checkSpending({
-  options,
-  control,
-  spending,
-  spentBefore,
-}: Pick<Awaited<ReturnType<typeof openAll>>, 'options' | 'control' | 'spending' | 'spentBefore'>) {
+export async function checkSpending({ options, control, spending, spentBefore }: Opened): Promise<void> {
   await spending.refresh();
+  if (spentBefore !== undefined) return;
   const stop = budgetStop(spending.spent, options);
-  if (stop !== undefined && spentBefore === undefined) control.windDown(stop);
-  const due = spentBefore === undefined ? finishStop(options) : undefined;
+  if (stop !== undefined) control.windDown(stop);
+  const due = finishStop(options);
   if (due !== undefined) control.stop(due);
 }
 
 /** The queue keeps the counts until a receipt says them; without the queue they are this process's alone. */
-export async function keepCounts(
-  { timing, logger }: Awaited<ReturnType<typeof openAll>>,
-  kept: Promise<void>,
-): Promise<void> {
+export async function keepCounts({ timing, logger }: Opened, kept: Promise<void>): Promise<void> {
   await unlessAborted(kept, AbortSignal.timeout(timing.closeDeadlineMs)).catch(
     debugError(logger, 'it is not kept how many submits may have been paid twice, or were rescued'),
   );
@@ -253,11 +248,11 @@ async function refuseOtherRoot({ runFile, plan: { imageRoot }, paths }: Prepared
 
 /** The run file from now on: that of the run which goes on, or a new one. */
 function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): RunFile {
-  const { manifest, plan, isSimulated, account, earlier, paths } = prepared;
+  const { manifest, plan, account, earlier, paths } = prepared;
   const found = prepared.runFile ?? {
     version: 1,
     run: options.run ?? newRunId(),
-    simulator: isSimulated,
+    simulator: options.api === 'simulator',
     createdAt: new Date().toISOString(),
   };
   return {

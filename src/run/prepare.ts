@@ -18,7 +18,7 @@ import type { Manifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
 import { type Row, type RowPlan, namingColumns } from '../producer/row-reader.js';
 import { areSeveral, findManifests, openManifests } from '../producer/several-manifests.js';
-import { type Account, accountLabel } from '../shared/account.js';
+import { accountLabel } from '../shared/account.js';
 import { UsageError, manifestsText, shownPath } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { realFolder } from '../shared/local-file.js';
@@ -35,7 +35,7 @@ import {
   rowsPath,
   runPaths,
 } from '../writer/output-paths.js';
-import { type OutputOptions, type ScannedOutput, inspectOutput, layoutOf } from '../writer/output-table.js';
+import { type OutputOptions, inspectOutput, layoutOf } from '../writer/output-table.js';
 import { unpackOutput } from '../writer/parquet-output.js';
 import { PROMPT_ROW_COLUMNS } from '../writer/prompt-rows-table.js';
 import { type RunFile, readRunFile, refuseCopiedRunFile } from '../writer/run-file.js';
@@ -43,21 +43,10 @@ import { accountOf, answerColumnsOf, apiOf } from './api-options.js';
 import type { RunOptions } from './run-options.js';
 
 /** Everything a run needs to know before it touches anything. */
-export interface PreparedRun {
-  readonly manifest: Manifest;
-  readonly plan: RowPlan;
-  readonly paths: RunPaths;
-  readonly outputOptions: OutputOptions;
-  readonly earlier: EarlierOutputs | undefined;
-  readonly found: ScannedOutput | undefined;
-  /** Removes the working file that was unpacked from a Parquet output, where nothing has come to it. */
-  readonly dropUnchanged: (() => Promise<void>) | undefined;
-  readonly runFile: RunFile | undefined;
-  readonly account: Account;
-  readonly isSimulated: boolean;
+export type PreparedRun = Awaited<ReturnType<typeof prepareRun>> & {
   /** Whether a row is of the images of `--sample`; undefined where all are. */
   readonly isInSample?: ((row: Pick<Row, 'key' | 'image'>) => boolean) | undefined;
-}
+};
 
 /**
  * Opens the manifest, finds its columns, locks the output (but for a dry run) and looks at it, and refuses what
@@ -66,10 +55,9 @@ export interface PreparedRun {
  * @throws {UsageError} one line: what is wrong, where, and what to do
  * @throws {BusyError} when another process has the output
  */
-export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<PreparedRun> {
-  const isSimulated = options.api === 'simulator';
+export async function prepareRun(options: RunOptions, undo: UndoStack) {
   const account = accountOf(options);
-  const paths = findPaths(options, isSimulated);
+  const paths = findPaths(options);
   const files = await findFiles(options, paths);
   for (const file of files) if (file !== '-') await assertManifestIsSafe(resolve(file), paths);
   const keyColumn = await findKeyColumn(options, paths);
@@ -110,19 +98,10 @@ export async function prepareRun(options: RunOptions, undo: UndoStack): Promise<
       `the output ${paths.output} was begun without --escape-formulas: name another with -o`,
     );
   }
-  const prepared = {
-    ...rows,
-    dropUnchanged,
-    outputOptions,
-    paths,
-    found,
-    runFile,
-    earlier,
-    account,
-    isSimulated,
-  };
-  await refuseForeignOutput(prepared, options);
-  return prepared;
+  const opened = { ...rows, outputOptions, paths, found, runFile, earlier, account };
+  await refuseForeignOutput(opened, options);
+  /** `dropUnchanged` removes the working file that was unpacked from a Parquet output, where nothing has come to it. */
+  return { ...opened, dropUnchanged };
 }
 
 /** The key column: the one that is named, else that of the run which goes on, which is said. */
@@ -251,13 +230,14 @@ export async function openImageRoot(path: string): Promise<ImageRoot> {
   return { path: resolve(path), real: await realFolder(path, '--image-root') };
 }
 
-function findPaths(options: RunOptions, simulator: boolean): RunPaths {
+function findPaths(options: RunOptions): RunPaths {
   if (options.manifest === '-' && options.output === undefined) {
     throw new UsageError('the manifest comes from stdin: say with -o <path> where the output goes');
   }
   if (options.output === undefined && areSeveral([options.manifest, ...(options.moreManifests ?? [])])) {
     throw new UsageError('several manifests are run as one: say with -o <path> where the output goes');
   }
+  const simulator = options.api === 'simulator';
   const output = options.output ?? defaultOutputPath(options.manifest, { simulator });
   const paths = runPaths(realName(output));
   const packed = outputOf(paths.output);
@@ -283,10 +263,10 @@ export async function findFiles(
  * @throws {UsageError} when the API is of the other kind
  */
 async function refuseForeignOutput(
-  prepared: Omit<PreparedRun, 'manifest' | 'plan' | 'outputOptions'>,
+  { found, runFile, account, paths, earlier }: Omit<PreparedRun, 'dropUnchanged'>,
   options: RunOptions,
 ): Promise<void> {
-  const { found, runFile, account, isSimulated, paths, earlier } = prepared;
+  const isSimulated = options.api === 'simulator';
   const own = found === undefined ? [] : [{ path: paths.output, ...found }];
   for (const { path, hasSimulated, hasReal } of [...own, ...(earlier?.files ?? [])]) {
     if (hasReal && isSimulated) {
