@@ -79,7 +79,7 @@ export async function writeReport(options: ReportOptions): Promise<Reported> {
   try {
     const dest = await findDest(options, read.paths);
     // Without the run file nothing is read.
-    if (!read.isEmpty) planOf(read, read.table.columns);
+    if (!read.isEmpty) planOf(read);
     const isGoingOn = await isLocked(read.paths.lock);
     const asOf = new Date();
     const found = await readRows(read, limit, signal);

@@ -70,37 +70,29 @@ export async function checkUrls(
     });
     await Promise.all(asking);
     signal.throwIfAborted();
-    return checker.result;
+    const { images, bad, list } = checker;
+    return { images, bad, list: list.sort((a, b) => a.row - b.row) };
   } finally {
     over.abort();
     await saying;
-    await checker.close();
+    await checker.fetcher.close();
   }
 }
 
 class UrlChecker {
   images = 0;
   badImages = 0;
-  readonly #bad: { -readonly [Kind in keyof CheckedUrls['bad']]: CheckedUrls['bad'][Kind] } = {};
-  readonly #list: UrlTrouble[] = [];
+  readonly bad: { -readonly [Kind in keyof CheckedUrls['bad']]: CheckedUrls['bad'][Kind] } = {};
+  readonly list: UrlTrouble[] = [];
   readonly #hosts = new Map<string, { readonly inTurn: LimitFunction; unanswered: number }>();
-  readonly #fetcher: ImageFetcher;
+  readonly fetcher: ImageFetcher;
 
   constructor(
     private readonly prepared: PreparedRun,
     private readonly options: RunOptions,
     private readonly signal: AbortSignal,
   ) {
-    this.#fetcher = new ImageFetcher({ ...options.images }, TIMEOUT_MS);
-  }
-
-  get result(): CheckedUrls {
-    const list = this.#list.sort((a, b) => a.row - b.row);
-    return { images: this.images, bad: this.#bad, list };
-  }
-
-  close(): Promise<void> {
-    return this.#fetcher.close();
+    this.fetcher = new ImageFetcher({ ...options.images }, TIMEOUT_MS);
   }
 
   /** Never rejects. */
@@ -112,9 +104,9 @@ class UrlChecker {
     const [kind, reason] = found;
     this.badImages++;
     const trouble = { kind, row, url, reason };
-    if (this.#list.length < MOST_LISTED) this.#list.push(trouble);
-    const { images = 0, first = trouble } = this.#bad[kind] ?? {};
-    this.#bad[kind] = { images: images + 1, first: first.row < row ? first : trouble };
+    if (this.list.length < MOST_LISTED) this.list.push(trouble);
+    const { images = 0, first = trouble } = this.bad[kind] ?? {};
+    this.bad[kind] = { images: images + 1, first: first.row < row ? first : trouble };
   }
 
   async #find(url: string): Promise<readonly [TroubleKind, string] | undefined> {
@@ -134,7 +126,7 @@ class UrlChecker {
       if (known.unanswered >= MOST_UNANSWERED)
         throw new BadImageError(`${host} has not answered for others, and was asked no more`, 0);
       try {
-        const head = await this.#fetcher.look(url, ATTEMPTS, this.signal);
+        const head = await this.fetcher.look(url, ATTEMPTS, this.signal);
         known.unanswered = 0;
         return head;
       } catch (error) {

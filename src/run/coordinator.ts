@@ -108,7 +108,7 @@ async function recover(run: OpenRun): Promise<void> {
   for (const [image, { maybePaid = 0 }] of removed) ledger.countLost(image, maybePaid);
   // A run that only collects waits for everything that is in the queue.
   await jobs.holdUnpaid(options.collectOnly === true);
-  await jobs.takeUpSetAside(() => undefined);
+  await jobs.takeUpSetAside();
   for (const [image, job] of await jobs.leftOver()) {
     if (!decisions.isDone(image, job)) decisions.find(image, job);
   }
@@ -188,7 +188,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   await removeUnsubmitted();
   await unlessAway(() => results.drained(deadline));
   // The note of an image that was put off, taken up and has ended would have a server execute the run once more.
-  if (ledger.rows === 0) await unlessAway(() => jobs.takeUpSetAside(() => undefined));
+  if (ledger.rows === 0) await unlessAway(() => jobs.takeUpSetAside());
   await unlessAway(() => unlessAborted(run.spending.refresh(), deadline));
   await run.writer.flushed();
   ledger.end(isWhole(run, isRead), (image) => decisions.isDescribed(image));

@@ -138,7 +138,7 @@ class OutputRows {
     visit: (images: readonly NamedImage[]) => Promise<void>,
     captions?: ConstructorParameters<typeof ImageNames>[3],
   ): Promise<void> {
-    const plan = planOf(this.read, this.columns);
+    const plan = planOf(this.read);
     const column = this.captionColumn;
     const visitNamed = (names: ImageNames, then: typeof visit) =>
       this.forEach((rows, first) => {
@@ -193,7 +193,7 @@ async function writeSidecars(source: OutputRows, folder: string, overwrite = fal
 async function writeHuggingFace(source: OutputRows, dest: string): Promise<Exported> {
   const { columns, read } = source;
   const left = [source.captionColumn];
-  const { urlColumn } = planOf(read, columns);
+  const { urlColumn } = planOf(read);
   if (columns[urlColumn] === 'file_name') left.push(urlColumn);
   const keyOf = (name: string, key = name): string =>
     ['text', 'file_name'].includes(key) || (key !== name && columns.includes(key))
@@ -227,7 +227,7 @@ async function writeHuggingFace(source: OutputRows, dest: string): Promise<Expor
  */
 async function writeKohya(source: OutputRows, dest: string): Promise<Exported> {
   const column = source.captionColumn;
-  const root = planOf(source.read, source.columns).imageRoot?.path ?? '';
+  const root = planOf(source.read).imageRoot?.path ?? '';
   let [written, empty] = [0, 0];
   await replaceFile(dest, async (temp) => {
     await temp.writeFile('{');
@@ -281,7 +281,7 @@ async function convert(source: OutputRows, dest: string): Promise<Exported> {
       written += rows.length;
     });
   });
-  const plan = read.runFile && planOf(read, columns);
+  const plan = read.runFile && planOf(read);
   await packOutput({ ...about, urlColumn: -1, ...plan }, dest);
   return { written, kept: 0, empty: 0 };
 }

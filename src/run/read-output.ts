@@ -84,7 +84,7 @@ function rememberedPlan(
 }
 
 /** Where the images of an output are, by its run file. @throws {UsageError} when there is none */
-export function planOf({ path, paths, runFile }: ReadOutput, columns: readonly string[]): RowPlan {
+export function planOf({ path, paths, runFile, table }: ReadOutput, columns = table.columns): RowPlan {
   if (runFile === undefined)
     throw new UsageError(
       `${paths.runFile} is missing, which says where the images of ${path} are: put it beside it again`,

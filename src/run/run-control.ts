@@ -64,15 +64,12 @@ export function judgeWorkers(
   nowMs: number,
   { downLimitMs, startedAt }: { readonly downLimitMs: number; readonly startedAt: number },
 ): RunStop | undefined {
-  const refused = workers.filter(({ state }) => isRefusal(state));
+  const refused = workers.flatMap(({ state, reason }) =>
+    isRefusal(state) ? [{ kind: state, reason: `${REFUSALS[state]}: ${reason}` }] : [],
+  );
   const down = workers.filter(({ state }) => state === 'down');
   if (workers.length === 0 || refused.length + down.length < workers.length) return undefined;
-  const [refusal] = refused;
-  if (refusal !== undefined && down.length === 0) {
-    const shown = refused.find(({ state }) => state === 'quota') ?? refusal;
-    if (!isRefusal(shown.state)) return undefined;
-    return { kind: shown.state, reason: `${REFUSALS[shown.state]}: ${shown.reason}` };
-  }
+  if (down.length === 0) return refused.find(({ kind }) => kind === 'quota') ?? refused[0];
   const since = Math.max(startedAt, ...down.map((worker) => worker.since));
   if (nowMs - since < downLimitMs) return undefined;
   const why = down.map(({ reason }) => reason).find((reason) => reason !== '');

@@ -89,16 +89,13 @@ export class RunJobs {
   /** The run's jobs by image, with the place of each. */
   async places(): Promise<Map<string, JobPlace>> {
     const places = new Map<string, JobPlace>();
-    const note = (ids: readonly string[], place: JobPlace) => {
-      for (const id of ids) {
+    // Jobs move from left to right meanwhile: looked at in this order, none is overlooked.
+    for (const place of ['unfinished', 'failed', 'completed'] as const) {
+      for (const id of await this.#ids(place === 'unfinished' ? [...UNFINISHED_STATES] : [place])) {
         const image = imageOfJobId(this.run, id);
         if (image !== undefined) places.set(image, place);
       }
-    };
-    // Jobs move from left to right meanwhile: looked at in this order, none is overlooked.
-    note(await this.#ids([...UNFINISHED_STATES]), 'unfinished');
-    note(await this.#ids(['failed']), 'failed');
-    note(await this.#ids(['completed']), 'completed');
+    }
     return places;
   }
 
@@ -189,7 +186,7 @@ export class RunJobs {
    * one that was removed is added again. One that is held, or is being put off in this moment, is looked at again.
    * @param pending what the run waits for: the job to be added for an image, if it is one of them
    */
-  async takeUpSetAside(pending: (image: string) => NewImage | undefined): Promise<void> {
+  async takeUpSetAside(pending: (image: string) => NewImage | undefined = () => undefined): Promise<void> {
     const { store } = this.connection;
     const images = await this.#persist(() => listSetAside(store, this.run));
     await this.#each(images, async (image) => {
