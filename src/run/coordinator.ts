@@ -43,7 +43,6 @@ export async function coordinate(
   const over = new AbortController();
   let watching = Promise.resolve();
   let worker: DescribeWorker | undefined;
-  let isRead = false;
   try {
     await recover(run);
     control.reason ??= run.spentBefore;
@@ -53,7 +52,7 @@ export async function coordinate(
     const about = { connection, account, client, limits, logger, webhooks, images, onNotice };
     if (client !== undefined) worker = await DescribeWorker.start({ ...about, client });
     watching = new RunWatch(run, worker).watch(over.signal);
-    isRead = await produce(run);
+    await produce(run);
     if (run.spentBefore !== undefined) control.windDown(run.spentBefore);
     await collect(run);
   } catch (error) {
@@ -62,15 +61,15 @@ export async function coordinate(
   }
   over.abort();
   await watching;
-  const isOpen = await putBack(run, worker, isRead);
-  await endFiles(run, isRead, isOpen);
-  return await closeRun(run, isRead);
+  const isOpen = await putBack(run, worker);
+  await endFiles(run, isOpen);
+  return await closeRun(run);
 }
 
 /** Whether every row was read and taken on. */
-function isWhole({ control, options }: OpenRun, isRead: boolean): boolean {
+function isWhole({ control, options, ledger }: OpenRun): boolean {
   const hasLimit = options.limit !== undefined || options.collectOnly === true;
-  return isRead && control.reason === undefined && !hasLimit;
+  return ledger.isRead && control.reason === undefined && !hasLimit;
 }
 
 /**
@@ -115,10 +114,10 @@ async function recover(run: OpenRun): Promise<void> {
   ledger.begin();
 }
 
-/** Makes jobs of the rows. @returns whether the manifest was read to its end */
-async function produce(run: OpenRun): Promise<boolean> {
-  const { prepared, control, limits } = run;
-  if (control.noMore.aborted) return false;
+/** Makes jobs of the rows. */
+async function produce(run: OpenRun): Promise<void> {
+  const { prepared, control, limits, ledger } = run;
+  if (control.noMore.aborted) return;
   const windowRows = () =>
     Math.min(
       pendingWindow(limits.configured, run.timing.windowMs),
@@ -131,13 +130,12 @@ async function produce(run: OpenRun): Promise<boolean> {
     if (control.isWindingDown) {
       for (const image of producer.notAdded) giveUp(run, image);
     }
-    return !control.noMore.aborted;
+    ledger.isRead = !control.noMore.aborted;
   } catch (error) {
-    if (control.signal.aborted) return false;
+    if (control.signal.aborted) return;
     // Only what was read before the break is certain to be taken on; a queue that refuses jobs ends all of it.
     if (error instanceof FatalError) control.reason ??= { kind: 'fatal', reason: error.message };
     else control.fail(error);
-    return false;
   }
 }
 
@@ -162,7 +160,7 @@ async function collect(run: OpenRun): Promise<void> {
  * Puts everything where the next run finds it.
  * @returns whether images are, or may be, left in flight
  */
-async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead: boolean): Promise<boolean> {
+async function putBack(run: OpenRun, worker: DescribeWorker | undefined): Promise<boolean> {
   const { connection, prepared, ledger, decisions, results, logger } = run;
   const { closeDeadlineMs } = run.timing;
   const deadline = shutdownTimeout(connection, closeDeadlineMs);
@@ -191,12 +189,12 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined, isRead:
   if (ledger.rows === 0) await unlessAway(() => jobs.takeUpSetAside());
   await unlessAway(() => unlessAborted(run.spending.refresh(), deadline));
   await run.writer.flushed();
-  ledger.end(isWhole(run, isRead), (image) => decisions.isDescribed(image));
+  ledger.end(isWhole(run), (image) => decisions.isDescribed(image));
   // What cannot be acknowledged while the queue is away is reclaimed by the next run.
   const onError = debugError(logger, 'some results could not be acknowledged');
   await atShutdown(connection, closeDeadlineMs / 2, results.close(), onError);
   // What earlier starts have left is known only when the queue has said so.
-  let isOpen = ledger.pending().length > 0 || (!isRead && prepared.runFile?.open === true);
+  let isOpen = ledger.pending().length > 0 || (!ledger.isRead && prepared.runFile?.open === true);
   await unlessAway(async () => {
     const left = await jobs.leftOver();
     // After the last result: a job that was removed may have ended in that moment, and be counted by its result.
@@ -222,10 +220,10 @@ function needlessAfter(kind: RunStop['kind'] | undefined): Parameters<RunJobs['r
 }
 
 /** The failures file says what is failed now: not what has been described since, nor what has left the manifest. */
-async function endFiles(run: OpenRun, isRead: boolean, isOpen: boolean): Promise<void> {
+async function endFiles(run: OpenRun, isOpen: boolean): Promise<void> {
   const { control, connection, failures, onFile, decisions, prepared, runFile, spending, timing, logger } =
     run;
-  const wasMet = isRead && control.reason === undefined;
+  const wasMet = run.ledger.isRead && control.reason === undefined;
   const isStill = ({ row }: FailureRecord) => !wasMet || decisions.isLeftFailed(row.key ?? row.image);
   try {
     await failures.replace(
@@ -252,15 +250,15 @@ async function endFiles(run: OpenRun, isRead: boolean, isOpen: boolean): Promise
 const END_DEADLINE_MS = 2000;
 
 /** Makes the receipt. */
-async function closeRun(run: OpenRun, isRead: boolean): Promise<RunResult> {
+async function closeRun(run: OpenRun): Promise<RunResult> {
   const { options, control, limits, preview } = run;
   await orderRows(run);
   const sayIt = () => run.emit({ type: 'phase', text: 'counting the rows of the files for the receipt' });
-  const { receipt: counted, differences } = await sayIfLong(sayIt, closeAccounts(run, isRead));
+  const { receipt: counted, differences } = await sayIfLong(sayIt, closeAccounts(run));
   if (counted.balanced) await packRows(run);
   await captionImages(run);
   const receipt = { ...counted, output: rowsPath(counted.output) };
-  await forget(run, isRead);
+  await forget(run);
   const { failedByCode } = run.ledger.counts;
   // A budget that has just sufficed has stopped nothing.
   const isDone = receipt.complete && receipt.remaining === 0;
@@ -332,11 +330,11 @@ function isOrderly({ reason }: OpenRun['control']): boolean {
 }
 
 /** The receipt is about to be printed: the next run counts from nothing, and takes up what it always does. */
-async function forget(run: OpenRun, isRead: boolean): Promise<void> {
+async function forget(run: OpenRun): Promise<void> {
   const { connection, ledger, timing, logger } = run;
   const { maybePaidTwice, rescued } = ledger.counts;
   if (maybePaidTwice + rescued > 0) await keepCounts(run, forgetLostSubmits(connection.store, run.id));
-  if (!run.retriesAll || !isWhole(run, isRead)) return;
+  if (!run.retriesAll || !isWhole(run)) return;
   const dropped = dropRunOrder(connection.store, run.id, 'retryAll');
   const onError = debugError(logger, 'the next run takes permanent failures up once more');
   await atShutdown(connection, timing.closeDeadlineMs, dropped, onError);

@@ -77,6 +77,8 @@ export class Ledger {
   rows = 0;
   /** Those of them that wait for the disk alone. */
   unwritten = 0;
+  /** Whether every row of the manifest was read. */
+  isRead = false;
   /** Results are taken no more. */
   isOver = false;
   #hasBegun = false;

@@ -19,14 +19,13 @@ import type { Receipt, RunOptions } from './run-options.js';
  * Makes the receipt: counts every row anew from the files, and compares that with what the run believes. A
  * manifest that came through a pipe cannot be read again; there the output's rows alone are counted. Files that cannot
  * be read any more are a difference too, and the receipt says then what the run believes.
- * @param complete whether the manifest was read to its end
  * @returns the receipt, and where the files say something else than the run; nothing when it is balanced
  */
 export async function closeAccounts(
   run: OpenRun,
-  complete: boolean,
 ): Promise<{ readonly receipt: Receipt; readonly differences: readonly string[] }> {
   const { prepared, ledger } = run;
+  const complete = ledger.isRead;
   const seconds = Math.round(performance.now() - run.startedAt) / 1000;
   const { failedByCode, rows, described, resumed, copied, ...calls } = ledger.counts;
   const failed = failedRows({ failedByCode });
