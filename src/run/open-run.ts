@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { realpath } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { basename, dirname } from 'node:path';
 import { dialectFor } from '../describe-api/dialects/index.js';
 import { keptColumnsOf, nameOfColumn } from '../producer/columns.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
@@ -28,7 +29,7 @@ import { PayBudget, budgetStop } from './budget.js';
 import { Ledger } from './ledger.js';
 import { OutcomeWriter } from './outcome-writer.js';
 import { finishStop } from './finish-by.js';
-import { type PreparedRun, rememberEarlier, rootsOf } from './prepare.js';
+import { type PreparedRun, rootsOf } from './prepare.js';
 import { previewOfRetry, pricePreview } from './preview.js';
 import { RowDecisions } from './row-decisions.js';
 import { FailingManifest, RunControl } from './run-control.js';
@@ -259,7 +260,10 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
     ...found,
     queue,
     account: accountLabel(account),
-    earlierOutputs: rememberEarlier(earlier, paths.output),
+    // Those beside the output by name, so that they can move together.
+    earlierOutputs: earlier?.files.map(({ path }) =>
+      dirname(path) === dirname(paths.output) ? basename(path) : path,
+    ),
     output: paths.output,
     urlColumn: nameOfColumn(manifest.columns, { index: plan.urlColumn, path: plan.urlPath ?? [] }),
     keyColumn: options.keyColumn ?? prepared.runFile?.keyColumn,

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { basename, dirname, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
   type KeptColumns,
@@ -300,9 +300,4 @@ export async function openEarlierOutputs(
   const remembered = (runFile?.earlierOutputs ?? []).map((path) => resolve(folder, path));
   const paths = new Set([...(given ?? []).map((path) => resolve(path)), ...remembered]);
   return paths.size === 0 ? undefined : await EarlierOutputs.read([...paths], options);
-}
-
-/** The earlier files as the run file remembers them: those beside the output by name, so that they can move together. */
-export function rememberEarlier(earlier: EarlierOutputs | undefined, output: string): string[] | undefined {
-  return earlier?.files.map(({ path }) => (dirname(path) === dirname(output) ? basename(path) : path));
 }
