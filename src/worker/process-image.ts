@@ -116,12 +116,15 @@ async function submitInTurn(
     return { kind: 'release', data, why };
   }
   await wait.end(data);
-  if (!(await deps.spending.takeCall(data.run)))
-    return await setAside(
-      processing,
-      data,
-      'its run makes no more submits: it was cancelled, or its budget is spent',
-    );
+  if (!(await deps.spending.takeCall(data.run))) {
+    const why = 'its run makes no more submits: it was cancelled, or its budget is spent';
+    return await setAside(processing, data, why);
+  }
+  // Told to stop while the queue answered: nothing is on the wire yet.
+  if (stopping.aborted) {
+    await deps.spending.giveCallBack(data.run);
+    return await release(processing, data);
+  }
   return await submit(processing, data, image);
 }
 

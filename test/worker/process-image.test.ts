@@ -26,6 +26,8 @@ interface Scene {
   readonly health?: ApiHealth;
   readonly stopping?: AbortSignal;
   readonly onSubmit?: () => void;
+  /** While the queue counts the submit that is about to be made. */
+  readonly onCall?: () => void;
   /** Whether the run's coordinator lives, each time it is looked for. */
   readonly lives?: boolean[];
   /** Whether its row has not been read yet. */
@@ -85,6 +87,15 @@ async function play(scene: Scene) {
       },
     });
   const pollLimiter = limiter(10_000);
+  const counter = new SpendingCounter(connection);
+  const spending: ProcessingDeps['spending'] = {
+    takeCall: (of) => {
+      scene.onCall?.();
+      return counter.takeCall(of);
+    },
+    giveCallBack: (of) => counter.giveCallBack(of),
+    add: (of, delta) => counter.add(of, delta),
+  };
   const deps: ProcessingDeps = {
     connection,
     queue,
@@ -109,7 +120,7 @@ async function play(scene: Scene) {
         polls: 0,
       }),
     },
-    spending: new SpendingCounter(connection),
+    spending,
     limits: await AccountLimits.open(connection.store, queue.name, {}, silentLogger()),
     health: scene.health ?? new ApiHealth(() => 0),
     living: { has: () => Promise.resolve(scene.lives?.shift() ?? true) },
@@ -131,6 +142,7 @@ async function play(scene: Scene) {
     calls,
     learned,
     setAside: await listSetAside(store, run),
+    counted: Number((await store.getFields(`spent:${run}`))['submits'] ?? 0),
     published: await connection.queue<ResultJobData, null>(resultsQueueName(run)).getWaitingCount(),
     heldMs: {
       submit: await store.holdPermits(limiterName('submit', queue.name), 0),
@@ -339,6 +351,17 @@ describeOnRedis('what becomes of an image', (openQueue) => {
       const { ending, calls } = await play({ stopping: AbortSignal.abort() });
       expect(ending.kind).toBe('release');
       expect(calls).toEqual([]);
+    });
+
+    test('releases an image unsubmitted and uncounted that is about to be submitted when it is being stopped', async () => {
+      const stopping = new AbortController();
+      const { ending, calls, counted } = await play({
+        submits: [{ messageId: 'm' }],
+        stopping: stopping.signal,
+        onCall: () => stopping.abort(),
+      });
+      expect([calls, counted]).toEqual([[], 0]);
+      expect(ending).toMatchObject({ kind: 'release', data: { submits: 0, orderlyStarts: 1 } });
     });
 
     test('stores what was paid for before it releases an image', async () => {
