@@ -104,7 +104,6 @@ export const mj = {
   credentials: bearer,
   isTokenOptional: true,
   takesData: true,
-  givesRefs: false,
   submitBody,
   // Its status word is the task's: without an id nobody knows whether there is one that is paid for.
   readSubmitted: (body, call) => readStatusSubmitted(body, call, { ...WORDS, completed: [], failed: [] }),

@@ -1,8 +1,7 @@
 import { z } from 'zod';
-import type { Prompts } from '../../shared/jobs.js';
 import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
 import { reasonIn } from '../refusals.js';
-import { type Dialect, type Message, type Submitted, bearer } from './dialect.js';
+import { type CompletedMessage, type Dialect, type Message, type Submitted, bearer } from './dialect.js';
 
 export const idSchema = z.union([z.string(), z.number()]).transform(String).pipe(z.string().trim().min(1));
 
@@ -48,16 +47,30 @@ export function readPrompts(content: string | readonly string[]): readonly strin
   return texts && toPrompts(texts);
 }
 
-const promptsSchema = z.union([z.string(), z.array(z.string())]).transform((content, context) => {
-  const prompts = readPrompts(content);
-  if (prompts) return prompts;
-  context.addIssue({ code: 'custom', message: 'not four prompts' });
-  return z.NEVER;
-});
+const objectSchema = z.looseObject({});
+const contentSchema = z.union([z.string(), z.array(z.string())]);
 
-const describedSchema = z.object({ content: promptsSchema, ref: refSchema });
-const nestedSchema = z.object({ response: describedSchema }).transform(({ response }) => response);
-const completedSchema = z.union([describedSchema, nestedSchema]);
+/** @param path `a.b` is within an object */
+function fieldOf(body: unknown, path: string): unknown {
+  return path.split('.').reduce<unknown>((value, key) => {
+    const object = objectSchema.safeParse(value);
+    return object.success && Object.hasOwn(object.data, key) ? object.data[key] : undefined;
+  }, body);
+}
+
+function completedIn(
+  body: unknown,
+  messageId: string,
+  fields: readonly string[],
+): CompletedMessage | undefined {
+  for (const field of fields) {
+    const content = contentSchema.safeParse(fieldOf(body, field)).data;
+    const prompts = content === undefined ? undefined : readPrompts(content);
+    if (prompts === undefined) continue;
+    return { status: 'completed', messageId, prompts, ref: refSchema.parse(fieldOf(body, 'ref')) };
+  }
+  return undefined;
+}
 
 const progressSchema = z.object({
   progress: z.union([
@@ -78,16 +91,11 @@ export function parseMessage(body: unknown, messageId: string, call: ApiCall): M
   const progress = progressSchema.safeParse(body).data?.progress ?? 100;
   if (progress === 'incomplete') return { status: 'incomplete' };
   if (progress < 100) return { status: 'working', progress: Math.max(0, progress) };
-  const completed = completedSchema.safeParse(body);
-  if (!completed.success) {
-    throw new ResponseShapeError(
-      call,
-      'a message: progress 0..99, "incomplete", or content of four prompts',
-      body,
-    );
-  }
-  const { content, ref } = completed.data;
-  return { status: 'completed', messageId, prompts: content, ref };
+  const nested = fieldOf(body, 'response');
+  const completed = completedIn(body, messageId, ['content']) ?? completedIn(nested, messageId, ['content']);
+  if (completed !== undefined) return completed;
+  const expected = 'a message: progress 0..99, "incomplete", or content of four prompts';
+  throw new ResponseShapeError(call, expected, body);
 }
 
 /** The words of a dialect whose messages have a `status`; case does not count. */
@@ -98,25 +106,6 @@ export interface StatusWords {
   readonly idFields: readonly string[];
   /** Where the prompts may be, the likeliest first; `a.b` is within an object. */
   readonly promptFields: readonly string[];
-}
-
-const objectSchema = z.looseObject({});
-const contentSchema = z.union([z.string(), z.array(z.string())]);
-
-function fieldOf(body: unknown, path: string): unknown {
-  return path.split('.').reduce<unknown>((value, key) => {
-    const object = objectSchema.safeParse(value);
-    return object.success && Object.hasOwn(object.data, key) ? object.data[key] : undefined;
-  }, body);
-}
-
-function promptsIn(body: unknown, fields: readonly string[]): Prompts | undefined {
-  for (const field of fields) {
-    const content = contentSchema.safeParse(fieldOf(body, field)).data;
-    const prompts = content === undefined ? undefined : readPrompts(content);
-    if (prompts !== undefined) return prompts;
-  }
-  return undefined;
 }
 
 function stateOf(body: unknown, words: StatusWords): 'working' | 'completed' | 'failed' | undefined {
@@ -146,10 +135,9 @@ export function readStatusMessage(
       return { status: 'working', progress: Math.min(99, Math.max(0, progress)) };
     }
     case 'completed': {
-      const prompts = promptsIn(body, words.promptFields);
-      if (prompts === undefined)
-        throw new ResponseShapeError(call, 'a completed message with four prompts', body);
-      return { status: 'completed', messageId, prompts, ref: refSchema.parse(fieldOf(body, 'ref')) };
+      const completed = completedIn(body, messageId, words.promptFields);
+      if (completed !== undefined) return completed;
+      throw new ResponseShapeError(call, 'a completed message with four prompts', body);
     }
   }
 }
@@ -167,9 +155,8 @@ export function readStatusSubmitted(body: unknown, call: ApiCall, words: StatusW
       throw new RejectedError(call, { status: 200, reason: reasonIn(body) ?? 'it failed' });
     throw new ResponseShapeError(call, `an answer to a submit, with a ${words.idFields.join(' or ')}`, body);
   }
-  if (state !== 'completed' || promptsIn(body, words.promptFields) === undefined) return { messageId };
-  const message = readStatusMessage(body, messageId, call, words);
-  return { messageId, ...(message.status === 'completed' && { completed: message }) };
+  const completed = state === 'completed' ? completedIn(body, messageId, words.promptFields) : undefined;
+  return { messageId, ...(completed && { completed }) };
 }
 
 /** Its messages have no status word. */
@@ -264,7 +251,6 @@ export const legnext = {
   submitUrl: (base) => `${rootOf(base)}/describe`,
   messageUrl: (base, messageId) => `${rootOf(base)}/job/${encodeURIComponent(messageId)}`,
   credentials: (token) => ({ 'x-api-key': token }),
-  givesRefs: false,
   submitBody: ({ url, webhookOverride }) => ({ imgUrl: url, callback: webhookOverride }),
   readSubmitted: (body, call) => readStatusSubmitted(unwrapped(body), call, LEGNEXT_WORDS),
   readMessage: (body, messageId, call) => readStatusMessage(unwrapped(body), messageId, call, LEGNEXT_WORDS),
