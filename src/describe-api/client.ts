@@ -55,7 +55,6 @@ const SHORTEST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 10_000;
 const DELAY_GROWTH = 0.15;
 
-const ACCEPT = { accept: 'application/json' } as const;
 const CONTENT = { 'content-type': 'application/json' } as const;
 
 export interface WaitProgress {
@@ -103,7 +102,7 @@ export class DescribeClient {
   private readonly base: string;
   /** Of every call. */
   private readonly query: URLSearchParams;
-  private readonly callHeaders: Readonly<Record<string, string>>;
+  private readonly headers: Record<string, string>;
   private readonly redact: Redact;
   private readonly limit: LimitFunction;
   private readonly agent: Dispatcher;
@@ -116,7 +115,7 @@ export class DescribeClient {
     ({ base: this.base, query: this.query } = parseBaseUrl(baseUrl));
     this.dialect = typeof dialect === 'object' ? dialect : dialectFor({ dialect, api: baseUrl });
     checkSettings(this.dialect, options);
-    this.callHeaders = callHeaders(this.dialect, options.token, options);
+    this.headers = callHeaders(this.dialect, options.token, options);
     this.answerFormat = options.format ?? 'json_schema';
     checkWait('timeoutMs', options.timeoutMs);
     const { maxConcurrent = DEFAULTS.maxConcurrent } = options;
@@ -147,8 +146,7 @@ export class DescribeClient {
     const target = this.targetOf(call, isGet ? this.fieldsOf(body) : []);
     const timeoutMs = this.submitTimeoutMs(deadlineMs);
     // By GET the token is in the query, and in no header.
-    const more = isGet ? callHeaders(dialect, undefined, options) : { ...this.callHeaders, ...CONTENT };
-    const headers = { ...ACCEPT, ...more };
+    const headers = isGet ? callHeaders(dialect, undefined, options) : { ...this.headers, ...CONTENT };
     const { body: answered, headers: answeredWith } = await this.send(
       { call, target, headers, body: isGet ? undefined : JSON.stringify(body), timeoutMs },
       { isSubmit: true },
@@ -174,8 +172,7 @@ export class DescribeClient {
     const { expireMins } = this.options;
     const isExpiring = expireMins !== undefined && expireParameter !== undefined;
     const target = this.targetOf(call, isExpiring ? [[expireParameter, String(expireMins)]] : []);
-    const headers = { ...ACCEPT, ...this.callHeaders };
-    return readMessage(await this.poll({ call, target, headers, signal }), messageId, call);
+    return readMessage(await this.poll({ call, target, headers: this.headers, signal }), messageId, call);
   }
 
   /**
@@ -191,7 +188,7 @@ export class DescribeClient {
     const call = this.call('POST', list?.url(this.base) ?? this.base);
     if (list === undefined)
       throw new RejectedError(call, { status: 404, reason: `${this.dialect.name} has no lists of messages` });
-    const headers = { ...ACCEPT, ...CONTENT, ...this.callHeaders };
+    const headers = { ...this.headers, ...CONTENT };
     const body = JSON.stringify(list.body(messageIds));
     return list.read(await this.poll({ call, target: this.targetOf(call, []), headers, body, signal }), call);
   }
@@ -314,10 +311,7 @@ export class DescribeClient {
     about: { readonly isSubmit?: boolean } = {},
   ): Promise<{ readonly body: unknown; readonly headers: AnswerHeaders }> {
     const answer = await this.limit(() => sendHttp(this.agent, request));
-    return {
-      body: readAnswer(answer, request.call, Date.now(), this.dialect, about),
-      headers: answer.headers,
-    };
+    return { body: readAnswer(answer, request.call, this.dialect, about), headers: answer.headers };
   }
 }
 

@@ -36,7 +36,6 @@ const MAX_BODY_BYTES = 1024 * 1024;
 
 interface HttpAnswer {
   readonly status: number;
-  /** By their names in lower case; the first value of one that comes several times. */
   readonly headers: AnswerHeaders;
   readonly text: string;
   /** The body went on after what is in `text`. */
@@ -207,7 +206,8 @@ function whyNotConnected(error: unknown, { hostname, host, port, protocol }: URL
   return untrustedText(code, host);
 }
 
-function firstValues(headers: Readonly<Record<string, string | string[] | undefined>>): AnswerHeaders {
+/** By their names in lower case; the first value of one that comes several times. */
+export function firstValues(headers: Readonly<Record<string, string | string[] | undefined>>): AnswerHeaders {
   return Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value[0] : value]),
   );
@@ -244,7 +244,6 @@ function errorAlone(body: unknown): string | undefined {
 export function readAnswer(
   answer: HttpAnswer,
   call: ApiCall,
-  nowMs: number,
   dialect: Dialect,
   { isSubmit = false }: { readonly isSubmit?: boolean } = {},
 ): unknown {
@@ -271,14 +270,13 @@ export function readAnswer(
     }
     return body;
   }
-  throw refusalOf(answer, body, call, nowMs, dialect, { status, refused, isSubmit, about: own?.about });
+  throw refusalOf(answer, body, call, dialect, { status, refused, isSubmit, about: own?.about });
 }
 
 function refusalOf(
   answer: HttpAnswer,
   body: unknown,
   call: ApiCall,
-  nowMs: number,
   dialect: Dialect,
   known: { status: number; refused: boolean; isSubmit: boolean; about: Refused['about'] },
 ): StatusError | RejectedError {
@@ -294,12 +292,9 @@ function refusalOf(
     });
   const isRejected = about === 'image' || about === 'request' || (status === 404 && !isSubmit);
   if (isRejected) return new RejectedError(call, { status, reason: said ?? statusText(status), about });
-  const words = about === 'page' ? page : said;
-  return new StatusError(call, {
-    ...{ status, refused, about },
-    reason: [...(status < 300 ? [] : [statusText(status)]), ...(words === undefined ? [] : [words])].join(
-      ': ',
-    ),
-    retryAfterMs: retryAfterIn(answer.headers, nowMs) ?? dialect.restMs?.(answer.headers, nowMs),
-  });
+  const words = [status < 300 ? undefined : statusText(status), about === 'page' ? page : said];
+  const reason = words.filter((text) => text !== undefined).join(': ');
+  const now = Date.now();
+  const retryAfterMs = retryAfterIn(answer.headers, now) ?? dialect.restMs?.(answer.headers, now);
+  return new StatusError(call, { status, refused, about, reason, retryAfterMs });
 }

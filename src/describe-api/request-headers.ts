@@ -23,7 +23,7 @@ const NOT_YOURS: ReadonlySet<string> = new Set(
 );
 
 /**
- * The headers of each call, by their names in lower case: the token's, and those that are given.
+ * The headers of each call, by their names in lower case: what it accepts, the token's, and those that are given.
  * @throws {UsageError} for a name or value that cannot be, and a header that is there twice
  */
 export function callHeaders(
@@ -32,7 +32,7 @@ export function callHeaders(
   { authHeader, headers = {}, secretHeaders = {} }: CallHeaders,
 ): Record<string, string> {
   if (authHeader !== undefined) checkName('--auth-header', authHeader);
-  const all: Record<string, string> = {};
+  const all: Record<string, string> = { accept: 'application/json' };
   const add = (source: string, given: Readonly<Record<string, string>>) => {
     for (const [name, value] of Object.entries(given)) {
       checkName(source, name);

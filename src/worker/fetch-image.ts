@@ -3,7 +3,7 @@ import { BlockList, isIP } from 'node:net';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { backoffMs } from '../describe-api/attempt-policy.js';
-import { isMomentary } from '../describe-api/http.js';
+import { firstValues, isMomentary } from '../describe-api/http.js';
 import { retryAfterIn } from '../describe-api/retry-after.js';
 import { messageOf } from '../shared/errors.js';
 import { sleep } from '../shared/waiting.js';
@@ -166,20 +166,16 @@ export class ImageFetcher {
     });
     const { statusCode, body } = answer;
     try {
-      const { location, 'retry-after': after } = answer.headers;
-      if (statusCode >= 300 && statusCode < 400 && typeof location === 'string') {
+      const answered = firstValues(answer.headers);
+      const { location } = answered;
+      if (statusCode >= 300 && statusCode < 400 && location !== undefined) {
         if (URL.canParse(location, url.href)) return new URL(location, url);
         throw new BadImageError(`${url.host} redirects to what is no URL`);
       }
       const isRefusedHead = method === 'HEAD' && HEAD_REFUSED.has(statusCode);
       // Other failing statuses are about the image.
-      if (isMomentary(statusCode) && !isRefusedHead) {
-        const waitMs = retryAfterIn(
-          { 'retry-after': typeof after === 'string' ? after : undefined },
-          Date.now(),
-        );
-        throw new BadImageError(`${url.host} answers ${statusCode}`, waitMs ?? 0);
-      }
+      if (isMomentary(statusCode) && !isRefusedHead)
+        throw refusalBy(url, answer, retryAfterIn(answered, Date.now()) ?? 0);
       return await read(answer);
     } finally {
       body.on('error', () => undefined).destroy();
@@ -211,20 +207,21 @@ export class ImageFetcher {
   }
 }
 
-function refusalBy({ host }: URL, { statusCode }: Answer): BadImageError {
-  return new BadImageError(`${host} answers ${statusCode}`);
+function refusalBy({ host }: URL, { statusCode }: Answer, retryAfterMs?: number): BadImageError {
+  return new BadImageError(`${host} answers ${statusCode}`, retryAfterMs);
 }
 
 /** Of the answer to a range, `content-range` has the size of the whole. */
 function headIn(url: URL, answer: Answer): ImageHead {
   const { statusCode, headers } = answer;
   if (statusCode !== 200 && statusCode !== 206) throw refusalBy(url, answer);
-  const { 'content-type': type, 'content-length': length, 'content-range': range } = headers;
-  const size = statusCode === 206 ? /\/(\d+)$/.exec(String(range))?.[1] : length;
-  return {
-    type: typeof type === 'string' ? type : undefined,
-    bytes: typeof size === 'string' ? Number(size) : undefined,
-  };
+  const {
+    'content-type': type,
+    'content-length': length,
+    'content-range': range = '',
+  } = firstValues(headers);
+  const size = statusCode === 206 ? /\/(\d+)$/.exec(range)?.[1] : length;
+  return { type, bytes: size === undefined ? undefined : Number(size) };
 }
 
 type LookedUp = (error: Error | null, address: string | LookupAddress[], family?: number) => void;

@@ -352,7 +352,7 @@ describe('whatever comes', () => {
           spoiltBodies((fixture) => fixture.dialect === name),
           (body) => {
             const answer = { status: 200, headers: {}, text: JSON.stringify(body), tooLong: false };
-            const json = () => readAnswer(answer, call, 0, dialect);
+            const json = () => readAnswer(answer, call, dialect);
             typedErrorOrValue(() => {
               expectSense(dialect.readSubmitted(json(), call, {}).completed ?? { status: 'none' });
               read++;
@@ -397,7 +397,7 @@ describe('whatever comes', () => {
         typedErrorOrValue(() => dialect.readSubmitted(body, call, {}));
         typedErrorOrValue(() => dialect.readMessage?.(body, 'm1', call));
         const answer = { status, headers: {}, text: JSON.stringify(body), tooLong: false };
-        typedErrorOrValue(() => dialect.readSubmitted(readAnswer(answer, call, 0, dialect), call, {}));
+        typedErrorOrValue(() => dialect.readSubmitted(readAnswer(answer, call, dialect), call, {}));
       }),
       { numRuns: 1500 },
     );
@@ -412,8 +412,8 @@ describe('whatever comes', () => {
           'x-ratelimit-remaining-requests': '0',
           'x-ratelimit-reset-requests': header,
         };
-        typedErrorOrValue(() => readAnswer({ status: 200, headers, text, tooLong }, call, 0, dialect));
-        typedErrorOrValue(() => readAnswer({ status: 429, headers, text, tooLong }, call, 0, dialect));
+        typedErrorOrValue(() => readAnswer({ status: 200, headers, text, tooLong }, call, dialect));
+        typedErrorOrValue(() => readAnswer({ status: 429, headers, text, tooLong }, call, dialect));
       }),
       { numRuns: 500 },
     );
