@@ -58,16 +58,14 @@ export type PollVerdict = { readonly reason: string; readonly countsAsDown: bool
 );
 
 /** Whether the API may have taken a submit that it has answered like this: it has not read it, or not said what it did. */
-function maybePaid({ status, refused }: { readonly status: number; readonly refused: boolean }): boolean {
+function maybePaid({ status, refused }: RefusalError): boolean {
   const isClear = refused || (status < 500 && status !== 408 && status !== 409 && status !== 425);
   return !isClear || (status >= 300 && status < 400);
 }
 
 /** An answer that is no message. `rejected` is only what the service says of this very image. */
 function judgeAnswer(error: RefusalError): SubmitVerdict {
-  const { status, reason, about } = error;
-  const { refused, retryAfterMs } =
-    error instanceof StatusError ? error : { refused: true, retryAfterMs: undefined };
+  const { status, reason, about, retryAfterMs } = error;
   const countsAsDown = about === 'page' || (about === 'moment' && status >= 500);
   const plain = { reason, countsAsDown };
   switch (about) {
@@ -89,7 +87,7 @@ function judgeAnswer(error: RefusalError): SubmitVerdict {
       return { action: 'fail', code: 'rejected', mayBeSetUp: about === 'request', ...plain };
     case 'page':
     case 'moment': {
-      const isPaid = maybePaid({ status, refused });
+      const isPaid = maybePaid(error);
       const code = about === 'moment' && status >= 300 && status < 400 ? 'bad-response' : 'http';
       return { action: 'retry', code, maybePaid: isPaid, retryAfterMs, ...plain };
     }

@@ -61,36 +61,35 @@ class AnswerError extends DescribeApiError {}
 /** An answer that is no message. */
 export class RefusalError extends AnswerError {
   readonly status: number;
+  /** The body said `success: false`: the service has answered, and did not take the request. */
+  readonly refused: boolean;
   /** Whom or what the answer speaks of: a refusal may be one of the moment, or of all images. */
   readonly about: About;
+  /** What `Retry-After` asks for, in milliseconds from now. */
+  readonly retryAfterMs: number | undefined;
 
   /** @param facts.about by its reason and status unless it is given */
-  constructor(
-    call: ApiCall,
-    facts: { status: number; reason: string; refused: boolean; about?: About | undefined },
-  ) {
+  constructor(call: ApiCall, facts: RefusalFacts) {
     const { status, reason, refused } = facts;
     super(call, reason);
     this.status = status;
+    this.refused = refused;
     this.about = facts.about ?? aboutOf({ status, refused, said: reason });
+    this.retryAfterMs = facts.retryAfterMs;
   }
 }
 
-type RefusalFacts = ConstructorParameters<typeof RefusalError>[1];
+interface RefusalFacts {
+  readonly status: number;
+  readonly reason: string;
+  readonly refused: boolean;
+  readonly about?: About | undefined;
+  readonly retryAfterMs?: number | undefined;
+}
 
 /** An HTTP status that is no success and no refusal of this very request. */
 export class StatusError extends RefusalError {
   override name = 'StatusError';
-  /** The body said `success: false`: the service has answered, and did not take the request. */
-  readonly refused: boolean;
-  /** What `Retry-After` asks for, in milliseconds from now. */
-  readonly retryAfterMs: number | undefined;
-
-  constructor(call: ApiCall, facts: RefusalFacts & { retryAfterMs?: number | undefined }) {
-    super(call, facts);
-    this.refused = facts.refused;
-    this.retryAfterMs = facts.retryAfterMs;
-  }
 }
 
 /** The service refuses this request: `success: false` with any reason, or 400, 410, 413, 415, 422, 451, or a 404 about the image. */

@@ -28,16 +28,8 @@ export interface AnswerFacts {
 const NEVER_ABOUT_AN_IMAGE: ReadonlySet<number> = new Set([405, 407, 421, 426]);
 /** The request is refused as it is. */
 const REFUSING: ReadonlySet<number> = new Set([400, 404, 410, 413, 415, 422, 451]);
-/** What a page says by its status of the token, the path, the rate or the size and kind of an image. */
-const MORE_THAN_A_PAGE: ReadonlySet<number> = new Set([
-  401,
-  402,
-  404,
-  413,
-  415,
-  429,
-  ...NEVER_ABOUT_AN_IMAGE,
-]);
+/** What a page says by its status of the token, the path, the rate or the size and kind of an image, as those do. */
+const MORE_THAN_A_PAGE: ReadonlySet<number> = new Set([401, 402, 404, 413, 415, 429]);
 
 const ABOUT_QUOTA =
   /\b(credits|credit (limit|balance)|(no|enough|insufficient) credit|quotas?|billing|subscription|payment required|insufficient (funds|balance)|out of (funds|tokens))\b/i;
@@ -97,7 +89,7 @@ export function aboutOf(facts: AnswerFacts): About {
   const words = withoutUrls(facts.said ?? '');
   const isClear = status < 500 || refused;
   if (status === 401) return 'token';
-  if (isPage && !MORE_THAN_A_PAGE.has(status)) return 'page';
+  if (isPage && !MORE_THAN_A_PAGE.has(status) && !NEVER_ABOUT_AN_IMAGE.has(status)) return 'page';
   if (isQuota || (status === 429 && IS_SPENT.test(words))) return 'quota';
   if (status === 429) return IS_TOO_LARGE.test(words) ? 'request' : 'rate';
   if (status < 500 && ABOUT_THIS_IMAGE.test(words)) return 'image';

@@ -41,21 +41,15 @@ export class JobProcessor {
     const trouble = notDescribable(job.data);
     // No result is published either: no run waits for it, and a queue would be made for it.
     if (trouble !== undefined) throw unrecoverable(trouble);
-    try {
-      return await this.processings.run(
-        job.id ?? '',
-        (inherited, stopping) => {
-          if (inherited.kind === 'outcome') return Promise.resolve(inherited.outcome);
-          if (inherited.kind === 'data') job.data = inherited.data;
-          return this.#process(job, token, stopping);
-        },
-        (outcome) => this.#finish(job, token, outcome),
-      );
-    } catch (error) {
-      // Nothing is to be done with the job: its lock belongs to the newer processing.
-      if (error instanceof SupersededError) throw new WaitingError();
-      throw error;
-    }
+    return await this.processings.run(
+      job.id ?? '',
+      (inherited, stopping) => {
+        if (inherited.kind === 'outcome') return Promise.resolve(inherited.outcome);
+        if (inherited.kind === 'data') job.data = inherited.data;
+        return this.#process(job, token, stopping);
+      },
+      (outcome) => this.#finish(job, token, outcome),
+    );
   }
 
   async #process(job: DescribeJob, token: string, stopping: AbortSignal): Promise<ProcessingOutcome> {
@@ -212,8 +206,8 @@ export type Inherited =
   /** The earlier one has published its result; the new one finishes the job. */
   | { readonly kind: 'outcome'; readonly outcome: ProcessingOutcome };
 
-/** A newer processing of the job goes on, and this one leaves the job alone. */
-export class SupersededError extends Error {}
+/** A newer processing of the job goes on, which its lock belongs to: this one, and BullMQ, leave the job alone. */
+export class SupersededError extends WaitingError {}
 
 /**
  * The jobs that this process is working on: each of them once.

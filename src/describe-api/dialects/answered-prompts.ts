@@ -237,17 +237,8 @@ function introduces(lines: readonly string[]): boolean {
   return !refuses(lines.join('\n')) && (last === '' || (INTRODUCING.test(last) && !ADVISING.test(last)));
 }
 
-interface NumberedLine {
-  readonly at: number;
-  readonly digit: string;
-  /** It calls itself a prompt. */
-  readonly isNamed: boolean;
-  /** Text behind it may be a title. */
-  readonly isHeading: boolean;
-  readonly text: string;
-}
-
-function numberedLine(line: string, at: number): NumberedLine[] {
+/** @returns isNamed: it calls itself a prompt; isHeading: text behind it may be a title */
+function numberedLine(line: string, at: number) {
   const [, heading, bold, word, digit, mark, boldEnds, lateMark, rest = ''] = NUMBERED.exec(line) ?? [];
   const isAlone = rest === '' && (heading ?? bold ?? word) !== undefined;
   if (digit === undefined || ((mark ?? lateMark) === undefined && !isAlone)) return [];
