@@ -55,12 +55,9 @@ const AWAY_DEADLINE_MS = 1000;
 /** A worker: takes images of an account, whoever's run they belong to, until it is stopped. */
 export class DescribeWorker {
   readonly id = processName();
-  readonly #queueName: string;
   readonly #queue: JobQueue<DescribeJobData, ResultJobData>;
   readonly #logger: Logger;
   readonly #living: LivingRuns;
-  readonly #submitLimiter: RateLimiter;
-  readonly #metrics = new WorkerMetrics();
   readonly #jobLogs: JobLogs;
   readonly #processing: ProcessingDeps;
   readonly #processor: JobProcessor;
@@ -82,14 +79,13 @@ export class DescribeWorker {
     private readonly webhooks: WorkerWebhooks | undefined,
     private readonly images: Images,
   ) {
-    const { connection, limits } = options;
-    this.#queueName = describeQueueName(options.account);
-    this.#keptFormat = options.client.answerFormat;
-    this.#queue = connection.queue(this.#queueName);
+    const { connection, limits, client } = options;
+    this.#keptFormat = client.answerFormat;
+    this.#queue = connection.queue(describeQueueName(options.account));
     const logger = options.logger.child({ worker: this.id });
     this.#logger = logger;
     this.#living = new LivingRuns(connection, logger);
-    this.#submitLimiter = this.#createLimiter('submit', () => limits.currentRate());
+    const metrics = new WorkerMetrics();
     this.#jobLogs = new JobLogs(this.#queue, logger);
     this.#intake = new Intake(limits, this.#ended.signal, async () => {
       await retryUntilUp(connection, () => this.#publishStatus());
@@ -98,13 +94,13 @@ export class DescribeWorker {
     this.#processing = {
       connection,
       queue: this.#queue,
-      client: options.client,
+      client,
       images,
-      submitLimiter: this.#submitLimiter,
+      submitLimiter: this.#createLimiter('submit', () => limits.currentRate()),
       pollTurns: new PollTurns({
-        client: options.client,
+        client,
         limiter: this.#createLimiter('poll', () => limits.configured.pollRate),
-        metrics: this.#metrics,
+        metrics,
         logger,
         stopping: this.#release.signal,
       }),
@@ -113,7 +109,7 @@ export class DescribeWorker {
       health: this.#intake.health,
       living: this.#living,
       schedule,
-      metrics: this.#metrics,
+      metrics,
       firstPolls: new Set(),
       webhooks,
       publisher: createResultPublisher(connection),
@@ -155,7 +151,7 @@ export class DescribeWorker {
     await this.#living.sweep(this.#queue);
     await promoteFromTheFuture(this.#queue);
     this.#worker = this.options.connection.worker<DescribeJobData, ResultJobData>(
-      this.#queueName,
+      this.#queue.name,
       (job, token) => this.#processor.process(job, token ?? ''),
       {
         concurrency: this.options.limits.configured.maxInFlight,
@@ -192,8 +188,8 @@ export class DescribeWorker {
     await this.#publishStatus();
     this.#logTrouble();
     await this.#keepFormat();
-    await this.schedule.save(connection.store, this.#queueName);
-    await this.#metrics.publish(connection.store, this.#queueName);
+    await this.schedule.save(connection.store, this.#queue.name);
+    await this.#processing.metrics.publish(connection.store, this.#queue.name);
     await this.#jobLogs.send();
     await this.#living.sweep(this.#queue);
   }
@@ -208,7 +204,7 @@ export class DescribeWorker {
     if (this.#worker !== undefined) this.#worker.concurrency = maxInFlight;
     if ((await this.#queue.getGlobalConcurrency()) !== maxInFlight)
       await this.#queue.setGlobalConcurrency(maxInFlight);
-    const { max, duration } = processingWindow(limits.currentRate(), this.#submitLimiter.waiting);
+    const { max, duration } = processingWindow(limits.currentRate(), this.#processing.submitLimiter.waiting);
     const present = await this.#queue.getGlobalRateLimit();
     if (present?.max === max && present.duration === duration) return;
     // Those that have images know whether many wait.
@@ -219,7 +215,7 @@ export class DescribeWorker {
   /** Which format of answers the account's API takes, as an earlier worker has found. */
   async #recallFormat(): Promise<void> {
     const { connection, client } = this.options;
-    const { answerFormat } = await connection.store.getFields(`account:${this.#queueName}`);
+    const { answerFormat } = await connection.store.getFields(`account:${this.#queue.name}`);
     this.#keptFormat = ANSWER_FORMATS.find((format) => format === answerFormat) ?? this.#keptFormat;
     client.answerFormat = this.#keptFormat;
   }
@@ -229,14 +225,14 @@ export class DescribeWorker {
     const { answerFormat } = client;
     if (answerFormat === this.#keptFormat) return;
     this.#logger.info({ answerFormat }, 'the API does not take the format that answers were asked for in');
-    await connection.store.setFields(`account:${this.#queueName}`, { answerFormat });
+    await connection.store.setFields(`account:${this.#queue.name}`, { answerFormat });
     this.#keptFormat = answerFormat;
   }
 
   /** Whoever is not heard of counts as gone. */
   async #publishStatus(): Promise<void> {
     const { store } = this.options.connection;
-    const queueName = this.#queueName;
+    const queueName = this.#queue.name;
     await workersOf(queueName).publish(store, this.id, this.status);
     const label = accountLabel(this.options.account);
     await ACCOUNTS.publish(store, queueName, { label, queueName });
@@ -254,7 +250,7 @@ export class DescribeWorker {
 
   #createLimiter(call: 'submit' | 'poll', rate: () => Rate): RateLimiter {
     const { connection } = this.options;
-    const name = limiterName(call, this.#queueName);
+    const name = limiterName(call, this.#queue.name);
     const take = (request: Parameters<QueueConnection['store']['takePermits']>[1]) =>
       retryUntilUp(connection, () => connection.store.takePermits(name, request));
     return new RateLimiter({ rate, take });
@@ -278,16 +274,16 @@ export class DescribeWorker {
     const { connection } = this.options;
     const inTime = await isDoneInTime(closing, (waitedMs) => {
       // A submit is paid for, and has a deadline of its own: minutes, where the API is synchronous.
-      if (this.#metrics.submitsOnTheWire > 0) return true;
+      if (this.#processing.metrics.submitsOnTheWire > 0) return true;
       return waitedMs < (connection.isAway() ? AWAY_DEADLINE_MS : STOP_DEADLINE_MS);
     });
     if (!inTime)
       this.#logger.error('not all images could be released in time: they are taken up when their locks end');
     // It helps others and is no condition for an end: a queue that is away is not waited for.
     const last = [
-      this.#ticking.then(() => workersOf(this.#queueName).withdraw(connection.store, this.id)),
-      this.schedule.save(connection.store, this.#queueName),
-      this.#metrics.publish(connection.store, this.#queueName),
+      this.#ticking.then(() => workersOf(this.#queue.name).withdraw(connection.store, this.id)),
+      this.schedule.save(connection.store, this.#queue.name),
+      this.#processing.metrics.publish(connection.store, this.#queue.name),
       this.#jobLogs.send(),
       this.webhooks?.inbox.close(),
       this.images.close(),
