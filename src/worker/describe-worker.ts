@@ -125,10 +125,8 @@ export class DescribeWorker {
     const schedule = await PollSchedule.open(connection.store, queueName);
     const webhooks =
       options.webhooks && (await WorkerWebhooks.open(options.webhooks, connection.store, queueName, logger));
-    const { dialect } = options.client;
-    const { host } = account;
     const onNotice = options.onNotice ?? ((text: string) => logger.warn(text));
-    const about = { dialect, host, connection, queueName, onNotice };
+    const about = { dialect: options.client.dialect, host: account.host, connection, queueName, onNotice };
     const images = await Images.open(options.images ?? {}, about);
     const worker = new DescribeWorker(options, schedule, webhooks, images);
     try {

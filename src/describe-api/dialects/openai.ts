@@ -29,7 +29,7 @@ import {
   type Submitted,
   bearer,
 } from './dialect.js';
-import { refSchema } from './polled.js';
+import { failingStatusSchema, refSchema } from './polled.js';
 
 export const FOUR_PROMPTS = promptsShape(4);
 /** Of several answers each is a prompt as it stands. */
@@ -242,10 +242,7 @@ export const openai = {
   takesData: true,
   submitBody: completionRequest,
   readSubmitted: readCompletion,
-  statusIn: (body) => {
-    const code = Number(errorSchema.safeParse(body).data?.error.code);
-    return Number.isInteger(code) && code >= 400 && code <= 599 ? code : undefined;
-  },
+  statusIn: (body) => failingStatusSchema.safeParse(errorSchema.safeParse(body).data?.error.code).data,
   isQuota: (body) => {
     const error = errorSchema.safeParse(body).data?.error;
     return [error?.code, error?.type].some(

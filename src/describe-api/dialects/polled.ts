@@ -8,6 +8,12 @@ export const idSchema = z.union([z.string(), z.number()]).transform(String).pipe
 // Dropped when it is odd: prompts that are paid for are not thrown away over it. The service's dates are not read at all.
 export const refSchema = idSchema.optional().catch(undefined);
 
+/** An HTTP status in a body, be it as a text. */
+export const failingStatusSchema = z
+  .union([z.number(), z.string()])
+  .transform(Number)
+  .pipe(z.int().min(400).max(599));
+
 /** A keycap digit: the digit, U+FE0F (which some senders leave out), U+20E3. It is numbering, not prompt. */
 const LEADING_KEYCAP = /^[1-4]\uFE0F?\u20E3/u;
 
@@ -72,23 +78,17 @@ function completedIn(
   return undefined;
 }
 
-const progressSchema = z.object({
-  progress: z.union([
-    z.number(),
-    z.literal('incomplete'),
-    z
-      .string()
-      .regex(/^\d+(\.\d+)?%?$/)
-      .transform(parseFloat),
-  ]),
-});
+const percentSchema = z.string().regex(/^\d+(\.\d+)?%?$/);
+const progressSchema = z
+  .union([z.number(), z.literal('incomplete'), percentSchema.transform(parseFloat)])
+  .catch(100);
 
 /**
  * Reads the answer of `GET /message/<id>`, in any of its shapes.
  * @throws {ResponseShapeError} when it is none of them
  */
 export function parseMessage(body: unknown, messageId: string, call: ApiCall): Message {
-  const progress = progressSchema.safeParse(body).data?.progress ?? 100;
+  const progress = progressSchema.parse(fieldOf(body, 'progress'));
   if (progress === 'incomplete') return { status: 'incomplete' };
   if (progress < 100) return { status: 'working', progress: Math.max(0, progress) };
   const nested = fieldOf(body, 'response');
@@ -224,13 +224,9 @@ const LEGNEXT_WORDS: StatusWords = {
 };
 
 const noJobSchema = z.union([z.null(), z.string().regex(/^\s*$/)]).optional();
-const httpErrorSchema = z.int().min(400).max(599);
 
 /** An error without a job (or with one that is null or empty): `code` is an HTTP status. */
-const errorSchema = z.object({
-  code: z.union([httpErrorSchema, z.string().trim().regex(/^\d+$/).transform(Number).pipe(httpErrorSchema)]),
-  job_id: noJobSchema,
-});
+const errorSchema = z.object({ code: failingStatusSchema, job_id: noJobSchema });
 
 const wrappedSchema = z.object({ job_id: noJobSchema, data: z.looseObject({ job_id: idSchema }) });
 
