@@ -1,5 +1,5 @@
 import { UsageError } from '../shared/errors.js';
-import { type Dialect, bearer } from './dialects/dialect.js';
+import type { Dialect } from './dialects/dialect.js';
 
 /** What every call bears beside what its dialect says. */
 export interface CallHeaders {
@@ -54,8 +54,9 @@ function credentials(
   token: string,
   authHeader: string | undefined,
 ): Record<string, string> {
-  if (authHeader === undefined) return dialect.credentials(token);
-  return authHeader.toLowerCase() === 'bearer' ? bearer(token) : { [authHeader]: token };
+  if (authHeader !== undefined && authHeader.toLowerCase() !== 'bearer') return { [authHeader]: token };
+  const own = authHeader === undefined ? dialect.credentials?.(token) : undefined;
+  return own ?? { authorization: `Bearer ${token}` };
 }
 
 function checkName(source: string, name: string): void {

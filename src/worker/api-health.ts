@@ -163,24 +163,21 @@ export class Intake {
     this.#workingSince = Date.now();
     this.#up.notify();
   });
-  #worker: JobWorker<DescribeJobData, ResultJobData> | undefined;
   readonly #up = new Notifier();
   #workingSince = Date.now();
   #refusal: { state: StopReason; reason: string; since: number } | undefined;
 
   /**
-   * @param ended aborts when the worker stops
+   * @param worker that takes the images, once it does
+   * @param ended aborts when it stops
    * @param onNoMore called when it takes no more images, with that in its status
    */
   constructor(
     private readonly limits: AccountLimits,
+    private readonly worker: () => JobWorker<DescribeJobData, ResultJobData> | undefined,
     private readonly ended: AbortSignal,
     private readonly onNoMore: () => Promise<void>,
   ) {}
-
-  open(worker: JobWorker<DescribeJobData, ResultJobData>): void {
-    this.#worker = worker;
-  }
 
   get status(): WorkerStatus {
     const about = { host: hostname(), pid: process.pid, share: this.limits.share() };
@@ -199,11 +196,12 @@ export class Intake {
 
   /** Takes no images for a while, or until the API answers; those in flight go on. Other workers may reach it. */
   async rest(ms: number): Promise<void> {
-    if (this.#worker === undefined || this.#worker.isPaused()) return;
+    const worker = this.worker();
+    if (worker === undefined || worker.isPaused()) return;
     const rested = this.#up.waitFor(ms, this.ended);
-    await this.#worker.pause(true);
+    await worker.pause(true);
     void rested.then(async () => {
-      if (this.#refusal === undefined && !this.ended.aborted) await this.#worker?.resume();
+      if (this.#refusal === undefined && !this.ended.aborted) await worker.resume();
     });
   }
 
@@ -211,7 +209,7 @@ export class Intake {
   async takeNoMore(why: StopReason, reason: string): Promise<void> {
     if (this.#refusal !== undefined) return;
     this.#refusal = { state: why, reason, since: Date.now() };
-    await this.#worker?.pause(true);
+    await this.worker()?.pause(true);
     await this.onNoMore();
   }
 }

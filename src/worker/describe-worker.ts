@@ -87,10 +87,11 @@ export class DescribeWorker {
     this.#living = new LivingRuns(connection, logger);
     const metrics = new WorkerMetrics();
     this.#jobLogs = new JobLogs(this.#queue, logger);
-    this.#intake = new Intake(limits, this.#ended.signal, async () => {
+    const onNoMore = async () => {
       await retryUntilUp(connection, () => this.#publishStatus());
       this.#release.abort();
-    });
+    };
+    this.#intake = new Intake(limits, () => this.#worker, this.#ended.signal, onNoMore);
     this.#processing = {
       connection,
       queue: this.#queue,
@@ -162,7 +163,6 @@ export class DescribeWorker {
         removeOnFail: { count: KEPT_JOBS, age: KEPT_SECONDS },
       },
     );
-    this.#intake.open(this.#worker);
     this.#worker.on('lockRenewalFailed', (jobs) => {
       this.#logger.debug({ jobs }, 'locks could not be renewed: other workers may take these images up');
     });

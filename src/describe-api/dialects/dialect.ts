@@ -92,7 +92,8 @@ export interface Dialect {
   submitUrl(base: string): string;
   /** The URL of a message; undefined for a synchronous dialect: its submits are answered with the outcome. */
   readonly messageUrl?: (base: string, messageId: string) => string;
-  credentials(token: string): Record<string, string>;
+  /** The headers of the token; `Authorization: Bearer`. */
+  credentials?(token: string): Record<string, string>;
   /** Whether APIs beside `hosts` may be spoken to without a token. */
   readonly isTokenOptional?: boolean;
   /** The query parameter of the token when a submit is a GET; undefined where there is no such form. */
@@ -135,8 +136,4 @@ export interface Dialect {
   readonly isNotFoundSetUp?: boolean;
   /** For how many milliseconds no submit will be taken, beside what `Retry-After` says. */
   readonly restMs?: (headers: AnswerHeaders, nowMs: number) => number | undefined;
-}
-
-export function bearer(token: string): Record<string, string> {
-  return { authorization: `Bearer ${token}` };
 }

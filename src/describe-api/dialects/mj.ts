@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type ApiCall, DescribeApiError, RejectedError, ResponseShapeError } from '../errors.js';
-import { type Dialect, type Message, type Refused, type SubmitRequest, bearer } from './dialect.js';
+import { type Dialect, type Message, type Refused, type SubmitRequest } from './dialect.js';
 import { type StatusWords, idSchema, readStatusMessage, readStatusSubmitted } from './polled.js';
 
 const WORDS: StatusWords = {
@@ -101,7 +101,6 @@ export const mj = {
   api: 'http://127.0.0.1:8080',
   submitUrl: (base) => `${rootOf(base)}/submit/describe`,
   messageUrl: (base, messageId) => `${rootOf(base)}/task/${encodeURIComponent(messageId)}/fetch`,
-  credentials: bearer,
   isTokenOptional: true,
   takesData: true,
   submitBody,

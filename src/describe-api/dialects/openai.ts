@@ -27,7 +27,6 @@ import {
   type DialectSettings,
   type SubmitRequest,
   type Submitted,
-  bearer,
 } from './dialect.js';
 import { failingStatusSchema, refSchema } from './polled.js';
 
@@ -236,7 +235,6 @@ export const openai = {
   ],
   api: 'https://api.openai.com/v1',
   submitUrl: endpointOf,
-  credentials: bearer,
   isTokenOptional: true,
   takesModel: true,
   takesData: true,

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { type ApiCall, RejectedError, ResponseShapeError } from '../errors.js';
 import { reasonIn } from '../refusals.js';
-import { type CompletedMessage, type Dialect, type Message, type Submitted, bearer } from './dialect.js';
+import { type CompletedMessage, type Dialect, type Message, type Submitted } from './dialect.js';
 
 export const idSchema = z.union([z.string(), z.number()]).transform(String).pipe(z.string().trim().min(1));
 
@@ -172,7 +172,6 @@ export const thenextleg = {
   api: 'https://api.thenextleg.io/v2',
   submitUrl: (base) => `${base}/describe`,
   messageUrl: (base, messageId) => `${base}/message/${encodeURIComponent(messageId)}`,
-  credentials: bearer,
   getTokenParameter: 'authToken',
   expireParameter: 'expireMins',
   givesRefs: true,
@@ -208,7 +207,6 @@ export const imaginepro = {
     const { root, isNova } = pathsOf(base);
     return `${root}/${isNova ? 'message/fetch' : 'midjourney/message'}/${encodeURIComponent(messageId)}`;
   },
-  credentials: bearer,
   givesRefs: true,
   submitBody: ({ url, ref, webhookOverride }) => ({ url, ref, webhookOverride }),
   readSubmitted: (body, call) => readStatusSubmitted(body, call, IMAGINEPRO_WORDS),
