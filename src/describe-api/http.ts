@@ -16,7 +16,7 @@ import {
   TimeoutError,
 } from './errors.js';
 import { aboutOf, isRefusal, reasonIn } from './refusals.js';
-import { type AnswerHeaders, retryAfterIn } from './retry-after.js';
+import { type AnswerHeaders, firstValues, retryAfterIn } from './retry-after.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -204,13 +204,6 @@ function whyNotConnected(error: unknown, { hostname, host, port, protocol }: URL
   }
   if (NO_TLS.test(code)) return `${host} does not speak TLS: http:// in place of https://?`;
   return untrustedText(code, host);
-}
-
-/** By their names in lower case; the first value of one that comes several times. */
-export function firstValues(headers: Readonly<Record<string, string | string[] | undefined>>): AnswerHeaders {
-  return Object.fromEntries(
-    Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value[0] : value]),
-  );
 }
 
 function statusText(status: number): string {

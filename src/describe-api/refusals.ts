@@ -107,15 +107,7 @@ const reasonSchema = z.union([
   z.object({ message: z.string().trim().min(1) }).transform(({ message }) => message),
   z.object({ raw_message: z.string().trim().min(1) }).transform((error) => error.raw_message),
 ]);
-const REASON_KEYS = [
-  'msg',
-  'message',
-  'error',
-  'raw_message',
-  'detail',
-  'failReason',
-  'description',
-] as const;
+const REASON_KEYS = 'msg message error raw_message detail failReason description'.split(' ');
 
 /** Whether a body says `success: false`, be it as a text. */
 export function isRefusal(body: unknown): boolean {

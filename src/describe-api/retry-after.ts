@@ -7,6 +7,13 @@ const HTTP_DATE = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? [\w: -]*\d\d:\d\d:\d\d
 /** The headers of an answer, their names in lower case. */
 export type AnswerHeaders = Readonly<Record<string, string | undefined>>;
 
+/** Headers as undici gives them, by their names: of one that comes several times the first value. */
+export function firstValues(headers: Readonly<Record<string, string | string[] | undefined>>): AnswerHeaders {
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value[0] : value]),
+  );
+}
+
 /**
  * How long an answer says to wait, in milliseconds from now, at most 15 minutes: `retry-after-ms`, which some services
  * send as well and which is the finer one, else `Retry-After`: seconds (decimals are tolerated) or an HTTP date.

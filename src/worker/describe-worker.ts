@@ -70,7 +70,7 @@ export class DescribeWorker {
   #clockAheadMs = clockAheadMs();
   #ticking: Promise<void> = Promise.resolve();
   #trouble = { text: '', loggedAt: -Infinity };
-  #keptFormat: AnswerFormat;
+  #keptFormat: AnswerFormat | undefined;
   #stopped: Promise<void> | undefined;
 
   private constructor(
@@ -80,7 +80,6 @@ export class DescribeWorker {
     private readonly images: Images,
   ) {
     const { connection, limits, client } = options;
-    this.#keptFormat = client.answerFormat;
     this.#queue = connection.queue(describeQueueName(options.account));
     const logger = options.logger.child({ worker: this.id });
     this.#logger = logger;
@@ -214,8 +213,8 @@ export class DescribeWorker {
   async #recallFormat(): Promise<void> {
     const { connection, client } = this.options;
     const { answerFormat } = await connection.store.getFields(`account:${this.#queue.name}`);
-    this.#keptFormat = ANSWER_FORMATS.find((format) => format === answerFormat) ?? this.#keptFormat;
-    client.answerFormat = this.#keptFormat;
+    client.answerFormat = ANSWER_FORMATS.find((format) => format === answerFormat) ?? client.answerFormat;
+    this.#keptFormat = client.answerFormat;
   }
 
   async #keepFormat(): Promise<void> {
