@@ -1,9 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { SimulatorOptions } from '../../src/simulator/options.js';
 import { type JournalEntry, readJournal } from '../../test/helpers/journal.js';
-import type { SimulatorSettings } from '../../src/simulator/options.js';
 import { waitUntil } from '../../test/helpers/wait-until.js';
 import { Program } from './program.js';
+
+const SCRIPT = fileURLToPath(new URL('simulator.mjs', import.meta.url));
 
 /**
  * The describe API as a process that can be killed. What it has been paid for is in its journal, whatever becomes
@@ -13,7 +16,7 @@ export class SimulatorProcess {
   readonly journalPath: string;
   #program: Program | undefined;
   #starts = 0;
-  #settings: Partial<SimulatorSettings> = {};
+  #settings: SimulatorOptions = {};
   #url = '';
 
   constructor(
@@ -31,13 +34,18 @@ export class SimulatorProcess {
 
   /** Starts it with the settings that it had; the second time on the port of the first. */
   async start(): Promise<void> {
-    const port = this.#url === '' ? '0' : new URL(this.#url).port;
     const { seed, rejectShare } = this.options;
-    // What it refuses, it refuses from its first moment on.
-    const always = ['--journal', this.journalPath, '--fail', `reject=${rejectShare}`, '--latency', '50ms'];
-    const args = ['simulate', '--port', port, '--seed', String(seed + this.#starts), ...always];
+    const options: SimulatorOptions = {
+      port: this.#url === '' ? 0 : Number(new URL(this.#url).port),
+      seed: seed + this.#starts,
+      journal: this.journalPath,
+      latencyMs: 50,
+      // What it refuses, it refuses from its first moment on.
+      failures: { reject: rejectShare },
+    };
+    const args = [this.cli, JSON.stringify(options)];
     const name = `simulator-${++this.#starts}`;
-    const program = Program.start(this.cli, args, { folder: this.folder, name });
+    const program = Program.start(SCRIPT, args, { folder: this.folder, name });
     this.#program = program;
     const firstLine = () => readFileSync(program.stdoutPath, 'utf8').split('\n', 2);
     await waitUntil(`${name} listens`, () => program.isOver || firstLine().length === 2);
@@ -46,7 +54,7 @@ export class SimulatorProcess {
     await this.set(this.#settings);
   }
 
-  async set(settings: Partial<SimulatorSettings>): Promise<void> {
+  async set(settings: SimulatorOptions): Promise<void> {
     this.#settings = { ...this.#settings, ...settings };
     const response = await fetch(new URL('/options', this.#url), {
       method: 'POST',

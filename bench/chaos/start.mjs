@@ -17,6 +17,7 @@ const project = join(import.meta.dirname, 'tsconfig.json');
 execFileSync(process.execPath, [tsc, '-p', project, '--outDir', compiled], { stdio: 'inherit' });
 // Says that these are ES modules, and the version.
 copyFileSync(join(root, 'package.json'), join(compiled, 'package.json'));
+copyFileSync(join(import.meta.dirname, 'simulator.mjs'), join(compiled, 'bench', 'chaos', 'simulator.mjs'));
 // Whose copies new embedded queues are.
 mkdirSync(join(compiled, 'dist'));
 copyFileSync(join(root, 'dist', 'empty-database.tar.gz'), join(compiled, 'dist', 'empty-database.tar.gz'));

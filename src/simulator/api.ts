@@ -20,7 +20,10 @@ import {
   randomOfHash,
   seededRandom,
 } from './messages.js';
-import type { CompleteOptions, FailureKind } from './options.js';
+import { type CompleteOptions, type FailureKind, type SimulatorOptions, completeOptions } from './options.js';
+
+/** The calls of an API; `list` is a poll of many messages. */
+export type Call = 'submit' | 'poll' | 'list';
 
 /** What is done with a call: an answer (after a while), or one of the ways to leave it without. */
 export type Reply =
@@ -57,6 +60,7 @@ function isImage(text: string): boolean {
   return base64 !== '';
 }
 
+const paramsSchema = z.object({ id: z.string() });
 const listSchema = z.object({ ids: z.array(z.string()) });
 const pollSchema = z.object({ expireMins: z.coerce.number().positive().default(DEFAULT_EXPIRE_MINS) });
 
@@ -71,60 +75,26 @@ export interface Delivery {
   readonly bodyOf: (facts: MessageFacts) => object;
 }
 
-/** Decides about a delivery: it may be sent once, after its latency, or never, or more often. */
-export type OnDelivery = (delivery: Delivery, sendAfter: (ms: number) => void) => void;
-
-/** What has happened since the start. */
-export type SimulatorStats = SimulatedApi['stats'];
-
-function nothingYet() {
-  const failures: { [kind in FailureKind]?: number } = {};
-  return {
-    /** Accepted submits: each of them is paid. */
-    paid: 0,
-    /** The same by URL, or `data:` and the start of the hash of its data; empty with `trackUrls: false`. */
-    paidByUrl: new Map<string, number>(),
-    /** Calls by kind, whatever they were answered. */
-    requests: { posts: 0, gets: 0, polls: 0 },
-    answered401: 0,
-    answered429: 0,
-    answered503: 0,
-    /** Failures that were played, by kind. */
-    failures,
-    /** Most submits in any second, rate-limited ones included. */
-    maxSubmitsInASecond: 0,
-    maxInFlight: 0,
-    /** Deliveries that were taken in, and those that were not. */
-    webhooksSent: 0,
-    webhooksFailed: 0,
-  };
-}
-
 /** What the API answers to each call, in the words of a dialect. */
 export class SimulatedApi {
-  readonly #stats = nothingYet();
-  /** When the submits of the last second came. */
-  readonly #lastSecond: number[] = [];
-  readonly #limits = new AccountLimits();
+  protected readonly limits = new AccountLimits();
   readonly #random: Random;
   readonly #agent = new Agent({ connect: { timeout: WEBHOOK_TIMEOUT_MS } });
   readonly #closing = new AbortController();
   readonly #process = randomBytes(3).toString('hex');
   #accepted = 0;
-  onDelivery: OnDelivery = ({ facts }, sendAfter) => sendAfter(facts.latencyMs);
+  options: CompleteOptions;
 
-  /** @throws when the journal cannot be written */
-  constructor(public options: CompleteOptions) {
-    this.#random = seededRandom(options.seed);
+  /**
+   * @throws {UsageError} for options that cannot be
+   * @throws when the journal cannot be written
+   */
+  constructor(options: SimulatorOptions) {
+    this.options = completeOptions(options);
+    const { seed, journal } = this.options;
+    this.#random = seededRandom(seed);
     // One that cannot be written is an error before anything is accepted.
-    if (options.journal !== null) appendFileSync(options.journal, '');
-  }
-
-  /** A copy: it does not change any more. */
-  get stats() {
-    const { posts, gets, polls } = this.#stats.requests;
-    const inFlight = this.#limits.inFlight(Date.now());
-    return structuredClone({ ...this.#stats, submits: posts + gets, polls, inFlight });
+    if (journal !== null) appendFileSync(journal, '');
   }
 
   /** Drops the deliveries that are not due yet, and breaks off those under way. */
@@ -133,57 +103,65 @@ export class SimulatedApi {
     return this.#agent.destroy();
   }
 
+  /** Answers a call, unless it has not the token. */
+  answer(dialect: SimulatedDialect, call: Call, request: FastifyRequest): Reply {
+    const { token } = this.options;
+    if (token !== null && dialect.tokenOf(request) !== token) return refusalIn(dialect, 'token');
+    switch (call) {
+      case 'submit':
+        return this.#submit(dialect, request);
+      case 'poll':
+        return this.#poll(dialect, request);
+      case 'list':
+        return this.#list(dialect, request);
+    }
+  }
+
   /** Takes a submit: checks, limits, failures, and then the message that is paid for. */
-  submit(dialect: SimulatedDialect, request: FastifyRequest): Reply {
-    const isGet = request.method === 'GET';
-    this.#countSubmit();
-    const shut = this.#shut(dialect, request, isGet ? 'gets' : 'posts');
-    if (shut !== undefined) return shut;
+  #submit(dialect: SimulatedDialect, request: FastifyRequest): Reply {
     const nowMs = Date.now();
     const schema = dialect.takesData === true ? submitWithDataSchema : submitSchema;
-    const submit = schema.safeParse(dialect.readSubmit(isGet ? request.query : request.body));
+    const submit = schema.safeParse(
+      dialect.readSubmit(request.method === 'GET' ? request.query : request.body),
+    );
     if (!submit.success) {
       const issue = submit.error.issues[0];
       const text = `Invalid ${issue?.path.join('.') || 'body'}: ${issue?.message ?? ''}`;
       return refusalIn(dialect, 'invalid', text);
     }
-    const waitMs = this.#limits.admit(this.options, nowMs);
+    const waitMs = this.limits.admit(this.options, nowMs);
     if (waitMs !== undefined) return this.#rateLimited(dialect, waitMs, nowMs);
     const urlHash = hashUrl(submit.data.url);
     // Unless it is configured, nothing is drawn: the other decisions stay as they are.
     const lacking = kindsOf(submit.data).filter((kind) => this.options.failures[kind] !== undefined);
     const failure =
-      (lacking.length > 0 ? this.#drawFailure(lacking) : undefined) ??
-      this.#drawFailure(['http500', 'quota', 'resetBefore']) ??
+      (lacking.length > 0 ? this.drawFailure(lacking) : undefined) ??
+      this.drawFailure(['http500', 'quota', 'resetBefore']) ??
       // The latter depend on the image alone, so that asking again does not help.
-      this.#drawFailure(['reject', 'reject400'], randomOfHash(urlHash, 100));
+      this.drawFailure(['reject', 'reject400'], randomOfHash(urlHash, 100));
     if (failure === 'resetBefore') return 'reset';
     if (failure !== undefined) return refusalIn(dialect, failure);
     return this.#accept(dialect, submit.data, urlHash, nowMs);
   }
 
   /** Answers a poll; everything it needs to know is in the id. */
-  poll(dialect: SimulatedDialect, id: string, request: FastifyRequest): Reply {
-    const shut = this.#shut(dialect, request, 'polls');
-    if (shut !== undefined) return shut;
+  #poll(dialect: SimulatedDialect, request: FastifyRequest): Reply {
     const query = pollSchema.safeParse(request.query);
     if (!query.success) return refusalIn(dialect, 'invalid', 'Invalid expireMins');
-    const facts = parseMessageId(id);
+    const facts = parseMessageId(paramsSchema.parse(request.params).id);
     if (!facts) return refusalIn(dialect, 'missing');
     const message = messageAt(facts, Date.now(), query.data.expireMins);
     const kinds = ['pollError', ...(message.state === 'working' ? ['pollMissing' as const] : [])] as const;
-    const failure = this.#drawFailure(kinds);
+    const failure = this.drawFailure(kinds);
     if (failure !== undefined) return refusalIn(dialect, failure === 'pollError' ? 'http500' : 'missing');
     return { status: 200, body: dialect.messages?.polled(message) ?? {} };
   }
 
   /** Answers a poll of many messages with those that it knows. */
-  list(dialect: SimulatedDialect, request: FastifyRequest): Reply {
-    const shut = this.#shut(dialect, request, 'polls');
-    if (shut !== undefined) return shut;
+  #list(dialect: SimulatedDialect, request: FastifyRequest): Reply {
     const list = listSchema.safeParse(request.body);
     if (!list.success) return refusalIn(dialect, 'invalid', 'Invalid ids');
-    if (this.#drawFailure(['pollError']) !== undefined) return refusalIn(dialect, 'http500');
+    if (this.drawFailure(['pollError']) !== undefined) return refusalIn(dialect, 'http500');
     const known = list.data.ids.flatMap((id) => parseMessageId(id) ?? []);
     return {
       status: 200,
@@ -191,38 +169,12 @@ export class SimulatedApi {
     };
   }
 
-  #countSubmit(): void {
-    const now = performance.now();
-    this.#lastSecond.push(now);
-    while ((this.#lastSecond[0] ?? now) <= now - 1000) this.#lastSecond.shift();
-    this.#stats.maxSubmitsInASecond = Math.max(this.#stats.maxSubmitsInASecond, this.#lastSecond.length);
-  }
-
-  #drawFailure<Kind extends FailureKind>(kinds: readonly Kind[], random = this.#random): Kind | undefined {
-    const kind = drawKind(kinds, this.options.failures, random);
-    if (kind !== undefined) this.#stats.failures[kind] = (this.#stats.failures[kind] ?? 0) + 1;
-    return kind;
-  }
-
-  /** Counts a call. @returns the answer to everybody, or to whoever has not the token */
-  #shut(
-    dialect: SimulatedDialect,
-    request: FastifyRequest,
-    kind: 'posts' | 'gets' | 'polls',
-  ): Reply | undefined {
-    this.#stats.requests[kind]++;
-    const { down, token } = this.options;
-    if (down) {
-      this.#stats.answered503++;
-      return { status: 503, body: '<h1>Service Unavailable</h1>' };
-    }
-    if (token === null || dialect.tokenOf(request) === token) return undefined;
-    this.#stats.answered401++;
-    return refusalIn(dialect, 'token');
+  /** Which of the kinds is to happen now, by their shares. */
+  protected drawFailure<K extends FailureKind>(kinds: readonly K[], random = this.#random): K | undefined {
+    return drawKind(kinds, this.options.failures, random);
   }
 
   #rateLimited(dialect: SimulatedDialect, waitMs: number, nowMs: number): Reply {
-    this.#stats.answered429++;
     const retryAfter = formatRetryAfter(waitMs, this.options.retryAfter, nowMs);
     const headers = {
       ...(retryAfter !== undefined && { 'retry-after': retryAfter }),
@@ -231,12 +183,11 @@ export class SimulatedApi {
     return { ...refusalIn(dialect, 'rateLimited'), headers };
   }
 
-  /** From here on the submit is paid, whether the caller learns of it or not. */
   #accept(dialect: SimulatedDialect, submit: Submit, urlHash: string, nowMs: number): Reply {
     const { ref = '', webhook } = submit;
     const url = submit.url.startsWith('data:') ? `data:${urlHash}` : submit.url;
-    const { latencyMs, latencySpread, journal, trackUrls } = this.options;
-    const fault = this.#drawFailure(['incomplete', 'never']);
+    const { latencyMs, latencySpread } = this.options;
+    const fault = this.drawFailure(['incomplete', 'never']);
     const facts: MessageFacts = {
       submittedAt: nowMs,
       latencyMs: drawLatencyMs(latencyMs, latencySpread, this.#random),
@@ -245,26 +196,32 @@ export class SimulatedApi {
       nonce: `${this.#process}${(this.#accepted++).toString(36)}`,
       ref,
     };
-    // Without a buffer: it is there when the process is killed right after.
-    if (journal !== null)
-      appendFileSync(journal, `${JSON.stringify({ time: nowMs, url, messageId: formatMessageId(facts) })}\n`);
-    this.#limits.occupy(endsAt(facts));
-    const stats = this.#stats;
-    stats.paid++;
-    if (trackUrls) stats.paidByUrl.set(url, (stats.paidByUrl.get(url) ?? 0) + 1);
-    stats.maxInFlight = Math.max(stats.maxInFlight, this.#limits.inFlight(nowMs));
+    this.pay(url, facts);
     const { messages } = dialect;
     if (webhook && messages && facts.fate === 'completes') {
       const bodyOf = (of: MessageFacts) => messages.delivered(messageAt(of, of.submittedAt + of.latencyMs));
-      const delivery = { url: webhook, facts, bodyOf };
-      this.onDelivery(delivery, (ms) => void this.#deliver(delivery, ms));
+      this.deliver({ url: webhook, facts, bodyOf });
     }
     return this.#answer(dialect, facts, submit);
   }
 
-  /** Posts a completed message to its webhook when it is due. Failures are counted, and not reported to anybody. */
-  async #deliver({ url, facts, bodyOf }: Delivery, afterMs: number): Promise<void> {
-    if (!(await sleep(afterMs, this.#closing.signal))) return;
+  /** From here on a submit is paid, whether the caller learns of it or not. */
+  protected pay(url: string, facts: MessageFacts): void {
+    const { journal } = this.options;
+    const entry = { time: facts.submittedAt, url, messageId: formatMessageId(facts) };
+    // Without a buffer: it is there when the process is killed right after.
+    if (journal !== null) appendFileSync(journal, `${JSON.stringify(entry)}\n`);
+    this.limits.occupy(endsAt(facts));
+  }
+
+  /** Sends a message to its webhook once, when it is completed. */
+  protected deliver(delivery: Delivery): void {
+    void this.send(delivery, delivery.facts.latencyMs);
+  }
+
+  /** @returns whether it was taken in; undefined when the simulator is closed before it is due */
+  protected async send({ url, facts, bodyOf }: Delivery, afterMs: number): Promise<boolean | undefined> {
+    if (!(await sleep(afterMs, this.#closing.signal))) return undefined;
     try {
       const { statusCode, body } = await post(url, {
         dispatcher: this.#agent,
@@ -274,10 +231,10 @@ export class SimulatedApi {
         signal: AbortSignal.timeout(WEBHOOK_TIMEOUT_MS),
       });
       await body.dump();
-      this.#stats[statusCode < 300 ? 'webhooksSent' : 'webhooksFailed']++;
+      return statusCode < 300;
     } catch {
       // Like the real service, the simulator gives no reason.
-      this.#stats.webhooksFailed++;
+      return false;
     }
   }
 
@@ -287,7 +244,7 @@ export class SimulatedApi {
     // Where there are no messages, the answer takes as long as the image does.
     const delayMs = isSynchronous ? facts.latencyMs : 0;
     const body = dialect.accepted(messageAt(facts, facts.submittedAt + delayMs), submit.asked);
-    const lost = this.#drawFailure(['reset', 'badJson', 'html', 'hang']);
+    const lost = this.drawFailure(['reset', 'badJson', 'html', 'hang']);
     switch (lost) {
       case 'reset':
       case 'hang':
@@ -299,7 +256,7 @@ export class SimulatedApi {
       case 'html':
         return { status: 200, body: '<html><body>Just a moment...</body></html>', delayMs };
       case undefined: {
-        const limit = this.#limits.left(this.options.rateLimit, facts.submittedAt);
+        const limit = this.limits.left(this.options.rateLimit, facts.submittedAt);
         const headers = (limit && dialect.limitHeaders?.(limit)) ?? {};
         return { status: 200, body, headers, delayMs };
       }

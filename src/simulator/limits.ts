@@ -1,4 +1,4 @@
-import type { SimulatorSettings } from './options.js';
+import type { CompleteOptions } from './options.js';
 
 /** What is left of a rate limit, and for how many milliseconds nothing is; 0 while something is left. */
 export interface LimitView {
@@ -23,7 +23,7 @@ export class AccountLimits {
    * Lets a submit through, or says when to come back.
    * @returns undefined, or milliseconds until there is room
    */
-  admit(settings: Pick<SimulatorSettings, 'rateLimit' | 'maxInFlight'>, nowMs: number): number | undefined {
+  admit(settings: Pick<CompleteOptions, 'rateLimit' | 'maxInFlight'>, nowMs: number): number | undefined {
     const { rateLimit, maxInFlight } = settings;
     if (maxInFlight !== null && this.inFlight(nowMs) >= maxInFlight) return Math.min(...this.ends) - nowMs;
     const left = this.left(rateLimit, nowMs);
@@ -34,7 +34,7 @@ export class AccountLimits {
   }
 
   /** What is left of the rate limit; undefined without one. */
-  left(rateLimit: SimulatorSettings['rateLimit'], nowMs: number): LimitView | undefined {
+  left(rateLimit: CompleteOptions['rateLimit'], nowMs: number): LimitView | undefined {
     if (rateLimit === null) return undefined;
     // Whole submits in a window: half a submit a second is one in two.
     const count = Math.max(1, Math.floor(rateLimit.count));
@@ -54,7 +54,7 @@ export class AccountLimits {
 /** `Retry-After` for a wait, in the form asked for; undefined for none. Both forms know whole seconds only. */
 export function formatRetryAfter(
   waitMs: number,
-  form: SimulatorSettings['retryAfter'],
+  form: CompleteOptions['retryAfter'],
   nowMs: number,
 ): string | undefined {
   if (form === 'none') return undefined;

@@ -33,7 +33,9 @@ export type FailureKind = (typeof FAILURE_KINDS)[number];
 
 const rate = z.strictObject({ count: z.number().positive(), perMs: z.number().positive() });
 
-const settingsSchema = z.strictObject({
+const optionsSchema = z.strictObject({
+  /** Port to listen on; 0 takes a free one. */
+  port: z.int().min(0).max(65_535).default(0),
   /** The only token that is let in; with null any is, and none. */
   token: z.string().min(1).nullable().default(null),
   /** Median milliseconds from a submit to its completion. */
@@ -46,42 +48,21 @@ const settingsSchema = z.strictObject({
   maxInFlight: z.int().positive().nullable().default(null),
   /** How a 429 gives `Retry-After`. */
   retryAfter: z.enum(['seconds', 'date', 'none']).default('seconds'),
-  /** The share (0 to 1) of calls that fail in each way; setting it replaces all shares. */
+  /** The share (0 to 1) of calls that fail in each way. */
   failures: z.partialRecord(z.enum(FAILURE_KINDS), z.number().min(0).max(1)).default({}),
-  /** Every call of the API gets 503. */
-  down: z.boolean().default(false),
-});
-
-const startSchema = settingsSchema.extend({
-  /** Port to listen on; 0 takes a free one. */
-  port: z.int().min(0).max(65_535).default(0),
   /** Start of all random decisions. */
   seed: z.number().default(1),
-  /** Count submits by URL; turn off for long benchmarks, since this grows with the URLs. */
-  trackUrls: z.boolean().default(true),
   /** File to which each accepted submit is appended before it is answered; null for none. */
   journal: z.string().nullable().default(null),
 });
 
-/** What `setOptions` and `POST /options` can change while the simulator runs. */
-export type SimulatorSettings = Readonly<z.output<typeof settingsSchema>>;
-export type SimulatorOptions = Readonly<z.input<typeof startSchema>>;
-export type CompleteOptions = Readonly<z.output<typeof startSchema>>;
-export type FailureShares = SimulatorSettings['failures'];
+export type SimulatorOptions = Readonly<z.input<typeof optionsSchema>>;
+export type CompleteOptions = Readonly<z.output<typeof optionsSchema>>;
+export type FailureShares = CompleteOptions['failures'];
 
-/** Completes the options of a new simulator. @throws {UsageError} for values that cannot be */
+/** Completes the options of a simulator. @throws {UsageError} for values that cannot be */
 export function completeOptions(options: SimulatorOptions): CompleteOptions {
-  return check(startSchema, options);
-}
-
-/** The options with those settings changed that are given. @throws {UsageError} for values that cannot be */
-export function changeSettings(options: CompleteOptions, changes: object): CompleteOptions {
-  check(settingsSchema, changes);
-  return check(startSchema, { ...options, ...changes });
-}
-
-function check<T>(schema: z.ZodType<T>, options: object): T {
-  const parsed = schema.safeParse(options);
+  const parsed = optionsSchema.safeParse(options);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map(
     ({ path, message }) => `${path.join('.') || 'options'}: ${message}`,

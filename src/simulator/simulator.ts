@@ -1,17 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { messageOf } from '../shared/errors.js';
 import { createHttpServer } from '../shared/http-server.js';
-import { type OnDelivery, type Reply, SimulatedApi, type SimulatorStats } from './api.js';
+import { type Call, type Reply, SimulatedApi } from './api.js';
 import { SIMULATED_DIALECTS } from './dialects.js';
-import { changeSettings, completeOptions, type SimulatorOptions, type SimulatorSettings } from './options.js';
+import type { SimulatorOptions } from './options.js';
 
-export type { SimulatorOptions, SimulatorSettings } from './options.js';
+export type { SimulatorOptions } from './options.js';
 
 /** An image of 20 MB in base64. */
 const BODY_LIMIT_BYTES = 30 * 1024 * 1024;
-const paramsSchema = z.object({ id: z.string() });
 const errorSchema = z.object({ statusCode: z.int().min(400).max(599) });
 
 export interface Simulator {
@@ -20,43 +19,33 @@ export interface Simulator {
   /** The API's base for a dialect: all are spoken on the same port, by their paths. */
   urlOf(dialect: string): string;
   readonly port: number;
-  stats(): SimulatorStats;
-  /** Changes settings from now on; `failures` is replaced as a whole. @throws {UsageError} for values that cannot be */
-  setOptions(changes: Partial<SimulatorSettings>): void;
-  /** Has the deliveries to webhooks decided about from now on; otherwise each is sent once, when it is due. */
-  onDelivery(hook: OnDelivery): void;
   /** Ends all connections (answers that hang included) and forgets webhooks that are not due. */
   close(): Promise<void>;
 }
 
 /**
  * Starts a describe API on localhost. Messages are in their ids, so that another simulator answers for them.
- * Beside the API, `GET /stats` gives the stats as JSON and `POST /options` takes partial settings.
  * @throws {UsageError} for options that cannot be
  * @throws when the port is taken or the journal cannot be written
  */
 export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
-  const api = new SimulatedApi(completeOptions(options));
-  const app = createApp(api);
-  app.addHook('onClose', () => api.close());
-  const origin = await app.listen({ port: api.options.port, host: '127.0.0.1' });
+  const api = new SimulatedApi(options);
+  return listenWith(createApp(api), api.options.port);
+}
+
+/** Listens on localhost. */
+export async function listenWith(app: FastifyInstance, port: number): Promise<Simulator> {
+  const origin = await app.listen({ port, host: '127.0.0.1' });
   return {
     url: `${origin}/v2`,
     urlOf: (dialect) => (dialect === 'thenextleg' ? `${origin}/v2` : origin),
     port: Number(new URL(origin).port),
-    stats: () => api.stats,
-    setOptions: (changes) => {
-      api.options = changeSettings(api.options, changes);
-    },
-    onDelivery: (hook) => {
-      api.onDelivery = hook;
-    },
     close: () => app.close(),
   };
 }
 
-/** The HTTP server, not listening yet: the API in all dialects, and `/stats` and `/options` for other processes. */
-function createApp(api: SimulatedApi): FastifyInstance {
+/** The HTTP server, not listening yet: the API in all dialects. */
+export function createApp(api: SimulatedApi): FastifyInstance {
   const app = createHttpServer({
     bodyLimit: BODY_LIMIT_BYTES,
     // HEAD /describe would be a submit.
@@ -64,27 +53,20 @@ function createApp(api: SimulatedApi): FastifyInstance {
     routerOptions: { maxParamLength: 2000 },
   });
   for (const dialect of SIMULATED_DIALECTS) {
-    const submit = (request: FastifyRequest, reply: FastifyReply) =>
-      send(reply, api.submit(dialect, request));
-    for (const path of dialect.submitPaths) app.post(path, submit);
-    for (const path of dialect.getPaths ?? []) app.get(path, submit);
-    for (const path of dialect.messages?.listPaths ?? [])
-      app.post(path, (request, reply) => send(reply, api.list(dialect, request)));
-    for (const path of dialect.messages?.paths ?? []) {
-      app.get(path, (request, reply) =>
-        send(reply, api.poll(dialect, paramsSchema.parse(request.params).id, request)),
-      );
-    }
+    const answer = (call: Call, method: 'GET' | 'POST', paths: readonly string[] = []) => {
+      for (const url of paths)
+        app.route({
+          method,
+          url,
+          handler: (request, reply) => send(reply, api.answer(dialect, call, request)),
+        });
+    };
+    answer('submit', 'POST', dialect.submitPaths);
+    answer('submit', 'GET', dialect.getPaths);
+    answer('poll', 'GET', dialect.messages?.paths);
+    answer('list', 'POST', dialect.messages?.listPaths);
   }
-  app.get('/stats', () => ({ ...api.stats, paidByUrl: Object.fromEntries(api.stats.paidByUrl) }));
-  app.post('/options', (request, reply) => {
-    try {
-      api.options = changeSettings(api.options, z.looseObject({}).parse(request.body));
-    } catch (error) {
-      return send(reply, failure(400, messageOf(error)));
-    }
-    return send(reply, { status: 200, body: { success: true } });
-  });
+  app.addHook('onClose', () => api.close());
   app.setNotFoundHandler((_request, reply) => send(reply, failure(404, 'Not found')));
   app.setErrorHandler((error, _request, reply) => {
     const status = errorSchema.safeParse(error).data?.statusCode ?? 500;

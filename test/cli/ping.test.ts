@@ -1,5 +1,5 @@
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
-import { startSimulator } from '../../src/simulator/simulator.js';
+import { startSimulator } from '../helpers/simulator.js';
 import { runCli } from '../helpers/cli.js';
 import { startMonitor } from '../helpers/monitor.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';

@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { runCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';

@@ -12,8 +12,8 @@ import {
   MessageFailedError,
   StatusError,
   UsageError,
-  startSimulator,
 } from '../../src/index.js';
+import { startSimulator } from '../helpers/simulator.js';
 import { answering, serve } from './http-server.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));

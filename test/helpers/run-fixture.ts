@@ -10,7 +10,7 @@ import { type DescribeJobData, type ResultJobData, describeJobId } from '../../s
 import type { Limits } from '../../src/shared/limits.js';
 import { silentLogger } from '../../src/shared/log.js';
 import type { JobQueue, QueueConnection } from '../../src/shared/queue/connection.js';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from './simulator.js';
 import { DescribeWorker } from '../../src/worker/describe-worker.js';
 import type { OpenFixture, QueueFixture } from './queues.js';
 import { Workspace } from './workspace.js';

@@ -5,7 +5,7 @@ import {
   pick,
   seededRandom,
 } from '../../src/simulator/messages.js';
-import type { Simulator } from '../../src/simulator/simulator.js';
+import type { Simulator } from './simulator.js';
 import type { Delivery } from '../../src/simulator/api.js';
 
 const KINDS = ['lost', 'late', 'early', 'doubled'] as const;

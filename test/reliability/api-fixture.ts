@@ -1,6 +1,6 @@
 import { type TestContext, afterAll, beforeAll, expect } from 'vitest';
 import type { RunOptions } from '../../src/run/run-options.js';
-import { type Simulator, type SimulatorOptions, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, type SimulatorOptions, startSimulator } from '../helpers/simulator.js';
 import { embeddedFixture } from '../helpers/queues.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 import { Workspace } from '../helpers/workspace.js';

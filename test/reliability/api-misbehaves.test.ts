@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { startSimulator } from '../../src/simulator/simulator.js';
+import { startSimulator } from '../helpers/simulator.js';
 import type { ErrorCode } from '../../src/shared/jobs.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { SharedQueue, expectCalls } from './api-fixture.js';

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import type { CliProcess } from '../helpers/cli.js';
 import { Clock, fakeTimeLibrary } from '../helpers/clock.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { describeOnRedis, embeddedFixture } from '../helpers/queues.js';
 import { Workspace } from '../helpers/workspace.js';
 import { allIds, describedIds, endOf, startRun } from './run-process.js';

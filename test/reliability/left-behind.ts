@@ -16,7 +16,7 @@ import {
 } from '../../src/shared/jobs.js';
 import { KEY_PREFIX } from '../../src/shared/queue/connection.js';
 import type { JobWorker, QueueConnection } from '../../src/shared/queue/connection.js';
-import type { Simulator } from '../../src/simulator/simulator.js';
+import type { Simulator } from '../helpers/simulator.js';
 
 export const JOBS = [
   'none',

@@ -4,7 +4,7 @@ import { type TestContext, describe, expect, test } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { RunOptions } from '../../src/run/run-options.js';
 import { InterruptedEarlyError } from '../../src/shared/errors.js';
-import { startSimulator } from '../../src/simulator/simulator.js';
+import { startSimulator } from '../helpers/simulator.js';
 import { readRunFile } from '../../src/writer/run-file.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';

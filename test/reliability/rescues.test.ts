@@ -6,7 +6,7 @@ import { describeQueueName } from '../../src/shared/account.js';
 import { silentLogger } from '../../src/shared/log.js';
 import { readPrompts } from '../../src/describe-api/dialects/polled.js';
 import { makePrompts, hashUrl } from '../../src/simulator/messages.js';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { startAccountReceiver } from '../../src/webhook/receiver.js';
 import { type CliProcess, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';

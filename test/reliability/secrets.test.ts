@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { runCli } from '../helpers/cli.js';
 import { everythingIn } from '../helpers/everything-in.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';

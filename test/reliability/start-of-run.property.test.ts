@@ -7,7 +7,7 @@ import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { FailuresFile } from '../../src/writer/failures.js';
 import { newRunId, writeRunFile } from '../../src/writer/run-file.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';

@@ -10,7 +10,7 @@ import {
 } from '../../src/shared/jobs.js';
 import { type JobQueue, type QueueConnection, openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { readRunFile } from '../../src/writer/run-file.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';

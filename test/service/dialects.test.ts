@@ -5,7 +5,7 @@ import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { apiWarnings, dialectSettingsOf } from '../../src/run/api-options.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { RunOptions } from '../../src/run/run-options.js';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { Preview, RunOptions } from '../../src/run/run-options.js';
 import { verifyOutput } from '../../src/run/receipt.js';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace } from '../helpers/workspace.js';

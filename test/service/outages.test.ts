@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { SERVERS } from '../../src/shared/published.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import type { CliEnd, CliProcess } from '../helpers/cli.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';

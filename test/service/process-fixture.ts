@@ -1,5 +1,5 @@
 import { afterEach, beforeEach } from 'vitest';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { type CliEnd, type CliProcess, runCli } from '../helpers/cli.js';
 import type { OpenFixture, QueueFixture } from '../helpers/queues.js';
 import { Workspace } from '../helpers/workspace.js';

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
-import { startSimulator } from '../../src/simulator/simulator.js';
+import { startSimulator } from '../helpers/simulator.js';
 import { chromiumAvailable, startBrowser } from '../helpers/browser.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';

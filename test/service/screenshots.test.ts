@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 import { startDashboard } from '../../src/dashboard/dashboard.js';
 import { describeManifest } from '../../src/run/describe-manifest.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
-import { startSimulator } from '../../src/simulator/simulator.js';
+import { startSimulator } from '../helpers/simulator.js';
 import { type BrowserOptions, chromiumAvailable, startBrowser } from '../helpers/browser.js';
 import { redisAvailable, startRedis } from '../helpers/redis.js';
 import { Workspace } from '../helpers/workspace.js';

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { everythingIn } from '../helpers/everything-in.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';

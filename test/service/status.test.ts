@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { RUNS, type RunStatus } from '../../src/shared/published.js';
-import { type Simulator, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import { type TestRedis, redisAvailable, startRedis } from '../helpers/redis.js';
 import { FAST_FLAGS } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';

@@ -3,7 +3,7 @@ import { type IncomingMessage, createServer } from 'node:http';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { wantsTraces } from '../../src/shared/telemetry.js';
-import { startSimulator } from '../../src/simulator/simulator.js';
+import { startSimulator } from '../helpers/simulator.js';
 import { runCli } from '../helpers/cli.js';
 import { describeOnRedis, embeddedFixture } from '../helpers/queues.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';

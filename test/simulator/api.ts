@@ -1,6 +1,6 @@
 import { expect, onTestFinished } from 'vitest';
 import { z } from 'zod';
-import { type Simulator, type SimulatorOptions, startSimulator } from '../../src/simulator/simulator.js';
+import { type Simulator, type SimulatorOptions, startSimulator } from '../helpers/simulator.js';
 
 /** A simulator that ends with the test. */
 export async function simulate(options: Partial<SimulatorOptions> = {}): Promise<Simulator> {

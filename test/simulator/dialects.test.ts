@@ -5,7 +5,7 @@ import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { MessageFailedError } from '../../src/describe-api/errors.js';
 import { readPrompts } from '../../src/describe-api/dialects/polled.js';
 import { makePrompts, hashUrl } from '../../src/simulator/messages.js';
-import type { Simulator } from '../../src/simulator/simulator.js';
+import type { Simulator } from '../helpers/simulator.js';
 import { simulate } from './api.js';
 
 const IMAGE = 'https://images.example/1.jpg';

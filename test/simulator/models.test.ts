@@ -3,7 +3,7 @@ import { parseFields, parseSchema } from '../../src/describe-api/answer-shape.js
 import { DescribeClient, type DescribeClientOptions } from '../../src/describe-api/client.js';
 import { FormatRefusedError } from '../../src/describe-api/errors.js';
 import { isOfUrl } from '../../src/describe-api/refusals.js';
-import type { Simulator } from '../../src/simulator/simulator.js';
+import type { Simulator } from '../helpers/simulator.js';
 import { simulate } from './api.js';
 
 const IMAGE = 'https://images.example/1.jpg';

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
-import { type SimulatorOptions, startSimulator } from '../../src/simulator/simulator.js';
+import { type SimulatorOptions, startSimulator } from '../helpers/simulator.js';
 import { readClaim } from '../../src/webhook/deliveries.js';
 import { serve } from '../describe-api/http-server.js';
 import { readJournal } from '../helpers/journal.js';
 import { type DeliveryFaults, spoilDeliveries } from '../helpers/spoilt-deliveries.js';
-import { aNumber, aText, call, post, simulate, submit } from './api.js';
+import { aNumber, simulate, submit } from './api.js';
 
 const IMAGE = 'https://images.example/1.jpg';
 
@@ -17,37 +17,6 @@ async function tempFolder(): Promise<string> {
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   return folder;
 }
-
-describe('from another process', () => {
-  test('GET /stats gives the counts as JSON, without a token', async () => {
-    const simulator = await simulate({ token: 'secret' });
-    await post(`${simulator.url}/describe`, { url: IMAGE }, { authorization: 'Bearer secret' });
-    const { body } = await call(`http://127.0.0.1:${simulator.port}/stats`);
-    expect(body).toMatchObject({ paid: 1, submits: 1, paidByUrl: { [IMAGE]: 1 } });
-  });
-
-  test('POST /options turns a storm on and off', async () => {
-    const simulator = await simulate();
-    const options = `http://127.0.0.1:${simulator.port}/options`;
-    const statusOfSubmit = async (): Promise<number> =>
-      (await fetch(`${simulator.url}/describe?url=${IMAGE}`)).status;
-    expect((await post(options, { failures: { http500: 1 } })).status).toBe(200);
-    expect(await statusOfSubmit()).toBe(500);
-    await post(options, { failures: {} });
-    expect(await statusOfSubmit()).toBe(200);
-  });
-
-  test.each([
-    [{ failures: { nonsense: 1 } }, 'failures'],
-    [{ failures: { reset: 2 } }, 'failures.reset'],
-    [{ latencyMs: -1 }, 'latencyMs'],
-    [{ port: 80 }, 'port'],
-  ])('POST /options refuses %j and says what is wrong', async (options, about) => {
-    const simulator = await simulate();
-    const answer = await post(`http://127.0.0.1:${simulator.port}/options`, options);
-    expect(answer).toMatchObject({ status: 400, body: { msg: aText(new RegExp(about)) } });
-  });
-});
 
 describe('a webhook', () => {
   test('is sent the completed message once, when it completes', async () => {
@@ -129,12 +98,6 @@ test('a port that is taken is an error', async () => {
 test('options given as undefined are the defaults', async () => {
   const simulator = await simulate({ latencyMs: undefined, token: undefined });
   expect(parseInt((await submit(simulator, IMAGE)).split('-')[2] ?? '', 36)).toBe(1000);
-});
-
-test('without trackUrls nothing is kept by URL', async () => {
-  const simulator = await simulate({ trackUrls: false });
-  await submit(simulator, IMAGE);
-  expect(simulator.stats()).toMatchObject({ paid: 1, paidByUrl: new Map() });
 });
 
 test.each([
