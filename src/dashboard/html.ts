@@ -186,7 +186,6 @@ th { padding: .5rem .9rem; text-align: left; color: var(--soft); font-weight: 50
 summary { cursor: pointer; }
 pre { margin: .5rem 0; font: .82rem/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 20rem; overflow: auto; }
 .actions { display: flex; flex-wrap: wrap; gap: .6rem; margin-top: 1rem; }
-.actions:empty { display: none; }
 button { font: inherit; font-size: .86rem; color: var(--ink); background: var(--paper); border: 1px solid var(--soft); border-radius: .45rem;
   padding: .25rem .8rem; cursor: pointer; }
 button:hover { border-color: var(--accent); color: var(--accent); }
@@ -225,7 +224,6 @@ code { font: .92em ui-monospace, monospace; }
   .stacked tr, .stacked td, .failures tr, .failures td { display: block; border-top: 0; }
   .failures td:last-child { text-align: left; }
   .failures tr + tr, .stacked tr + tr { border-top: 1px solid var(--line); }
-  .stacked thead { display: none; }
 }
 `;
 

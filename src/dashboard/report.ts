@@ -82,39 +82,30 @@ export async function writeReport(options: ReportOptions): Promise<Reported> {
     if (!read.isEmpty) planOf(read);
     const isGoingOn = await isLocked(read.paths.lock);
     const asOf = new Date();
-    const found = await readRows(read, limit, signal);
+    const { rows, times } = await readRows(read, limit, signal);
     const failures = await readFailuresOf(read, limit, signal);
-    if (found.rows.length + failures.failures.length === 0)
+    if (rows.length + failures.failures.length === 0)
       throw new UsageError(`${outputAt(read.path)} has no rows yet, and none that failed`);
-    const { shown, missing } = await showRows(read, found, failures, dest, options);
-    const failed = Object.values(failures.byCode).reduce((sum, rows) => sum + rows, 0);
-    const about = {
-      ...found,
-      ...shown,
-      failures,
-      isGoingOn,
-      failedRows: failed,
-      asOf,
-      prices: options.prices,
-    };
-    const text = render(read, about);
-    await replaceFile(dest, (temp) => temp.writeFile(text));
-    return {
-      ...{ path: dest, bytes: Buffer.byteLength(text), described: found.count, failed, missing },
+    const first = times.length - rows.length + 1;
+    const { missing, ...shown } = await showRows(read, { rows, first, failures }, dest, options);
+    const counts = {
+      described: times.length,
+      failed: Object.values(failures.byCode).reduce((sum, failed) => sum + failed, 0),
       shown: shown.described.length + shown.failed.length,
     };
+    const written = { asOf, isGoingOn, prices: options.prices };
+    const text = render(read, { ...shown, ...written, times, failures, counts });
+    await replaceFile(dest, (temp) => temp.writeFile(text));
+    return { path: dest, bytes: Buffer.byteLength(text), ...counts, missing };
   } finally {
     await read.handle.close();
   }
 }
 
-type Found = Awaited<ReturnType<typeof readRows>>;
-
 /** What is shown of the rows, with their pictures. @returns how many of those could not be had, too */
 async function showRows(
   read: ReadOutput,
-  { rows, count: all }: Found,
-  failures: ReadFailures,
+  { rows, first, failures }: { rows: readonly TableRow[]; first: number; failures: ReadFailures },
   dest: string,
   { embed = false, allowPrivate, signal, onProgress }: ReportOptions,
 ) {
@@ -122,7 +113,6 @@ async function showRows(
   const { columns } = table;
   const show = (pictureOf: (url: string, link: string | undefined) => string | undefined) => {
     const showRow = rows.length > 0 ? rowShower(read, columns, answerColumns, rows) : undefined;
-    const first = all - rows.length + 1;
     return {
       described: rows.flatMap((row, at) => showRow?.(row, { n: first + at }, pictureOf).shown ?? []),
       failed: shownFailures(read, failures, pictureOf),
@@ -133,12 +123,12 @@ async function showRows(
     urls.add(url);
     return link ?? besideOf(url, dest);
   });
-  if (!embed) return { shown: linked, missing: undefined };
+  if (!embed) return { ...linked, missing: undefined };
   const roots = runFile?.imageRoot === undefined ? [] : [runFile.imageRoot];
   const made = await makeThumbnails(urls, { roots, allowPrivate }, signal, (done) => {
     if (done % PROGRESS_EVERY === 0) onProgress(`pictures: ${count(done)} of ${count(urls.size)}`);
   });
-  return { shown: show((url) => made.get(url)), missing: urls.size - made.size };
+  return { ...show((url) => made.get(url)), missing: urls.size - made.size };
 }
 
 /** Where the report goes. @throws {UsageError} when that is no place for it */
@@ -170,7 +160,7 @@ async function isReport(path: string): Promise<boolean> {
 async function readRows({ path, table, handle, isEmpty }: ReadOutput, limit: number, signal: AbortSignal) {
   const rows: TableRow[] = [];
   const times: number[] = [];
-  if (isEmpty) return { rows, times, count: 0 };
+  if (isEmpty) return { rows, times };
   const { columns } = table;
   const at = columns.indexOf('described_at');
   const visit = (found: readonly TableRow[]) => {
@@ -179,7 +169,7 @@ async function readRows({ path, table, handle, isEmpty }: ReadOutput, limit: num
     if (rows.length > 2 * limit) rows.splice(0, rows.length - limit);
   };
   await table.forEach(handle, { columns, what: outputAt(path), endsRow, signal, visit });
-  return { rows: rows.slice(-limit), times, count: times.length };
+  return { rows: rows.slice(-limit), times };
 }
 
 /** An image on this machine, as the report names it: both can be moved together. */
@@ -189,21 +179,21 @@ function besideOf(url: string, dest: string): string | undefined {
   return `./${path.split(sep).map(encodeURIComponent).join('/')}`;
 }
 
-interface Rendered extends Pick<Found, 'count' | 'times'> {
+interface Rendered {
   readonly described: readonly ShownRow[];
   readonly failed: readonly ShownRow[];
+  readonly times: readonly number[];
   readonly failures: ReadFailures;
-  readonly failedRows: number;
+  readonly counts: Pick<Reported, 'described' | 'failed' | 'shown'>;
   readonly asOf: Date;
   readonly isGoingOn: boolean;
   readonly prices: Prices | undefined;
 }
 
 function render(read: ReadOutput, data: Rendered): string {
-  const { failures, described, failed, isGoingOn, asOf } = data;
+  const { failures, described, failed, counts, isGoingOn, asOf } = data;
   const title = fileNameOf(read.paths.output);
-  const all = data.count + data.failedRows;
-  const isCut = described.length + failed.length < all;
+  const all = counts.described + counts.failed;
   const series = read.runFile?.series;
   const charts = [
     ratesOf(data.times),
@@ -217,7 +207,7 @@ function render(read: ReadOutput, data: Rendered): string {
         account ${read.runFile?.account ?? ''}
       </p>
       ${receipt(read, data)}
-      ${isCut && html`<p class="note">Of ${count(all)} rows the newest ${count(described.length + failed.length)} are here.</p>`}
+      ${counts.shown < all && html`<p class="note">Of ${count(all)} rows the newest ${count(counts.shown)} are here.</p>`}
     </section>
     <div class="charts">${charts}</div>
     ${viewer(
@@ -232,12 +222,12 @@ function render(read: ReadOutput, data: Rendered): string {
   return layout(title, main, 200, 'file').text;
 }
 
-function receipt({ runFile }: ReadOutput, { count: described, failedRows, prices }: Rendered): Html {
+function receipt({ runFile }: ReadOutput, { counts, prices }: Rendered): Html {
   const spent = runFile?.spent ?? NOTHING_SPENT;
   const { inputTokens, outputTokens } = spent;
   const cost = costOf(spent, prices) ?? runFile?.series?.cost?.at(-1);
   return html`<dl class="facts">
-    ${fact('Described', count(described))} ${fact('Failed', count(failedRows))}
+    ${fact('Described', count(counts.described))} ${fact('Failed', count(counts.failed))}
     ${fact('Submits', count(spent.submits))}
     ${inputTokens + outputTokens > 0 && fact('Tokens', `${count(inputTokens)} in, ${count(outputTokens)} out`)}
     ${cost !== undefined && fact('Cost', cost.toFixed(2))}
