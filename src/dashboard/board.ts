@@ -2,7 +2,7 @@ import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import { FastifyAdapter } from '@bull-board/fastify';
 import { Queue } from 'bullmq';
-import type { FastifyPluginCallback } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { requestNames } from '../service/run-request.js';
 import { knownAccounts } from '../service/views.js';
@@ -12,7 +12,6 @@ import { RUNS_QUEUE, describeJobSchema } from '../shared/jobs.js';
 import type { Logger } from '../shared/log.js';
 import { RUNS, workersOf } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
-import type { UndoStack } from '../shared/undo.js';
 import { repeat, unlessAborted } from '../shared/waiting.js';
 import { BOARD_PATH } from './html.js';
 import { describedSchema, imageDataSchema } from './images.js';
@@ -20,41 +19,36 @@ import { fileNameOf, httpUrl, shortUrl, visible } from './texts.js';
 
 const EVERY_MS = 2000;
 
-/**
- * Bull Board over the queues there are; it looks for others every other second until the undo.
- * @returns what serves it; to be registered under its base path
- */
-export async function startBoard(
+/** Serves Bull Board over the queues there are; it looks for others every other second until the server is closed. */
+export async function addBoard(
+  app: FastifyInstance,
   connection: QueueConnection,
-  undo: UndoStack,
-  logger: Logger,
-): Promise<FastifyPluginCallback> {
+  logger: Logger | undefined,
+): Promise<void> {
   const adapter = new FastifyAdapter();
   adapter.setBasePath(BOARD_PATH);
   const options = { uiConfig: uiConfig(connection) };
   const board = createBullBoard({ queues: [], serverAdapter: adapter, options });
-  const adapters = new Map<string, BullMQAdapter>();
+  let adapters = new Map<string, BullMQAdapter>();
   const ended = new AbortController();
   const refresh = async () => {
     // A queue that is away would answer when it is back, and not before.
     const wanted = await unlessAborted(boardQueues(connection), ended.signal);
-    const names = new Set(wanted.map(({ name }) => name));
-    for (const name of adapters.keys()) if (!names.has(name)) adapters.delete(name);
-    for (const queue of wanted) {
-      if (!adapters.has(queue.name)) adapters.set(queue.name, adapt(connection, queue));
-    }
+    adapters = new Map(
+      wanted.map((queue) => [queue.name, adapters.get(queue.name) ?? adapt(connection, queue)]),
+    );
     board.replaceQueues([...adapters.values()]);
   };
   await refresh();
   const watching = repeat(EVERY_MS, ended.signal, refresh, (error) => {
     connection.noteTrouble(error);
-    logger.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
+    logger?.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
   });
-  undo.defer(() => {
+  app.addHook('onClose', () => {
     ended.abort();
     return watching;
   });
-  return adapter.registerPlugin();
+  await app.register(adapter.registerPlugin(), { prefix: BOARD_PATH });
 }
 
 interface BoardQueue {

@@ -1,18 +1,16 @@
 import { randomUUID } from 'node:crypto';
-import type { FastifyError, FastifyInstance, FastifyPluginCallback, FastifyReply } from 'fastify';
+import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { UsageError, messageOf } from '../shared/errors.js';
 import { partsOfJobId } from '../shared/jobs.js';
 import { queueTrouble } from '../service/troubles.js';
 import { type HttpServer, createHttpServer, listen } from '../shared/http-server.js';
-import { silentLogger } from '../shared/log.js';
 import type { PreparedImage } from '../shared/prepare-image.js';
 import { RUNS, type RunStatus } from '../shared/published.js';
 import type { QueueConnection } from '../shared/queue/connection.js';
 import { unlessAborted } from '../shared/waiting.js';
-import { UndoStack } from '../shared/undo.js';
 import { DASHBOARD_DEFAULTS, type DashboardOptions, refuseOpenDashboard, refuseRequest } from './access.js';
-import { startBoard } from './board.js';
+import { addBoard } from './board.js';
 import { renderMetrics } from './metrics.js';
 import { localThumbnail } from './images.js';
 import { BOARD_PATH, PAGE_SOURCES, type Page } from './html.js';
@@ -46,25 +44,13 @@ export async function startDashboard(
   options: DashboardOptions = {},
 ): Promise<Dashboard> {
   const { host = DASHBOARD_DEFAULTS.host, port = DASHBOARD_DEFAULTS.port, credentials } = options;
-  const logger = options.logger ?? silentLogger();
   refuseOpenDashboard(host, credentials);
-  const undo = new UndoStack();
-  try {
-    const board = await startBoard(connection, undo, logger);
-    const app = await createServer(connection, board, { ...options, logger });
-    undo.defer(() => app.close());
-    const server = await listen(app, { host, port }, 'the dashboard at');
-    return { ...server, close: () => undo.release() };
-  } catch (error) {
-    await undo.release();
-    throw error;
-  }
+  return listen(await createServer(connection, options), { host, port }, 'the dashboard at');
 }
 
 /** The dashboard's HTTP server, not listening yet. */
 async function createServer(
   connection: QueueConnection,
-  board: FastifyPluginCallback,
   options: DashboardOptions,
 ): Promise<FastifyInstance> {
   const app = createHttpServer({
@@ -108,7 +94,7 @@ async function createServer(
   app.get<ImageRoute>('/runs/:run/images/:image', async ({ params }, reply) =>
     sendPicture(reply, await localThumbnail(connection, params, options.imageRoots ?? [])),
   );
-  await app.register(board, { prefix: BOARD_PATH });
+  await addBoard(app, connection, options.logger);
   return app;
 }
 
