@@ -6,7 +6,7 @@ import { pino } from 'pino';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { BusyError, FatalError, UsageError } from '../../src/shared/errors.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
-import { openSession } from '../../src/shared/queue/embedded/session.js';
+import { openDatabase } from '../../src/shared/queue/embedded/database.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
 import { embeddedFixture } from '../helpers/queues.js';
 import { EmbeddedProcess } from './embedded-process.js';
@@ -86,9 +86,9 @@ test('a job that took its process down too often fails', async () => {
   const connection = await connect();
   const job = await connection.queue<object, null>('q').add('x', {});
   await connection.close();
-  const session = await openSession(join(directory, 'pgdata'));
-  await session.query(`UPDATE bullmq.job SET state = 'active', stalled_count = 100`);
-  await session.close();
+  const database = await openDatabase(join(directory, 'pgdata'));
+  await database.query(`UPDATE bullmq.job SET state = 'active', stalled_count = 100`);
+  await database.close(() => undefined);
 
   const again = await connect();
   const never = vi.fn(() => Promise.resolve(null));

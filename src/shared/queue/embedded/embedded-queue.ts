@@ -1,15 +1,15 @@
 import { chmod, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { DEFAULT_SCHEMA, createPostgresBackend, runMigrations } from 'bullmq';
+import { createPostgresBackend, runMigrations } from 'bullmq';
 import { BusyError, FatalError, UsageError, isSystemError, messageOf } from '../../errors.js';
 import { type FileLock, acquireFileLock } from '../../file-lock.js';
-import { type Logger, debugError, silentLogger } from '../../log.js';
+import { debugError, silentLogger } from '../../log.js';
 import type { UndoStack } from '../../undo.js';
-import { repeat } from '../../waiting.js';
 import type { OpenQueueOptions, QueueStorage } from '../connection.js';
 import type { QueueTarget } from '../queue-url.js';
+import { prepareTables } from './bullmq-sql.js';
+import { type Database, openDatabase } from './database.js';
 import { EmbeddedStore } from './embedded-store.js';
-import { type Session, SessionPool, type SessionResult, openSession, takeOverActiveJobs } from './session.js';
 
 /** SQLSTATE class 53: disk full, out of memory. */
 const OUT_OF_RESOURCES = /^53/;
@@ -21,121 +21,41 @@ const OUT_OF_RESOURCES = /^53/;
  */
 export async function openEmbedded(
   target: Extract<QueueTarget, { kind: 'embedded' }>,
-  options: OpenQueueOptions,
+  { logger = silentLogger(), onSlow }: OpenQueueOptions,
   opened: UndoStack,
 ): Promise<QueueStorage> {
   const lock = await lockDirectory(target.directory);
   opened.defer(() => lock.release());
   const data = await prepareDatabase(target.directory, () =>
-    options.onSlow?.(`creating the embedded queue in ${target.directory}, once`),
+    onSlow?.(`creating the embedded queue in ${target.directory}, once`),
   );
-  const session = await GuardedSession.open(data, await openOrExplain(data), options.logger);
-  opened.defer(() => session.close());
-  const pool = new SessionPool(session);
-  await prepareSession(pool, options);
-  const store = await EmbeddedStore.open(pool);
+  const database = await openOrExplain(data);
+  opened.defer(() => database.close(debugError(logger, 'the embedded queue is not closed in order')));
+  await runMigrations(database);
+  const count = await prepareTables(database);
+  database.followClock();
+  if (count > 0) logger.info({ count }, 'jobs of a process that ended early are taken up again');
+  const store = await EmbeddedStore.open(database);
   return {
     kind: 'embedded',
     store,
     createBackend: (name, bullOptions, factoryOptions) =>
-      createPostgresBackend(name, { ...bullOptions, connection: pool }, factoryOptions),
+      createPostgresBackend(name, { ...bullOptions, connection: database }, factoryOptions),
     classify: passingFailure,
     probe: () => store.setFields('probe', { time: new Date().toISOString() }),
-    watch: (_note, lose) => session.watch(lose),
+    watch: (_note, lose) => database.watch(lose),
   };
 }
 
-async function openOrExplain(data: string): Promise<Session> {
+async function openOrExplain(data: string): Promise<Database> {
   try {
-    return await openSession(data);
+    return await openDatabase(data);
   } catch (error) {
     throw new FatalError(
       `the embedded queue cannot be opened: ${messageOf(error)}; if ${data} is damaged, move it away and a new ` +
         'one is made (images in flight are then paid again, finished rows are not)',
       { cause: error },
     );
-  }
-}
-
-async function prepareSession(pool: SessionPool, options: OpenQueueOptions): Promise<void> {
-  await migrate(pool);
-  // BullMQ's statements name no schema.
-  await pool.query(`SET search_path TO "${DEFAULT_SCHEMA}"`);
-  pool.followClock();
-  // They are short, and may lie far ahead where the clock went back meanwhile.
-  await pool.query('DELETE FROM rate_limit');
-  await pool.query("DELETE FROM meta WHERE field = 'stalled-check'");
-  const count = await takeOverActiveJobs(pool);
-  if (count > 0) options.logger?.info({ count }, 'jobs of a process that ended early are taken up again');
-}
-
-const LOOK_EVERY_MS = 500;
-
-/**
- * A session whose files may be removed while it has them open. The database would go on in its memory for a while, keep
- * nothing, and then fail in words that say nothing to anybody.
- */
-class GuardedSession implements Session {
-  readonly #closed = new AbortController();
-  #lost: FatalError | undefined;
-  #lose: ((reason: string) => void) | undefined;
-
-  private constructor(
-    private readonly data: string,
-    private readonly session: Session,
-    private readonly inode: number,
-    private readonly logger: Logger,
-  ) {}
-
-  static async open(data: string, session: Session, logger = silentLogger()): Promise<GuardedSession> {
-    return new GuardedSession(data, session, (await stat(data)).ino, logger);
-  }
-
-  /** @param lose is called once, when the files are gone: before any statement fails for that */
-  watch(lose: (reason: string) => void): void {
-    this.#lose = lose;
-    const look = () => this.#look();
-    void repeat(LOOK_EVERY_MS, this.#closed.signal, look, () => undefined);
-  }
-
-  async query<R>(text: string, params?: readonly unknown[]): Promise<SessionResult<R>> {
-    if (this.#lost !== undefined) throw this.#lost;
-    try {
-      return await this.session.query<R>(text, params);
-    } catch (error) {
-      throw (await this.#look()) ?? error;
-    }
-  }
-
-  onNotification(listener: (channel: string, payload: string) => void): () => void {
-    return this.session.onNotification(listener);
-  }
-
-  /**
-   * A checkpoint makes the next opening quick; the files are complete without it too, so that a full disk is no failure of
-   * what was done.
-   */
-  async close(): Promise<void> {
-    this.#closed.abort();
-    if ((await this.#look()) !== undefined) return;
-    const onError = debugError(this.logger, 'the embedded queue is not closed in order');
-    await this.session.query('CHECKPOINT').catch(onError);
-    await this.session.close().catch(onError);
-  }
-
-  async #look(): Promise<FatalError | undefined> {
-    const isGone = await stat(this.data).then(
-      ({ ino }) => ino !== this.inode,
-      (error: unknown) => isSystemError(error) && error.code === 'ENOENT',
-    );
-    if (!isGone || this.#lost !== undefined) return this.#lost;
-    this.#lost = new FatalError(
-      `the embedded queue's files in ${this.data} were removed or moved while it was open: the same command goes on with a ` +
-        'new queue (images in flight are then paid again, finished rows are not)',
-    );
-    this.#closed.abort();
-    this.#lose?.(this.#lost.message);
-    return this.#lost;
   }
 }
 
@@ -203,24 +123,14 @@ async function prepareDatabase(directory: string, onCreate: () => void): Promise
 }
 
 async function createDatabase(path: string): Promise<void> {
-  const session = await openSession(path);
+  const database = await openDatabase(path);
   try {
-    await migrate(new SessionPool(session));
-    await session.query('CHECKPOINT');
+    await runMigrations(database);
+    await database.query('CHECKPOINT');
   } finally {
-    await session.close();
+    await database.close(() => undefined);
   }
   await chmod(path, 0o700);
-}
-
-/** Brings BullMQ's tables up to date, which is quick when they are. */
-async function migrate(pool: SessionPool): Promise<void> {
-  const client = await pool.connect();
-  try {
-    await runMigrations(client);
-  } finally {
-    client.release();
-  }
 }
 
 async function removeUnfinished(directory: string): Promise<void> {

@@ -1,6 +1,7 @@
 import { LocalLimiter, type PermitRequest, type Permits } from '../limiter.js';
 import type { MailboxBounds, MailboxListener, SharedStore } from '../store.js';
-import type { SessionPool } from './session.js';
+import { forgetQueue } from './bullmq-sql.js';
+import type { Database } from './database.js';
 
 interface Expiring {
   readonly text: string;
@@ -21,15 +22,15 @@ export class EmbeddedStore implements SharedStore {
   readonly #listeners = new Map<string, Set<MailboxListener>>();
   readonly #groups = new Map<string, Map<string, Expiring>>();
 
-  private constructor(private readonly pool: SessionPool) {}
+  private constructor(private readonly database: Database) {}
 
-  static async open(pool: SessionPool): Promise<EmbeddedStore> {
-    await pool.query('CREATE SCHEMA IF NOT EXISTS bulk_describe');
-    await pool.query(
+  static async open(database: Database): Promise<EmbeddedStore> {
+    await database.query('CREATE SCHEMA IF NOT EXISTS bulk_describe');
+    await database.query(
       `CREATE TABLE IF NOT EXISTS bulk_describe.field (
          record text NOT NULL, name text NOT NULL, value text NOT NULL, PRIMARY KEY (record, name))`,
     );
-    return new EmbeddedStore(pool);
+    return new EmbeddedStore(database);
   }
 
   takePermits(name: string, request: PermitRequest): Promise<Permits> {
@@ -47,7 +48,7 @@ export class EmbeddedStore implements SharedStore {
   }
 
   async getFields(name: string): Promise<Record<string, string>> {
-    const { rows } = await this.pool.query<{ name: string; value: string }>(
+    const { rows } = await this.database.query<{ name: string; value: string }>(
       'SELECT name, value FROM bulk_describe.field WHERE record = $1',
       [name],
     );
@@ -55,7 +56,7 @@ export class EmbeddedStore implements SharedStore {
   }
 
   async setFieldOnce(name: string, field: string, value: string): Promise<string> {
-    await this.pool.query(
+    await this.database.query(
       `INSERT INTO bulk_describe.field (record, name, value) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
       [name, field, value],
     );
@@ -67,7 +68,7 @@ export class EmbeddedStore implements SharedStore {
     const set = entries.flatMap(([field, value]) => (value === null ? [] : [{ field, value }]));
     const removed = entries.flatMap(([field, value]) => (value === null ? [field] : []));
     // One statement is one transaction: all or none.
-    await this.pool.query(
+    await this.database.query(
       `WITH removed AS (DELETE FROM bulk_describe.field WHERE record = $1 AND name = ANY ($4::text[]))
        INSERT INTO bulk_describe.field (record, name, value)
        SELECT $1, * FROM unnest($2::text[], $3::text[])
@@ -79,7 +80,7 @@ export class EmbeddedStore implements SharedStore {
   async addToFields(name: string, deltas: Readonly<Record<string, number>>): Promise<Record<string, number>> {
     const entries = Object.entries(deltas);
     if (entries.length === 0) return {};
-    const { rows } = await this.pool.query<{ name: string; value: string }>(
+    const { rows } = await this.database.query<{ name: string; value: string }>(
       `INSERT INTO bulk_describe.field AS kept (record, name, value)
        SELECT $1, * FROM unnest($2::text[], $3::text[])
        ON CONFLICT (record, name) DO UPDATE SET value =
@@ -90,11 +91,8 @@ export class EmbeddedStore implements SharedStore {
     return Object.fromEntries(rows.map((row) => [row.name, Number(row.value)]));
   }
 
-  async forgetQueue(queueName: string): Promise<void> {
-    for (const table of ['meta', 'event']) {
-      const isEmpty = 'NOT EXISTS (SELECT FROM job WHERE queue = $1)';
-      await this.pool.query(`DELETE FROM ${table} WHERE queue = $1 AND ${isEmpty}`, [queueName]);
-    }
+  forgetQueue(queueName: string): Promise<void> {
+    return forgetQueue(this.database, queueName);
   }
 
   lease(name: string, owner: string, ttlMs: number): Promise<boolean> {

@@ -1,66 +1,55 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { type Session, SessionPool } from '../../src/shared/queue/embedded/session.js';
+import { Database } from '../../src/shared/queue/embedded/database.js';
 
-/** A session that notes what it is told, and tells whoever listens. */
-function fakeSession() {
+/** A database that notes what it is told, and tells whoever listens. */
+function fakeDatabase() {
   const statements: string[] = [];
   const params: unknown[][] = [];
   const listeners = new Set<(channel: string, payload: string) => void>();
-  const session: Session = {
-    async query(text, given = []) {
-      statements.push(text);
-      params.push([...given]);
-      await Promise.resolve();
-      if (text === 'FAIL') throw new Error('told to fail');
-      return { rows: [], rowCount: 0 };
+  let goOn = (): void => undefined;
+  const database = new Database(
+    {
+      async query(text, given = []) {
+        statements.push(text);
+        params.push(given);
+        if (text === 'HOLD') await new Promise<void>((resolve) => (goOn = resolve));
+        if (text === 'FAIL') throw new Error('told to fail');
+        return { rows: [], fields: [] };
+      },
+      exec: () => Promise.resolve([]),
+      onNotification(listener) {
+        listeners.add(listener);
+        return () => listeners.delete(listener);
+      },
+      close: () => Promise.resolve(),
     },
-    onNotification(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    close: () => Promise.resolve(),
-  };
+    () => Promise.resolve(undefined),
+  );
   const notify = (channel: string, payload: string) => {
     for (const listener of listeners) listener(channel, payload);
   };
-  return { pool: new SessionPool(session), statements, params, listeners, notify };
+  return { database, statements, params, listeners, notify, goOn: () => goOn() };
 }
 
-describe('the pool over one session', () => {
+describe('the one database', () => {
   test('runs statements in the order they were asked for, and goes on after a failure', async () => {
-    const { pool, statements } = fakeSession();
-    const results = await Promise.allSettled(['1', 'FAIL', '2', '3'].map((text) => pool.query(text)));
+    const { database, statements } = fakeDatabase();
+    const results = await Promise.allSettled(['1', 'FAIL', '2', '3'].map((text) => database.query(text)));
     expect(statements).toEqual(['1', 'FAIL', '2', '3']);
     expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled']);
   });
 
-  test('lets nobody into a transaction, whichever way it ends', async () => {
-    const { pool, statements } = fakeSession();
-    const client = await pool.connect();
-    for (const end of ['COMMIT', 'ROLLBACK']) {
-      statements.length = 0;
-      await client.query('BEGIN');
-      const other = pool.query('other');
-      await expect(client.query('FAIL')).rejects.toThrow('told to fail');
-      await client.query('mine');
-      await client.query(end);
-      await other;
-      await client.query('after');
-      expect(statements).toEqual(['BEGIN', 'FAIL', 'mine', end, 'other', 'after']);
-    }
-  });
-
   test('a client that listens for good is in nobody else’s way', async () => {
-    const { pool, statements } = fakeSession();
-    const listening = await pool.connect();
+    const { database, statements } = fakeDatabase();
+    const listening = await database.connect();
     await listening.query('LISTEN bullmq_jobs');
-    await pool.query('other');
+    await database.query('other');
     expect(statements).toEqual(['LISTEN bullmq_jobs', 'other']);
   });
 
   test('a client hears notifications until it is released', async () => {
-    const { pool, notify, listeners } = fakeSession();
-    const client = await pool.connect();
+    const { database, notify, listeners } = fakeDatabase();
+    const client = await database.connect();
     const heard: unknown[] = [];
     client.on('notification', (message) => heard.push(message));
     notify('bullmq_jobs', 'q');
@@ -71,14 +60,14 @@ describe('the pool over one session', () => {
   });
 
   test('gives others their turn between two statements', async () => {
-    const { pool } = fakeSession();
+    const { database } = fakeDatabase();
     let turns = 0;
     const count = () => {
       turns++;
       timer = setImmediate(count);
     };
     let timer = setImmediate(count);
-    for (let i = 0; i < 20; i++) await pool.query('busy');
+    for (let i = 0; i < 20; i++) await database.query('busy');
     clearImmediate(timer);
     expect(turns).toBeGreaterThanOrEqual(19);
   });
@@ -90,14 +79,16 @@ describe('after a jump of the clock', () => {
 
   /** What the database is told, the last of it by whoever asked before the jump and had to wait. */
   async function jumpWhileWaiting(jumpMs: number, given: unknown[]) {
-    const { pool, statements, params } = fakeSession();
-    pool.followClock();
-    const handOn = await pool.take();
-    const waiting = pool.query('asked before', given);
+    const { database, statements, params, goOn } = fakeDatabase();
+    database.followClock();
+    const held = database.query('HOLD', []);
+    await vi.waitFor(() => expect(statements).toEqual(['HOLD']));
+    statements.length = 0;
+    const waiting = database.query('asked before', given);
     const now = Date.now;
     vi.spyOn(Date, 'now').mockImplementation(() => now() + jumpMs);
-    handOn();
-    await waiting;
+    goOn();
+    await Promise.all([held, waiting]);
     return { statements, lastParams: params.at(-1) };
   }
 
