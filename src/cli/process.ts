@@ -123,7 +123,7 @@ export function runUntilStopped(
   };
   return withSharedQueue({ ...shared, logger: terminal.logger, onSignal }, async (service) => {
     const { connection, undo, signal } = service;
-    connection.onTrouble((...trouble) => terminal.warn(troubleText(...trouble)));
+    connection.outage.on((...trouble) => terminal.warn(troubleText(...trouble)));
     const mayRead = root && ((output: string) => root.output(output));
     for (const companion of companions) undo.defer(await companion(connection, imageRoots, mayRead));
     await start?.(service);

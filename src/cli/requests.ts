@@ -53,7 +53,7 @@ export async function executeRequest(
 /** How the commands that wait for a server do so: they say what they wait for, also when the queue is away. */
 function enqueueOptions({ connection, signal }: Service) {
   const say = (text: string) => process.stderr.write(`${printable(text, 500)}\n`);
-  connection.onTrouble((...trouble) => say(troubleText(...trouble)));
+  connection.outage.on((...trouble) => say(troubleText(...trouble)));
   const onWaiting = (servers: number) =>
     say(`waiting for one of ${plural(servers, 'server')}: Ctrl-C takes the request out of the queue again`);
   return { signal, onWaiting };

@@ -41,7 +41,7 @@ export async function addBoard(
   };
   await refresh();
   const watching = repeat(EVERY_MS, ended.signal, refresh, (error) => {
-    connection.noteTrouble(error);
+    connection.outage.note(error);
     logger?.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
   });
   app.addHook('onClose', () => {

@@ -172,7 +172,7 @@ async function putBack(run: OpenRun, worker: DescribeWorker | undefined): Promis
       await step();
     } catch (error) {
       // The run ends with that as its reason.
-      if (connection.isLost() || messageOf(error) === run.control.reason?.reason) return;
+      if (connection.outage.isLost || messageOf(error) === run.control.reason?.reason) return;
       logger.warn(`the queue could not be tidied up: ${messageOf(error)}`);
     }
   };

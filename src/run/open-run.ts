@@ -192,7 +192,7 @@ async function openConnection(
     onSlow: (text) => options.onEvent?.({ type: 'phase', text }),
   });
   undo.defer(() => connection.close());
-  connection.onTrouble((...trouble) => {
+  connection.outage.on((...trouble) => {
     const [state, reason] = trouble;
     if (state === 'lost') {
       // An operation that failed before that was found says less.

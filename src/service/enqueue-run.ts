@@ -85,7 +85,7 @@ async function takeBack(connection: QueueConnection, id: string): Promise<Enqueu
     const inTime = unlessAborted(removed, shutdownTimeout(connection, TAKE_BACK_MS));
     return (await inTime) === 1 ? { kind: 'taken-back' } : { kind: 'left', job: id };
   } catch (error) {
-    if (!(error instanceof DOMException) && !connection.noteTrouble(error)) throw error;
+    if (!(error instanceof DOMException) && !connection.outage.note(error)) throw error;
     return { kind: 'unknown', job: id };
   }
 }

@@ -93,7 +93,7 @@ export class RunsServer {
     this.#stopping.abort();
     const inTime = await isDoneInTime(closing, (waitedMs) => {
       const isExecuting = [...this.#running.values()].some((request) => request.isExecuting);
-      const mayAnswer = !connection.isAway() || isExecuting;
+      const mayAnswer = !connection.outage.isDown || isExecuting;
       return waitedMs < STOP_DEADLINE_MS && (mayAnswer || waitedMs < AWAY_DEADLINE_MS);
     });
     if (!inTime)

@@ -125,11 +125,11 @@ export async function queueTrouble(
   connection: QueueConnection,
   takenFrom: readonly string[] = [],
 ): Promise<QueueTrouble | undefined> {
-  const { label } = connection;
+  const { label, storage } = connection;
   const signal = AbortSignal.timeout(READY_DEADLINE_MS);
   try {
-    await unlessAborted(connection.probe(), signal);
-    const refusal = await unlessAborted(connection.refusal(), signal);
+    await unlessAborted(storage.probe(), signal);
+    const refusal = await unlessAborted(storage.refusal(), signal);
     if (refusal !== undefined) return { short: refusal.replace(label, 'it'), full: refusal };
     for (const name of takenFrom) {
       if (!(await unlessAborted(connection.queue(name).isPaused(), signal))) continue;
@@ -143,7 +143,7 @@ export async function queueTrouble(
         short: 'the queue does not answer',
         full: `the queue ${label} does not answer: no answer in 2 s`,
       };
-    const full = connection.classify(error);
+    const full = storage.classify(error);
     if (full !== undefined) return { short: full.replace(` at ${label}`, ''), full };
     const short = 'the queue takes no writes';
     return { short, full: `the queue ${label} takes no writes: ${messageOf(error)}` };

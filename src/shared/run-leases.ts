@@ -24,7 +24,7 @@ const RELEASE_MS = 2000;
  * @throws {BusyError} when a living coordinator has it
  */
 export async function takeRunLease(
-  connection: Pick<QueueConnection, 'store' | 'isAway'>,
+  connection: Pick<QueueConnection, 'store' | 'outage'>,
   run: string,
   about: {
     readonly control: { readonly signal: AbortSignal; fail(error: unknown): void };

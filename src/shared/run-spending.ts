@@ -107,7 +107,7 @@ export class SpendingCounter {
   /** By run, as of the last look. */
   readonly #callsLeft = new Map<string, number>();
 
-  constructor(private readonly connection: Pick<QueueConnection, 'store' | 'noteTrouble'>) {
+  constructor(private readonly connection: Pick<QueueConnection, 'store' | 'outage'>) {
     this.#adding = new GroupCommit((entries) => forEachRun(entries, (run, own) => this.#addTo(run, own)), {
       goesOnAfterFailure: true,
     });

@@ -272,7 +272,7 @@ export class DescribeWorker {
     const inTime = await isDoneInTime(closing, (waitedMs) => {
       // A submit is paid for, and has a deadline of its own: minutes, where the API is synchronous.
       if (this.#processing.metrics.submitsOnTheWire > 0) return true;
-      return waitedMs < (connection.isAway() ? AWAY_DEADLINE_MS : STOP_DEADLINE_MS);
+      return waitedMs < (connection.outage.isDown ? AWAY_DEADLINE_MS : STOP_DEADLINE_MS);
     });
     if (!inTime)
       this.#logger.error('not all images could be released in time: they are taken up when their locks end');

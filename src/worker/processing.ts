@@ -170,7 +170,7 @@ export interface PublishedResult {
  * coordinator takes and acknowledges many of them at a time when there are many, and none waits for more to come.
  */
 export function createResultPublisher(
-  connection: Pick<QueueConnection, 'passingQueue' | 'noteTrouble'>,
+  connection: Pick<QueueConnection, 'passingQueue' | 'outage'>,
 ): GroupCommit<PublishedResult> {
   const add = (run: string, own: readonly PublishedResult[]) =>
     retryUntilUp(connection, () =>

@@ -12,7 +12,7 @@ async function setUp() {
   const connection = await openQueue(parseQueueUrl(server.url, {}));
   onTestFinished(() => connection.close());
   const told: string[] = [];
-  connection.onTrouble((state, reason) => told.push(`${state}: ${reason}`));
+  connection.outage.on((state, reason) => told.push(`${state}: ${reason}`));
   const queue = connection.queue<{ n: number }, number>('outage');
   const done: number[] = [];
   const startWorker = () =>

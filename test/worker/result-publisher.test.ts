@@ -40,7 +40,7 @@ describeOnBothQueues('publishing results', (openQueue) => {
         if (isBroken) throw new Error('no');
         return connection.passingQueue(name);
       },
-      noteTrouble: () => false,
+      outage: connection.outage,
     });
     await expect(publisher.commit({ run: 'broken', result: resultOf('a') })).rejects.toThrow('no');
     isBroken = false;

@@ -15,7 +15,7 @@ import type { Logger } from '../log.js';
 import { startTracing } from '../telemetry.js';
 import { UndoStack } from '../undo.js';
 import { vanishedText } from './job-moves.js';
-import { Outage, type OutageOptions, type TroubleListener, atShutdown } from './outage.js';
+import { Outage, type Probed, atShutdown } from './outage.js';
 import type { QueueTarget } from './queue-url.js';
 import type { SharedStore } from './store.js';
 
@@ -74,16 +74,16 @@ export interface OpenQueueOptions {
 }
 
 /** What a queue is kept in. */
-export interface QueueStorage extends OutageOptions {
+export interface QueueStorage extends Probed {
   readonly kind: QueueTarget['kind'];
   readonly store: SharedStore;
   /** Puts its own connection in place of the one in the options. */
   readonly createBackend: BackendFactory<IQueueBackend, unknown>;
   readonly skipVersionCheck?: boolean;
-  /** Why it cannot hold a queue, by how it is set up at the moment. */
-  refusal?(): Promise<string | undefined>;
+  /** Why it should not hold a queue by now: somebody has changed how it is set up. */
+  refusal(): Promise<string | undefined>;
   /** Reports failures that no operation of the queue shows, and that the queue is gone for good. */
-  watch?(note: (error: unknown) => void, lose: (reason: string) => void): void;
+  watch(outage: Outage): void;
 }
 
 /**
@@ -125,11 +125,11 @@ async function openStorage(
 export class QueueConnection {
   readonly kind: QueueTarget['kind'];
   readonly store: SharedStore;
+  readonly outage: Outage;
   readonly #queues: QueuesByName = new Map();
   /** Those of them that may be let go. The one that was asked for last is the last. */
   readonly #passing = new Set<string>();
   readonly #workers = new Set<{ close(): Promise<void> }>();
-  readonly #outage: Outage;
   /** When each notice was last due. */
   readonly #noticedAt = new Map<string, number>();
   #closing: Promise<void> | undefined;
@@ -140,17 +140,14 @@ export class QueueConnection {
    */
   constructor(
     readonly label: string,
-    private readonly storage: QueueStorage,
+    readonly storage: QueueStorage,
     private readonly opened: UndoStack,
     private readonly options: { logger: Logger | undefined; telemetry: Telemetry | undefined },
   ) {
     this.kind = storage.kind;
     this.store = storage.store;
-    this.#outage = new Outage(storage);
-    storage.watch?.(
-      (error) => this.#outage.note(error),
-      (reason) => this.#outage.lose(reason),
-    );
+    this.outage = new Outage(storage);
+    storage.watch(this.outage);
   }
 
   /** The queue of that name; the same object each time. */
@@ -205,40 +202,6 @@ export class QueueConnection {
     return worker;
   }
 
-  /** Registers who is told once when the queue goes away and once when it is back. @returns its removal */
-  onTrouble(listener: TroubleListener): () => void {
-    return this.#outage.on(listener);
-  }
-
-  /** Takes note of a failed operation: true when it is of a kind that passes, so that trying again helps. */
-  noteTrouble(error: unknown): boolean {
-    return this.#outage.note(error);
-  }
-
-  /** Writes something that leaves nothing behind. @throws when the queue takes nothing; waits while it is away */
-  probe(): Promise<void> {
-    return this.storage.probe();
-  }
-
-  /** Why it should not hold a queue by now: somebody has changed how it is set up. */
-  refusal(): Promise<string | undefined> {
-    return this.storage.refusal?.() ?? Promise.resolve(undefined);
-  }
-
-  /** Why an operation failed, for people, if that is something that passes by itself; else undefined. */
-  classify(error: unknown): string | undefined {
-    return this.storage.classify(error);
-  }
-
-  isAway(): boolean {
-    return this.#outage.isDown;
-  }
-
-  /** Whether it never answers again: its files were removed. */
-  isLost(): boolean {
-    return this.#outage.isLost;
-  }
-
   /**
    * Closes the workers and queues that it made, and then itself, within a few seconds. Workers should have
    * been closed before: jobs that are still active then are left to recovery.
@@ -251,7 +214,7 @@ export class QueueConnection {
     const closed = atShutdown(this, CLOSE_DEADLINE_MS, this.#closeMade(), (error) => {
       this.options.logger?.debug({ error: messageOf(error) }, 'a queue or worker did not close in order');
     });
-    this.#outage.close();
+    this.outage.close();
     await closed;
     await this.opened.release();
   }
@@ -298,7 +261,7 @@ export class QueueConnection {
   }
 
   #logError(queue: string, error: unknown): void {
-    if (this.#outage.note(error) || this.#outage.isLost) return;
+    if (this.outage.note(error) || this.outage.isLost) return;
     const vanished = vanishedText(error);
     if (vanished !== undefined) this.#noticeOnce(vanished);
     this.options.logger?.[vanished === undefined ? 'warn' : 'debug'](
@@ -310,7 +273,7 @@ export class QueueConnection {
   /** A Redis that was emptied loses all jobs at once: people are told again after a minute without any. */
   #noticeOnce(text: string): void {
     const now = performance.now();
-    if (now - (this.#noticedAt.get(text) ?? -Infinity) > QUIET_MS) this.#outage.notice(text);
+    if (now - (this.#noticedAt.get(text) ?? -Infinity) > QUIET_MS) this.outage.notice(text);
     this.#noticedAt.set(text, now);
   }
 }

@@ -1,5 +1,4 @@
 import { sleep, unlessAborted } from '../waiting.js';
-import type { QueueConnection } from './connection.js';
 
 /**
  * Called once when the queue goes down and once when it is up again; once when it is gone for good (`lost`); and with something
@@ -20,18 +19,17 @@ export function troubleText(...[state, reason]: Parameters<TroubleListener>): st
   }
 }
 
-export interface OutageOptions {
-  /** Why an operation failed, if that passes by itself (server away, out of memory); else undefined. */
+/** What may be away for a while. */
+export interface Probed {
+  /** Why an operation failed, for people, if that passes by itself (server away, out of memory); else undefined. */
   classify(error: unknown): string | undefined;
-  /** An operation that succeeds when the queue works again; may wait for that. */
+  /** Writes something that leaves nothing behind. @throws when the queue takes nothing; may wait while it is away */
   probe(): Promise<void>;
-  /** Shorter outages are nobody's business. */
-  graceMs?: number;
-  retryMs?: number;
 }
 
-/** A server that is busy with its disk, or a machine with too much to do, may take a second to answer. */
+/** Shorter outages are nobody's business: a server that is busy with its disk may take a second to answer. */
 const GRACE_MS = 2000;
+const RETRY_MS = 500;
 
 /**
  * Whether the queue is there.
@@ -40,22 +38,21 @@ const GRACE_MS = 2000;
  *   down  --a probe succeeds-->             up     (reported if `down` was)
  */
 export class Outage {
-  readonly #listeners = new Set<TroubleListener>();
+  readonly #listeners: TroubleListener[] = [];
   readonly #closed = new AbortController();
   #watching = false;
   #isReported = false;
   #isLost = false;
 
-  constructor(private readonly options: OutageOptions) {}
+  constructor(private readonly storage: Probed) {}
 
-  on(listener: TroubleListener): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+  on(listener: TroubleListener): void {
+    this.#listeners.push(listener);
   }
 
   /** Takes note of a failure: true when it is of a kind that passes, so that trying again helps. */
   note(error: unknown): boolean {
-    const reason = this.#isLost ? undefined : this.options.classify(error);
+    const reason = this.#isLost ? undefined : this.storage.classify(error);
     if (reason === undefined || this.#closed.signal.aborted) return false;
     if (!this.#watching) void this.#watch(reason);
     return true;
@@ -83,7 +80,6 @@ export class Outage {
   /** Ends the probing; nothing is reported any more. */
   close(): void {
     this.#closed.abort();
-    this.#listeners.clear();
   }
 
   async #watch(reason: string): Promise<void> {
@@ -91,9 +87,9 @@ export class Outage {
     const grace = setTimeout(() => {
       this.#isReported = true;
       this.#report('down', reason);
-    }, this.options.graceMs ?? GRACE_MS);
+    }, GRACE_MS);
     while (!this.#closed.signal.aborted && (await this.#fails())) {
-      await sleep(this.options.retryMs ?? 500, this.#closed.signal);
+      await sleep(RETRY_MS, this.#closed.signal);
     }
     clearTimeout(grace);
     this.#watching = false;
@@ -103,16 +99,21 @@ export class Outage {
 
   async #fails(): Promise<boolean> {
     try {
-      await this.options.probe();
+      await this.storage.probe();
       return false;
     } catch (error) {
-      return this.options.classify(error) !== undefined;
+      return this.storage.classify(error) !== undefined;
     }
   }
 
   #report(...[state, reason]: Parameters<TroubleListener>): void {
+    if (this.#closed.signal.aborted) return;
     for (const listener of this.#listeners) listener(state, reason);
   }
+}
+
+interface HasOutage {
+  readonly outage: Outage;
 }
 
 /** What is known to be away is given this long all the same: it may just have come back. */
@@ -122,13 +123,13 @@ const AWAY_MS = 300;
  * Aborts when something that shuts down is to wait no longer for the queue: after `ms`, or a moment where the queue is away,
  * so that a person who ends a process does not wait for a server that is not there.
  */
-export function shutdownTimeout(connection: Pick<QueueConnection, 'isAway'>, ms: number): AbortSignal {
-  return AbortSignal.timeout(connection.isAway() ? Math.min(ms, AWAY_MS) : ms);
+export function shutdownTimeout({ outage }: HasOutage, ms: number): AbortSignal {
+  return AbortSignal.timeout(outage.isDown ? Math.min(ms, AWAY_MS) : ms);
 }
 
 /** Waits so long for a queue operation of a shutdown. @param onError gets why it failed, or that it took too long */
 export async function atShutdown(
-  connection: Pick<QueueConnection, 'isAway'>,
+  connection: HasOutage,
   ms: number,
   operation: Promise<unknown>,
   onError: (error: unknown) => void,
@@ -144,7 +145,7 @@ const LONGEST_PAUSE_MS = 3000;
 
 /**
  * Runs a queue operation until it succeeds, however long the queue is away, out of memory, loading or
- * read-only. The connection's `onTrouble` reports each such time once.
+ * read-only. The outage's listeners hear of each such time once.
  *
  * An operation may have been executed although it failed (the answer was lost): it has to be one that can
  * be done twice.
@@ -152,7 +153,7 @@ const LONGEST_PAUSE_MS = 3000;
  * @throws the operation's own error when trying again cannot help; the signal's reason when it aborts
  */
 export async function retryUntilUp<T>(
-  connection: Pick<QueueConnection, 'noteTrouble'>,
+  { outage }: HasOutage,
   operation: () => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
@@ -162,7 +163,7 @@ export async function retryUntilUp<T>(
       return await unlessAborted(operation(), signal);
     } catch (error) {
       signal?.throwIfAborted();
-      if (!connection.noteTrouble(error)) throw error;
+      if (!outage.note(error)) throw error;
     }
     await sleep(pauseMs, signal);
   }
@@ -181,15 +182,10 @@ export async function isDoneInTime(
 ): Promise<boolean> {
   const isOver = new AbortController();
   const startedAt = performance.now();
-  const outOfTime = async () => {
-    while (isHopeful(performance.now() - startedAt)) {
-      if (!(await sleep(LOOK_EVERY_MS, isOver.signal))) break;
-    }
-    return false;
-  };
-  try {
-    return await Promise.race([work.then(() => true), outOfTime()]);
-  } finally {
-    isOver.abort();
+  const done = work.then(() => true).finally(() => isOver.abort());
+  done.catch(() => undefined);
+  while (isHopeful(performance.now() - startedAt)) {
+    if (!(await sleep(LOOK_EVERY_MS, isOver.signal))) return done;
   }
+  return false;
 }

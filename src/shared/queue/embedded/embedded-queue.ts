@@ -43,7 +43,8 @@ export async function openEmbedded(
       createPostgresBackend(name, { ...bullOptions, connection: database }, factoryOptions),
     classify: passingFailure,
     probe: () => store.setFields('probe', { time: new Date().toISOString() }),
-    watch: (_note, lose) => database.watch(lose),
+    refusal: () => Promise.resolve(undefined),
+    watch: (outage) => database.watch((reason) => outage.lose(reason)),
   };
 }
 

@@ -39,7 +39,8 @@ export async function openRedis(
     classify: (error) => passingFailure(error)?.replace(/^Redis/, `Redis at ${label}`),
     probe: () => probeWrite(client),
     refusal: async () => refusalOf((await readInfo(client)) ?? '', label),
-    watch: (note) => {
+    watch: (outage) => {
+      const note = (error: unknown) => void outage.note(error);
       client.on('error', note);
       client.on('close', () => note(new Error('Connection is closed.')));
       // A frozen server keeps its connections: the socket's own timeout is long, since workers block on theirs.
