@@ -1,4 +1,5 @@
 // A process of its own: a worker, as `bulk-describe worker` starts one. It ends when its parent does.
+import { setFlagsFromString } from 'node:v8';
 import { DescribeClient } from '../../src/describe-api/client.js';
 import { accountOf } from '../../src/run/api-options.js';
 import { describeQueueName } from '../../src/shared/account.js';
@@ -6,11 +7,11 @@ import { AccountLimits } from '../../src/shared/account-limits.js';
 import { createLogger } from '../../src/shared/log.js';
 import { openQueue } from '../../src/shared/queue/connection.js';
 import { parseQueueUrl } from '../../src/shared/queue/queue-url.js';
-import { keepHeapSmall } from '../../src/shared/small-heap.js';
 import { DescribeWorker } from '../../src/worker/describe-worker.js';
 import { readAbout } from './read-about.js';
 
-keepHeapSmall();
+// As the command does.
+setFlagsFromString('--heap-growing-percent=75');
 const { queue, api, limits: given } = readAbout();
 const logger = createLogger('warn');
 const account = accountOf({ api });

@@ -1,4 +1,5 @@
-import { chmod, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createPostgresBackend, runMigrations } from 'bullmq';
 import { BusyError, FatalError, UsageError, isSystemError, messageOf } from '../../errors.js';
@@ -89,7 +90,7 @@ async function lockDirectory(directory: string): Promise<FileLock> {
 
 /** One level at a time: Node's recursive mkdir never ends where the system says that a parent is missing (/proc). */
 async function makeDirectory(directory: string): Promise<void> {
-  if (await exists(directory)) return;
+  if (existsSync(directory)) return;
   const parent = dirname(directory);
   if (parent !== directory) await makeDirectory(parent);
   try {
@@ -107,7 +108,7 @@ async function makeDirectory(directory: string): Promise<void> {
 async function prepareDatabase(directory: string, onCreate: () => void): Promise<string> {
   await removeUnfinished(directory);
   const data = join(directory, DATA);
-  if (await exists(data)) return data;
+  if (existsSync(data)) return data;
   onCreate();
   const unfinished = join(directory, `${UNFINISHED}${process.pid}`);
   try {
@@ -138,15 +139,5 @@ async function removeUnfinished(directory: string): Promise<void> {
   const names = await readdir(directory);
   for (const name of names.filter((each) => each.startsWith(UNFINISHED))) {
     await rm(join(directory, name), { recursive: true, force: true });
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (isSystemError(error) && error.code === 'ENOENT') return false;
-    throw error;
   }
 }
