@@ -73,14 +73,8 @@ export async function* readCsv(
   dialect: CsvDialect,
 ): AsyncGenerator<readonly CsvRecord[], void> {
   const reader = new CsvReader(dialect);
-  for await (const chunk of bytes) {
-    const error = await reader.push(chunk);
-    yield reader.take();
-    if (error !== undefined) throw error;
-  }
-  const error = await reader.end();
-  yield reader.take();
-  if (error !== undefined) throw error;
+  for await (const chunk of bytes) yield* reader.read(chunk);
+  yield* reader.read(undefined);
 }
 
 /**
@@ -132,26 +126,18 @@ class CsvReader {
     this.#parser.resume();
   }
 
-  async push(chunk: Buffer): Promise<Error | undefined> {
-    if (chunk.length === 0) return undefined;
-    this.#size += chunk.length;
-    this.#lastByte = chunk.at(-1);
-    return await new Promise((resolve) => {
-      this.#parser.write(chunk, (failure) => resolve(this.#explain(failure)));
-    });
-  }
-
-  async end(): Promise<Error | undefined> {
-    return await new Promise((resolve) => {
-      this.#parser.end((failure?: Error | null) => resolve(this.#explain(failure)));
-    });
-  }
-
-  /** The records that have come since the last call. */
-  take(): readonly CsvRecord[] {
-    const records = this.#records;
+  /** @param chunk undefined at the end */
+  async *read(chunk: Buffer | undefined): AsyncGenerator<readonly CsvRecord[], void> {
+    if (chunk?.length === 0) return;
+    this.#size += chunk?.length ?? 0;
+    this.#lastByte = chunk?.at(-1) ?? this.#lastByte;
     this.#records = [];
-    return records;
+    const failure = await new Promise<Error | null | undefined>((resolve) => {
+      if (chunk === undefined) this.#parser.end(resolve);
+      else this.#parser.write(chunk, resolve);
+    });
+    yield this.#records;
+    if (failure) throw this.#explain(failure);
   }
 
   #add(bytes: string[], position: number, blankLines: number): void {
@@ -170,8 +156,7 @@ class CsvReader {
     return cell.includes(this.#lineEnd) ? cell.split(this.#lineEnd).length - 1 : 0;
   }
 
-  #explain(failure: Error | null | undefined): Error | undefined {
-    if (failure === null || failure === undefined) return undefined;
+  #explain(failure: Error): Error {
     const flaw = failure instanceof CsvError ? FLAWS.get(failure.code) : undefined;
     if (flaw === undefined) return failure;
     const line = this.#line + this.#parser.info.empty_lines - this.#blankLines;

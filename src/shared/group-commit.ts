@@ -8,7 +8,6 @@ export class GroupCommit<Entry> {
   #next: { readonly entries: Entry[]; readonly flushed: Promise<void> } | undefined;
   /** Ends with the last flush, and never rejects. */
   #last: Promise<unknown> = Promise.resolve();
-  #groups = 0;
   #failure: { readonly error: unknown } | undefined;
 
   /** @param flush brings entries to where they are safe, all or none */
@@ -34,27 +33,24 @@ export class GroupCommit<Entry> {
     return next.flushed;
   }
 
-  get isIdle(): boolean {
-    return this.#groups === 0;
-  }
-
   /** Waits until nothing is left to flush. Never rejects: failures went to those who committed. */
   async settled(): Promise<void> {
-    while (!this.isIdle) await this.#last;
+    let last: Promise<unknown>;
+    do {
+      last = this.#last;
+      await last;
+    } while (last !== this.#last);
   }
 
   async #flushAfter(last: Promise<unknown>, entries: readonly Entry[]): Promise<void> {
-    this.#groups++;
+    await last;
+    if (this.#next?.entries === entries) this.#next = undefined;
+    if (this.#failure !== undefined) throw this.#failure.error;
     try {
-      await last;
-      if (this.#next?.entries === entries) this.#next = undefined;
-      if (this.#failure !== undefined) throw this.#failure.error;
       await this.flush(entries);
     } catch (error) {
-      if (this.options.goesOnAfterFailure !== true) this.#failure ??= { error };
+      if (this.options.goesOnAfterFailure !== true) this.#failure = { error };
       throw error;
-    } finally {
-      this.#groups--;
     }
   }
 }
