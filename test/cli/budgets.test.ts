@@ -1,7 +1,7 @@
 import { json } from 'node:stream/consumers';
 import { beforeAll, expect, test } from 'vitest';
 import { serve } from '../describe-api/http-server.js';
-import { type CliProcess, runCli, startCli } from '../helpers/cli.js';
+import { type CliProcess, runCommand, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace } from '../helpers/workspace.js';
@@ -53,7 +53,7 @@ describeOnRedis('a budget over all starts', (openQueue) => {
     await waitUntil('three wait for their answers', () => model.submits() === 5);
     await kill9(run);
     answers.count = Infinity;
-    const last = await runCli(args(model.url, ...asked), { cwd: workspace.path });
+    const last = await runCommand(args(model.url, ...asked), { cwd: workspace.path });
     expect([last.code, model.submits()], last.stderr).toEqual([4, 8]);
     expect(last.stdout).toContain('8 of --max-calls 8 are made: give a higher one to go on');
   });
@@ -68,7 +68,7 @@ describeOnRedis('a budget over all starts', (openQueue) => {
       const answer = isSubmit ? { success: true, messageId: `m${submits}` } : { progress: 'incomplete' };
       response.end(JSON.stringify(answer));
     });
-    const run = await runCli(
+    const run = await runCommand(
       [
         ...['run', 'm.csv', '--queue', queue.url, '--rate', '50/s', '--no-progress', '--max-in-flight', '20'],
         ...['--api', api.url, '--dialect', 'thenextleg', '--max-calls', '30', '--stop-failing', '100'],
@@ -84,7 +84,7 @@ describeOnRedis('a budget over all starts', (openQueue) => {
     const says = (submit: number) => (submit % 2 === 0 ? '{"prompts": []}' : '{"prompts": ["a"]}');
     const model = await serveModel({ count: Infinity }, says);
     const asked = ['--max-in-flight', '1', '--price', '1', '--max-cost', '5', '--json'];
-    const run = await runCli(args(model.url, ...asked), { cwd: workspace.path });
+    const run = await runCommand(args(model.url, ...asked), { cwd: workspace.path });
     expect(run.code, run.stderr).toBe(4);
     // What is under way near the end was let go by what images had cost until then: one more, which may be asked for twice.
     expect(model.submits()).toBeGreaterThanOrEqual(5);
@@ -108,7 +108,7 @@ describeOnRedis('a budget over all starts', (openQueue) => {
     answers.count = Infinity;
     // 100 tokens in at 1 each, and 20 out at 5: 200 an image, in millionths.
     const prices = ['--price-in', '1', '--price-out', '5', '--max-cost', '0.001'];
-    const priced = await runCli(args(model.url, ...asked, ...prices, '--json'), { cwd: workspace.path });
+    const priced = await runCommand(args(model.url, ...asked, ...prices, '--json'), { cwd: workspace.path });
     expect([priced.code, model.submits()], priced.stderr).toEqual([4, 6]);
     expect(JSON.parse(priced.stdout)).toMatchObject({ described: 0, resumed: 5, cost: 0.001 });
   });

@@ -1,7 +1,7 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { runCli } from '../helpers/cli.js';
+import { runCommand } from '../helpers/cli.js';
 import { Workspace } from '../helpers/workspace.js';
 
 const execute = promisify(execFile);
@@ -12,7 +12,7 @@ beforeAll(async () => {
   workspace = await Workspace.create();
   await workspace.write('my table.csv', '');
   for (const shell of ['bash', 'zsh', 'fish']) {
-    const { code, stdout, stderr } = await runCli(['completion', shell], { cwd: workspace.path });
+    const { code, stdout, stderr } = await runCommand(['completion', shell], { cwd: workspace.path });
     expect([code, stderr]).toEqual([0, '']);
     await workspace.write(`script.${shell}`, stdout);
   }
@@ -108,7 +108,7 @@ test.skipIf(!isInstalled('zsh'))('zsh completes commands, options, values and pa
 
 test('completion refuses a shell that it does not know, and needs no right configuration file', async () => {
   await workspace.write('bulk-describe.config.yaml', 'broken: [');
-  const { code, stderr } = await runCli(['completion', 'tcsh'], { cwd: workspace.path });
+  const { code, stderr } = await runCommand(['completion', 'tcsh'], { cwd: workspace.path });
   expect([code, stderr]).toEqual([1, 'bulk-describe: completion tcsh: expected bash, zsh or fish\n']);
-  expect((await runCli(['completion', 'bash'], { cwd: workspace.path })).code).toBe(0);
+  expect((await runCommand(['completion', 'bash'], { cwd: workspace.path })).code).toBe(0);
 });

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../helpers/simulator.js';
-import { runCli } from '../helpers/cli.js';
+import { runCommand } from '../helpers/cli.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 
 const JSON_FILE = 'bulk-describe.config.json';
@@ -21,7 +21,7 @@ beforeEach(async () => {
 afterEach(() => workspace.remove());
 
 function cli(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
-  return runCli(args, { cwd: workspace.path, env: { XDG_STATE_HOME: workspace.at('state'), ...env } });
+  return runCommand(args, { cwd: workspace.path, env: { XDG_STATE_HOME: workspace.at('state'), ...env } });
 }
 
 describe('a flag wins over the environment, that over the file, and there the section of the command', () => {

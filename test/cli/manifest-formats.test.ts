@@ -5,7 +5,7 @@ import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
 import { type Simulator, startSimulator } from '../helpers/simulator.js';
-import { runCli, startCli } from '../helpers/cli.js';
+import { runCommand, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace } from '../helpers/workspace.js';
@@ -47,11 +47,11 @@ describeOnRedis('a manifest in another format', (openQueue) => {
     await waitUntil('25 rows', async () => (await output()).split('\n').length > 25);
     first.child.kill('SIGKILL');
     await first.ended;
-    const resumed = await runCli(args, options);
+    const resumed = await runCommand(args, options);
     const submits = simulator.stats().paid;
     expect([resumed.code, resumed.stderr]).toEqual([0, expect.stringContaining('part-*.csv')]);
     await shard('part-11.csv', 40);
-    const grown = await runCli(args, options);
+    const grown = await runCommand(args, options);
     expect(JSON.parse(grown.stdout)).toMatchObject({ rows: 60, resumed: 40, described: 20, submits: 20 });
     expect(simulator.stats().paid).toBe(submits + 20);
     const found = z
@@ -60,10 +60,10 @@ describeOnRedis('a manifest in another format', (openQueue) => {
     expect(found.map(({ id }) => id).sort((a, b) => a - b)).toEqual(rows.map(({ id }) => id));
     const shards = ['part-2.csv', 'part-10.csv', 'part-11.csv'];
     for (const names of [['part-*.csv'], shards]) {
-      const { code, stdout } = await runCli(['verify', ...names, 'part-out.csv'], options);
+      const { code, stdout } = await runCommand(['verify', ...names, 'part-out.csv'], options);
       expect([code, stdout]).toEqual([0, expect.stringContaining('60 rows in the manifest')]);
     }
-    const unnamed = await runCli(['run', ...shards, '--dry-run', '--api', simulator.url], options);
+    const unnamed = await runCommand(['run', ...shards, '--dry-run', '--api', simulator.url], options);
     expect(unnamed.stderr).toContain(
       'several manifests are run as one: say with -o <path> where the output goes',
     );
@@ -92,14 +92,14 @@ describeOnRedis('a manifest in another format', (openQueue) => {
     await waitUntil('ten rows', async () => (await output()).split('\n').length > 10);
     first.child.kill('SIGKILL');
     await first.ended;
-    const { code, stderr } = await runCli(args, options);
+    const { code, stderr } = await runCommand(args, options);
     expect([code, stderr]).toEqual([0, expect.stringContaining('column "image.url"')]);
     const found = (await output())
       .trim()
       .split('\n')
       .map((line) => z.object({ id: z.number(), image: z.json() }).parse(JSON.parse(line)));
     expect(found.sort((a, b) => a.id - b.id)).toEqual(rows);
-    const verified = await runCli(['verify', name, 'out.jsonl'], options);
+    const verified = await runCommand(['verify', name, 'out.jsonl'], options);
     expect([verified.code, verified.stderr]).toEqual([0, expect.any(String)]);
   });
 });

@@ -3,7 +3,7 @@ import { json } from 'node:stream/consumers';
 import { beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { serve } from '../describe-api/http-server.js';
-import { runCli } from '../helpers/cli.js';
+import { runCommand } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { Workspace } from '../helpers/workspace.js';
 
@@ -50,7 +50,7 @@ describeOnRedis('a model', (openQueue) => {
       return JSON.stringify({ caption: about, tags: ['x', 'y, z'], n: 2 });
     });
     const fields = ['--prompt', 'About {{title}}:', '--fields', 'caption, tags[], n:integer'];
-    const first = await runCli(args(model.url, ...fields), { cwd: workspace.path });
+    const first = await runCommand(args(model.url, ...fields), { cwd: workspace.path });
     expect([first.code, first.stdout]).toEqual([0, expect.stringContaining('3 rows: 2 described, 1 copied')]);
     expect(model.asked).toHaveLength(3);
     expect(model.asked.at(-1)).toMatch(/^About .*could not be used: tags: /s);
@@ -66,9 +66,9 @@ describeOnRedis('a model', (openQueue) => {
       '2,https://i.test/a.jpg,"The ""Mill""",a mill,"x, y, z",2',
       '3,https://i.test/a.jpg,Barn,a barn,"x, y, z",2',
     ]);
-    const again = await runCli(args(model.url, ...fields), { cwd: workspace.path });
+    const again = await runCommand(args(model.url, ...fields), { cwd: workspace.path });
     expect([again.code, model.asked.length]).toEqual([0, 3]);
-    const verified = await runCli(['verify', 'm.csv', 'm.prompts.csv'], { cwd: workspace.path });
+    const verified = await runCommand(['verify', 'm.csv', 'm.prompts.csv'], { cwd: workspace.path });
     expect(verified.code).toBe(0);
   });
 
@@ -78,7 +78,7 @@ describeOnRedis('a model', (openQueue) => {
     const model = await serveModel(() => JSON.stringify({ prompts: ['a', 'b'] }));
     // 100 tokens in at 1 each, and 20 out at 5: 200 an image, in millionths.
     const asked = ['--count', '2', '--price-in', '1', '--price-out', '5', '--usage', '--max-in-flight', '1'];
-    const first = await runCli(args(model.url, ...asked, '--max-cost', '0.001', '--json'), {
+    const first = await runCommand(args(model.url, ...asked, '--max-cost', '0.001', '--json'), {
       cwd: workspace.path,
     });
     expect(first.code).toBe(4);
@@ -88,11 +88,11 @@ describeOnRedis('a model', (openQueue) => {
     expect(receipt.described).toBeLessThanOrEqual(6);
     expect(receipt.inputTokens).toBe(receipt.described * 100);
     expect(receipt.cost).toBeCloseTo(receipt.described * 0.0002);
-    const same = await runCli(args(model.url, ...asked, '--max-cost', '0.001'), { cwd: workspace.path });
+    const same = await runCommand(args(model.url, ...asked, '--max-cost', '0.001'), { cwd: workspace.path });
     expect([same.code, model.asked.length]).toEqual([4, receipt.described]);
-    const calls = await runCli(args(model.url, ...asked, '--max-calls', '10'), { cwd: workspace.path });
+    const calls = await runCommand(args(model.url, ...asked, '--max-calls', '10'), { cwd: workspace.path });
     expect([calls.code, model.asked.length]).toEqual([4, 10]);
-    const higher = await runCli(args(model.url, ...asked, '--max-cost', '1', '--max-calls', '20'), {
+    const higher = await runCommand(args(model.url, ...asked, '--max-cost', '1', '--max-calls', '20'), {
       cwd: workspace.path,
     });
     expect([higher.code, model.asked.length]).toEqual([0, 20]);
@@ -102,7 +102,7 @@ describeOnRedis('a model', (openQueue) => {
       /^id,image,prompt_1,prompt_2,input_tokens,output_tokens,message_id,described_at\n/,
     );
     expect(output.match(/,a,b,100,20,c\d+,/g)).toHaveLength(20);
-    const verified = await runCli(['verify', 'm.csv', 'm.prompts.csv'], { cwd: workspace.path });
+    const verified = await runCommand(['verify', 'm.csv', 'm.prompts.csv'], { cwd: workspace.path });
     expect(verified.code).toBe(0);
   });
 
@@ -111,10 +111,10 @@ describeOnRedis('a model', (openQueue) => {
     const workspace = await Workspace.forTest(`id,image\n${rows}`);
     const model = await serveModel((_, call) => (call === 1 ? '{"text": "fine"}' : '{"text": 1}'));
     const asked = ['--fields', 'text', '--price', '1', '--max-in-flight', '1', '--json'];
-    const limited = await runCli(args(model.url, ...asked, '--limit', '2'), { cwd: workspace.path });
+    const limited = await runCommand(args(model.url, ...asked, '--limit', '2'), { cwd: workspace.path });
     expect([limited.code, model.asked.length]).toEqual([2, 3]);
     expect(JSON.parse(limited.stdout)).toMatchObject({ described: 1, failed: 1, remaining: 7, cost: 3 });
-    const stopped = await runCli(args(model.url, ...asked, '--max-cost', '7'), { cwd: workspace.path });
+    const stopped = await runCommand(args(model.url, ...asked, '--max-cost', '7'), { cwd: workspace.path });
     expect([stopped.code, model.asked.length]).toEqual([4, 7]);
     expect(stopped.stderr).toContain('7 of --max-cost 7 are spent');
   });
@@ -122,11 +122,11 @@ describeOnRedis('a model', (openQueue) => {
   test('answers that were kept are read again, unpaid, as other fields', async () => {
     const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n2,https://i.test/b.jpg\n');
     const model = await serveModel((_, call) => JSON.stringify({ text: call === 1 ? 'good' : 'a cat' }));
-    const failed = await runCli(args(model.url, '--fields', 'text, tags[]', '-o', 'o.csv'), {
+    const failed = await runCommand(args(model.url, '--fields', 'text, tags[]', '-o', 'o.csv'), {
       cwd: workspace.path,
     });
     expect([failed.code, model.asked.length]).toEqual([2, 4]);
-    const read = await runCli(['reparse', 'o.csv', '--fields', 'text'], { cwd: workspace.path });
+    const read = await runCommand(['reparse', 'o.csv', '--fields', 'text'], { cwd: workspace.path });
     expect([read.stderr, read.code, read.stdout]).toEqual([
       '',
       0,
@@ -136,7 +136,9 @@ describeOnRedis('a model', (openQueue) => {
       /^id,image,text,message_id,described_at\n(2,.*\n)?1,https:\/\/i\.test\/a\.jpg,a cat,/,
     );
     expect(await workspace.files()).not.toContain('o.failed.csv');
-    const again = await runCli(args(model.url, '--fields', 'text', '-o', 'o.csv'), { cwd: workspace.path });
+    const again = await runCommand(args(model.url, '--fields', 'text', '-o', 'o.csv'), {
+      cwd: workspace.path,
+    });
     expect([again.code, model.asked.length]).toEqual([0, 4]);
   });
 
@@ -145,10 +147,10 @@ describeOnRedis('a model', (openQueue) => {
     const workspace = await Workspace.forTest(`id,image\n1,${a}\n1,${b}\n2,${c}\n2,${c}\n3,\n`);
     const model = await serveModel((_, call) => JSON.stringify({ text: 'a cat', n: call === 1 ? 1 : 'two' }));
     const begun = ['--fields', 'text, n:integer', '--key-column', 'id', '-o', 'o.csv'];
-    const run = await runCli(args(model.url, ...begun, '--max-in-flight', '1'), { cwd: workspace.path });
+    const run = await runCommand(args(model.url, ...begun, '--max-in-flight', '1'), { cwd: workspace.path });
     expect(run.code).toBe(2);
     const failures = await workspace.read('o.failed.csv');
-    const reparse = () => runCli(['reparse', 'o.csv', '--fields', 'text, n'], { cwd: workspace.path });
+    const reparse = () => runCommand(['reparse', 'o.csv', '--fields', 'text, n'], { cwd: workspace.path });
     const codes = async () =>
       (await workspace.records('o.failed.csv')).map((row) => `${row['id']} ${row['error_code']}`).sort();
     expect(await codes()).toContain('2 bad-response');
@@ -159,7 +161,7 @@ describeOnRedis('a model', (openQueue) => {
     await workspace.write('o.failed.csv', failures);
     expect((await reparse()).stdout).toBe('0 described from kept answers, 0 left as they are\n');
     expect([await codes(), await workspace.read('o.csv')]).toEqual([left, output]);
-    const verified = await runCli(['verify', 'm.csv', 'o.csv', '--json'], { cwd: workspace.path });
+    const verified = await runCommand(['verify', 'm.csv', 'o.csv', '--json'], { cwd: workspace.path });
     expect(JSON.parse(verified.stdout)).toMatchObject({ described: 2, failed: 3, missing: 0, twice: 0 });
   });
 
@@ -167,9 +169,9 @@ describeOnRedis('a model', (openQueue) => {
     const row = (name: string) => `${name},https://i.test/a.jpg\n`;
     const workspace = await Workspace.forTest(`id,image\n${row('1')}${row('2')}`);
     const model = await serveModel(() => '{"text": "a cat", "n": "two"}');
-    await runCli(args(model.url, '--fields', 'text, n:integer', '-o', 'o.csv'), { cwd: workspace.path });
+    await runCommand(args(model.url, '--fields', 'text, n:integer', '-o', 'o.csv'), { cwd: workspace.path });
     const failures = await workspace.read('o.failed.csv');
-    const reparse = () => runCli(['reparse', 'o.csv', '--fields', 'text, n'], { cwd: workspace.path });
+    const reparse = () => runCommand(['reparse', 'o.csv', '--fields', 'text, n'], { cwd: workspace.path });
     expect((await reparse()).stdout).toBe('2 described from kept answers, 0 left as they are\n');
     const lines = (await workspace.read('o.csv')).split('\n');
     await workspace.write('o.csv', `${lines.slice(0, 2).join('\n')}\n`);
@@ -184,13 +186,13 @@ describeOnRedis('a model', (openQueue) => {
       JSON.stringify(call === 1 ? { text: 'good', n: 1 } : { text: 'a cat', n: 'two', mood: 'calm' }),
     );
     const begun = args(model.url, '--fields', 'text, n:integer', '-o', 'o.csv', '--max-in-flight', '1');
-    expect((await runCli(begun, { cwd: workspace.path })).code).toBe(2);
+    expect((await runCommand(begun, { cwd: workspace.path })).code).toBe(2);
     const output = await workspace.read('o.csv');
     const asked = model.asked.length;
-    const others = await runCli(args(model.url, '--fields', 'text, mood', '-o', 'o.csv'), {
+    const others = await runCommand(args(model.url, '--fields', 'text, mood', '-o', 'o.csv'), {
       cwd: workspace.path,
     });
-    const fewer = await runCli(['reparse', 'o.csv', '--fields', 'text'], { cwd: workspace.path });
+    const fewer = await runCommand(['reparse', 'o.csv', '--fields', 'text'], { cwd: workspace.path });
     expect([others.code, fewer.code]).toEqual([1, 1]);
     expect(others.stderr).toMatch(
       /^bulk-describe: the output .*o\.csv was begun with other fields \(it has "n", it lacks "mood"\): give --count, [^\n]*\n$/,
@@ -198,7 +200,7 @@ describeOnRedis('a model', (openQueue) => {
     expect(fewer.stderr).toMatch(/^bulk-describe: the output .*other fields \(it has "n"\): give [^\n]*\n$/);
     expect([await workspace.read('o.csv'), model.asked.length]).toEqual([output, asked]);
     const fields = ['--fields', 'text, n, mood'];
-    const read = await runCli(['reparse', 'o.csv', ...fields], { cwd: workspace.path });
+    const read = await runCommand(['reparse', 'o.csv', ...fields], { cwd: workspace.path });
     expect([read.stderr, read.code, read.stdout]).toEqual([
       '',
       0,
@@ -207,9 +209,9 @@ describeOnRedis('a model', (openQueue) => {
     expect((await workspace.read('o.csv')).replaceAll(/,(c\d)?,20.*$/gm, '')).toBe(
       'id,image,text,n,mood,message_id,described_at\n1,https://i.test/a.jpg,good,1,\n2,https://i.test/b.jpg,a cat,two,calm\n',
     );
-    const again = await runCli(args(model.url, ...fields, '-o', 'o.csv'), { cwd: workspace.path });
+    const again = await runCommand(args(model.url, ...fields, '-o', 'o.csv'), { cwd: workspace.path });
     expect([again.code, model.asked.length]).toEqual([0, asked]);
-    const verified = await runCli(['verify', 'm.csv', 'o.csv'], { cwd: workspace.path });
+    const verified = await runCommand(['verify', 'm.csv', 'o.csv'], { cwd: workspace.path });
     expect(verified.code).toBe(0);
   });
 
@@ -219,23 +221,23 @@ describeOnRedis('a model', (openQueue) => {
       JSON.stringify(call === 1 ? { text: 'good', n: 1 } : { text: 'a cat', n: 'two', mood: 'calm' }),
     );
     const begun = args(model.url, '--fields', 'text, n:integer', '-o', 'o.parquet', '--max-in-flight', '1');
-    expect((await runCli(begun, { cwd: workspace.path })).code).toBe(2);
+    expect((await runCommand(begun, { cwd: workspace.path })).code).toBe(2);
     const asked = model.asked.length;
     const failures = await workspace.read('o.parquet.failed.csv');
     const fields = ['--fields', 'text, n, mood'];
-    const read = await runCli(['reparse', 'o.parquet', ...fields], { cwd: workspace.path });
+    const read = await runCommand(['reparse', 'o.parquet', ...fields], { cwd: workspace.path });
     expect([read.stderr, read.code]).toEqual(['', 0]);
     // As a kill leaves it before the output is packed again.
     const rows = ['export', 'o.parquet', '--to', 'jsonl', '-o', 'rows.jsonl'];
-    expect((await runCli(rows, { cwd: workspace.path })).code).toBe(0);
+    expect((await runCommand(rows, { cwd: workspace.path })).code).toBe(0);
     await rename(workspace.at('rows.jsonl'), workspace.at('o.parquet.jsonl'));
     await workspace.write('o.parquet.failed.csv', failures);
-    const ended = await runCli(['reparse', 'o.parquet', ...fields], { cwd: workspace.path });
+    const ended = await runCommand(['reparse', 'o.parquet', ...fields], { cwd: workspace.path });
     expect([ended.stderr, ended.stdout]).toEqual(['', '0 described from kept answers, 0 left as they are\n']);
     expect(await workspace.files()).toEqual(['m.csv', 'o.parquet', 'o.parquet.run']);
-    const again = await runCli(args(model.url, ...fields, '-o', 'o.parquet'), { cwd: workspace.path });
+    const again = await runCommand(args(model.url, ...fields, '-o', 'o.parquet'), { cwd: workspace.path });
     expect([again.code, model.asked.length]).toEqual([0, asked]);
-    const verified = await runCli(['verify', 'm.csv', 'o.parquet'], { cwd: workspace.path });
+    const verified = await runCommand(['verify', 'm.csv', 'o.parquet'], { cwd: workspace.path });
     expect(verified.code).toBe(0);
   });
 
@@ -243,25 +245,25 @@ describeOnRedis('a model', (openQueue) => {
     const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n');
     const model = await serveModel(() => '{"prompts": ["a barn", "a mill"]}');
     const begun = ['--prompts-as', 'rows', '-o', 'o.csv', '--count'];
-    expect((await runCli(args(model.url, ...begun, '3'), { cwd: workspace.path })).code).toBe(2);
+    expect((await runCommand(args(model.url, ...begun, '3'), { cwd: workspace.path })).code).toBe(2);
     const asked = model.asked.length;
-    const read = await runCli(['reparse', 'o.csv', '--count', '2'], { cwd: workspace.path });
+    const read = await runCommand(['reparse', 'o.csv', '--count', '2'], { cwd: workspace.path });
     expect([read.stderr, read.code]).toEqual(['', 0]);
     expect((await workspace.read('o.csv')).replaceAll(/(c\d)?,20.*$/gm, '')).toBe(
       'id,image,prompt_number,prompt,message_id,described_at\n1,https://i.test/a.jpg,1,a barn,\n1,https://i.test/a.jpg,2,a mill,\n',
     );
-    const more = await runCli(['reparse', 'o.csv', '--count', '3'], { cwd: workspace.path });
+    const more = await runCommand(['reparse', 'o.csv', '--count', '3'], { cwd: workspace.path });
     expect([more.code, more.stderr]).toEqual([1, expect.stringContaining('no failures file')]);
-    const again = await runCli(args(model.url, '-o', 'o.csv', '--count', '2'), { cwd: workspace.path });
+    const again = await runCommand(args(model.url, '-o', 'o.csv', '--count', '2'), { cwd: workspace.path });
     expect([again.code, model.asked.length]).toEqual([0, asked]);
   });
 
   test('a text that was cut off is no prompt, neither at once nor when it is read again', async () => {
     const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n');
     const model = await serveModel(() => 'A barn in the snow, oil on', 'length');
-    expect((await runCli(args(model.url, '--count', '1'), { cwd: workspace.path })).code).toBe(2);
+    expect((await runCommand(args(model.url, '--count', '1'), { cwd: workspace.path })).code).toBe(2);
     expect(await workspace.read('m.prompts.failed.csv')).toContain('"A barn in the snow, oil on"\n');
-    const read = await runCli(['reparse', 'm.prompts.csv', '--count', '1'], { cwd: workspace.path });
+    const read = await runCommand(['reparse', 'm.prompts.csv', '--count', '1'], { cwd: workspace.path });
     expect([read.code, read.stdout]).toEqual([2, '0 described from kept answers, 1 left as they are\n']);
   });
 
@@ -269,9 +271,9 @@ describeOnRedis('a model', (openQueue) => {
     const workspace = await Workspace.forTest('id,image\n1,https://i.test/a.jpg\n');
     const said = '1. A beggar who cannot see\n2. A red barn\n3. A blue door\n4. An old man in a re';
     const model = await serveModel(() => said, 'length');
-    expect((await runCli(args(model.url), { cwd: workspace.path })).code).toBe(2);
+    expect((await runCommand(args(model.url), { cwd: workspace.path })).code).toBe(2);
     expect(model.asked).toHaveLength(2);
-    const read = await runCli(['reparse', 'm.prompts.csv'], { cwd: workspace.path });
+    const read = await runCommand(['reparse', 'm.prompts.csv'], { cwd: workspace.path });
     expect([read.code, read.stdout]).toEqual([2, '0 described from kept answers, 1 left as they are\n']);
   });
 
@@ -281,7 +283,7 @@ describeOnRedis('a model', (openQueue) => {
       JSON.stringify({ prompts: [text.includes('of 1') ? 'I am standing by a barn' : "I can't see it"] }),
     );
     const more = ['--count', '1', '--prompt', 'A caption in the first person of {{id}}'];
-    expect((await runCli(args(model.url, ...more), { cwd: workspace.path })).code).toBe(2);
+    expect((await runCommand(args(model.url, ...more), { cwd: workspace.path })).code).toBe(2);
     expect(await workspace.read('m.prompts.csv')).toContain('I am standing by a barn');
     expect(await workspace.read('m.prompts.failed.csv')).toContain("I can't see it");
   });
@@ -292,8 +294,8 @@ describeOnRedis('a model', (openQueue) => {
     );
     const model = await serveModel(() => 'A barn in the snow, oil on', 'length');
     const begun = ['--drop', 'answer', '--count', '1', '-o', 'o.csv'];
-    expect((await runCli(args(model.url, ...begun), { cwd: workspace.path })).code).toBe(2);
-    const read = await runCli(['reparse', 'o.csv', '--count', '1'], { cwd: workspace.path });
+    expect((await runCommand(args(model.url, ...begun), { cwd: workspace.path })).code).toBe(2);
+    const read = await runCommand(['reparse', 'o.csv', '--count', '1'], { cwd: workspace.path });
     expect([read.stderr, read.stdout]).toEqual(['', '0 described from kept answers, 0 left as they are\n']);
     expect((await workspace.records('o.failed.csv'))[0]).toMatchObject({ answer: 'A barn in the snow.' });
   });
@@ -315,7 +317,7 @@ describeOnRedis('a model', (openQueue) => {
   ])('is not asked anything with %j', async (more, message) => {
     const workspace = await Workspace.forTest('id,image,title\n1,https://i.test/a.jpg,Barn\n');
     const model = await serveModel(() => '');
-    const refused = await runCli(args(model.url, ...more), { cwd: workspace.path });
+    const refused = await runCommand(args(model.url, ...more), { cwd: workspace.path });
     expect([refused.code, model.asked]).toEqual([1, []]);
     expect(refused.stderr).toContain(message);
     expect(refused.stderr.trim().split('\n')).toHaveLength(1);

@@ -1,6 +1,6 @@
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { startSimulator } from '../helpers/simulator.js';
-import { runCli } from '../helpers/cli.js';
+import { runCommand } from '../helpers/cli.js';
 import { startMonitor } from '../helpers/monitor.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 import { FAST_FLAGS } from '../helpers/run-fixture.js';
@@ -15,7 +15,7 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const simulator = await startSimulator({ latencyMs: 10 });
   onTestFinished(() => simulator.close());
   const api = ['--api', simulator.url, ...FAST_FLAGS];
-  const { code, stderr } = await runCli(['run', 'm.csv', ...api, ...args], {
+  const { code, stderr } = await runCommand(['run', 'm.csv', ...api, ...args], {
     cwd: workspace.path,
     env: { DESCRIBE_API_TOKEN: 'secret-token', XDG_STATE_HOME: workspace.at('state'), ...env },
   });

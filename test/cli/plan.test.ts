@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
 import { type Simulator, startSimulator } from '../helpers/simulator.js';
-import { runCli } from '../helpers/cli.js';
+import { runCommand } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 
@@ -67,7 +67,7 @@ describeOnRedis('bulk-describe plan', (openQueue) => {
 
   const cli = (...args: string[]) => {
     const limits = ['--rate', '200/s', '--poll-rate', '400/s', '--max-in-flight', '20'];
-    return runCli([...args, '--api', simulator.url, '--queue', queue.url, ...limits], {
+    return runCommand([...args, '--api', simulator.url, '--queue', queue.url, ...limits], {
       cwd: workspace.path,
       env: { DESCRIBE_API_TOKEN: 'any' },
     });
@@ -107,7 +107,7 @@ describeOnRedis('bulk-describe plan', (openQueue) => {
     await workspace.write('photo.png', 'x');
     await workspace.write('local.csv', 'url\nphoto.png\n');
     for (const command of [['plan'], ['run', '--dry-run'], ['run']]) {
-      const { code, stderr } = await runCli([...command, 'local.csv', '--api', 'simulator'], {
+      const { code, stderr } = await runCommand([...command, 'local.csv', '--api', 'simulator'], {
         cwd: workspace.path,
       });
       expect([command, code, stderr.split('\n').length]).toEqual([command, 1, 2]);
@@ -132,7 +132,7 @@ describeOnRedis('bulk-describe plan', (openQueue) => {
       /^rest {6}32 rows not taken on by this run \(--sample\): a larger one, or none, goes on$/m,
     );
     expect(stdout).not.toMatch(/^resume/m);
-    const piped = await runCli(['plan', '-', '--format', 'csv', '-o', 'o.csv', '--sample', '3'], {
+    const piped = await runCommand(['plan', '-', '--format', 'csv', '-o', 'o.csv', '--sample', '3'], {
       cwd: workspace.path,
       input: manifestOf(5),
     });
@@ -146,7 +146,7 @@ describeOnRedis('bulk-describe plan', (openQueue) => {
     await workspace.write('m.csv', manifestOf(60));
     const rate = ['--rate', '10/s'];
     const args = (at: number) => ['--finish-by', new Date(at).toISOString()];
-    const end = await runCli(
+    const end = await runCommand(
       [
         'run',
         'm.csv',

@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { expect, onTestFinished, test } from 'vitest';
-import { runCli, startCli } from '../helpers/cli.js';
+import { runCommand, startCli } from '../helpers/cli.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 
@@ -22,6 +22,6 @@ test('a run whose embedded queue is removed ends, and the same command goes on w
   expect(code, stderr).toBe(1);
   expect(stdout).toMatch(/^stopped .*the embedded queue's files in .*queue\/pgdata were removed or moved/m);
   expect(stderr).not.toMatch(/defect|could not be tidied up|reports an error/);
-  const again = await runCli([...args.slice(0, -1), '100/s'], { cwd: workspace.path });
+  const again = await runCommand([...args.slice(0, -1), '100/s'], { cwd: workspace.path });
   expect([again.code, again.stdout], again.stderr).toEqual([0, expect.stringContaining('60 rows: ')]);
 });

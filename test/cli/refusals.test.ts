@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../helpers/simulator.js';
-import { type CliOptions, runCli } from '../helpers/cli.js';
+import { type CliOptions, runCommand } from '../helpers/cli.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 
 let workspace: Workspace;
@@ -21,7 +21,7 @@ async function refuse(args: readonly string[], options: CliOptions = {}) {
   const files = await workspace.files();
   const before = simulator.stats().submits;
   const env = { XDG_STATE_HOME: workspace.at('state'), ...options.env };
-  const end = await runCli(args, { ...options, cwd: workspace.path, env });
+  const end = await runCommand(args, { ...options, cwd: workspace.path, env });
   expect(end.stderr).toMatch(/^bulk-describe: [^\n]+\n$/);
   expect(end.stderr).not.toMatch(/\n {4}at |defect/);
   expect(end.stdout).toBe('');

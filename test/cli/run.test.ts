@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { z } from 'zod';
 import { DIALECT_NAMES } from '../../src/describe-api/dialects/index.js';
 import { type Simulator, startSimulator } from '../helpers/simulator.js';
-import { MAIN, runCli, startCli } from '../helpers/cli.js';
+import { MAIN, runCli, runCommand, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
@@ -68,7 +68,7 @@ describeOnRedis('bulk-describe run', (openQueue) => {
 
   test('prints exactly one JSON object on stdout with --json, with the fields of the contract', async () => {
     await workspace.write('m.csv', manifestOf(3));
-    const end = await runCli(args('--json', '--quiet'), { cwd: workspace.path, env });
+    const end = await runCommand(args('--json', '--quiet'), { cwd: workspace.path, env });
     expect(end.stderr).toBe('');
     const receipt = receiptSchema.parse(JSON.parse(end.stdout));
     expect(receipt).toMatchObject({ rows: 3, described: 3, complete: true, balanced: true });
@@ -76,7 +76,7 @@ describeOnRedis('bulk-describe run', (openQueue) => {
 
   test('--dry-run prints the preview, exits 0, creates nothing and pays nothing', async () => {
     await workspace.write('m.csv', manifestOf(3));
-    const end = await runCli(args('--dry-run'), { cwd: workspace.path });
+    const end = await runCommand(args('--dry-run'), { cwd: workspace.path });
     expect([end.code, end.stdout]).toEqual([0, '']);
     expect(end.stderr).toContain('3 images to submit, at most 200/s');
     expect(await workspace.files()).toEqual(['m.csv']);
@@ -97,7 +97,7 @@ describeOnRedis('bulk-describe run', (openQueue) => {
     await workspace.write('m.csv', manifestOf(2));
     const first = startCli(args(), { cwd: workspace.path, env });
     await waitUntil('the first has submitted', () => simulator.stats().paid === 2);
-    const second = await runCli(args(), { cwd: workspace.path, env });
+    const second = await runCommand(args(), { cwd: workspace.path, env });
     expect(second.code).toBe(5);
     expect(second.stderr).toContain(`pid ${first.child.pid ?? ''}`);
     first.child.kill('SIGTERM');
@@ -107,20 +107,20 @@ describeOnRedis('bulk-describe run', (openQueue) => {
   test('takes the token from a file', async () => {
     await workspace.write('m.csv', manifestOf(1));
     await workspace.write('token.txt', 'secret-token\n');
-    const end = await runCli(args('--token-file', 'token.txt'), { cwd: workspace.path });
+    const end = await runCommand(args('--token-file', 'token.txt'), { cwd: workspace.path });
     expect(end.code).toBe(0);
   });
 
   test('with --accept, failures of that code do not make exit 2', async () => {
     await workspace.write('m.csv', `${manifestOf(1)}2,\n`);
-    expect((await runCli(args(), { cwd: workspace.path, env })).code).toBe(2);
-    expect((await runCli(args('--accept', 'invalid-url'), { cwd: workspace.path, env })).code).toBe(0);
+    expect((await runCommand(args(), { cwd: workspace.path, env })).code).toBe(2);
+    expect((await runCommand(args('--accept', 'invalid-url'), { cwd: workspace.path, env })).code).toBe(0);
   });
 
   test('verify recounts: 0 when all is described, 2 when something is missing or twice', async () => {
     await workspace.write('m.csv', manifestOf(3));
-    await runCli(args(), { cwd: workspace.path, env });
-    const verify = () => runCli(['verify', 'm.csv', 'm.prompts.csv', '--json'], { cwd: workspace.path });
+    await runCommand(args(), { cwd: workspace.path, env });
+    const verify = () => runCommand(['verify', 'm.csv', 'm.prompts.csv', '--json'], { cwd: workspace.path });
     const end0 = await verify();
     expect(end0.code).toBe(0);
     expect(end0.stdout).toContain('"described":3');
@@ -135,9 +135,9 @@ describeOnRedis('bulk-describe run', (openQueue) => {
 
   test('verify counts failures with the codes of --accept as accepted, and exits 0 when nothing else is left', async () => {
     await workspace.write('m.csv', `${manifestOf(1)}2,\n3,\n`);
-    await runCli(args(), { cwd: workspace.path, env });
+    await runCommand(args(), { cwd: workspace.path, env });
     const verify = (...more: string[]) =>
-      runCli(['verify', 'm.csv', 'm.prompts.csv', ...more], { cwd: workspace.path });
+      runCommand(['verify', 'm.csv', 'm.prompts.csv', ...more], { cwd: workspace.path });
     expect((await verify()).code).toBe(2);
     expect((await verify('--accept', 'rejected', '--json')).stdout).toContain('"failed":2,"accepted":0');
     const accepted = await verify('--accept', 'invalid-url');
@@ -167,12 +167,12 @@ describe('help', () => {
     [['verify', '-h'], /Recounts/],
     [['simulate', '--help'], /--latency/],
   ])('%j exits 0 and shows it on stdout', async (helpArgs, text) => {
-    const end = await runCli(helpArgs);
+    const end = await runCommand(helpArgs);
     expect([end.code, end.stderr]).toEqual([0, '']);
     expect(end.stdout).toMatch(text);
   });
   test('names every dialect', async () => {
-    const { stdout } = await runCli(['run', '--help']);
+    const { stdout } = await runCommand(['run', '--help']);
     for (const name of DIALECT_NAMES) expect(stdout).toMatch(new RegExp(`--dialect <name> .*\\b${name}\\b`));
   });
   test('is a program that can be executed, however it came to be built', () => {

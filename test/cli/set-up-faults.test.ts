@@ -1,6 +1,6 @@
 import { beforeAll, expect, onTestFinished, test } from 'vitest';
 import { answering, serve } from '../describe-api/http-server.js';
-import { runCli, startCli } from '../helpers/cli.js';
+import { runCommand, startCli } from '../helpers/cli.js';
 import { type QueueFixture, describeOnRedis } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
@@ -20,7 +20,7 @@ describeOnRedis('an API that cannot work', (openQueue) => {
   test('ends the run with exit code 3, the words of the service and what to try; no image is marked', async () => {
     const workspace = await workspaceOf(12);
     const wrong = await serve(answering(400, { error: { message: 'invalid image input' } }));
-    const stopped = await runCli(args(wrong.url), { cwd: workspace.path });
+    const stopped = await runCommand(args(wrong.url), { cwd: workspace.path });
     expect(stopped.code).toBe(3);
     expect(stopped.stdout).toMatch(/^\d+ rows( read)?: 0 described, \d+ remaining$/m);
     expect(stopped.stdout).toMatch(
@@ -31,7 +31,7 @@ describeOnRedis('an API that cannot work', (openQueue) => {
     expect(await workspace.files()).not.toContain('m.prompts.failed.csv');
     const content = JSON.stringify(['a', 'b', 'c', 'd'].map((prompt) => `${prompt}, a barn`));
     const right = await serve(answering(200, { choices: [{ message: { content } }] }));
-    const resumed = await runCli(args(right.url), { cwd: workspace.path });
+    const resumed = await runCommand(args(right.url), { cwd: workspace.path });
     expect([resumed.code, right.requests.length]).toEqual([0, 12]);
     expect(resumed.stdout).toContain('12 rows: 12 described');
   });
@@ -44,7 +44,7 @@ describeOnRedis('an API that cannot work', (openQueue) => {
     async (_, body, words, isKept) => {
       const workspace = await workspaceOf(30);
       const useless = await serve(answering(200, body));
-      const stopped = await runCli(args(useless.url), { cwd: workspace.path });
+      const stopped = await runCommand(args(useless.url), { cwd: workspace.path });
       expect(stopped.code).toBe(3);
       expect(stopped.stdout).toMatch(new RegExp(`^stopped .*no answer can be read .*${words}`, 'm'));
       // Five decide, and those in flight then end; without a stop there would be 60.
@@ -69,12 +69,12 @@ describeOnRedis('an API that cannot work', (openQueue) => {
   test('names --retry-rejected, which tries again what it has rejected', async () => {
     const workspace = await workspaceOf(2);
     const flagged = await serve(answering(403, { error: { message: 'Your input was flagged for "x"' } }));
-    const first = await runCli(args(flagged.url), { cwd: workspace.path });
+    const first = await runCommand(args(flagged.url), { cwd: workspace.path });
     expect([first.code, flagged.requests.length]).toEqual([2, 2]);
     expect(first.stdout).toContain('rejected  2, which --retry-rejected tries again as well');
-    await runCli(args(flagged.url), { cwd: workspace.path });
+    await runCommand(args(flagged.url), { cwd: workspace.path });
     expect(flagged.requests).toHaveLength(2);
-    await runCli(args(flagged.url, '--retry-rejected'), { cwd: workspace.path });
+    await runCommand(args(flagged.url, '--retry-rejected'), { cwd: workspace.path });
     expect(flagged.requests).toHaveLength(4);
   });
 });

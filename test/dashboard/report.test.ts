@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { z } from 'zod';
 import { type ReportOptions, writeReport } from '../../src/dashboard/report.js';
 import { acquireFileLock } from '../../src/shared/file-lock.js';
-import { runCli } from '../helpers/cli.js';
+import { runCommand } from '../helpers/cli.js';
 import { type TestBrowser, chromiumAvailable, seriousTroubles, startBrowser } from '../helpers/browser.js';
 import { HOSTILE, writeResults } from '../helpers/results-fixture.js';
 import { Workspace } from '../helpers/workspace.js';
@@ -50,7 +50,7 @@ test('holds the counts of verify and the newest rows, and takes the place of the
     'f3,t,http://images.test/f3.jpg\n',
   ];
   await workspace.write('m.csv', `id,title,image\n${rows.join('')}${failed.join('')}`);
-  const counted = await runCli(['verify', 'm.csv', 'a.csv', '--json'], { cwd: folder });
+  const counted = await runCommand(['verify', 'm.csv', 'a.csv', '--json'], { cwd: folder });
   const made = await report(output, { prices: { perImage: 0.5 } });
   expect(made).toMatchObject({ path: join(folder, 'a.report.html'), described: 120, failed: 3, shown: 123 });
   expect(JSON.parse(counted.stdout)).toMatchObject({ described: made.described, failed: made.failed });
@@ -114,7 +114,7 @@ test('says in one line why there is none', async () => {
     [['bad.csv', '--limit', '100001'], /holds 100,000 rows at most/],
   ];
   for (const [args, line] of cases) {
-    const { code, stderr } = await runCli(['report', ...args], { cwd: folder });
+    const { code, stderr } = await runCommand(['report', ...args], { cwd: folder });
     expect([args, code, line.test(stderr), stderr.trim().split('\n').length, stderr]).toEqual([
       args,
       1,
@@ -124,7 +124,7 @@ test('says in one line why there is none', async () => {
     ]);
   }
   expect(await workspace.read('text.html')).toBe('mine');
-  const done = await runCli(['report', output, '-o', 'text.html', '--overwrite'], { cwd: folder });
+  const done = await runCommand(['report', output, '-o', 'text.html', '--overwrite'], { cwd: folder });
   expect([done.code, done.stdout]).toEqual([
     0,
     expect.stringContaining('text.html (0.0 MB): 1 described and 3 failed\n'),
@@ -147,7 +147,7 @@ test('links images on this machine beside it, or holds small pictures of those t
   expect(linked).toEqual(['./p/a%20%231.png', undefined, url, './p/none.png']);
   await writeFile(join(folder, 'c.failed.csv'), 'id,title,image,error_code,error,attempts,message_id\n');
   expect(await report(output, { embed: true })).toMatchObject({ missing: 2 });
-  const few = await runCli(['report', output, '--embed', '--allow-private', '-o', 'web.html'], {
+  const few = await runCommand(['report', output, '--embed', '--allow-private', '-o', 'web.html'], {
     cwd: folder,
   });
   expect(few.stdout).toMatch(/4 described and 0 failed; 1 pictures? could not be had/);

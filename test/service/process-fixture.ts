@@ -1,6 +1,6 @@
 import { afterEach, beforeEach } from 'vitest';
 import { type Simulator, startSimulator } from '../helpers/simulator.js';
-import { type CliEnd, type CliProcess, runCli } from '../helpers/cli.js';
+import { type CliEnd, type CliProcess, runCommand } from '../helpers/cli.js';
 import type { OpenFixture, QueueFixture } from '../helpers/queues.js';
 import { Workspace } from '../helpers/workspace.js';
 import { Service, untilSaid } from './service.js';
@@ -50,7 +50,7 @@ export class ProcessFixture {
 
   /** A command that ends by itself; it knows of the queue alone. */
   command(...args: string[]): Promise<CliEnd> {
-    return runCli(args, { cwd: this.workspace.path, env: { QUEUE_URL: this.queue.url } });
+    return runCommand(args, { cwd: this.workspace.path, env: { QUEUE_URL: this.queue.url } });
   }
 
   /** The ids of a file's rows in order; none when there is no such file. */

@@ -2,7 +2,7 @@ import { mkdir, rename, symlink, writeFile } from 'node:fs/promises';
 import sharp from 'sharp';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { UndoStack } from '../../src/shared/undo.js';
-import { runCli, startCli } from '../helpers/cli.js';
+import { runCommand, startCli } from '../helpers/cli.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { freePort } from '../helpers/redis.js';
 import { waitUntil } from '../helpers/wait-until.js';
@@ -65,7 +65,7 @@ describeOnRedis('local images at an API that takes URLs alone', (open) => {
     expect(first.stderr()).toContain(`local images are served at ${base}, where ${base}/pictures/ has to`);
     expect(first.stderr()).not.toContain('warning: from here');
     await kill9(first);
-    const elsewhere = await runCli(['run', 'other', ...args.slice(2)], options);
+    const elsewhere = await runCommand(['run', 'other', ...args.slice(2)], options);
     expect([elsewhere.code, elsewhere.stderr.trim().split('\n').length]).toEqual([1, 1]);
     expect(elsewhere.stderr).toContain('are in flight from the folder');
 
@@ -109,7 +109,7 @@ describeOnRedis('local images at an API that takes URLs alone', (open) => {
     const api = await startScriptedApi({});
     undo.defer(() => api.close());
     const run = (...flags: string[]) =>
-      runCli(
+      runCommand(
         ['run', 'photos', '-o', 'out.csv', '--api', api.url, '--dialect', 'thenextleg'].concat([
           '--queue',
           queue.url,
