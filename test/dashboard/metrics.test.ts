@@ -6,11 +6,11 @@ import { z } from 'zod';
 import { renderMetrics } from '../../src/dashboard/metrics.js';
 import { TROUBLE_KINDS } from '../../src/service/troubles.js';
 import { RUNS_QUEUE } from '../../src/shared/jobs.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnAnyQueue } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 
-describeOnBothQueues('the metrics', (openQueue) => {
+describeOnAnyQueue('the metrics', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
   test('can be parsed, and equal what the API saw', async () => {

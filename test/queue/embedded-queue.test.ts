@@ -99,35 +99,33 @@ test('a job that took its process down too often fails', async () => {
   expect(never).not.toHaveBeenCalled();
 });
 
-test('a crash while it is created leaves a directory that can be opened', { timeout: 90_000 }, async () => {
-  const directory = await emptyDirectory();
-  const process = EmbeddedProcess.start(`embedded:${directory}`);
-  await vi.waitFor(
-    async () => {
-      const unfinished = (await readdir(directory)).find((name) => name.startsWith('pgdata.new'));
-      expect(await readdir(join(directory, unfinished ?? 'none'))).toContain('PG_VERSION');
-      // On a busy machine the creation takes most of that before it writes anything.
-    },
-    { ...soon, timeout: 60_000 },
-  );
-  await process.kill();
-  const onSlow = vi.fn();
-  const connection = await openQueue(parseQueueUrl(`embedded:${directory}`, {}), { onSlow });
-  onTestFinished(() => connection.close());
-  expect(onSlow).toHaveBeenCalledOnce();
-  await connection.queue<object, null>('q').add('x', {});
-  expect((await readdir(directory)).sort()).toEqual(['lock', 'pgdata']);
-  // The database's own files are readable for everybody, so what is above them may not be.
-  expect(((await stat(join(directory, 'pgdata'))).mode & 0o777).toString(8)).toBe('700');
-});
-
-test('the directory is made for this user alone', { timeout: 90_000 }, async () => {
-  const directory = join(await emptyDirectory(), 'state', 'bulk-describe');
-  const connection = await openQueue(parseQueueUrl(`embedded:${directory}`, {}));
-  await connection.close();
-  expect(((await stat(directory)).mode & 0o777).toString(8)).toBe('700');
-  expect(await readdir(directory)).toEqual(['pgdata']);
-});
+test(
+  'a crash while it is created leaves a directory that can be opened, by this user alone',
+  { timeout: 90_000 },
+  async () => {
+    const directory = join(await emptyDirectory(), 'state', 'bulk-describe');
+    const process = EmbeddedProcess.start(`embedded:${directory}`);
+    await vi.waitFor(
+      async () => {
+        const unfinished = (await readdir(directory)).find((name) => name.startsWith('pgdata.new'));
+        expect(await readdir(join(directory, unfinished ?? 'none'))).toContain('PG_VERSION');
+        // On a busy machine the creation takes most of that before it writes anything.
+      },
+      { ...soon, timeout: 60_000 },
+    );
+    await process.kill();
+    const onSlow = vi.fn();
+    const connection = await openQueue(parseQueueUrl(`embedded:${directory}`, {}), { onSlow });
+    expect(onSlow).toHaveBeenCalledOnce();
+    await connection.queue<object, null>('q').add('x', {});
+    expect((await readdir(directory)).sort()).toEqual(['lock', 'pgdata']);
+    // The database's own files are readable for everybody, so what is above them may not be.
+    for (const made of [directory, join(directory, 'pgdata')])
+      expect(((await stat(made)).mode & 0o777).toString(8)).toBe('700');
+    await connection.close();
+    expect(await readdir(directory)).toEqual(['pgdata']);
+  },
+);
 
 test('a process that has closed it ends by itself', async () => {
   const { url } = await fixture();

@@ -4,7 +4,7 @@ import { verifyOutput } from '../../src/run/receipt.js';
 import type { RunEvent } from '../../src/run/run-options.js';
 import { readRunFile, writeRunFile } from '../../src/writer/run-file.js';
 import { FAST, RunFixture } from '../helpers/run-fixture.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnAnyQueue, describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 
@@ -28,6 +28,38 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     const rest = await fixture.run({ manifest, limit: 100 });
     expect(rest.receipt).toMatchObject({ resumed: 5, described: 6, failed: 1, remaining: 0, submits: 6 });
   });
+
+  test('ends with exit 3 when the token is refused, with nothing lost', async () => {
+    fixture.simulator.setOptions({ token: 'right' });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(20));
+    const refused = await fixture.run({ manifest, token: 'wrong' });
+    expect([refused.exitCode, refused.stop?.kind]).toEqual([3, 'token']);
+    expect(refused.receipt).toMatchObject({ described: 0, failed: 0 });
+    const { receipt } = await fixture.run({ manifest, token: 'right' });
+    expect(receipt).toMatchObject({ rows: 20, described: 20, submits: 20 });
+  });
+
+  test('interrupted, it releases what is in flight, and the next run pays for nothing again', async () => {
+    fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(30));
+    const interrupt = new AbortController();
+    const running = fixture.run({ manifest, signal: interrupt.signal });
+    await waitUntil('ten are in flight', () => fixture.simulator.stats().paid >= 10);
+    interrupt.abort();
+    const { receipt, exitCode } = await running;
+    expect(exitCode).toBe(130);
+    expect(receipt.remaining).toBeGreaterThan(0);
+    expect(receipt.submits).toBe(fixture.simulator.stats().paid);
+    fixture.simulator.setOptions({ latencyMs: 30 });
+    const resumed = await fixture.run({ manifest });
+    expect(resumed.receipt.described + resumed.receipt.resumed).toBe(30);
+    expect(resumed.receipt.reattached).toBe(receipt.submits - receipt.described);
+    expect(fixture.simulator.stats().paid).toBe(30);
+  });
+});
+
+describeOnAnyQueue('how a run ends, and goes on, whatever the queue', (openQueue) => {
+  const fixture = RunFixture.forSuite(openQueue);
 
   test.each(['is in flight', 'was answered meanwhile'])(
     'what %s under the key of a row whose URL was signed anew is not paid for again',
@@ -140,16 +172,6 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(receipt.remaining).toBeGreaterThan(100);
   });
 
-  test('ends with exit 3 when the token is refused, with nothing lost', async () => {
-    fixture.simulator.setOptions({ token: 'right' });
-    const manifest = await fixture.workspace.write('m.csv', manifestOf(20));
-    const refused = await fixture.run({ manifest, token: 'wrong' });
-    expect([refused.exitCode, refused.stop?.kind]).toEqual([3, 'token']);
-    expect(refused.receipt).toMatchObject({ described: 0, failed: 0 });
-    const { receipt } = await fixture.run({ manifest, token: 'right' });
-    expect(receipt).toMatchObject({ rows: 20, described: 20, submits: 20 });
-  });
-
   test('ends with exit 3 when the quota is spent, after a handful of calls', async () => {
     fixture.simulator.setOptions({ failures: { quota: 1 } });
     const manifest = await fixture.workspace.write('m.csv', manifestOf(100));
@@ -160,24 +182,6 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     expect(fixture.simulator.stats().submits).toBeLessThan(20);
     fixture.simulator.setOptions({ failures: {} });
     expect((await fixture.run({ manifest })).receipt.described).toBe(100);
-  });
-
-  test('interrupted, it releases what is in flight, and the next run pays for nothing again', async () => {
-    fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
-    const manifest = await fixture.workspace.write('m.csv', manifestOf(30));
-    const interrupt = new AbortController();
-    const running = fixture.run({ manifest, signal: interrupt.signal });
-    await waitUntil('ten are in flight', () => fixture.simulator.stats().paid >= 10);
-    interrupt.abort();
-    const { receipt, exitCode } = await running;
-    expect(exitCode).toBe(130);
-    expect(receipt.remaining).toBeGreaterThan(0);
-    expect(receipt.submits).toBe(fixture.simulator.stats().paid);
-    fixture.simulator.setOptions({ latencyMs: 30 });
-    const resumed = await fixture.run({ manifest });
-    expect(resumed.receipt.described + resumed.receipt.resumed).toBe(30);
-    expect(resumed.receipt.reattached).toBe(receipt.submits - receipt.described);
-    expect(fixture.simulator.stats().paid).toBe(30);
   });
 
   test('interrupted before it comes to them, it keeps what failed by its record', async () => {

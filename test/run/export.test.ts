@@ -5,7 +5,7 @@ import { openToRead, readFailuresOf } from '../../src/run/read-output.js';
 import { formatCsv } from '../../src/shared/csv.js';
 import { writeRunFile, type RunFile } from '../../src/writer/run-file.js';
 import { DESCRIBED_AT } from '../writer/fixtures.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnAnyQueue } from '../helpers/queues.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 
@@ -263,7 +263,7 @@ test('columns that are named like those of Hugging Face are kept, each by a name
   });
 });
 
-describeOnBothQueues('a run with --sidecar', (openQueue) => {
+describeOnAnyQueue('a run with --sidecar', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
   test('writes captions at its end, and refuses names that collide before anything is paid', async () => {

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import { readMetrics } from '../../src/shared/published.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnAnyQueue } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 
-describeOnBothQueues('what a worker leaves behind for people', (openQueue) => {
+describeOnAnyQueue('what a worker leaves behind for people', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
   test('counts calls, outcomes, latency and poll lag as the API saw them', async () => {
