@@ -77,7 +77,7 @@ describeOnRedis('what is planned', (openQueue) => {
           ...{ ...options, urlColumn: 'image', keyColumn: keyed ? 'id' : undefined },
         });
       }),
-      { numRuns: 25 },
+      { numRuns: 15 },
     );
   });
 });

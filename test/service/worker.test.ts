@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { startRedis } from '../helpers/redis.js';
-import { runCli } from '../helpers/cli.js';
+import { runCommand } from '../helpers/cli.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { health, untilSaid } from './service.js';
@@ -98,7 +98,7 @@ describeOnRedis('bulk-describe worker', (openQueue) => {
 
   test('refuses on one line what cannot work', async () => {
     const refusal = async (args: string[], env: NodeJS.ProcessEnv) => {
-      const end = await runCli(['worker', ...args], { cwd: fixture.workspace.path, env });
+      const end = await runCommand(['worker', ...args], { cwd: fixture.workspace.path, env });
       expect([end.code, end.stdout, end.stderr.split('\n').length]).toEqual([1, '', 2]);
       return end.stderr;
     };
