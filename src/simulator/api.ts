@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { appendFileSync } from 'node:fs';
 import type { FastifyRequest } from 'fastify';
 import { Agent, request as post } from 'undici';
@@ -93,6 +94,8 @@ export class SimulatedApi {
     this.options = completeOptions(options);
     const { seed, journal } = this.options;
     this.#random = seededRandom(seed);
+    // Each delivery that is not due yet listens to it.
+    setMaxListeners(0, this.#closing.signal);
     // One that cannot be written is an error before anything is accepted.
     if (journal !== null) appendFileSync(journal, '');
   }

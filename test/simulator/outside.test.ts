@@ -78,6 +78,19 @@ describe('a webhook', () => {
     await expect.poll(() => other.stats().webhooksSent).toBe(1);
     expect(receiver.requests).toEqual(['POST /other']);
   });
+
+  test('waits with any number of others, and Node warns of none', async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error) => warnings.push(warning);
+    process.on('warning', note);
+    onTestFinished(() => void process.off('warning', note));
+    const receiver = await serve((_request, response) => response.end());
+    const simulator = await simulate({ latencyMs: 200 });
+    const webhook = { webhookOverride: receiver.url };
+    await Promise.all(Array.from({ length: 20 }, () => submit(simulator, IMAGE, webhook)));
+    await expect.poll(() => simulator.stats().webhooksSent).toBe(20);
+    expect(warnings).toEqual([]);
+  });
 });
 
 test('the journal has what was accepted, by all who wrote to it', async () => {
