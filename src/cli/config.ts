@@ -156,7 +156,7 @@ async function readEntries(path: string, source: string): Promise<unknown> {
   }
   try {
     const content: unknown = document.toJS();
-    return content === '' || content === null ? {} : content;
+    return !isJson && (content === '' || content === null) ? {} : content;
   } catch (error) {
     // Aliases may go in circles, or make much of little.
     throw new UsageError(`${source}: ${messageOf(error)}`);

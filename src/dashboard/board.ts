@@ -40,6 +40,7 @@ export async function addBoard(
     board.replaceQueues([...adapters.values()]);
   };
   await refresh();
+  await app.register(adapter.registerPlugin(), { prefix: BOARD_PATH });
   const watching = repeat(EVERY_MS, ended.signal, refresh, (error) => {
     connection.outage.note(error);
     logger?.debug({ error: messageOf(error) }, 'the queue did not answer; looking again');
@@ -48,7 +49,6 @@ export async function addBoard(
     ended.abort();
     return watching;
   });
-  await app.register(adapter.registerPlugin(), { prefix: BOARD_PATH });
 }
 
 interface BoardQueue {

@@ -73,8 +73,11 @@ async function open(
           : known.includes(nameOf(index)),
       )
     : { width: cells.length, kept: [...cells.keys()], columns: namesOf(cells.length, names, name) };
-  if (hasHeader) refuseUrls(cells, name);
-  checkColumnNames(layout.columns, name);
+  // Of a later reading, whoever reads says what has changed.
+  if (known === undefined) {
+    if (hasHeader) refuseUrls(cells, name);
+    checkColumnNames(layout.columns, name);
+  }
   const batches = readRecords(records, before, layout, name);
   const unnamedColumns = layout.width - layout.columns.length;
   return { columns: layout.columns, delimiter: dialect.delimiter, unnamedColumns, batches };

@@ -30,7 +30,7 @@ export interface ParquetFile {
 }
 
 /** A Parquet file. Its records are its rows, numbered by "lines" too. */
-export const openParquet: OpenFormat = async (source, _options, signal) => {
+export const openParquet: OpenFormat = async (source, { known }, signal) => {
   const { path, name } = source;
   if (source.isFolder) throw new UsageError(`${path} is a folder: name a file in it`);
   if (!source.replayable) {
@@ -44,7 +44,8 @@ export const openParquet: OpenFormat = async (source, _options, signal) => {
   try {
     const opened = await openFile(name, handle);
     const columns = opened.columns.map(({ element }) => element.name);
-    checkColumnNames(columns, name);
+    // Of a later reading, whoever reads says what has changed.
+    if (known === undefined) checkColumnNames(columns, name);
     const batches = readRows(opened, signal);
     return { columns, delimiter: ',', batches, close: () => handle.close() };
   } catch (error) {

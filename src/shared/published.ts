@@ -220,7 +220,9 @@ export interface PublishedRun extends RunStatus {
 
 /** The runs of the last day and their states, for which clocks of other machines count for nothing; the newest first. */
 export async function listRuns(store: SharedStore): Promise<PublishedRun[]> {
-  const [runs, fresh] = await Promise.all([RUNS.list(store), RUNS.listFresh(store, SILENT_MS)]);
+  const runs = await RUNS.list(store);
+  // After it: one that begins in between would be taken for silent.
+  const fresh = await RUNS.listFresh(store, SILENT_MS);
   return runs.map((run) => {
     const lastSeen = fresh.has(run.run) ? 'running' : 'silent';
     return { ...run, state: run.ended === undefined ? lastSeen : 'ended' };

@@ -91,6 +91,7 @@ describe('a file is refused with one line that names file and key, before anythi
     ['what is wrong with others', JSON_FILE, '{"dialect":"x"}', '--dialect x: expected one of'],
     ['a missing value', YAML_FILE, 'rate:', 'rate needs a value'],
     ['null', JSON_FILE, '{"rate":null}', 'rate needs a value'],
+    ['null in place of an object', JSON_FILE, 'null', 'expected a line for each option'],
     ['an option that needs another', YAML_FILE, 'public-url: http://h.test', 'needs --serve-images'],
     ['a list where one value is taken', YAML_FILE, 'rate: [1/s]', 'rate: expected one value, not a list'],
     ['a comma in a list', YAML_FILE, 'keep: ["a,b"]', 'keep: "a,b" cannot be an item of a list'],

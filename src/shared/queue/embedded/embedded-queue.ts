@@ -27,11 +27,11 @@ export async function openEmbedded(
 ): Promise<QueueStorage> {
   const lock = await lockDirectory(target.directory);
   opened.defer(() => lock.release());
-  const data = await prepareDatabase(target.directory, () =>
-    onSlow?.(`creating the embedded queue in ${target.directory}, once`),
-  );
+  const onCloseError = debugError(logger, 'the embedded queue is not closed in order');
+  const onCreate = () => onSlow?.(`creating the embedded queue in ${target.directory}, once`);
+  const data = await prepareDatabase(target.directory, onCreate, onCloseError);
   const database = await openOrExplain(data);
-  opened.defer(() => database.close(debugError(logger, 'the embedded queue is not closed in order')));
+  opened.defer(() => database.close(onCloseError));
   await runMigrations(database);
   const count = await prepareTables(database);
   database.followClock();
@@ -105,14 +105,18 @@ async function makeDirectory(directory: string): Promise<void> {
  * complete, so a crash in between leaves nothing that looks like a database; the next start removes it.
  * The caller has the lock.
  */
-async function prepareDatabase(directory: string, onCreate: () => void): Promise<string> {
+async function prepareDatabase(
+  directory: string,
+  onCreate: () => void,
+  onCloseError: (error: unknown) => void,
+): Promise<string> {
   await removeUnfinished(directory);
   const data = join(directory, DATA);
   if (existsSync(data)) return data;
   onCreate();
   const unfinished = join(directory, `${UNFINISHED}${process.pid}`);
   try {
-    await createDatabase(unfinished);
+    await createDatabase(unfinished, onCloseError);
     await rename(unfinished, data);
   } catch (error) {
     await rm(unfinished, { recursive: true, force: true });
@@ -124,13 +128,13 @@ async function prepareDatabase(directory: string, onCreate: () => void): Promise
   return data;
 }
 
-async function createDatabase(path: string): Promise<void> {
+async function createDatabase(path: string, onCloseError: (error: unknown) => void): Promise<void> {
   const database = await openDatabase(path);
   try {
     await runMigrations(database);
     await database.query('CHECKPOINT');
   } finally {
-    await database.close(() => undefined);
+    await database.close(onCloseError);
   }
   await chmod(path, 0o700);
 }
