@@ -1,5 +1,7 @@
+import { hash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
+import { messageOf } from '../../errors.js';
 import { KEY_PREFIX } from '../connection.js';
 import { AHEAD_MS, type PermitRequest, type Permits } from '../limiter.js';
 import type { MailboxBounds, MailboxListener, SharedStore } from '../store.js';
@@ -159,6 +161,10 @@ return 1
 `,
 };
 
+type Script = keyof typeof SCRIPTS;
+
+const HASHES = new Map(Object.values(SCRIPTS).map((source) => [source, hash('sha1', source)]));
+
 export class RedisStore implements SharedStore {
   /** By channel. */
   readonly #listeners = new Map<string, Set<MailboxListener>>();
@@ -202,7 +208,7 @@ export class RedisStore implements SharedStore {
   }
 
   async forgetQueue(queueName: string): Promise<void> {
-    await this.client.eval(SCRIPTS.forgetQueue, 1, `${KEY_PREFIX}:${queueName}`);
+    await this.#eval('forgetQueue', `${KEY_PREFIX}:${queueName}`);
   }
 
   async lease(name: string, owner: string, ttlMs: number): Promise<boolean> {
@@ -295,13 +301,19 @@ export class RedisStore implements SharedStore {
     return `${KEY_PREFIX}::${kind}:${name}`;
   }
 
-  #run(
-    script: keyof typeof SCRIPTS,
-    kind: Kind,
-    name: string,
-    ...args: readonly (string | number)[]
-  ): Promise<unknown> {
-    return this.client.eval(SCRIPTS[script], 1, this.#key(kind, name), ...args);
+  #run(script: Script, kind: Kind, name: string, ...args: readonly (string | number)[]): Promise<unknown> {
+    return this.#eval(script, this.#key(kind, name), ...args);
+  }
+
+  /** By its hash, since some go out with every image; whole where the server does not know it (any more). */
+  async #eval(script: Script, key: string, ...args: readonly (string | number)[]): Promise<unknown> {
+    const source = SCRIPTS[script];
+    try {
+      return await this.client.evalsha(HASHES.get(source) ?? '', 1, key, ...args);
+    } catch (error) {
+      if (!messageOf(error).startsWith('NOSCRIPT')) throw error;
+      return this.client.eval(source, 1, key, ...args);
+    }
   }
 }
 
