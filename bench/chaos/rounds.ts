@@ -1,4 +1,5 @@
 import pLimit from 'p-limit';
+import { removeLeftClocks } from '../../test/helpers/clock.js';
 import { EmptyQueue } from './empty-queue.js';
 import { type QueueKind, planRound } from './plan.js';
 import { type RoundResult, runRound } from './round.js';
@@ -42,5 +43,6 @@ export async function runRounds(options: RoundsOptions): Promise<RoundResult[]> 
     return await Promise.all(wanted.map((number) => limit(() => runOne(number))));
   } finally {
     await emptyQueue.remove();
+    removeLeftClocks();
   }
 }

@@ -1,7 +1,7 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../helpers/simulator.js';
 import type { CliProcess } from '../helpers/cli.js';
-import { Clock, fakeTimeLibrary } from '../helpers/clock.js';
+import { Clock, fakeTimeLibrary, removeLeftClocks } from '../helpers/clock.js';
 import { type QueueFixture, describeOnBothQueues } from '../helpers/queues.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
@@ -33,6 +33,8 @@ describeOnBothQueues('a clock that jumps', (openQueue) => {
       await simulator.close();
       await workspace.remove();
     });
+
+    afterAll(removeLeftClocks);
 
     const start = () => {
       const about = { workspace, api: simulator.url, queue: queue.url, rate: '20/s' };
