@@ -33,7 +33,7 @@ const SERIALIZERS = {
   [types.JSONB]: toJson,
 };
 
-/** An empty database, which the build makes: to make one takes 900 MB, to unpack it nothing that shows. */
+/** An empty queue, which the build makes: to make one takes 900 MB, to unpack it nothing that shows. */
 const EMPTY_DATABASE = new URL('../../../../dist/empty-database.tar.gz', import.meta.url);
 
 /** PGlite's own, and less memory for pages: BullMQ's tables are small. */

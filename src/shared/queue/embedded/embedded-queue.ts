@@ -130,12 +130,7 @@ async function prepareDatabase(
 
 async function createDatabase(path: string, onCloseError: (error: unknown) => void): Promise<void> {
   const database = await openDatabase(path);
-  try {
-    await runMigrations(database);
-    await database.query('CHECKPOINT');
-  } finally {
-    await database.close(onCloseError);
-  }
+  await database.close(onCloseError);
   await chmod(path, 0o700);
 }
 
