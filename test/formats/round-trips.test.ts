@@ -47,14 +47,24 @@ interface Typed {
 type Row = Readonly<Record<string, string | Typed>>;
 
 const urlOf = (name: string, at: number) => `http://images.test/${name}/${at}.jpg`;
+/** Several in each row: a row is an image to describe, and no cell is lost in its row's others. */
+const NOTES = ['note', 'second', 'third', 'fourth', 'last'];
+const NOTED = Array.from({ length: Math.ceil(HOSTILE.length / NOTES.length) }, (_, at) =>
+  NOTES.map((_name, note) => HOSTILE[at * NOTES.length + note] ?? ''),
+);
 const textRows = (name: string): Row[] =>
-  HOSTILE.map((note, at) => ({ id: `0${at}`, image: urlOf(name, at), note, 'a "name", of=all': `${at};` }));
+  NOTED.map((texts, at) => ({
+    id: `0${at}`,
+    image: urlOf(name, at),
+    ...Object.fromEntries(NOTES.map((note, number) => [note, texts[number] ?? ''])),
+    'a "name", of=all': `${at};`,
+  }));
 const typedRows = (name: string, size: string): Row[] =>
   textRows(name).map((row, at) => ({
     ...row,
-    size: { json: at % 7 === 0 ? '' : size },
+    size: { json: at % 3 === 0 ? '' : size },
     ratio: { json: '0.5' },
-    tags: { json: JSON.stringify(['a', HOSTILE[at]?.slice(0, 100)]) },
+    tags: { json: JSON.stringify(['a', ...(NOTED[at] ?? []).map((text) => text.slice(0, 100))]) },
     none: { json: '' },
   }));
 
@@ -81,7 +91,7 @@ function parquetOf(rows: readonly Row[]): Buffer {
       return text === '' ? null : read(text);
     });
   const text = { type: 'BYTE_ARRAY', converted_type: 'UTF8', repetition_type: 'OPTIONAL' } as const;
-  const texts = ['id', 'image', 'note', 'a "name", of=all', 'none'];
+  const texts = ['id', 'image', ...NOTES, 'a "name", of=all', 'none'];
   return Buffer.from(
     parquetWriteBuffer({
       schema: [
