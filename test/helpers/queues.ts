@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { cp, mkdir, mkdtemp, readFile, rename, rm, stat } from 'node:fs/promises';
+import { cpSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rename, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe } from 'vitest';
@@ -64,7 +65,8 @@ export function describeOnAnyQueue(title: string, define: (open: OpenFixture) =>
 /** An embedded queue in a directory of its own; `cleanup` removes it. */
 export async function embeddedFixture(): Promise<QueueFixture> {
   const directory = await mkdtemp(join(tmpdir(), 'bulk-describe-queue-'));
-  await cp(await embeddedTemplate(), join(directory, 'pgdata'), { recursive: true });
+  // A thousand files, which `cp` copies for four times the processor time.
+  cpSync(await embeddedTemplate(), join(directory, 'pgdata'), { recursive: true });
   return fixture(`embedded:${directory}`, () => rm(directory, { recursive: true, force: true }));
 }
 

@@ -11,6 +11,28 @@ import { manifestOf } from '../helpers/workspace.js';
 describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
+  test('interrupted, it releases what is in flight, and the next run pays for nothing again', async () => {
+    fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
+    const manifest = await fixture.workspace.write('m.csv', manifestOf(30));
+    const interrupt = new AbortController();
+    const running = fixture.run({ manifest, signal: interrupt.signal });
+    await waitUntil('ten are in flight', () => fixture.simulator.stats().paid >= 10);
+    interrupt.abort();
+    const { receipt, exitCode } = await running;
+    expect(exitCode).toBe(130);
+    expect(receipt.remaining).toBeGreaterThan(0);
+    expect(receipt.submits).toBe(fixture.simulator.stats().paid);
+    fixture.simulator.setOptions({ latencyMs: 30 });
+    const resumed = await fixture.run({ manifest });
+    expect(resumed.receipt.described + resumed.receipt.resumed).toBe(30);
+    expect(resumed.receipt.reattached).toBe(receipt.submits - receipt.described);
+    expect(fixture.simulator.stats().paid).toBe(30);
+  });
+});
+
+describeOnAnyQueue('how a run ends, and goes on, whatever the queue', (openQueue) => {
+  const fixture = RunFixture.forSuite(openQueue);
+
   test('pays for at most --limit images, and leaves the others for the next time', async () => {
     const manifest = await fixture.workspace.write(
       'm.csv',
@@ -38,28 +60,6 @@ describeOnBothQueues('how a run ends, and goes on', (openQueue) => {
     const { receipt } = await fixture.run({ manifest, token: 'right' });
     expect(receipt).toMatchObject({ rows: 20, described: 20, submits: 20 });
   });
-
-  test('interrupted, it releases what is in flight, and the next run pays for nothing again', async () => {
-    fixture.simulator.setOptions({ latencyMs: 1500, latencySpread: 0 });
-    const manifest = await fixture.workspace.write('m.csv', manifestOf(30));
-    const interrupt = new AbortController();
-    const running = fixture.run({ manifest, signal: interrupt.signal });
-    await waitUntil('ten are in flight', () => fixture.simulator.stats().paid >= 10);
-    interrupt.abort();
-    const { receipt, exitCode } = await running;
-    expect(exitCode).toBe(130);
-    expect(receipt.remaining).toBeGreaterThan(0);
-    expect(receipt.submits).toBe(fixture.simulator.stats().paid);
-    fixture.simulator.setOptions({ latencyMs: 30 });
-    const resumed = await fixture.run({ manifest });
-    expect(resumed.receipt.described + resumed.receipt.resumed).toBe(30);
-    expect(resumed.receipt.reattached).toBe(receipt.submits - receipt.described);
-    expect(fixture.simulator.stats().paid).toBe(30);
-  });
-});
-
-describeOnAnyQueue('how a run ends, and goes on, whatever the queue', (openQueue) => {
-  const fixture = RunFixture.forSuite(openQueue);
 
   test.each(['is in flight', 'was answered meanwhile'])(
     'what %s under the key of a row whose URL was signed anew is not paid for again',

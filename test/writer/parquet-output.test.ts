@@ -121,14 +121,14 @@ test("a manifest's column that is named like a prompt is packed and unpacked as 
 });
 
 test('has row groups of 10,000 rows, and finds a row in each', async () => {
-  const rows = Array.from({ length: 25_000 }, (_, id) => [String(id), false] as const);
+  const rows = Array.from({ length: 10_500 }, (_, id) => [String(id), false] as const);
   const { output, options, text } = await makeWorking(rows);
   await packOutput(options, output);
   const metadata = await parquetMetadataAsync(await asyncBufferFromFile(output));
-  expect(metadata.row_groups.map((group) => Number(group.num_rows))).toEqual([10_000, 10_000, 5000]);
+  expect(metadata.row_groups.map((group) => Number(group.num_rows))).toEqual([10_000, 500]);
   const again = { ...options, ...outputOptions(output) };
   await inspectOutput(again);
-  expect(again.index.placeOf(imageOf('https://20001'))?.offset).toBe(20_001);
+  for (const row of [9999, 10_000]) expect(again.index.placeOf(imageOf(`https://${row}`))?.offset).toBe(row);
   await unpackOutput(options, output);
   expect(await readFile(options.path, 'utf8')).toBe(text);
 });
