@@ -2,10 +2,9 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { findKeptColumns } from '../../src/producer/columns.js';
 import { verifyOutput } from '../../src/run/receipt.js';
-import { endOf, kill9 } from '../reliability/run-process.js';
-import { startCli } from '../helpers/cli.js';
+import { endOf, kill9, runAgain, startRun } from '../reliability/run-process.js';
 import { describeOnRedis } from '../helpers/queues.js';
-import { FAST_FLAGS, RunFixture } from '../helpers/run-fixture.js';
+import { RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 
 const COLUMNS = ['id', 'image', 'title', 'notes'];
@@ -45,20 +44,13 @@ describeOnRedis('an output with some of the columns of its manifest', (openQueue
   test('goes on with them after kill -9, and its failures have all', async () => {
     const { workspace, simulator, queue } = fixture;
     await workspace.write('m.csv', manifestOf(20));
-    const start = (more: string[]) =>
-      startCli(
-        ['run', 'm.csv', '-o', 'out.csv', '--api', simulator.url, '--queue', queue.url, ...FAST_FLAGS].concat(
-          ['--json', '--no-progress'],
-          more,
-        ),
-        { cwd: workspace.path, env: { DESCRIBE_API_TOKEN: 'any' } },
-      );
+    const command = { workspace, api: simulator.url, queue: queue.url, rate: '500/s', maxInFlight: 20 };
     simulator.setOptions({ latencyMs: 200 });
-    const killed = start(['--drop', 'notes,id']);
+    const killed = startRun({ ...command, flags: ['--drop', 'notes,id'] });
     await waitUntil('some rows are there', async () => (await titles()).length > 2);
     await kill9(killed);
     simulator.setOptions({ latencyMs: 10 });
-    const { receipt } = await endOf(start([]), 2);
+    const { receipt } = await endOf(runAgain(command), 2);
     expect(receipt).toMatchObject({ rows: 21, failed: 1, remaining: 0, maybePaidTwice: 0 });
     expect(await headOf('out.csv')).toMatch(/^image,title,prompt_1,/);
     expect(await headOf('out.failed.csv')).toMatch(/^id,image,title,notes,error_code/);

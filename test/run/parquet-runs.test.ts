@@ -6,17 +6,17 @@ import { asyncBufferFromFile } from 'hyparquet/src/node.js';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { verifyOutput } from '../../src/run/receipt.js';
-import { startCli } from '../helpers/cli.js';
+import { runCommand, startCli } from '../helpers/cli.js';
 import { describeOnRedis } from '../helpers/queues.js';
 import { FAST, FAST_FLAGS, RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { endOf, kill9 } from '../reliability/run-process.js';
+import { endOf, kill9, killWhile } from '../reliability/run-process.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const ENV = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'any' };
 /** So many that packing and unpacking them can be interrupted. */
-const HELD = 8000;
+const HELD = 3000;
 
 // Which queue it is matters to no file.
 describeOnRedis('a Parquet output', (openQueue) => {
@@ -40,6 +40,7 @@ describeOnRedis('a Parquet output', (openQueue) => {
     return ['run', 'm.csv', '-o', 'out.parquet', ...about, '--json', '--no-progress'];
   };
   const start = () => startCli(args(), { cwd: fixture.workspace.path, env: ENV });
+  const again = () => ({ ended: runCommand(args(), { cwd: fixture.workspace.path, env: ENV }) });
 
   /** The working file of a run that has described so many rows of `manifestOf`. */
   async function writeWorking(count: number): Promise<void> {
@@ -50,18 +51,6 @@ describeOnRedis('a Parquet output', (openQueue) => {
       return `${JSON.stringify({ id, image, prompts, message_id: `sim-${id}`, described_at })}\n`;
     });
     await writeFile(at('out.parquet.jsonl'), lines.join(''));
-  }
-
-  async function killWhile(pattern: RegExp): Promise<void> {
-    const running = start();
-    const before = new Set(await fixture.workspace.files());
-    await waitUntil(
-      `there is a new ${pattern.source}`,
-      async () =>
-        (await fixture.workspace.files()).some((name) => pattern.test(name) && !before.has(name)) ||
-        running.child.exitCode !== null,
-    );
-    await kill9(running);
   }
 
   test('survives kill -9 in mid-run, while it is packed and while it is unpacked, twice each', async () => {
@@ -75,17 +64,17 @@ describeOnRedis('a Parquet output', (openQueue) => {
       await kill9(killed);
     }
     simulator.setOptions({ latencyMs: 5 });
-    await killWhile(/^out\.parquet\.\w{8}\.tmp$/);
-    await killWhile(/^out\.parquet\.\w{8}\.tmp$/);
+    await killWhile(workspace.path, /^out\.parquet\.\w{8}\.tmp$/, start);
+    await killWhile(workspace.path, /^out\.parquet\.\w{8}\.tmp$/, start);
     expect([await isThere('out.parquet'), await isThere('out.parquet.jsonl')]).toEqual([false, true]);
-    const first = await endOf(start());
+    const first = await endOf(again());
     expect(first.receipt).toMatchObject({ rows: HELD + 20, remaining: 0 });
     expect(await isThere('out.parquet.jsonl')).toBe(false);
     await workspace.write('m.csv', manifestOf(HELD + 25));
-    await killWhile(/^out\.parquet\.jsonl\.\w{8}\.tmp$/);
-    await killWhile(/^out\.parquet\.jsonl\.\w{8}\.tmp$/);
+    await killWhile(workspace.path, /^out\.parquet\.jsonl\.\w{8}\.tmp$/, start);
+    await killWhile(workspace.path, /^out\.parquet\.jsonl\.\w{8}\.tmp$/, start);
     expect([await isThere('out.parquet'), await isThere('out.parquet.jsonl')]).toEqual([true, false]);
-    const second = await endOf(start());
+    const second = await endOf(again());
     expect(second.receipt).toMatchObject({ resumed: HELD + 20, described: 5 });
     const ids = await idsIn('out.parquet');
     expect(ids).toHaveLength(HELD + 25);
@@ -149,7 +138,7 @@ describeOnRedis('a Parquet output', (openQueue) => {
     const before = await stat(at('out.parquet.jsonl'));
     expect(before.size).toBeGreaterThan(50_000);
     expect(await isThere('out.parquet')).toBe(false);
-    const { receipt } = await endOf(start());
+    const { receipt } = await endOf(again());
     expect(receipt).toMatchObject({ resumed: 400, submits: 0 });
     expect(await idsIn('out.parquet')).toHaveLength(400);
   });

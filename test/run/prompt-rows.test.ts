@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
 import { verifyOutput } from '../../src/run/receipt.js';
-import { startCli } from '../helpers/cli.js';
+import { runCommand } from '../helpers/cli.js';
 import { describeOnAnyQueue } from '../helpers/queues.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { endOf, kill9, startRun } from '../reliability/run-process.js';
+import { endOf, kill9, runAgain, startRun } from '../reliability/run-process.js';
 
 describeOnAnyQueue('run --prompts-as rows', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
@@ -15,18 +15,14 @@ describeOnAnyQueue('run --prompts-as rows', (openQueue) => {
   test('is remembered after kill -9, put in order, verified, and exported', async () => {
     const { workspace, simulator, queue } = fixture;
     const manifest = await workspace.write('m.csv', `${manifestOf(20)}bad,none\n`);
-    const start = (more: string[]) =>
-      startRun({
-        ...{ workspace, api: simulator.url, queue: queue.url, rate: '500/s', maxInFlight: 20 },
-        flags: ['--in-order', ...more],
-      });
+    const command = { workspace, api: simulator.url, queue: queue.url, rate: '500/s', maxInFlight: 20 };
     simulator.setOptions({ latencyMs: 200 });
-    const killed = start(['--prompts-as', 'rows']);
+    const killed = startRun({ ...command, flags: ['--in-order', '--prompts-as', 'rows'] });
     const lines = async () => (await workspace.read('out.csv').catch(() => '')).split('\n').length;
     await waitUntil('some rows are there', async () => (await lines()) > 9);
     await kill9(killed);
     simulator.setOptions({ latencyMs: 10 });
-    const { receipt } = await endOf(start([]), 2);
+    const { receipt } = await endOf(runAgain({ ...command, flags: ['--in-order'] }), 2);
     expect(receipt).toMatchObject({ rows: 21, failed: 1, remaining: 0, maybePaidTwice: 0 });
     const records = await workspace.records('out.csv');
     const ids = Array.from({ length: 20 }, (_, index) => String(index + 1));
@@ -35,9 +31,9 @@ describeOnAnyQueue('run --prompts-as rows', (openQueue) => {
     expect(simulator.stats().paid).toBe(20);
     const verified = await verifyOutput({ manifest, output: workspace.at('out.csv') });
     expect(verified).toMatchObject({ described: 20, failed: 1, missing: 0, extra: 0, twice: 0 });
-    const other = await startCli(['export', 'out.csv', '--to', 'sidecar', '-o', 'captions'], {
+    const other = await runCommand(['export', 'out.csv', '--to', 'sidecar', '-o', 'captions'], {
       cwd: workspace.path,
-    }).ended;
+    });
     expect(other.code, other.stderr).toBe(0);
     const second = records.find((record) => record['id'] === '2');
     expect(await workspace.read('captions/2.txt')).toBe(`${second?.['prompt'] ?? ''}\n`);
