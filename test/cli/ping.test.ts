@@ -1,6 +1,7 @@
-import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { startSimulator } from '../helpers/simulator.js';
 import { runCommand } from '../helpers/cli.js';
+import { type QueueFixture, describeOnAnyQueue } from '../helpers/queues.js';
 import { startMonitor } from '../helpers/monitor.js';
 import { Workspace, manifestOf } from '../helpers/workspace.js';
 import { FAST_FLAGS } from '../helpers/run-fixture.js';
@@ -22,17 +23,36 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   return { code, stderr };
 }
 
-test('a run pings when its files are open, and when it has ended, with what has become of it', async () => {
-  const monitor = await startMonitor();
-  await workspace.write('m.csv', `${manifestOf(2)}3,nowhere\n`);
-  expect((await run(['--ping', monitor.url])).code).toBe(2);
-  const output = workspace.at('m.prompts.csv');
-  expect(monitor.pings).toEqual([
-    ['/start', `m.csv -> ${output}`],
-    ['/2', `${output}: 2 described, 1 failed`],
-  ]);
-  expect((await run([], { BULK_DESCRIBE_PING: `${monitor.url}?create=1` })).code).toBe(2);
-  expect(monitor.pings.at(-1)).toEqual(['/2?create=1', `${output}: 0 described, 2 resumed, 1 failed`]);
+describeOnAnyQueue('a monitor', (openQueue) => {
+  let queue: QueueFixture;
+  beforeAll(async () => {
+    queue = await openQueue();
+  });
+
+  test('a run pings when its files are open, and when it has ended, with what has become of it', async () => {
+    const monitor = await startMonitor();
+    await workspace.write('m.csv', `${manifestOf(2)}3,nowhere\n`);
+    expect((await run(['--queue', queue.url, '--ping', monitor.url])).code).toBe(2);
+    const output = workspace.at('m.prompts.csv');
+    expect(monitor.pings).toEqual([
+      ['/start', `m.csv -> ${output}`],
+      ['/2', `${output}: 2 described, 1 failed`],
+    ]);
+    expect((await run(['--queue', queue.url], { BULK_DESCRIBE_PING: `${monitor.url}?create=1` })).code).toBe(
+      2,
+    );
+    expect(monitor.pings.at(-1)).toEqual(['/2?create=1', `${output}: 0 described, 2 resumed, 1 failed`]);
+  });
+
+  test('a run whose monitor hangs ends as it would, and says so on one line without the path', async () => {
+    const monitor = await startMonitor(() => undefined);
+    const { code, stderr } = await run(['--queue', queue.url, '--ping', monitor.url, '--quiet']);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(
+      /^--ping: 127\.0\.0\.1:\d+ does not answer: it does not know of the end of this run\n$/m,
+    );
+    expect(stderr).not.toContain('secret');
+  });
 });
 
 test.each<[string, string[], RegExp]>([
@@ -52,16 +72,6 @@ test('a dry run pings nobody', async () => {
   const monitor = await startMonitor();
   expect((await run(['--dry-run', '--ping', monitor.url])).code).toBe(0);
   expect(monitor.pings).toEqual([]);
-});
-
-test('a run whose monitor hangs ends as it would, and says so on one line without the path', async () => {
-  const monitor = await startMonitor(() => undefined);
-  const { code, stderr } = await run(['--ping', monitor.url, '--quiet']);
-  expect(code).toBe(0);
-  expect(stderr).toMatch(
-    /^--ping: 127\.0\.0\.1:\d+ does not answer: it does not know of the end of this run\n$/m,
-  );
-  expect(stderr).not.toContain('secret');
 });
 
 test.each([

@@ -24,7 +24,7 @@ async function emptyDirectory(): Promise<string> {
   return directory;
 }
 
-test('a second process is refused, told who has it, and that this needs Redis', async () => {
+test('a second process is refused, told who has it, and that this needs Redis; one that has closed it ends by itself', async () => {
   const { url, target } = await fixture();
   const first = EmbeddedProcess.start(url);
   await first.said(/^open$/);
@@ -34,6 +34,7 @@ test('a second process is refused, told who has it, and that this needs Redis', 
   first.tell('close');
   await first.said(/^closed$/);
   await (await openQueue(target)).close();
+  expect(await first.exited()).toBe(0);
 });
 
 test('a process that is killed loses no job that was acknowledged', async () => {
@@ -126,14 +127,6 @@ test(
     expect(await readdir(directory)).toEqual(['pgdata']);
   },
 );
-
-test('a process that has closed it ends by itself', async () => {
-  const { url } = await fixture();
-  const process = EmbeddedProcess.start(url);
-  await process.said(/^open$/);
-  process.tell('close');
-  expect(await process.exited()).toBe(0);
-});
 
 test('closing on a disk that takes nothing more is no failure of what was done, and nothing is lost', async () => {
   const { connect, directory } = await fixture();

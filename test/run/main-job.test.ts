@@ -5,12 +5,12 @@ import { verifyOutput } from '../../src/run/receipt.js';
 import type { RunEvent } from '../../src/run/run-options.js';
 import { readRunFile } from '../../src/writer/run-file.js';
 import { RunFixture } from '../helpers/run-fixture.js';
-import { describeOnAnyQueue, describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnAnyQueue } from '../helpers/queues.js';
 import { manifestOf } from '../helpers/workspace.js';
 
 const EXAMPLE = new URL('../../examples/paintings.csv', import.meta.url);
 
-describeOnBothQueues('the main job', (openQueue) => {
+describeOnAnyQueue('the main job', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
   test('describes each image once, copies rows that share one, fails rows without a URL, and resumes', async () => {
@@ -48,10 +48,6 @@ describeOnBothQueues('the main job', (openQueue) => {
       twice: 0,
     });
   });
-});
-
-describeOnAnyQueue('the main job, whatever the queue', (openQueue) => {
-  const fixture = RunFixture.forSuite(openQueue);
 
   test('keeps every manifest cell unchanged, with our columns after them', async () => {
     const text =

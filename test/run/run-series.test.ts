@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { readRunFile } from '../../src/writer/run-file.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnAnyQueue } from '../helpers/queues.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 import { manifestOf } from '../helpers/workspace.js';
 import { SeriesMeter, addToSeries } from '../../src/run/run-series.js';
@@ -58,7 +58,7 @@ describe('a run over its time', () => {
   });
 });
 
-describeOnBothQueues('a run that is resumed', (openQueue) => {
+describeOnAnyQueue('a run that is resumed', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);
 
   test('keeps all of its starts as one series', async () => {
