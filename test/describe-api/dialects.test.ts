@@ -363,7 +363,7 @@ describe('whatever comes', () => {
             });
           },
         ),
-        { numRuns: 2000 },
+        { numRuns: 1000 },
       );
       // It is not only errors that were tried.
       expect(read).toBeGreaterThan(200);
@@ -385,7 +385,7 @@ describe('whatever comes', () => {
           }
         },
       ),
-      { numRuns: 2000 },
+      { numRuns: 1000 },
     );
     expect(named).toBeGreaterThan(200);
   });
@@ -399,7 +399,7 @@ describe('whatever comes', () => {
         const answer = { status, headers: {}, text: JSON.stringify(body), tooLong: false };
         typedErrorOrValue(() => dialect.readSubmitted(readAnswer(answer, call, dialect), call, {}));
       }),
-      { numRuns: 1500 },
+      { numRuns: 750 },
     );
   });
 
@@ -415,7 +415,7 @@ describe('whatever comes', () => {
         typedErrorOrValue(() => readAnswer({ status: 200, headers, text, tooLong }, call, dialect));
         typedErrorOrValue(() => readAnswer({ status: 429, headers, text, tooLong }, call, dialect));
       }),
-      { numRuns: 500 },
+      { numRuns: 250 },
     );
   });
 
@@ -434,7 +434,7 @@ describe('whatever comes', () => {
           if (prompts !== undefined) expect(prompts.some((prompt) => prompt !== '')).toBe(true);
         },
       ),
-      { numRuns: 1500 },
+      { numRuns: 750 },
     );
   });
 });
