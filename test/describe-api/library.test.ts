@@ -41,9 +41,9 @@ describe('describe', () => {
   });
 
   test('goes on polling through errors, and does not submit again', async () => {
-    const { simulator, client } = await simulated({ latencyMs: 0, failures: { pollError: 0.5 }, seed: 3 });
+    const { simulator, client } = await simulated({ latencyMs: 0, failures: { pollError: 0.5 }, seed: 6 });
     expect((await client.describe(IMAGE)).prompts).toHaveLength(4);
-    expect(simulator.stats()).toMatchObject({ paid: 1, submits: 1 });
+    expect(simulator.stats()).toMatchObject({ paid: 1, submits: 1, failures: { pollError: 2 } });
   });
 
   test('does not repeat a submit that failed', async () => {

@@ -1,4 +1,5 @@
-import { beforeAll, describe, expect, test } from 'vitest';
+import { setImmediate } from 'node:timers/promises';
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Message, Submitted } from '../../src/describe-api/client.js';
 import { dialectFor } from '../../src/describe-api/dialects/index.js';
 import { describeQueueName, resultsQueueName } from '../../src/shared/account.js';
@@ -296,11 +297,21 @@ describeOnRedis('what becomes of an image', (openQueue) => {
     });
 
     test('counts as perhaps paid twice what it submits anew because that message cannot be had', async () => {
-      const { ending } = await play({
+      // It waits between its tries, as long as nobody moves the timers on.
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+      onTestFinished(() => void vi.useRealTimers());
+      const playing = play({
         data: { lastMessageId: 'old' },
         submits: [{ messageId: 'new' }],
         polls: [...Array.from({ length: 5 }, () => status(503)), completed('new')],
       });
+      let isOver = false;
+      void playing.finally(() => (isOver = true));
+      while (!isOver) {
+        await vi.advanceTimersByTimeAsync(100);
+        await setImmediate();
+      }
+      const { ending } = await playing;
       expect(ending).toMatchObject({ kind: 'complete', result: { submits: 1, maybePaid: 1 } });
     });
 
