@@ -137,6 +137,6 @@ test('any body is a valid result or a typed error', () => {
         expect(error).toBeInstanceOf(ResponseShapeError);
       }
     }),
-    { numRuns: 3000 },
+    { numRuns: 1500 },
   );
 });

@@ -70,7 +70,7 @@ describe('a csv or tsv manifest', () => {
           expect(records.map(({ number }) => number)).toEqual(rows.map((_, index) => index + 1));
         },
       ),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 

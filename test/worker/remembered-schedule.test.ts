@@ -1,9 +1,9 @@
 import { beforeAll, expect, test } from 'vitest';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import { PollSchedule } from '../../src/worker/poll-schedule.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnAnyQueue } from '../helpers/queues.js';
 
-describeOnBothQueues('how long describes take', (open) => {
+describeOnAnyQueue('how long describes take', (open) => {
   let connection: QueueConnection;
   let count = 0;
   beforeAll(async () => {

@@ -3,7 +3,7 @@ import { readMetrics } from '../../src/shared/published.js';
 import type { QueueConnection } from '../../src/shared/queue/connection.js';
 import type { SharedStore } from '../../src/shared/queue/store.js';
 import { WorkerMetrics } from '../../src/worker/worker-metrics.js';
-import { describeOnBothQueues } from '../helpers/queues.js';
+import { describeOnAnyQueue } from '../helpers/queues.js';
 
 const outcome = {
   status: 'described',
@@ -12,7 +12,7 @@ const outcome = {
   describedAt: 'now',
 } as const;
 
-describeOnBothQueues("a worker's counts", (open) => {
+describeOnAnyQueue("a worker's counts", (open) => {
   let connection: QueueConnection;
   beforeAll(async () => {
     connection = await (await open()).connect();

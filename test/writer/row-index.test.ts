@@ -114,7 +114,7 @@ test('finds where rows begin and which have a text, as reading all of them does,
         }
       },
     ),
-    { numRuns: 300 },
+    { numRuns: 150 },
   );
 });
 
