@@ -10,7 +10,7 @@ import { manifestOf } from '../helpers/workspace.js';
 import { endOf, kill9, killWhile, runAgain, startRun } from '../reliability/run-process.js';
 
 /** So many that their rewriting can be interrupted. */
-const HELD = 3000;
+const HELD = 8000;
 
 describeOnRedis('run --in-order', (openQueue) => {
   const fixture = RunFixture.forSuite(openQueue);

@@ -16,7 +16,7 @@ import { endOf, kill9, killWhile } from '../reliability/run-process.js';
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const ENV = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'any' };
 /** So many that packing and unpacking them can be interrupted. */
-const HELD = 3000;
+const HELD = 8000;
 
 // Which queue it is matters to no file.
 describeOnRedis('a Parquet output', (openQueue) => {
