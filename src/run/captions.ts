@@ -167,7 +167,7 @@ export function captionColumn(
  * @throws {UsageError} one line
  */
 export async function checkSidecars(
-  { manifest, plan, paths, outputOptions }: PreparedRun,
+  { manifest, paths, outputOptions }: PreparedRun,
   folder: string,
   options: CaptionOptions,
   signal: AbortSignal | undefined,
@@ -179,10 +179,10 @@ export async function checkSidecars(
   const columns = keptOf(outputOptions, manifest.columns);
   const { answerColumns } = outputOptions;
   captionColumn([...columns, ...answerColumns], answerColumns, options);
-  const urlColumn = columns.indexOf(manifest.columns[plan.urlColumn] ?? '');
+  const urlColumn = columns.indexOf(manifest.columns[outputOptions.urlColumn] ?? '');
   const own = [...manifest.files.map((file) => resolve(file)), ...Object.values<string>({ ...paths })];
-  const names = new ImageNames(columns, { ...plan, urlColumn }, options, { folder, own });
-  for await (const rows of untilBroken(readRows(manifest, plan, signal))) {
+  const names = new ImageNames(columns, { ...outputOptions, urlColumn }, options, { folder, own });
+  for await (const rows of untilBroken(readRows(manifest, outputOptions, signal))) {
     for (const { cells, line, image } of rows) {
       if (image === undefined) continue;
       names.take(keptOf(outputOptions, cells), `line ${line} of ${manifest.name}`, image);

@@ -126,7 +126,7 @@ async function produce(run: OpenRun): Promise<void> {
   const isLeft = (row: Row) => prepared.isInSample?.(row) === false;
   const producer = new Producer({ ...run, windowRows, isLeft }, control.noMore);
   try {
-    await producer.produce(readRows(prepared.manifest, prepared.plan, control.noMore));
+    await producer.produce(readRows(prepared.manifest, prepared.outputOptions, control.noMore));
     if (control.isWindingDown) {
       for (const image of producer.notAdded) giveUp(run, image);
     }
@@ -284,7 +284,7 @@ async function orderRows({ control, options, output, prepared, emit }: OpenRun):
   if (options.inOrder !== true || !isOrderly(control)) return;
   emit({ type: 'phase', text: 'putting the output in the order of the manifest' });
   try {
-    await output.putInOrder(() => readRows(prepared.manifest, prepared.plan));
+    await output.putInOrder(() => readRows(prepared.manifest, prepared.outputOptions));
   } catch (error) {
     if (options.signal?.aborted !== true) control.fail(error);
   }

@@ -90,7 +90,7 @@ export function createCounts() {
  * @param onNew gets the first row of each image that is to be described; what it returns is waited for
  */
 export async function countRows(
-  prepared: Pick<PreparedRun, 'manifest' | 'plan' | 'paths' | 'outputOptions' | 'earlier' | 'isInSample'>,
+  prepared: Pick<PreparedRun, 'manifest' | 'paths' | 'outputOptions' | 'earlier' | 'isInSample'>,
   { collectOnly, retryAll, signal }: Pick<RunOptions, 'collectOnly' | 'retryAll' | 'signal'>,
   onNew?: (row: Row) => Promise<void>,
 ): Promise<ManifestCounts> {
@@ -118,7 +118,7 @@ class RowCounter {
   readonly #images = new Map<string, 'new' | 'failed' | undefined>();
 
   constructor(
-    private readonly prepared: Pick<PreparedRun, 'plan' | 'outputOptions' | 'isInSample'>,
+    private readonly prepared: Pick<PreparedRun, 'outputOptions' | 'isInSample'>,
     private readonly failures: KnownFailures | undefined,
   ) {}
 
@@ -132,7 +132,7 @@ class RowCounter {
       return undefined;
     }
     counts.rows++;
-    const row = toRow(record, prepared.plan);
+    const row = toRow(record, prepared.outputOptions);
     const { url, image } = row;
     if (url === undefined || image === undefined) {
       if (row.problem?.code === 'bad-record') counts.badRecords++;

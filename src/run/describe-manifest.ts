@@ -92,7 +92,7 @@ function withBounds(options: RunOptions): RunOptions {
  * @throws {UsageError} for a manifest of which only the first records are known
  */
 async function chooseSample(
-  { manifest, plan, outputOptions: { index } }: Pick<PreparedRun, 'manifest' | 'plan' | 'outputOptions'>,
+  { manifest, outputOptions }: Pick<PreparedRun, 'manifest' | 'outputOptions'>,
   { sample, signal }: Pick<RunOptions, 'sample' | 'signal'>,
 ): Promise<((row: Pick<Row, 'key' | 'image'>) => boolean) | undefined> {
   if (sample === undefined) return undefined;
@@ -102,14 +102,14 @@ async function chooseSample(
     );
   }
   const rankOf = ({ key = '', image = '' }: Pick<Row, 'key' | 'image'>) =>
-    index.keyed ? shortHash(key) : image;
+    outputOptions.index.keyed ? shortHash(key) : image;
   let smallest = new Set<string>();
   let largest: string | undefined;
   const keepSmallest = () => {
     smallest = new Set([...smallest].sort(byCode).slice(0, sample));
     if (smallest.size === sample) largest = [...smallest].at(-1);
   };
-  for await (const rows of untilBroken(readRows(manifest, plan, signal))) {
+  for await (const rows of untilBroken(readRows(manifest, outputOptions, signal))) {
     for (const row of rows) {
       const rank = rankOf(row);
       if (row.image !== undefined && (largest === undefined || rank < largest)) smallest.add(rank);

@@ -3,7 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname } from 'node:path';
 import { dialectFor } from '../describe-api/dialects/index.js';
-import { keptColumnsOf, nameOfColumn } from '../producer/columns.js';
+import { keptColumnsOf } from '../producer/columns.js';
 import { accountLabel, describeQueueName } from '../shared/account.js';
 import { AccountLimits } from '../shared/account-limits.js';
 import { UsageError } from '../shared/errors.js';
@@ -105,7 +105,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   const client = options.work === false ? undefined : await openClient(options, undo, warn);
   const { connection, queue } = await openConnection(options, prepared, control, logger, undo);
   const queueName = describeQueueName(prepared.account);
-  const runFile = runFileOf(prepared, options, queue);
+  const runFile = runFileOf(prepared, counted, options, queue);
   const id = runFile.run;
   // Before anything is changed that a coordinator which has the run goes by.
   const onWait = (text: string) => emit({ type: 'phase', text });
@@ -237,7 +237,7 @@ function refuseOtherQueue(prepared: PreparedRun, queue: string): void {
  * What is in flight is read below the folder that it was found in, which may have moved: then it is not there any more.
  * @throws {UsageError} when it is, and another one is given
  */
-async function refuseOtherRoot({ runFile, plan: { imageRoot }, paths }: PreparedRun): Promise<void> {
+async function refuseOtherRoot({ runFile, outputOptions: { imageRoot }, paths }: PreparedRun): Promise<void> {
   if (runFile?.open !== true || runFile.imageRoot === undefined || imageRoot === undefined) return;
   const before = await realpath(runFile.imageRoot).catch(() => undefined);
   if (before === undefined || before === imageRoot.real) return;
@@ -248,8 +248,8 @@ async function refuseOtherRoot({ runFile, plan: { imageRoot }, paths }: Prepared
 }
 
 /** The run file from now on: that of the run which goes on, or a new one. */
-function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): RunFile {
-  const { manifest, plan, account, earlier, paths } = prepared;
+function runFileOf(prepared: PreparedRun, counted: Preview, options: RunOptions, queue: string): RunFile {
+  const { outputOptions, account, earlier, paths } = prepared;
   const found = prepared.runFile ?? {
     version: 1,
     run: options.run ?? newRunId(),
@@ -265,16 +265,17 @@ function runFileOf(prepared: PreparedRun, options: RunOptions, queue: string): R
       dirname(path) === dirname(paths.output) ? basename(path) : path,
     ),
     output: paths.output,
-    urlColumn: nameOfColumn(manifest.columns, { index: plan.urlColumn, path: plan.urlPath ?? [] }),
+    urlColumn: counted.urlColumn,
     keyColumn: options.keyColumn ?? prepared.runFile?.keyColumn,
-    baseUrl: plan.imageRoot === undefined ? (options.baseUrl ?? prepared.runFile?.baseUrl) : undefined,
-    imageRoot: plan.imageRoot?.path,
-    folder: plan.areNames === true ? true : undefined,
+    baseUrl:
+      outputOptions.imageRoot === undefined ? (options.baseUrl ?? prepared.runFile?.baseUrl) : undefined,
+    imageRoot: outputOptions.imageRoot?.path,
+    folder: outputOptions.areNames === true ? true : undefined,
     ...keptColumnsOf(options, prepared.runFile),
-    delimiter: prepared.outputOptions.delimiter,
-    ...layoutOf(prepared.outputOptions),
-    answerColumns: [...prepared.outputOptions.answerColumns],
-    prompt: plan.prompt === undefined ? undefined : options.prompt,
+    delimiter: outputOptions.delimiter,
+    ...layoutOf(outputOptions),
+    answerColumns: [...outputOptions.answerColumns],
+    prompt: outputOptions.prompt === undefined ? undefined : options.prompt,
     open: true,
   };
 }

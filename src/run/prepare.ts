@@ -16,7 +16,7 @@ import { FILE_COLUMN, isFolder } from '../producer/folder-format.js';
 import { IMAGE_ENDING, type ImageRoot, parseBaseUrl, resolveImageUrl } from '../producer/image-url.js';
 import type { Manifest } from '../producer/manifest.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
-import { type Row, type RowPlan, namingColumns } from '../producer/row-reader.js';
+import { type Row, namingColumns } from '../producer/row-reader.js';
 import { areSeveral, findManifests, openManifests } from '../producer/several-manifests.js';
 import { accountLabel } from '../shared/account.js';
 import { UsageError, manifestsText, shownPath } from '../shared/errors.js';
@@ -117,7 +117,7 @@ async function findKeyColumn(
 }
 
 /** A run reads its own images, and those of no other. */
-export function rootsOf({ plan: { imageRoot } }: PreparedRun): readonly string[] {
+export function rootsOf({ outputOptions: { imageRoot } }: PreparedRun): readonly string[] {
   return imageRoot === undefined ? [] : [imageRoot.real];
 }
 
@@ -161,7 +161,13 @@ export async function openRows(
   const imageColumn = findUrlColumn(columns, sample, { urlColumn, baseUrl });
   const imageRoot = await findImageRoot(options, manifest, imageColumn);
   const key = keyColumn === undefined ? undefined : columnAt('--key-column', columns, keyColumn, sample);
-  const plan: RowPlan = {
+  const outputOptions: OutputOptions = {
+    path: paths.output,
+    columns,
+    delimiter: /\.tsv$/i.test(paths.output) ? '\t' : manifest.format === 'csv' ? manifest.delimiter : ',',
+    ...layoutOf(options),
+    answerColumns,
+    listSeparator: options.listSeparator,
     urlColumn: imageColumn.index,
     urlPath: imageColumn.path,
     baseUrl,
@@ -171,20 +177,11 @@ export async function openRows(
     keyPath: key?.path,
     titleColumn: findTitleColumn(columns, sample, options.titleColumn, [imageColumn.index]),
     prompt: options.prompt === undefined ? undefined : parsePromptTemplate(options.prompt, columns, sample),
-  };
-  const outputOptions: OutputOptions = {
-    path: paths.output,
-    columns,
-    delimiter: /\.tsv$/i.test(paths.output) ? '\t' : manifest.format === 'csv' ? manifest.delimiter : ',',
-    ...layoutOf(options),
-    answerColumns,
-    listSeparator: options.listSeparator,
-    ...plan,
-    index: new OutputIndex({ keyed: plan.keyColumn !== undefined }),
+    index: new OutputIndex({ keyed: key !== undefined }),
     newColumns: options.newColumns,
     signal: options.signal,
   };
-  return { manifest, plan, outputOptions };
+  return { manifest, outputOptions };
 }
 
 /**

@@ -101,7 +101,7 @@ async function recountRows({ prepared, ledger }: OpenRun): Promise<Recount> {
   return recountOutput({
     ...prepared.outputOptions,
     signal: undefined,
-    rows: firstRows(readRows(prepared.manifest, prepared.plan), ledger.counts.rows),
+    rows: firstRows(readRows(prepared.manifest, prepared.outputOptions), ledger.counts.rows),
     failuresPath: prepared.paths.failures,
   });
 }
@@ -154,7 +154,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
       );
     }
     const runFile = await readRunFile(paths.runFile);
-    const { manifest, plan, ...rows } = await openRows(
+    const { manifest, outputOptions: begun } = await openRows(
       {
         ...options,
         urlColumn: options.urlColumn ?? runFile?.urlColumn,
@@ -170,11 +170,11 @@ export async function verifyOutput(options: VerifyOptions): Promise<Recount> {
       runFile?.answerColumns ?? PROMPT_COLUMNS,
     );
     const path = rowsPath(paths.output);
-    const outputOptions = withKept({ ...rows.outputOptions, path }, {}, runFile);
+    const outputOptions = withKept({ ...begun, path }, {}, runFile);
     await openEarlierOutputs(options.earlierOutputs, runFile, outputOptions);
     return await recountOutput({
       ...outputOptions,
-      rows: readRows(manifest, plan),
+      rows: readRows(manifest, outputOptions),
       accept: options.accept,
       failuresPath: paths.failures,
     });
