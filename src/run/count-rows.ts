@@ -2,7 +2,7 @@ import type { Manifest, ManifestRecord } from '../producer/manifest.js';
 import { type Row, toRow } from '../producer/row-reader.js';
 import { FatalError, messageOf } from '../shared/errors.js';
 import { isPermanent } from '../shared/jobs.js';
-import { type KnownFailures, readFailures } from '../writer/failures.js';
+import type { KnownFailures } from '../writer/failures.js';
 import type { PreparedRun } from './prepare.js';
 import type { RunOptions } from './run-options.js';
 
@@ -90,15 +90,12 @@ export function createCounts() {
  * @param onNew gets the first row of each image that is to be described; what it returns is waited for
  */
 export async function countRows(
-  prepared: Pick<PreparedRun, 'manifest' | 'paths' | 'outputOptions' | 'earlier' | 'isInSample'>,
-  { collectOnly, retryAll, signal }: Pick<RunOptions, 'collectOnly' | 'retryAll' | 'signal'>,
+  prepared: Pick<PreparedRun, 'manifest' | 'outputOptions' | 'failedBefore' | 'isInSample'>,
+  { retryAll, signal }: Pick<RunOptions, 'retryAll' | 'signal'>,
   onNew?: (row: Row) => Promise<void>,
 ): Promise<ManifestCounts> {
-  const { manifest, paths, outputOptions, earlier } = prepared;
-  // Who only collects takes nothing of earlier files up again.
-  const others = collectOnly === true ? [] : (earlier?.files ?? []);
-  const files = [...others, { path: paths.output }];
-  const counter = new RowCounter(prepared, retryAll ? undefined : await readFailures(files, outputOptions));
+  const { manifest, outputOptions, failedBefore } = prepared;
+  const counter = new RowCounter(prepared, retryAll ? undefined : failedBefore);
   const { counts } = counter;
   counts.sampled = isCountedInPart(manifest);
   outputOptions.index.startPass();

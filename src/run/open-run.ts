@@ -18,7 +18,7 @@ import { readRunOrders, takeRunLease } from '../shared/run-leases.js';
 import { RunSpending } from '../shared/run-spending.js';
 import type { UndoStack } from '../shared/undo.js';
 import { unlessAborted } from '../shared/waiting.js';
-import { FailuresFile, readFailures } from '../writer/failures.js';
+import { FailuresFile } from '../writer/failures.js';
 import { OutputFile } from '../writer/output-file.js';
 import { layoutOf } from '../writer/output-table.js';
 import { ResultsConsumer } from '../writer/results-consumer.js';
@@ -119,12 +119,7 @@ async function openAll(options: RunOptions, prepared: PreparedRun, counted: Prev
   if (limits.lastChange !== undefined) warn(limits.lastChange);
   emit({ type: 'preview', preview });
   options.signal?.throwIfAborted();
-  const { earlier, outputOptions } = prepared;
-  // Who only collects takes nothing of earlier files up again.
-  const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
-  const failedBefore = await readFailures([...others, { path: paths.output }], outputOptions, (row) =>
-    outputOptions.index.has(row),
-  );
+  const { outputOptions, failedBefore } = prepared;
   const output = await OutputFile.open(outputOptions, prepared.found);
   undo.defer(() => output.close());
   const failures = await FailuresFile.open({ ...outputOptions, path: paths.failures });

@@ -24,6 +24,7 @@ import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { realFolder } from '../shared/local-file.js';
 import type { UndoStack } from '../shared/undo.js';
 import { EarlierOutputs } from '../writer/earlier-outputs.js';
+import { readFailures } from '../writer/failures.js';
 import { OutputIndex } from '../writer/output-index.js';
 import {
   type RunPaths,
@@ -100,8 +101,13 @@ export async function prepareRun(options: RunOptions, undo: UndoStack) {
   }
   const opened = { ...rows, outputOptions, paths, found, runFile, earlier, account };
   await refuseForeignOutput(opened, options);
+  // Who only collects takes nothing of earlier files up again.
+  const others = options.collectOnly === true ? [] : (earlier?.files ?? []);
+  const failedBefore = await readFailures([...others, { path: paths.output }], outputOptions, (row) =>
+    outputOptions.index.has(row),
+  );
   /** `dropUnchanged` removes the working file that was unpacked from a Parquet output, where nothing has come to it. */
-  return { ...opened, dropUnchanged };
+  return { ...opened, failedBefore, dropUnchanged };
 }
 
 /** The key column: the one that is named, else that of the run which goes on, which is said. */
@@ -260,7 +266,7 @@ export async function findFiles(
  * @throws {UsageError} when the API is of the other kind
  */
 async function refuseForeignOutput(
-  { found, runFile, account, paths, earlier }: Omit<PreparedRun, 'dropUnchanged'>,
+  { found, runFile, account, paths, earlier }: Omit<PreparedRun, 'failedBefore' | 'dropUnchanged'>,
   options: RunOptions,
 ): Promise<void> {
   const isSimulated = options.api === 'simulator';
