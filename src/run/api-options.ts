@@ -43,14 +43,10 @@ export function apiOf(options: Pick<ApiOptions, 'api' | 'dialect'>): string {
 }
 
 /** What belongs to an account: any worker of it describes any of its images. */
-export type AccountOptions = Pick<
-  ApiOptions,
-  | ('api' | 'account' | 'dialect' | 'model' | 'prompt' | 'choices' | 'count' | 'fields' | 'schema')
-  | ('system' | 'params' | keyof CallHeaders)
->;
+export type AccountOptions = Partial<ReturnType<typeof accountOptionsIn>>;
 
 /** Of options those that name the account. */
-export function accountOptionsIn(options: AccountOptions): AccountOptions {
+export function accountOptionsIn(options: ApiOptions) {
   const { api, account, dialect, authHeader, headers, secretHeaders } = options;
   const { model, prompt, choices, count, fields, schema, system, params } = options;
   const asked = { model, prompt, choices, count, fields, schema, system, params };

@@ -43,9 +43,11 @@ export class JobProcessor {
     if (trouble !== undefined) throw unrecoverable(trouble);
     return await this.processings.run(
       job.id ?? '',
-      (inherited, stopping) => {
-        if (inherited.kind === 'outcome') return Promise.resolve(inherited.outcome);
-        if (inherited.kind === 'data') job.data = inherited.data;
+      (earlier, stopping) => {
+        // It has published its result: what is left is to finish the job.
+        if (earlier !== undefined && 'result' in earlier) return Promise.resolve(earlier);
+        // The job as it was fetched does not say how far the earlier one has brought it.
+        if (earlier !== undefined) job.data = earlier.data;
         return this.#process(job, token, stopping);
       },
       (outcome) => this.#finish(job, token, outcome),
@@ -198,14 +200,6 @@ interface Processing {
   readonly finished: Promise<unknown>;
 }
 
-/** How a processing is to begin when an earlier one of the same job was still going on. */
-export type Inherited =
-  | { readonly kind: 'nothing' }
-  /** As far as the earlier one has brought it, which the job as it was fetched does not say. */
-  | { readonly kind: 'data'; readonly data: DescribeJobData }
-  /** The earlier one has published its result; the new one finishes the job. */
-  | { readonly kind: 'outcome'; readonly outcome: ProcessingOutcome };
-
 /** A newer processing of the job goes on, which its lock belongs to: this one, and BullMQ, leave the job alone. */
 export class SupersededError extends WaitingError {}
 
@@ -236,20 +230,20 @@ export class Processings {
   }
 
   /**
-   * @param process brings the job as far as it goes, from where the earlier processing has left it, until its signal
-   *   aborts
+   * @param process brings the job as far as it goes, from where an earlier processing that was still going on has left it
+   *   (undefined without one), until its signal aborts
    * @param finish lets the queue know what becomes of the job
    * @throws {SupersededError} when a newer processing of the job has begun meanwhile
    */
   async run<T>(
     jobId: string,
-    process: (inherited: Inherited, stopping: AbortSignal) => Promise<ProcessingOutcome>,
+    process: (earlier: ProcessingOutcome | undefined, stopping: AbortSignal) => Promise<ProcessingOutcome>,
     finish: (outcome: ProcessingOutcome) => Promise<T>,
   ): Promise<T> {
     const earlier = this.#running.get(jobId);
     const end = new AbortController();
     if (this.stopping?.aborted === true) end.abort();
-    const outcome = inherit(earlier).then((inherited) => process(inherited, end.signal));
+    const outcome = supersede(earlier).then((left) => process(left, end.signal));
     const finished = outcome.then((ended) => {
       if (processing.isSuperseded) throw new SupersededError('a newer processing goes on');
       return finish(ended);
@@ -264,16 +258,17 @@ export class Processings {
   }
 }
 
-async function inherit(earlier: Processing | undefined): Promise<Inherited> {
-  if (earlier === undefined) return { kind: 'nothing' };
+/** Ends an earlier processing of the job. @returns where it has left the job; undefined where the queue says that */
+async function supersede(earlier: Processing | undefined): Promise<ProcessingOutcome | undefined> {
+  if (earlier === undefined) return undefined;
   earlier.isSuperseded = true;
   earlier.end.abort();
   try {
     const outcome = await earlier.outcome;
     await earlier.finished.catch(() => undefined);
-    return 'result' in outcome ? { kind: 'outcome', outcome } : { kind: 'data', data: outcome.data };
+    return outcome;
   } catch {
     // It failed, and has said so: the job begins where the queue has it.
-    return { kind: 'nothing' };
+    return undefined;
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { freshJobData } from '../../src/shared/jobs.js';
 import type { ProcessingOutcome } from '../../src/worker/processing.js';
-import { Processings, type Inherited, SupersededError } from '../../src/worker/job-processor.js';
+import { Processings, SupersededError } from '../../src/worker/job-processor.js';
 
 const data = freshJobData({ run: 'r', url: 'http://h/1.jpg', row: 1, maxAttempts: 5, deadlineMs: 1000 });
 const released: ProcessingOutcome = {
@@ -25,17 +25,17 @@ describe('a job that this process is given a second time', () => {
     const signals: AbortSignal[] = [];
     const first = processings.run(
       'job',
-      (_inherited, superseded) => {
+      (_earlier, superseded) => {
         signals.push(superseded);
         return onTheWire.opened;
       },
       () => Promise.resolve(settled.push('first')),
     );
-    const seen: Inherited[] = [];
+    const seen: (ProcessingOutcome | undefined)[] = [];
     const second = processings.run(
       'job',
-      (inherited) => {
-        seen.push(inherited);
+      (earlier) => {
+        seen.push(earlier);
         return Promise.resolve(released);
       },
       () => Promise.resolve(settled.push('second')),
@@ -45,7 +45,7 @@ describe('a job that this process is given a second time', () => {
     onTheWire.open(released);
     await expect(first).rejects.toThrow(SupersededError);
     await second;
-    expect(seen).toEqual([{ kind: 'data', data: released.data }]);
+    expect(seen).toEqual([released]);
     expect(settled).toEqual(['second']);
     expect(processings.isRunning('job')).toBe(false);
   });
@@ -71,8 +71,7 @@ describe('a job that this process is given a second time', () => {
     );
     const second = processings.run(
       'job',
-      (inherited) =>
-        inherited.kind === 'outcome' ? Promise.resolve(inherited.outcome) : Promise.reject(new Error('anew')),
+      (earlier) => (earlier === undefined ? Promise.reject(new Error('anew')) : Promise.resolve(earlier)),
       (ended) => Promise.resolve(ended),
     );
     polling.open(outcome);
@@ -90,13 +89,13 @@ describe('a job that this process is given a second time', () => {
     );
     const other = processings.run(
       'other',
-      (inherited) => (inherited.kind === 'nothing' ? Promise.resolve(released) : Promise.reject(new Error())),
+      (earlier) => (earlier === undefined ? Promise.resolve(released) : Promise.reject(new Error())),
       () => Promise.resolve('other'),
     );
     expect(await other).toBe('other');
     const second = processings.run(
       'job',
-      (inherited) => (inherited.kind === 'nothing' ? Promise.resolve(released) : Promise.reject(new Error())),
+      (earlier) => (earlier === undefined ? Promise.resolve(released) : Promise.reject(new Error())),
       () => Promise.resolve('second'),
     );
     failing.open(released);
