@@ -3,13 +3,15 @@ import { type AnswerShape, parseFields, parseSchema, promptsShape } from '../des
 import { type Dialect, checkSettings, dialectFor } from '../describe-api/dialects/index.js';
 import type { DialectSettings } from '../describe-api/dialects/dialect.js';
 import { type CallHeaders, callHeaders } from '../describe-api/request-headers.js';
-import { type Account, SIMULATOR_HOST, parseAccountName } from '../shared/account.js';
+import { type Account, parseAccountName } from '../shared/account.js';
 import { UsageError } from '../shared/errors.js';
 import { PROMPT_COLUMNS } from '../shared/jobs.js';
 import { parseJson } from '../shared/parse-json.js';
 import type { ImageOptions } from '../shared/prepare-image.js';
 import type { WebhookOptions } from '../worker/webhooks.js';
 
+/** The host under which every built-in simulator is filed, whatever port it listens on. */
+const SIMULATOR_HOST = 'simulator';
 /** Of a model's name in that of its account. */
 const MODEL_CHARACTERS = 40;
 
@@ -43,7 +45,7 @@ export function apiOf(options: Pick<ApiOptions, 'api' | 'dialect'>): string {
 }
 
 /** What belongs to an account: any worker of it describes any of its images. */
-export type AccountOptions = Partial<ReturnType<typeof accountOptionsIn>>;
+type AccountOptions = Partial<ReturnType<typeof accountOptionsIn>>;
 
 /** Of options those that name the account. */
 export function accountOptionsIn(options: ApiOptions) {

@@ -1,7 +1,7 @@
 import { addAbortListener } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type AccountOptions, type ApiOptions, accountOptionsIn } from '../run/api-options.js';
+import { type ApiOptions, accountOptionsIn } from '../run/api-options.js';
 import { describeManifest } from '../run/describe-manifest.js';
 import type { RunOptions, RunStop, RunTiming } from '../run/run-options.js';
 import { areSeveral } from '../producer/several-manifests.js';
@@ -27,7 +27,7 @@ export interface ExecutorDeps {
   /** The queue's URL: a run has a connection of its own. */
   readonly queue: string;
   /** What a request does not say about the API. */
-  readonly api: AccountOptions & Pick<ApiOptions, 'images'>;
+  readonly api: ApiOptions;
   readonly env: NodeJS.ProcessEnv;
   readonly logger: Logger;
   readonly timing?: Partial<RunTiming> | undefined;

@@ -8,9 +8,6 @@ export interface Account {
   readonly name: string;
 }
 
-/** The host under which every built-in simulator is filed, whatever port it listens on. */
-export const SIMULATOR_HOST = 'simulator';
-
 /**
  * Checks an account's name, which becomes part of a queue's name.
  * @throws {UsageError} when it holds anything but letters, digits, `-`, `_` and `.`
