@@ -55,7 +55,9 @@ export function rowShower(
 ) {
   const plan = planOf(read, columns);
   const recordOf = (row: Cells) => ({ number: 0, line: 0, ...row });
-  const taken = columns.flatMap((name, at) => (ours.includes(name) || at === plan.urlColumn ? [at] : []));
+  const taken = columns.flatMap((name, at) =>
+    ours.includes(name) || at === plan.urlColumn.index ? [at] : [],
+  );
   const titleColumn = findTitleColumn(columns, sample.slice(0, SAMPLE).map(recordOf), undefined, taken);
   return (row: Cells, about: Pick<ShownRow, 'n' | 'code'>, pictureOf: PictureOf) => {
     const cells = valuesOf(row).map((value) => {
@@ -67,7 +69,7 @@ export function rowShower(
     const link = url === undefined ? undefined : httpUrl(url);
     const thumb = url === undefined ? undefined : pictureOf(url, link);
     const isData = url?.startsWith('data:') === true;
-    const name = isData ? 'an image in the manifest' : shortUrl(url ?? row.cells[plan.urlColumn] ?? '');
+    const name = isData ? 'an image in the manifest' : shortUrl(url ?? row.cells[plan.urlColumn.index] ?? '');
     const shown = { ...about, name, title: title && visible(title), link, thumb, cells };
     return { shown, url };
   };

@@ -7,12 +7,8 @@ import type { PromptTemplate } from './prompt-template.js';
 
 /** How records become rows. */
 export interface RowPlan {
-  /** Indexes into the manifest's columns. */
-  readonly urlColumn: number;
-  readonly keyColumn?: number | undefined;
-  /** Where in the JSON of their cells the URL and the key are, see `ColumnRef`. */
-  readonly urlPath?: readonly string[] | undefined;
-  readonly keyPath?: readonly string[] | undefined;
+  readonly urlColumn: ColumnRef;
+  readonly keyColumn?: ColumnRef | undefined;
   /** What says to people what an image is. */
   readonly titleColumn?: ColumnRef | undefined;
   readonly baseUrl?: URL | undefined;
@@ -82,15 +78,15 @@ export function nameOf(cells: readonly string[], plan: RowPlan): NamedRow {
 
 /** The columns that say how rows are called. */
 export function namingColumns({ urlColumn, keyColumn = urlColumn, prompt }: RowPlan): readonly number[] {
-  return [urlColumn, keyColumn, ...(prompt?.columns ?? [])];
+  return [urlColumn.index, keyColumn.index, ...(prompt?.columns ?? [])];
 }
 
-function keyIn(cells: readonly string[], { keyColumn, keyPath }: RowPlan): string | undefined {
-  return keyColumn === undefined ? undefined : cellAt(cells[keyColumn] ?? '', keyPath);
+function keyIn(cells: readonly string[], { keyColumn }: RowPlan): string | undefined {
+  return keyColumn === undefined ? undefined : cellAt(cells[keyColumn.index] ?? '', keyColumn.path);
 }
 
 function imageIn(cells: readonly string[], plan: RowPlan) {
-  const raw = cellAt(cells[plan.urlColumn] ?? '', plan.urlPath);
+  const raw = cellAt(cells[plan.urlColumn.index] ?? '', plan.urlColumn.path);
   const resolved = resolveImageUrl(raw, plan.baseUrl, plan.imageRoot, plan.areNames);
   if ('problem' in resolved) return resolved;
   const prompt = plan.prompt?.fill(plan.prompt.columns.map((column) => cells[column] ?? ''));

@@ -93,8 +93,8 @@ export class ImageNames {
   }
 
   #nameOf(cells: readonly string[], row: string): ImageName {
-    const { urlColumn, urlPath, baseUrl, imageRoot, areNames } = this.plan;
-    const cell = cellAt(cells[urlColumn] ?? '', urlPath);
+    const { urlColumn, baseUrl, imageRoot, areNames } = this.plan;
+    const cell = cellAt(cells[urlColumn.index] ?? '', urlColumn.path);
     const resolved = resolveImageUrl(cell, baseUrl, imageRoot, areNames);
     if ('problem' in resolved) throw new UsageError(`${row}: its image cannot be told: ${resolved.problem}`);
     const local = /^file:(.*)$/s.exec(resolved.identity ?? '')?.[1];
@@ -179,7 +179,8 @@ export async function checkSidecars(
   const columns = keptOf(outputOptions, manifest.columns);
   const { answerColumns } = outputOptions;
   captionColumn([...columns, ...answerColumns], answerColumns, options);
-  const urlColumn = columns.indexOf(manifest.columns[outputOptions.urlColumn] ?? '');
+  const { index, path } = outputOptions.urlColumn;
+  const urlColumn = { index: columns.indexOf(manifest.columns[index] ?? ''), path };
   const own = [...manifest.files.map((file) => resolve(file)), ...Object.values<string>({ ...paths })];
   const names = new ImageNames(columns, { ...outputOptions, urlColumn }, options, { folder, own });
   for await (const rows of untilBroken(readRows(manifest, outputOptions, signal))) {

@@ -193,8 +193,8 @@ async function writeSidecars(source: OutputRows, folder: string, overwrite = fal
 async function writeHuggingFace(source: OutputRows, dest: string): Promise<Exported> {
   const { columns, read } = source;
   const left = [source.captionColumn];
-  const { urlColumn } = planOf(read);
-  if (columns[urlColumn] === 'file_name') left.push(urlColumn);
+  const { index } = planOf(read).urlColumn;
+  if (columns[index] === 'file_name') left.push(index);
   const keyOf = (name: string, key = name): string =>
     ['text', 'file_name'].includes(key) || (key !== name && columns.includes(key))
       ? keyOf(name, `_${key}`)
@@ -282,6 +282,6 @@ async function convert(source: OutputRows, dest: string): Promise<Exported> {
     });
   });
   const plan = read.runFile && planOf(read);
-  await packOutput({ ...about, urlColumn: -1, ...plan }, dest);
+  await packOutput({ ...about, urlColumn: { index: -1, path: [] }, ...plan }, dest);
   return { written, kept: 0, empty: 0 };
 }

@@ -20,7 +20,6 @@ const POLLS_AN_IMAGE = 3;
 /** Counts what there is to do; priced at the limits that are known without asking the queue. */
 export async function previewRun(prepared: PreparedRun, options: RunOptions): Promise<Preview> {
   const { manifest, paths } = prepared;
-  const { urlColumn, urlPath = [] } = prepared.outputOptions;
   const before = await statesOf(manifest);
   const { newImages, ...counted } = await countRows(prepared, options);
   const preview = {
@@ -30,7 +29,7 @@ export async function previewRun(prepared: PreparedRun, options: RunOptions): Pr
     hasChanged: !isDeepStrictEqual(before, await statesOf(manifest)),
     toSubmit: Math.min(newImages, options.limit ?? Infinity),
     unnamedColumns: manifest.unnamedColumns,
-    urlColumn: nameOfColumn(manifest.columns, { index: urlColumn, path: urlPath }),
+    urlColumn: nameOfColumn(manifest.columns, prepared.outputOptions.urlColumn),
   };
   return pricePreview(preview, { ...DEFAULT_LIMITS, ...options.limits }, options, prepared.runFile?.spent);
 }

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { type ColumnRef, columnAt } from '../producer/columns.js';
+import { columnAt } from '../producer/columns.js';
 import { parseBaseUrl } from '../producer/image-url.js';
 import { parsePromptTemplate } from '../producer/prompt-template.js';
 import type { RowPlan } from '../producer/row-reader.js';
@@ -73,10 +73,10 @@ function rememberedPlan(
   { urlColumn, keyColumn, baseUrl, imageRoot, folder: areNames, prompt }: RunFile,
   columns: readonly string[],
 ): RowPlan {
-  const { index, path: urlPath } = columnAt('--url-column', columns, urlColumn);
-  const key: Partial<ColumnRef> = keyColumn === undefined ? {} : columnAt('--key-column', columns, keyColumn);
   return {
-    ...{ urlColumn: index, urlPath, areNames, keyColumn: key.index, keyPath: key.path },
+    urlColumn: columnAt('--url-column', columns, urlColumn),
+    keyColumn: keyColumn === undefined ? undefined : columnAt('--key-column', columns, keyColumn),
+    areNames,
     baseUrl: baseUrl === undefined ? undefined : parseBaseUrl(baseUrl),
     imageRoot: imageRoot === undefined ? undefined : { path: imageRoot, real: imageRoot },
     prompt: prompt === undefined ? undefined : parsePromptTemplate(prompt, columns),

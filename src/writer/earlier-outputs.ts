@@ -96,7 +96,7 @@ async function openTable(
   path: string,
   options: OutputOptions,
 ): Promise<Table | undefined> {
-  const key = options.columns[options.keyColumn ?? options.urlColumn] ?? '';
+  const key = options.columns[(options.keyColumn ?? options.urlColumn).index] ?? '';
   const needed = [...options.answerColumns, ...MESSAGE_COLUMNS, key];
   const missingIn = (found: readonly string[]) => needed.filter((name) => !found.includes(name));
   // Whichever way that one has its prompts, of which each is one.

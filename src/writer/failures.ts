@@ -282,11 +282,11 @@ async function forEachIn(
 ): Promise<void> {
   await using handle = await openPlainFile(path, 'r', 'the failures file');
   if (handle === undefined) return;
-  const { columns, keyColumn, urlColumn, signal } = options;
+  const { columns, urlColumn, keyColumn = urlColumn, signal } = options;
   const ours = newFailuresTable(options);
   const table = await ours.open(handle, isOurs);
   if (table === undefined) return;
-  const needed = [...FAILURE_COLUMNS, columns[urlColumn] ?? '', columns[keyColumn ?? urlColumn] ?? ''];
+  const needed = [...FAILURE_COLUMNS, columns[urlColumn.index] ?? '', columns[keyColumn.index] ?? ''];
   const missing = needed.find((name) => !table.columns.includes(name));
   if (missing !== undefined) {
     throw new UsageError(

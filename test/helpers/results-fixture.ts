@@ -42,7 +42,7 @@ export async function writeResults(
     lines.push(table.format([{ cells: [String(n), `Title ${n}${bad}`, image, ...prompts, `sim-${n}`, at] }]));
   }
   await writeFile(path, lines.join(''));
-  await packOutput({ ...about, urlColumn: 2 }, output);
+  await packOutput({ ...about, urlColumn: { index: 2, path: [] } }, output);
   const paths = runPaths(output);
   await writeRunFile(paths.runFile, {
     ...{

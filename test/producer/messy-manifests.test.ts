@@ -9,7 +9,7 @@ const IMG = 'https://img.example.org';
 async function read(name: string, options: Omit<ManifestOptions, 'path'> = {}) {
   const manifest = await openManifest({ path: `test/fixtures/manifests/${name}`, ...options });
   try {
-    const plan = { urlColumn: findUrlColumn(manifest.columns, manifest.sample).index };
+    const plan = { urlColumn: findUrlColumn(manifest.columns, manifest.sample) };
     const rows: Row[] = [];
     for await (const batch of readRows(manifest, plan)) rows.push(...batch);
     const counts = await countsOf({ ...options, manifest: manifest.path });

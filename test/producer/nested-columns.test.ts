@@ -16,7 +16,7 @@ describe('what is in the objects of a column', () => {
     expect(nameOfColumn(columns, url)).toBe('image.url');
     const [record] = sample;
     if (record === undefined) throw new Error('no record');
-    const plan = { urlColumn: url.index, urlPath: url.path };
+    const plan = { urlColumn: url };
     const row = toRow(record, plan);
     expect(row.url).toBe('https://img.example.org/a.jpg');
     expect(row.cells).toEqual(['1', '{"url":"https://img.example.org/a.jpg","w":3}']);
@@ -31,7 +31,7 @@ describe('what is in the objects of a column', () => {
     const prompt = parsePromptTemplate('{{id}}: {{image.meta.id}} at {{ image.url }}', columns, sample);
     const [record] = sample;
     if (record === undefined) throw new Error('no record');
-    const plan = { urlColumn: 1, urlPath: ['url'], keyColumn: key.index, keyPath: key.path, prompt };
+    const plan = { urlColumn: { index: 1, path: ['url'] }, keyColumn: key, prompt };
     expect(toRow(record, plan)).toMatchObject({
       key: '12345678901234567890',
       url: 'https://a/b.jpg',

@@ -31,7 +31,10 @@ describe('a prompt with columns in it', () => {
   test('makes two rows of one image two images, unless their prompts are the same', () => {
     const prompt = parsePromptTemplate('About {{title}}', COLUMNS);
     const rowOf = (id: string, title: string) =>
-      toRow({ number: 1, line: 2, cells: [id, 'https://a/b.jpg', title] }, { urlColumn: 1, prompt });
+      toRow(
+        { number: 1, line: 2, cells: [id, 'https://a/b.jpg', title] },
+        { urlColumn: { index: 1, path: [] }, prompt },
+      );
     expect(rowOf('1', 'x')).toMatchObject({
       prompt: 'About x',
       image: imageHash('https://a/b.jpg', 'About x'),

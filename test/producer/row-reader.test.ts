@@ -13,12 +13,18 @@ describe('readRows', () => {
   test('gives each record its absolute URL and image', async () => {
     const url = 'https://host/b.jpg';
     expect(
-      await rowsOf('id,file\n1, b.jpg\n', { urlColumn: 1, baseUrl: parseBaseUrl('https://host') }),
+      await rowsOf('id,file\n1, b.jpg\n', {
+        urlColumn: { index: 1, path: [] },
+        baseUrl: parseBaseUrl('https://host'),
+      }),
     ).toEqual([{ number: 1, line: 2, cells: ['1', ' b.jpg'], url, image: imageHash(url) }]);
   });
 
   test('gives rows without a usable URL as invalid-url, with the line', async () => {
-    const rows = await rowsOf('id,url\n1,\n2,ftp://a/b\n', { urlColumn: 1, keyColumn: 0 });
+    const rows = await rowsOf('id,url\n1,\n2,ftp://a/b\n', {
+      urlColumn: { index: 1, path: [] },
+      keyColumn: { index: 0, path: [] },
+    });
     expect(rows).toEqual([
       {
         number: 1,
@@ -38,7 +44,10 @@ describe('readRows', () => {
   });
 
   test('gives bad records and rows without a key as bad-record, with the line', async () => {
-    const rows = await rowsOf('id,url\n1,2,3\n,http://a/b\n', { urlColumn: 1, keyColumn: 0 });
+    const rows = await rowsOf('id,url\n1,2,3\n,http://a/b\n', {
+      urlColumn: { index: 1, path: [] },
+      keyColumn: { index: 0, path: [] },
+    });
     expect(rows.map(({ problem }) => problem)).toEqual([
       { code: 'bad-record', reason: 'line 2: 3 cells where the header has 2' },
       { code: 'bad-record', reason: 'line 3: no key' },
@@ -47,10 +56,14 @@ describe('readRows', () => {
   });
 
   test('has no keys without a key column', async () => {
-    expect((await rowsOf('id,url\n,http://a/b\n', { urlColumn: 1 }))[0]?.key).toBeUndefined();
+    expect(
+      (await rowsOf('id,url\n,http://a/b\n', { urlColumn: { index: 1, path: [] } }))[0]?.key,
+    ).toBeUndefined();
   });
 
   test('ends at an abort without an error', async () => {
-    expect(await rowsOf('id,url\n1,http://a/b\n', { urlColumn: 1 }, AbortSignal.abort())).toEqual([]);
+    expect(
+      await rowsOf('id,url\n1,http://a/b\n', { urlColumn: { index: 1, path: [] } }, AbortSignal.abort()),
+    ).toEqual([]);
   });
 });

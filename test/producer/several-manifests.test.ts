@@ -94,7 +94,7 @@ describe('several manifests', () => {
   test('name the file in what is wrong with a row', async () => {
     const manifest = await open([await make('1.csv'), await make('2.csv', 'id,url\n1,\n')]);
     const rows = [];
-    for await (const batch of readRows(manifest, { urlColumn: 1 })) rows.push(...batch);
+    for await (const batch of readRows(manifest, { urlColumn: { index: 1, path: [] } })) rows.push(...batch);
     expect(rows.map(({ problem }) => problem?.reason)).toEqual([
       undefined,
       `${folder.path('2.csv')}, line 2: no URL`,

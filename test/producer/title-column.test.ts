@@ -27,7 +27,9 @@ describe('the column of titles', () => {
     const columns = ['image', 'about'];
     const sample = [recordOf([URL, '{"en":"A Boat"}'])];
     const titleColumn = findTitleColumn(columns, sample, 'about.en', [0]);
-    expect(toRow(recordOf([URL, '{"en":"A Boat"}']), { urlColumn: 0, titleColumn }).title).toBe('A Boat');
+    expect(
+      toRow(recordOf([URL, '{"en":"A Boat"}']), { urlColumn: { index: 0, path: [] }, titleColumn }).title,
+    ).toBe('A Boat');
     expect(() => findTitleColumn(columns, sample, 'abut', [0])).toThrow(UsageError);
     expect(() => findTitleColumn(columns, sample, 'abut', [0])).toThrow(/--title-column abut: .*about/);
   });
@@ -39,7 +41,7 @@ describe('the column of titles', () => {
     [' \u0000', undefined],
     ['<b>"\u202e', '<b>"\u202e'],
   ])('holds %j, which goes with the job as %j', (cell, title) => {
-    const plan = { urlColumn: 0, titleColumn: { index: 1, path: [] } };
+    const plan = { urlColumn: { index: 0, path: [] }, titleColumn: { index: 1, path: [] } };
     expect(toRow(recordOf([URL, cell]), plan).title).toBe(title);
   });
 });

@@ -105,8 +105,8 @@ describe.skipIf(!redisAvailable)('whatever earlier runs have left behind', () =>
         path: workspace.at(`${name}.failed.csv`),
         columns: ['id', 'image'],
         delimiter: ',',
-        urlColumn: 1,
-        keyColumn: keyed ? 0 : undefined,
+        urlColumn: { index: 1, path: [] },
+        keyColumn: keyed ? { index: 0, path: [] } : undefined,
         answerColumns: PROMPT_COLUMNS,
       });
       for (const row of rows) {

@@ -67,7 +67,7 @@ describeOnRedis('outcomes on their way to the disk', (openFixture) => {
     const options = {
       columns: ['id', 'image'],
       delimiter: ',',
-      urlColumn: 1,
+      urlColumn: { index: 1, path: [] },
       answerColumns: PROMPT_COLUMNS,
     };
     onFile = new OutputIndex({ keyed: false });

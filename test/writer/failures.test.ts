@@ -18,7 +18,7 @@ import { PROMPT_COLUMNS } from '../../src/shared/jobs.js';
 /** Of version 0.1. */
 const OLD_HEADER = 'id,url,error_code,error,attempts,message_id\n';
 const HEADER = 'id,url,error_code,error,attempts,message_id,answer\n';
-const keyed = { keyColumn: 0 };
+const keyed = { keyColumn: { index: 0, path: [] } };
 
 /** A failure of the row `id`, with its key where there are keys. */
 function failureOf(
@@ -45,7 +45,7 @@ async function openFailures(path: string, options: Partial<FailureOptions> = {})
     path,
     columns: COLUMNS,
     delimiter: ',',
-    urlColumn: 1,
+    urlColumn: { index: 1, path: [] },
     answerColumns: PROMPT_COLUMNS,
   };
   const all = { ...defaults, ...options };
@@ -298,7 +298,11 @@ describe('earlier failures', () => {
     const path = await makePath(
       'message_id;error;attempts;error_code;url;gone;id\r\nm-1;x;2;http;https://1;g;1',
     );
-    const failures = await openFailures(path, { ...keyed, columns: ['id', 'new', 'url'], urlColumn: 2 });
+    const failures = await openFailures(path, {
+      ...keyed,
+      columns: ['id', 'new', 'url'],
+      urlColumn: { index: 2, path: [] },
+    });
     expect(failures.previous.get('1')).toEqual({
       outcome: { status: 'failed', code: 'http', reason: 'x', attempts: 2, messageId: 'm-1' },
       image: imageOf('https://1'),

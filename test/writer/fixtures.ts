@@ -41,12 +41,12 @@ export const COLUMNS = ['id', 'url'];
 /** How an output of that manifest is opened, with the ids as keys or without keys. */
 export function outputOptions(path: string, keyed = false) {
   const index = new OutputIndex({ keyed });
-  const keyColumn = keyed ? 0 : undefined;
+  const keyColumn = keyed ? { index: 0, path: [] } : undefined;
   return {
     path,
     columns: COLUMNS,
     delimiter: ',',
-    urlColumn: 1,
+    urlColumn: { index: 1, path: [] },
     keyColumn,
     index,
     answerColumns: PROMPT_COLUMNS,

@@ -61,8 +61,8 @@ function toDescribed(all: readonly string[], options: Pick<OutputOptions, 'urlCo
   return {
     row: {
       cells,
-      image: resolveUrl(cells[options.urlColumn] ?? ''),
-      key: options.keyColumn === undefined ? undefined : cells[options.keyColumn],
+      image: resolveUrl(cells[options.urlColumn.index] ?? ''),
+      key: options.keyColumn === undefined ? undefined : cells[options.keyColumn.index],
     },
     outcome: { status: 'described', prompts: [one, two, three, four], messageId, describedAt },
   } as const;
@@ -115,7 +115,7 @@ describe('opening', () => {
 
   test('indexes keys', async () => {
     const { path } = await makeOutput(textOf(rowOf('1', 'a'), rowOf('1', 'b'), rowOf('2', 'b')));
-    const output = await openOutput(path, { keyColumn: 0 });
+    const output = await openOutput(path, { keyColumn: { index: 0, path: [] } });
     expect(['1', '2', '3'].map((key) => output.index.has({ key }))).toEqual([true, true, false]);
   });
 
@@ -221,7 +221,12 @@ describe('the columns', () => {
     const torn = '3,https://c,"to';
     const { path, read } = await makeOutput(textOf(rowOf('1,"x"', 'a'), rowOf('2', 'b')) + torn);
     const columns = ['url', 'tags', 'id'];
-    const options = { columns, urlColumn: 0, keyColumn: 2, newColumns: true };
+    const options = {
+      columns,
+      urlColumn: { index: 0, path: [] },
+      keyColumn: { index: 2, path: [] },
+      newColumns: true,
+    };
     const output = await openOutput(path, options);
     await output.append([['https://c', 'tag', '3', ...described('c')]]);
     expect(parse(await read(), { columns: true })).toMatchObject([
@@ -237,7 +242,7 @@ describe('the columns', () => {
   test('are never removed, not with newColumns either', async () => {
     const { path } = await makeOutput(textOf(rowOf('1')));
     await expect(
-      openOutput(path, { columns: ['url', 'new'], urlColumn: 0, newColumns: true }),
+      openOutput(path, { columns: ['url', 'new'], urlColumn: { index: 0, path: [] }, newColumns: true }),
     ).rejects.toThrow('has columns that the manifest does not have: "id"');
   });
 });
@@ -369,7 +374,7 @@ describe('appending', () => {
     const output = await openOutput(path);
     await output.append([rowOf(huge, 'a'), rowOf('2', 'b')]);
     await output.close();
-    const again = await openOutput(path, { keyColumn: 0 });
+    const again = await openOutput(path, { keyColumn: { index: 0, path: [] } });
     expect(again.index.has({ key: huge })).toBe(true);
     expect((await again.readDescribed('a')).prompts[0]).toBe('a 1');
     expect((await again.readDescribed('b')).prompts[0]).toBe('b 1');

@@ -76,7 +76,7 @@ test('gives the same rows as went in, whatever they are', async () => {
   const row = fc.tuple(json, texts).map(([[id, isJson], prompts]) => [id, isJson, prompts] as const);
   await fc.assert(
     fc.asyncProperty(fc.array(row, { maxLength: 6 }), async (rows) => {
-      const { output, options, text } = await makeWorking(rows, { keyColumn: 0 });
+      const { output, options, text } = await makeWorking(rows, { keyColumn: { index: 0, path: [] } });
       await packOutput(options, output);
       await expect(stat(options.path)).rejects.toThrow('ENOENT');
       await unpackOutput(options, output);

@@ -81,7 +81,7 @@ test('finds where rows begin and which have a text, as reading all of them does,
           );
         await writeFile(path, table.header() + format1(isPacked ? [...before, ...after] : before));
         if (isPacked) {
-          await packOutput({ ...about, path, urlColumn: 0 }, output);
+          await packOutput({ ...about, path, urlColumn: { index: 0, path: [] } }, output);
           table = newOutputTable({ ...about, path: output });
         }
         const handle = await open(output, 'r');
