@@ -11,7 +11,7 @@ import { describeOnRedis } from '../helpers/queues.js';
 import { FAST, FAST_FLAGS, RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { endOf, kill9, killWhile } from '../reliability/run-process.js';
+import { endOf, kill9, killWhile } from './run-process.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const ENV = { PATH: process.env['PATH'], DESCRIBE_API_TOKEN: 'any' };

@@ -7,7 +7,7 @@ import { describeOnRedis } from '../helpers/queues.js';
 import { RunFixture } from '../helpers/run-fixture.js';
 import { waitUntil } from '../helpers/wait-until.js';
 import { manifestOf } from '../helpers/workspace.js';
-import { endOf, kill9, killWhile, runAgain, startRun } from '../reliability/run-process.js';
+import { endOf, kill9, killWhile, runAgain, startRun } from './run-process.js';
 
 /** So many that their rewriting can be interrupted. */
 const HELD = 8000;
