@@ -14,7 +14,7 @@ function hasRoom(folder: string): boolean {
 
 export default defineConfig({
   test: {
-    env: hasRoom(IN_MEMORY) ? { TMPDIR: IN_MEMORY } : {},
+    env: process.env['TMPDIR'] === undefined && hasRoom(IN_MEMORY) ? { TMPDIR: IN_MEMORY } : {},
     globalSetup: ['test/global-setup.ts'],
     include: ['test/**/*.test.ts'],
     // Tests wait more than they compute; more of them at once would only wait for each other.
