@@ -98,9 +98,9 @@ describeOnBothQueues('a run that is killed, and run again', (openQueue, kind) =>
       await kill9(killed);
     }
     const { receipt } = await endOf(slow());
-    // Of the ten that wait at each of the three kills none is counted; on a busy machine one may just have been taken.
+    // Of the ten that wait at each kill none is counted; on a busy machine one may just have been taken.
     expect(receipt.rows).toBe(20);
-    expect(receipt.maybePaidTwice).toBeLessThanOrEqual(3);
+    expect(receipt.maybePaidTwice).toBeLessThanOrEqual(2);
     expect(simulator.stats().paid).toBe(20);
     await expectEachRowOnce(20, receipt.maybePaidTwice);
   });
